@@ -1,0 +1,47 @@
+"""The state of every route as plain data. Never a token's value, nor any other secret."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from authproxy.errors import CredentialRejected
+from authproxy.tokens.source import CachedSource
+
+State = Literal["no token needed", "idle", "valid", "failing", "rejected"]
+READY: frozenset[State] = frozenset({"no token needed", "idle", "valid"})
+
+
+@dataclass(frozen=True, slots=True)
+class RouteStatus:
+    """One route's token: its state, and the cause and the remedy when that is not well."""
+
+    route: str
+    state: State
+    cause: str | None = None
+    hint: str | None = None
+
+    @property
+    def ready(self) -> bool:
+        return self.state in READY
+
+
+def route_status(name: str, source: CachedSource | None) -> RouteStatus:
+    """Return the status of the route `name`, whose tokens come from `source` (None: it needs none)."""
+    if source is None:
+        return RouteStatus(name, "no token needed")
+    if source.usable:
+        return RouteStatus(name, "valid")
+    failure = source.failure
+    if failure is None:
+        return RouteStatus(name, "idle")
+    rejected = isinstance(failure, CredentialRejected) or isinstance(failure.__cause__, CredentialRejected)
+    return RouteStatus(name, "rejected" if rejected else "failing", failure.detail, failure.hint)
+
+
+def readiness(routes: Iterable[RouteStatus]) -> tuple[int, dict[str, object]]:
+    """Return the HTTP status and the document of `/readyz`."""
+    troubled = [status for status in routes if not status.ready]
+    if not troubled:
+        return 200, {"ready": True}
+    reasons = {each.route: {"state": each.state, "cause": each.cause, "hint": each.hint} for each in troubled}
+    return 503, {"ready": False, "routes": reasons}

@@ -1,0 +1,72 @@
+"""The command line: one file a verb, and the table that lists them.
+
+Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 the work failed, 2 bad usage or
+bad configuration.
+"""
+
+import sys
+from importlib import import_module
+
+import click
+
+from authproxy import __version__
+from authproxy.errors import AuthproxyError, ConfigError
+
+VERBS = {
+    "run": "serve until SIGINT or SIGTERM",
+    "check": "validate the configuration; the network is not touched",
+    "routes": "show the effective routes, secrets masked",
+    "token": "print a usable token and nothing else",
+    "presets": "list the presets, or show one as YAML",
+    "schema": "print the configuration's JSON Schema",
+    "demo": "serve a built-in stand-in for every API, with the proxy before it",
+    "healthcheck": "exit 0 when /readyz answers 200; for containers",
+}
+"""The verbs in the order of the help; `authproxy.cli.VERB` has a command `VERB`, loaded when needed."""
+
+
+class Verbs(click.Group):
+    """Loads only the verb that is used: the others' imports would be most of the start."""
+
+    def list_commands(self, _context: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, _context: click.Context, name: str) -> click.Command | None:
+        if name not in VERBS:
+            return None
+        command: click.Command = getattr(import_module(f"authproxy.cli.{name}"), name)
+        return command
+
+    def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="authproxy %(version)s")
+def authproxy() -> None:
+    """Point any tool that cannot authenticate at localhost: authproxy adds the right token."""
+
+
+def main() -> None:
+    """Run the command; the one place where errors become exit codes."""
+    try:
+        authproxy.main(prog_name="authproxy", standalone_mode=False)
+    except click.exceptions.Exit as ended:
+        sys.exit(ended.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except ConfigError as error:
+        click.echo("\n".join(map(str, error.faults)), err=True)
+        sys.exit(2)
+    except AuthproxyError as error:
+        click.echo(f"authproxy: {error.detail}", err=True)
+        if error.hint:
+            click.echo(f"  hint: {error.hint}", err=True)
+        sys.exit(1)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader has had enough, as `head` does
+        sys.exit(1)

@@ -1,0 +1,57 @@
+"""What several verbs share: where the configuration is, which route is meant, how results are printed."""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import click
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from authproxy.config.build import find_config
+from authproxy.config.read import load
+from authproxy.config.schema import Config, Route
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def config_option(function: F) -> F:
+    """Add `-c/--config`."""
+    return click.option(
+        "-c", "--config", "config_file", metavar="FILE", help="The configuration. [default: see `run --help`]"
+    )(function)
+
+
+def json_option(function: F) -> F:
+    """Add `--json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")(function)
+
+
+def load_config(config_file: str | None) -> Config:
+    """Return the configuration, found and checked. Raises `ConfigError`."""
+    return load(find_config(config_file))
+
+
+def find_route(config: Config, name: str) -> Route:
+    """Return the route `name`. Raises `click.UsageError`, which lists those there are."""
+    for route in config.routes:
+        if route.name == name:
+            return route
+    names = ", ".join(route.name for route in config.routes)
+    raise click.UsageError(f"there is no route {name!r} in {config.file}; there are: {names}")
+
+
+def print_json(document: object) -> None:
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table; nothing is cut short when the output is not a terminal."""
+    table = Table(*columns, box=SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, markup=False, width=1000)
+    console.print(table)

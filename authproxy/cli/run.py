@@ -1,0 +1,80 @@
+"""`authproxy run`: serve."""
+
+from typing import Any
+
+import click
+
+from authproxy.cli.options import config_option
+from authproxy.cli.serve import run_loop, serve
+from authproxy.config.build import find_config, from_command_line
+from authproxy.config.read import load
+from authproxy.logs import LEVELS
+
+
+@click.command()
+@config_option
+@click.option(
+    "--listen", "listen", metavar="ADDR", multiple=True, help="HOST:PORT or unix:/PATH; repeatable."
+)
+@click.option("--admin", metavar="ADDR", help="Where the admin listener is.")
+@click.option("--no-admin", is_flag=True, help="No admin listener.")
+@click.option("--log-level", type=click.Choice(list(LEVELS)), help="The least that is logged.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), help="How it is logged.")
+@click.option("--upstream", metavar="URL", help="Serve one route, mounted at /, without a file.")
+@click.option("--preset", metavar="NAME", help="With --upstream: its preset.")
+@click.option(
+    "--set", "settings", metavar="KEY=VALUE", multiple=True,
+    help="With --upstream: a key of the route or of its auth; repeatable. Write ${NAME} for a secret, "
+    "in single quotes: other users can read a command line.",
+)  # fmt: skip
+def run(
+    *,
+    config_file: str | None,
+    listen: tuple[str, ...],
+    admin: str | None,
+    no_admin: bool,
+    log_level: str | None,
+    log_format: str | None,
+    upstream: str | None,
+    preset: str | None,
+    settings: tuple[str, ...],
+) -> None:
+    """Serve until SIGINT or SIGTERM.
+
+    The configuration is the first of: -c, $AUTHPROXY_CONFIG, ./authproxy.yaml, config.yaml in the user's
+    configuration directory, /etc/authproxy/config.yaml.
+    """
+    if admin is not None and no_admin:
+        raise click.UsageError("--admin and --no-admin exclude each other")
+    if upstream is None and (preset is not None or settings):
+        raise click.UsageError("--preset and --set go with --upstream")
+    if upstream is not None and config_file is not None:
+        raise click.UsageError("--upstream and --config exclude each other")
+    overrides = _overrides(listen, admin, log_level, log_format, no_admin=no_admin)
+    if upstream is not None:
+        config = from_command_line(upstream, preset, settings, overrides=overrides)
+    else:
+        config = load(find_config(config_file), overrides=overrides)
+    run_loop(serve(config))
+
+
+def _overrides(
+    listen: tuple[str, ...],
+    admin: str | None,
+    log_level: str | None,
+    log_format: str | None,
+    *,
+    no_admin: bool,
+) -> dict[str, Any]:
+    """Return what the command line says over the file."""
+    overrides: dict[str, Any] = {}
+    if listen:
+        overrides["listen"] = list(listen)
+    if no_admin:
+        overrides["admin"] = False
+    elif admin is not None:
+        overrides["admin"] = {"listen": admin}
+    log = {"level": log_level, "format": log_format}
+    if given := {key: value for key, value in log.items() if value is not None}:
+        overrides["log"] = given
+    return overrides

@@ -1,0 +1,64 @@
+"""`authproxy token ROUTE`: a usable token, for tools that take one."""
+
+import asyncio
+import json
+from datetime import UTC, datetime
+from math import isinf
+
+import click
+
+from authproxy import logs
+from authproxy.app import App
+from authproxy.cli.options import config_option, find_route, load_config
+from authproxy.config.schema import Config, Route
+from authproxy.tokens.token import Token
+
+
+@click.command()
+@click.argument("route")
+@config_option
+@click.option("--header", "as_header", is_flag=True, help="Print the whole header line.")
+@click.option(
+    "--format", "style", type=click.Choice(["exec-credential", "credential-process"]),
+    help="Print a document for kubectl (ExecCredential) or for AWS-style tools.",
+)  # fmt: skip
+def token(*, route: str, config_file: str | None, as_header: bool, style: str | None) -> None:
+    """Print a usable token for ROUTE, and nothing else."""
+    if as_header and style is not None:
+        raise click.UsageError("--header and --format exclude each other")
+    config = load_config(config_file)
+    wanted = find_route(config, route)
+    logs.set_up("error", config.log.format)
+    got = asyncio.run(_fetch(config, wanted))
+    if as_header:
+        scheme = wanted.grant.scheme
+        click.echo(f"{wanted.grant.header}: {scheme}{' ' if scheme else ''}{got.value}")
+    elif style == "exec-credential":
+        click.echo(json.dumps(_exec_credential(got)))
+    elif style == "credential-process":
+        click.echo(json.dumps(_credential_process(got, wanted)))
+    else:
+        click.echo(got.value)
+
+
+async def _fetch(config: Config, route: Route) -> Token:
+    async with App(config) as app:
+        return await app.token(route)
+
+
+def _exec_credential(got: Token) -> dict[str, object]:
+    """Return a Kubernetes ExecCredential (client.authentication.k8s.io/v1)."""
+    status = {"token": got.value, **_ends(got, "expirationTimestamp")}
+    return {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": status}
+
+
+def _credential_process(got: Token, route: Route) -> dict[str, object]:
+    """Return an AWS credential_process document, version 1; the token is in `SessionToken`."""
+    keys = {"AccessKeyId": route.name, "SecretAccessKey": got.value, "SessionToken": got.value}
+    return {"Version": 1, **keys, **_ends(got, "Expiration")}
+
+
+def _ends(got: Token, key: str) -> dict[str, str]:
+    if isinf(got.expires_at):
+        return {}
+    return {key: datetime.fromtimestamp(got.expires_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}

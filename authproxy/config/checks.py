@@ -1,0 +1,85 @@
+"""What no single key can tell: who could reach the proxy, and where a credential would travel.
+
+A rule takes what was read and yields faults; it is only asked about what is otherwise in order.
+"""
+
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from authproxy.config.document import Item
+from authproxy.config.schema import FRAMING_HEADERS, FileKeys, RouteKeys
+from authproxy.errors import Fault
+from authproxy.grants.base import Grant
+from authproxy.grants.static import NoGrant
+from authproxy.values import is_loopback, split_address
+
+WILDCARDS = frozenset({"", "0.0.0.0", "::", "0:0:0:0:0:0:0:0"})  # noqa: S104 - what is warned about
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def file_faults(keys: FileKeys, top: Item) -> Iterator[Fault]:
+    listen = top.child("listen") or top.made(None, "listen")
+    admin = top.child("admin") or top.made(None, "admin")
+    places = [(address, (listen.child(index) or listen)) for index, address in enumerate(keys.listen)]
+    if keys.admin is not None:
+        places.append((keys.admin.listen, admin.child("listen") or admin))
+    seen: set[object] = set()
+    for address, place in places:
+        where = split_address(address)
+        if where is None or where[1]:
+            if (where or address) in seen:
+                yield place.fault("is an address that is listened on already")
+            seen.add(where or address)
+        if where is None or is_loopback(where[0]) or keys.allow_remote or keys.access is not None:
+            continue
+        yield place.fault(
+            "lets other machines use the credentials; listen on 127.0.0.1, or set `access` "
+            "(callers must send a key), or `allow_remote: true`"
+        )
+
+
+def route_faults(route: RouteKeys, grant: Grant, item: Item, auth: Item) -> Iterator[Fault]:
+    yield from credential_faults(route, grant, item, auth)
+    if isinstance(grant, NoGrant):
+        return
+    header = grant.header.lower()
+    if header in FRAMING_HEADERS:
+        yield (auth.child("header") or auth).fault("names a header that the proxy writes itself")
+    rules = item.child("headers")
+    given = rules.child("set") if rules else None
+    for name in route.headers.set:
+        place = given.child(name) if given else None
+        if place is not None and name.lower() == header:
+            yield place.key_fault("is the header that `auth` sets already")
+
+
+def credential_faults(route: RouteKeys, grant: Grant, item: Item, auth: Item) -> Iterator[Fault]:
+    """Yield a fault for each URL over which a credential would travel in the clear."""
+    if isinstance(grant, NoGrant) or route.insecure:
+        return
+    urls = [(item.child("upstream") or item, route.upstream)]
+    urls += [(auth.child(key) or auth, url) for key, url in grant.urls()]
+    for place, url in urls:
+        parts = urlsplit(url)
+        if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+            yield place.fault(
+                "would carry the credential over plain http to another machine; "
+                "use https, or set `insecure: true`"
+            )
+
+
+def loop_faults(keys: FileKeys, upstream: str, place: Item) -> Iterator[Fault]:
+    """Yield a fault when `upstream` is one of our own listeners."""
+    parts = urlsplit(upstream)
+    host, port = (parts.hostname or "").lower(), parts.port or DEFAULT_PORTS[parts.scheme]
+    listeners = [(address, "the proxy's own listener") for address in keys.listen]
+    if keys.admin is not None:
+        listeners.append((keys.admin.listen, "the admin listener (`admin: {listen: …}` moves it)"))
+    for address, what in listeners:
+        where = split_address(address)
+        if where is None or where[1] != port:
+            continue
+        listens_here = is_loopback(where[0]) or where[0] in WILDCARDS
+        if host == where[0].lower() or host in WILDCARDS or (listens_here and is_loopback(host)):
+            yield place.fault(f"is {what}: requests would go round in circles")
+            return

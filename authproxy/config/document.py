@@ -1,0 +1,250 @@
+"""YAML turned into plain data that remembers where it stands.
+
+    text ── PyYAML's nodes ── Item ─┬─ value   a scalar, a list of Items or a dict of Items
+                                    ├─ key     routes[1].auth.client_id
+                                    └─ place   file, line and column of the value and of its key
+
+An Item keeps its place when it is laid over another (`merge`) or goes into a preset, so that a fault found
+late still points at what the user wrote. No fault repeats a value: it may be a secret.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import date
+from typing import Any
+
+import yaml
+
+from authproxy.errors import ConfigError, Fault
+
+MOST_ITEMS = 100_000
+DEEP = 1_000
+
+_PREFIX = "tag:yaml.org,2002:"
+_MERGE = f"{_PREFIX}merge"
+_SCALARS = frozenset(_PREFIX + name for name in ("str", "null", "bool", "int", "float", "timestamp"))
+_NAMED = re.compile(r"\b(alias|anchor|handle) '.*")  # in PyYAML's messages: what the file says
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A value and its place. `written` is a string's own text, `sources` what its references read."""
+
+    value: Any = field(repr=False)
+    file: str
+    key: str = ""
+    line: int = 1
+    column: int = 1
+    key_line: int = 1
+    key_column: int = 1
+    written: str | None = field(default=None, repr=False)
+    sources: frozenset[str] = frozenset()
+
+    def fault(self, message: str) -> Fault:
+        return Fault(self.file, self.line, self.column, self.key, message)
+
+    def key_fault(self, message: str) -> Fault:
+        return Fault(self.file, self.key_line, self.key_column, self.key, message)
+
+    def missing(self, name: str, message: str = "is required") -> Fault:
+        return Fault(self.file, self.line, self.column, below(self.key, name), message)
+
+    def child(self, part: object) -> "Item | None":
+        if isinstance(self.value, dict) and isinstance(part, str):
+            return self.value.get(part)
+        if isinstance(self.value, list) and isinstance(part, int) and part < len(self.value):
+            found: Item = self.value[part]
+            return found
+        return None
+
+    def made(self, value: Any, key: str | None = None) -> "Item":
+        """Return `value` as Items that stand where this one stands."""
+        key = self.key if key is None else key
+        if isinstance(value, dict):
+            value = {name: self.made(each, below(key, name)) for name, each in value.items()}
+        elif isinstance(value, list | tuple):
+            value = [self.made(each, f"{key}[{index}]") for index, each in enumerate(value)]
+        return replace(self, value=value, key=key, written=None, sources=frozenset())
+
+
+def below(key: str, name: str) -> str:
+    return f"{key}.{name}" if key else name
+
+
+def plain(item: Item) -> Any:
+    """Return the data without its places."""
+    if isinstance(item.value, dict):
+        return {name: plain(each) for name, each in item.value.items()}
+    if isinstance(item.value, list):
+        return [plain(each) for each in item.value]
+    return item.value
+
+
+def scalars(item: Item) -> Iterator[Item]:
+    if isinstance(item.value, dict | list):
+        for each in item.value.values() if isinstance(item.value, dict) else item.value:
+            yield from scalars(each)
+    else:
+        yield item
+
+
+def each_scalar(item: Item, change: Callable[[Item], Item]) -> Item:
+    """Return `item` with every scalar in it changed."""
+    if isinstance(item.value, dict):
+        return replace(item, value={name: each_scalar(each, change) for name, each in item.value.items()})
+    if isinstance(item.value, list):
+        return replace(item, value=[each_scalar(each, change) for each in item.value])
+    return change(item)
+
+
+def merge(over: Item, under: Item, depth: int) -> Item:
+    """Lay `over` on `under`: mappings `depth` levels down, the rest whole; null takes a key away."""
+    if depth == 0 or not isinstance(over.value, dict) or not isinstance(under.value, dict):
+        return over
+    both = dict(under.value)
+    for name, item in over.value.items():
+        if name not in both:
+            both[name] = item
+        elif item.value is None:
+            del both[name]
+        else:
+            both[name] = merge(item, both[name], depth - 1)
+    return replace(over, value=both)
+
+
+def compose(text: str, file: str) -> Item:
+    """Return the one document in `text`; raise `ConfigError` with all that is wrong with it as YAML."""
+    try:
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+    except yaml.reader.ReaderError as error:
+        before = text[: error.position]
+        line, column = before.count("\n") + 1, error.position - (before.rfind("\n") + 1) + 1
+        raise ConfigError(
+            [Fault(file, line, column, "", "holds a character that YAML does not allow")]
+        ) from None
+    except yaml.MarkedYAMLError as error:
+        raise ConfigError([_yaml_fault(error, file)]) from None
+    except RecursionError:
+        raise ConfigError([Fault(file, 1, 1, "", "is nested too deeply")]) from None
+    if node is None:
+        raise ConfigError([Fault(file, 1, 1, "", "is empty")])
+    builder = _Builder(loader, file)
+    try:
+        item = builder.item(node, "", node.start_mark)
+    except RecursionError:
+        raise ConfigError([Fault(file, 1, 1, "", "is nested too deeply")]) from None
+    if builder.faults:
+        raise ConfigError(list(set(builder.faults)))
+    return item
+
+
+def _yaml_fault(error: yaml.MarkedYAMLError, file: str) -> Fault:
+    mark = error.problem_mark or error.context_mark
+    problem = _NAMED.sub(r"\1", error.problem or error.context or "cannot be read")
+    if "single document" in (error.context or ""):
+        problem = "there is more than one document in here (`---`); only one is read"
+    line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+    return Fault(file, line, column, "", f"is not YAML: {problem}" if "---" not in problem else problem)
+
+
+class _TooMuch(Exception):
+    pass
+
+
+class _Builder:
+    """Turns nodes into Items and collects what is wrong with them."""
+
+    def __init__(self, loader: yaml.SafeLoader, file: str) -> None:
+        self.faults: list[Fault] = []
+        self._loader = loader
+        self._file = file
+        self._count = 0
+        self._open: set[int] = set()  # ids of the nodes around this one: an alias to one never ends
+
+    def item(self, node: yaml.Node, key: str, key_mark: yaml.Mark) -> Item:
+        try:
+            return self._item(node, key, key_mark)
+        except _TooMuch:
+            self.faults.append(Fault(self._file, 1, 1, "", "is too large once its aliases (*) are expanded"))
+            return Item(None, self._file)
+
+    def _item(self, node: yaml.Node, key: str, key_mark: yaml.Mark) -> Item:
+        self._count += 1
+        if self._count > MOST_ITEMS:
+            raise _TooMuch
+        mark = node.start_mark
+        item = Item(
+            None, self._file, key, mark.line + 1, mark.column + 1, key_mark.line + 1, key_mark.column + 1
+        )
+        if id(node) in self._open:
+            self.faults.append(item.fault("an alias (*) cannot stand inside what it names"))
+            return item
+        self._open.add(id(node))
+        try:
+            if isinstance(node, yaml.MappingNode):
+                return replace(item, value=self._mapping(node, item))
+            if isinstance(node, yaml.SequenceNode):
+                return replace(item, value=self._sequence(node, item))
+            return replace(item, value=self._scalar(node, item))
+        finally:
+            self._open.discard(id(node))
+
+    def _sequence(self, node: yaml.SequenceNode, item: Item) -> list[Item]:
+        return [
+            self._item(each, f"{item.key}[{index}]", each.start_mark) for index, each in enumerate(node.value)
+        ]
+
+    def _scalar(self, node: yaml.Node, item: Item) -> str | int | float | bool | date | None:
+        if node.tag not in _SCALARS:
+            self.faults.append(item.fault("has a YAML tag (!) that is not known here"))
+            return None
+        try:
+            value: str | int | float | bool | date | None = self._loader.construct_object(node)
+        except (yaml.YAMLError, ValueError, OverflowError):
+            self.faults.append(item.fault("is neither a number nor a date; put it in quotes"))
+            return None
+        return value
+
+    def _mapping(self, node: yaml.MappingNode, item: Item) -> dict[str, Item]:
+        if not node.tag.endswith(":map"):
+            self.faults.append(item.fault("has a YAML tag (!) that is not known here"))
+        found: dict[str, Item] = {}
+        merged: list[Item] = []
+        for key_node, value_node in node.value:
+            mark = key_node.start_mark
+            if key_node.tag == _MERGE:
+                merged += self._merged(value_node, item)
+                continue
+            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != f"{_PREFIX}str":
+                self.faults.append(
+                    Fault(
+                        self._file,
+                        mark.line + 1,
+                        mark.column + 1,
+                        item.key,
+                        "a key should be a string; put it in quotes",
+                    )
+                )
+                continue
+            name = str(key_node.value)
+            each = self._item(value_node, below(item.key, name), mark)
+            if name in found:
+                self.faults.append(
+                    each.key_fault(f"is given twice; the first is in line {found[name].key_line}")
+                )
+            found.setdefault(name, each)
+        for source in merged:
+            for name, each in source.value.items():
+                found.setdefault(name, each)
+        return found
+
+    def _merged(self, node: yaml.Node, item: Item) -> list[Item]:
+        """Return the mappings behind a merge key (`<<`); of a key in several, the first one counts."""
+        nodes = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        items = [self._item(each, item.key, each.start_mark) for each in nodes]
+        for each in items:
+            if not isinstance(each.value, dict):
+                self.faults.append(each.fault("a merge key (<<) should name a mapping"))
+        return [each for each in items if isinstance(each.value, dict)]

@@ -1,0 +1,146 @@
+"""The configuration's JSON Schema (draft 2020-12), for editors and for `authproxy schema`.
+
+Made from the same classes that read the file. A string may hold a reference wherever the file is read
+from text, so whatever is narrower than a string also takes `${…}`.
+"""
+
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from authproxy.config.presets import Preset, presets
+from authproxy.config.schema import FileKeys, RouteKeys
+from authproxy.grants import GRANTS
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+REFERENCE = {"type": "string", "pattern": r"\$\{"}
+
+AUTH_KEYS = {
+    "scheme": 'The word before the token; "" sends the bare token.',
+    "header": "The header that carries the token.",
+    "incoming": "What to do with a request that already has that header.",
+    "refresh_before": "How long before its end a token is renewed in the background; auto is a fifth of its "
+    "lifetime, a minute at most.",
+    "default_lifetime": "How long a token lasts when nobody says.",
+    "hints": "What to tell the user when the token endpoint answers a status, or with a text in its body.",
+    "token": "The token, as it was handed out.",
+    "username": "The user's name.",
+    "password": "The user's password.",
+    "token_url": "The token endpoint.",
+    "client_id": "The client's ID.",
+    "client_secret": "The client's secret.",
+    "client_auth": "How the client proves who it is.",
+    "scope": "The scopes to ask for, as one string or a list.",
+    "audience": "The audience to ask for.",
+    "resource": "The resources to ask for (RFC 8707).",
+    "params": "Further request parameters.",
+    "params_in": "Whether parameters go into the body or the query.",
+    "headers": "Further headers of the token request.",
+    "response": "Where the reply holds what: JSON Pointers (RFC 6901).",
+    "refresh_token": "A refresh token that was obtained elsewhere.",
+    "url": "The login endpoint.",
+    "method": "The method of the login request.",
+    "query": "Parameters in the query.",
+    "form": "Parameters as a form in the body.",
+    "json": "The body, as JSON.",
+    "basic": "Who logs in, sent as Basic.",
+    "totp": "The second factor: the header, and a secret or one code.",
+    "command": "A program and its arguments, which prints the token.",
+    "path": "A file that holds the token.",
+}
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the schema of the whole file."""
+    definitions: dict[str, Any] = {}
+    top = _schema_of(FileKeys, definitions)
+    route = _schema_of(RouteKeys, definitions)
+    auth = {
+        "description": "How the token is earned: a grant with its keys, or a preset and what it leaves open.",
+        "oneOf": [_grant(name, definitions) for name in GRANTS]
+        + [_preset(preset, definitions) for preset in presets().values()],
+    }
+    route["properties"]["auth"] = {"$ref": "#/$defs/auth"}
+    # `defaults` may bring any key but the name.
+    route |= {"required": ["name"], "description": "One upstream and the credential for it."}
+    top["properties"] |= {
+        "defaults": {"$ref": "#/$defs/defaults"},
+        "routes": {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/route"}},
+    }
+    top["properties"]["routes"]["description"] = "Where requests go; the longest match wins."
+    top["required"] = ["routes"]
+    definitions |= {"auth": auth, "route": route}
+    definitions["defaults"] = {key: value for key, value in route.items() if key != "required"} | {
+        "description": "Keys for every route that does not have them itself."
+    }
+    head = {"$schema": DIALECT, "title": "authproxy configuration"}
+    loosened: dict[str, Any] = _with_references(top | {"$defs": definitions})
+    return head | loosened
+
+
+def _schema_of(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
+    schema = TypeAdapter(kind).json_schema()
+    definitions |= schema.pop("$defs", {})
+    return schema
+
+
+def _grant(name: str, definitions: dict[str, Any]) -> dict[str, Any]:
+    schema = _schema_of(GRANTS[name], definitions)
+    _describe(schema["properties"])
+    schema["title"] = f"grant: {name}"
+    schema["properties"] = {"grant": {"const": name}} | schema["properties"]
+    schema["required"] = ["grant", *schema.get("required", [])]
+    return schema
+
+
+def _preset(preset: Preset, definitions: dict[str, Any]) -> dict[str, Any]:
+    schema = _schema_of(GRANTS[preset.grant], definitions)
+    keys = schema["properties"]
+    _describe(keys)
+    # A mapping is laid over the preset's, so it may be incomplete; null takes away what the preset brings.
+    theirs = keys | {
+        name: {
+            "description": keys[name]["description"],
+            "anyOf": [
+                {"type": "object"} if isinstance(preset.auth[name], dict) else keys[name],
+                {"type": "null"},
+            ],
+        }
+        for name in keys
+        if name in preset.auth
+    }
+    own = {
+        name: {
+            "description": key.help,
+            "anyOf": [{"type": "string"}, *([theirs[name]] if name in theirs else [])],
+        }
+        for name, key in preset.keys.items()
+    }
+    return {
+        "title": f"preset: {preset.name}",
+        "description": preset.title,
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {"preset": {"const": preset.name}} | theirs | own,
+        "required": ["preset"],
+    }
+
+
+def _describe(properties: dict[str, Any]) -> None:
+    for name, schema in properties.items():
+        schema["description"] = AUTH_KEYS[name]
+
+
+def _with_references(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_with_references(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    narrow = schema.get("type") in {"integer", "number", "boolean"} or (
+        schema.get("type") == "string" and {"enum", "pattern"} & schema.keys()
+    )
+    if narrow and schema != REFERENCE:
+        outer = {key: schema[key] for key in ("description", "default", "title") if key in schema}
+        inner = {key: value for key, value in schema.items() if key not in outer}
+        return outer | {"anyOf": [inner, dict(REFERENCE)]}
+    return {key: _with_references(each) for key, each in schema.items()}

@@ -1,0 +1,143 @@
+"""Presets: what `auth: {preset: NAME, …}` stands for. The data is in presets.yaml beside this file.
+
+    user's keys ──┬── the preset's own keys ── fill the placeholders of its template ──┐
+                  └── keys of the grant ────── laid on top, mappings merged deep ──────┴── auth
+
+Placeholders are filled only in the preset's own strings, never inside what the user wrote.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import yaml
+from pydantic import TypeAdapter
+
+from authproxy.config.document import Item, below, merge
+from authproxy.errors import Fault
+
+WHOLE = 64  # levels: as deep as mappings go
+
+_PLACEHOLDER = re.compile(r"\{([a-z0-9_]+)\}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PresetKey:
+    """A key that a preset takes for itself."""
+
+    help: str
+    required: bool = False
+    secret: bool = False
+    default: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preset:
+    """One system, ready to use."""
+
+    name: str
+    title: str
+    docs: str
+    keys: Mapping[str, PresetKey]
+    auth: Mapping[str, Any]
+    route: Mapping[str, Any] = field(default_factory=dict)
+    warning: str | None = None
+
+    @property
+    def grant(self) -> str:
+        return str(self.auth["grant"])
+
+    def as_yaml(self) -> str:
+        """Return the preset as it stands in presets.yaml."""
+        return yaml.safe_dump(
+            {self.name: _documents()[self.name]}, sort_keys=False, allow_unicode=True, width=110
+        )
+
+    def expand(self, auth: Item, base: str) -> tuple[Item, list[Fault]]:
+        """Return `auth` with the preset under it, and what it lacks."""
+        own = {name: item for name, item in auth.value.items() if self._is_own(name, item)}
+        theirs = replace(
+            auth, value={name: item for name, item in auth.value.items() if name not in {*own, "preset"}}
+        )
+        given = {name: item for name, item in own.items() if item.value is not None}
+        given |= {
+            name: auth.made(key.default)
+            for name, key in self.keys.items()
+            if key.default is not None and name not in given
+        }
+        filling = _Filling(auth, given | {"base": auth.made(base)})
+        filled = filling.mapping(self.auth, theirs, auth.key) or auth.made({})
+        lacking = [name for name in dict.fromkeys(filling.lacking) if self.keys[name].required]
+        return merge(theirs, filled, WHOLE), [
+            auth.fault(f"preset {self.name} needs {name}: {self.keys[name].help}") for name in lacking
+        ]
+
+    def _is_own(self, name: str, item: Item) -> bool:
+        """Tell whether it fills a placeholder; `totp: {…}` and `client_id: null` are for the grant."""
+        if item.value is None:
+            return name in self.keys and name not in self.auth
+        return name in self.keys and not (
+            isinstance(item.value, dict) and isinstance(self.auth.get(name), dict)
+        )
+
+
+class _Filling:
+    """Puts values into a template; `lacking` collects the placeholders for which there is none."""
+
+    def __init__(self, auth: Item, values: Mapping[str, Item]) -> None:
+        self.lacking: list[str] = []
+        self._auth = auth
+        self._values = values
+
+    def entry(self, template: Any, theirs: Item | None, key: str) -> Item | None:
+        """Return `template` filled; None when a placeholder in it has no value."""
+        if theirs is not None and not (isinstance(template, dict) and isinstance(theirs.value, dict)):
+            return theirs  # the user's own wins, so what the template lacks does not matter
+        if isinstance(template, dict):
+            return self.mapping(template, theirs, key)
+        if isinstance(template, str):
+            return self._text(template, key)
+        return self._auth.made(template, key)
+
+    def mapping(self, template: Mapping[str, Any], theirs: Item | None, key: str) -> Item | None:
+        entries = {
+            name: self.entry(each, theirs.child(name) if theirs else None, below(key, name))
+            for name, each in template.items()
+        }
+        if theirs is None and None in entries.values():
+            return None
+        return replace(
+            self._auth.made(None, key),
+            value={name: each for name, each in entries.items() if each is not None},
+        )
+
+    def _text(self, template: str, key: str) -> Item | None:
+        names = _PLACEHOLDER.findall(template)
+        missing = [name for name in names if name not in self._values]
+        self.lacking += missing
+        if missing:
+            return None
+        if names and template == f"{{{names[0]}}}":
+            return self._values[names[0]]
+        filled = _PLACEHOLDER.sub(lambda match: str(self._values[match[1]].value), template)
+        sources = frozenset[str]().union(*(self._values[name].sources for name in names))
+        return replace(self._auth.made(filled, key), sources=sources)
+
+
+@cache
+def _documents() -> dict[str, Any]:
+    text = files(__package__).joinpath("presets.yaml").read_text("utf-8")
+    found: dict[str, Any] = yaml.safe_load(text)
+    return found
+
+
+@cache
+def presets() -> dict[str, Preset]:
+    """Return every preset by its name."""
+    adapter = TypeAdapter(Preset)
+    return {
+        name: adapter.validate_python({"name": name, **document}) for name, document in _documents().items()
+    }

@@ -1,0 +1,154 @@
+"""Puts every stand-in on a free loopback port, and says how to reach them through the proxy.
+
+    async with stand_ins() as demo:
+        demo.config()                        a configuration with one route a preset
+        demo.curl_lines("http://…:8080")     a command for each, to paste
+
+What an API lets through it answers with what it received, so that one sees what the proxy sent.
+"""
+
+import json
+import shlex
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from hashlib import sha256
+from typing import Any
+
+from aiohttp import web
+
+from authproxy.demo.standin import Clock, Received, StandIn
+from authproxy.demo.systems import SYSTEMS
+
+SHOWN = 6  # characters of a credential that the answer repeats
+SHUTDOWN_SECONDS = 1.0
+
+
+class Demo:
+    """The stand-ins while they serve. Every mapping is keyed by the system's name, such as `code42`."""
+
+    def __init__(self, served: dict[str, tuple[StandIn, str]]) -> None:
+        self._served = served
+
+    @property
+    def systems(self) -> dict[str, str]:
+        """The base URL of each system."""
+        return {name: base_url for name, (_, base_url) in self._served.items()}
+
+    @property
+    def token_requests(self) -> dict[str, int]:
+        """How often each was asked for a token, in vain or not."""
+        return {name: system.token_requests for name, (system, _) in self._served.items()}
+
+    @property
+    def api_requests(self) -> dict[str, int]:
+        """How often each system's API was called, in vain or not."""
+        return {name: system.api_requests for name, (system, _) in self._served.items()}
+
+    @property
+    def last_token_request(self) -> dict[str, Received]:
+        """The last request for a token, of each system that had one."""
+        return {
+            name: system.last_token_request
+            for name, (system, _) in self._served.items()
+            if system.last_token_request is not None
+        }
+
+    def revoke(self, system: str) -> None:
+        """Make `system` forget every token it handed out, refresh tokens and handmade ones included."""
+        self._served[system][0].revoke()
+
+    def config(self) -> dict[str, Any]:
+        """Return a configuration with one route a preset, at `/` and the route's name."""
+        routes = [
+            {"name": route.name, "path": f"/{route.name}", "upstream": base_url, "auth": dict(route.auth)}
+            for system, base_url in self._served.values()
+            for route in system.routes(base_url)
+        ]
+        return {"routes": routes}
+
+    def curl_lines(self, proxy_url: str) -> list[tuple[str, str]]:
+        """Return each route's name and a command that asks it through the proxy at `proxy_url`."""
+        base = proxy_url.rstrip("/")
+        return [
+            (route.name, f"curl {shlex.quote(f'{base}/{route.name}{route.example}')}")
+            for system, base_url in self._served.values()
+            for route in system.routes(base_url)
+        ]
+
+    def __repr__(self) -> str:
+        return f"<Demo {' '.join(f'{name}={url}' for name, url in self.systems.items())}>"
+
+
+@asynccontextmanager
+async def stand_ins(
+    host: str = "127.0.0.1", *, lifetime: float | None = None, clock: Clock = time.time
+) -> AsyncIterator[Demo]:
+    """Serve every stand-in on a free port of `host`.
+
+    `lifetime`, in seconds, takes the place of the vendors' own for access tokens.
+    """
+    async with AsyncExitStack() as stack:
+        served: dict[str, tuple[StandIn, str]] = {}
+        for make in SYSTEMS:
+            system = make(lifetime=lifetime, clock=clock)
+            served[system.name] = system, await stack.enter_async_context(_listening(system, host))
+        yield Demo(served)
+
+
+@asynccontextmanager
+async def _listening(system: StandIn, host: str) -> AsyncIterator[str]:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        return await _answer(system, request)
+
+    # A bare server: an application's router misses targets such as `/%0d%0a`, which a proxy must carry too.
+    server = web.Server(answer, auto_decompress=False)
+    runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN_SECONDS)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, 0)
+        await site.start()
+        port = runner.addresses[0][1]
+        yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    finally:
+        await runner.cleanup()
+
+
+async def _answer(system: StandIn, request: web.BaseRequest) -> web.StreamResponse:
+    received = Received(request.method, request.raw_path, request.headers)
+    if received.path in system.endpoints:
+        body = await request.read()
+        return system.converse(Received(request.method, request.raw_path, request.headers, body))
+    refusal = system.judge(received)
+    length, digest = await _digest(request)
+    if refusal is not None:
+        return refusal
+    document = {
+        "system": system.name,
+        "method": received.method,
+        "path": received.path_qs,
+        "headers": _shown(received),
+        "body": {"length": length, "sha256": digest},
+    }
+    text = json.dumps(document, ensure_ascii=False, indent=2) + "\n"  # somebody reads it in a terminal
+    return web.Response(text=text, content_type="application/json")
+
+
+async def _digest(request: web.BaseRequest) -> tuple[int, str]:
+    """Read the body without keeping it; return its length and SHA-256."""
+    length, digest = 0, sha256()
+    async for chunk in request.content.iter_any():
+        length += len(chunk)
+        digest.update(chunk)
+    return length, digest.hexdigest()
+
+
+def _shown(received: Received) -> dict[str, str]:
+    """Return the headers, with repeated ones joined (RFC 9110 §5.3) and the credential cut short."""
+    shown: dict[str, str] = {}
+    for name, value in received.headers.items():
+        if name.lower() == "authorization":
+            scheme, space, credential = value.partition(" ")
+            value = f"{scheme}{space}{credential[:SHOWN]}…" if space else f"{scheme[:SHOWN]}…"  # noqa: PLW2901
+        shown[name] = f"{shown[name]}, {value}" if name in shown else value
+    return shown

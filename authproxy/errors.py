@@ -1,0 +1,239 @@
+"""Everything that can go wrong, as one tree.
+
+    AuthproxyError
+    ├── ConfigError                   the file is wrong: exit code 2, nothing is started
+    ├── RequestRefused                we will not forward it
+    │   ├── BadRequest                400  malformed
+    │   ├── Forbidden                 403  the guard or `allow`
+    │   ├── NoRoute                   404
+    │   ├── BodyTooLarge              413
+    │   ├── HeadersTooLarge           431
+    │   └── KeyRequired               401  a missing `access` token, the only 401 of our own
+    ├── TokenError                    no token could be had
+    │   ├── CredentialRejected        502  wrong password: trying again would lock the account
+    │   ├── BadTokenReply             502  an answer without a token in it
+    │   ├── TokenUnavailable          503  down, or held back for a while
+    │   └── TokenTimeout              504
+    └── UpstreamError                 the upstream could not be asked
+        ├── DNSFailure, ConnectFailure, TLSFailure, BadReply     502
+        ├── ConnectionLimit                                      503
+        └── ConnectTimeout, ResponseTimeout                      504
+
+Each branch knows the status it becomes and its `Proxy-Status` error (RFC 9209 §2.3); one place
+(`authproxy.proxy.problem`) makes the response. No text in here ever holds a secret.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class AuthproxyError(Exception):
+    """What authproxy answers for itself.
+
+    `detail` says what happened, `hint` what to do, `error` is an OAuth error code (RFC 6749 §5.2),
+    `retry_after` is in seconds.
+    """
+
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Internal error"
+    proxy_error: ClassVar[str] = "proxy_internal_error"
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        hint: str | None = None,
+        error: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.hint = hint
+        self.error = error
+        self.retry_after = retry_after
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.status} {self.detail}>"
+
+
+# ── the configuration ────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Fault:
+    """One fault of a configuration, at its place. Lines and columns count from 1."""
+
+    file: str
+    line: int
+    column: int
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}:{self.column}"
+        return f"{place}: {self.key}: {self.message}" if self.key else f"{place}: {self.message}"
+
+
+class ConfigError(AuthproxyError):
+    """The configuration cannot be used; `faults` lists every reason at once."""
+
+    title = "Bad configuration"
+
+    def __init__(self, faults: list[Fault]) -> None:
+        self.faults = sorted(faults)
+        super().__init__("\n".join(map(str, self.faults)))
+
+
+# ── the request ──────────────────────────────────────────────────────────────────────────────────
+
+
+class RequestRefused(AuthproxyError):
+    """A request that is not forwarded."""
+
+    title = "Request refused"
+    proxy_error = "http_request_denied"
+
+
+class BadRequest(RequestRefused):
+    """The request is malformed; its connection is closed."""
+
+    status = 400
+    title = "Malformed request"
+    proxy_error = "http_request_error"
+
+
+class KeyRequired(RequestRefused):
+    """The caller did not send one of the `access` tokens."""
+
+    status = 401
+    title = "Access key required"
+
+
+class Forbidden(RequestRefused):
+    """The guard, or a route's `allow`, says no."""
+
+    status = 403
+    title = "Forbidden"
+
+
+class NoRoute(RequestRefused):
+    """No route is mounted there."""
+
+    status = 404
+    title = "No such route"
+    proxy_error = "destination_not_found"
+
+
+class BodyTooLarge(RequestRefused):
+    """The body is over `limits.body_bytes`."""
+
+    status = 413
+    title = "Body too large"
+    proxy_error = "http_request_error"
+
+
+class HeadersTooLarge(RequestRefused):
+    """The header section is over `limits.header_bytes`."""
+
+    status = 431
+    title = "Headers too large"
+    proxy_error = "http_request_error"
+
+
+# ── the token ────────────────────────────────────────────────────────────────────────────────────
+
+
+class TokenError(AuthproxyError):
+    """No token could be had."""
+
+    title = "No token"
+
+
+class CredentialRejected(TokenError):
+    """The token endpoint refused who we are. Repeating it could lock the account."""
+
+    status = 502
+    title = "Credential rejected"
+    proxy_error = "proxy_configuration_error"
+
+
+class BadTokenReply(TokenError):
+    """The token endpoint answered something that holds no usable token."""
+
+    status = 502
+    title = "No token in the reply"
+    proxy_error = "http_protocol_error"
+
+
+class TokenUnavailable(TokenError):
+    """The token endpoint cannot be reached, or is left alone for `retry_after` seconds."""
+
+    status = 503
+    title = "Token endpoint unavailable"
+    proxy_error = "destination_unavailable"
+
+
+class TokenTimeout(TokenError):
+    """The token endpoint did not answer in time."""
+
+    status = 504
+    title = "Token endpoint timed out"
+    proxy_error = "connection_timeout"
+
+
+# ── the upstream ─────────────────────────────────────────────────────────────────────────────────
+
+
+class UpstreamError(AuthproxyError):
+    """The upstream could not be asked, or did not answer in HTTP."""
+
+    status = 502
+    title = "Bad gateway"
+
+
+class DNSFailure(UpstreamError):
+    """The upstream's name does not resolve."""
+
+    proxy_error = "dns_error"
+
+
+class ConnectFailure(UpstreamError):
+    """Nobody listens there, or the network is unreachable."""
+
+    proxy_error = "connection_refused"
+
+
+class TLSFailure(UpstreamError):
+    """The upstream's certificate or handshake is not acceptable."""
+
+    proxy_error = "tls_certificate_error"
+
+
+class BadReply(UpstreamError):
+    """The upstream closed early, or sent something that is not HTTP/1.1."""
+
+    proxy_error = "http_protocol_error"
+
+
+class ConnectionLimit(UpstreamError):
+    """All connections to this upstream are in use."""
+
+    status = 503
+    title = "Too many connections"
+    proxy_error = "connection_limit_reached"
+
+
+class ConnectTimeout(UpstreamError):
+    """`timeouts.connect` went by."""
+
+    status = 504
+    title = "Upstream timed out"
+    proxy_error = "connection_timeout"
+
+
+class ResponseTimeout(UpstreamError):
+    """`timeouts.response` went by without a status line."""
+
+    status = 504
+    title = "Upstream timed out"
+    proxy_error = "http_response_timeout"

@@ -1,0 +1,23 @@
+"""How a token is earned: one small file a grant, and the hands that do what a grant asks for."""
+
+from authproxy.grants.base import Grant
+from authproxy.grants.client_credentials import ClientCredentials
+from authproxy.grants.command import Command
+from authproxy.grants.file import File
+from authproxy.grants.password import Password
+from authproxy.grants.refresh_token import RefreshToken
+from authproxy.grants.static import Basic, NoGrant, Static
+from authproxy.grants.token_request import TokenRequest
+
+GRANTS: dict[str, type[Grant]] = {
+    "none": NoGrant,
+    "static": Static,
+    "basic": Basic,
+    "client_credentials": ClientCredentials,
+    "password": Password,
+    "refresh_token": RefreshToken,
+    "token_request": TokenRequest,
+    "command": Command,
+    "file": File,
+}
+"""The word behind `grant:`, and the class whose fields are its keys."""

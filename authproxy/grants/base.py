@@ -1,0 +1,348 @@
+"""What a grant is: a conversation that ends in a token.
+
+    flow = grant.flow(spent)            a generator; it does no I/O
+    step = next(flow)                   Ask an HTTP server, Run a command, Read a file, get a Code
+    step = flow.send(answer)            …and so on, until it returns a Token
+
+The frozen dataclass *is* the YAML under `auth:`; a field's annotation is its check. A new grant is one
+file beside this one, one row in `GRANTS`, one test and one paragraph of `docs/configuration.md`.
+"""
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from math import inf, isfinite
+from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import quote_plus, urlencode
+
+from pydantic import AfterValidator, ConfigDict, Field, SecretStr
+
+from authproxy.errors import (
+    BadTokenReply,
+    CredentialRejected,
+    TokenError,
+    TokenUnavailable,
+)
+from authproxy.logs import scrub, without_query
+from authproxy.tokens.token import Token
+from authproxy.values import Duration, HeaderName, Pointer, SecretHeaderValue
+
+FORM = "application/x-www-form-urlencoded"
+LONGEST_LIFETIME = 10 * 365 * 86400.0  # seconds; whoever says more means for ever
+REJECTIONS = frozenset({400, 401, 403, 422})
+PASSING_TROUBLE = frozenset({408, 425, 429})
+BOUND_TOKEN_TYPES = frozenset({"dpop", "mac", "pop"})  # useless without the key they are bound to
+
+_TOKEN = re.compile(r"[\x20-\x7e]+\Z")
+
+
+# ── steps of a conversation, and their answers ───────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Send this HTTP request."""
+
+    method: str
+    url: str = field(repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes | None = field(default=None, repr=False)
+
+    @property
+    def place(self) -> str:
+        """Return the URL, fit to print."""
+        return without_query(self.url)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Run this program, without a shell."""
+
+    argv: tuple[str, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Read this file."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """Make a one-time code from this secret (RFC 6238), one that was not used before."""
+
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back. `asked_at` (epoch seconds) is taken before the question left."""
+
+    body: bytes = field(repr=False)
+    asked_at: float
+    place: str
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+Step = Ask | Run | Read | Code
+Flow = Generator[Step, Any, Token]
+
+
+# ── fields that grants share ─────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyHint:
+    """What to tell the user when the token endpoint answers `status`, or with `contains` in its body."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    say: str
+    status: int | None = None
+    contains: str | None = None
+
+    def fits(self, answer: Answer) -> bool:
+        return self.status in {None, answer.status} and (
+            self.contains is None or self.contains.encode() in answer.body
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyPointers:
+    """Where a token reply holds what: JSON Pointers (RFC 6901); of a list the first that is there."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    token: Pointer | tuple[Pointer, ...] = "/access_token"  # noqa: S105 - a place, not a token
+    expires_in: Pointer | tuple[Pointer, ...] = "/expires_in"
+    token_type: Pointer | tuple[Pointer, ...] = "/token_type"  # noqa: S105
+    refresh_token: Pointer | tuple[Pointer, ...] | None = "/refresh_token"  # noqa: S105
+
+
+def _plain_scheme(value: str) -> str:
+    if value and not re.fullmatch(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", value):
+        raise ValueError('should be one word, such as Bearer, or "" for the bare token')
+    return value
+
+
+Scheme = Annotated[str, AfterValidator(_plain_scheme)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """The keys that every grant takes, and the conversation it must have."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    in_configuration: ClassVar[bool] = False
+    """Whether the token itself stands in the configuration, so that only a changed source brings another."""
+
+    scheme: Scheme = "Bearer"
+    header: HeaderName = "Authorization"
+    incoming: Literal["keep", "replace", "reject"] = "keep"
+    refresh_before: Literal["auto"] | Duration = "auto"
+    default_lifetime: Duration | None = None
+    hints: tuple[ReplyHint, ...] = ()
+
+    def flow(self, spent: Token | None) -> Flow:
+        """Hold the conversation that earns a token; `spent` is the worn-out one, if there was one.
+
+        Raises `TokenError`.
+        """
+        raise NotImplementedError
+
+    def urls(self) -> Iterator[tuple[str, str]]:
+        """Yield the key and the value of every URL that gets to see a credential."""
+        return iter(())
+
+    def secrets(self) -> list[str]:
+        """Return every secret in here, in each spelling in which a server might echo it."""
+        plain = list(_secrets_in(self))
+        return plain + [quote_plus(secret) for secret in plain]
+
+    # ── reading what a token endpoint answered ───────────────────────────────────────────────────
+
+    def read_token(self, answer: Answer, pointers: ReplyPointers, *, keep: str | None = None) -> Token:
+        """Return the token that `answer` holds; `keep` is the refresh token to go on with if none comes back.
+
+        Raises `CredentialRejected`, `BadTokenReply` or `TokenUnavailable`.
+        """
+        document = _json(answer.body)
+        self._refuse_failures(answer, document)
+        if pointers.token == "" and document is None:
+            document = answer.body.decode("utf-8", "replace").strip()
+        value = find(document, pointers.token)
+        if not isinstance(value, str) or not value:
+            where = pointers.token if isinstance(pointers.token, str) else " or ".join(pointers.token)
+            raise BadTokenReply(
+                f"{answer.place} answered {answer.status} without a token at {where}",
+                hint=self._hint(answer) or "`response.token` says where the reply holds the token",
+            )
+        token_type = find(document, pointers.token_type)
+        if isinstance(token_type, str) and token_type.lower() in BOUND_TOKEN_TYPES:
+            raise BadTokenReply(
+                f"{answer.place} issued a {token_type} token, good only for the holder of its key",
+                hint="have the client registered for Bearer tokens",
+            )
+        refresh_token = find(document, pointers.refresh_token) if pointers.refresh_token is not None else None
+        return self.make_token(
+            value,
+            asked_at=answer.asked_at,
+            lifetime=read_lifetime(find(document, pointers.expires_in)),
+            refresh_token=refresh_token if isinstance(refresh_token, str) and refresh_token else keep,
+            place=answer.place,
+        )
+
+    def make_token(
+        self,
+        value: str,
+        *,
+        asked_at: float,
+        place: str,
+        lifetime: float | None = None,
+        refresh_token: str | None = None,
+    ) -> Token:
+        """Return a token, its lifetime (seconds) taken from the first that knows it.
+
+        That is `lifetime`, then the `exp` of a JWT (RFC 7519 §4.1.4; read, not verified), then
+        `default_lifetime`; else it holds until it is refused. Raises `BadTokenReply` for a token that a
+        header cannot carry.
+        """
+        if not _TOKEN.match(value):
+            raise BadTokenReply(f"the token from {place} holds characters that a header cannot carry")
+        if lifetime is None and (exp := jwt_expiry(value)) is not None and exp > asked_at:
+            lifetime = min(exp - asked_at, LONGEST_LIFETIME)
+        if lifetime is None:
+            lifetime = self.default_lifetime or inf
+        return Token(value, issued_at=asked_at, expires_at=asked_at + lifetime, refresh_token=refresh_token)
+
+    def _refuse_failures(self, answer: Answer, document: object) -> None:
+        code = document.get("error") if isinstance(document, dict) else None
+        if 200 <= answer.status < 300 and not code:
+            return
+        said = [code if isinstance(code, str) else None]
+        if isinstance(document, dict):
+            said += [document.get(key) for key in ("error_description", "message", "detail")]
+        words = ": ".join(scrub(text, self.secrets()) for text in said if isinstance(text, str) and text)
+        error = scrub(code, self.secrets()) if isinstance(code, str) else None
+        raise _failure_kind(answer, error)(
+            f"{answer.place} answered {answer.status}{' ' + words if words else ''}",
+            hint=self._hint(answer) or _general_hint(answer, error),
+            error=error,
+            retry_after=retry_after(answer.headers),
+        )
+
+    def _hint(self, answer: Answer) -> str | None:
+        return next((hint.say for hint in self.hints if hint.fits(answer)), None)
+
+
+def _failure_kind(answer: Answer, error: str | None) -> type[TokenError]:
+    if answer.status >= 500 or answer.status in PASSING_TROUBLE:
+        return TokenUnavailable
+    if error in {"temporarily_unavailable", "server_error", "slow_down"}:
+        return TokenUnavailable
+    if answer.status in REJECTIONS or error is not None:
+        return CredentialRejected
+    return BadTokenReply
+
+
+def _general_hint(answer: Answer, error: str | None) -> str | None:
+    if 300 <= answer.status < 400:
+        return "redirects are not followed with a credential; give the final URL"
+    if answer.status in {404, 405, 410, 415}:
+        return "check the URL of the token endpoint, and what it expects"
+    if error == "invalid_client":
+        return "check client_id and client_secret, and how the server wants them (client_auth)"
+    if error == "invalid_scope":
+        return "check scope"
+    if answer.status in REJECTIONS:
+        return "check the credential"
+    return None
+
+
+def find(document: object, pointers: str | tuple[str, ...]) -> object:
+    """Return what the first of `pointers` that leads anywhere leads to, or None (RFC 6901)."""
+    for pointer in (pointers,) if isinstance(pointers, str) else pointers:
+        found = document
+        for part in pointer.split("/")[1:]:
+            key = part.replace("~1", "/").replace("~0", "~")
+            if isinstance(found, dict):
+                found = found.get(key)
+            elif isinstance(found, list) and key.isdecimal() and int(key) < len(found):
+                found = found[int(key)]
+            else:
+                found = None
+        if found is not None:
+            return found
+    return None
+
+
+def read_lifetime(value: object) -> float | None:
+    """Return `expires_in` in seconds, or None for what is no time to come: a boolean, 0, a negative, text."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        seconds = float(value)
+    except (ValueError, OverflowError):
+        return LONGEST_LIFETIME if isinstance(value, int) and value > 0 else None
+    if not isfinite(seconds) or seconds <= 0:
+        return None
+    return min(seconds, LONGEST_LIFETIME)
+
+
+def jwt_expiry(token: str) -> float | None:
+    """Return the `exp` of a JWT in epoch seconds, or None. Nothing is verified: it is only read."""
+    parts = token.split(".")
+    if len(parts) != 3:
+        return None
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except (ValueError, binascii.Error, RecursionError):
+        return None
+    return read_lifetime(claims.get("exp")) if isinstance(claims, dict) else None
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds of a `Retry-After` header (RFC 9110 §10.2.3), or None."""
+    value = headers.get("Retry-After", "").strip()
+    return float(value) if value.isascii() and value.isdecimal() and len(value) < 10 else None
+
+
+def basic_value(username: str, password: str) -> str:
+    """Return `username:password` as Basic carries it (RFC 7617, UTF-8)."""
+    return base64.b64encode(f"{username}:{password}".encode()).decode()
+
+
+def with_query(url: str, pairs: list[tuple[str, str]]) -> str:
+    """Return `url` with `pairs` added to its query."""
+    if not pairs:
+        return url
+    return f"{url}{'&' if '?' in url else '?'}{urlencode(pairs)}"
+
+
+def _json(body: bytes) -> object:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _secrets_in(value: object) -> Iterator[str]:
+    if isinstance(value, SecretStr):
+        yield value.get_secret_value()
+    elif is_dataclass(value):
+        for each in fields(value):
+            yield from _secrets_in(getattr(value, each.name))
+    elif isinstance(value, Mapping):
+        for each_value in value.values():
+            yield from _secrets_in(each_value)
+
+
+SecretMap = dict[str, SecretStr]
+HeaderMap = dict[HeaderName, SecretHeaderValue]
+Hidden = Annotated[Any, Field(repr=False)]

@@ -1,0 +1,15 @@
+"""`client_credentials`: the proxy authenticates as itself (RFC 6749 §4.4)."""
+
+from dataclasses import dataclass
+
+from authproxy.grants.base import Answer, Flow
+from authproxy.grants.oauth import OAuthGrant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientCredentials(OAuthGrant):
+    """RFC 6749 §4.4."""
+
+    def earn(self) -> Flow:
+        answer: Answer = yield self.ask(grant_type="client_credentials")
+        return self.read_token(answer, self.response)

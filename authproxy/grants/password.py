@@ -1,0 +1,22 @@
+"""`password`: a user's name and password, traded in at the token endpoint (RFC 6749 §4.3)."""
+
+from dataclasses import dataclass
+
+from pydantic import SecretStr
+
+from authproxy.grants.base import Answer, Flow
+from authproxy.grants.oauth import OAuthGrant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Password(OAuthGrant):
+    """RFC 6749 §4.3."""
+
+    username: str
+    password: SecretStr
+
+    def earn(self) -> Flow:
+        answer: Answer = yield self.ask(
+            grant_type="password", username=self.username, password=self.password.get_secret_value()
+        )
+        return self.read_token(answer, self.response)

@@ -1,0 +1,18 @@
+"""`refresh_token`: a refresh token that somebody obtained elsewhere (RFC 6749 §6)."""
+
+from dataclasses import dataclass
+
+from pydantic import SecretStr
+
+from authproxy.grants.base import Flow
+from authproxy.grants.oauth import OAuthGrant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefreshToken(OAuthGrant):
+    """RFC 6749 §6. A rotated refresh token takes the configured one's place while the process lives."""
+
+    refresh_token: SecretStr
+
+    def earn(self) -> Flow:
+        return (yield from self.refresh(self.refresh_token.get_secret_value()))

@@ -1,0 +1,83 @@
+"""Where a grant becomes a token source: the bottom of the stack.
+
+CachedSource → PatientSource → GrantSource → flow ⇄ hands
+"""
+
+import os
+from collections.abc import Awaitable, Callable
+
+from authproxy.errors import CredentialRejected
+from authproxy.grants.base import Grant
+from authproxy.grants.hands import Hands
+from authproxy.tokens.source import HeldSource
+from authproxy.tokens.token import Token
+
+Reload = Callable[[], Awaitable[Grant | None]]
+
+
+class GrantSource:
+    """Holds a grant's conversation each time it is asked.
+
+    `reload` reads the secrets' sources (`${file:…}`, `${command:…}`) again and returns the grant they
+    make now, or None when they cannot be read. It is asked only once a credential was rejected.
+    """
+
+    def __init__(self, grant: Grant, hands: Hands, *, reload: Reload | None = None) -> None:
+        self._grant = grant
+        self._hands = hands
+        self._reload = reload
+
+    async def token(self, *, instead_of: Token | None = None) -> Token:
+        if self._grant.in_configuration and instead_of is not None:
+            await self.changed()
+        try:
+            return await self._hands.carry_out(self._grant.flow(instead_of))
+        except CredentialRejected:
+            if not await self.changed():
+                raise
+            return await self._hands.carry_out(self._grant.flow(None))
+
+    async def changed(self) -> bool:
+        """Read the secrets again; tell whether the credential is another one now."""
+        if self._reload is None:
+            return False
+        grant = await self._reload()
+        if grant is None or grant == self._grant:
+            return False
+        self._grant = grant
+        return True
+
+    def __repr__(self) -> str:
+        return f"<GrantSource {type(self._grant).__name__}>"
+
+
+class WatchedSource:
+    """Lets go of the token it holds as soon as the file that it came from changes."""
+
+    def __init__(self, source: HeldSource, path: str) -> None:
+        self._source = source
+        self._path = path
+        self._seen: tuple[int, ...] | None = None
+
+    def held(self) -> Token | None:
+        token = self._source.held()
+        return token if self._stamp() == self._seen else None
+
+    async def token(self, *, instead_of: Token | None = None) -> Token:
+        stamp = self._stamp()
+        if stamp != self._seen:
+            instead_of = self._source.held() or instead_of
+        token = await self._source.token(instead_of=instead_of)
+        self._seen = stamp
+        return token
+
+    def _stamp(self) -> tuple[int, ...] | None:
+        """Tell one state of the file from the next; a file that is away for a moment has not changed."""
+        try:
+            status = os.stat(self._path)  # noqa: PTH116 - follows links: Kubernetes swaps a link
+        except OSError:
+            return self._seen
+        return (status.st_mtime_ns, status.st_size, status.st_ino)
+
+    def __repr__(self) -> str:
+        return f"<WatchedSource {self._path} {self._source!r}>"

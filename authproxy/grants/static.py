@@ -1,0 +1,48 @@
+"""`static` and `basic`: the credential stands in the configuration; `none`: there is none."""
+
+import time
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pydantic import SecretStr
+
+from authproxy.grants.base import Flow, Grant, Scheme, basic_value
+from authproxy.tokens.token import Token
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoGrant(Grant):
+    """Plain forwarding: nothing is added."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Static(Grant):
+    """A token handed out by hand. It holds until its source (`${file:…}`) changes."""
+
+    in_configuration: ClassVar[bool] = True
+
+    token: SecretStr
+
+    def flow(self, spent: Token | None) -> Flow:  # noqa: ARG002 - there is only this one
+        yield from ()
+        value = self.token.get_secret_value().strip()
+        return Token(self.make_token(value, asked_at=time.time(), place="the configuration").value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Basic(Grant):
+    """RFC 7617, with UTF-8 (§2.1)."""
+
+    in_configuration: ClassVar[bool] = True
+
+    scheme: Scheme = "Basic"
+    username: str
+    password: SecretStr
+
+    def __post_init__(self) -> None:
+        if ":" in self.username:
+            raise ValueError("a username for Basic must not contain a colon (RFC 7617 §2)")
+
+    def flow(self, spent: Token | None) -> Flow:  # noqa: ARG002
+        yield from ()
+        return Token(basic_value(self.username, self.password.get_secret_value()))

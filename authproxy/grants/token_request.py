@@ -1,0 +1,151 @@
+"""`token_request`: any endpoint that answers one request with a token."""
+
+import json as jsonlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
+
+from pydantic import BeforeValidator, ConfigDict, SecretStr
+
+from authproxy.errors import CredentialRejected
+from authproxy.grants.base import (
+    FORM,
+    Answer,
+    Ask,
+    Code,
+    Flow,
+    Grant,
+    HeaderMap,
+    ReplyPointers,
+    SecretMap,
+    basic_value,
+    with_query,
+)
+from authproxy.tokens.token import Token
+from authproxy.values import URL, HeaderName
+
+_CODE = re.compile(r"\d{6,8}\Z")
+_BASE32 = re.compile(r"[A-Z2-7]{8,}=*\Z")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BasicLogin:
+    """Who asks for the token, sent as Basic with UTF-8 (RFC 7617)."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    username: str
+    password: SecretStr
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OneTimePassword:
+    """A second factor: the `secret` (base32, RFC 6238) from which codes are made, or one `code`."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    header: HeaderName
+    secret: SecretStr | None = None
+    code: SecretStr | None = None
+
+    def __post_init__(self) -> None:
+        if (self.secret is None) == (self.code is None):
+            raise ValueError("needs either secret or code")
+        if self.code is not None and not _CODE.match(self.code.get_secret_value()):
+            raise ValueError("code should be 6 to 8 digits")
+        if self.secret is not None and not _BASE32.match(_without_gaps(self.secret)):
+            raise ValueError("secret should be base32: letters and the digits 2 to 7")
+
+
+def _without_gaps(secret: SecretStr) -> str:
+    return re.sub(r"[\s-]", "", secret.get_secret_value()).upper()
+
+
+def _code_or_secret(value: Any) -> Any:
+    """Let a preset's plain `totp` be either: six to eight digits are a code, else it is the secret."""
+    if isinstance(value, dict) and "value" in value:
+        rest = {key: each for key, each in value.items() if key != "value"}
+        text = value["value"]
+        if not isinstance(text, str):
+            raise ValueError("should be a string; put it in quotes")
+        return rest | ({"code": text} if _CODE.match(text) else {"secret": text})
+    return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoginPointers(ReplyPointers):
+    """As for OAuth, but a refresh token is looked for only where it is said to be."""
+
+    refresh_token: str | tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRequest(Grant):
+    """One request, one token."""
+
+    url: URL
+    method: str = "POST"
+    headers: HeaderMap = field(default_factory=dict)
+    query: SecretMap = field(default_factory=dict)
+    form: SecretMap | None = None
+    json: Any = field(default=None, repr=False)
+    params_in: Literal["body", "query"] = "body"
+    basic: BasicLogin | None = None
+    totp: Annotated[OneTimePassword | None, BeforeValidator(_code_or_secret)] = None
+    response: LoginPointers = field(default_factory=LoginPointers)
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Z]+", self.method):
+            raise ValueError("method should be a word in capitals, such as POST")
+        if self.form is not None and self.json is not None:
+            raise ValueError("form and json exclude each other (`form: null` takes a preset's form away)")
+
+    def flow(self, spent: Token | None) -> Flow:
+        if spent is not None and spent.refresh_token is not None:
+            try:
+                return (yield from self._refresh(spent.refresh_token))
+            except CredentialRejected:
+                pass  # a login endpoint has its own words for "too old"
+        one_time_code = None
+        if self.totp is not None and self.totp.secret is not None:
+            one_time_code = yield Code(_without_gaps(self.totp.secret))
+        answer: Answer = yield self._login(one_time_code)
+        return self.read_token(answer, self.response)
+
+    def _login(self, one_time_code: str | None) -> Ask:
+        headers = self._headers()
+        if self.basic is not None:
+            password = self.basic.password.get_secret_value()
+            headers["Authorization"] = f"Basic {basic_value(self.basic.username, password)}"
+        if self.totp is not None:
+            headers[self.totp.header] = one_time_code or (self.totp.code or SecretStr("")).get_secret_value()
+        query, form = _pairs(self.query), _pairs(self.form or {})
+        if self.json is not None:
+            body: bytes | None = jsonlib.dumps(self.json).encode()
+            headers = {"Content-Type": "application/json"} | headers
+        elif self.form is not None and self.params_in == "body":
+            body = urlencode(form).encode()
+            headers = {"Content-Type": FORM} | headers
+        else:
+            body = None
+            query += form
+        return Ask(self.method, with_query(self.url, query), headers, body)
+
+    def _refresh(self, refresh_token: str) -> Flow:
+        form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
+        answer: Answer = yield Ask(
+            "POST", self.url, {"Content-Type": FORM} | self._headers(), urlencode(form).encode()
+        )
+        return self.read_token(answer, self.response, keep=refresh_token)
+
+    def _headers(self) -> dict[str, str]:
+        return {"Accept": "application/json"} | dict(_pairs(self.headers))
+
+    def urls(self) -> Iterator[tuple[str, str]]:
+        yield "url", self.url
+
+
+def _pairs(values: SecretMap) -> list[tuple[str, str]]:
+    return [(name, value.get_secret_value()) for name, value in values.items()]

@@ -1,0 +1,92 @@
+"""A request's body: read once from the client, kept while it may have to be said again.
+
+    client ──▶ payload ──▶ chunks() ──▶ upstream
+                   └─ kept, up to `retry.max_body`, for a second time
+
+Kept pieces come first when it is said again, then whatever the client has yet to send: a refusal that
+comes early does not stop the upload.
+"""
+
+from collections.abc import AsyncIterator
+
+from aiohttp import StreamReader
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web import RequestPayloadError
+
+from authproxy.errors import BadRequest, BodyTooLarge
+
+PIECE = 256 << 10  # bytes read at a time
+
+
+class Body:
+    """The body of one request, all sizes in bytes.
+
+    `length` is what the client announced, None for chunked; up to `keep` bytes are kept; more than
+    `limit` is refused (None: no limit).
+    """
+
+    def __init__(self, payload: StreamReader, *, length: int | None, keep: int, limit: int | None) -> None:
+        if limit is not None and length is not None and length > limit:
+            raise _too_large(limit)
+        self.length = length
+        self._payload = payload
+        self._limit = limit
+        self._keep = keep if length is None or length <= keep else -1
+        self._kept: list[bytes] = []
+        self._size = 0
+
+    @property
+    def chunked(self) -> bool:
+        return self.length is None
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether everything that was read so far is still here."""
+        return self._size <= self._keep
+
+    def at_hand(self) -> bytes | None:
+        """Return the whole body if it has arrived already, else None."""
+        if not self._payload.is_eof() or not self.repeatable:
+            return None
+        if self._payload.at_eof():
+            return b"".join(self._kept)
+        rest = self._payload.read_nowait(-1)
+        whole = b"".join([*self._kept, rest])
+        self._take(rest)
+        return whole
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body from its beginning. Raises `BadRequest` or `BodyTooLarge`."""
+        for piece in list(self._kept):
+            yield piece
+        while True:
+            try:
+                piece = await self._payload.read(PIECE)
+            except (RequestPayloadError, HttpProcessingError) as error:
+                raise BadRequest("the body is malformed") from error
+            if not piece:
+                return
+            self._take(piece)
+            yield piece
+
+    def _take(self, piece: bytes) -> None:
+        self._size += len(piece)
+        if self._limit is not None and self._size > self._limit:
+            raise _too_large(self._limit)
+        if self._size <= self._keep:
+            self._kept.append(piece)
+        else:
+            self._kept.clear()
+
+    def frame(self, piece: bytes) -> bytes:
+        """Return `piece` as it goes on the wire (RFC 9112 §7.1)."""
+        return b"%x\r\n%b\r\n" % (len(piece), piece) if self.chunked else piece
+
+    @property
+    def last(self) -> bytes:
+        """What ends the body on the wire."""
+        return b"0\r\n\r\n" if self.chunked else b""
+
+
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"the body is over {limit} bytes", hint="`limits.body_bytes` sets the limit")

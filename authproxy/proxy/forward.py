@@ -1,0 +1,220 @@
+"""The heart: send a request with a token, and once more with another one when that token is refused.
+
+    token held? ── no ──▶ wait for one
+        │
+        ▼
+      send ──▶ refused? ── no ──▶ the reply
+                  │
+                 yes ──▶ a token other than that one ──▶ send once more ──▶ the reply, whatever it is
+
+A request answered 401 has not been applied (RFC 9110 §15.5.2): that is what makes repeating a POST
+right. A connection that dies unanswered proves nothing of the kind, so there only idempotent requests
+are sent again (§9.2.2).
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from authproxy import logs
+from authproxy.errors import TokenError
+from authproxy.proxy.body import Body
+from authproxy.proxy.upstream.connection import ClosedUnanswered, Connection, Reply
+from authproxy.proxy.upstream.pool import Pool
+from authproxy.tokens.source import HeldSource
+from authproxy.tokens.token import Token
+
+IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE", "PROPFIND", "REPORT", "SEARCH"})
+
+
+@dataclass(slots=True)
+class Outgoing:
+    """A request as it goes to the upstream: all but the credential's line and the end of the head."""
+
+    method: str
+    head: bytes
+    body: Body | None
+    retried: bool = False
+
+    @property
+    def repeatable(self) -> bool:
+        return self.body is None or self.body.repeatable
+
+    @property
+    def idempotent(self) -> bool:
+        return self.method in IDEMPOTENT
+
+
+class Sender:
+    """Sends requests to one upstream. Times are in seconds."""
+
+    def __init__(self, pool: Pool, *, response_seconds: float, idle_seconds: float) -> None:
+        self.pool = pool
+        self._response_seconds = response_seconds
+        self._idle_seconds = idle_seconds
+
+    async def send(self, outgoing: Outgoing, credential: bytes) -> "Exchange":
+        """Send `outgoing` with the line `credential` and wait for the head of the reply.
+
+        Raises `UpstreamError`, and `RequestRefused` when the client's body is at fault.
+        """
+        pooled = self.pool.take(surely_alive=not outgoing.idempotent)
+        if pooled is not None:
+            try:
+                return await self._exchange(pooled, outgoing, credential)
+            except ClosedUnanswered:
+                if not (outgoing.idempotent and outgoing.repeatable):
+                    raise
+        return await self._exchange(await self.pool.connect(), outgoing, credential)
+
+    async def _exchange(self, connection: Connection, outgoing: Outgoing, credential: bytes) -> "Exchange":
+        exchange = self._begin(connection, outgoing, credential)
+        try:
+            await exchange.reply.head()
+        except BaseException:
+            await exchange.close()
+            raise
+        return exchange
+
+    def _begin(self, connection: Connection, outgoing: Outgoing, credential: bytes) -> "Exchange":
+        head = b"".join((outgoing.head, credential, b"\r\n"))
+        body = outgoing.body
+        if body is not None and (whole := body.at_hand()) is not None:
+            head += (body.frame(whole) if whole else b"") + body.last
+            body = None
+        reply = connection.begin(
+            head,
+            method=outgoing.method,
+            response_seconds=self._response_seconds,
+            idle_seconds=self._idle_seconds,
+            more=body is not None,
+        )
+        if body is None:
+            return Exchange(reply)
+        upload = asyncio.create_task(self._upload(connection, body), name="upload")
+        return Exchange(reply, upload)
+
+    async def _upload(self, connection: Connection, body: Body) -> None:
+        try:
+            async for piece in body.chunks():
+                if not await connection.send(body.frame(piece)):
+                    return  # answered, or lost, before it was all out
+            if body.last and not await connection.send(body.last):
+                return
+            connection.sent(self._response_seconds)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the one who waits for the reply hears it
+            connection.fail(error)
+
+
+class Exchange:
+    """One request on its way: the reply, and the upload that may still be running."""
+
+    __slots__ = ("_upload", "reply")
+
+    def __init__(self, reply: Reply, upload: asyncio.Task[None] | None = None) -> None:
+        self.reply = reply
+        self._upload = upload
+
+    @property
+    def finished(self) -> bool:
+        """Whether both directions are through."""
+        return self.reply.complete and (self._upload is None or self._upload.done())
+
+    async def close(self) -> None:
+        """Have done with it: what is not finished is broken off, and the client's body is free again."""
+        self.reply.close()
+        if self._upload is not None:
+            self._upload.cancel()
+            await asyncio.wait([self._upload])
+
+
+class Credential:
+    """The line that one route adds, and what it does when the upstream refuses it.
+
+    `statuses` are what counts as a refusal; `cooldown` is in seconds.
+    """
+
+    def __init__(
+        self,
+        source: HeldSource,
+        *,
+        header: str,
+        scheme: str,
+        statuses: frozenset[int],
+        idempotent_only: bool,
+        cooldown: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.source = source
+        self.header = header
+        self.scheme = scheme
+        self._statuses = statuses
+        self._idempotent_only = idempotent_only
+        self._cooldown = cooldown
+        self._clock = clock
+        self._cool_until = 0.0
+        self._on_trial: Token | None = None
+        self._token: Token | None = None
+        self._line = b""
+
+    def line(self, token: Token) -> bytes:
+        """Return the header line for `token`; encoded once a token."""
+        if token is not self._token:
+            value = f"{self.scheme} {token.value}" if self.scheme else token.value
+            self._token, self._line = token, f"{self.header}: {value}\r\n".encode("latin-1")
+        return self._line
+
+    async def send(self, outgoing: Outgoing, sender: Sender) -> Exchange:
+        """Send `outgoing`, and once more if its token is refused.
+
+        Raises what `Sender.send` does, and `TokenError`.
+        """
+        token = self.source.held() or await self.source.token()
+        exchange = await sender.send(outgoing, self.line(token))
+        if not self._refused(exchange.reply, token):
+            return exchange
+        try:
+            fresh = await self._other_than(token)
+        except BaseException:
+            await exchange.close()
+            raise
+        if fresh is None or not self._may_repeat(outgoing):
+            return exchange
+        await exchange.close()
+        outgoing.retried = True
+        exchange = await sender.send(outgoing, self.line(fresh))
+        self._refused(exchange.reply, fresh)
+        return exchange
+
+    def _refused(self, reply: Reply, token: Token) -> bool:
+        """Whether another token could help: not while one has just not helped, nor with too little scope."""
+        if reply.status not in self._statuses:
+            if self._on_trial is not None and token == self._on_trial:
+                self._on_trial = None
+            return False
+        if any(
+            name.lower() == b"www-authenticate" and b"insufficient_scope" in value
+            for name, value in reply.headers
+        ):
+            return False
+        now = self._clock()
+        if token == self._on_trial:  # it came in place of a refused one, and never did any better
+            self._cool_until = now + self._cooldown
+            self._on_trial = None
+        return now >= self._cool_until
+
+    def _may_repeat(self, outgoing: Outgoing) -> bool:
+        return outgoing.repeatable and (outgoing.idempotent or not self._idempotent_only)
+
+    async def _other_than(self, refused: Token) -> Token | None:
+        """Return another token, or None when there is none: then the upstream's own answer must do."""
+        try:
+            fresh = await self.source.token(instead_of=refused)
+        except TokenError as error:
+            logs.debug("no other token", cause=error.detail)
+            return None
+        if fresh == refused:
+            return None
+        self._on_trial = fresh
+        return fresh

@@ -1,0 +1,157 @@
+"""Who may ask at all. authproxy lends its credentials to whoever reaches it, so the door is here.
+
+What a browser sends to a local port on behalf of somebody else's page (observed with Chromium):
+
+    from                        Host        Origin        Sec-Fetch-Site
+    image, script, no-cors      ours        -             cross-site
+    form or text/plain POST     ours        the site      cross-site
+    WebSocket                   ours        the site      -
+    DNS rebinding, GET          the site    -             -
+    DNS rebinding, POST         the site    equals Host   -
+
+No single header catches them all: `Host`, `Sec-Fetch-Site` and `Origin` are all judged. A caller that
+sends none of the latter two (curl, a script) is let through.
+"""
+
+import hmac
+import re
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from aiohttp.http import HttpVersion10, HttpVersion11
+from aiohttp.web import BaseRequest
+from multidict import CIMultiDictProxy, istr
+
+from authproxy.errors import BadRequest, Forbidden, KeyRequired
+from authproxy.values import is_loopback
+
+HOST, ORIGIN, SITE = istr("Host"), istr("Origin"), istr("Sec-Fetch-Site")
+AUTHORIZATION, TE = istr("Authorization"), istr("Transfer-Encoding")
+CONTENT_LENGTH = istr("Content-Length")
+REFUSED_METHODS = frozenset({"TRACE", "CONNECT"})
+OWN_SITE = frozenset({"same-origin", "none"})
+MOST_HOSTS = 1024  # spellings of `Host` remembered
+
+_AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?\Z")
+_UNSAFE_IN_TARGET = re.compile(r"[^\x21-\x7e\x80-\xff\udc80-\udcff]|#")
+
+
+class Guard:
+    """Decides whether a caller may ask. `access_keys` empty means that no key is needed."""
+
+    def __init__(
+        self,
+        *,
+        hosts: Iterable[str] = (),
+        origins: Iterable[str] = (),
+        access_header: str = "",
+        access_keys: Iterable[str] = (),
+    ) -> None:
+        self._hosts = {host.lower().strip("[]") for host in hosts}
+        self._origins = {origin.rstrip("/").lower() for origin in origins}
+        self._access_header = istr(access_header)
+        self._access_keys = [key.encode() for key in access_keys]
+        self._known: dict[str, str] = {}
+
+    def check(self, request: BaseRequest) -> tuple[str, str]:
+        """Return the host (without port) and the raw target in origin form.
+
+        Raises `BadRequest`, `Forbidden` or `KeyRequired`.
+        """
+        headers = request.headers
+        if request.version not in (HttpVersion11, HttpVersion10):
+            raise BadRequest("only HTTP/1.0 and HTTP/1.1 are spoken here")
+        if request.method in REFUSED_METHODS:
+            raise Forbidden(f"{request.method} is not forwarded")
+        self._check_framing(request, headers)
+        target = request.raw_path
+        authority = headers.get(HOST, "")
+        if not authority:
+            raise BadRequest("the Host header is missing")
+        host = self._known.get(authority) or self._check_host(authority)
+        if not target.startswith("/"):
+            authority, host, target = self._absolute(request.method, target, authority, host)
+        if _UNSAFE_IN_TARGET.search(target):
+            raise BadRequest("the request target holds a space, a control character or a fragment")
+        if SITE in headers or ORIGIN in headers:
+            self._check_site(headers, authority)
+        if self._access_keys:
+            self._check_key(headers)
+        return host, target
+
+    @property
+    def has_origins(self) -> bool:
+        """Whether any foreign origin may call."""
+        return bool(self._origins)
+
+    def allowed_origin(self, request: BaseRequest) -> str | None:
+        """Return the foreign origin that may read the answer, or None."""
+        origin = request.headers.get(ORIGIN)
+        if origin is not None and self._origins and ("*" in self._origins or origin.lower() in self._origins):
+            return origin
+        return None
+
+    # ── one rule each ────────────────────────────────────────────────────────────────────────────
+
+    def _check_framing(self, request: BaseRequest, headers: CIMultiDictProxy[str]) -> None:
+        encoding = headers.get(TE)
+        if encoding is not None and (encoding.lower() != "chunked" or request.version == HttpVersion10):
+            raise BadRequest("the only transfer encoding is chunked, in HTTP/1.1 (RFC 9112 §6.1)")
+        if AUTHORIZATION in headers and len(headers.getall(AUTHORIZATION)) > 1:
+            raise BadRequest("there is more than one Authorization header")
+
+    def _check_host(self, authority: str) -> str:
+        match = _AUTHORITY.match(authority)
+        if match is None or int(match[2] or 0) > 65535:
+            raise BadRequest("the Host header is malformed")
+        host = match[1].strip("[]").rstrip(".").lower()
+        if not (is_loopback(host) or host in self._hosts or "*" in self._hosts):
+            raise Forbidden(
+                f"requests to the host {host} are not answered here",
+                hint="if that name is yours, add it to `allowed_hosts`",
+            )
+        if len(self._known) < MOST_HOSTS:
+            self._known[authority] = host
+        return host
+
+    def _absolute(self, method: str, target: str, authority: str, host: str) -> tuple[str, str, str]:
+        """Judge a target that is not a path (RFC 9112 §3.2.2, §3.2.4); its host overrides `Host`."""
+        if target == "*" and method == "OPTIONS":
+            return authority, host, target
+        scheme, separator, rest = target.partition("://")
+        if not separator or scheme.lower() not in {"http", "https"}:
+            raise BadRequest("the request target is neither a path nor a URL")
+        authority, slash, path = rest.partition("/")
+        if "?" in authority:
+            authority, _, query = rest.partition("?")
+            slash, path = "/?", query
+        return authority, self._check_host(authority), f"{slash or '/'}{path}"
+
+    def _check_site(self, headers: CIMultiDictProxy[str], authority: str) -> None:
+        origin = headers.get(ORIGIN)
+        if "*" in self._origins or (origin is not None and origin.lower() in self._origins):
+            return
+        if origin is not None and not _is_own(origin, authority):
+            raise Forbidden(
+                "a web page of another origin may not use this proxy",
+                hint="if that page is yours, add its origin to `allowed_origins`",
+            )
+        if headers.get(SITE, "none") not in OWN_SITE:
+            raise Forbidden("a web page of another site may not use this proxy")
+
+    def _check_key(self, headers: CIMultiDictProxy[str]) -> None:
+        sent = headers.get(self._access_header, "").encode("utf-8", "surrogateescape")
+        # Compared with every key, so that the time taken tells nothing.
+        if not sum([hmac.compare_digest(sent, key) for key in self._access_keys]):
+            raise KeyRequired(
+                f"this proxy wants a key in {self._access_header}", hint="send one of `access.tokens`"
+            )
+
+
+def _is_own(origin: str, authority: str) -> bool:
+    """Whether `origin` is the proxy itself, as the caller addressed it."""
+    try:
+        parts = urlsplit(origin)
+    except ValueError:
+        return False
+    return parts.scheme in {"http", "https"} and parts.netloc.lower() == authority.lower()

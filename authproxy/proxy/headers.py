@@ -1,0 +1,131 @@
+"""Which header lines go on, in both directions: strip first, forward, inject last.
+
+Names, order, case and repeats stay as they are. What goes is decided once a name and then remembered:
+a table from the raw name to a verdict, so that a request costs one look-up a header.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+
+RawHeaders = Sequence[tuple[bytes, bytes]]
+
+# RFC 9110 §7.6.1, and what proxies have always dropped besides. Framing is made anew; `TE` and `Trailer`
+# go together with the trailers, which are dropped.
+HOP_BY_HOP = frozenset(
+    b"connection keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer"
+    b" transfer-encoding upgrade http2-settings".split()
+)
+OWN_REQUEST_HEADERS = frozenset({b"expect"})  # answered by the proxy, not forwarded
+# What no client may make vanish by listing it in `Connection`.
+KEPT_FROM_CONNECTION = frozenset(b"host content-length content-type authorization cookie".split())
+MOST_VERDICTS = 2048  # names remembered; clients that invent names must not fill our memory
+
+PASS, DROP, HOST, CREDENTIAL = range(4)
+Verdict = int
+
+
+class _Verdicts(dict[bytes, Verdict]):
+    """What to do with a header, by its raw name; judged when it is first seen."""
+
+    def __init__(self, judge: Callable[[bytes], Verdict]) -> None:
+        super().__init__()
+        self._judge = judge
+
+    def __missing__(self, name: bytes) -> Verdict:
+        verdict = self._judge(name.lower())
+        if len(self) < MOST_VERDICTS:
+            self[name] = verdict
+        return verdict
+
+
+def header_lines(pairs: Iterable[tuple[str, str]]) -> bytes:
+    """Return header lines, as they stand on the wire."""
+    return b"".join(f"{name}: {value}\r\n".encode("latin-1") for name, value in pairs)
+
+
+def listed_in(connection: str) -> frozenset[bytes]:
+    """Return the names that a `Connection` header lists, those that may be dropped for it."""
+    names = {name.strip().lower().encode("utf-8", "surrogateescape") for name in connection.split(",")}
+    return frozenset(names - KEPT_FROM_CONNECTION - {b"", b"close", b"keep-alive"})
+
+
+class RequestHeaders:
+    """How one route turns a client's header section into the upstream's.
+
+    `credential` is the name of the header that carries the token, or None; `host` is the upstream's, or
+    None to keep the client's.
+    """
+
+    def __init__(
+        self,
+        *,
+        credential: str | None = None,
+        host: str | None = None,
+        set_pairs: Iterable[tuple[str, str]] = (),
+        remove: Iterable[str] = (),
+    ) -> None:
+        pairs = list(set_pairs)
+        self.credential = credential.lower().encode() if credential else None
+        self._host = host.encode("ascii") if host else None
+        self._set = header_lines(pairs)
+        self._dropped = HOP_BY_HOP | OWN_REQUEST_HEADERS | {name.lower().encode() for name in remove}
+        self._dropped |= {name.lower().encode() for name, _ in pairs}
+        self._verdicts = _Verdicts(self._judge)
+
+    def _judge(self, name: bytes) -> Verdict:
+        if name in self._dropped and name != self.credential:
+            return DROP
+        if name == b"host":
+            return HOST
+        # Every spelling counts: gateways and WSGI make `X_Api_Key` and `X-Api-Key` one.
+        if self.credential is not None and name.replace(b"_", b"-") == self.credential.replace(b"_", b"-"):
+            return CREDENTIAL
+        return PASS
+
+    def head(self, start: bytes, headers: RawHeaders, *, listed: frozenset[bytes], replace: bool) -> bytes:
+        """Return `start` and the header section, without the empty line that ends it.
+
+        With `replace` every spelling of the credential's header is left out, so that ours can follow.
+        """
+        verdicts = self._verdicts
+        out = [start]
+        for name, value in headers:
+            verdict = verdicts[name]
+            if verdict == PASS:
+                if listed and name.lower() in listed:
+                    continue
+                out += (name, b": ", value, b"\r\n")
+            elif verdict == HOST:
+                out += (name, b": ", self._host or value, b"\r\n")
+            elif verdict == CREDENTIAL and not replace:
+                out += (name, b": ", value, b"\r\n")
+        out.append(self._set)
+        return b"".join(out)
+
+
+class ResponseHeaders:
+    """How one route turns an upstream's header section into the client's."""
+
+    def __init__(self, *, set_pairs: Iterable[tuple[str, str]] = (), remove: Iterable[str] = ()) -> None:
+        pairs = list(set_pairs)
+        self._set = header_lines(pairs)
+        self._dropped = HOP_BY_HOP | {name.lower().encode() for name in remove}
+        self._dropped |= {name.lower().encode() for name, _ in pairs}
+        self._verdicts = _Verdicts(self._judge)
+
+    def _judge(self, name: bytes) -> Verdict:
+        # CORS is between the page and us: an upstream's word must not open our door (SPEC: the guard).
+        return DROP if name in self._dropped or name.startswith(b"access-control-") else PASS
+
+    def head(self, status: int, reason: bytes, headers: RawHeaders) -> bytes:
+        """Return the status line and the header section, without framing and the empty line."""
+        verdicts = self._verdicts
+        out = [b"HTTP/1.1 %d " % status, reason, b"\r\n"]
+        listed: frozenset[bytes] = frozenset()
+        for name, value in headers:
+            if len(name) == len(b"connection") and name.lower() == b"connection":
+                listed |= listed_in(value.decode("latin-1"))
+        for name, value in headers:
+            if verdicts[name] == PASS and not (listed and name.lower() in listed):
+                out += (name, b": ", value, b"\r\n")
+        out.append(self._set)
+        return b"".join(out)

@@ -1,0 +1,40 @@
+"""What authproxy answers for itself, so that nobody takes it for the upstream's (RFC 9457, RFC 9209)."""
+
+import json
+from http import HTTPStatus
+
+from authproxy.errors import AuthproxyError, KeyRequired
+from authproxy.logs import scrub
+
+
+def problem_response(error: AuthproxyError, *, route: str | None, close: bool, body: bool = True) -> bytes:
+    """Return the whole response for `error`; `body` is False in answer to HEAD."""
+    document = {
+        "type": "about:blank",
+        "title": error.title,
+        "status": error.status,
+        "detail": error.detail,
+        "route": route,
+        "hint": error.hint,
+        "error": error.error,
+    }
+    content = (
+        json.dumps({key: value for key, value in document.items() if value is not None}).encode() + b"\n"
+    )
+    details = (
+        scrub(error.detail, ()).encode("ascii", "replace").decode().replace("\\", "\\\\").replace('"', '\\"')
+    )
+    lines = [
+        f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}",
+        "Content-Type: application/problem+json",
+        f"Content-Length: {len(content)}",
+        f'Proxy-Status: authproxy; error={error.proxy_error}; details="{details}"',
+        "Cache-Control: no-store",
+    ]
+    if error.retry_after is not None:
+        lines.append(f"Retry-After: {max(1, round(error.retry_after + 0.5))}")
+    if isinstance(error, KeyRequired):
+        lines.append('WWW-Authenticate: AuthproxyKey realm="authproxy"')  # RFC 9110 §15.5.2 wants one
+    if close:
+        lines.append("Connection: close")
+    return "\r\n".join(lines).encode("latin-1", "replace") + b"\r\n\r\n" + (content if body else b"")

@@ -1,0 +1,142 @@
+"""Which route a request belongs to, what `allow` says, and what the upstream is asked for.
+
+The *decoded* path is judged, the *raw* one is sent. A path is compared segment by segment; what a
+server might read as a step up (`..`, `%2e%2e`, `..;x`, `..%2f`) is walked through, and may not leave
+the route's prefix.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Generic, Protocol, TypeVar
+from urllib.parse import unquote
+
+from authproxy.errors import Forbidden, NoRoute
+
+_NEEDS_CARE = re.compile(r"%|//|/\.|\\")
+_SEPARATORS = re.compile(r"[/\\]")
+
+
+class Mounted(Protocol):
+    """What the table needs to know of a route."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def host(self) -> str | None: ...
+    @property
+    def path(self) -> str: ...
+
+
+R = TypeVar("R", bound=Mounted)
+
+
+class RouteTable(Generic[R]):
+    """The routes, the longest match first: one with `host` before one without, then the longer `path`."""
+
+    def __init__(self, routes: Iterable[R]) -> None:
+        self._routes = sorted(routes, key=lambda route: (route.host is None, -len(route.path)))
+
+    def match(self, host: str, path: str) -> R:
+        """Return the route for a raw `path` (no query) asked of `host`. Raises `NoRoute`."""
+        plain = (
+            path if is_plain(path) else "/".join(["", *(_one_segment(each) for each in path.split("/")[1:])])
+        )
+        for route in self._routes:
+            if (route.host is None or route.host == host) and _is_under(plain, route.path):
+                return route
+        prefixes = ", ".join(
+            f"{route.host or ''}{route.path}" for route in sorted(self._routes, key=lambda route: route.path)
+        )
+        raise NoRoute(f"no route is mounted there; there are: {prefixes}")
+
+
+def is_plain(path: str) -> bool:
+    """Whether a raw path can be read in one way only."""
+    return not _NEEDS_CARE.search(path)
+
+
+def _is_under(path: str, prefix: str) -> bool:
+    """Whether `path` is `prefix` or below it, on a segment boundary."""
+    if prefix == "/":
+        return True
+    return path.startswith(prefix) and (len(path) == len(prefix) or path[len(prefix)] == "/")
+
+
+def _one_segment(raw: str) -> str:
+    """Decode a segment; an encoded slash must not make two of it, so it stays encoded."""
+    return unquote(raw, errors="surrogateescape").replace("/", "%2F")
+
+
+def judged_path(path: str, prefix: str) -> str:
+    """Return the path below `prefix` as a server may understand it: decoded, with its steps walked.
+
+    Raises `Forbidden` for one that steps out of `prefix`.
+    """
+    depth = 0 if prefix == "/" else prefix.count("/")
+    if is_plain(path):
+        return "/" + "/".join(path.split("/")[1 + depth :])
+    parts: list[str] = []
+    for segment in path.split("/")[1 + depth :]:
+        parts += _SEPARATORS.split(unquote(segment, errors="surrogateescape"))
+    walked: list[str] = []
+    for part in parts:
+        step = part.partition(";")[0]  # some servers take parameters off a segment first
+        if step == "..":
+            if not walked:
+                raise Forbidden("the path steps out of its route")
+            walked.pop()
+        elif step not in {"", "."}:
+            walked.append(part)
+    trailing = "/" if walked and parts[-1].partition(";")[0] in {"", ".", ".."} else ""
+    return "/" + "/".join(walked) + trailing
+
+
+class Allow:
+    """Least privilege: what a route lets out. Patterns know `*` (within a segment), `**` and a leading `!`.
+
+    The first pattern that fits decides; `!` refuses. What fits none is refused.
+    """
+
+    def __init__(
+        self,
+        *,
+        methods: Sequence[str] | None = None,
+        paths: Sequence[str] | None = None,
+        hint: str | None = None,
+    ) -> None:
+        self._methods = frozenset(methods) if methods is not None else None
+        self._paths = (
+            None if paths is None else [(_pattern(path), not path.startswith("!")) for path in paths]
+        )
+        self._hint = hint
+
+    def check(self, method: str, path: str) -> None:
+        """Raise `Forbidden` unless `method` and the judged `path` may leave."""
+        if self._methods is not None and method not in self._methods:
+            raise Forbidden(f"this route does not allow {method}", hint=self._hint)
+        if self._paths is None:
+            return
+        for pattern, verdict in self._paths:
+            if pattern.match(path):
+                if verdict:
+                    return
+                break
+        raise Forbidden("this route does not allow that path", hint=self._hint)
+
+
+def _pattern(glob: str) -> re.Pattern[str]:
+    """Compile a glob; `/a/**` fits `/a/` and everything below it, `/**` everything."""
+    parts = re.split(r"(\*\*|\*)", glob.removeprefix("!"))
+    words = {"**": ".*", "*": "[^/]*"}
+    return re.compile("".join(words.get(part, re.escape(part)) for part in parts) + r"\Z", re.DOTALL)
+
+
+def upstream_target(target: str, *, strip: str, base: str) -> str:
+    """Return the raw target for the upstream: `strip` (a prefix, or "") taken off, `base` put before it."""
+    path, question, query = target.partition("?")
+    if strip:
+        segments = path.split("/")
+        rest = segments[strip.count("/") + 1 :]
+        path = "/" + "/".join(rest) if rest else ""
+    path = base + path
+    return f"{path or '/'}{question}{query}"

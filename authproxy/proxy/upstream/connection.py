@@ -1,0 +1,402 @@
+"""One connection to an upstream, and the reply that is coming in on it.
+
+    idle ── begin() ──▶ waiting for a head ──▶ receiving a body ──▶ idle again, or closed
+                              │                       │
+                         deadline: response      deadline: idle
+
+httptools (llhttp) parses; what it lets through although it must not pass is refused here: a length
+beside chunked (RFC 9112 §6.3), an encoding other than chunked, a 101 nobody asked for. After any such
+fault the connection is never used again.
+"""
+
+import asyncio
+import select
+from collections.abc import Callable
+from typing import cast
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from authproxy.errors import BadReply, ResponseTimeout, UpstreamError
+
+RawHeaders = list[tuple[bytes, bytes]]
+
+Stage = tuple[type[UpstreamError], str]
+"""What passing a deadline means in one stage of an exchange."""
+
+UPLOADING: Stage = (ResponseTimeout, "the upload to {} stalled for {:g} s")
+AWAITED: Stage = (ResponseTimeout, "{} did not answer within {:g} s")
+RECEIVING: Stage = (BadReply, "{} sent nothing of its body for {:g} s")
+
+HIGH_WATER = 512 << 10  # bytes of a body we hold before the upstream has to wait
+NO_BODY = frozenset({204, 304})
+
+
+class ClosedUnanswered(BadReply):
+    """A kept connection turned out to be dead: not one byte came back."""
+
+
+class Reply:
+    """An upstream's reply: its head at once, its body as it arrives.
+
+    `length` is the announced size of the body in bytes, None when nobody said; `parts` is what arrived
+    and was not read yet.
+    """
+
+    __slots__ = (
+        "_connection",
+        "_size",
+        "_waiter",
+        "complete",
+        "failure",
+        "headers",
+        "length",
+        "parts",
+        "reason",
+        "status",
+    )
+
+    def __init__(self, connection: "Connection") -> None:
+        self.status = 0
+        self.reason = b""
+        self.headers: RawHeaders = []
+        self.length: int | None = None
+        self.parts: list[bytes] = []
+        self.complete = False
+        self.failure: Exception | None = None
+        self._connection: Connection | None = connection
+        self._size = 0
+        self._waiter: asyncio.Future[None] | None = None
+
+    async def head(self) -> None:
+        """Wait for the head. Raises `UpstreamError`."""
+        while not self.status and self.failure is None:
+            await self._wait()
+        if self.failure is not None and not self.status:
+            raise self.failure
+
+    async def read(self) -> list[bytes]:
+        """Return what arrived since the last call; nothing at the end. Raises `UpstreamError`."""
+        while not self.parts:
+            if self.failure is not None:
+                raise self.failure
+            if self.complete:
+                return []
+            await self._wait()
+        parts, self.parts, self._size = self.parts, [], 0
+        if not self.complete and self._connection is not None:
+            self._connection.resume()
+        return parts
+
+    def close(self) -> None:
+        """Have done with this reply: a connection that is still busy with it is closed."""
+        if self._connection is not None:
+            self._connection.abort()
+
+    # ── what the connection tells ────────────────────────────────────────────────────────────────
+
+    def begun(self, status: int, reason: bytes, headers: RawHeaders, length: int | None) -> None:
+        self.status, self.reason, self.headers, self.length = status, reason, headers, length
+        self._wake()
+
+    def feed(self, data: bytes) -> bool:
+        """Take a piece of the body; tell whether the upstream should pause."""
+        self.parts.append(data)
+        self._size += len(data)
+        self._wake()
+        return self._size > HIGH_WATER
+
+    def end(self, failure: Exception | None = None) -> None:
+        self.complete = failure is None
+        self.failure = failure
+        self._connection = None
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def _wait(self) -> None:
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def __repr__(self) -> str:
+        state = "complete" if self.complete else "failed" if self.failure else "open"
+        return f"<Reply {self.status} {state}>"
+
+
+class Connection(asyncio.Protocol):
+    """A connection that `pool` lends out for one exchange at a time."""
+
+    def __init__(
+        self, place: str, *, on_idle: Callable[["Connection"], None], on_lost: Callable[["Connection"], None]
+    ) -> None:
+        self.place = place
+        self.closed = False
+        self.exchanges = 0
+        self.idle_since = 0.0
+        self._on_idle = on_idle
+        self._on_lost = on_lost
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport = cast("asyncio.Transport", None)
+        self._parser = HttpResponseParser(self)
+        self._reply: Reply | None = None
+        self._sending = False
+        self._answered = False  # any byte of a reply arrived in this exchange
+        self._is_head = False
+        self._until_close = False
+        self._keep_alive = True
+        self._status = 0
+        self._reason = b""
+        self._headers: RawHeaders = []
+        self._length: int | None = None
+        self._chunked = False
+        self._head_done = False
+        self._reading_paused = False
+        self._drained: asyncio.Future[None] | None = None
+        self._writing_paused = False
+        self._deadline = 0.0
+        self._seconds = 0.0
+        self._stage: Stage | None = None
+        self._idle_seconds = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+
+    # ── one exchange ─────────────────────────────────────────────────────────────────────────────
+
+    def begin(
+        self, data: bytes, *, method: str, response_seconds: float, idle_seconds: float, more: bool
+    ) -> Reply:
+        """Send the first bytes of a request; `more` says that its body follows."""
+        reply = self._reply = Reply(self)
+        self.exchanges += 1
+        self._is_head = method == "HEAD"
+        self._sending = more
+        self._answered = self._until_close = False
+        self._idle_seconds = idle_seconds
+        if more:
+            self._watch(idle_seconds, UPLOADING)
+        else:
+            self._watch(response_seconds, AWAITED)
+        self._transport.write(data)
+        return reply
+
+    async def send(self, data: bytes) -> bool:
+        """Send more of the body; wait while the upstream cannot take it. Tell whether to go on."""
+        if self.closed or not self._sending:
+            return False
+        if not self._head_done:
+            self._watch(self._idle_seconds, UPLOADING)
+        self._transport.write(data)
+        if self._writing_paused:
+            self._drained = self._loop.create_future()
+            await self._drained
+        return not self.closed and self._sending
+
+    def sent(self, response_seconds: float) -> None:
+        """Say that the request is out; from now on the upstream is awaited."""
+        self._sending = False
+        if self._reply is not None and not self._reply.status:
+            self._watch(response_seconds, AWAITED)
+
+    def fail(self, failure: Exception) -> None:
+        """End the exchange with `failure`, and the connection with it."""
+        reply, self._reply = self._reply, None
+        if reply is not None:
+            reply.end(failure)
+        self.abort()
+
+    def abort(self) -> None:
+        """Close at once."""
+        if not self.closed:
+            self._transport.abort()
+            self._lost()
+
+    def is_quiet(self) -> bool:
+        """Tell whether nothing has arrived since the last exchange, the end of the connection included."""
+        if self.closed:
+            return False
+        sock = self._transport.get_extra_info("socket")
+        poll = select.poll()
+        poll.register(sock.fileno(), select.POLLIN)
+        return not poll.poll(0)
+
+    def resume(self) -> None:
+        """Read on: the reply was read."""
+        if self._reading_paused and not self.closed:
+            self._reading_paused = False
+            self._watch(self._idle_seconds, RECEIVING)
+            self._transport.resume_reading()
+
+    # ── asyncio.Protocol ─────────────────────────────────────────────────────────────────────────
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=256 << 10)
+
+    def data_received(self, data: bytes) -> None:
+        if self.closed:
+            return
+        if not self._answered:
+            self._answered = True
+            if self._reply is None or not b"HTTP/1.".startswith(data[:7]):
+                self._broken("did not answer in HTTP/1.x")
+                return
+        try:
+            self._parser.feed_data(data)
+        except HttpParserUpgrade:
+            self._broken("switched protocols unasked")
+            return
+        except HttpParserError:
+            self._broken("sent a faulty reply")
+            return
+        if self._reply is not None and self._head_done and not self._reading_paused:
+            self._deadline = self._loop.time() + self._idle_seconds
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        reply, self._reply = self._reply, None
+        if reply is not None:
+            if self._until_close and exc is None:
+                reply.end()
+            elif not self._answered and self.exchanges > 1:
+                reply.end(ClosedUnanswered(f"{self.place} closed a kept connection"))
+            elif not reply.status:
+                reply.end(BadReply(f"{self.place} closed the connection without an answer"))
+            else:
+                reply.end(BadReply(f"{self.place} broke off its body"))
+        if not self.closed:
+            self._lost()
+
+    def pause_writing(self) -> None:
+        self._writing_paused = True
+
+    def resume_writing(self) -> None:
+        self._writing_paused = False
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+
+    # ── httptools ────────────────────────────────────────────────────────────────────────────────
+
+    def on_message_begin(self) -> None:
+        if self._reply is None:
+            raise HttpParserError("a reply that nobody asked for")
+        self._headers = []
+        self._reason = b""
+        self._length = None
+        self._chunked = self._head_done = False
+
+    def on_status(self, reason: bytes) -> None:
+        self._reason += reason
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._head_done:  # a trailer: dropped, as `Trailer` is
+            return
+        self._headers.append((name, value))
+        if len(name) == len(b"content-length") and name.lower() == b"content-length":
+            self._length = int(value)
+        elif len(name) == len(b"transfer-encoding") and name.lower() == b"transfer-encoding":
+            if self._chunked or value.lower() != b"chunked":
+                raise HttpParserError("a transfer encoding other than chunked")
+            self._chunked = True
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        self._status = status
+        if status < 200:  # an interim reply; the answer is yet to come (RFC 9110 §15.2)
+            if status < 100 or status == 101:
+                raise HttpParserError("a switch of protocols that nobody asked for")
+            return
+        if self._chunked and self._length is not None:
+            raise HttpParserError("a length beside chunked")
+        if status > 999:
+            raise HttpParserError("not a status")
+        reply = self._reply
+        if reply is None:
+            raise HttpParserError("a reply that nobody asked for")
+        self._head_done = True
+        self._keep_alive = self._parser.should_keep_alive()
+        bodiless = self._is_head or status in NO_BODY
+        self._until_close = not bodiless and not self._chunked and self._length is None
+        reply.begun(status, self._reason, self._headers, self._length)
+        self._watch(self._idle_seconds, RECEIVING)
+        if self._is_head:
+            # llhttp does not know that a reply to HEAD has no body, so this parser is of no further use.
+            self._parser = HttpResponseParser(self)
+            self._ended()
+
+    def on_body(self, data: bytes) -> None:
+        reply = self._reply
+        if reply is None:
+            raise HttpParserError("more than was announced")
+        if reply.feed(data) and not self._reading_paused:
+            self._reading_paused = True
+            self._stage = None  # it is the client who is slow now
+            self._transport.pause_reading()
+
+    def on_message_complete(self) -> None:
+        if self._status >= 200 and self._reply is not None and not self._until_close:
+            self._ended()
+
+    # ── the end of an exchange ───────────────────────────────────────────────────────────────────
+
+    def _ended(self) -> None:
+        reply, self._reply = self._reply, None
+        if reply is not None:
+            reply.end()
+        self._stage = None
+        if self._sending or not self._keep_alive:
+            # An answer before the request was out leaves a connection that nobody can use again.
+            self.abort()
+            return
+        if self._reading_paused:
+            self._reading_paused = False
+            self._transport.resume_reading()
+        self._answered = False
+        self.idle_since = self._loop.time()
+        self._on_idle(self)
+
+    def _lost(self) -> None:
+        self.closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+        self._on_lost(self)
+
+    def _broken(self, how: str) -> None:
+        self.fail(BadReply(f"{self.place} {how}"))
+
+    # ── deadlines: one lazy timer a connection, not one a request ────────────────────────────────
+
+    def _watch(self, seconds: float, stage: Stage) -> None:
+        self._deadline = self._loop.time() + seconds
+        self._seconds = seconds
+        self._stage = stage
+        if self._timer is None or self._timer_at > self._deadline:
+            self._set_timer()
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = self._deadline
+        self._timer = self._loop.call_at(self._deadline, self._look_at_the_clock)
+
+    def _look_at_the_clock(self) -> None:
+        self._timer = None
+        if self._stage is None or self.closed:
+            return
+        if self._loop.time() < self._deadline:
+            self._set_timer()
+        else:
+            kind, text = self._stage
+            self.fail(kind(text.format(self.place, self._seconds)))
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "busy" if self._reply else "idle"
+        return f"<Connection {self.place} {state}>"

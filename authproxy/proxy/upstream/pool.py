@@ -1,0 +1,210 @@
+"""The connections to one route's upstream.
+
+    take()      an idle one, at once, or None
+    connect()   a new one; at the limit, wait for one to come back
+
+Each route has a pool of its own, so a slow one never starves another. The last one back is the first
+one out: the others may then fall asleep and be closed.
+"""
+
+import asyncio
+import socket
+import ssl
+from collections import deque
+from dataclasses import dataclass
+
+import aiohappyeyeballs
+
+from authproxy.errors import ConnectFailure, ConnectionLimit, ConnectTimeout, DNSFailure, TLSFailure
+from authproxy.proxy.upstream.connection import Connection
+
+IDLE_SECONDS = 60.0  # an idle connection is closed after this; most servers keep theirs longer
+HAPPY_EYEBALLS_DELAY = 0.25  # seconds before the next address is tried (RFC 8305 §5)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an upstream is. `tls` is None for plain http."""
+
+    host: str
+    port: int
+    tls: ssl.SSLContext | None = None
+    server_name: str | None = None
+
+    @property
+    def default_port(self) -> int:
+        return 80 if self.tls is None else 443
+
+    @property
+    def authority(self) -> str:
+        """Return the `Host` of a request to this origin."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == self.default_port else f"{host}:{self.port}"
+
+    def __str__(self) -> str:
+        return f"{'http' if self.tls is None else 'https'}://{self.authority}"
+
+
+class Pool:
+    """Lends out connections to `origin`, at most `limit` at a time. `connect_seconds` bounds any wait."""
+
+    def __init__(self, origin: Origin, *, limit: int, connect_seconds: float) -> None:
+        self.origin = origin
+        self._limit = limit
+        self._connect_seconds = connect_seconds
+        self._place = str(origin)
+        self._idle: deque[Connection] = deque()  # the oldest on the left
+        self._open: set[Connection] = set()
+        self._opening = 0
+        self._waiters: deque[asyncio.Future[Connection | None]] = deque()
+        self._sweep: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    def take(self, *, surely_alive: bool) -> Connection | None:
+        """Return an idle connection, or None.
+
+        With `surely_alive`, look first whether the upstream has closed it: for requests that must not be
+        sent twice.
+        """
+        while self._idle:
+            connection = self._idle.pop()
+            if not surely_alive or connection.is_quiet():
+                return connection
+            connection.abort()
+        return None
+
+    async def connect(self) -> Connection:
+        """Open a connection, or wait for one that comes back. Raises `UpstreamError`."""
+        connection = None
+        if len(self._open) + self._opening < self._limit:
+            self._opening += 1
+        else:
+            connection = await self._wait()
+        return connection or await self._open_one()
+
+    async def _wait(self) -> Connection | None:
+        """Return a connection that came back, or None when there is room, reserved for us, to open one."""
+        waiter: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        try:
+            async with asyncio.timeout(self._connect_seconds):
+                return await waiter
+        except BaseException as error:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+            elif not waiter.cancelled():  # served in the very moment in which we gave up
+                self._hand_back(waiter.result())
+            if not isinstance(error, TimeoutError):
+                raise
+            raise ConnectionLimit(
+                f"all {self._limit} connections to {self._place} are in use",
+                hint="raise `max_connections`, or ask for less at a time",
+                retry_after=1,
+            ) from None
+
+    def _hand_back(self, served: Connection | None) -> None:
+        if served is not None:
+            self._back(served)
+        else:
+            self._opening -= 1
+            self._wake_one()
+
+    async def _open_one(self) -> Connection:
+        try:
+            async with asyncio.timeout(self._connect_seconds):
+                return await self._dial()
+        except TimeoutError:
+            raise ConnectTimeout(
+                f"{self._place} did not take the connection within {self._connect_seconds:g} s"
+            ) from None
+        finally:
+            self._opening -= 1
+            self._wake_one()
+
+    async def _dial(self) -> Connection:
+        origin, loop = self.origin, asyncio.get_running_loop()
+        try:
+            found = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise DNSFailure(
+                f"the host name of {self._place} does not resolve", hint="check `upstream`, and the network"
+            ) from error
+        try:
+            sock = await aiohappyeyeballs.start_connection(found, happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY)
+        except OSError as error:
+            raise ConnectFailure(
+                f"cannot connect to {self._place}: {error.strerror or type(error).__name__}",
+                hint="check `upstream`, and whether it is up",
+            ) from error
+        try:
+            _, connection = await loop.create_connection(
+                lambda: Connection(self._place, on_idle=self._back, on_lost=self._lost),
+                sock=sock,
+                ssl=origin.tls,
+                server_hostname=(origin.server_name or origin.host) if origin.tls else None,
+            )
+        except BaseException as error:
+            sock.close()
+            if not isinstance(error, OSError) or isinstance(error, TimeoutError):
+                raise
+            reason = (
+                error.verify_message
+                if isinstance(error, ssl.SSLCertVerificationError)
+                else "handshake failed"
+            )
+            raise TLSFailure(
+                f"no TLS with {self._place}: {reason}",
+                hint="check `upstream`; `tls.ca_file` names a CA of your own",
+            ) from error
+        self._open.add(connection)
+        return connection
+
+    def _back(self, connection: Connection) -> None:
+        """Take a connection back, for the one who waited longest."""
+        if self._closed:
+            connection.abort()
+            return
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(connection)
+                return
+        self._idle.append(connection)
+        if self._sweep is None:
+            self._sweep = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._close_idle)
+
+    def _lost(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+        self._wake_one()
+
+    def _wake_one(self) -> None:
+        """Let one who waits open a connection, when there is room for it."""
+        while self._waiters and len(self._open) + self._opening < self._limit:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                self._opening += 1
+                waiter.set_result(None)
+                return
+
+    def _close_idle(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._sweep = None
+        while self._idle and loop.time() - self._idle[0].idle_since >= IDLE_SECONDS:
+            self._idle.popleft().abort()
+        if self._idle:
+            wake_at = self._idle[0].idle_since + IDLE_SECONDS
+            self._sweep = loop.call_at(wake_at, self._close_idle)
+
+    def close(self) -> None:
+        """Close what is idle now, and the rest as it comes back."""
+        self._closed = True
+        if self._sweep is not None:
+            self._sweep.cancel()
+        while self._idle:
+            self._idle.pop().abort()
+
+    def __repr__(self) -> str:
+        counts = f"{len(self._open)} open, {len(self._idle)} idle, {len(self._waiters)} waiting"
+        return f"<Pool {self._place} {counts}>"

@@ -1,0 +1,93 @@
+"""Leaves a failing token endpoint alone for a while.
+
+    failure                                  next try after
+    network, timeout, 5xx, 429, garbage      1 s, 2 s, 4 s … 5 min (or `Retry-After`)
+    rejected credential                      30 s, 60 s, 120 s … 5 min
+
+The first to fail hears the cause; until the next try is due everyone else hears it at once, as a 503
+with `Retry-After`, and nothing is sent. So a wrong password is tried once, not once a request: that is
+what locks accounts. A credential whose secret has changed at its source is new, and tried at once.
+"""
+
+import random
+import time
+from collections.abc import Awaitable, Callable
+
+from authproxy.errors import CredentialRejected, TokenError, TokenUnavailable
+from authproxy.tokens.source import Clock, TokenSource
+from authproxy.tokens.token import Token
+
+FIRST_DELAY = 1.0  # seconds
+FIRST_DELAY_REJECTED = 30.0
+LONGEST_DELAY = 300.0
+LONGEST_RETRY_AFTER = 3600.0  # a server may ask for more than we would wait of ourselves, within reason
+JITTER = 0.2
+
+
+async def _never() -> bool:
+    return False
+
+
+class PatientSource:
+    """Asks the source behind it, and backs off while that fails.
+
+    `changed` tells whether the credential's secret is another one now; it is awaited only while a
+    rejected credential is held back.
+    """
+
+    def __init__(
+        self,
+        source: TokenSource,
+        *,
+        changed: Callable[[], Awaitable[bool]] = _never,
+        clock: Clock = time.monotonic,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._source = source
+        self._changed = changed
+        self._clock = clock
+        self._jitter = jitter
+        self._failures = 0
+        self._failure: TokenError | None = None
+        self._resume_at = 0.0
+
+    async def token(self, *, instead_of: Token | None = None) -> Token:
+        if self._failure is not None:
+            await self._hold_back(self._failure)
+        try:
+            token = await self._source.token(instead_of=instead_of)
+        except TokenError as failure:
+            self._note(failure)
+            raise
+        self._failures, self._failure = 0, None
+        return token
+
+    async def _hold_back(self, failure: TokenError) -> None:
+        left = self._resume_at - self._clock()
+        if left <= 0:
+            return
+        if isinstance(failure, CredentialRejected) and await self._changed():
+            self._failures = 0
+            return
+        raise TokenUnavailable(
+            f"{failure.detail} (not trying again for {left:.0f} s)",
+            hint=failure.hint,
+            error=failure.error,
+            retry_after=left,
+        ) from failure
+
+    def _note(self, failure: TokenError) -> None:
+        first = FIRST_DELAY_REJECTED if isinstance(failure, CredentialRejected) else FIRST_DELAY
+        delay = min(first * 2 ** min(self._failures, 20), LONGEST_DELAY)
+        delay = min(delay * (1 + JITTER * self._jitter()), LONGEST_DELAY)
+        if failure.retry_after is not None:
+            delay = max(delay, min(failure.retry_after, LONGEST_RETRY_AFTER))
+        failure.retry_after = delay
+        self._failures += 1
+        self._failure = failure
+        self._resume_at = self._clock() + delay
+
+    def __repr__(self) -> str:
+        left = self._resume_at - self._clock()
+        state = f"failing, next try in {left:.0f} s" if self._failure and left > 0 else "ready"
+        return f"<PatientSource {state}>"

@@ -1,0 +1,180 @@
+"""What a configuration's values may look like: durations, sizes, URLs, secrets.
+
+Each is a plain type with a validator, so that a schema is an ordinary class with annotations. None of
+the messages repeats the value: it may be a secret put in the wrong place.
+"""
+
+import re
+from collections.abc import Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, SecretStr, ValidationInfo, WithJsonSchema
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\Z")
+_DURATION_UNITS = {"ms": 0.001, "s": 1.0, None: 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB)?\Z")
+_SIZE_UNITS = {"B": 1, None: 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+_HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
+_HOST = re.compile(r"[A-Za-z0-9._\-]*\Z")
+_UNSAFE_IN_HEADER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_UNSAFE_IN_URL = re.compile(r"[\x00-\x20\x7f\\]")
+
+
+def _duration(value: Any) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf"):
+        return float(value)
+    match = _DURATION.match(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(
+            "should be a duration: seconds, or a number with ms, s, m, h or d, such as 500ms or 5m"
+        )
+    return float(match[1]) * _DURATION_UNITS[match[2]]
+
+
+def _size(value: Any) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    match = _SIZE.match(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("should be a size: bytes, or a number with KiB, MiB or GiB, such as 64KiB")
+    return int(match[1]) * _SIZE_UNITS[match[2]]
+
+
+def split_url(url: str) -> SplitResult:
+    """Split an absolute http(s) URL; raise ValueError, which never quotes it, when it is not one."""
+    try:
+        parts = urlsplit(url)
+        port_is_right = parts.port is None or 0 < parts.port < 65536
+    except ValueError:
+        port_is_right = False
+    if not port_is_right or parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("should be an absolute URL that begins with https:// or http://")
+    if _UNSAFE_IN_URL.search(url):
+        raise ValueError("should not contain spaces, control characters or backslashes")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("should not contain user information; give the credential under `auth`")
+    if parts.fragment or url.endswith("#"):
+        raise ValueError("should not contain a fragment (#)")
+    return parts
+
+
+def _url(value: str) -> str:
+    split_url(value)
+    return value
+
+
+def _header_name(value: str) -> str:
+    if not _HEADER_NAME.match(value):
+        raise ValueError("should be a header name: letters, digits and hyphens")
+    return value
+
+
+def _header_value(value: str) -> str:
+    if _UNSAFE_IN_HEADER.search(value):
+        raise ValueError("should not contain line breaks or control characters")
+    try:
+        value.encode("latin-1")
+    except UnicodeEncodeError:
+        raise ValueError("should hold only characters that a header can carry (Latin-1)") from None
+    return value.strip(" \t")
+
+
+def _secret_header(value: SecretStr) -> SecretStr:
+    return SecretStr(_header_value(value.get_secret_value()))
+
+
+def _pointer(value: str) -> str:
+    if value and not value.startswith("/"):
+        raise ValueError(
+            'should be a JSON Pointer (RFC 6901), such as /access_token; "" is the whole document'
+        )
+    return value
+
+
+def _local_path(value: str, info: ValidationInfo) -> str:
+    """Return `value` as seen from the directory of the configuration (`context["directory"]`)."""
+    context: Mapping[str, Path] = info.context or {}
+    if not value or "\0" in value:
+        raise ValueError("should be a path")
+    try:
+        return str(context.get("directory", Path()) / Path(value).expanduser())
+    except RuntimeError:
+        raise ValueError("names a home directory (~) that does not exist") from None
+
+
+def _readable(value: str) -> str:
+    try:
+        with Path(value).open("rb") as file:
+            file.read(1)
+    except OSError as error:
+        raise ValueError(f"the file cannot be read: {error.strerror}") from None
+    return value
+
+
+def split_address(address: str) -> tuple[str, int] | None:
+    """Split `HOST:PORT` or `[HOST]:PORT`; return None for `unix:/PATH`; raise ValueError for the rest."""
+    if address.startswith("unix:/") and "\0" not in address:
+        return None
+    host, colon, port = address.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    right = colon and port.isascii() and port.isdecimal() and len(port) < 6 and int(port) < 65536
+    if not right or not (bracketed or _HOST.match(host)):
+        raise ValueError("should be HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080, or unix:/PATH")
+    if bracketed:
+        try:
+            ip_address(host[1:-1].partition("%")[0])
+        except ValueError:
+            raise ValueError("should hold an IPv6 address between the brackets") from None
+    return host.strip("[]"), int(port)
+
+
+def _address(value: str) -> str:
+    split_address(value)
+    return value
+
+
+_DURATION_SCHEMA = {
+    "anyOf": [
+        {"type": "number", "minimum": 0},
+        {"type": "string", "pattern": r"^\d+(\.\d+)?\s*(ms|s|m|h|d)?$"},
+    ]
+}
+_SIZE_SCHEMA = {
+    "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": r"^\d+\s*(B|KiB|MiB|GiB)?$"}]
+}
+
+Duration = Annotated[float, BeforeValidator(_duration), WithJsonSchema(_DURATION_SCHEMA)]
+"""Seconds."""
+Size = Annotated[int, BeforeValidator(_size), WithJsonSchema(_SIZE_SCHEMA)]
+"""Bytes."""
+URL = Annotated[str, AfterValidator(_url), WithJsonSchema({"type": "string", "format": "uri"})]
+"""An absolute http(s) URL without user information or fragment."""
+HeaderName = Annotated[str, AfterValidator(_header_name)]
+HeaderValue = Annotated[str, AfterValidator(_header_value)]
+Secret = SecretStr
+"""A string that does not print."""
+SecretHeaderValue = Annotated[SecretStr, AfterValidator(_secret_header)]
+Pointer = Annotated[str, AfterValidator(_pointer)]
+"""A JSON Pointer, RFC 6901."""
+LocalPath = Annotated[str, AfterValidator(_local_path)]
+"""A path; a relative one starts from the directory of the configuration."""
+ReadableFile = Annotated[str, AfterValidator(_local_path), AfterValidator(_readable)]
+"""A path to a file that can be read now."""
+Address = Annotated[str, AfterValidator(_address)]
+"""Where to listen: HOST:PORT, [HOST]:PORT or unix:/PATH."""
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether `host`, a name or an address, can only be this machine (RFC 6761 §6.3)."""
+    name = host.strip("[]").rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        address = ip_address(name.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback

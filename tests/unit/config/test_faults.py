@@ -1,0 +1,107 @@
+import pytest
+
+from authproxy.config.faults import names_at, unknown_key, unknown_name
+from authproxy.config.schema import FileKeys, RouteKeys
+from authproxy.grants.token_request import TokenRequest
+
+NONE = "auth: {grant: none}\nupstream: https://x\n"
+OAUTH = "grant: client_credentials, token_url: https://x, client_id: a, client_secret: b"
+
+
+@pytest.mark.parametrize(
+    ("key", "fault"),
+    [
+        ("headers: {sett: {}}", "headers.sett: unknown key; did you mean `set`?"),
+        ("upstrem: x", "upstrem: unknown key; did you mean `upstream`?"),
+        ("tls: {zzz: 1}", "tls.zzz: unknown key; the keys here are ca_file, cert_file, key_file, server_name, verify"),
+        ("host: 5", "host: should be a string; put it in quotes"),
+        ("host: true", "host: should be a string; put it in quotes"),
+        ("host: 2024-01-01", "host: should be a string; put it in quotes"),
+        ("host: [a]", "host: should be a string"),
+        ("headers: []", "headers: should be a mapping"),
+        ("headers: {set: 1}", "headers.set: should be a mapping"),
+        ("headers: {set: {a b: c}}", "headers.set.a b: should be a header name: letters, digits and hyphens"),
+        ("headers: {remove: x}", "headers.remove: should be a list"),
+        ("prefetch: maybe", "prefetch: should be true or false"),
+        ("prefetch: []", "prefetch: should be true or false"),
+        ("max_connections: many", "max_connections: should be a whole number"),
+        ("max_connections: 1.5", "max_connections: should be a whole number"),
+        ("max_connections: true", "max_connections: should be a whole number"),
+        ("max_connections: 0", "max_connections: should be at least 1"),
+        ("retry: {statuses: [600]}", "retry.statuses[0]: should be at most 599"),
+        ("retry: {methods: some}", "retry.methods: should be all or idempotent"),
+        ("timeouts: {idle: 5 weeks}", "timeouts.idle: should be a duration: seconds, or a number with ms, s, m, h or d, such as 500ms or 5m"),
+    ],
+)  # fmt: skip
+def test_a_fault_is_said_in_plain_words(reader, key, fault):
+    assert reader.route_fault(NONE + key) == fault
+
+
+@pytest.mark.parametrize(
+    ("key", "fault"),
+    [
+        ("scope: 5", "auth.scope: should be a string; put it in quotes"),
+        ("scope: {}", "auth.scope: should be a string or a list"),
+        ("scope: [a, 5]", "auth.scope[1]: should be a string; put it in quotes"),
+        ("refresh_before: soon", "auth.refresh_before: should be auto or a duration: seconds, or a number "
+         "with ms, s, m, h or d, such as 500ms or 5m"),
+        ("response: {token: [x]}", 'auth.response.token[0]: should be a JSON Pointer (RFC 6901), such as '
+         '/access_token; "" is the whole document'),
+        ("hints: [{status: 1}]", "auth.hints[0].say: is required"),
+    ],
+)  # fmt: skip
+def test_of_alternatives_that_all_fail_one_fault_is_told_at_the_deepest_place(reader, key, fault):
+    assert reader.route_fault(f"upstream: https://x\nauth: {{{OAUTH}, {key}}}") == fault
+
+
+def test_a_missing_key_points_at_the_mapping_it_is_missing_from(reader):
+    text = "routes:\n  - name: a\n    upstream: https://x\n    auth: {grant: static}\n"
+    assert reader.fault(text) == "4:11: routes[0].auth.token: is required"
+
+
+def test_an_unknown_key_points_at_the_key(reader):
+    text = "routes:\n  - name: a\n    upstream: https://x\n    auth: {grant: static, token: x, tokem: y}\n"
+    assert reader.fault(text) == "4:37: routes[0].auth.tokem: unknown key; did you mean `token`?"
+
+
+def test_a_value_is_never_repeated(reader):
+    secret = "hunter2-and-more"
+    places = [
+        *("name", "path", "host", "upstream", "strip_path", "headers", "response_headers", "allow", "retry"),
+        *("timeouts", "tls", "preserve_host", "insecure", "max_connections", "prefetch", "auth"),
+    ]
+    for place in places:
+        keys = {"name": "a", "upstream": "https://x", "auth": "{grant: none}"} | {place: f"'{secret} {{'"}
+        text = "routes:\n  - " + "\n    ".join(f"{key}: {value}" for key, value in keys.items())
+        assert not [fault for fault in reader.faults(text) if secret in fault], place
+
+
+@pytest.mark.parametrize("grant", ["password", "client_credentials", "token_request", "static", "basic"])
+def test_no_value_of_auth_is_ever_repeated(reader, grant):
+    keys = sorted(names_at(TokenRequest, ()) | {"token_url", "client_auth", "scope", "resource", "params", "token"})
+    for key in keys:
+        for value in ("'hunter2 {'", "[hunter2]", "{hunter2: {}}", "{value: hunter2, token: hunter2}"):
+            text = text_with(grant, key, value)
+            for fault in reader.faults(text):
+                message = fault.split(": ", 2)[-1]
+                assert "hunter2" not in message, (key, value)
+
+
+def text_with(grant, key, value):
+    return f"routes: [{{name: a, upstream: 'https://x', auth: {{grant: {grant}, {key}: {value}}}}}]"
+
+
+def test_the_keys_of_a_nested_mapping_are_known():
+    assert names_at(FileKeys, ("log",)) == {"level", "format", "access"}
+    assert names_at(RouteKeys, ("retry",)) == {"statuses", "methods", "max_body", "cooldown"}
+    assert names_at(TokenRequest, ("totp",)) == {"header", "secret", "code"}
+    assert names_at(TokenRequest, ("nothing",)) == set()
+
+
+def test_the_nearest_name_is_suggested():
+    assert unknown_key("tokn", {"token", "header"}) == "unknown key; did you mean `token`?"
+    assert unknown_key("x", {"b", "a"}) == "unknown key; the keys here are a, b"
+    assert unknown_name("grant", "basik", ["basic", "none"]) == (
+        "unknown grant; did you mean basic? (there are basic, none)"
+    )
+    assert unknown_name("grant", 5, ["basic"]) == "unknown grant (there are basic)"
