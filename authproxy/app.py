@@ -26,8 +26,9 @@ from authproxy.grants.source import GrantSource, WatchedSource
 from authproxy.grants.static import NoGrant
 from authproxy.proxy.forward import Credential, Sender
 from authproxy.proxy.guard import Guard
-from authproxy.proxy.handler import ProxyHandler, Route
+from authproxy.proxy.handler import ProxyHandler
 from authproxy.proxy.headers import RequestHeaders, ResponseHeaders
+from authproxy.proxy.route import Route
 from authproxy.proxy.router import Allow, RouteTable
 from authproxy.proxy.server import ProxyServer
 from authproxy.proxy.upstream.pool import Origin, Pool

@@ -89,7 +89,9 @@ class AccessLog:
 class RequestFacts(Protocol):
     """What an access line says of a request besides its method and duration."""
 
-    route: str | None
+    @property
+    def route_name(self) -> str | None: ...
+
     path: str
     status: int
     sent: int
@@ -101,7 +103,7 @@ def _access_text(now: float, method: str, seen: RequestFacts, seconds: float) ->
     retried = " retried=yes" if seen.retried else ""
     cause = f" cause={_as_text(seen.cause)}" if seen.cause else ""
     return (
-        f"{_stamp(int(now))} info request route={seen.route or '-'} method={method} "
+        f"{_stamp(int(now))} info request route={seen.route_name or '-'} method={method} "
         f"path={_as_text(seen.path)} status={seen.status} bytes={seen.sent} "
         f"ms={seconds * 1000:.1f}{retried}{cause}\n"
     )
@@ -112,7 +114,7 @@ def _access_json(now: float, method: str, seen: RequestFacts, seconds: float) ->
         "time": round(now, 3),
         "level": "info",
         "event": "request",
-        "route": seen.route,
+        "route": seen.route_name,
         "method": method,
         "path": seen.path,
         "status": seen.status,

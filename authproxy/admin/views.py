@@ -2,12 +2,24 @@
 
 import json
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
-from aiohttp import web
+from aiohttp import HttpVersion, web
+from multidict import CIMultiDictProxy
 
 from authproxy.admin.status import RouteStatus, readiness
 from authproxy.errors import AuthproxyError
 from authproxy.proxy.guard import Guard
+
+
+class Asked(NamedTuple):
+    """A request, as the guard wants to see it."""
+
+    method: str
+    target: str
+    version: HttpVersion
+    headers: CIMultiDictProxy[str]
+
 
 States = Callable[[], list[RouteStatus]]
 
@@ -31,7 +43,7 @@ def admin_application(guard: Guard, states: States) -> web.Application:
         request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
         try:
-            guard.check(request)
+            guard.check(Asked(request.method, request.raw_path, request.version, request.headers))
         except AuthproxyError as error:
             return _json({"detail": error.detail, "hint": error.hint}, status=error.status)
         return await handler(request)

@@ -19,7 +19,6 @@ import yaml
 from authproxy.errors import ConfigError, Fault
 
 MOST_ITEMS = 100_000
-DEEP = 1_000
 
 _PREFIX = "tag:yaml.org,2002:"
 _MERGE = f"{_PREFIX}merge"
@@ -125,7 +124,7 @@ def compose(text: str, file: str) -> Item:
             [Fault(file, line, column, "", "holds a character that YAML does not allow")]
         ) from None
     except yaml.MarkedYAMLError as error:
-        raise ConfigError([_yaml_fault(error, file)]) from None
+        raise ConfigError([_yaml_fault(error, text, file)]) from None
     except RecursionError:
         raise ConfigError([Fault(file, 1, 1, "", "is nested too deeply")]) from None
     if node is None:
@@ -140,13 +139,16 @@ def compose(text: str, file: str) -> Item:
     return item
 
 
-def _yaml_fault(error: yaml.MarkedYAMLError, file: str) -> Fault:
+def _yaml_fault(error: yaml.MarkedYAMLError, text: str, file: str) -> Fault:
     mark = error.problem_mark or error.context_mark
-    problem = _NAMED.sub(r"\1", error.problem or error.context or "cannot be read")
-    if "single document" in (error.context or ""):
-        problem = "there is more than one document in here (`---`); only one is read"
     line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-    return Fault(file, line, column, "", f"is not YAML: {problem}" if "---" not in problem else problem)
+    if "single document" in (error.context or ""):
+        message = "there is more than one document in here (`---`); only one is read"
+        return Fault(file, line, column, "", message)
+    problem = _NAMED.sub(r"\1", error.problem or error.context or "cannot be read")
+    written = text.splitlines()[line - 1 : line]
+    quotes = "; within { } and [ ] a reference needs quotes" if "${" in "".join(written) else ""
+    return Fault(file, line, column, "", f"is not YAML: {problem}{quotes}")
 
 
 class _TooMuch(Exception):
@@ -179,7 +181,7 @@ class _Builder:
             None, self._file, key, mark.line + 1, mark.column + 1, key_mark.line + 1, key_mark.column + 1
         )
         if id(node) in self._open:
-            self.faults.append(item.fault("an alias (*) cannot stand inside what it names"))
+            self.faults.append(item.key_fault("an alias (*) cannot stand inside what it names"))
             return item
         self._open.add(id(node))
         try:

@@ -64,7 +64,14 @@ class _Complaint:
 
 def faults_of(error: ValidationError, item: Item, kind: type, also: Iterable[str] = ()) -> list[Fault]:
     """Return the faults of `item`, which should be a `kind`; `also` are keys that it may have besides."""
-    complaints = [_complaint(each, item, kind, also) for each in error.errors(include_url=False)]
+    errors = error.errors(include_url=False)
+    places = {each["loc"] for each in errors}
+    complaints = [
+        _complaint(each, item, kind, also)
+        for each in errors
+        # An item that is wrong is left out of its list, which is not too short for that.
+        if each["type"] != "too_short" or not any(place[:-1] == each["loc"] for place in places if place)
+    ]
     settled = [each.fault for each in complaints if not each.in_union]
     unions = [each for each in complaints if each.in_union]
     deepest = [

@@ -109,15 +109,21 @@ class _Reader:
         self._faults: list[Fault] = []
 
     def config(self, top: Item) -> Config:
-        top = self._references.resolved(top, self._faults)
+        unresolved: list[Fault] = []
+        top = self._references.resolved(top, unresolved)
         keys = self._validated(FileKeys, _without(top, "routes", "defaults"), also=("routes", "defaults"))
         routes = self._routes(top)
         if keys is not None:
             self._faults += checks.file_faults(keys, top)
             for route, item in routes:
                 self._faults += checks.loop_faults(keys, route.upstream, item.child("upstream") or item)
-        if self._faults or keys is None:
-            raise ConfigError(list(set(self._faults)))
+        # What a reference did not give is not news when it will not do either.
+        places = {(fault.file, fault.line, fault.column) for fault in unresolved}
+        unresolved += [
+            fault for fault in self._faults if (fault.file, fault.line, fault.column) not in places
+        ]
+        if unresolved or keys is None:
+            raise ConfigError(list(set(unresolved)))
         admin = top.child("admin")
         return Config(
             **{each.name: getattr(keys, each.name) for each in fields(FileKeys)},

@@ -39,7 +39,7 @@ class References:
         self, directory: Path, environ: Mapping[str, str], known: Mapping[str, str] | None = None
     ) -> None:
         self._directory = directory
-        self._environ = environ
+        self._environ = dict(environ)
         self._known = dict(known or {})
 
     def again(self) -> "References":

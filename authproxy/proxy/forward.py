@@ -54,22 +54,29 @@ class Sender:
         self._response_seconds = response_seconds
         self._idle_seconds = idle_seconds
 
-    async def send(self, outgoing: Outgoing, credential: bytes) -> "Exchange":
+    def begin_at_once(self, outgoing: Outgoing, credential: bytes) -> "Exchange | None":
+        """Send `outgoing` on a connection that is open already, if there is one."""
+        pooled = self.pool.take(surely_alive=not outgoing.idempotent)
+        return self._begin(pooled, outgoing, credential) if pooled is not None else None
+
+    async def send(
+        self, outgoing: Outgoing, credential: bytes, begun: "Exchange | None" = None
+    ) -> "Exchange":
         """Send `outgoing` with the line `credential` and wait for the head of the reply.
 
-        Raises `UpstreamError`, and `RequestRefused` when the client's body is at fault.
+        `begun` is what `begin_at_once` returned, if that was asked before. Raises `UpstreamError`, and
+        `RequestRefused` when the client's body is at fault.
         """
-        pooled = self.pool.take(surely_alive=not outgoing.idempotent)
-        if pooled is not None:
+        exchange = begun or self.begin_at_once(outgoing, credential)
+        if exchange is not None:
             try:
-                return await self._exchange(pooled, outgoing, credential)
+                return await self._answered(exchange)
             except ClosedUnanswered:
                 if not (outgoing.idempotent and outgoing.repeatable):
                     raise
-        return await self._exchange(await self.pool.connect(), outgoing, credential)
+        return await self._answered(self._begin(await self.pool.connect(), outgoing, credential))
 
-    async def _exchange(self, connection: Connection, outgoing: Outgoing, credential: bytes) -> "Exchange":
-        exchange = self._begin(connection, outgoing, credential)
+    async def _answered(self, exchange: "Exchange") -> "Exchange":
         try:
             await exchange.reply.head()
         except BaseException:
@@ -121,11 +128,16 @@ class Exchange:
         """Whether both directions are through."""
         return self.reply.complete and (self._upload is None or self._upload.done())
 
-    async def close(self) -> None:
-        """Have done with it: what is not finished is broken off, and the client's body is free again."""
+    def abort(self) -> None:
+        """Break it off; there is nobody to answer."""
         self.reply.close()
         if self._upload is not None:
             self._upload.cancel()
+
+    async def close(self) -> None:
+        """Have done with it: what is not finished is broken off, and the client's body is free again."""
+        self.abort()
+        if self._upload is not None:
             await asyncio.wait([self._upload])
 
 
@@ -165,14 +177,22 @@ class Credential:
             self._token, self._line = token, f"{self.header}: {value}\r\n".encode("latin-1")
         return self._line
 
-    async def send(self, outgoing: Outgoing, sender: Sender) -> Exchange:
+    async def send(
+        self,
+        outgoing: Outgoing,
+        sender: Sender,
+        token: Token | None = None,
+        begun: Exchange | None = None,
+    ) -> Exchange:
         """Send `outgoing`, and once more if its token is refused.
 
-        Raises what `Sender.send` does, and `TokenError`.
+        `begun` is an exchange that is under way already, with `token`. Raises what `Sender.send` does, and
+        `TokenError`.
         """
-        token = self.source.held() or await self.source.token()
-        exchange = await sender.send(outgoing, self.line(token))
-        if not self._refused(exchange.reply, token):
+        if token is None:
+            token = self.source.held() or await self.source.token()
+        exchange = await sender.send(outgoing, self.line(token), begun)
+        if not self._may_renew(exchange.reply, token):
             return exchange
         try:
             fresh = await self._other_than(token)
@@ -184,14 +204,22 @@ class Credential:
         await exchange.close()
         outgoing.retried = True
         exchange = await sender.send(outgoing, self.line(fresh))
-        self._refused(exchange.reply, fresh)
+        self._may_renew(exchange.reply, fresh)
         return exchange
 
-    def _refused(self, reply: Reply, token: Token) -> bool:
+    def refuses(self, reply: Reply) -> bool:
+        """Whether the upstream says that the token will not do."""
+        return reply.status in self._statuses
+
+    def accepted(self, token: Token) -> None:
+        """Note that `token` does what it should."""
+        if self._on_trial is not None and token == self._on_trial:
+            self._on_trial = None
+
+    def _may_renew(self, reply: Reply, token: Token) -> bool:
         """Whether another token could help: not while one has just not helped, nor with too little scope."""
-        if reply.status not in self._statuses:
-            if self._on_trial is not None and token == self._on_trial:
-                self._on_trial = None
+        if not self.refuses(reply):
+            self.accepted(token)
             return False
         if any(
             name.lower() == b"www-authenticate" and b"insufficient_scope" in value

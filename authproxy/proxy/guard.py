@@ -16,10 +16,10 @@ sends none of the latter two (curl, a script) is let through.
 import hmac
 import re
 from collections.abc import Iterable
+from typing import Protocol
 from urllib.parse import urlsplit
 
-from aiohttp.http import HttpVersion10, HttpVersion11
-from aiohttp.web import BaseRequest
+from aiohttp.http import HttpVersion, HttpVersion10, HttpVersion11
 from multidict import CIMultiDictProxy, istr
 
 from authproxy.errors import BadRequest, Forbidden, KeyRequired
@@ -34,6 +34,19 @@ MOST_HOSTS = 1024  # spellings of `Host` remembered
 
 _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?\Z")
 _UNSAFE_IN_TARGET = re.compile(r"[^\x21-\x7e\x80-\xff\udc80-\udcff]|#")
+
+
+class Asked(Protocol):
+    """What the guard needs to know of a request."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def target(self) -> str: ...
+    @property
+    def version(self) -> HttpVersion: ...
+    @property
+    def headers(self) -> CIMultiDictProxy[str]: ...
 
 
 class Guard:
@@ -53,7 +66,7 @@ class Guard:
         self._access_keys = [key.encode() for key in access_keys]
         self._known: dict[str, str] = {}
 
-    def check(self, request: BaseRequest) -> tuple[str, str]:
+    def check(self, request: Asked) -> tuple[str, str]:
         """Return the host (without port) and the raw target in origin form.
 
         Raises `BadRequest`, `Forbidden` or `KeyRequired`.
@@ -64,7 +77,7 @@ class Guard:
         if request.method in REFUSED_METHODS:
             raise Forbidden(f"{request.method} is not forwarded")
         self._check_framing(request, headers)
-        target = request.raw_path
+        target = request.target
         authority = headers.get(HOST, "")
         if not authority:
             raise BadRequest("the Host header is missing")
@@ -84,7 +97,7 @@ class Guard:
         """Whether any foreign origin may call."""
         return bool(self._origins)
 
-    def allowed_origin(self, request: BaseRequest) -> str | None:
+    def allowed_origin(self, request: Asked) -> str | None:
         """Return the foreign origin that may read the answer, or None."""
         origin = request.headers.get(ORIGIN)
         if origin is not None and self._origins and ("*" in self._origins or origin.lower() in self._origins):
@@ -93,7 +106,7 @@ class Guard:
 
     # ── one rule each ────────────────────────────────────────────────────────────────────────────
 
-    def _check_framing(self, request: BaseRequest, headers: CIMultiDictProxy[str]) -> None:
+    def _check_framing(self, request: Asked, headers: CIMultiDictProxy[str]) -> None:
         encoding = headers.get(TE)
         if encoding is not None and (encoding.lower() != "chunked" or request.version == HttpVersion10):
             raise BadRequest("the only transfer encoding is chunked, in HTTP/1.1 (RFC 9112 §6.1)")

@@ -4,76 +4,76 @@
       └────────┴─────────┴───────────┴──────────────┴──▶ problem (before a byte of the answer is out)
                                                     relay ──▶ the connection is cut short (after)
 
-The answer is written straight to the client's transport; aiohttp is told that it is out (`server.Sent`).
+Up to `forward` nothing waits, so both lanes (see `server`) take that way alike. With a token held and a
+connection at hand the quick lane sends at once; an answer that is all there goes straight back. Anything
+else, a refused token, a long body, a fault, goes on in the slow lane from where it stands.
 """
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import cast
 
 from aiohttp.http import HttpVersion10, HttpVersion11
-from aiohttp.web import BaseRequest, StreamResponse
+from aiohttp.web import StreamResponse
 from multidict import istr
 
 from authproxy import logs
 from authproxy.errors import AuthproxyError, BadRequest, Forbidden, HeadersTooLarge
 from authproxy.proxy.body import Body
-from authproxy.proxy.forward import Credential, Exchange, Outgoing, Sender
+from authproxy.proxy.forward import Exchange, Outgoing
 from authproxy.proxy.guard import CONTENT_LENGTH, TE, Guard
-from authproxy.proxy.headers import RequestHeaders, ResponseHeaders, listed_in
+from authproxy.proxy.headers import listed_in
 from authproxy.proxy.problem import problem_response
-from authproxy.proxy.router import Allow, RouteTable, is_plain, judged_path, upstream_target
-from authproxy.proxy.server import CLOSE, KEEP_ALIVE, ClientConnection
+from authproxy.proxy.route import Route
+from authproxy.proxy.router import RouteTable, is_plain, judged_path, upstream_target
+from authproxy.proxy.server import CLOSE, KEEP_ALIVE, Incoming
 from authproxy.proxy.upstream.connection import NO_BODY, Reply
+from authproxy.tokens.token import Token
 
 CONNECTION, EXPECT = istr("Connection"), istr("Expect")
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-NO_CREDENTIAL = b""
 CLIENT_GONE = "the client went away"
+CLOSING_STATUSES = frozenset({400, 431, 500})  # after these nobody knows where the next request begins
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
-    """A route, made ready for requests. `credential` is None for plain forwarding; sizes are in bytes."""
+class Errand:
+    """One request on its way, and what the access log will say of it."""
 
-    name: str
-    host: str | None
-    path: str
-    strip: str
-    base: str
-    sender: Sender
-    request_headers: RequestHeaders
-    response_headers: ResponseHeaders
-    credential: Credential | None
-    incoming: str = "keep"
-    allow: Allow | None = None
-    keep_body: int = 0
-    idle_seconds: float = 300.0
+    __slots__ = (
+        "cause", "exchange", "framed", "incoming", "injects", "origin", "outgoing", "path", "retried",
+        "route", "sent", "started", "status", "token",
+    )  # fmt: skip
+
+    def __init__(self, incoming: Incoming, started: float) -> None:
+        self.incoming = incoming
+        self.started = started
+        self.route: Route | None = None
+        self.path = "-"
+        self.status = 0  # of the answer, once there is one
+        self.sent = 0  # bytes of its body
+        self.retried = False
+        self.framed = True  # whether the client can tell a short body from a whole one
+        self.cause: str | None = None
+        self.origin: str | None = None  # the foreign web origin that may read the answer
+        self.outgoing: Outgoing | None = None
+        self.injects = False
+        self.token: Token | None = None
+        self.exchange: Exchange | None = None
 
     @property
-    def strips(self) -> bool:
-        """Whether the upstream sees the path without the route's prefix."""
-        return self.path == "/" or self.strip != ""
+    def route_name(self) -> str | None:
+        return self.route.name if self.route is not None else None
+
+    def give_up(self) -> None:
+        """Break off: the client is gone."""
+        if self.exchange is not None:
+            self.exchange.abort()
 
     def __repr__(self) -> str:
-        return f"<Route {self.name} {self.host or ''}{self.path} to {self.sender.pool.origin}{self.base}>"
+        return f"<Errand {self.incoming.method} {self.route_name} {self.status or 'under way'}>"
 
 
-@dataclass(slots=True)
-class Seen:
-    """What the access log says of one request."""
-
-    route: str | None = None
-    path: str = "-"
-    status: int = 0
-    sent: int = 0
-    retried: bool = False
-    framed: bool = True
-    cause: str | None = None
-
-
-AccessLog = Callable[[str, Seen, float], None]
+AccessLog = Callable[[str, Errand, float], None]
 
 
 class ProxyHandler:
@@ -95,192 +95,268 @@ class ProxyHandler:
         self._access_log = access_log
         self._loop = asyncio.get_running_loop()
 
-    async def __call__(self, request: BaseRequest) -> StreamResponse:
-        connection = cast("ClientConnection", request.protocol)
-        connection.busy = True
-        started = self._loop.time()
-        seen = Seen()
+    # ── the quick lane ───────────────────────────────────────────────────────────────────────────
+
+    def quick(self, incoming: Incoming) -> None:
+        """Answer without a task, as far as nothing has to be waited for."""
+        errand = Errand(incoming, self._loop.time())
+        connection = incoming.connection
         try:
-            keep_alive = await self._answer(request, seen)
-        except asyncio.CancelledError:
-            seen.cause = seen.cause or CLIENT_GONE
-            raise
+            done = self._prepare(errand)
         except Exception as error:  # noqa: BLE001 - the one place where errors become responses
-            keep_alive = self._fail(request, seen, error)
+            done = self._fail(errand, error)
+        if done is not None:
+            self._end(errand, keep_alive=done)
+        elif self._begin_at_once(errand):
+            connection.begin(errand)
+        else:
+            connection.hand_over(errand)
+
+    def _begin_at_once(self, errand: Errand) -> bool:
+        """Send the request, if a token and a connection are at hand."""
+        route, outgoing = errand.route, errand.outgoing
+        assert route is not None and outgoing is not None  # noqa: S101, PT018 - prepared
+        line = b""
+        if errand.injects and route.credential is not None:
+            errand.token = route.credential.source.held()
+            if errand.token is None:
+                return False
+            line = route.credential.line(errand.token)
+        errand.exchange = route.sender.begin_at_once(outgoing, line)
+        if errand.exchange is None:
+            return False
+        errand.exchange.reply.watcher = lambda: self._look(errand)
+        return True
+
+    def _look(self, errand: Errand) -> None:
+        """Send the answer back if it is all there and stands; else let the slow lane see to it."""
+        route, exchange = errand.route, errand.exchange
+        assert route is not None and exchange is not None  # noqa: S101, PT018 - begun
+        reply, credential = exchange.reply, route.credential
+        if not reply.complete or (errand.injects and credential is not None and credential.refuses(reply)):
+            errand.incoming.connection.hand_over(errand)
+            return
+        if errand.token is not None and credential is not None:
+            credential.accepted(errand.token)
+        self._end(errand, keep_alive=self._send_whole(errand, reply))
+
+    def _end(self, errand: Errand, *, keep_alive: bool) -> None:
+        self._log(errand)
+        errand.incoming.connection.finish(keep_alive=keep_alive)
+
+    def _log(self, errand: Errand) -> None:
+        if self._access_log is not None:
+            self._access_log(errand.incoming.method, errand, self._loop.time() - errand.started)
+
+    # ── the slow lane ────────────────────────────────────────────────────────────────────────────
+
+    async def __call__(self, incoming: Incoming) -> StreamResponse:
+        """Answer `incoming`; go on where the quick lane has come to."""
+        connection = incoming.connection
+        handed_over = cast("Errand | None", connection.take_over())
+        errand = handed_over or Errand(incoming, self._loop.time())
+        connection.busy = True
+        try:
+            done = None if handed_over is not None else self._prepare(errand)
+            keep_alive = await self._forward(errand) if done is None else done
+        except asyncio.CancelledError:
+            errand.cause = CLIENT_GONE
+            raise
+        except Exception as error:  # noqa: BLE001 - as in the quick lane
+            keep_alive = self._fail(errand, error)
         finally:
-            if self._access_log is not None:
-                self._access_log(request.method, seen, self._loop.time() - started)
+            self._log(errand)
             connection.done()
         return KEEP_ALIVE if keep_alive else CLOSE
 
-    def _fail(self, request: BaseRequest, seen: Seen, error: Exception) -> bool:
-        """Say what went wrong, while that can still be said; tell whether the connection can go on."""
-        transport = request.transport
-        if transport is None or isinstance(error, ConnectionError):
-            seen.cause = CLIENT_GONE
-            return False
-        if seen.status:  # the answer has begun: cutting it short is all that can still be said
-            seen.cause = error.detail if isinstance(error, AuthproxyError) else type(error).__name__
-            logs.warning("answer broken off", route=seen.route, cause=seen.cause)
-            transport.close() if seen.framed else transport.abort()
-            return False
-        if not isinstance(error, AuthproxyError):
-            logs.logger.error("internal error", exc_info=error)
-            error = AuthproxyError("something went wrong inside authproxy; its log has the place")
-        seen.status, seen.cause = error.status, error.detail
-        # A malformed request, or one whose body is still to come, takes its connection with it.
-        keep_alive = request.keep_alive and error.status not in {400, 431, 500} and request.content.is_eof()
-        transport.write(
-            problem_response(error, route=seen.route, close=not keep_alive, body=request.method != "HEAD")
-        )
-        return keep_alive
-
-    async def _answer(self, request: BaseRequest, seen: Seen) -> bool:
-        """Forward the request and relay the reply; tell whether the connection can go on."""
-        host, target = self.guard.check(request)
-        origin = self.guard.allowed_origin(request) if self.guard.has_origins else None
-        path = target.partition("?")[0]
-        seen.path = path
-        if origin is not None and is_preflight(request):
-            return self._send_preflight(request, seen, origin)
-        route = self.routes.match(host, path)
-        seen.route = route.name
-        if route.allow is not None or not is_plain(path):
-            judged = judged_path(path, route.path)
-            if route.allow is not None:
-                route.allow.check(
-                    request.method, judged if route.strip or route.path == "/" else route.path + judged
-                )
-        outgoing, injects = self._outgoing(request, route, target)
-        if route.credential is not None and injects:
-            exchange = await route.credential.send(outgoing, route.sender)
-        else:
-            exchange = await route.sender.send(outgoing, NO_CREDENTIAL)
-        seen.retried = outgoing.retried
+    async def _forward(self, errand: Errand) -> bool:
+        """Send the request and relay the reply; tell whether the connection can go on."""
+        route, outgoing = errand.route, errand.outgoing
+        assert route is not None and outgoing is not None  # noqa: S101, PT018 - prepared
+        begun = errand.exchange
         try:
-            return await self._relay(request, route, exchange, seen, origin)
+            if errand.injects and route.credential is not None:
+                exchange = await route.credential.send(outgoing, route.sender, errand.token, begun)
+            else:
+                exchange = await route.sender.send(outgoing, b"", begun)
+        finally:
+            errand.retried = outgoing.retried
+        errand.exchange = exchange
+        try:
+            if exchange.reply.complete:
+                return self._send_whole(errand, exchange.reply)
+            return await self._stream(errand, route, exchange.reply)
         finally:
             if not exchange.finished:
                 await exchange.close()
 
-    def _outgoing(self, request: BaseRequest, route: Route, target: str) -> tuple[Outgoing, bool]:
-        """Return the request for the upstream, and whether the credential is to be added to it."""
-        headers = request.headers
-        injects = route.credential is not None
-        if (
-            route.credential is not None
-            and route.incoming != "replace"
-            and route.credential.header in headers
-        ):
-            if route.incoming == "reject":
-                raise Forbidden(f"requests to this route must not carry {route.credential.header}")
-            injects = False  # the caller brought its own: neither touched nor repeated
-        connection = headers.get(CONNECTION)
-        start = f"{request.method} {upstream_target(target, strip=route.strip, base=route.base)} HTTP/1.1\r\n"
+    # ── before anything is sent ──────────────────────────────────────────────────────────────────
+
+    def _prepare(self, errand: Errand) -> bool | None:
+        """Judge the request and make it ready to go. Raises `RequestRefused`.
+
+        Returns None; or, when it was answered here (a preflight), whether the connection can go on.
+        """
+        incoming = errand.incoming
+        host, target = self.guard.check(incoming)
+        if self.guard.has_origins:
+            errand.origin = self.guard.allowed_origin(incoming)
+        path = errand.path = target.partition("?")[0]
+        if errand.origin is not None and is_preflight(incoming):
+            return self._send_preflight(errand, errand.origin)
+        route = errand.route = self.routes.match(host, path)
+        if route.allow is not None or not is_plain(path):
+            judged = judged_path(path, route.path)
+            if route.allow is not None:
+                route.allow.check(incoming.method, judged if route.strips else route.path + judged)
+        errand.injects = self._injects(incoming, route)
+        errand.outgoing = self._outgoing(incoming, route, target, injects=errand.injects)
+        return None
+
+    @staticmethod
+    def _injects(incoming: Incoming, route: Route) -> bool:
+        """Tell whether the credential is to be added: what a caller brings along may take its place."""
+        if route.credential is None:
+            return False
+        if route.incoming == "replace" or route.credential.header not in incoming.headers:
+            return True
+        if route.incoming == "reject":
+            raise Forbidden(f"requests to this route must not carry {route.credential.header}")
+        return False
+
+    def _outgoing(self, incoming: Incoming, route: Route, target: str, *, injects: bool) -> Outgoing:
+        method = incoming.method
+        start = f"{method} {upstream_target(target, strip=route.strip, base=route.base)} HTTP/1.1\r\n"
+        listed = None
+        if CONNECTION in incoming.headers:
+            listed = listed_in(",".join(incoming.headers.getall(CONNECTION)))
         head = route.request_headers.head(
-            start.encode("utf-8", "surrogateescape"),
-            request.raw_headers,
-            listed=listed_in(",".join(headers.getall(CONNECTION))) if connection is not None else frozenset(),
-            replace=injects,
+            start.encode("utf-8", "surrogateescape"), incoming.raw_headers, listed=listed, replace=injects
         )
         if len(head) > self._header_limit:
             raise HeadersTooLarge(f"the header section is over {self._header_limit} bytes")
-        body = self._body(request, route)
+        body = self._body(incoming, route)
         if body is not None and body.chunked:
             head += b"Transfer-Encoding: chunked\r\n"
-        return Outgoing(request.method, head, body), injects
+        return Outgoing(method, head, body)
 
-    def _body(self, request: BaseRequest, route: Route) -> Body | None:
-        length = request.headers.get(CONTENT_LENGTH)
-        if length is None and TE not in request.headers:
+    def _body(self, incoming: Incoming, route: Route) -> Body | None:
+        headers = incoming.headers
+        length = headers.get(CONTENT_LENGTH)
+        if (length is None and TE not in headers) or length == "0":
             return None
-        size = int(length) if length is not None else None
-        if size == 0:
-            return None
-        body = Body(request.content, length=size, keep=route.keep_body, limit=self._body_limit)
-        if EXPECT in request.headers and request.version == HttpVersion11:
-            if request.headers[EXPECT].lower() != "100-continue":
+        body = Body(
+            incoming.payload,
+            length=int(length) if length is not None else None,
+            keep=route.keep_body,
+            limit=self._body_limit,
+        )
+        if EXPECT in headers and incoming.version == HttpVersion11:
+            if headers[EXPECT].lower() != "100-continue":
                 raise BadRequest("the only expectation that is known is 100-continue")
-            if not request.content.is_eof() and request.transport is not None:
-                request.transport.write(CONTINUE)
+            transport = incoming.connection.transport
+            if not incoming.payload.is_eof() and transport is not None:
+                transport.write(CONTINUE)
         return body
 
     # ── the answer ───────────────────────────────────────────────────────────────────────────────
 
-    async def _relay(
-        self, request: BaseRequest, route: Route, exchange: Exchange, seen: Seen, origin: str | None
-    ) -> bool:
-        reply = exchange.reply
-        seen.status = reply.status
-        transport = request.transport
+    def _send_whole(self, errand: Errand, reply: Reply) -> bool:
+        """Send a reply that is all there, in one write; tell whether the connection can go on."""
+        head, keep_alive, chunked = self._head(errand, reply)
+        transport = errand.incoming.connection.transport
         if transport is None:
+            errand.cause = CLIENT_GONE
             return False
-        head = route.response_headers.head(reply.status, reply.reason, reply.headers)
-        if origin is not None:
-            head += cors_lines(origin)
-        keep_alive, framing, chunked = self._framing(request, reply)
-        head += framing
-        if reply.complete:  # all of it has arrived: one write
-            parts = reply.parts
-            seen.sent = sum(map(len, parts))
-            body = b"".join(parts)
-            if chunked:
-                body = (b"%x\r\n%b\r\n" % (len(body), body) if body else b"") + b"0\r\n\r\n"
-            transport.write(head + body)
-            return keep_alive
-        seen.framed = chunked or reply.length is not None
-        transport.write(head)
-        await self._stream(request, route, reply, seen, chunked=chunked)
+        body = b"".join(reply.parts)
+        errand.sent = len(body)
+        if chunked:
+            body = (b"%x\r\n%b\r\n" % (len(body), body) if body else b"") + b"0\r\n\r\n"
+        transport.write(head + body)
         return keep_alive
 
-    async def _stream(
-        self, request: BaseRequest, route: Route, reply: Reply, seen: Seen, *, chunked: bool
-    ) -> None:
-        writer, transport = request.writer, request.transport
+    async def _stream(self, errand: Errand, route: Route, reply: Reply) -> bool:
+        """Send a reply as it arrives, no faster than the client takes it."""
+        head, keep_alive, chunked = self._head(errand, reply)
+        connection = errand.incoming.connection
+        writer = connection.transport
+        if writer is None:
+            raise ConnectionResetError
+        writer.write(head)
         while parts := await reply.read():
-            if transport is None or transport.is_closing():
+            if connection.transport is None:
                 raise ConnectionResetError
             size = sum(map(len, parts))
-            seen.sent += size
-            if chunked:
-                parts = [b"%x\r\n" % size, *parts, b"\r\n"]
-            transport.writelines(parts)
-            if request.protocol.writing_paused:
-                async with asyncio.timeout(route.idle_seconds):
-                    await writer.drain()
-        if chunked and transport is not None:
-            transport.write(b"0\r\n\r\n")
+            errand.sent += size
+            writer.writelines([b"%x\r\n" % size, *parts, b"\r\n"] if chunked else parts)
+            if connection.writing_paused:
+                await connection.drained(route.idle_seconds)
+        if chunked:
+            writer.write(b"0\r\n\r\n")
+        return keep_alive
 
-    def _framing(self, request: BaseRequest, reply: Reply) -> tuple[bool, bytes, bool]:
-        """Return whether the connection goes on, the lines that frame the body, and whether it is chunked."""
-        keep_alive = request.keep_alive and not cast("ClientConnection", request.protocol).draining
-        bodiless = request.method == "HEAD" or reply.status in NO_BODY
+    def _head(self, errand: Errand, reply: Reply) -> tuple[bytes, bool, bool]:
+        """Return the head of the answer, whether the connection goes on, and whether the body is chunked."""
+        incoming, route = errand.incoming, errand.route
+        assert route is not None  # noqa: S101 - it was forwarded
+        errand.status = reply.status
+        head = route.response_headers.head(reply.status, reply.reason, reply.headers)
+        if errand.origin is not None:
+            head += cors_lines(errand.origin)
+        keep_alive = incoming.keep_alive and not incoming.connection.draining
         chunked = False
-        if not bodiless and reply.length is None:
-            chunked = request.version == HttpVersion11
+        if reply.length is None and incoming.method != "HEAD" and reply.status not in NO_BODY:
+            chunked = incoming.version == HttpVersion11
             keep_alive = keep_alive and chunked  # HTTP/1.0 learns the end from the connection
-        lines = b"Transfer-Encoding: chunked\r\n" if chunked else b""
+            errand.framed = chunked
+        if chunked:
+            head += b"Transfer-Encoding: chunked\r\n"
         if not keep_alive:
-            lines += b"Connection: close\r\n"
-        elif request.version == HttpVersion10:
-            lines += b"Connection: keep-alive\r\n"
-        return keep_alive, lines + b"\r\n", chunked
+            head += b"Connection: close\r\n"
+        elif incoming.version == HttpVersion10:
+            head += b"Connection: keep-alive\r\n"
+        return head + b"\r\n", keep_alive, chunked
 
-    def _send_preflight(self, request: BaseRequest, seen: Seen, origin: str) -> bool:
+    def _fail(self, errand: Errand, error: Exception) -> bool:
+        """Say what went wrong, while that can still be said; tell whether the connection can go on."""
+        incoming = errand.incoming
+        transport = incoming.connection.transport
+        if transport is None or isinstance(error, ConnectionError):
+            errand.cause = CLIENT_GONE
+            return False
+        if errand.status:  # the answer has begun: cutting it short is all that can still be said
+            errand.cause = error.detail if isinstance(error, AuthproxyError) else type(error).__name__
+            logs.warning("answer broken off", route=errand.route_name, cause=errand.cause)
+            transport.close() if errand.framed else transport.abort()
+            return False
+        if not isinstance(error, AuthproxyError):
+            logs.logger.error("internal error", exc_info=error)
+            error = AuthproxyError("something went wrong inside authproxy; its log has the place")
+        errand.status, errand.cause = error.status, error.detail
+        keep_alive = (
+            incoming.keep_alive and error.status not in CLOSING_STATUSES and incoming.payload.is_eof()
+        )
+        has_body = incoming.method != "HEAD"
+        transport.write(problem_response(error, route=errand.route_name, close=not keep_alive, body=has_body))
+        return keep_alive
+
+    def _send_preflight(self, errand: Errand, origin: str) -> bool:
         """Answer a CORS preflight ourselves (Fetch §3.2): the upstream has no say in who may call us."""
-        seen.status = 204
-        wanted = request.headers.get("Access-Control-Request-Headers", "")
-        lines = f"Access-Control-Allow-Methods: {request.headers['Access-Control-Request-Method']}\r\n"
+        errand.status = 204
+        incoming = errand.incoming
+        wanted = incoming.headers.get("Access-Control-Request-Headers", "")
+        lines = f"Access-Control-Allow-Methods: {incoming.headers['Access-Control-Request-Method']}\r\n"
         if wanted:
             lines += f"Access-Control-Allow-Headers: {wanted}\r\n"
         head = b"HTTP/1.1 204 No Content\r\n" + lines.encode("latin-1", "replace") + cors_lines(origin)
-        if request.transport is not None:
-            request.transport.write(head + b"Access-Control-Max-Age: 600\r\n\r\n")
-        return request.keep_alive
+        transport = incoming.connection.transport
+        if transport is not None:
+            transport.write(head + b"Access-Control-Max-Age: 600\r\n\r\n")
+        return incoming.keep_alive
 
 
-def is_preflight(request: BaseRequest) -> bool:
-    return request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
+def is_preflight(incoming: Incoming) -> bool:
+    return incoming.method == "OPTIONS" and "Access-Control-Request-Method" in incoming.headers
 
 
 def cors_lines(origin: str) -> bytes:

@@ -5,6 +5,7 @@ a table from the raw name to a verdict, so that a request costs one look-up a he
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
@@ -19,7 +20,7 @@ OWN_REQUEST_HEADERS = frozenset({b"expect"})  # answered by the proxy, not forwa
 KEPT_FROM_CONNECTION = frozenset(b"host content-length content-type authorization cookie".split())
 MOST_VERDICTS = 2048  # names remembered; clients that invent names must not fill our memory
 
-PASS, DROP, HOST, CREDENTIAL = range(4)
+PASS, DROP, HOST, CREDENTIAL, LISTS = range(5)
 Verdict = int
 
 
@@ -42,6 +43,7 @@ def header_lines(pairs: Iterable[tuple[str, str]]) -> bytes:
     return b"".join(f"{name}: {value}\r\n".encode("latin-1") for name, value in pairs)
 
 
+@lru_cache(maxsize=256)
 def listed_in(connection: str) -> frozenset[bytes]:
     """Return the names that a `Connection` header lists, those that may be dropped for it."""
     names = {name.strip().lower().encode("utf-8", "surrogateescape") for name in connection.split(",")}
@@ -81,7 +83,9 @@ class RequestHeaders:
             return CREDENTIAL
         return PASS
 
-    def head(self, start: bytes, headers: RawHeaders, *, listed: frozenset[bytes], replace: bool) -> bytes:
+    def head(
+        self, start: bytes, headers: RawHeaders, *, listed: frozenset[bytes] | None, replace: bool
+    ) -> bytes:
         """Return `start` and the header section, without the empty line that ends it.
 
         With `replace` every spelling of the credential's header is left out, so that ours can follow.
@@ -114,18 +118,23 @@ class ResponseHeaders:
 
     def _judge(self, name: bytes) -> Verdict:
         # CORS is between the page and us: an upstream's word must not open our door (SPEC: the guard).
+        if name == b"connection":
+            return LISTS
         return DROP if name in self._dropped or name.startswith(b"access-control-") else PASS
 
     def head(self, status: int, reason: bytes, headers: RawHeaders) -> bytes:
         """Return the status line and the header section, without framing and the empty line."""
         verdicts = self._verdicts
         out = [b"HTTP/1.1 %d " % status, reason, b"\r\n"]
-        listed: frozenset[bytes] = frozenset()
+        listed: frozenset[bytes] | None = None
         for name, value in headers:
-            if len(name) == len(b"connection") and name.lower() == b"connection":
-                listed |= listed_in(value.decode("latin-1"))
-        for name, value in headers:
-            if verdicts[name] == PASS and not (listed and name.lower() in listed):
+            verdict = verdicts[name]
+            if verdict == PASS:
                 out += (name, b": ", value, b"\r\n")
+            elif verdict == LISTS and (named := listed_in(value.decode("latin-1"))):
+                listed = (listed or frozenset()) | named
+        if listed:
+            left = [pair for pair in headers if pair[0].lower() not in listed]
+            return self.head(status, reason, [pair for pair in left if pair[0].lower() != b"connection"])
         out.append(self._set)
         return b"".join(out)

@@ -1,15 +1,27 @@
 """aiohttp's low-level server, with what a proxy needs besides.
 
 aiohttp parses requests, keeps connections alive and runs one handler a request. Here are its errors in
-our words (its own would repeat what the client sent), a limit on connections, and a drain that lets an
-upload in flight finish.
+our words (its own would repeat what the client sent), a limit on connections, a drain that lets an
+upload in flight finish, and two lanes:
+
+    data_received ─▶ parsed ─┬─ plain request, nothing queued ─▶ quick lane: answered from callbacks
+                             │                                        │ not all there at once
+                             └─ everything else ──────────────▶ slow lane: aiohttp's task a connection
+
+The quick lane only begins what the slow one would begin as well; whatever takes a wait is handed over,
+as far as it has come. It leans on how `RequestHandler` queues its messages, hence the narrow bounds on
+aiohttp's version.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from aiohttp import StreamReader
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
+from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web import BaseRequest, Server, StreamResponse
 from aiohttp.web_protocol import RequestHandler
 
@@ -17,10 +29,70 @@ from authproxy import logs
 from authproxy.errors import AuthproxyError, BadRequest, ConnectionLimit, HeadersTooLarge
 from authproxy.proxy.problem import problem_response
 
-Handler = Callable[[BaseRequest], Awaitable[StreamResponse]]
+if TYPE_CHECKING:
+    from aiohttp.web_protocol import _RequestFactory, _RequestHandler
 
 MOST_HEADERS = 1000  # lines; the size of the section is limited besides
 READ_BUFFER = 256 << 10  # bytes of a body taken from a client before it has to wait
+
+
+class Incoming:
+    """A request as aiohttp parsed it, with nothing of what a web application would want besides."""
+
+    __slots__ = (
+        "_task", "connection", "headers", "keep_alive", "message", "method", "payload", "raw_headers",
+        "target", "version",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        connection: "ClientConnection",
+        _writer: AbstractStreamWriter | None = None,
+        _task: object = None,
+    ) -> None:
+        self.message = message
+        self.method = message.method
+        self.target = message.path
+        self.version = message.version
+        self.headers = message.headers
+        self.raw_headers = message.raw_headers
+        self.keep_alive = not message.should_close
+        self.payload = payload
+        self.connection = connection
+        self._task: object = None
+
+    def _finish(self) -> None:
+        """Be finished with; aiohttp says so."""
+
+    def _cancel(self, error: BaseException) -> None:
+        """Learn from aiohttp that the client is gone."""
+        self.payload.set_exception(error)
+
+    def __repr__(self) -> str:
+        return f"<Incoming {self.method}>"
+
+
+class Answerer(Protocol):
+    """Who answers requests; the handler."""
+
+    @abstractmethod
+    async def __call__(self, incoming: Incoming) -> StreamResponse:
+        """Answer in the slow lane; go on where the quick lane has come to."""
+
+    @abstractmethod
+    def quick(self, incoming: Incoming) -> None:
+        """Answer in the quick lane: end with the connection's `finish` or `hand_over`."""
+
+
+class Begun(Protocol):
+    """What the quick lane hands over."""
+
+    incoming: Incoming
+
+    def give_up(self) -> None:
+        """Break off: the client is gone."""
 
 
 class Sent:
@@ -32,7 +104,7 @@ class Sent:
     def __init__(self, *, keep_alive: bool) -> None:
         self.keep_alive = keep_alive
 
-    async def prepare(self, _request: BaseRequest) -> None:
+    async def prepare(self, _request: object) -> None:
         return None
 
     async def write_eof(self) -> None:
@@ -46,11 +118,13 @@ CLOSE = cast("StreamResponse", Sent(keep_alive=False))
 class ClientConnection(RequestHandler):
     """One client's connection. `busy` while a request of it is being answered."""
 
-    __slots__ = ("_server", "busy")
+    __slots__ = ("_begun", "_idle", "_server", "busy")
 
     def __init__(self, server: "ProxyServer", **settings: Any) -> None:
         super().__init__(server, **settings)
         self._server = server
+        self._begun: Begun | None = None  # what the quick lane has under way, or has handed over
+        self._idle: asyncio.Future[None] | None = None  # what aiohttp's task waits for, while we answer
         self.busy = False
 
     @property
@@ -58,10 +132,88 @@ class ClientConnection(RequestHandler):
         """Whether this answer should be the connection's last."""
         return self._server.draining
 
+    async def drained(self, seconds: float) -> None:
+        """Wait until the client has taken enough to go on. Raises `ConnectionError`."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._drain_helper()
+        except TimeoutError:
+            raise ConnectionAbortedError(f"the client took nothing for {seconds:g} s") from None
+
     def done(self) -> None:
         """Note that no request is under way any more."""
         self.busy = False
         self._server.noticed()
+
+    # ── the quick lane ───────────────────────────────────────────────────────────────────────────
+
+    def data_received(self, data: bytes) -> None:
+        waiter = self._waiter
+        if waiter is None or waiter.done() or self._messages:  # aiohttp's task is at work: it will see to it
+            super().data_received(data)
+            return
+        self._waiter = None  # so that aiohttp parses, but does not wake its task
+        super().data_received(data)
+        self._waiter = waiter
+        if not self._messages:
+            return
+        message, payload = self._messages[0]
+        if payload is not EMPTY_PAYLOAD or self._upgraded or not isinstance(message, RawRequestMessage):
+            waiter.set_result(None)
+            return
+        self._messages.popleft()
+        self._waiter, self._idle = None, waiter
+        self.busy = True
+        self._server.answerer.quick(Incoming(message, payload, self))
+
+    def begin(self, begun: Begun) -> None:
+        """Note what is under way, to be broken off when the client goes away."""
+        self._begun = begun
+
+    def finish(self, *, keep_alive: bool) -> None:
+        """End a request of the quick lane; its answer is out."""
+        self._begun = None
+        waiter, self._idle = self._idle, None
+        self.done()
+        if self._parser is None or waiter is None or waiter.done():
+            return  # the client is gone already
+        self._parser.message_consumed()
+        self._waiter = waiter
+        if not keep_alive or self._close:
+            self.force_close()
+            return
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        if self._keepalive_handle is None:
+            self._keepalive_handle = self._loop.call_at(
+                self._next_keepalive_close_time, self._process_keepalive
+            )
+        if self._messages:
+            waiter.set_result(None)
+
+    def hand_over(self, begun: Begun) -> None:
+        """Let the slow lane go on with what the quick one has begun."""
+        self._begun = begun
+        waiter, self._idle = self._idle, None
+        if waiter is None or waiter.done():
+            begun.give_up()
+            return
+        self._messages.appendleft((begun.incoming.message, begun.incoming.payload))
+        self._waiter = waiter
+        waiter.set_result(None)
+
+    def take_over(self) -> Begun | None:
+        """Return what the quick lane has handed over, if it has."""
+        begun, self._begun = self._begun, None
+        return begun
+
+    # ── aiohttp's side ───────────────────────────────────────────────────────────────────────────
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        begun, self._begun = self._begun, None
+        super().connection_lost(exc)
+        if begun is not None:
+            begun.give_up()
+        self.done()
 
     def handle_error(
         self,
@@ -86,9 +238,10 @@ class ClientConnection(RequestHandler):
 class ProxyServer(Server):
     """Makes a `ClientConnection` for each connection, up to `limit`."""
 
-    def __init__(self, handler: Handler, *, limit: int, keepalive: float, header_bytes: int) -> None:
+    def __init__(self, answerer: Answerer, *, limit: int, keepalive: float, header_bytes: int) -> None:
         super().__init__(
-            handler,
+            cast("_RequestHandler", answerer),
+            request_factory=cast("_RequestFactory", Incoming),
             handler_cancellation=True,  # a client that goes away cancels its upstream request
             keepalive_timeout=keepalive,
             max_line_size=header_bytes,
@@ -98,8 +251,9 @@ class ProxyServer(Server):
             auto_decompress=False,  # bodies are forwarded as they are
             access_log=None,
         )
-        self._limit = limit
+        self.answerer = answerer
         self.draining = False
+        self._limit = limit
         self._emptied: asyncio.Event | None = None
 
     def __call__(self) -> RequestHandler:
@@ -115,10 +269,6 @@ class ProxyServer(Server):
             )
             transport.write(problem_response(error, route=None, close=True))
             handler.force_close()
-
-    def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
-        super().connection_lost(handler, exc)
-        cast("ClientConnection", handler).done()
 
     def noticed(self) -> None:
         """End the drain when nothing is in flight any more."""

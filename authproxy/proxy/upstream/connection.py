@@ -43,17 +43,9 @@ class Reply:
     """
 
     __slots__ = (
-        "_connection",
-        "_size",
-        "_waiter",
-        "complete",
-        "failure",
-        "headers",
-        "length",
-        "parts",
-        "reason",
-        "status",
-    )
+        "_connection", "_size", "_waiter", "complete", "failure", "headers", "length", "parts", "reason",
+        "status", "watcher",
+    )  # fmt: skip
 
     def __init__(self, connection: "Connection") -> None:
         self.status = 0
@@ -63,6 +55,7 @@ class Reply:
         self.parts: list[bytes] = []
         self.complete = False
         self.failure: Exception | None = None
+        self.watcher: Callable[[], None] | None = None  # called once, when there is something to see
         self._connection: Connection | None = connection
         self._size = 0
         self._waiter: asyncio.Future[None] | None = None
@@ -110,6 +103,12 @@ class Reply:
         self.failure = failure
         self._connection = None
         self._wake()
+
+    def show(self) -> None:
+        """Call the watcher, now that all that has arrived is here."""
+        watcher, self.watcher = self.watcher, None
+        if watcher is not None:
+            watcher()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -207,6 +206,8 @@ class Connection(asyncio.Protocol):
         if reply is not None:
             reply.end(failure)
         self.abort()
+        if reply is not None:
+            reply.show()
 
     def abort(self) -> None:
         """Close at once."""
@@ -244,6 +245,7 @@ class Connection(asyncio.Protocol):
             if self._reply is None or not b"HTTP/1.".startswith(data[:7]):
                 self._broken("did not answer in HTTP/1.x")
                 return
+        reply = self._reply
         try:
             self._parser.feed_data(data)
         except HttpParserUpgrade:
@@ -254,6 +256,8 @@ class Connection(asyncio.Protocol):
             return
         if self._reply is not None and self._head_done and not self._reading_paused:
             self._deadline = self._loop.time() + self._idle_seconds
+        if reply is not None and reply.watcher is not None and reply.status:
+            reply.show()
 
     def eof_received(self) -> bool:
         return False
@@ -271,6 +275,8 @@ class Connection(asyncio.Protocol):
                 reply.end(BadReply(f"{self.place} broke off its body"))
         if not self.closed:
             self._lost()
+        if reply is not None:
+            reply.show()
 
     def pause_writing(self) -> None:
         self._writing_paused = True

@@ -31,6 +31,11 @@ def test_the_data_is_what_yaml_says():
         ("# nothing\n", "f:1:1: is empty"),
         ("a: b: c", "f:1:5: is not YAML: mapping values are not allowed here"),
         ("a: [1", "f:1:6: is not YAML: expected ',' or ']', but got '<stream end>'"),
+        (
+            "a: {b: ${NAME}}",
+            "f:1:9: is not YAML: expected ',' or '}', but got '{'; within { } and [ ] "
+            "a reference needs quotes",
+        ),
         ("a:\n\tb: 1", "f:2:1: is not YAML: found character '\\t' that cannot start any token"),
         ("a: 1\n---\nb: 2", "f:2:1: there is more than one document in here (`---`); only one is read"),
         ("a: 1\nb: 2\na: 3", "f:3:1: a: is given twice; the first is in line 1"),

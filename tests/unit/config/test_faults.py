@@ -4,6 +4,7 @@ from authproxy.config.faults import names_at, unknown_key, unknown_name
 from authproxy.config.schema import FileKeys, RouteKeys
 from authproxy.grants.token_request import TokenRequest
 
+DURATION = "duration: seconds, or a number with ms, s, m, h or d, such as 500ms or 5m"
 NONE = "auth: {grant: none}\nupstream: https://x\n"
 OAUTH = "grant: client_credentials, token_url: https://x, client_id: a, client_secret: b"
 
@@ -13,7 +14,10 @@ OAUTH = "grant: client_credentials, token_url: https://x, client_id: a, client_s
     [
         ("headers: {sett: {}}", "headers.sett: unknown key; did you mean `set`?"),
         ("upstrem: x", "upstrem: unknown key; did you mean `upstream`?"),
-        ("tls: {zzz: 1}", "tls.zzz: unknown key; the keys here are ca_file, cert_file, key_file, server_name, verify"),
+        (
+            "tls: {zzz: 1}",
+            ("tls.zzz: unknown key; the keys here are ca_file, cert_file, key_file, server_name, verify"),
+        ),
         ("host: 5", "host: should be a string; put it in quotes"),
         ("host: true", "host: should be a string; put it in quotes"),
         ("host: 2024-01-01", "host: should be a string; put it in quotes"),
@@ -30,9 +34,9 @@ OAUTH = "grant: client_credentials, token_url: https://x, client_id: a, client_s
         ("max_connections: 0", "max_connections: should be at least 1"),
         ("retry: {statuses: [600]}", "retry.statuses[0]: should be at most 599"),
         ("retry: {methods: some}", "retry.methods: should be all or idempotent"),
-        ("timeouts: {idle: 5 weeks}", "timeouts.idle: should be a duration: seconds, or a number with ms, s, m, h or d, such as 500ms or 5m"),
+        ("timeouts: {idle: 5 weeks}", "timeouts.idle: should be a " + DURATION),
     ],
-)  # fmt: skip
+)
 def test_a_fault_is_said_in_plain_words(reader, key, fault):
     assert reader.route_fault(NONE + key) == fault
 
@@ -43,13 +47,17 @@ def test_a_fault_is_said_in_plain_words(reader, key, fault):
         ("scope: 5", "auth.scope: should be a string; put it in quotes"),
         ("scope: {}", "auth.scope: should be a string or a list"),
         ("scope: [a, 5]", "auth.scope[1]: should be a string; put it in quotes"),
-        ("refresh_before: soon", "auth.refresh_before: should be auto or a duration: seconds, or a number "
-         "with ms, s, m, h or d, such as 500ms or 5m"),
-        ("response: {token: [x]}", 'auth.response.token[0]: should be a JSON Pointer (RFC 6901), such as '
-         '/access_token; "" is the whole document'),
+        ("refresh_before: soon", "auth.refresh_before: should be auto or a " + DURATION),
+        (
+            "response: {token: [x]}",
+            (
+                "auth.response.token[0]: should be a JSON Pointer (RFC 6901), such as "
+                '/access_token; "" is the whole document'
+            ),
+        ),
         ("hints: [{status: 1}]", "auth.hints[0].say: is required"),
     ],
-)  # fmt: skip
+)
 def test_of_alternatives_that_all_fail_one_fault_is_told_at_the_deepest_place(reader, key, fault):
     assert reader.route_fault(f"upstream: https://x\nauth: {{{OAUTH}, {key}}}") == fault
 
@@ -78,7 +86,9 @@ def test_a_value_is_never_repeated(reader):
 
 @pytest.mark.parametrize("grant", ["password", "client_credentials", "token_request", "static", "basic"])
 def test_no_value_of_auth_is_ever_repeated(reader, grant):
-    keys = sorted(names_at(TokenRequest, ()) | {"token_url", "client_auth", "scope", "resource", "params", "token"})
+    keys = sorted(
+        names_at(TokenRequest, ()) | {"token_url", "client_auth", "scope", "resource", "params", "token"}
+    )
     for key in keys:
         for value in ("'hunter2 {'", "[hunter2]", "{hunter2: {}}", "{value: hunter2, token: hunter2}"):
             text = text_with(grant, key, value)
@@ -88,7 +98,7 @@ def test_no_value_of_auth_is_ever_repeated(reader, grant):
 
 
 def text_with(grant, key, value):
-    return f"routes: [{{name: a, upstream: 'https://x', auth: {{grant: {grant}, {key}: {value}}}}}]"
+    return f"routes: [{{name: a, upstream: 'https://x', auth: {{grant: {grant}, {key}: {value}, zz: 1}}}}]"
 
 
 def test_the_keys_of_a_nested_mapping_are_known():

@@ -86,11 +86,13 @@ def test_what_is_no_string_is_left_alone(value_):
             "the file cannot be read: No such file or directory (reference ${file:/no/such})",
         ),
         ("${file:/}", "the file cannot be read: Is a directory (reference ${file:/})"),
-        ("${file:~nobody-of-that-name/x}",
-         "the file cannot be read: there is no such path (reference ${file:~nobody-of-that-name/x})"),
+        (
+            "${file:~nobody-of-that-name/x}",
+            "the file cannot be read: there is no such path (reference ${file:~nobody-of-that-name/x})",
+        ),
         ("${file:a\0b}", "the file cannot be read: there is no such path (reference ${file:a\0b})"),
     ],
-)  # fmt: skip
+)
 def test_a_reference_that_leads_nowhere_is_named(text, message):
     assert fault(text) == message
 
@@ -113,7 +115,13 @@ def test_every_bad_reference_of_a_string_is_told_at_its_place():
 
 @pytest.mark.parametrize(
     ("content", "result"),
-    [(b"secret\n", "secret"), (b"secret\r\n", "secret"), (b"secret\n\n", "secret\n"), (b" s \n", " s "), (b"", "")],
+    [
+        (b"secret\n", "secret"),
+        (b"secret\r\n", "secret"),
+        (b"secret\n\n", "secret\n"),
+        (b" s \n", " s "),
+        (b"", ""),
+    ],
 )
 def test_a_file_loses_exactly_one_newline(tmp_path, content, result):
     (tmp_path / "secret").write_bytes(content)
@@ -129,9 +137,7 @@ def test_a_file_may_be_in_the_home_directory(tmp_path, monkeypatch):
 
 def test_a_file_that_is_not_text_is_a_fault_without_its_content(tmp_path):
     (tmp_path / "secret").write_bytes(b"\xff\xfe")
-    assert (
-        fault("${file:secret}", tmp_path) == "what the reference ${file:secret} gives is not UTF-8 text"
-    )
+    assert fault("${file:secret}", tmp_path) == "what the reference ${file:secret} gives is not UTF-8 text"
 
 
 def test_the_keyring_is_asked(keyring):
@@ -195,7 +201,13 @@ def test_files_and_commands_are_read_again_and_the_rest_is_kept(tmp_path, keyrin
 
 @pytest.mark.parametrize(
     ("text", "sources"),
-    [("x", set()), ("$$", set()), ("${NAME}", {"env"}), ("${A:-b}", {"env"}), ("${file:f}${NAME}", {"file", "env"})],
+    [
+        ("x", set()),
+        ("$$", set()),
+        ("${NAME}", {"env"}),
+        ("${A:-b}", {"env"}),
+        ("${file:f}${NAME}", {"file", "env"}),
+    ],
 )
 def test_a_string_remembers_where_it_came_from(tmp_path, text, sources):
     (tmp_path / "f").write_text("x")

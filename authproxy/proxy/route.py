@@ -1,0 +1,38 @@
+"""A route, made ready for requests: everything that can be worked out before one comes."""
+
+from dataclasses import dataclass
+
+from authproxy.proxy.forward import Credential, Sender
+from authproxy.proxy.headers import RequestHeaders, ResponseHeaders
+from authproxy.proxy.router import Allow
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where requests under `path` go, and what is done to them.
+
+    `strip` is the prefix that is taken off ("" for none), `base` is put before the rest. `credential` is
+    None for plain forwarding; `keep_body` is in bytes, `idle_seconds` in seconds.
+    """
+
+    name: str
+    host: str | None
+    path: str
+    strip: str
+    base: str
+    sender: Sender
+    request_headers: RequestHeaders
+    response_headers: ResponseHeaders
+    credential: Credential | None
+    incoming: str = "keep"
+    allow: Allow | None = None
+    keep_body: int = 0
+    idle_seconds: float = 300.0
+
+    @property
+    def strips(self) -> bool:
+        """Whether the upstream sees the path without the route's prefix."""
+        return self.path == "/" or self.strip != ""
+
+    def __repr__(self) -> str:
+        return f"<Route {self.name} {self.host or ''}{self.path} to {self.sender.pool.origin}{self.base}>"

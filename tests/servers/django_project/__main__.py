@@ -1,0 +1,42 @@
+"""Make the database, fill it, and serve on a free port, which the first line of stdout names."""
+
+import os
+
+import django
+from django.core.management import call_command
+from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler
+from django.core.wsgi import get_wsgi_application
+
+
+class QuietRequestHandler(WSGIRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+def fill():
+    from django.contrib.auth.models import User
+    from oauth2_provider.models import Application
+
+    from tests.servers.django_project import accounts
+
+    user = User.objects.create_user(accounts.USER, password=accounts.USER_PASSWORD)
+    User.objects.create_user(accounts.ACTION_USER)
+    for client, grant in ((accounts.MACHINE, "client-credentials"), (accounts.PEOPLE, "password")):
+        Application.objects.create(
+            **client, user=user, client_type="confidential", authorization_grant_type=grant
+        )
+
+
+def main():
+    os.environ["DJANGO_SETTINGS_MODULE"] = "tests.servers.django_project.settings"
+    django.setup()
+    call_command("migrate", verbosity=0)
+    fill()
+    server = ThreadedWSGIServer(("127.0.0.1", 0), QuietRequestHandler)
+    server.set_app(get_wsgi_application())
+    print(f"listening on http://127.0.0.1:{server.server_port}", flush=True)
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""Settings; `SITE_DIRECTORY` and `ACCESS_TOKEN_SECONDS` come from the environment."""
+
+import os
+from pathlib import Path
+
+SECRET_KEY = "only for tests"
+ALLOWED_HOSTS = ["127.0.0.1"]
+ROOT_URLCONF = "tests.servers.django_project.urls"
+USE_TZ = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+INSTALLED_APPS = [
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "rest_framework",
+    "rest_framework.authtoken",
+    "oauth2_provider",
+]
+MIDDLEWARE = ["tests.servers.django_project.control.recorded"]
+
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": Path(os.environ["SITE_DIRECTORY"], "db.sqlite3"),
+        "OPTIONS": {
+            "timeout": 20,
+            "transaction_mode": "IMMEDIATE",  # two threads that upgrade a read lock would lock each other out
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF;",
+        },
+    }
+}
+
+# The slow hashers are meant to be slow; django-oauth-toolkit keeps client secrets in them too.
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+REST_FRAMEWORK = {
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+}
+
+OAUTH2_PROVIDER = {
+    "ACCESS_TOKEN_EXPIRE_SECONDS": int(os.environ["ACCESS_TOKEN_SECONDS"]),
+    "SCOPES": {"read": "read", "write": "write"},
+    "ROTATE_REFRESH_TOKEN": True,
+    "REFRESH_TOKEN_REUSE_PROTECTION": True,  # an old refresh token that comes back ends the whole family
+    "REFRESH_TOKEN_GRACE_PERIOD_SECONDS": 0,
+}

@@ -1,0 +1,16 @@
+from django.urls import include, path
+
+from tests.servers.django_project import control, views
+
+urlpatterns = [
+    path("api/events/", views.Events.as_view()),
+    path("api/actions/", views.Actions.as_view()),
+    path("api/calendars/", views.Calendars.as_view()),
+    path("api/resource/", views.Resource.as_view()),
+    path("o/", include("oauth2_provider.urls", namespace="oauth2_provider")),
+    path("control/arrived", control.arrived),
+    path("control/start-anew", control.start_anew),
+    path("control/revoke", control.revoke),
+    path("control/refresh-tokens", control.refresh_tokens),
+    path("control/new-key/<username>", control.new_key),
+]

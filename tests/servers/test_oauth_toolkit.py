@@ -1,0 +1,284 @@
+"""OAuth 2.0 from django-oauth-toolkit: earned, refreshed, revoked, refused."""
+
+import asyncio
+from collections import Counter
+
+from tests.processes import authproxy, running_proxy
+from tests.servers.django_project.accounts import MACHINE, PEOPLE, USER, USER_PASSWORD
+
+PERSON = {**PEOPLE, "username": USER, "password": USER_PASSWORD}
+
+
+def oauth(django, grant, **keys):
+    auth = {"grant": grant, "token_url": django.token_url, **keys}
+    return {"routes": [{"name": "api", "upstream": django.url, "auth": auth}]}
+
+
+async def statuses(requests):
+    return Counter(reply.status for reply in await asyncio.gather(*requests))
+
+
+async def refresh_token(django, client):
+    """Log in by hand, as somebody would who then configures the refresh token."""
+    reply = await client.post(django.token_url, data={"grant_type": "password", **PERSON})
+    return reply.document["refresh_token"]
+
+
+# ── each grant ───────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_client_credentials_with_every_awkward_character_pass_as_form_encoded_basic(django, client):
+    config = oauth(django, "client_credentials", client_auth="client_secret_basic", **MACHINE)
+    async with running_proxy(config) as proxy:
+        reply = await client.get(f"{proxy.url}/api/resource/")
+    assert reply.status == 200
+    assert reply.document["authorization"].startswith("Bearer ")
+    (asked,) = await django.token_requests()
+    assert asked.form == {"grant_type": "client_credentials"}
+    assert asked.authorization.startswith("Basic ")
+
+
+async def test_the_same_client_passes_with_its_secret_in_the_body(django, client):
+    config = oauth(django, "client_credentials", client_auth="client_secret_post", **MACHINE)
+    async with running_proxy(config) as proxy:
+        reply = await client.get(f"{proxy.url}/api/resource/")
+    assert reply.status == 200
+    (asked,) = await django.token_requests()
+    assert asked.form == {"grant_type": "client_credentials", **MACHINE}
+    assert asked.authorization is None
+
+
+async def test_raw_basic_is_not_what_this_server_takes(django, client):
+    config = oauth(django, "client_credentials", client_auth="client_secret_basic_raw", **MACHINE)
+    async with running_proxy(config) as proxy:
+        reply = await client.get(f"{proxy.url}/api/resource/")
+    assert reply.status == 502
+    assert reply.document["error"] == "invalid_client"
+    assert len(await django.token_requests()) == 1, "the other style is not tried"
+
+
+async def test_a_password_with_awkward_characters_earns_a_token_for_its_user(django, client):
+    async with running_proxy(oauth(django, "password", scope="read", **PERSON)) as proxy:
+        reply = await client.get(f"{proxy.url}/api/resource/")
+    assert reply.status == 200
+    assert reply.document["user"] == USER
+    (asked,) = await django.token_requests()
+    login = {"grant_type": "password", "username": USER, "password": USER_PASSWORD, "scope": "read"}
+    assert asked.form == login
+
+
+async def test_a_refresh_token_obtained_elsewhere_earns_a_token_for_its_user(django, client):
+    given = await refresh_token(django, client)
+    config = oauth(django, "refresh_token", refresh_token=given, **PEOPLE)
+    async with running_proxy(config) as proxy:
+        reply = await client.get(f"{proxy.url}/api/resource/")
+    assert reply.status == 200
+    assert reply.document["user"] == USER
+    assert (await django.token_requests())[-1].form == {"grant_type": "refresh_token", "refresh_token": given}
+
+
+# ── how often the server is asked ────────────────────────────────────────────────────────────────
+
+
+async def test_a_crowd_of_first_requests_costs_one_token_request(django, client):
+    async with running_proxy(oauth(django, "client_credentials", **MACHINE)) as proxy:
+        assert await statuses(client.get(f"{proxy.url}/api/resource/") for _ in range(20)) == {200: 20}
+    assert len(await django.token_requests()) == 1
+
+
+async def test_routes_with_the_same_credential_share_its_token(django, client):
+    config = oauth(django, "client_credentials", **MACHINE)
+    (route,) = config["routes"]
+    config["routes"] = [{**route, "name": name, "path": f"/{name}"} for name in ("one", "two")]
+    async with running_proxy(config) as proxy:
+        one = await client.get(f"{proxy.url}/one/api/resource/")
+        two = await client.get(f"{proxy.url}/two/api/resource/")
+    assert one.document["authorization"] == two.document["authorization"]
+    assert len(await django.token_requests()) == 1
+
+
+# ── refresh with rotation ────────────────────────────────────────────────────────────────────────
+
+
+async def keep_asking_until_refreshed(times, url, *, server, client):
+    """Let eight clients ask all the time, until the server has refreshed so often; count what they got."""
+    enough = asyncio.Event()
+
+    async def watch():
+        while True:
+            refreshed = [each for each in await server.token_requests() if "refresh_token" in each.form]
+            if len(refreshed) >= times:
+                enough.set()
+                return
+            await asyncio.sleep(0.1)
+
+    async def ask():
+        seen = Counter()
+        while not enough.is_set():
+            seen[(await client.get(url)).status] += 1
+        return seen
+
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        group.create_task(watch())
+        askers = [group.create_task(ask()) for _ in range(8)]
+    return sum((asker.result() for asker in askers), Counter())
+
+
+async def test_clients_never_notice_that_a_two_second_token_and_its_refresh_token_rotate(
+    hasty_django, client
+):
+    """An old refresh token, used twice, would end the family; a rotation revokes the access token in use."""
+    config = oauth(hasty_django, "password", **PERSON)
+    async with running_proxy(config) as proxy:
+        url = f"{proxy.url}/api/resource/"
+        seen = await keep_asking_until_refreshed(3, url, server=hasty_django, client=client)
+    assert set(seen) == {200}
+    asked = await hasty_django.token_requests()
+    assert {each.status for each in asked} == {200}
+    assert [each.form["grant_type"] for each in asked][:4] == ["password", *["refresh_token"] * 3]
+    assert len({each.form.get("refresh_token") for each in asked}) == len(asked), "each was used once"
+    tokens = await hasty_django.refresh_tokens()
+    assert len({each["family"] for each in tokens}) == 1
+    assert [each["good"] for each in tokens] == [False] * (len(tokens) - 1) + [True]
+
+
+async def test_a_configured_refresh_token_is_used_once_and_its_successors_after_it(hasty_django, client):
+    given = await refresh_token(hasty_django, client)
+    config = oauth(hasty_django, "refresh_token", refresh_token=given, **PEOPLE)
+    async with running_proxy(config) as proxy:
+        url = f"{proxy.url}/api/resource/"
+        seen = await keep_asking_until_refreshed(2, url, server=hasty_django, client=client)
+    assert set(seen) == {200}
+    _by_hand, *asked = await hasty_django.token_requests()
+    assert {each.status for each in asked} == {200}
+    used = [each.form["refresh_token"] for each in asked]
+    assert used[0] == given
+    assert len(set(used)) == len(used)
+    assert [each["good"] for each in await hasty_django.refresh_tokens()].count(True) == 1
+
+
+# ── revoked ──────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_request_with_a_revoked_token_is_repeated_once_with_a_new_one(django, client):
+    async with running_proxy(oauth(django, "client_credentials", **MACHINE)) as proxy:
+        url = f"{proxy.url}/api/resource/"
+        first = await client.get(url)
+        await django.revoke_access_tokens()
+        second = await client.post(url, data="body é".encode())
+        assert await proxy.stop() == 0
+        assert proxy.log().count("retried=yes") == 1
+    assert second.status == 200
+    assert second.document["body"] == "body é"
+    assert second.document["authorization"] != first.document["authorization"]
+    assert [each.status for each in await django.api_requests()] == [200, 401, 200]
+    assert len(await django.token_requests()) == 2
+
+
+async def test_a_crowd_with_a_revoked_token_costs_one_more_token_request(django, client):
+    async with running_proxy(oauth(django, "client_credentials", **MACHINE)) as proxy:
+        url = f"{proxy.url}/api/resource/"
+        assert (await client.get(url)).status == 200
+        await django.revoke_access_tokens()
+        assert await statuses(client.get(url) for _ in range(20)) == {200: 20}
+    assert len(await django.token_requests()) == 2
+
+
+async def test_a_token_revoked_with_its_refresh_token_falls_back_to_the_password(django, client):
+    async with running_proxy(oauth(django, "password", **PERSON)) as proxy:
+        url = f"{proxy.url}/api/resource/"
+        assert (await client.get(url)).status == 200
+        await django.start_anew()
+        reply = await client.get(url)
+    assert reply.status == 200
+    asked = [(each.form["grant_type"], each.status) for each in await django.token_requests()]
+    assert asked == [("refresh_token", 400), ("password", 200)]
+
+
+async def test_a_token_of_too_little_scope_is_refused_by_the_server_and_left_at_that(django, client):
+    async with running_proxy(oauth(django, "client_credentials", scope="write", **MACHINE)) as proxy:
+        replies = [await client.get(f"{proxy.url}/api/resource/") for _ in range(2)]
+    assert [reply.status for reply in replies] == [403, 403]
+    assert "Proxy-Status" not in replies[0].headers
+    assert len(await django.api_requests()) == 2
+    assert len(await django.token_requests()) == 1
+
+
+# ── refused ──────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_wrong_secret_is_tried_once_however_often_clients_ask(django, client):
+    config = oauth(django, "client_credentials", client_id=MACHINE["client_id"], client_secret="wr:ong é")
+    async with running_proxy(config) as proxy:
+        first, *others = [await client.get(f"{proxy.url}/api/resource/") for _ in range(10)]
+        assert await proxy.stop() == 0
+        assert "wr:ong" not in proxy.log()
+    assert first.status == 502
+    assert first.headers["Content-Type"] == "application/problem+json"
+    assert first.headers["Proxy-Status"].startswith("authproxy; error=proxy_configuration_error")
+    assert first.document["title"] == "Credential rejected"
+    assert first.document["route"] == "api"
+    assert first.document["error"] == "invalid_client"
+    assert django.token_url in first.document["detail"]
+    assert "client_secret" in first.document["hint"]
+    for reply in others:
+        assert reply.status == 503
+        assert int(reply.headers["Retry-After"]) > 0
+        assert reply.headers["Proxy-Status"].startswith("authproxy; error=destination_unavailable")
+        assert reply.document["error"] == "invalid_client"
+        assert "wr:ong" not in reply.text
+    assert len(await django.token_requests()) == 1
+    assert await django.api_requests() == []
+
+
+async def test_a_wrong_password_is_tried_once_and_the_server_says_why(django, client):
+    config = oauth(django, "password", **{**PERSON, "password": "not this"})
+    async with running_proxy(config) as proxy:
+        first, second = [await client.get(f"{proxy.url}/api/resource/") for _ in range(2)]
+    assert first.status == 502
+    assert first.document["error"] == "invalid_grant"
+    assert "Invalid credentials given" in first.document["detail"]
+    assert second.status == 503
+    assert len(await django.token_requests()) == 1
+
+
+async def test_a_secret_corrected_in_its_file_ends_the_waiting_at_once(django, client, tmp_path):
+    file = tmp_path / "secret"
+    file.write_text("wrong")
+    keys = {"client_id": MACHINE["client_id"], "client_secret": f"${{file:{file}}}"}
+    async with running_proxy(oauth(django, "client_credentials", **keys)) as proxy:
+        url = f"{proxy.url}/api/resource/"
+        assert [(await client.get(url)).status for _ in range(2)] == [502, 503]
+        file.write_text(MACHINE["client_secret"] + "\n", "utf-8")
+        assert (await client.get(url)).status == 200
+    assert [each.status for each in await django.token_requests()] == [401, 200]
+
+
+# ── authproxy token ──────────────────────────────────────────────────────────────────────────────
+
+
+async def test_the_verb_token_prints_one_that_the_server_takes_and_nothing_else(django, client):
+    ended = await authproxy("token", "api", config=oauth(django, "client_credentials", **MACHINE))
+    assert ended.code == 0, ended.log
+    token = ended.result.removesuffix("\n")
+    reply = await client.get(f"{django.url}/api/resource/", headers={"Authorization": f"Bearer {token}"})
+    assert reply.status == 200
+    assert ended.log == ""
+
+
+async def test_the_verb_token_prints_a_header_line_that_the_server_takes(django, client):
+    ended = await authproxy("token", "api", "--header", config=oauth(django, "password", **PERSON))
+    assert ended.code == 0, ended.log
+    name, _, value = ended.result.removesuffix("\n").partition(": ")
+    reply = await client.get(f"{django.url}/api/resource/", headers={name: value})
+    assert reply.status == 200
+    assert reply.document["user"] == USER
+
+
+async def test_the_verb_token_ends_with_1_and_the_cause_when_the_secret_is_wrong(django):
+    config = oauth(django, "client_credentials", client_id=MACHINE["client_id"], client_secret="wr:ong é")
+    ended = await authproxy("token", "api", config=config)
+    assert ended.code == 1
+    assert ended.result == ""
+    assert "invalid_client" in ended.log
+    assert "wr:ong" not in ended.log

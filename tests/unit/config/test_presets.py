@@ -1,0 +1,265 @@
+import re
+
+import pytest
+import yaml
+from pydantic import SecretStr
+
+from authproxy.config.document import Item, plain
+from authproxy.config.presets import Preset, PresetKey, presets
+from authproxy.grants.client_credentials import ClientCredentials
+from authproxy.grants.password import Password
+from authproxy.grants.static import Basic, Static
+from authproxy.grants.token_request import BasicLogin, OneTimePassword
+
+CLIENT = "client_id: key-1, client_secret: s"
+LOGIN = "username: joe, password: hunter2"
+TOTP_SECRET = "JBSWY3DPEHPK3PXP"
+
+
+def preset_route(reader, auth, upstream="https://api.example.com/"):
+    return reader.route(f"upstream: {upstream}\nauth: {{{auth}}}")
+
+
+def first_step(grant):
+    return next(grant.flow(None))
+
+
+# ── the wire ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "lifetime"),
+    [("code42-api-client", "/api/v3/oauth/token", 900.0), ("incydr-api-client", "/v1/oauth", 900.0)],
+)
+def test_an_api_client_asks_with_raw_basic_and_everything_in_the_query(reader, name, path, lifetime):
+    grant = preset_route(reader, f"preset: {name}, client_id: 'key-1 é', client_secret: 's:/+'").grant
+    assert isinstance(grant, ClientCredentials)
+    assert (grant.scheme, grant.default_lifetime) == ("Bearer", lifetime)
+    ask = first_step(grant)
+    assert ask.method == "POST"
+    assert ask.url == f"https://api.example.com{path}?grant_type=client_credentials"
+    assert ask.body is None
+    assert ask.headers == {"Accept": "application/json", "Authorization": "Basic a2V5LTEgw6k6czovKw=="}
+
+
+def test_a_code42_user_asks_with_basic_and_takes_the_token_from_the_body(reader):
+    grant = preset_route(reader, f"preset: code42-user, {LOGIN}").grant
+    assert (grant.scheme, grant.default_lifetime) == ("Bearer", 1800.0)
+    assert grant.basic == BasicLogin(username="joe", password=SecretStr("hunter2"))
+    assert grant.response.token == ("/v3_user_token", "/data/v3_user_token")
+    ask = first_step(grant)
+    assert (ask.method, ask.url, ask.body) == (
+        "GET",
+        "https://api.example.com/api/v3/auth/jwt?useBody=true",
+        None,
+    )
+    assert ask.headers == {"Accept": "application/json", "Authorization": "Basic am9lOmh1bnRlcjI="}
+
+
+@pytest.mark.parametrize(
+    ("totp", "made"),
+    [
+        ("'123456'", {"code": SecretStr("123456")}),
+        ("'12345678'", {"code": SecretStr("12345678")}),
+        (TOTP_SECRET, {"secret": SecretStr(TOTP_SECRET)}),
+        (f"{{secret: {TOTP_SECRET}}}", {"secret": SecretStr(TOTP_SECRET)}),
+        ("{code: '123456'}", {"code": SecretStr("123456")}),
+    ],
+)
+def test_the_second_factor_is_a_code_or_a_secret(reader, totp, made):
+    grant = preset_route(reader, f"preset: code42-user, {LOGIN}, totp: {totp}").grant
+    assert grant.totp == OneTimePassword(header="totp-auth", **made)
+
+
+def test_the_second_factor_may_go_into_another_header(reader):
+    totp = f"{{header: X-Code, secret: {TOTP_SECRET}}}"
+    grant = preset_route(reader, f"preset: code42-user, {LOGIN}, totp: {totp}").grant
+    assert grant.totp.header == "X-Code"
+
+
+@pytest.mark.parametrize("totp", ["", "~"])
+def test_without_a_second_factor_there_is_none(reader, totp):
+    assert preset_route(reader, f"preset: code42-user, {LOGIN}, totp: {totp}").grant.totp is None
+    assert preset_route(reader, f"preset: code42-user, {LOGIN}").grant.totp is None
+
+
+def test_a_code_without_quotes_is_told_of_them(reader):
+    fault = reader.route_fault(f"upstream: https://x\nauth: {{preset: code42-user, {LOGIN}, totp: 123456}}")
+    assert fault.endswith("totp: should be a string; put it in quotes")
+
+
+@pytest.mark.parametrize(
+    "word", ["TIME_BASED_ONE_TIME_PASSWORD_REQUIRED", "TOTP_AUTH_CONFIGURATION_REQUIRED_FOR_USER"]
+)
+def test_a_missing_second_factor_has_a_hint(reader, word):
+    hints = preset_route(reader, f"preset: code42-user, {LOGIN}").grant.hints
+    assert any(hint.contains == word and "`totp`" in hint.say for hint in hints)
+
+
+def test_code42_basic_keeps_away_from_v3_and_warns(reader):
+    route = preset_route(reader, f"preset: code42-basic, {LOGIN}")
+    assert route.grant == Basic(username="joe", password=SecretStr("hunter2"))
+    assert route.allow.paths == ("/api/v3/auth/jwt", "!/api/v3", "!/api/v3/**", "/**")
+    assert "code42-user" in route.allow.hint
+    assert "deprecated" in route.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "scheme"), [("calendar42-user-token", "Token"), ("calendar42-action-token", "ActionToken")]
+)
+def test_a_calendar42_token_has_a_word_of_its_own(reader, name, scheme):
+    route = preset_route(reader, f"preset: {name}, token: abc")
+    assert route.grant == Static(scheme=scheme, token=SecretStr("abc"))
+
+
+def test_up42_logs_in_at_its_own_host_with_its_public_client(reader):
+    grant = preset_route(reader, f"preset: up42, {LOGIN}").grant
+    assert isinstance(grant, Password)
+    ask = first_step(grant)
+    assert ask.url == "https://auth.sa.up42.com/realms/public/protocol/openid-connect/token"
+    assert ask.body == b"grant_type=password&username=joe&password=hunter2&client_id=up42-api"
+    assert {hint.status for hint in grant.hints} == {401, 404, 415}
+
+
+def test_up42s_client_can_be_another(reader):
+    assert preset_route(reader, f"preset: up42, {LOGIN}, client_id: mine").grant.client_id == "mine"
+
+
+def test_a_password_login_posts_a_form(reader):
+    ask = first_step(preset_route(reader, f"preset: password-login, {LOGIN}").grant)
+    assert (ask.method, ask.url) == ("POST", "https://api.example.com/authorization")
+    assert ask.body == b"username=joe&password=hunter2"
+
+
+def test_a_password_login_may_go_into_the_query(reader):
+    ask = first_step(preset_route(reader, f"preset: password-login, {LOGIN}, params_in: query").grant)
+    assert ask.url == "https://api.example.com/authorization?username=joe&password=hunter2"
+    assert ask.body is None
+
+
+# ── the user's keys win ──────────────────────────────────────────────────────────────────────────
+
+
+def test_a_mapping_of_the_users_is_laid_over_the_presets(reader):
+    auth = f"preset: password-login, {LOGIN}, form: {{grant: x, username: other}}, response: {{token: /t}}"
+    grant = preset_route(reader, auth).grant
+    assert {name: value.get_secret_value() for name, value in grant.form.items()} == {
+        "username": "other",
+        "password": "hunter2",
+        "grant": "x",
+    }
+    assert (grant.response.token, grant.response.expires_in) == ("/t", "/expires_in")
+
+
+def test_null_takes_away_what_the_preset_brings(reader):
+    grant = preset_route(reader, "preset: password-login, form: null, json: {u: '{username}'}").grant
+    assert grant.form is None
+    assert grant.json == {"u": "{username}"}  # no placeholder: the user wrote it
+
+
+def test_a_form_may_have_other_names(reader):
+    auth = "preset: password-login, form: {username: null, password: null, user: joe, pass: hunter2}"
+    assert first_step(preset_route(reader, auth).grant).body == b"user=joe&pass=hunter2"
+
+
+def test_null_takes_a_presets_default_away(reader):
+    assert preset_route(reader, f"preset: up42, {LOGIN}, client_id: null").grant.client_id is None
+
+
+def test_a_keys_braces_stay_as_they_are(reader):
+    grant = preset_route(reader, "preset: code42-user, username: '{base}', password: '{username}'").grant
+    assert (grant.basic.username, grant.basic.password.get_secret_value()) == ("{base}", "{username}")
+
+
+def test_a_users_url_wins(reader):
+    grant = preset_route(reader, f"preset: code42-user, {LOGIN}, url: 'https://other/jwt'").grant
+    assert grant.url == "https://other/jwt"
+
+
+def test_a_routes_allow_wins_key_by_key(reader):
+    keys = f"upstream: https://x\nauth: {{preset: code42-basic, {LOGIN}}}\n"
+    allow = reader.route(f"{keys}allow: {{methods: [GET]}}").allow
+    assert (allow.methods, len(allow.paths)) == (("GET",), 4)
+    assert reader.route(f"{keys}allow: {{paths: [/**]}}").allow.paths == ("/**",)
+    assert reader.route(f"{keys}allow: null").allow is None
+
+
+def test_the_defaults_win_over_the_presets_route(reader):
+    keys = f"upstream: https://x\nauth: {{preset: code42-basic, {LOGIN}}}"
+    assert reader.route(keys, "defaults: {allow: {paths: [/x]}}").allow.paths == ("/x",)
+
+
+def test_a_base_path_of_the_upstream_stays(reader):
+    grant = preset_route(reader, f"preset: code42-user, {LOGIN}", "https://x/base/").grant
+    assert grant.url == "https://x/base/api/v3/auth/jwt?useBody=true"
+
+
+# ── faults ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_a_preset_lacks_is_told_with_its_meaning(reader):
+    assert reader.route_faults("upstream: https://x\nauth: {preset: code42-user}") == [
+        "auth: preset code42-user needs password: the user's password",
+        "auth: preset code42-user needs username: the user's name",
+    ]
+
+
+def test_a_fault_in_what_the_preset_brings_points_at_auth(reader):
+    auth = "auth: {preset: code42-user, username: a, password: b}"
+    text = f"routes:\n  - {{name: a, upstream: http://x,\n    {auth}}}\n"
+    assert [fault.split(": ")[:2] for fault in reader.faults(text)] == [
+        ["2:25", "routes[0].upstream"],
+        ["3:11", "routes[0].auth.url"],
+    ]
+
+
+def test_a_fault_in_the_users_value_points_at_the_value(reader):
+    auth = "auth: {preset: code42-user, username: 5, password: b}"
+    text = f"routes:\n  - {{name: a, upstream: https://x,\n    {auth}}}\n"
+    assert reader.fault(text) == "3:43: routes[0].auth.username: should be a string; put it in quotes"
+
+
+def test_a_mapping_in_the_place_of_a_string_is_told(reader):
+    fault = reader.route_fault(
+        "upstream: https://x\nauth: {preset: code42-user, username: {a: b}, password: b}"
+    )
+    assert fault == "auth.username: should be a string"
+
+
+def test_an_unknown_key_is_told_with_the_presets_own_keys(reader):
+    fault = reader.route_fault(f"upstream: https://x\nauth: {{preset: code42-user, {LOGIN}, topt: x}}")
+    assert fault == "auth.topt: unknown key; did you mean `totp`?"
+
+
+# ── the data ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("preset", presets().values(), ids=presets().keys())
+def test_every_placeholder_of_a_preset_is_one_of_its_keys_and_every_key_is_used(preset):
+    used = set(re.findall(r"\{(\w+)\}", str({k: v for k, v in preset.auth.items() if k != "hints"})))
+    assert used - {"base"} == set(preset.keys)
+
+
+@pytest.mark.parametrize("preset", presets().values(), ids=presets().keys())
+def test_a_preset_prints_itself_as_it_stands_in_the_package(preset):
+    document = yaml.safe_load(preset.as_yaml())
+    assert document[preset.name]["auth"] == preset.auth
+    assert document[preset.name]["title"] == preset.title
+
+
+def test_what_is_not_given_takes_its_entry_with_it():
+    preset = Preset(
+        name="p",
+        title="",
+        docs="",
+        keys={"a": PresetKey(help=""), "b": PresetKey(help="", default="B")},
+        auth={
+            "grant": "none",
+            "one": "{a}",
+            "two": {"x": "{a}", "y": "1"},
+            "three": "{base}/{b}",
+            "four": ["{a}"],
+        },
+    )
+    item, faults = preset.expand(Item(None, "f").made({"preset": "p"}, "auth"), "https://x")
+    assert (plain(item), faults) == ({"grant": "none", "three": "https://x/B", "four": ["{a}"]}, [])

@@ -1,0 +1,303 @@
+from dataclasses import FrozenInstanceError
+
+import pytest
+from pydantic import SecretStr
+
+from authproxy.config.schema import (
+    Admin,
+    Allow,
+    HeaderRules,
+    Limits,
+    Log,
+    Retry,
+    Timeouts,
+    UpstreamTLS,
+    credential_key,
+)
+from authproxy.grants import GRANTS
+from authproxy.grants.client_credentials import ClientCredentials
+from authproxy.grants.static import NoGrant, Static
+
+NONE = "auth: {grant: none}\n"
+PLAIN = NONE + "upstream: https://x\n"
+
+
+def test_a_file_of_two_lines_has_every_default(reader):
+    config = reader.config("routes: [{name: a, upstream: 'https://x', auth: {grant: none}}]")
+    assert config.listen == ("127.0.0.1:8080",)
+    assert config.admin == Admin(listen="127.0.0.1:8081")
+    assert (config.allowed_hosts, config.allowed_origins, config.allow_remote) == ((), (), False)
+    assert (config.access, config.tls) == (None, None)
+    assert config.limits == Limits(
+        connections=1024, header_bytes=32768, body_bytes=None, keepalive=75.0, drain=30.0
+    )
+    assert config.log == Log(level="info", format="text", access=True)
+    assert config.file == str(reader.directory / "proxy.yaml")
+    route = config.routes[0]
+    assert (route.name, route.path, route.host, route.upstream) == ("a", "/", None, "https://x")
+    assert route.grant == NoGrant()
+    assert (route.strip_path, route.preserve_host, route.insecure, route.prefetch) == (
+        True,
+        False,
+        False,
+        False,
+    )
+    assert (route.headers, route.response_headers) == (HeaderRules(), HeaderRules())
+    assert route.retry == Retry(statuses=(401,), methods="all", max_body=1 << 20, cooldown=30.0)
+    assert route.timeouts == Timeouts(connect=10.0, response=60.0, idle=300.0)
+    assert route.tls == UpstreamTLS(verify=True)
+    assert (route.allow, route.max_connections) == (None, 256)
+    assert (route.preset, route.warnings, route.reload) == (None, (), None)
+
+
+@pytest.mark.parametrize("key", ["workers: 2", "token_store: {type: memory}", "limits: {header_timeout: 1s}"])
+def test_what_is_not_implemented_yet_is_an_unknown_key(reader, key):
+    assert "unknown key" in reader.route_fault(PLAIN, key)
+
+
+@pytest.mark.parametrize("key", ["http_proxy: x", "rewrite: true"])
+def test_what_is_not_implemented_yet_is_an_unknown_key_of_a_route(reader, key):
+    assert "unknown key" in reader.route_fault(PLAIN + key)
+
+
+@pytest.mark.parametrize(
+    ("written", "listen"),
+    [
+        ("127.0.0.1:0", ("127.0.0.1:0",)),
+        ("localhost:80", ("localhost:80",)),
+        ("'[::1]:8080'", ("[::1]:8080",)),
+        ("unix:/run/a.sock", ("unix:/run/a.sock",)),
+        ("['127.0.0.1:1', '127.0.0.1:2']", ("127.0.0.1:1", "127.0.0.1:2")),
+    ],
+)
+def test_an_address_to_listen_on(reader, written, listen):
+    assert reader.config(reader.with_route(PLAIN, f"listen: {written}")).listen == listen
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["8080", "localhost", "a:b", "a:99999", "::1:80", "'[::1]'", "'[x]:1'", "unix:x", "http://a:1", "[]"],
+)
+def test_what_is_no_address_is_refused(reader, written):
+    assert reader.route_fault(PLAIN, f"listen: {written}").startswith("listen")
+
+
+@pytest.mark.parametrize(
+    ("top", "attribute", "value"),
+    [
+        ("admin: false", "admin", None),
+        ("admin: true", "admin", Admin()),
+        ("admin: {listen: 'localhost:1'}", "admin", Admin(listen="localhost:1")),
+        ("limits: {body_bytes: none}", "limits", Limits()),
+        ("limits: {body_bytes: 1MiB}", "limits", Limits(body_bytes=1 << 20)),
+        ("allowed_hosts: [A.example, '*']", "allowed_hosts", ("a.example", "*")),
+        ("allowed_origins: ['https://A.example:8443']", "allowed_origins", ("https://a.example:8443",)),
+    ],
+)
+def test_a_key_of_the_top_level(reader, top, attribute, value):
+    assert getattr(reader.config(reader.with_route(PLAIN, top)), attribute) == value
+
+
+@pytest.mark.parametrize(
+    ("top", "is_default"), [("", True), ("admin:", True), ("admin: {}", False), ("admin: false", False)]
+)
+def test_it_is_known_whether_the_admin_listener_was_asked_for(reader, top, is_default):
+    assert reader.config(reader.with_route(PLAIN, top)).admin_is_default is is_default
+
+
+@pytest.mark.parametrize(
+    ("top", "fault"),
+    [
+        ("access: {tokens: []}", "access.tokens: should hold at least 1"),
+        ("access: {tokens: ['']}", "access: tokens should not be empty"),
+        ("access: {}", "access.tokens: is required"),
+        (
+            "allowed_origins: ['*']",
+            (
+                "allowed_origins[0]: should be an origin such as https://app.example.com: "
+                "scheme, host and port, no path"
+            ),
+        ),
+        (
+            "allowed_origins: ['https://a/']",
+            (
+                "allowed_origins[0]: should be an origin such as "
+                "https://app.example.com: scheme, host and port, no path"
+            ),
+        ),
+        ("allowed_hosts: ['a:80']", "allowed_hosts[0]: should be a host name without scheme, port or path"),
+        ("log: {level: loud}", "log.level: should be debug, info, warning or error"),
+        ("tls: {cert_file: x}", "tls.key_file: is required"),
+        (
+            "limits: {body_bytes: lots}",
+            (
+                "limits.body_bytes: should be a size: bytes, or a number with KiB, MiB "
+                "or GiB, such as 64KiB or none"
+            ),
+        ),
+    ],
+)
+def test_a_faulty_key_of_the_top_level(reader, top, fault):
+    assert fault in reader.route_faults(PLAIN, top)
+
+
+@pytest.mark.parametrize(
+    "path", ["x", "/x/", "//", "/a//b", "/a?b", "/a#b", "/a%20b", "/a/../b", "/.", "/a b", ""]
+)
+def test_a_route_is_not_mounted_at(reader, path):
+    assert reader.route_fault(f"{PLAIN}path: '{path}'").startswith("path: should")
+
+
+@pytest.mark.parametrize("path", ["/", "/a", "/a/b.c", "/a-b_c/~d"])
+def test_a_route_is_mounted_at(reader, path):
+    assert reader.route(f"{PLAIN}path: {path}").path == path
+
+
+@pytest.mark.parametrize("host", ["a:80", "http://a", "a/b", "a b", ""])
+def test_a_host_is_a_name_alone(reader, host):
+    assert reader.route_fault(f"{PLAIN}host: '{host}'").startswith("host: should be a host name")
+
+
+def test_a_host_is_compared_in_lower_case(reader):
+    assert reader.route(f"{PLAIN}host: API.localhost").host == "api.localhost"
+
+
+@pytest.mark.parametrize(
+    ("url", "fault"),
+    [
+        ("x.example", "should be an absolute URL that begins with https:// or http://"),
+        ("ftp://x", "should be an absolute URL that begins with https:// or http://"),
+        ("https://x:0", "should be an absolute URL that begins with https:// or http://"),
+        ("https://u:p@x", "should not contain user information; give the credential under `auth`"),
+        ("https://x?a=b", "should not contain a query (?)"),
+        ("https://x/#a", "should not contain a fragment (#)"),
+        ("https://x/a b", "should not contain spaces, control characters or backslashes"),
+    ],
+)
+def test_an_upstream_that_will_not_do(reader, url, fault):
+    assert reader.route_fault(f"{NONE}upstream: '{url}'") == f"upstream: {fault}"
+
+
+@pytest.mark.parametrize("name", ["Up42", "a_b", "", "a b"])
+def test_a_name_that_will_not_do(reader, name):
+    fault = reader.fault(f"routes: [{{name: '{name}', upstream: 'https://x', auth: {{grant: none}}}}]")
+    assert fault.endswith("routes[0].name: should hold lower-case letters, digits and hyphens only")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Connection", "Transfer-Encoding", "Content-Length", "Host", "Upgrade", "TE", "Trailer"),
+        *("Keep-Alive", "Proxy-Connection"),
+    ],
+)
+@pytest.mark.parametrize("rules", ["headers", "response_headers"])
+def test_a_header_that_frames_a_message_cannot_be_set(reader, name, rules):
+    assert "the proxy writes that itself" in reader.route_fault(f"{PLAIN}{rules}: {{set: {{{name}: x}}}}")
+
+
+def test_who_sets_host_is_told_of_preserve_host(reader):
+    assert reader.route_fault(f"{PLAIN}headers: {{set: {{host: x}}}}").endswith(
+        "for Host there is preserve_host"
+    )
+
+
+def test_a_header_is_set_once_in_whatever_spelling(reader):
+    assert (
+        reader.route_fault(f"{PLAIN}headers: {{set: {{X-A: a, x-a: b}}}}")
+        == "headers: set names a header twice"
+    )
+
+
+def test_the_value_of_a_header_is_a_secret(reader):
+    rules = reader.route(f"{PLAIN}headers: {{set: {{X-A: hunter2}}, remove: [Cookie]}}").headers
+    assert rules.set["X-A"] == SecretStr("hunter2")
+    assert rules.remove == ("Cookie",)
+    assert "hunter2" not in repr(rules)
+
+
+def test_a_value_that_no_header_can_carry_is_refused(reader):
+    assert reader.route_fault(f'{PLAIN}headers: {{set: {{X-A: "a\\nb"}}}}') == (
+        "headers.set.X-A: should not contain line breaks or control characters"
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "attribute", "value"),
+    [
+        ("retry: false", "retry", None),
+        ("retry: true", "retry", Retry()),
+        ("retry: {statuses: [401, 403]}", "retry", Retry(statuses=(401, 403))),
+        ("allow: {methods: [GET]}", "allow", Allow(methods=("GET",))),
+        ("allow: {paths: ['!/a', '/**']}", "allow", Allow(paths=("!/a", "/**"))),
+        ("timeouts: {connect: 500ms}", "timeouts", Timeouts(connect=0.5)),
+    ],
+)
+def test_a_key_of_a_route(reader, key, attribute, value):
+    assert getattr(reader.route(PLAIN + key), attribute) == value
+
+
+@pytest.mark.parametrize(
+    ("key", "fault"),
+    [
+        ("allow: {methods: [get]}", "allow.methods[0]: should be a method in capitals, such as GET"),
+        (
+            "allow: {paths: [v2]}",
+            "allow.paths[0]: should be a pattern that begins with / or !/, such as /v2/**",
+        ),
+        ("retry: {statuses: [200]}", "retry.statuses[0]: should be at least 400"),
+        ("timeouts: {connect: 0}", "timeouts.connect: should be more than 0"),
+        ("tls: {ca_file: nowhere.pem}", "tls.ca_file: the file cannot be read: No such file or directory"),
+    ],
+)
+def test_a_faulty_key_of_a_route(reader, key, fault):
+    assert reader.route_fault(PLAIN + key) == fault
+
+
+def test_a_client_key_needs_its_certificate(reader):
+    (reader.directory / "key.pem").write_text("x")
+    assert reader.route_fault(f"{PLAIN}tls: {{key_file: key.pem}}") == "tls: key_file needs cert_file"
+
+
+def test_a_relative_path_starts_from_the_configurations_directory(reader):
+    (reader.directory / "ca.pem").write_text("x")
+    assert reader.route(f"{PLAIN}tls: {{ca_file: ca.pem}}").tls.ca_file == str(reader.directory / "ca.pem")
+    route = reader.route("upstream: https://x\nauth: {grant: file, path: later/token}")
+    assert route.grant.path == str(reader.directory / "later/token")
+
+
+def test_a_configuration_does_not_change(reader):
+    config = reader.config(reader.with_route(PLAIN))
+    with pytest.raises(FrozenInstanceError):
+        config.routes[0].name = "other"
+
+
+def test_no_secret_is_printed_with_the_configuration(reader):
+    top = "access: {tokens: [hunter2]}"
+    keys = "upstream: https://x\nheaders: {set: {X-A: hunter2}}\nauth: {grant: static, token: hunter2}"
+    assert "hunter2" not in repr(reader.config(reader.with_route(keys, top)))
+
+
+def test_equal_credentials_have_equal_keys():
+    one = Static(token=SecretStr("a"))
+    assert credential_key(one) == credential_key(Static(token=SecretStr("a")))
+    others = [
+        Static(token=SecretStr("b")),
+        Static(token=SecretStr("a"), scheme="Token"),
+        Static(token=SecretStr("a"), header="X-Key"),
+        GRANTS["basic"](username="a", password=SecretStr("a")),
+    ]
+    assert len({credential_key(each) for each in [one, *others]}) == 5
+
+
+def test_every_setting_counts_for_the_key_of_a_credential():
+    keys = {"token_url": "https://x", "client_id": "a", "client_secret": SecretStr("b")}
+    changes = [
+        {"client_secret": SecretStr("c")},
+        {"scope": "x"},
+        {"params": {"a": SecretStr("b")}},
+        {"headers": {"X-A": SecretStr("b")}},
+        {"default_lifetime": 5.0},
+    ]
+    grants = [ClientCredentials(**keys | change) for change in [{}, *changes]]
+    assert len({credential_key(grant) for grant in grants}) == len(grants)
