@@ -1,0 +1,56 @@
+# The words of this project; `make help` lists them. CI calls the same ones.
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+STAMP := $(VENV)/.authproxy-installed
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format types imports bench image clean
+
+help: ## list the words
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+run: $(STAMP) ## the proxy before its built-in demo APIs, ready for curl
+	@$(BIN)/authproxy demo
+
+test: $(STAMP).servers ## all tests
+	@$(BIN)/pytest $(ARGS)
+
+lint: $(STAMP).servers ## style, and imports that only go down
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+
+format: $(STAMP).servers ## let ruff format the code
+	@$(BIN)/ruff check --fix-only .
+	@$(BIN)/ruff format .
+
+types: $(STAMP).servers ## mypy, strict
+	@$(BIN)/mypy
+
+bench: $(STAMP) ## side by side with the peers that are installed
+	@$(BIN)/python bench/compare.py $(ARGS)
+
+image: ## a container image, authproxy:latest
+	docker build -t authproxy .
+
+clean: ## forget the environment and every cache
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+# A virtual environment of our own, made anew when the dependencies change.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "authproxy needs Python 3.11 or newer; name one with make PYTHON=python3.12 …" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { \
+	  echo "python cannot make a virtual environment; on Debian: apt-get install python3-venv" >&2; \
+	  rm -rf $(VENV); exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+
+$(STAMP): $(BIN)/python pyproject.toml
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(STAMP).servers: $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev --group servers
+	@touch $@
