@@ -3,8 +3,9 @@ FROM python:3.13-slim AS build
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY authproxy authproxy
-RUN python -m venv --without-pip /opt/authproxy \
- && pip install --no-cache-dir --prefix=/opt/authproxy --ignore-installed '.[redis]' \
+RUN python -m venv /opt/authproxy \
+ && /opt/authproxy/bin/pip install --no-cache-dir '.[redis]' \
+ && /opt/authproxy/bin/pip uninstall --yes pip \
  && find /opt/authproxy -name __pycache__ -prune -exec rm -rf {} +
 
 FROM python:3.13-slim

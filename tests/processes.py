@@ -12,12 +12,12 @@ import asyncio
 import json
 import os
 import re
-import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from signal import SIGTERM, Signals
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -42,7 +42,7 @@ class Proxy:
         return self._process.pid
 
     def log(self) -> str:
-        """Return what it wrote to stderr. Access lines wait a moment for others: `stop` first to have them all."""
+        """Return what it wrote to stderr; `stop` first, as access lines wait a moment for others."""
         return self._log_file.read_text("utf-8")
 
     async def said(self, start: str) -> str:
@@ -61,10 +61,10 @@ class Proxy:
             f"ended with {await self._ended()} before it said {start!r}; its log:\n{self.log()}"
         )
 
-    def signal(self, number: signal.Signals) -> None:
+    def signal(self, number: Signals) -> None:
         self._process.send_signal(number)
 
-    async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+    async def stop(self, number: Signals = SIGTERM) -> int:
         """End it, unless it has ended already; return its exit code."""
         with suppress(ProcessLookupError):
             self._process.send_signal(number)
@@ -87,7 +87,7 @@ async def running_proxy(
 ) -> AsyncIterator[Proxy]:
     """Run `authproxy run` with `config` (plain data, or YAML as it stands; None for none) and `args`.
 
-    It listens on a free port unless `config` or `args` say where, and has no admin listener without `--admin`.
+    It listens on a free port unless `config` or `args` say where; it has no admin listener without `--admin`.
     """
     options = list(args)
     if "--listen" not in args and not (isinstance(config, Mapping) and "listen" in config):
@@ -97,7 +97,7 @@ async def running_proxy(
     with TemporaryDirectory() as directory:
         log_file = Path(directory, "log")
         config_file = _written(config, directory)
-        with log_file.open("wb") as log:
+        with log_file.open("wb") as log:  # noqa: ASYNC230 - a local file
             process = await asyncio.create_subprocess_exec(
                 COMMAND,
                 "run",

@@ -186,7 +186,10 @@ class Limits:
     """Client connections at the same time."""
     header_bytes: Size = 32 << 10
     """The longest header section; a longer one is answered 431."""
-    body_bytes: Annotated[Size | Literal["none"] | None, BeforeValidator(_none_is_none)] = None
+    body_bytes: Annotated[
+        Size | None,
+        BeforeValidator(_none_is_none, json_schema_input_type=Size | Literal["none"] | None),
+    ] = None
     """The longest request body, or `none`; a longer one is answered 413."""
     keepalive: Duration = 75.0
     """How long an idle client connection is kept."""

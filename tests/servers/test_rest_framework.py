@@ -9,7 +9,7 @@ def calendar42(upstream, token, *, kind="user", **more):
     return {"routes": [{"name": "c42", "path": "/c42", "upstream": upstream, "auth": auth, **more}]}
 
 
-async def test_a_user_token_goes_out_under_the_scheme_Token(django, client):
+async def test_a_user_token_goes_out_under_its_scheme(django, client):
     key = await django.new_key(USER)
     async with running_proxy(calendar42(django.url, key)) as proxy:
         reply = await client.get(f"{proxy.url}/c42/api/events/?from=2024-01-01&x=%2F")
@@ -19,7 +19,7 @@ async def test_a_user_token_goes_out_under_the_scheme_Token(django, client):
     assert reply.document["target"] == "/api/events/?from=2024-01-01&x=%2F"
 
 
-async def test_an_action_token_goes_out_under_the_scheme_ActionToken(django, client):
+async def test_an_action_token_goes_out_under_its_own_scheme(django, client):
     key = await django.new_key(ACTION_USER)
     async with running_proxy(calendar42(django.url, key, kind="action")) as proxy:
         reply = await client.post(f"{proxy.url}/c42/api/actions/", json={"rsvp": "yes"})

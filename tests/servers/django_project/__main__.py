@@ -7,6 +7,8 @@ from django.core.management import call_command
 from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler
 from django.core.wsgi import get_wsgi_application
 
+from tests.servers.django_project import accounts
+
 
 class QuietRequestHandler(WSGIRequestHandler):
     def log_message(self, *_):
@@ -14,10 +16,8 @@ class QuietRequestHandler(WSGIRequestHandler):
 
 
 def fill():
-    from django.contrib.auth.models import User
-    from oauth2_provider.models import Application
-
-    from tests.servers.django_project import accounts
+    from django.contrib.auth.models import User  # noqa: PLC0415 - models come after `django.setup()`
+    from oauth2_provider.models import Application  # noqa: PLC0415
 
     user = User.objects.create_user(accounts.USER, password=accounts.USER_PASSWORD)
     User.objects.create_user(accounts.ACTION_USER)

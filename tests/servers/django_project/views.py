@@ -28,13 +28,13 @@ class Echo(APIView):
 class Events(Echo):
     """For users: `Authorization: Token …`."""
 
-    authentication_classes = [TokenAuthentication]
+    authentication_classes = (TokenAuthentication,)
 
 
 class Actions(Echo):
     """For actions: `Authorization: ActionToken …`."""
 
-    authentication_classes = [ActionTokenAuthentication]
+    authentication_classes = (ActionTokenAuthentication,)
 
 
 class Calendars(Echo):
@@ -43,12 +43,12 @@ class Calendars(Echo):
     That is what REST framework says when its first authentication class has no challenge to offer.
     """
 
-    authentication_classes = [SessionAuthentication, TokenAuthentication]
+    authentication_classes = (SessionAuthentication, TokenAuthentication)
 
 
 class Resource(Echo):
     """Protected by OAuth 2.0: a Bearer token with the scope `read`."""
 
-    authentication_classes = [OAuth2Authentication]
-    permission_classes = [TokenHasScope]
-    required_scopes = ["read"]
+    authentication_classes = (OAuth2Authentication,)
+    permission_classes = (TokenHasScope,)
+    required_scopes = ("read",)

@@ -33,8 +33,10 @@ def test_the_data_is_what_yaml_says():
         ("a: [1", "f:1:6: is not YAML: expected ',' or ']', but got '<stream end>'"),
         (
             "a: {b: ${NAME}}",
-            "f:1:9: is not YAML: expected ',' or '}', but got '{'; within { } and [ ] "
-            "a reference needs quotes",
+            (
+                "f:1:9: is not YAML: expected ',' or '}', but got '{'; within { } and [ ] "
+                "a reference needs quotes"
+            ),
         ),
         ("a:\n\tb: 1", "f:2:1: is not YAML: found character '\\t' that cannot start any token"),
         ("a: 1\n---\nb: 2", "f:2:1: there is more than one document in here (`---`); only one is read"),
