@@ -25,7 +25,7 @@ from authproxy.grants.hands import Hands
 from authproxy.grants.source import GrantSource, WatchedSource
 from authproxy.grants.static import NoGrant
 from authproxy.proxy.forward import Credential, Sender
-from authproxy.proxy.guard import Guard
+from authproxy.proxy.guard import Guard, plain_host
 from authproxy.proxy.handler import ProxyHandler
 from authproxy.proxy.headers import RequestHeaders, ResponseHeaders
 from authproxy.proxy.route import Route
@@ -119,7 +119,7 @@ class App:
             guard,
             RouteTable([self._route(route) for route in config.routes]),
             header_limit=config.limits.header_bytes,
-            body_limit=config.limits.body_bytes if isinstance(config.limits.body_bytes, int) else None,
+            body_limit=config.limits.body_bytes,
             access_log=access_log,
         )
         self._server = ProxyServer(
@@ -214,7 +214,7 @@ class App:
         dropped = [self.config.access.header] if self.config.access else []
         return Route(
             name=route.name,
-            host=route.host,
+            host=plain_host(route.host) if route.host else None,
             path=route.path,
             strip=route.path if route.strip_path and route.path != "/" else "",
             base=url.path.rstrip("/"),

@@ -60,8 +60,8 @@ class Guard:
         access_header: str = "",
         access_keys: Iterable[str] = (),
     ) -> None:
-        self._hosts = {host.lower().strip("[]") for host in hosts}
-        self._origins = {origin.rstrip("/").lower() for origin in origins}
+        self._hosts = {plain_host(host) for host in hosts}
+        self._origins = set(origins)
         self._access_header = istr(access_header)
         self._access_keys = [key.encode() for key in access_keys]
         self._known: dict[str, str] = {}
@@ -100,9 +100,7 @@ class Guard:
     def allowed_origin(self, request: Asked) -> str | None:
         """Return the foreign origin that may read the answer, or None."""
         origin = request.headers.get(ORIGIN)
-        if origin is not None and self._origins and ("*" in self._origins or origin.lower() in self._origins):
-            return origin
-        return None
+        return origin if origin is not None and origin.lower() in self._origins else None
 
     # ── one rule each ────────────────────────────────────────────────────────────────────────────
 
@@ -117,7 +115,7 @@ class Guard:
         match = _AUTHORITY.match(authority)
         if match is None or int(match[2] or 0) > 65535:
             raise BadRequest("the Host header is malformed")
-        host = match[1].strip("[]").rstrip(".").lower()
+        host = plain_host(match[1])
         if not (is_loopback(host) or host in self._hosts or "*" in self._hosts):
             raise Forbidden(
                 f"requests to the host {host} are not answered here",
@@ -142,7 +140,7 @@ class Guard:
 
     def _check_site(self, headers: CIMultiDictProxy[str], authority: str) -> None:
         origin = headers.get(ORIGIN)
-        if "*" in self._origins or (origin is not None and origin.lower() in self._origins):
+        if origin is not None and origin.lower() in self._origins:
             return
         if origin is not None and not _is_own(origin, authority):
             raise Forbidden(
@@ -159,6 +157,11 @@ class Guard:
             raise KeyRequired(
                 f"this proxy wants a key in {self._access_header}", hint="send one of `access.tokens`"
             )
+
+
+def plain_host(host: str) -> str:
+    """Return `host` as hosts are compared: lower case, without brackets and the root's dot."""
+    return host.strip("[]").rstrip(".").lower()
 
 
 def _is_own(origin: str, authority: str) -> bool:

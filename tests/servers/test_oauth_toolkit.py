@@ -9,9 +9,13 @@ from tests.servers.django_project.accounts import MACHINE, PEOPLE, USER, USER_PA
 PERSON = {**PEOPLE, "username": USER, "password": USER_PASSWORD}
 
 
-def oauth(django, grant, **keys):
+def route(django, grant, *, name="api", path="/", **keys):
     auth = {"grant": grant, "token_url": django.token_url, **keys}
-    return {"routes": [{"name": "api", "upstream": django.url, "auth": auth}]}
+    return {"name": name, "path": path, "upstream": django.url, "auth": auth}
+
+
+def oauth(django, grant, **keys):
+    return {"routes": [route(django, grant, **keys)]}
 
 
 async def statuses(requests):
@@ -27,74 +31,58 @@ async def refresh_token(django, client):
 # ── each grant ───────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_client_credentials_with_every_awkward_character_pass_as_form_encoded_basic(django, client):
-    config = oauth(django, "client_credentials", client_auth="client_secret_basic", **MACHINE)
-    async with running_proxy(config) as proxy:
-        reply = await client.get(f"{proxy.url}/api/resource/")
-    assert reply.status == 200
-    assert reply.document["authorization"].startswith("Bearer ")
-    (asked,) = await django.token_requests()
-    assert asked.form == {"grant_type": "client_credentials"}
-    assert asked.authorization.startswith("Basic ")
+async def test_a_client_with_awkward_characters_passes_as_form_encoded_basic_and_in_the_body(django, client):
+    styles = ("client_secret_basic", "client_secret_post", "client_secret_basic_raw")
+    routes = [
+        route(django, "client_credentials", name=name, path=f"/{name}", client_auth=style, **MACHINE)
+        for name, style in zip(("basic", "post", "raw"), styles, strict=True)
+    ]
+    async with running_proxy({"routes": routes}) as proxy:
+        basic = await client.get(f"{proxy.url}/basic/api/resource/")
+        post = await client.get(f"{proxy.url}/post/api/resource/")
+        raw = await client.get(f"{proxy.url}/raw/api/resource/")
+    assert basic.status == post.status == 200
+    assert basic.document["authorization"].startswith("Bearer ")
+    assert raw.status == 502, "this server decodes what it gets"
+    assert raw.document["error"] == "invalid_client"
+    by_basic, by_post, by_raw = await django.token_requests()  # no style was tried in place of another
+    assert by_basic.form == by_raw.form == {"grant_type": "client_credentials"}
+    assert by_basic.authorization.startswith("Basic ")
+    assert by_post.form == {"grant_type": "client_credentials", **MACHINE}
+    assert by_post.authorization is None
 
 
-async def test_the_same_client_passes_with_its_secret_in_the_body(django, client):
-    config = oauth(django, "client_credentials", client_auth="client_secret_post", **MACHINE)
-    async with running_proxy(config) as proxy:
-        reply = await client.get(f"{proxy.url}/api/resource/")
-    assert reply.status == 200
-    (asked,) = await django.token_requests()
-    assert asked.form == {"grant_type": "client_credentials", **MACHINE}
-    assert asked.authorization is None
-
-
-async def test_raw_basic_is_not_what_this_server_takes(django, client):
-    config = oauth(django, "client_credentials", client_auth="client_secret_basic_raw", **MACHINE)
-    async with running_proxy(config) as proxy:
-        reply = await client.get(f"{proxy.url}/api/resource/")
-    assert reply.status == 502
-    assert reply.document["error"] == "invalid_client"
-    assert len(await django.token_requests()) == 1, "the other style is not tried"
-
-
-async def test_a_password_with_awkward_characters_earns_a_token_for_its_user(django, client):
-    async with running_proxy(oauth(django, "password", scope="read", **PERSON)) as proxy:
-        reply = await client.get(f"{proxy.url}/api/resource/")
-    assert reply.status == 200
-    assert reply.document["user"] == USER
-    (asked,) = await django.token_requests()
-    login = {"grant_type": "password", "username": USER, "password": USER_PASSWORD, "scope": "read"}
-    assert asked.form == login
-
-
-async def test_a_refresh_token_obtained_elsewhere_earns_a_token_for_its_user(django, client):
+async def test_a_password_and_a_refresh_token_earn_tokens_for_their_user(django, client):
     given = await refresh_token(django, client)
-    config = oauth(django, "refresh_token", refresh_token=given, **PEOPLE)
-    async with running_proxy(config) as proxy:
-        reply = await client.get(f"{proxy.url}/api/resource/")
-    assert reply.status == 200
-    assert reply.document["user"] == USER
-    assert (await django.token_requests())[-1].form == {"grant_type": "refresh_token", "refresh_token": given}
+    routes = [
+        route(django, "password", name="password", path="/password", scope="read", **PERSON),
+        route(django, "refresh_token", name="refresh", path="/refresh", refresh_token=given, **PEOPLE),
+    ]
+    async with running_proxy({"routes": routes}) as proxy:
+        replies = [await client.get(f"{proxy.url}/{name}/api/resource/") for name in ("password", "refresh")]
+    assert [(reply.status, reply.document["user"]) for reply in replies] == [(200, USER)] * 2
+    _by_hand, by_password, by_refresh = await django.token_requests()
+    login = {"grant_type": "password", "username": USER, "password": USER_PASSWORD, "scope": "read"}
+    assert by_password.form == login
+    assert by_refresh.form == {"grant_type": "refresh_token", "refresh_token": given}
 
 
 # ── how often the server is asked ────────────────────────────────────────────────────────────────
 
 
-async def test_a_crowd_of_first_requests_costs_one_token_request(django, client):
-    async with running_proxy(oauth(django, "client_credentials", **MACHINE)) as proxy:
-        assert await statuses(client.get(f"{proxy.url}/api/resource/") for _ in range(20)) == {200: 20}
-    assert len(await django.token_requests()) == 1
-
-
-async def test_routes_with_the_same_credential_share_its_token(django, client):
-    config = oauth(django, "client_credentials", **MACHINE)
-    (route,) = config["routes"]
-    config["routes"] = [{**route, "name": name, "path": f"/{name}"} for name in ("one", "two")]
-    async with running_proxy(config) as proxy:
-        one = await client.get(f"{proxy.url}/one/api/resource/")
-        two = await client.get(f"{proxy.url}/two/api/resource/")
-    assert one.document["authorization"] == two.document["authorization"]
-    assert len(await django.token_requests()) == 1
+async def test_a_crowd_on_two_routes_costs_one_token_request_at_first_and_one_after_a_revocation(
+    django, client
+):
+    routes = [
+        route(django, "client_credentials", name=name, path=f"/{name}", **MACHINE) for name in ("one", "two")
+    ]
+    async with running_proxy({"routes": routes}) as proxy:
+        urls = [f"{proxy.url}/{name}/api/resource/" for name in ("one", "two")] * 10
+        assert await statuses(map(client.get, urls)) == {200: 20}
+        assert len(await django.token_requests()) == 1
+        await django.revoke_access_tokens()
+        assert await statuses(map(client.get, urls)) == {200: 20}
+        assert len(await django.token_requests()) == 2
 
 
 # ── refresh with rotation ────────────────────────────────────────────────────────────────────────
@@ -165,22 +153,13 @@ async def test_a_request_with_a_revoked_token_is_repeated_once_with_a_new_one(dj
         url = f"{proxy.url}/api/resource/"
         first = await client.get(url)
         await django.revoke_access_tokens()
-        second = await client.post(url, data="body é".encode())
+        second = await client.post(url, json="body é")
         assert await proxy.stop() == 0
         assert proxy.log().count("retried=yes") == 1
     assert second.status == 200
-    assert second.document["body"] == "body é"
+    assert second.document["body"] == r'"body \u00e9"'
     assert second.document["authorization"] != first.document["authorization"]
     assert [each.status for each in await django.api_requests()] == [200, 401, 200]
-    assert len(await django.token_requests()) == 2
-
-
-async def test_a_crowd_with_a_revoked_token_costs_one_more_token_request(django, client):
-    async with running_proxy(oauth(django, "client_credentials", **MACHINE)) as proxy:
-        url = f"{proxy.url}/api/resource/"
-        assert (await client.get(url)).status == 200
-        await django.revoke_access_tokens()
-        assert await statuses(client.get(url) for _ in range(20)) == {200: 20}
     assert len(await django.token_requests()) == 2
 
 
@@ -257,21 +236,16 @@ async def test_a_secret_corrected_in_its_file_ends_the_waiting_at_once(django, c
 # ── authproxy token ──────────────────────────────────────────────────────────────────────────────
 
 
-async def test_the_verb_token_prints_one_that_the_server_takes_and_nothing_else(django, client):
-    ended = await authproxy("token", "api", config=oauth(django, "client_credentials", **MACHINE))
-    assert ended.code == 0, ended.log
-    token = ended.result.removesuffix("\n")
-    reply = await client.get(f"{django.url}/api/resource/", headers={"Authorization": f"Bearer {token}"})
-    assert reply.status == 200
-    assert ended.log == ""
-
-
-async def test_the_verb_token_prints_a_header_line_that_the_server_takes(django, client):
-    ended = await authproxy("token", "api", "--header", config=oauth(django, "password", **PERSON))
-    assert ended.code == 0, ended.log
-    name, _, value = ended.result.removesuffix("\n").partition(": ")
-    reply = await client.get(f"{django.url}/api/resource/", headers={name: value})
-    assert reply.status == 200
+async def test_the_verb_token_prints_what_the_server_takes_and_nothing_else(django, client):
+    bare, line = await asyncio.gather(
+        authproxy("token", "api", config=oauth(django, "client_credentials", **MACHINE)),
+        authproxy("token", "api", "--header", config=oauth(django, "password", **PERSON)),
+    )
+    assert (bare.code, bare.log) == (line.code, line.log) == (0, "")
+    name, _, value = line.result.removesuffix("\n").partition(": ")
+    for headers in ({"Authorization": f"Bearer {bare.result.removesuffix(chr(10))}"}, {name: value}):
+        reply = await client.get(f"{django.url}/api/resource/", headers=headers)
+        assert reply.status == 200
     assert reply.document["user"] == USER
 
 

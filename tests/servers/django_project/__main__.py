@@ -10,6 +10,10 @@ from django.core.wsgi import get_wsgi_application
 from tests.servers.django_project import accounts
 
 
+class Server(ThreadedWSGIServer):
+    request_queue_size = 128  # a crowd that overflows the queue waits a second for its next try
+
+
 class QuietRequestHandler(WSGIRequestHandler):
     def log_message(self, *_):
         pass
@@ -30,9 +34,9 @@ def fill():
 def main():
     os.environ["DJANGO_SETTINGS_MODULE"] = "tests.servers.django_project.settings"
     django.setup()
-    call_command("migrate", verbosity=0)
+    call_command("migrate", run_syncdb=True, verbosity=0)
     fill()
-    server = ThreadedWSGIServer(("127.0.0.1", 0), QuietRequestHandler)
+    server = Server(("127.0.0.1", 0), QuietRequestHandler)
     server.set_app(get_wsgi_application())
     print(f"listening on http://127.0.0.1:{server.server_port}", flush=True)
     server.serve_forever()

@@ -16,6 +16,7 @@ INSTALLED_APPS = [
     "rest_framework.authtoken",
     "oauth2_provider",
 ]
+MIGRATION_MODULES = dict.fromkeys(("auth", "contenttypes", "authtoken", "oauth2_provider"))  # tables at once
 MIDDLEWARE = ["tests.servers.django_project.control.recorded"]
 
 DATABASES = {
