@@ -22,7 +22,8 @@ LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 FOREIGN_TEXT = 300  # characters of somebody else's message that we repeat
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
-_PLAIN = re.compile(r"[^\s\"=\\]+\Z")
+_UNPRINTABLE = re.compile(r"[\x7f-\x9f\u2028-\u202e\ud800-\udfff]")  # what JSON does not escape by itself
+_PLAIN = re.compile(r"[^\s\"=\\\x00-\x1f\x7f-\x9f\u2028-\u202e\ud800-\udfff]+\Z")
 
 logger = logging.getLogger("authproxy")
 
@@ -145,12 +146,18 @@ class _JSONLines(logging.Formatter):
         line |= {"event": record.getMessage()} | facts
         if trace := _traceback(record):
             line["trace"] = trace.strip()
-        return json.dumps(line, default=str, ensure_ascii=False)
+        return _as_json(line)
 
 
 def _as_text(value: object) -> str:
     text = f"{value:.3f}" if isinstance(value, float) else str(value)
-    return text if _PLAIN.match(text) else json.dumps(text, ensure_ascii=False)
+    return text if _PLAIN.match(text) else _as_json(text)
+
+
+def _as_json(value: object) -> str:
+    """Return `value` as JSON, on one line and with nothing in it that a terminal would obey."""
+    document = json.dumps(value, default=str, ensure_ascii=False)
+    return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", document)
 
 
 def _traceback(record: logging.LogRecord) -> str:

@@ -52,6 +52,8 @@ def split_url(url: str) -> SplitResult:
         port_is_right = False
     if not port_is_right or parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("should be an absolute URL that begins with https:// or http://")
+    if not parts.hostname.isascii():
+        raise ValueError("should name an international host in its ASCII form (xn--…)")
     if _UNSAFE_IN_URL.search(url):
         raise ValueError("should not contain spaces, control characters or backslashes")
     if parts.username is not None or parts.password is not None:

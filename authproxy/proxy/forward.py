@@ -35,6 +35,7 @@ class Outgoing:
     method: str
     head: bytes
     body: Body | None
+    upgrades: bool = False
     retried: bool = False
 
     @property
@@ -96,6 +97,7 @@ class Sender:
             response_seconds=self._response_seconds,
             idle_seconds=self._idle_seconds,
             more=body is not None,
+            may_switch=outgoing.upgrades,
         )
         if body is None:
             return Exchange(reply)

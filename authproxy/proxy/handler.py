@@ -27,10 +27,12 @@ from authproxy.proxy.problem import problem_response
 from authproxy.proxy.route import Route
 from authproxy.proxy.router import RouteTable, is_plain, judged_path, upstream_target
 from authproxy.proxy.server import CLOSE, KEEP_ALIVE, Incoming
-from authproxy.proxy.upstream.connection import NO_BODY, Reply
+from authproxy.proxy.tunnel import Tunnel
+from authproxy.proxy.upstream.connection import NO_BODY, SWITCHED, Reply
 from authproxy.tokens.token import Token
 
-CONNECTION, EXPECT = istr("Connection"), istr("Expect")
+CONNECTION, EXPECT, UPGRADE = istr("Connection"), istr("Expect"), istr("Upgrade")
+HTTP_ITSELF = frozenset({"h2c", "h2", "http/1.0", "http/1.1", "http/2", "http/2.0", "tls/1.0"})
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 CLIENT_GONE = "the client went away"
 CLOSING_STATUSES = frozenset({400, 431, 500})  # after these nobody knows where the next request begins
@@ -183,6 +185,8 @@ class ProxyHandler:
             errand.retried = outgoing.retried
         errand.exchange = exchange
         try:
+            if exchange.reply.status == SWITCHED:
+                return await self._tunnel(errand, route, exchange.reply)
             if exchange.reply.complete:
                 return self._send_whole(errand, exchange.reply)
             return await self._stream(errand, route, exchange.reply)
@@ -238,7 +242,10 @@ class ProxyHandler:
         body = self._body(incoming, route)
         if body is not None and body.chunked:
             head += b"Transfer-Encoding: chunked\r\n"
-        return Outgoing(method, head, body)
+        protocol = wanted_protocol(incoming) if listed is not None and body is None else None
+        if protocol is not None:
+            head += f"Connection: Upgrade\r\nUpgrade: {protocol}\r\n".encode("latin-1", "replace")
+        return Outgoing(method, head, body, upgrades=protocol is not None)
 
     def _body(self, incoming: Incoming, route: Route) -> Body | None:
         headers = incoming.headers
@@ -294,6 +301,24 @@ class ProxyHandler:
         if chunked:
             writer.write(b"0\r\n\r\n")
         return keep_alive
+
+    async def _tunnel(self, errand: Errand, route: Route, reply: Reply) -> bool:
+        """Pass the switch of protocols on, and then bytes both ways until one side is gone."""
+        connection = errand.incoming.connection
+        client = connection.transport
+        if client is None:
+            raise ConnectionResetError
+        errand.status, errand.framed = reply.status, False
+        protocol = b", ".join(value for name, value in reply.headers if name.lower() == b"upgrade")
+        head = route.response_headers.head(reply.status, reply.reason, reply.headers)
+        client.write(head + b"Connection: Upgrade\r\nUpgrade: " + protocol + b"\r\n\r\n")
+        tunnel = cast("Tunnel", reply.join(lambda upstream: Tunnel(client, upstream)))
+        try:
+            connection.join(tunnel)
+            await tunnel.closed(route.idle_seconds)
+        finally:
+            errand.sent = tunnel.moved
+        return False
 
     def _head(self, errand: Errand, reply: Reply) -> tuple[bytes, bool, bool]:
         """Return the head of the answer, whether the connection goes on, and whether the body is chunked."""
@@ -353,6 +378,20 @@ class ProxyHandler:
         if transport is not None:
             transport.write(head + b"Access-Control-Max-Age: 600\r\n\r\n")
         return incoming.keep_alive
+
+
+def wanted_protocol(incoming: Incoming) -> str | None:
+    """Return the protocol that the request wants to switch to, or None.
+
+    HTTP itself is none: in a tunnel of HTTP/2 nobody would judge the requests.
+    """
+    connection = ",".join(incoming.headers.getall(CONNECTION)).lower()
+    protocol = incoming.headers.get(UPGRADE)
+    if protocol is None or incoming.version != HttpVersion11:
+        return None
+    if "upgrade" not in [word.strip() for word in connection.split(",")]:
+        return None
+    return None if HTTP_ITSELF & {word.strip().lower() for word in protocol.split(",")} else protocol
 
 
 def is_preflight(incoming: Incoming) -> bool:

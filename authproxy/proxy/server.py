@@ -28,6 +28,7 @@ from aiohttp.web_protocol import RequestHandler
 from authproxy import logs
 from authproxy.errors import AuthproxyError, BadRequest, ConnectionLimit, HeadersTooLarge
 from authproxy.proxy.problem import problem_response
+from authproxy.proxy.tunnel import Tunnel
 
 if TYPE_CHECKING:
     from aiohttp.web_protocol import _RequestFactory, _RequestHandler
@@ -118,13 +119,14 @@ CLOSE = cast("StreamResponse", Sent(keep_alive=False))
 class ClientConnection(RequestHandler):
     """One client's connection. `busy` while a request of it is being answered."""
 
-    __slots__ = ("_begun", "_idle", "_server", "busy")
+    __slots__ = ("_begun", "_idle", "_server", "_tunnel", "busy")
 
     def __init__(self, server: "ProxyServer", **settings: Any) -> None:
         super().__init__(server, **settings)
         self._server = server
         self._begun: Begun | None = None  # what the quick lane has under way, or has handed over
         self._idle: asyncio.Future[None] | None = None  # what aiohttp's task waits for, while we answer
+        self._tunnel: Tunnel | None = None
         self.busy = False
 
     @property
@@ -148,6 +150,9 @@ class ClientConnection(RequestHandler):
     # ── the quick lane ───────────────────────────────────────────────────────────────────────────
 
     def data_received(self, data: bytes) -> None:
+        if self._tunnel is not None:
+            self._tunnel.feed("client", data)
+            return
         waiter = self._waiter
         if waiter is None or waiter.done() or self._messages:  # aiohttp's task is at work: it will see to it
             super().data_received(data)
@@ -158,7 +163,7 @@ class ClientConnection(RequestHandler):
         if not self._messages:
             return
         message, payload = self._messages[0]
-        if payload is not EMPTY_PAYLOAD or self._upgraded or not isinstance(message, RawRequestMessage):
+        if payload is not EMPTY_PAYLOAD or not isinstance(message, RawRequestMessage) or message.upgrade:
             waiter.set_result(None)
             return
         self._messages.popleft()
@@ -205,6 +210,33 @@ class ClientConnection(RequestHandler):
         """Return what the quick lane has handed over, if it has."""
         begun, self._begun = self._begun, None
         return begun
+
+    # ── a tunnel ─────────────────────────────────────────────────────────────────────────────────
+
+    def join(self, tunnel: Tunnel) -> None:
+        """Hand everything that comes from now on to `tunnel`; what has come already goes first."""
+        self._tunnel = tunnel
+        early, self._message_tail = self._message_tail, b""
+        if early:
+            tunnel.feed("client", early)
+        if self._buffer_paused:
+            self._resume_reading_for_buffer()
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]  # aiohttp says None: close
+        if self._tunnel is None:
+            return None
+        self._tunnel.end("client")
+        return True  # the other half may go on
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._tunnel is not None:
+            self._tunnel.pause("client")
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._tunnel is not None:
+            self._tunnel.resume("client")
 
     # ── aiohttp's side ───────────────────────────────────────────────────────────────────────────
 

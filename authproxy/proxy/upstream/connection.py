@@ -6,17 +6,28 @@
 
 httptools (llhttp) parses; what it lets through although it must not pass is refused here: a length
 beside chunked (RFC 9112 §6.3), an encoding other than chunked, a 101 nobody asked for. After any such
-fault the connection is never used again.
+fault the connection is never used again. After a 101 that was asked for it is a `pipe` for whatever comes.
 """
 
 import asyncio
 import select
 from collections.abc import Callable
-from typing import cast
+from typing import Literal, Protocol, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from authproxy.errors import BadReply, ResponseTimeout, UpstreamError
+
+
+class Pipe(Protocol):
+    """What takes over a connection that has switched protocols; `side` is always "upstream" here."""
+
+    def feed(self, side: Literal["upstream"], data: bytes) -> None: ...
+    def end(self, side: Literal["upstream"]) -> None: ...
+    def pause(self, side: Literal["upstream"]) -> None: ...
+    def resume(self, side: Literal["upstream"]) -> None: ...
+    def close(self) -> None: ...
+
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -28,6 +39,7 @@ AWAITED: Stage = (ResponseTimeout, "{} did not answer within {:g} s")
 RECEIVING: Stage = (BadReply, "{} sent nothing of its body for {:g} s")
 
 HIGH_WATER = 512 << 10  # bytes of a body we hold before the upstream has to wait
+SWITCHED = 101
 NO_BODY = frozenset({204, 304})
 
 
@@ -79,6 +91,12 @@ class Reply:
         if not self.complete and self._connection is not None:
             self._connection.resume()
         return parts
+
+    def join(self, pipe_to: Callable[[asyncio.Transport], Pipe]) -> Pipe:
+        """Make the connection of a 101 a pipe. Raises `UpstreamError` if it is gone already."""
+        if self._connection is None:
+            raise self.failure or BadReply("the upstream switched protocols and was gone")
+        return self._connection.join(pipe_to)
 
     def close(self) -> None:
         """Have done with this reply: a connection that is still busy with it is closed."""
@@ -145,6 +163,8 @@ class Connection(asyncio.Protocol):
         self._sending = False
         self._answered = False  # any byte of a reply arrived in this exchange
         self._is_head = False
+        self._may_switch = False
+        self._pipe: Pipe | None = None
         self._until_close = False
         self._keep_alive = True
         self._status = 0
@@ -166,12 +186,23 @@ class Connection(asyncio.Protocol):
     # ── one exchange ─────────────────────────────────────────────────────────────────────────────
 
     def begin(
-        self, data: bytes, *, method: str, response_seconds: float, idle_seconds: float, more: bool
+        self,
+        data: bytes,
+        *,
+        method: str,
+        response_seconds: float,
+        idle_seconds: float,
+        more: bool,
+        may_switch: bool = False,
     ) -> Reply:
-        """Send the first bytes of a request; `more` says that its body follows."""
+        """Send the first bytes of a request.
+
+        `more` says that its body follows, `may_switch` that it asks for another protocol.
+        """
         reply = self._reply = Reply(self)
         self.exchanges += 1
         self._is_head = method == "HEAD"
+        self._may_switch = may_switch
         self._sending = more
         self._answered = self._until_close = False
         self._idle_seconds = idle_seconds
@@ -215,6 +246,20 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
             self._lost()
 
+    def join(self, pipe_to: Callable[[asyncio.Transport], Pipe]) -> Pipe:
+        """Hand everything that comes from now on to a pipe; what has come already goes first."""
+        reply, self._reply = self._reply, None
+        self._stage = None
+        pipe = self._pipe = pipe_to(self._transport)
+        if reply is not None:
+            for part in reply.parts:
+                pipe.feed("upstream", part)
+            reply.end()
+        if self._reading_paused:
+            self._reading_paused = False
+            self._transport.resume_reading()
+        return pipe
+
     def is_quiet(self) -> bool:
         """Tell whether nothing has arrived since the last exchange, the end of the connection included."""
         if self.closed:
@@ -240,6 +285,14 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.closed:
             return
+        if self._pipe is not None:
+            self._pipe.feed("upstream", data)
+        elif self._reply is not None and self._reply.status == SWITCHED:  # the pipe is not joined yet
+            self._reply.feed(data)
+        else:
+            self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
         if not self._answered:
             self._answered = True
             if self._reply is None or not b"HTTP/1.".startswith(data[:7]):
@@ -248,9 +301,9 @@ class Connection(asyncio.Protocol):
         reply = self._reply
         try:
             self._parser.feed_data(data)
-        except HttpParserUpgrade:
-            self._broken("switched protocols unasked")
-            return
+        except HttpParserUpgrade as switch:
+            if rest := data[switch.args[0] :]:
+                self.data_received(rest)
         except HttpParserError:
             self._broken("sent a faulty reply")
             return
@@ -260,9 +313,13 @@ class Connection(asyncio.Protocol):
             reply.show()
 
     def eof_received(self) -> bool:
-        return False
+        if self._pipe is not None:
+            self._pipe.end("upstream")
+        return self._pipe is not None and self._transport.can_write_eof()  # the other half may go on
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._pipe is not None:
+            self._pipe.close()
         reply, self._reply = self._reply, None
         if reply is not None:
             if self._until_close and exc is None:
@@ -280,9 +337,13 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._writing_paused = True
+        if self._pipe is not None:
+            self._pipe.pause("upstream")
 
     def resume_writing(self) -> None:
         self._writing_paused = False
+        if self._pipe is not None:
+            self._pipe.resume("upstream")
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
 
@@ -313,8 +374,13 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
         self._status = status
+        if status == SWITCHED and self._may_switch and self._reply is not None:
+            self._head_done = True
+            self._reply.begun(status, self._reason, self._headers, None)
+            self._watch(self._idle_seconds, RECEIVING)
+            return
         if status < 200:  # an interim reply; the answer is yet to come (RFC 9110 §15.2)
-            if status < 100 or status == 101:
+            if status < 100 or status == SWITCHED:
                 raise HttpParserError("a switch of protocols that nobody asked for")
             return
         if self._chunked and self._length is not None:
