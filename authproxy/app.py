@@ -6,10 +6,11 @@ Config ─▶ grants ─▶ CachedSource(PatientSource(GrantSource))   one stack
 
 import asyncio
 import contextlib
-import os
 import socket
 import ssl
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 from aiohttp import web
@@ -19,7 +20,7 @@ from authproxy.admin.status import RouteStatus, route_status
 from authproxy.admin.views import admin_application
 from authproxy.config.schema import Config, UpstreamTLS
 from authproxy.config.schema import Route as RouteConfig
-from authproxy.errors import AuthproxyError, TokenError
+from authproxy.errors import ConfigError, Fault, TokenError
 from authproxy.grants.file import File
 from authproxy.grants.hands import Hands
 from authproxy.grants.source import GrantSource, WatchedSource
@@ -28,27 +29,27 @@ from authproxy.proxy.forward import Credential, Sender
 from authproxy.proxy.guard import Guard, plain_host
 from authproxy.proxy.handler import ProxyHandler
 from authproxy.proxy.headers import RequestHeaders, ResponseHeaders
+from authproxy.proxy.listening import ListenError, listening_socket
 from authproxy.proxy.route import Route
 from authproxy.proxy.router import Allow, RouteTable
 from authproxy.proxy.server import ProxyServer
 from authproxy.proxy.upstream.pool import Origin, Pool
 from authproxy.tokens.patience import PatientSource
-from authproxy.tokens.source import CachedSource, HeldSource, token_cache
+from authproxy.tokens.source import CachedSource, HeldSource, TokenSource, token_cache
 from authproxy.tokens.token import Token
 from authproxy.values import split_address, split_url
 
-BACKLOG = 1024
-
-
-class ListenError(AuthproxyError):
-    """An address cannot be listened on."""
+Bottom = Callable[[RouteConfig], TokenSource]
 
 
 class TokenSources:
-    """The stacks of sources, one a credential; routes with an equal `auth` get the same one."""
+    """The stacks of sources, one a credential; routes with an equal `auth` get the same one.
 
-    def __init__(self, hands: Hands) -> None:
-        self._hands = hands
+    `bottom` makes what `CachedSource` stands on.
+    """
+
+    def __init__(self, bottom: Bottom) -> None:
+        self._bottom = bottom
         self._cache = token_cache()
         self._stacks: dict[str, tuple[CachedSource, HeldSource]] = {}
 
@@ -62,10 +63,9 @@ class TokenSources:
 
     def _build(self, route: RouteConfig) -> tuple[CachedSource, HeldSource]:
         grant = route.grant
-        earned = GrantSource(grant, self._hands, reload=route.reload)
         before = grant.refresh_before
         cached = CachedSource(
-            PatientSource(earned, changed=earned.changed),
+            self._bottom(route),
             self._cache,
             route.key,
             name=route.name,
@@ -74,21 +74,71 @@ class TokenSources:
         return cached, WatchedSource(cached, grant.path) if isinstance(grant, File) else cached
 
 
-class App:
-    """A configuration at work. Use `async with App(config) as app`, then `serve`."""
+def earned_with(hands: Hands) -> Bottom:
+    """Return the bottom of a stack that holds its grant's conversation itself."""
 
-    def __init__(self, config: Config) -> None:
+    def bottom(route: RouteConfig) -> TokenSource:
+        earned = GrantSource(route.grant, hands, reload=route.reload)
+        return PatientSource(earned, changed=earned.changed)
+
+    return bottom
+
+
+@dataclass(slots=True)
+class Listeners:
+    """Open sockets, each with the address it was asked for."""
+
+    proxy: list[tuple[str, socket.socket]]
+    admin: tuple[str, socket.socket] | None = None
+
+
+def open_listeners(config: Config, *, share: bool = False) -> Listeners:
+    """Open the sockets that `config` asks for. Raises `ListenError`, and then none is left open."""
+    opened: list[tuple[str, socket.socket]] = []
+    try:
+        for address in config.listen:
+            opened.append((address, listening_socket(address, share=share)))  # noqa: PERF401 - see below
+        return Listeners(opened, _admin_socket(config))
+    except ListenError:
+        for _, sock in opened:
+            sock.close()
+        raise
+
+
+def _admin_socket(config: Config) -> tuple[str, socket.socket] | None:
+    if config.admin is None:
+        return None
+    try:
+        return config.admin.listen, listening_socket(config.admin.listen)
+    except ListenError as error:
+        if not config.admin_is_default:
+            raise
+        # Nobody asked for this address: a second proxy on the machine must not fail over it.
+        logs.warning(
+            "no admin listener", cause=error.detail, hint="--admin ADDR chooses another, --no-admin none"
+        )
+        return None
+
+
+class App:
+    """A configuration at work. Use `async with App(config) as app`, then `start`.
+
+    `bottom` makes what each credential's `CachedSource` stands on; without it, tokens are earned here.
+    """
+
+    def __init__(self, config: Config, bottom: Bottom | None = None) -> None:
         self.config = config
-        self.listening: list[str] = []  # the URLs of the listeners
-        self.admin_url: str | None = None
+        self._bottom = bottom
         self._stack = contextlib.AsyncExitStack()
         self._listeners: list[asyncio.Server] = []
+        self._server: ProxyServer | None = None
         self._pools: list[Pool] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         await self._stack.__aenter__()
-        self.sources = TokenSources(await self._stack.enter_async_context(Hands()))
+        bottom = self._bottom or earned_with(await self._stack.enter_async_context(Hands()))
+        self.sources = TokenSources(bottom)
         return self
 
     async def __aexit__(self, *error: object) -> None:
@@ -107,16 +157,15 @@ class App:
 
     # ── serving ──────────────────────────────────────────────────────────────────────────────────
 
-    async def start(self) -> None:
-        """Open the listeners. Raises `ListenError`, and then nothing is left open."""
+    async def start(self, proxy: list[tuple[str, socket.socket]]) -> None:
+        """Serve the routes on open sockets."""
         config = self.config
-        guard = self._guard()
         access_log = None
         if config.log.access and logs.LEVELS[config.log.level] <= logs.LEVELS["info"]:
             access_log = logs.AccessLog(config.log.format)
             self._stack.callback(access_log.flush)
         handler = ProxyHandler(
-            guard,
+            self._guard(),
             RouteTable([self._route(route) for route in config.routes]),
             header_limit=config.limits.header_bytes,
             body_limit=config.limits.body_bytes,
@@ -129,21 +178,24 @@ class App:
             header_bytes=config.limits.header_bytes,
         )
         tls = _listener_tls(config)
-        for address in config.listen:
-            sock = listening_socket(address)
-            self._stack.callback(_unlink, address)
+        for _, sock in proxy:
             listener = await asyncio.get_running_loop().create_server(self._server, sock=sock, ssl=tls)
             self._stack.callback(listener.close)
             self._listeners.append(listener)
-            self.listening.append(shown_address(address, sock, secure=tls is not None))
-        await self._start_admin(guard)
-        self._prefetch()
+
+    async def start_admin(self, sock: socket.socket) -> None:
+        """Serve the admin listener on an open socket."""
+        runner = web.AppRunner(admin_application(self._guard(), self.states), access_log=None)
+        await runner.setup()
+        self._stack.push_async_callback(runner.cleanup)
+        await web.SockSite(runner, sock).start()
 
     async def drain(self) -> None:
         """Stop accepting; let what is in flight finish, for up to `limits.drain` seconds."""
         for listener in self._listeners:
             listener.close()
-        await self._server.drain(self.config.limits.drain)
+        if self._server is not None:
+            await self._server.drain(self.config.limits.drain)
 
     def states(self) -> list[RouteStatus]:
         """Return the state of every route's token."""
@@ -153,27 +205,19 @@ class App:
             found.append(route_status(route.name, stack[0] if stack else None))
         return found
 
-    async def _start_admin(self, guard: Guard) -> None:
-        admin = self.config.admin
-        if admin is None:
-            return
-        try:
-            sock = listening_socket(admin.listen)
-        except ListenError as error:
-            if not self.config.admin_is_default:
-                raise
-            # Nobody asked for this address: a second proxy on the machine must not fail over it.
-            logs.warning(
-                "no admin listener", cause=error.detail, hint="--admin ADDR chooses another, --no-admin none"
-            )
-            return
-        runner = web.AppRunner(admin_application(guard, self.states), access_log=None)
-        await runner.setup()
-        self._stack.push_async_callback(runner.cleanup)
-        await web.SockSite(runner, sock).start()
-        self.admin_url = shown_address(admin.listen, sock, secure=False)
+    def warn(self) -> None:
+        """Say what the operator should know about the routes."""
+        for route in self.config.routes:
+            for warning in route.warnings:
+                logs.warning(warning, route=route.name)
+            if route.upstream.startswith("https:") and not route.tls.verify:
+                logs.warning(
+                    "the upstream's certificate is not verified: anyone on the way can read the credential",
+                    route=route.name,
+                )
 
-    def _prefetch(self) -> None:
+    def prefetch(self) -> None:
+        """Fetch the tokens that are wanted at the start, in the background."""
         for route in self.config.routes:
             if route.prefetch and (stack := self.sources.stack(route)) is not None:
                 task = asyncio.create_task(_fetch(stack[1]), name=f"prefetch {route.name}")
@@ -203,13 +247,6 @@ class App:
         )
         pool = Pool(origin, limit=route.max_connections, connect_seconds=route.timeouts.connect)
         self._pools.append(pool)
-        for warning in route.warnings:
-            logs.warning(warning, route=route.name)
-        if tls is not None and not route.tls.verify:
-            logs.warning(
-                "the upstream's certificate is not verified: anyone on the way can read the credential",
-                route=route.name,
-            )
         credential = self._credential(route)
         dropped = [self.config.access.header] if self.config.access else []
         return Route(
@@ -260,9 +297,20 @@ async def _fetch(source: HeldSource) -> None:
         await source.token()
 
 
-def _unlink(address: str) -> None:
-    if address.startswith("unix:"):
-        Path(address.removeprefix("unix:")).unlink(missing_ok=True)
+def tls_contexts(config: Config) -> None:
+    """Try every certificate and key that `config` names. Raises `ConfigError`."""
+    tries: list[tuple[str, Callable[[], object]]] = [("tls", partial(_listener_tls, config))]
+    tries += [
+        (f"routes[{each}].tls", partial(upstream_tls, route.tls)) for each, route in enumerate(config.routes)
+    ]
+    faults = []
+    for key, make in tries:
+        try:
+            make()
+        except (ssl.SSLError, OSError, ValueError):
+            faults.append(Fault(config.file, 1, 1, key, "the certificate or the key cannot be used"))
+    if faults:
+        raise ConfigError(faults)
 
 
 def upstream_tls(settings: UpstreamTLS) -> ssl.SSLContext:
@@ -284,58 +332,3 @@ def _listener_tls(config: Config) -> ssl.SSLContext | None:
     context.set_alpn_protocols(["http/1.1"])
     context.load_cert_chain(config.tls.cert_file, config.tls.key_file)
     return context
-
-
-# ── addresses ────────────────────────────────────────────────────────────────────────────────────
-
-
-def listening_socket(address: str) -> socket.socket:
-    """Return a socket that listens on a checked address. Raises `ListenError`."""
-    place = split_address(address)
-    try:
-        return _unix_socket(address.removeprefix("unix:")) if place is None else _tcp_socket(*place)
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else "the name does not resolve"
-        raise ListenError(f"cannot listen on {address}: {reason}", hint="port 0 picks a free port") from error
-
-
-def _tcp_socket(host: str, port: int) -> socket.socket:
-    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    family, kind, protocol, _, place = found[0]
-    sock = socket.socket(family, kind, protocol)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(place)
-        sock.listen(BACKLOG)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def _unix_socket(path: str) -> socket.socket:
-    """Bind a Unix socket that only its owner can reach; one that nobody listens on is replaced."""
-    if Path(path).is_socket():
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            if probe.connect_ex(path) != 0:
-                Path(path).unlink()
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    mask = os.umask(0o177)
-    try:
-        sock.bind(path)
-        sock.listen(BACKLOG)
-    except BaseException:
-        sock.close()
-        raise
-    finally:
-        os.umask(mask)
-    return sock
-
-
-def shown_address(address: str, sock: socket.socket, *, secure: bool) -> str:
-    """Return the URL of a listener, with the port that it really got."""
-    if address.startswith("unix:"):
-        return address
-    host = address.rpartition(":")[0].strip("[]")
-    shown = f"[{host}]" if ":" in host else host or "0.0.0.0"  # noqa: S104 - what an empty host means
-    return f"http{'s' if secure else ''}://{shown}:{sock.getsockname()[1]}"

@@ -1,11 +1,14 @@
 """`authproxy demo`: everything on loopback, ready for curl."""
 
+from functools import partial
+
 import click
 import yaml
 
-from authproxy.app import App
+from authproxy import logs
+from authproxy.app import open_listeners
 from authproxy.cli.options import config_option
-from authproxy.cli.serve import run_loop, serve
+from authproxy.cli.serve import announce, attend, run_loop
 from authproxy.config.read import parse
 from authproxy.demo import Demo, stand_ins
 
@@ -31,11 +34,15 @@ def demo(*, config_file: str | None, listen: str, admin: str | None, no_admin: b
 async def _demo(overrides: dict[str, object]) -> None:
     async with stand_ins() as running:
         config = parse(yaml.safe_dump(running.config()), "the demo's configuration", overrides=overrides)
-        await serve(config, ready=lambda app: _explain(app, running))
+        logs.set_up(config.log.level, config.log.format)
+        listeners = open_listeners(config)
+        await attend(
+            config, listeners, ready=lambda _app: announce(config, listeners, partial(_explain, running))
+        )
 
 
-def _explain(app: App, running: Demo) -> None:
+def _explain(running: Demo, urls: list[str]) -> None:
     click.echo("\nThe proxy adds what each API wants. Try:\n")
-    for _, line in running.curl_lines(app.listening[0]):
+    for _, line in running.curl_lines(urls[0]):
         click.echo(f"  {line}")
     click.echo("\nCtrl-C ends it.")

@@ -1,11 +1,12 @@
 """`authproxy run`: serve."""
 
+import sys
 from typing import Any
 
 import click
 
 from authproxy.cli.options import config_option
-from authproxy.cli.serve import run_loop, serve
+from authproxy.cli.serve import serve
 from authproxy.config.build import find_config, from_command_line
 from authproxy.config.read import load
 from authproxy.logs import LEVELS
@@ -18,6 +19,7 @@ from authproxy.logs import LEVELS
 )
 @click.option("--admin", metavar="ADDR", help="Where the admin listener is.")
 @click.option("--no-admin", is_flag=True, help="No admin listener.")
+@click.option("--workers", metavar="N", help="Processes that serve, or auto: one for each processor.")
 @click.option("--log-level", type=click.Choice(list(LEVELS)), help="The least that is logged.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="How it is logged.")
 @click.option("--upstream", metavar="URL", help="Serve one route, mounted at /, without a file.")
@@ -33,6 +35,7 @@ def run(
     listen: tuple[str, ...],
     admin: str | None,
     no_admin: bool,
+    workers: str | None,
     log_level: str | None,
     log_format: str | None,
     upstream: str | None,
@@ -51,11 +54,13 @@ def run(
     if upstream is not None and config_file is not None:
         raise click.UsageError("--upstream and --config exclude each other")
     overrides = _overrides(listen, admin, log_level, log_format, no_admin=no_admin)
+    if workers is not None:
+        overrides["workers"] = workers
     if upstream is not None:
         config = from_command_line(upstream, preset, settings, overrides=overrides)
     else:
         config = load(find_config(config_file), overrides=overrides)
-    run_loop(serve(config))
+    sys.exit(serve(config))
 
 
 def _overrides(

@@ -1,7 +1,9 @@
-"""Serving until a signal says otherwise; `run` and `demo` share it."""
+"""Serving until a signal says otherwise, in one process or in several; `run` and `demo` share it."""
 
 import asyncio
+import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -9,8 +11,12 @@ from typing import Any
 import click
 
 from authproxy import logs
-from authproxy.app import App
+from authproxy.app import App, Bottom, Listeners, open_listeners, tls_contexts
 from authproxy.config.schema import Config
+from authproxy.proxy.listening import shown_address, unlink_address
+from authproxy.workers import Channel, Child, Keeper, Supervisor, shared_listeners, worker_count
+
+Ready = Callable[[list[str]], None]
 
 
 def run_loop(work: Coroutine[Any, Any, None]) -> None:
@@ -23,35 +29,117 @@ def run_loop(work: Coroutine[Any, Any, None]) -> None:
         uvloop.run(work)
 
 
-async def serve(config: Config, *, ready: Callable[[App], None] = lambda _app: None) -> None:
-    """Serve `config` until SIGINT or SIGTERM; finish what is in flight. A second signal ends at once.
+def say_nothing(_urls: list[str]) -> None:
+    """Add nothing to the lines that say where the listeners are."""
 
-    Raises `ListenError`. `ready` is called once the listeners are open.
+
+def serve(config: Config, *, ready: Ready = say_nothing) -> int:
+    """Serve `config` until SIGINT or SIGTERM; finish what is in flight; return the exit code.
+
+    A second signal ends at once. `ready` gets the URLs of the listeners. Raises `ListenError`, `ConfigError`.
     """
-    stop = asyncio.Event()
-    hurry = asyncio.Event()
+    logs.set_up(config.log.level, config.log.format)
+    tls_contexts(config)  # a certificate that cannot be used should fail here, not in a worker
+    count = worker_count(config)
+    listeners = open_listeners(config, share=count > 1)
+    try:
+        if count > 1:
+            return _serve_with_workers(config, listeners, count, ready)
+        run_loop(attend(config, listeners, ready=lambda _app: announce(config, listeners, ready)))
+    finally:
+        for address, _ in listeners.proxy:
+            unlink_address(address)
+    return 0
+
+
+def announce(config: Config, listeners: Listeners, ready: Ready) -> None:
+    """Say where the listeners are."""
+    urls = [shown_address(address, sock, secure=config.tls is not None) for address, sock in listeners.proxy]
+    for url in urls:
+        click.echo(f"listening on {url}")
+    if listeners.admin is not None:
+        click.echo(f"admin on {shown_address(*listeners.admin, secure=False)}")
+    ready(urls)
+    sys.stdout.flush()
+
+
+async def attend(
+    config: Config,
+    listeners: Listeners,
+    *,
+    ready: Callable[[App], None],
+    bottom: Callable[[], Bottom] | None = None,
+    alive: int | None = None,
+) -> None:
+    """Serve on open sockets until a signal.
+
+    `bottom` says where tokens come from, if not from here; `alive` is a descriptor that ends with the
+    process above us.
+    """
+    stop, hurry = asyncio.Event(), asyncio.Event()
 
     def on_signal(number: int) -> None:
         if stop.is_set():
             hurry.set()
-        logs.info("stopping", signal=signal.Signals(number).name)
+        else:
+            logs.debug("stopping", signal=signal.Signals(number).name)
         stop.set()
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal, number)
-    logs.set_up(config.log.level, config.log.format)
-    async with App(config) as app:
-        await app.start()
-        for url in app.listening:
-            click.echo(f"listening on {url}")
-        if app.admin_url is not None:
-            click.echo(f"admin on {app.admin_url}")
+    if alive is not None:
+        loop.add_reader(alive, stop.set)
+    async with App(config, bottom() if bottom is not None else None) as app:
+        if listeners.proxy:
+            await app.start(listeners.proxy)
+        if listeners.admin is not None:
+            await app.start_admin(listeners.admin[1])
+        if bottom is None:
+            app.warn()
+            app.prefetch()
         ready(app)
-        sys.stdout.flush()
         await stop.wait()
         drained = asyncio.create_task(app.drain())
-        await asyncio.wait([drained, asyncio.create_task(hurry.wait())], return_when=asyncio.FIRST_COMPLETED)
+        hurried = asyncio.create_task(hurry.wait())
+        await asyncio.wait([drained, hurried], return_when=asyncio.FIRST_COMPLETED)
+        hurried.cancel()
         if not drained.done():
             drained.cancel()
             logs.warning("ended at once, by a second signal")
+
+
+def _serve_with_workers(config: Config, listeners: Listeners, count: int, ready: Ready) -> int:
+    alive, above = os.pipe()  # its other end closes when the supervisor is gone, however that came
+    lines = [socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(count)]
+
+    def as_child(work: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], int]:
+        def run() -> int:
+            os.close(above)
+            os.setpgid(0, 0)  # Ctrl-C is for the supervisor, who passes it on
+            run_loop(work())
+            return 0
+
+        return run
+
+    def keep() -> Coroutine[Any, Any, None]:
+        def start(app: App) -> None:
+            Keeper(config, app.sources, [ours for ours, _ in lines]).start()
+
+        return attend(config, Listeners([], listeners.admin), ready=start, alive=alive)
+
+    def serve_share(number: int, share: list[tuple[str, socket.socket]]) -> Coroutine[Any, Any, None]:
+        return attend(
+            config,
+            Listeners(share),
+            ready=lambda _app: None,
+            bottom=lambda: Channel(lines[number][1]).bottom,
+            alive=alive,
+        )
+
+    children = [Child("keeper", as_child(keep))]
+    for number, share in enumerate(shared_listeners(listeners, count)):
+        children.append(
+            Child(f"worker {number + 1}", as_child(lambda n=number, s=share: serve_share(n, s)))  # type: ignore[misc]
+        )
+    return Supervisor(children).run(lambda: announce(config, listeners, ready))

@@ -374,6 +374,8 @@ class FileKeys:
         field(default_factory=Admin)
     )
     """The admin listener; `false` for none."""
+    workers: Count | Literal["auto"] = 1
+    """Processes that serve, or `auto` for one for each processor. Limits hold for each of them."""
     allowed_hosts: tuple[AcceptedHost, ...] = ()
     """`Host` names accepted besides the loopback ones and the routes' own; `*` for any."""
     allowed_origins: tuple[Origin, ...] = ()

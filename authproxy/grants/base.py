@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
+from email.utils import parsedate_to_datetime
 from math import inf, isfinite
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import quote_plus, urlencode
@@ -173,7 +174,7 @@ class Grant:
         Raises `CredentialRejected`, `BadTokenReply` or `TokenUnavailable`.
         """
         document = _json(answer.body)
-        self._refuse_failures(answer, document)
+        self._refuse_failures(answer, document, [*self.secrets(), keep or ""])
         if pointers.token == "" and document is None:
             document = answer.body.decode("utf-8", "replace").strip()
         value = find(document, pointers.token)
@@ -221,20 +222,20 @@ class Grant:
             lifetime = self.default_lifetime or inf
         return Token(value, issued_at=asked_at, expires_at=asked_at + lifetime, refresh_token=refresh_token)
 
-    def _refuse_failures(self, answer: Answer, document: object) -> None:
+    def _refuse_failures(self, answer: Answer, document: object, secrets: list[str]) -> None:
         code = document.get("error") if isinstance(document, dict) else None
         if 200 <= answer.status < 300 and not code:
             return
         said = [code if isinstance(code, str) else None]
         if isinstance(document, dict):
             said += [document.get(key) for key in ("error_description", "message", "detail")]
-        words = ": ".join(scrub(text, self.secrets()) for text in said if isinstance(text, str) and text)
-        error = scrub(code, self.secrets()) if isinstance(code, str) else None
+        words = ": ".join(scrub(text, secrets) for text in said if isinstance(text, str) and text)
+        error = scrub(code, secrets) if isinstance(code, str) else None
         raise _failure_kind(answer, error)(
             f"{answer.place} answered {answer.status}{' ' + words if words else ''}",
             hint=self._hint(answer) or _general_hint(answer, error),
             error=error,
-            retry_after=retry_after(answer.headers),
+            retry_after=retry_after(answer.headers, answer.asked_at),
         )
 
     def _hint(self, answer: Answer) -> str | None:
@@ -284,15 +285,20 @@ def find(document: object, pointers: str | tuple[str, ...]) -> object:
 
 def read_lifetime(value: object) -> float | None:
     """Return `expires_in` in seconds, or None for what is no time to come: a boolean, 0, a negative, text."""
+    seconds = _read_seconds(value)
+    return min(seconds, LONGEST_LIFETIME) if seconds is not None else None
+
+
+def _read_seconds(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
         seconds = float(value)
-    except (ValueError, OverflowError):
-        return LONGEST_LIFETIME if isinstance(value, int) and value > 0 else None
-    if not isfinite(seconds) or seconds <= 0:
+    except OverflowError:
+        seconds = LONGEST_LIFETIME if isinstance(value, int) and value > 0 else -1
+    except ValueError:
         return None
-    return min(seconds, LONGEST_LIFETIME)
+    return seconds if isfinite(seconds) and seconds > 0 else None
 
 
 def jwt_expiry(token: str) -> float | None:
@@ -304,18 +310,29 @@ def jwt_expiry(token: str) -> float | None:
         claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
     except (ValueError, binascii.Error, RecursionError):
         return None
-    return read_lifetime(claims.get("exp")) if isinstance(claims, dict) else None
+    return _read_seconds(claims.get("exp")) if isinstance(claims, dict) else None
 
 
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds of a `Retry-After` header (RFC 9110 §10.2.3), or None."""
+def retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """Return the seconds of a `Retry-After` header, given as such or as a date (RFC 9110 §10.2.3), or None."""
     value = headers.get("Retry-After", "").strip()
-    return float(value) if value.isascii() and value.isdecimal() and len(value) < 10 else None
+    if value.isascii() and value.isdecimal() and len(value) < 10:
+        return float(value)
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
+    except (ValueError, OverflowError):
+        return None
 
 
 def basic_value(username: str, password: str) -> str:
     """Return `username:password` as Basic carries it (RFC 7617, UTF-8)."""
     return base64.b64encode(f"{username}:{password}".encode()).decode()
+
+
+def with_defaults(headers: Mapping[str, str], defaults: Mapping[str, str]) -> dict[str, str]:
+    """Return `headers` and those of `defaults` that are not among them, in whatever case."""
+    names = {name.lower() for name in headers}
+    return {name: value for name, value in defaults.items() if name.lower() not in names} | dict(headers)
 
 
 def with_query(url: str, pairs: list[tuple[str, str]]) -> str:

@@ -5,7 +5,7 @@ It may print a bare token, an OAuth token response (RFC 6749 §5.1), a Kubernete
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from authproxy.errors import BadTokenReply
@@ -22,7 +22,7 @@ DOCUMENTS = (  # where each kind of document holds the token, and when it ends (
 class Command(Grant):
     """`command` is the program and its arguments; no shell is involved."""
 
-    command: tuple[str, ...]
+    command: tuple[str, ...] = field(repr=False)  # an argument may be a secret
 
     def __post_init__(self) -> None:
         if not self.command or not self.command[0]:

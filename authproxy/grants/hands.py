@@ -46,7 +46,6 @@ class Hands:
         self._sleep = sleep
         self._session: aiohttp.ClientSession | None = None
         self._last_period: dict[str, int] = {}  # the period of the last code made from each secret
-        self._one_code_at_a_time = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         return self
@@ -163,15 +162,13 @@ class Hands:
     # ── one-time codes ───────────────────────────────────────────────────────────────────────────
 
     async def _code(self, code: Code) -> str:
-        """Make a code; if this period's was used already, wait for the next period."""
-        async with self._one_code_at_a_time:
-            period = int(self._clock() // CODE_PERIOD)
-            used = self._last_period.get(code.secret, -1)
-            if period <= used:
-                await self._sleep((used + 1) * CODE_PERIOD - self._clock())
-                period = used + 1
-            self._last_period[code.secret] = period
-            return pyotp.TOTP(code.secret, interval=CODE_PERIOD).at(period * CODE_PERIOD)
+        """Make a code; if this period's is taken already, wait for the next one that is not."""
+        now = self._clock()
+        period = max(int(now // CODE_PERIOD), self._last_period.get(code.secret, -1) + 1)
+        self._last_period[code.secret] = period
+        if period * CODE_PERIOD > now:
+            await self._sleep(period * CODE_PERIOD - now)
+        return pyotp.TOTP(code.secret, interval=CODE_PERIOD).at(period * CODE_PERIOD)
 
 
 async def _read_up_to(stream: aiohttp.StreamReader | asyncio.StreamReader, limit: int, place: str) -> bytes:

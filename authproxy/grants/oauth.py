@@ -7,7 +7,7 @@ it, the grant's own way follows at once (§6, §5.2).
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
-from urllib.parse import urlencode
+from urllib.parse import quote_plus, urlencode
 
 from pydantic import SecretStr
 
@@ -21,11 +21,17 @@ from authproxy.grants.base import (
     HeaderMap,
     ReplyPointers,
     SecretMap,
+    basic_value,
+    with_defaults,
     with_query,
 )
 from authproxy.grants.client_auth import CLIENT_AUTH, ClientAuthName
 from authproxy.tokens.token import Token
 from authproxy.values import URL
+
+# What says that this refresh token, or refreshing at all, will never do: the grant's own way must. Anything
+# else (`invalid_client`) would be said to that as well, and count as a second failure.
+REFRESH_IS_OVER = frozenset({"invalid_grant", "unauthorized_client", "unsupported_grant_type"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +65,7 @@ class OAuthGrant(Grant):
             try:
                 return (yield from self.refresh(spent.refresh_token))
             except CredentialRejected as rejection:
-                if rejection.error != "invalid_grant":
+                if rejection.error not in REFRESH_IS_OVER:
                     raise
         return (yield from self.earn())
 
@@ -92,10 +98,18 @@ class OAuthGrant(Grant):
             ("resource", each)
             for each in ([self.resource] if isinstance(self.resource, str) else self.resource)
         ]
-        headers = {"Accept": "application/json"} | headers
+        headers = with_defaults(headers, {"Accept": "application/json"})
         if self.params_in == "query":
             return Ask("POST", with_query(self.token_url, pairs), headers)
-        return Ask("POST", self.token_url, {"Content-Type": FORM} | headers, urlencode(pairs).encode())
+        headers = with_defaults(headers, {"Content-Type": FORM})
+        return Ask("POST", self.token_url, headers, urlencode(pairs).encode())
+
+    def secrets(self) -> list[str]:
+        found = Grant.secrets(self)
+        if self.client_id is not None and self.client_secret is not None:
+            client_id, secret = self.client_id, self.client_secret.get_secret_value()
+            found += [basic_value(client_id, secret), basic_value(quote_plus(client_id), quote_plus(secret))]
+        return found
 
     def urls(self) -> Iterator[tuple[str, str]]:
         yield "token_url", self.token_url

@@ -6,6 +6,7 @@ from pydantic import SecretStr
 
 from authproxy.grants.base import Flow
 from authproxy.grants.oauth import OAuthGrant
+from authproxy.tokens.token import Token
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,6 +14,11 @@ class RefreshToken(OAuthGrant):
     """RFC 6749 §6. A rotated refresh token takes the configured one's place while the process lives."""
 
     refresh_token: SecretStr
+
+    def flow(self, spent: Token | None) -> Flow:
+        if spent is not None and spent.refresh_token == self.refresh_token.get_secret_value():
+            spent = None  # it was never rotated: refused once, it is not sent once more
+        return OAuthGrant.flow(self, spent)
 
     def earn(self) -> Flow:
         return (yield from self.refresh(self.refresh_token.get_secret_value()))

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from pydantic import BeforeValidator, ConfigDict, SecretStr
 
-from authproxy.errors import CredentialRejected
+from authproxy.errors import BadTokenReply, CredentialRejected
 from authproxy.grants.base import (
     FORM,
     Answer,
@@ -21,10 +21,13 @@ from authproxy.grants.base import (
     ReplyPointers,
     SecretMap,
     basic_value,
+    with_defaults,
     with_query,
 )
 from authproxy.tokens.token import Token
 from authproxy.values import URL, HeaderName
+
+SHORTEST_SECRET = 4  # characters; of a JSON body nobody says which values are secret
 
 _CODE = re.compile(r"\d{6,8}\Z")
 _BASE32 = re.compile(r"[A-Z2-7]{8,}=*\Z")
@@ -106,7 +109,7 @@ class TokenRequest(Grant):
         if spent is not None and spent.refresh_token is not None:
             try:
                 return (yield from self._refresh(spent.refresh_token))
-            except CredentialRejected:
+            except (CredentialRejected, BadTokenReply):
                 pass  # a login endpoint has its own words for "too old"
         one_time_code = None
         if self.totp is not None and self.totp.secret is not None:
@@ -124,10 +127,10 @@ class TokenRequest(Grant):
         query, form = _pairs(self.query), _pairs(self.form or {})
         if self.json is not None:
             body: bytes | None = jsonlib.dumps(self.json).encode()
-            headers = {"Content-Type": "application/json"} | headers
+            headers = with_defaults(headers, {"Content-Type": "application/json"})
         elif self.form is not None and self.params_in == "body":
             body = urlencode(form).encode()
-            headers = {"Content-Type": FORM} | headers
+            headers = with_defaults(headers, {"Content-Type": FORM})
         else:
             body = None
             query += form
@@ -135,16 +138,29 @@ class TokenRequest(Grant):
 
     def _refresh(self, refresh_token: str) -> Flow:
         form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
-        answer: Answer = yield Ask(
-            "POST", self.url, {"Content-Type": FORM} | self._headers(), urlencode(form).encode()
-        )
+        headers = {"Content-Type": FORM} | self._headers()
+        answer: Answer = yield Ask("POST", self.url, headers, urlencode(form).encode())
         return self.read_token(answer, self.response, keep=refresh_token)
 
     def _headers(self) -> dict[str, str]:
-        return {"Accept": "application/json"} | dict(_pairs(self.headers))
+        return with_defaults(dict(_pairs(self.headers)), {"Accept": "application/json"})
+
+    def secrets(self) -> list[str]:
+        found = Grant.secrets(self)
+        if self.basic is not None:
+            found.append(basic_value(self.basic.username, self.basic.password.get_secret_value()))
+        return found + [text for text in _texts(self.json) if len(text) >= SHORTEST_SECRET]
 
     def urls(self) -> Iterator[tuple[str, str]]:
         yield "url", self.url
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _texts(each)
 
 
 def _pairs(values: SecretMap) -> list[tuple[str, str]]:

@@ -1,0 +1,259 @@
+"""Several processes on one set of listeners, with one set of tokens.
+
+    supervisor ─┬─ keeper     earns the tokens, serves the admin listener
+                ├─ worker 1 ──┐
+                ├─ worker 2 ──┼── ask the keeper for tokens, over a socket pair each
+                └─ worker 3 ──┘   and hold them as a single process would
+
+The supervisor opens the sockets, forks, passes signals on, and puts a new process in the place of one that
+dies. It never runs an event loop, so it may fork at any time. A worker's socket outlives it: connections that
+wait there are taken by its successor. Each worker accepts on a socket of its own (SO_REUSEPORT).
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from authproxy import errors, logs
+from authproxy.app import Listeners, TokenSources
+from authproxy.config.schema import Config
+from authproxy.config.schema import Route as RouteConfig
+from authproxy.errors import AuthproxyError, TokenError, TokenTimeout
+from authproxy.proxy.listening import listening_socket
+from authproxy.tokens.token import Token
+
+LONGEST_MESSAGE = 192 << 10  # bytes; what a datagram between processes holds
+ANSWER_SECONDS = 60.0  # a worker waits this long for the keeper; a token request takes 30 s at most
+WATCHED = {signal.SIGCHLD, signal.SIGINT, signal.SIGTERM}
+QUICK_DEATH = 1.0  # seconds; who dies faster than this is not started again at once
+
+Message = dict[str, Any]
+
+
+def worker_count(config: Config) -> int:
+    """Return how many workers `config` asks for; `auto` is one for each processor we may use."""
+    return len(os.sched_getaffinity(0)) if config.workers == "auto" else config.workers
+
+
+# ── tokens between processes ─────────────────────────────────────────────────────────────────────
+
+
+class Keeper:
+    """Answers the workers' questions for tokens."""
+
+    def __init__(self, config: Config, sources: TokenSources, channels: list[socket.socket]) -> None:
+        self._routes = {route.key: route for route in config.routes}
+        self._sources = sources
+        self._channels = channels
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+
+    def start(self) -> None:
+        """Listen to the workers; ask those who asked a keeper before us to ask again."""
+        for channel in self._channels:
+            channel.setblocking(False)  # noqa: FBT003 - the standard library's way
+            self._loop.add_reader(channel, self._read, channel)
+            _send(channel, {"again": True})
+
+    def _read(self, channel: socket.socket) -> None:
+        for question in _receive(channel):
+            task = asyncio.create_task(self._answer(channel, question))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, channel: socket.socket, question: Message) -> None:
+        refused = question.get("instead_of")
+        stack = self._sources.stack(self._routes[str(question["key"])])
+        assert stack is not None  # noqa: S101 - a worker asks only for what needs a token
+        answer: Message = {"id": question["id"]}
+        try:
+            token = await stack[1].token(instead_of=Token(refused) if isinstance(refused, str) else None)
+            answer["token"] = [token.value, token.expires_at, token.issued_at]
+        except TokenError as error:
+            answer["error"] = [type(error).__name__, error.detail, error.hint, error.error, error.retry_after]
+        _send(channel, answer)
+
+
+class KeptSource:
+    """A worker's source: the keeper, asked over `channel`."""
+
+    def __init__(self, channel: "Channel", key: str) -> None:
+        self._channel = channel
+        self._key = key
+
+    async def token(self, *, instead_of: Token | None = None) -> Token:
+        refused = instead_of.value if instead_of is not None else None
+        answer = await self._channel.ask({"key": self._key, "instead_of": refused})
+        if "error" in answer:
+            kind, detail, hint, code, retry_after = answer["error"]
+            raise getattr(errors, kind)(detail, hint=hint, error=code, retry_after=retry_after)
+        value, expires_at, issued_at = answer["token"]
+        return Token(value, expires_at=expires_at, issued_at=issued_at)
+
+
+class Channel:
+    """A worker's end of its line to the keeper."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._waiting: dict[int, tuple[Message, asyncio.Future[Message]]] = {}
+        # A predecessor may have asked on this line: its answers must not be taken for ours.
+        self._next = time.monotonic_ns()
+        sock.setblocking(False)  # noqa: FBT003
+        asyncio.get_running_loop().add_reader(sock, self._read)
+
+    def bottom(self, route: RouteConfig) -> KeptSource:
+        """Return what a worker's `CachedSource` stands on."""
+        return KeptSource(self, route.key)
+
+    async def ask(self, question: Message) -> Message:
+        """Return the keeper's answer. Raises `TokenTimeout`."""
+        self._next += 1
+        number = self._next
+        future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        question = {"id": number, **question}
+        self._waiting[number] = question, future
+        try:
+            _send(self._sock, question)
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return await future
+        except TimeoutError:
+            raise TokenTimeout("the process that keeps the tokens did not answer in time") from None
+        finally:
+            del self._waiting[number]
+
+    def _read(self) -> None:
+        for answer in _receive(self._sock):
+            if "again" in answer:  # a new keeper: the old one took our questions with it
+                for question, _ in self._waiting.values():
+                    _send(self._sock, question)
+            elif (waiting := self._waiting.get(int(str(answer["id"])))) is not None and not waiting[1].done():
+                waiting[1].set_result(answer)
+
+
+def _send(channel: socket.socket, message: Message) -> None:
+    with contextlib.suppress(BlockingIOError, ConnectionError):  # who asks has a time limit of their own
+        channel.send(json.dumps(message).encode())
+
+
+def _receive(channel: socket.socket) -> list[Message]:
+    messages: list[Message] = []
+    with contextlib.suppress(BlockingIOError, ConnectionError):
+        while data := channel.recv(LONGEST_MESSAGE):
+            messages.append(json.loads(data))
+    return messages
+
+
+# ── processes ────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(slots=True)
+class Child:
+    """A process and what it is to do; `work` runs in it and returns its exit code."""
+
+    name: str
+    work: Callable[[], int]
+    pid: int = 0
+    started: float = 0.0
+
+
+@dataclass(slots=True)
+class Supervisor:
+    """Keeps its children alive until a signal says otherwise. No event loop runs in here."""
+
+    children: list[Child]
+    stopping: bool = field(default=False, init=False)
+
+    def run(self, ready: Callable[[], None]) -> int:
+        """Start everything; return the exit code once all have ended."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
+        for child in self.children:
+            self._fork(child)
+        ready()
+        failed = False
+        while any(child.pid for child in self.children):
+            number = signal.sigwait(WATCHED)
+            if number == signal.SIGCHLD:
+                failed = self._reap() or failed
+            else:
+                self._pass_on(number)
+        return 1 if failed else 0
+
+    def _fork(self, child: Child) -> None:
+        child.started = time.monotonic()
+        child.pid = os.fork()
+        if child.pid == 0:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
+            _end(child.work)
+
+    def _reap(self) -> bool:
+        """Take note of who died, and put another in its place; tell whether one failed during the end."""
+        failed = False
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return failed
+            if pid == 0:
+                return failed
+            child = next((each for each in self.children if each.pid == pid), None)
+            if child is None:
+                continue
+            child.pid = 0
+            if self.stopping:
+                failed = failed or status != 0
+                self._stop_keeper()
+                continue
+            logs.error("process died", process=child.name, status=os.waitstatus_to_exitcode(status))
+            if time.monotonic() - child.started < QUICK_DEATH:
+                time.sleep(QUICK_DEATH)
+            self._fork(child)
+
+    def _pass_on(self, number: int) -> None:
+        """End the workers first: what they have in flight may still need a token."""
+        workers = self.children[1:]
+        hurry, self.stopping = self.stopping, True
+        for child in workers if not hurry else self.children:
+            if child.pid:
+                os.kill(child.pid, number)
+        self._stop_keeper()
+
+    def _stop_keeper(self) -> None:
+        keeper, *workers = self.children
+        if keeper.pid and not any(worker.pid for worker in workers):
+            os.kill(keeper.pid, signal.SIGTERM)
+
+
+def _end(work: Callable[[], int]) -> NoReturn:
+    """Do a child's work and leave, past everything that is the parent's to clean up."""
+    code = 1
+    try:
+        code = work()
+    except AuthproxyError as error:
+        logs.error("process failed", cause=error.detail)
+    except Exception as error:  # noqa: BLE001 - the last stop
+        logs.logger.error("process failed", exc_info=error)
+    finally:
+        os._exit(code)
+
+
+def shared_listeners(first: Listeners, count: int) -> list[list[tuple[str, socket.socket]]]:
+    """Return each worker's sockets: TCP ones of its own on the same port, Unix ones in common."""
+    shares = [first.proxy]
+    for _ in range(count - 1):
+        share = []
+        for address, sock in first.proxy:
+            if address.startswith("unix:"):
+                share.append((address, sock))
+            else:
+                host = address.rpartition(":")[0]
+                share.append((address, listening_socket(f"{host}:{sock.getsockname()[1]}", share=True)))
+        shares.append(share)
+    return shares
