@@ -1,0 +1,169 @@
+"""Several processes: one listener, one token, nobody missed when one of them dies."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+from aiohttp import web
+
+from tests.processes import running_proxy
+
+
+class System:
+    """A token endpoint, and an API that lets only its last token through."""
+
+    def __init__(self) -> None:
+        self.issued = 0
+        self.valid = ""
+        self.url = ""
+
+    async def token(self, _request: web.Request) -> web.Response:
+        self.issued += 1
+        self.valid = f"token-{self.issued}"
+        await asyncio.sleep(0.1)  # long enough for everybody to want it
+        return web.json_response({"access_token": self.valid, "expires_in": 600})
+
+    async def api(self, request: web.Request) -> web.Response:
+        right = request.headers.get("Authorization") == f"Bearer {self.valid}"
+        return web.Response(status=200 if right else 401)
+
+    def config(self) -> dict[str, object]:
+        auth = {
+            "grant": "client_credentials",
+            "token_url": f"{self.url}/token",
+            "client_id": "a",
+            "client_secret": "b",
+        }
+        return {"workers": 3, "routes": [{"name": "api", "upstream": self.url, "auth": auth}]}
+
+
+@asynccontextmanager
+async def system() -> AsyncIterator[System]:
+    running = System()
+    application = web.Application()
+    application.add_routes([web.post("/token", running.token), web.get("/{path:.*}", running.api)])
+    runner = web.AppRunner(application)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    running.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        yield running
+    finally:
+        await runner.cleanup()
+
+
+async def statuses(url: str, count: int) -> list[int]:
+    """Ask `count` times at once, on a connection each, so that every worker gets some."""
+
+    async def ask(session: aiohttp.ClientSession) -> int:
+        async with session.get(f"{url}/x") as response:
+            return response.status
+
+    connector = aiohttp.TCPConnector(limit=0, force_close=True)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        return await asyncio.gather(*[ask(session) for _ in range(count)])
+
+
+def children(pid: int) -> list[int]:
+    """Return the keeper's process id and the workers', in the order of their start."""
+    return sorted(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()))
+
+
+async def until(wanted: int, pid: int) -> list[int]:
+    async with asyncio.timeout(20):
+        while len(found := children(pid)) != wanted:
+            await asyncio.sleep(0.05)
+    return found
+
+
+async def test_all_workers_share_one_token_request() -> None:
+    async with system() as api, running_proxy(api.config()) as proxy:
+        assert await statuses(proxy.url, 120) == [200] * 120
+        assert api.issued == 1
+
+
+async def test_a_refusal_in_every_worker_costs_one_renewal() -> None:
+    async with system() as api, running_proxy(api.config()) as proxy:
+        await statuses(proxy.url, 60)
+        api.valid = "revoked"
+        assert await statuses(proxy.url, 90) == [200] * 90
+        assert api.issued == 2
+
+
+async def test_requests_are_served_by_more_than_one_process() -> None:
+    async with system() as api, running_proxy(api.config(), "--log-format", "json") as proxy:
+        await statuses(proxy.url, 60)
+        times = {pid: _cpu(pid) for pid in children(proxy.pid)[1:]}
+        await statuses(proxy.url, 300)
+        busy = [pid for pid, before in times.items() if _cpu(pid) > before]
+        assert len(busy) > 1
+
+
+def _cpu(pid: int) -> int:
+    """Return the number of times that the process gave up the processor."""
+    text = Path(f"/proc/{pid}/status").read_text("ascii")
+    lines = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
+    return int(lines["voluntary_ctxt_switches"])
+
+
+async def test_a_worker_that_is_killed_is_replaced() -> None:
+    async with system() as api, running_proxy(api.config()) as proxy:
+        await statuses(proxy.url, 30)
+        victim = children(proxy.pid)[1]
+        os.kill(victim, signal.SIGKILL)
+        async with asyncio.timeout(20):
+            while victim in children(proxy.pid) or len(children(proxy.pid)) < 4:
+                await asyncio.sleep(0.05)
+        assert await statuses(proxy.url, 60) == [200] * 60
+        assert api.issued == 1
+
+
+async def test_the_death_of_the_keeper_goes_unnoticed() -> None:
+    async with system() as api, running_proxy(api.config()) as proxy:
+        await statuses(proxy.url, 30)
+        keeper = children(proxy.pid)[0]
+        os.kill(keeper, signal.SIGKILL)
+        assert await statuses(proxy.url, 60) == [200] * 60  # from what the workers hold
+        async with asyncio.timeout(20):
+            while keeper in children(proxy.pid) or len(children(proxy.pid)) < 4:
+                await asyncio.sleep(0.05)
+        api.valid = "revoked"
+        assert await statuses(proxy.url, 60) == [200] * 60
+        assert api.issued == 2
+
+
+async def test_sigterm_ends_every_process() -> None:
+    async with system() as api, running_proxy(api.config()) as proxy:
+        await statuses(proxy.url, 10)
+        family = children(proxy.pid)
+        assert len(family) == 4
+        assert await proxy.stop() == 0
+        assert not [pid for pid in family if Path(f"/proc/{pid}").exists()]
+
+
+async def test_workers_do_not_outlive_a_killed_supervisor() -> None:
+    async with system() as api, running_proxy(api.config()) as proxy:
+        family = await until(4, proxy.pid)
+        os.kill(proxy.pid, signal.SIGKILL)
+        async with asyncio.timeout(20):
+            while any(_alive(pid) for pid in family):
+                await asyncio.sleep(0.05)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+async def test_the_admin_listener_speaks_for_all_workers() -> None:
+    async with system() as api, running_proxy(api.config(), "--admin", "127.0.0.1:0") as proxy:
+        await statuses(proxy.url, 30)
+        admin = await proxy.said("admin on ")
+        async with aiohttp.ClientSession() as session, session.get(f"{admin}/readyz") as response:
+            assert response.status == 200
