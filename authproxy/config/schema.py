@@ -130,8 +130,8 @@ Method = Annotated[str, AfterValidator(_matches(_METHOD, "should be a method in 
 PathPattern = Annotated[
     str, AfterValidator(_matches(_PATTERN, "should be a pattern that begins with / or !/, such as /v2/**"))
 ]
-Count = Annotated[int, BeforeValidator(_whole), Field(ge=1)]
-Status = Annotated[int, BeforeValidator(_whole), Field(ge=400, le=599)]
+Count = Annotated[int, Field(ge=1), BeforeValidator(_whole)]
+Status = Annotated[int, Field(ge=400, le=599), BeforeValidator(_whole)]
 Timeout = Annotated[Duration, AfterValidator(_some_time)]
 
 

@@ -57,7 +57,7 @@ def test_a_good_file_is_good(validator, reader, document):
         text("{grant: none}", "zzz: 1"),
         text("{grant: none}", "timeouts: {connect: soon}"),
         text("{grant: none}", "retry: {methods: some}"),
-        text("{grant: none}", top="workers: 1"),
+        text("{grant: none}", top="workers: -1"),
         text("{grant: none}", top="log: {level: loud}"),
         "routes: []",
         "listen: '127.0.0.1:1'",
