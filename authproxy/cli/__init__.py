@@ -51,9 +51,8 @@ def authproxy() -> None:
 def main() -> None:
     """Run the command; the one place where errors become exit codes."""
     try:
-        authproxy.main(prog_name="authproxy", standalone_mode=False)
-    except click.exceptions.Exit as ended:
-        sys.exit(ended.exit_code)
+        code = authproxy.main(prog_name="authproxy", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
     except click.Abort:
         sys.exit(130)
     except click.ClickException as error:

@@ -1,6 +1,5 @@
 """`authproxy run`: serve."""
 
-import sys
 from typing import Any
 
 import click
@@ -41,7 +40,7 @@ def run(
     upstream: str | None,
     preset: str | None,
     settings: tuple[str, ...],
-) -> None:
+) -> int:
     """Serve until SIGINT or SIGTERM.
 
     The configuration is the first of: -c, $AUTHPROXY_CONFIG, ./authproxy.yaml, config.yaml in the user's
@@ -60,7 +59,7 @@ def run(
         config = from_command_line(upstream, preset, settings, overrides=overrides)
     else:
         config = load(find_config(config_file), overrides=overrides)
-    sys.exit(serve(config))
+    return serve(config)
 
 
 def _overrides(

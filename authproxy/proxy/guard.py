@@ -69,7 +69,7 @@ class Guard:
     def check(self, request: Asked) -> tuple[str, str]:
         """Return the host (without port) and the raw target in origin form.
 
-        Raises `BadRequest`, `Forbidden` or `KeyRequired`.
+        Raises `BadRequest` or `Forbidden`.
         """
         headers = request.headers
         if request.version not in (HttpVersion11, HttpVersion10):
@@ -88,9 +88,18 @@ class Guard:
             raise BadRequest("the request target holds a space, a control character or a fragment")
         if SITE in headers or ORIGIN in headers:
             self._check_site(headers, authority)
-        if self._access_keys:
-            self._check_key(headers)
         return host, target
+
+    def check_key(self, request: Asked) -> None:
+        """Raise `KeyRequired` unless the caller sent one of the keys, if any is needed."""
+        if not self._access_keys:
+            return
+        sent = request.headers.get(self._access_header, "").encode("utf-8", "surrogateescape")
+        # Compared with every key, so that the time taken tells nothing.
+        if not sum([hmac.compare_digest(sent, key) for key in self._access_keys]):
+            raise KeyRequired(
+                f"this proxy wants a key in {self._access_header}", hint="send one of `access.tokens`"
+            )
 
     @property
     def has_origins(self) -> bool:
@@ -99,8 +108,8 @@ class Guard:
 
     def allowed_origin(self, request: Asked) -> str | None:
         """Return the foreign origin that may read the answer, or None."""
-        origin = request.headers.get(ORIGIN)
-        return origin if origin is not None and origin.lower() in self._origins else None
+        origins = request.headers.getall(ORIGIN, ())
+        return origins[0] if len(origins) == 1 and origins[0].lower() in self._origins else None
 
     # ── one rule each ────────────────────────────────────────────────────────────────────────────
 
@@ -139,6 +148,8 @@ class Guard:
         return authority, self._check_host(authority), f"{slash or '/'}{path}"
 
     def _check_site(self, headers: CIMultiDictProxy[str], authority: str) -> None:
+        if len(headers.getall(ORIGIN, ())) > 1 or len(headers.getall(SITE, ())) > 1:
+            raise BadRequest("Origin or Sec-Fetch-Site is there more than once")
         origin = headers.get(ORIGIN)
         if origin is not None and origin.lower() in self._origins:
             return
@@ -149,14 +160,6 @@ class Guard:
             )
         if headers.get(SITE, "none") not in OWN_SITE:
             raise Forbidden("a web page of another site may not use this proxy")
-
-    def _check_key(self, headers: CIMultiDictProxy[str]) -> None:
-        sent = headers.get(self._access_header, "").encode("utf-8", "surrogateescape")
-        # Compared with every key, so that the time taken tells nothing.
-        if not sum([hmac.compare_digest(sent, key) for key in self._access_keys]):
-            raise KeyRequired(
-                f"this proxy wants a key in {self._access_header}", hint="send one of `access.tokens`"
-            )
 
 
 def plain_host(host: str) -> str:

@@ -10,6 +10,8 @@ else, a refused token, a long body, a fault, goes on in the slow lane from where
 """
 
 import asyncio
+import socket
+import struct
 from collections.abc import Callable
 from typing import cast
 
@@ -25,7 +27,7 @@ from authproxy.proxy.guard import CONTENT_LENGTH, TE, Guard
 from authproxy.proxy.headers import listed_in
 from authproxy.proxy.problem import problem_response
 from authproxy.proxy.route import Route
-from authproxy.proxy.router import RouteTable, is_plain, judged_path, upstream_target
+from authproxy.proxy.router import RouteTable, is_plain, judged_paths, upstream_target
 from authproxy.proxy.server import CLOSE, KEEP_ALIVE, Incoming
 from authproxy.proxy.tunnel import Tunnel
 from authproxy.proxy.upstream.connection import NO_BODY, SWITCHED, Reply
@@ -202,17 +204,18 @@ class ProxyHandler:
         Returns None; or, when it was answered here (a preflight), whether the connection can go on.
         """
         incoming = errand.incoming
-        host, target = self.guard.check(incoming)
         if self.guard.has_origins:
             errand.origin = self.guard.allowed_origin(incoming)
+        host, target = self.guard.check(incoming)
         path = errand.path = target.partition("?")[0]
         if errand.origin is not None and is_preflight(incoming):
-            return self._send_preflight(errand, errand.origin)
+            return self._send_preflight(errand, errand.origin)  # browsers send no key with it
+        self.guard.check_key(incoming)
         route = errand.route = self.routes.match(host, path)
         if route.allow is not None or not is_plain(path):
-            judged = judged_path(path, route.path)
-            if route.allow is not None:
-                route.allow.check(incoming.method, judged if route.strips else route.path + judged)
+            for judged in judged_paths(path, route.path):
+                if route.allow is not None:
+                    route.allow.check(incoming.method, judged if route.strips else route.path + judged)
         errand.injects = self._injects(incoming, route)
         errand.outgoing = self._outgoing(incoming, route, target, injects=errand.injects)
         return None
@@ -352,7 +355,9 @@ class ProxyHandler:
         if errand.status:  # the answer has begun: cutting it short is all that can still be said
             errand.cause = error.detail if isinstance(error, AuthproxyError) else type(error).__name__
             logs.warning("answer broken off", route=errand.route_name, cause=errand.cause)
-            transport.close() if errand.framed else transport.abort()
+            if not errand.framed:
+                reset_on_close(transport)
+            transport.close()
             return False
         if not isinstance(error, AuthproxyError):
             logs.logger.error("internal error", exc_info=error)
@@ -361,8 +366,15 @@ class ProxyHandler:
         keep_alive = (
             incoming.keep_alive and error.status not in CLOSING_STATUSES and incoming.payload.is_eof()
         )
-        has_body = incoming.method != "HEAD"
-        transport.write(problem_response(error, route=errand.route_name, close=not keep_alive, body=has_body))
+        transport.write(
+            problem_response(
+                error,
+                route=errand.route_name,
+                close=not keep_alive,
+                body=incoming.method != "HEAD",
+                more=cors_lines(errand.origin) if errand.origin is not None else b"",
+            )
+        )
         return keep_alive
 
     def _send_preflight(self, errand: Errand, origin: str) -> bool:
@@ -378,6 +390,12 @@ class ProxyHandler:
         if transport is not None:
             transport.write(head + b"Access-Control-Max-Age: 600\r\n\r\n")
         return incoming.keep_alive
+
+
+def reset_on_close(transport: asyncio.Transport) -> None:
+    """Have the connection end with a reset: where its end is the body's, anything else looks whole."""
+    sock = transport.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def wanted_protocol(incoming: Incoming) -> str | None:

@@ -2,13 +2,16 @@
 
 import json
 from http import HTTPStatus
+from math import ceil
 
 from authproxy.errors import AuthproxyError, KeyRequired
 from authproxy.logs import scrub
 
 
-def problem_response(error: AuthproxyError, *, route: str | None, close: bool, body: bool = True) -> bytes:
-    """Return the whole response for `error`; `body` is False in answer to HEAD."""
+def problem_response(
+    error: AuthproxyError, *, route: str | None, close: bool, body: bool = True, more: bytes = b""
+) -> bytes:
+    """Return the whole response for `error`; `body` is False in answer to HEAD, `more` are header lines."""
     document = {
         "type": "about:blank",
         "title": error.title,
@@ -32,9 +35,15 @@ def problem_response(error: AuthproxyError, *, route: str | None, close: bool, b
         "Cache-Control: no-store",
     ]
     if error.retry_after is not None:
-        lines.append(f"Retry-After: {max(1, round(error.retry_after + 0.5))}")
+        lines.append(f"Retry-After: {max(1, ceil(error.retry_after))}")
     if isinstance(error, KeyRequired):
         lines.append('WWW-Authenticate: AuthproxyKey realm="authproxy"')  # RFC 9110 §15.5.2 wants one
     if close:
         lines.append("Connection: close")
-    return "\r\n".join(lines).encode("latin-1", "replace") + b"\r\n\r\n" + (content if body else b"")
+    return (
+        "\r\n".join(lines).encode("latin-1", "replace")
+        + b"\r\n"
+        + more
+        + b"\r\n"
+        + (content if body else b"")
+    )

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 from authproxy.errors import Forbidden, NoRoute
 
-_NEEDS_CARE = re.compile(r"%|//|/\.|\\")
+_NEEDS_CARE = re.compile(r"%|//|/\.|\\|;")
 _SEPARATORS = re.compile(r"[/\\]")
 
 
@@ -67,27 +67,32 @@ def _one_segment(raw: str) -> str:
     return unquote(raw, errors="surrogateescape").replace("/", "%2F")
 
 
-def judged_path(path: str, prefix: str) -> str:
-    """Return the path below `prefix` as a server may understand it: decoded, with its steps walked.
+def judged_paths(path: str, prefix: str) -> set[str]:
+    """Return the path below `prefix` in each way in which a server may understand it.
 
-    Raises `Forbidden` for one that steps out of `prefix`.
+    Decoded, with its steps walked; and the same without the parameters (`;x=1`) that some servers take off
+    a segment first. Raises `Forbidden` for a path that steps out of `prefix`.
     """
     depth = 0 if prefix == "/" else prefix.count("/")
+    below = path.split("/")[1 + depth :]
     if is_plain(path):
-        return "/" + "/".join(path.split("/")[1 + depth :])
+        return {"/" + "/".join(below)}
     parts: list[str] = []
-    for segment in path.split("/")[1 + depth :]:
+    for segment in below:
         parts += _SEPARATORS.split(unquote(segment, errors="surrogateescape"))
+    return {_walked(parts), _walked([part.partition(";")[0] for part in parts])}
+
+
+def _walked(parts: list[str]) -> str:
     walked: list[str] = []
     for part in parts:
-        step = part.partition(";")[0]  # some servers take parameters off a segment first
-        if step == "..":
+        if part == "..":
             if not walked:
                 raise Forbidden("the path steps out of its route")
             walked.pop()
-        elif step not in {"", "."}:
+        elif part not in {"", "."}:
             walked.append(part)
-    trailing = "/" if walked and parts[-1].partition(";")[0] in {"", ".", ".."} else ""
+    trailing = "/" if walked and parts[-1] in {"", ".", ".."} else ""
     return "/" + "/".join(walked) + trailing
 
 

@@ -14,6 +14,7 @@ aiohttp's version.
 """
 
 import asyncio
+import re
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -33,6 +34,8 @@ from authproxy.proxy.tunnel import Tunnel
 if TYPE_CHECKING:
     from aiohttp.web_protocol import _RequestFactory, _RequestHandler
 
+_EIGHT_BIT = re.compile(rb"[\x80-\xff]")
+TOO_MANY = "Too many headers"  # how aiohttp says it
 MOST_HEADERS = 1000  # lines; the size of the section is limited besides
 READ_BUFFER = 256 << 10  # bytes of a body taken from a client before it has to wait
 
@@ -119,7 +122,7 @@ CLOSE = cast("StreamResponse", Sent(keep_alive=False))
 class ClientConnection(RequestHandler):
     """One client's connection. `busy` while a request of it is being answered."""
 
-    __slots__ = ("_begun", "_idle", "_server", "_tunnel", "busy")
+    __slots__ = ("_begun", "_between", "_idle", "_server", "_tunnel", "busy")
 
     def __init__(self, server: "ProxyServer", **settings: Any) -> None:
         super().__init__(server, **settings)
@@ -127,6 +130,7 @@ class ClientConnection(RequestHandler):
         self._begun: Begun | None = None  # what the quick lane has under way, or has handed over
         self._idle: asyncio.Future[None] | None = None  # what aiohttp's task waits for, while we answer
         self._tunnel: Tunnel | None = None
+        self._between = True  # two requests: what comes next is a request line
         self.busy = False
 
     @property
@@ -145,6 +149,7 @@ class ClientConnection(RequestHandler):
     def done(self) -> None:
         """Note that no request is under way any more."""
         self.busy = False
+        self._between = True
         self._server.noticed()
 
     # ── the quick lane ───────────────────────────────────────────────────────────────────────────
@@ -154,6 +159,9 @@ class ClientConnection(RequestHandler):
             self._tunnel.feed("client", data)
             return
         waiter = self._waiter
+        if self._between and not data.isascii():
+            data = ascii_target(data)
+        self._between = False
         if waiter is None or waiter.done() or self._messages:  # aiohttp's task is at work: it will see to it
             super().data_received(data)
             return
@@ -255,8 +263,8 @@ class ClientConnection(RequestHandler):
         message: str | None = None,  # noqa: ARG002 - it quotes the request
     ) -> StreamResponse:
         """Answer a request that could not be parsed, or a fault of our own; close the connection."""
-        if isinstance(exc, LineTooLong):
-            error: AuthproxyError = HeadersTooLarge("a line of the header section is too long")
+        if isinstance(exc, LineTooLong) or TOO_MANY in str(exc):
+            error: AuthproxyError = HeadersTooLarge("the header section is too large")
         elif status == 400:
             error = BadRequest("the request is not valid HTTP/1.1")
         else:
@@ -326,3 +334,12 @@ class ProxyServer(Server):
 
     def _busy(self) -> list[RequestHandler]:
         return [each for each in self.connections if cast("ClientConnection", each).busy]
+
+
+def ascii_target(data: bytes) -> bytes:
+    """Return `data` with the raw 8-bit characters of its request line percent-encoded.
+
+    curl sends a URL as it was typed, and servers take it; aiohttp's parser does not.
+    """
+    line, end, rest = data.partition(b"\r\n")
+    return _EIGHT_BIT.sub(lambda found: b"%%%02X" % found[0][0], line) + end + rest

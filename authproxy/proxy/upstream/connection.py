@@ -39,6 +39,7 @@ AWAITED: Stage = (ResponseTimeout, "{} did not answer within {:g} s")
 RECEIVING: Stage = (BadReply, "{} sent nothing of its body for {:g} s")
 
 HIGH_WATER = 512 << 10  # bytes of a body we hold before the upstream has to wait
+LONGEST_HEAD = 256 << 10  # bytes, interim replies included
 SWITCHED = 101
 NO_BODY = frozenset({204, 304})
 
@@ -173,6 +174,7 @@ class Connection(asyncio.Protocol):
         self._length: int | None = None
         self._chunked = False
         self._head_done = False
+        self._head_size = 0
         self._reading_paused = False
         self._drained: asyncio.Future[None] | None = None
         self._writing_paused = False
@@ -204,7 +206,8 @@ class Connection(asyncio.Protocol):
         self._is_head = method == "HEAD"
         self._may_switch = may_switch
         self._sending = more
-        self._answered = self._until_close = False
+        self._answered = self._until_close = self._head_done = False
+        self._head_size = 0
         self._idle_seconds = idle_seconds
         if more:
             self._watch(idle_seconds, UPLOADING)
@@ -305,9 +308,12 @@ class Connection(asyncio.Protocol):
             if rest := data[switch.args[0] :]:
                 self.data_received(rest)
         except HttpParserError:
-            self._broken("sent a faulty reply")
-            return
-        if self._reply is not None and self._head_done and not self._reading_paused:
+            self._broken("sent a faulty reply")  # or more than its reply: then that stands
+        if self._reply is not None and not self._head_done:
+            self._head_size += len(data)
+            if self._head_size > LONGEST_HEAD:
+                self._broken("sent too long a header section")
+        elif self._reply is not None and not self._reading_paused:
             self._deadline = self._loop.time() + self._idle_seconds
         if reply is not None and reply.watcher is not None and reply.status:
             reply.show()
@@ -396,8 +402,8 @@ class Connection(asyncio.Protocol):
         self._until_close = not bodiless and not self._chunked and self._length is None
         reply.begun(status, self._reason, self._headers, self._length)
         self._watch(self._idle_seconds, RECEIVING)
-        if self._is_head:
-            # llhttp does not know that a reply to HEAD has no body, so this parser is of no further use.
+        if bodiless:
+            # llhttp waits for what a length announces, even here: this parser is of no further use.
             self._parser = HttpResponseParser(self)
             self._ended()
 

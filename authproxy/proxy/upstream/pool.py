@@ -75,12 +75,16 @@ class Pool:
 
     async def connect(self) -> Connection:
         """Open a connection, or wait for one that comes back. Raises `UpstreamError`."""
-        connection = None
+        if self._idle and len(self._open) + self._opening >= self._limit:
+            self._idle.popleft().abort()  # the caller wants a new one: make room
         if len(self._open) + self._opening < self._limit:
             self._opening += 1
-        else:
-            connection = await self._wait()
-        return connection or await self._open_one()
+            return await self._open_one()
+        connection = await self._wait()
+        if connection is None:
+            return await self._open_one()
+        # It may have died on the way to us.
+        return connection if not connection.closed else await self.connect()
 
     async def _wait(self) -> Connection | None:
         """Return a connection that came back, or None when there is room, reserved for us, to open one."""
@@ -125,7 +129,7 @@ class Pool:
         origin, loop = self.origin, asyncio.get_running_loop()
         try:
             found = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             raise DNSFailure(
                 f"the host name of {self._place} does not resolve", hint="check `upstream`, and the network"
             ) from error
@@ -161,6 +165,8 @@ class Pool:
 
     def _back(self, connection: Connection) -> None:
         """Take a connection back, for the one who waited longest."""
+        if connection.closed:
+            return
         if self._closed:
             connection.abort()
             return

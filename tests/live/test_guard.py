@@ -1,0 +1,466 @@
+"""Who may ask at all: the proxy lends its credentials to whoever reaches it, so the door is watched."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from .command import RunningProxy, authproxy, running_proxy
+from .conftest import Place
+from .wire import Message, Upstream, ask, connect, get, json_reply, reply, request
+
+APP = "https://app.example.com"
+KEY = "one-of-the-access-keys"
+
+SETTINGS: dict[str, Any] = {
+    "allowed_hosts": ["good.example"],
+    "allowed_origins": [APP],
+    "limits": {"drain": "1s"},
+}
+PLAIN = {"grant": "static", "token": "never-changes"}
+on_every_host = pytest.mark.route(host=None, auth=PLAIN)
+evil = "https://evil.example"
+
+
+def assert_refused(answer: Message, status: int = 403, error: str = "http_request_denied") -> None:
+    assert (answer.status, answer.proxy_error) == (status, error)
+    assert answer.one("Content-Type") == "application/problem+json"
+
+
+# ── Host ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@on_every_host
+@pytest.mark.parametrize(
+    "host",
+    ["localhost", "LocalHost", "localhost:8080", "localhost.", "127.0.0.1", "127.0.0.1:1", "127.9.9.9",
+     "[::1]", "[::1]:80", "any.localhost", "good.example", "GOOD.example:443", "good.example."],
+)  # fmt: skip
+def test_a_host_that_is_ours_is_let_in(place: Place, host: str) -> None:
+    assert get(place.url, host=host).status == 200
+    assert len(place.api.requests) == 1
+
+
+@on_every_host
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "localhost.evil.example", "evil-localhost", "127.0.0.1.evil.example", "10.0.0.1",
+     "192.168.1.1:8080", "[2001:db8::1]", "0.0.0.0", "notgood.example", "good.example.evil", "2130706433"],
+)  # fmt: skip
+def test_a_host_of_somebody_else_is_refused_as_dns_rebinding_would_send_it(place: Place, host: str) -> None:
+    assert_refused(get(place.url, host=host))
+    assert_refused(ask(place.url, request("POST", "/", f"Origin: http://{host}", host=host, body=b"x")))
+    assert place.api.requests == []
+
+
+def test_a_routes_own_host_is_let_in() -> None:
+    with Upstream() as upstream:
+        routes = [{"name": "named", "host": "api.internal", "upstream": upstream.url, "auth": PLAIN}]
+        with running_proxy({"routes": routes}) as proxy:
+            assert get(proxy.url, host="api.internal").status == 200
+            assert get(proxy.url, host="localhost").status == 404
+            assert_refused(get(proxy.url, host="other.internal"))
+        assert len(upstream.requests) == 1
+
+
+# ── pages of other sites ─────────────────────────────────────────────────────────────────────────
+
+
+@on_every_host
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [],
+        ["Sec-Fetch-Site: none"],
+        ["Sec-Fetch-Site: same-origin"],
+        ["Origin: http://localhost:8080"],
+        ["Origin: http://localhost:8080", "Sec-Fetch-Site: same-origin"],
+        [f"Origin: {APP}", "Sec-Fetch-Site: cross-site"],
+    ],
+)
+def test_programs_our_own_pages_and_allowed_origins_may_ask(place: Place, lines: list[str]) -> None:
+    assert get(place.url, "/", *lines, host="localhost:8080").status == 200
+
+
+@on_every_host
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["Sec-Fetch-Site: cross-site"],
+        ["Sec-Fetch-Site: same-site"],
+        ["Sec-Fetch-Site: CROSS-SITE"],
+        ["Sec-Fetch-Site: something-new"],
+        [f"Origin: {evil}"],
+        ["Origin: null"],
+        ["Origin: "],
+        ["Origin: http://localhost:9999"],
+        ["Origin: http://127.0.0.1:8080"],
+        ["Origin: http://localhost"],
+        [f"Origin: {APP}.evil.example"],
+        ["Origin: http://app.example.com"],
+        [f"Origin: {APP}:8443"],
+        [f"Origin: {evil}", "Sec-Fetch-Site: same-origin"],
+        ["Origin: http://localhost:8080", "Sec-Fetch-Site: cross-site"],
+        [f"Origin: {APP}", f"Origin: {evil}"],
+        [f"Origin: {evil}", f"Origin: {APP}"],
+        ["Sec-Fetch-Site: none", "Sec-Fetch-Site: cross-site"],
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_page_of_another_site_may_not_ask(place: Place, method: str, lines: list[str]) -> None:
+    answer = ask(place.url, request(method, "/", *lines, host="localhost:8080", body=b""))
+    assert answer.status in {400, 403}
+    assert answer.proxy_error in {"http_request_denied", "http_request_error"}
+    assert "access-control-allow-origin" not in answer.names
+    assert place.api.requests == []
+
+
+@on_every_host
+def test_a_websocket_of_another_site_is_refused_by_its_origin_alone(place: Place) -> None:
+    lines = [
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: eA==",
+    ]
+    assert_refused(get(place.url, "/", f"Origin: {evil}", *lines))
+    assert place.api.requests == []
+
+
+# ── CORS ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@on_every_host
+def test_an_allowed_origins_preflight_is_answered_here(place: Place) -> None:
+    wanted = ["Access-Control-Request-Method: PUT", "Access-Control-Request-Headers: x-a, content-type"]
+    sent = request("OPTIONS", "/x", f"Origin: {APP}", *wanted, "Sec-Fetch-Site: cross-site")
+    answer = ask(place.url, sent)
+    assert answer.status in {200, 204}
+    assert answer.one("Access-Control-Allow-Origin") == APP
+    assert "PUT" in (answer.one("Access-Control-Allow-Methods") or "")
+    allowed = {name.strip() for name in (answer.one("Access-Control-Allow-Headers") or "").lower().split(",")}
+    assert {"x-a", "content-type"} <= allowed
+    assert "origin" in (answer.one("Vary") or "").lower()
+    assert place.api.requests == []
+
+
+@on_every_host
+def test_another_origins_preflight_is_refused(place: Place) -> None:
+    sent = request("OPTIONS", "/x", f"Origin: {evil}", "Access-Control-Request-Method: PUT")
+    answer = ask(place.url, sent)
+    assert_refused(answer)
+    assert not [name for name in answer.names if name.startswith("access-control-")]
+    assert place.api.requests == []
+
+
+@on_every_host
+def test_an_allowed_origin_may_read_the_answer(place: Place) -> None:
+    place.api.says(reply(200, "Vary: Accept", body=b"fine"))
+    answer = get(place.url, "/", f"Origin: {APP}", "Sec-Fetch-Site: cross-site")
+    assert answer.all("Access-Control-Allow-Origin") == [APP]
+    assert "origin" in ", ".join(answer.all("Vary")).lower()
+    assert "Accept" in ", ".join(answer.all("Vary"))
+
+
+@on_every_host
+@pytest.mark.parametrize("lines", [[], [f"Origin: {APP}"]])
+def test_what_the_upstream_says_of_cors_is_not_relayed(place: Place, lines: list[str]) -> None:
+    says = ["Access-Control-Allow-Origin: *", "Access-Control-Allow-Credentials: true", "X-Kept: 1"]
+    place.api.says(reply(200, *says, "access-control-expose-headers: X-Upstream", body=b"fine"))
+    answer = get(place.url, "/", *lines)
+    assert answer.one("X-Kept") == "1"
+    assert "access-control-allow-credentials" not in answer.names
+    assert answer.all("Access-Control-Allow-Origin") == ([APP] if lines else [])
+    assert "X-Upstream" not in answer.all("Access-Control-Expose-Headers")
+
+
+@on_every_host
+def test_an_error_of_ours_can_be_read_by_an_allowed_origin_too(place: Place) -> None:
+    place.api.says(b"garbage\r\n\r\n", then_close=True)
+    answer = get(place.url, "/", f"Origin: {APP}")
+    assert answer.status == 502
+    assert answer.all("Access-Control-Allow-Origin") == [APP]
+
+
+# ── methods and targets ──────────────────────────────────────────────────────────────────────────
+
+
+@on_every_host
+@pytest.mark.parametrize(
+    "start", ["TRACE / HTTP/1.1", "CONNECT localhost:443 HTTP/1.1", "CONNECT / HTTP/1.1"]
+)
+def test_trace_and_connect_are_refused(place: Place, start: str) -> None:
+    answer = ask(place.url, f"{start}\r\nHost: localhost\r\n\r\n".encode())
+    assert answer.status in {400, 403, 405}
+    assert answer.proxy_error in {"http_request_denied", "http_request_error"}
+    assert place.api.requests == []
+
+
+@on_every_host
+@pytest.mark.parametrize(
+    ("target", "arrives"),
+    [
+        ("http://localhost/x%2Fy?z=%20", "/x%2Fy?z=%20"),
+        ("http://good.example:80/", "/"),
+        ("http://localhost", "/"),
+        ("http://localhost?q", "/?q"),
+        ("HTTP://LOCALHOST/x", "/x"),
+        ("https://localhost/x", "/x"),
+        ("http://localhost//evil.example/x", "//evil.example/x"),
+    ],
+)
+def test_an_absolute_target_that_names_us_is_taken_for_its_path(
+    place: Place, target: str, arrives: str
+) -> None:
+    assert get(place.url, target).status == 200
+    assert place.api.last.target == arrives
+    assert place.api.last.one("Host") == f"127.0.0.1:{place.api.port}"
+
+
+@on_every_host
+@pytest.mark.parametrize(
+    "target",
+    ["http://evil.example/x", "http://evil.example", "http://me@localhost/", "http://localhost@evil.example/",
+     "http:///x", "ftp://localhost/x", "http://localhost:99999/", "x", "localhost/x", "*", "http://evil.example?localhost"],
+)  # fmt: skip
+def test_an_absolute_target_that_names_somebody_else_is_refused(place: Place, target: str) -> None:
+    answer = get(place.url, target)
+    assert answer.status in {400, 403}
+    assert answer.proxy_error in {"http_request_denied", "http_request_error"}
+    assert place.api.requests == []
+
+
+GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: localhost\r\n"
+MALFORMED = {
+    "HTTP/0.9": b"GET /\r\n\r\n",
+    "HTTP/0.9 with a version": b"GET / HTTP/0.9\r\nHost: localhost\r\n\r\n",
+    "HTTP/1.2": b"GET / HTTP/1.2\r\nHost: localhost\r\n\r\n",
+    "HTTP/2.0": b"GET / HTTP/2.0\r\nHost: localhost\r\n\r\n",
+    "HTTP/2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "no Host": b"GET / HTTP/1.1\r\n\r\n",
+    "no Host in HTTP/1.0": b"GET / HTTP/1.0\r\n\r\n",
+    "empty Host": b"GET / HTTP/1.1\r\nHost: \r\n\r\n",
+    "two Hosts": GET + b"Host: localhost\r\n\r\n",
+    "two Hosts, one spelled otherwise": GET + b"hOST: evil\r\n\r\n",
+    "user in Host": b"GET / HTTP/1.1\r\nHost: a@localhost\r\n\r\n",
+    "path in Host": b"GET / HTTP/1.1\r\nHost: localhost/x\r\n\r\n",
+    "list in Host": b"GET / HTTP/1.1\r\nHost: localhost, evil\r\n\r\n",
+    "space in Host": b"GET / HTTP/1.1\r\nHost: local host\r\n\r\n",
+    "no port in Host": b"GET / HTTP/1.1\r\nHost: localhost:x\r\n\r\n",
+    "port over 65535": b"GET / HTTP/1.1\r\nHost: localhost:65536\r\n\r\n",
+    "two ports": b"GET / HTTP/1.1\r\nHost: localhost:80:80\r\n\r\n",
+    "fragment": b"GET /x#y HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "space in the target": b"GET /a b HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "tab in the target": b"GET /a\tb HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "control in the target": b"GET /a\x01b HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "NUL in the target": b"GET /a\x00b HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "DEL in the target": b"GET /a\x7fb HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "no method": b" / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "no token for a method": b"G(T / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "two Authorizations": GET + b"Authorization: a\r\nauthorization: b\r\n\r\n",
+    "space before the colon": GET + b"X-A : 1\r\n\r\n",
+    "space in a name": GET + b"X A: 1\r\n\r\n",
+    "no name": GET + b": 1\r\n\r\n",
+    "no colon": GET + b"X-A\r\n\r\n",
+    "NUL in a value": GET + b"X-A: 1\x002\r\n\r\n",
+    "CR in a value": GET + b"X-A: 1\r2\r\n\r\n",
+    "folded line": GET + b"X-A: 1\r\n 2\r\n\r\n",
+    "bare line feeds": b"GET / HTTP/1.1\nHost: localhost\n\n",
+    "length and chunked": POST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "chunked and length": POST + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+    "two lengths": POST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+    "two equal lengths": POST + b"Content-Length: 1\r\nContent-Length: 1\r\n\r\na",
+    "list of lengths": POST + b"Content-Length: 1, 1\r\n\r\na",
+    "length +5": POST + b"Content-Length: +5\r\n\r\nhello",
+    "length -1": POST + b"Content-Length: -1\r\n\r\n",
+    "length 1_0": POST + b"Content-Length: 1_0\r\n\r\nhellohello",
+    "length 0x3": POST + b"Content-Length: 0x3\r\n\r\nabc",
+    "empty length": POST + b"Content-Length: \r\n\r\n",
+    "huge length": POST + b"Content-Length: " + b"9" * 30 + b"\r\n\r\n",
+    "gzip, chunked": POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    "chunked, gzip": POST + b"Transfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n",
+    "xchunked": POST + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+    "identity": POST + b"Transfer-Encoding: identity\r\n\r\n",
+    "chunked twice": POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "chunked in HTTP/1.0": POST.replace(b"1.1", b"1.0") + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "TLS": b"\x16\x03\x01\x00\xc8\x01\x00\x00\xc4\x03\x03" + b"x" * 32 + b"\r\n\r\n",
+}
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+MALFORMED_BODIES = {
+    "size +5": b"+5\r\nhello\r\n0\r\n\r\n",
+    "size 0x3": b"0x3\r\nabc\r\n0\r\n\r\n",
+    "size -1": b"-1\r\n\r\n0\r\n\r\n",
+    "no size": b"\r\nhello\r\n0\r\n\r\n",
+    "no hex": b"zz\r\nhello\r\n0\r\n\r\n",
+    "space before": b" 5\r\nhello\r\n0\r\n\r\n",
+    "huge size": b"f" * 40 + b"\r\nhello\r\n0\r\n\r\n",
+    "longer than its size": b"3\r\nhello\r\n0\r\n\r\n",
+    "bare line feed": b"5\nhello\n0\n\n",
+}
+
+
+@on_every_host
+@pytest.mark.parametrize("raw", [pytest.param(raw, id=name) for name, raw in MALFORMED.items()])
+def test_a_malformed_request_is_answered_400_and_the_connection_is_closed(place: Place, raw: bytes) -> None:
+    with connect(place.url) as wire:
+        wire.send(raw)
+        answer = wire.answer()
+        assert_refused(answer, 400, "http_request_error")
+        assert wire.is_closed()
+    assert place.api.requests == []
+
+
+@on_every_host
+@pytest.mark.parametrize("raw", [pytest.param(raw, id=name) for name, raw in MALFORMED_BODIES.items()])
+def test_a_malformed_body_is_answered_400_and_nothing_whole_goes_on(place: Place, raw: bytes) -> None:
+    with connect(place.url) as wire:
+        wire.send(CHUNKED + raw)
+        answer = wire.answer()
+        assert_refused(answer, 400, "http_request_error")
+        assert wire.is_closed()
+    assert place.api.requests == []
+
+
+@on_every_host
+@pytest.mark.parametrize(
+    "raw", [pytest.param(MALFORMED[name], id=name) for name in ("two lengths", "fragment")]
+)
+def test_what_follows_a_malformed_request_is_not_taken_for_another(place: Place, raw: bytes) -> None:
+    with connect(place.url) as wire:
+        wire.send(raw + request("GET", "/smuggled"))
+        assert wire.answer().status == 400
+        assert wire.is_closed()
+    assert place.api.requests == []
+
+
+@on_every_host
+def test_a_400_does_not_repeat_what_was_sent(place: Place) -> None:
+    with connect(place.url) as wire:
+        wire.send(b"GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer my-own-secret\x00\r\n\r\n")
+        answer = wire.answer()
+    assert answer.status == 400
+    assert b"my-own-secret" not in answer.head + answer.body
+    assert place.proxy is not None
+    assert "my-own-secret" not in place.proxy.log()
+
+
+# ── access keys ──────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass
+class Locked:
+    """A proxy that wants a key, and its upstream."""
+
+    proxy: RunningProxy
+    upstream: Upstream
+
+
+@pytest.fixture(scope="module")
+def locked_proxy() -> Iterator[Locked]:
+    with Upstream() as upstream:
+        routes = [{"name": "locked", "upstream": upstream.url, "auth": PLAIN}]
+        config = {
+            "listen": "0.0.0.0:0",
+            "allowed_hosts": ["*"],
+            "allowed_origins": [APP],
+            "access": {"tokens": ["another-key", KEY]},
+            "log": {"level": "debug"},
+        }
+        with running_proxy({**config, "routes": routes}) as proxy:
+            proxy.urls = [url.replace("0.0.0.0", "127.0.0.1") for url in proxy.urls]
+            yield Locked(proxy, upstream)
+            assert KEY not in proxy.log()
+
+
+@pytest.fixture
+def locked(locked_proxy: Locked) -> Locked:
+    locked_proxy.upstream.reset()
+    return locked_proxy
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [],
+        ["X-Authproxy-Key: wrong"],
+        ["X-Authproxy-Key: "],
+        [f"X-Authproxy-Key: {KEY}x"],
+        [f"X-Authproxy-Key: {KEY[:-1]}"],
+        [f"X-Authproxy-Key: {KEY.upper()}"],
+        [f"X_Authproxy_Key: {KEY}"],
+        [f"Authorization: Bearer {KEY}"],
+        ["X-Authproxy-Key: \xff\xfe"],
+    ],
+)
+def test_a_caller_without_a_key_is_answered_401_and_goes_nowhere(locked: Locked, lines: list[str]) -> None:
+    answer = get(locked.proxy.url, "/", *lines)
+    assert_refused(answer, 401)
+    assert answer.one("WWW-Authenticate")
+    assert b"never-changes" not in answer.body
+    assert locked.upstream.requests == []
+
+
+@pytest.mark.parametrize("name", ["X-Authproxy-Key", "x-authproxy-key"])
+def test_a_caller_with_a_key_is_let_in_and_the_key_stays_here(locked: Locked, name: str) -> None:
+    for key in (KEY, "another-key"):
+        assert get(locked.proxy.url, "/", f"{name}: {key}").status == 200
+        assert sorted(locked.upstream.last.names) == ["authorization", "host"]
+
+
+def test_an_allowed_pages_preflight_needs_no_key_for_browsers_send_none(locked: Locked) -> None:
+    wanted = ["Access-Control-Request-Method: GET", "Access-Control-Request-Headers: x-authproxy-key"]
+    answer = ask(locked.proxy.url, request("OPTIONS", "/", f"Origin: {APP}", *wanted))
+    assert answer.status in {200, 204}
+    assert locked.upstream.requests == []
+
+
+# ── where it listens, and where credentials go ───────────────────────────────────────────────────
+
+CLIENT = {"grant": "client_credentials", "client_id": "x", "client_secret": "y"}
+ROUTE = {"name": "a", "upstream": "https://api.example.com", "auth": PLAIN}
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:0", "[::]:0"])
+def test_it_refuses_to_listen_for_other_machines(listen: str) -> None:
+    ended = authproxy("run", config={"listen": listen, "admin": False, "routes": [ROUTE]})
+    assert ended.returncode == 2
+    assert "listen" in ended.stderr
+    assert "allow_remote" in ended.stderr
+    assert "access" in ended.stderr
+    assert ended.stdout == ""
+
+
+def test_it_listens_for_other_machines_when_that_is_meant() -> None:
+    with Upstream() as upstream:
+        route = {**ROUTE, "upstream": upstream.url}
+        config = {"listen": "0.0.0.0:0", "allow_remote": True, "admin": False, "routes": [route]}
+        with running_proxy(config) as proxy:
+            assert get(proxy.url.replace("0.0.0.0", "127.0.0.1")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"upstream": "http://api.example.com"}, "insecure"),
+        ({"auth": {**CLIENT, "token_url": "http://login.example.com/"}}, "insecure"),
+        ({"upstream": "http://127.0.0.1:8080"}, "own"),
+        ({"upstream": "http://localhost:8080"}, "own"),
+    ],
+)
+def test_a_credential_never_goes_over_plain_http_nor_round_in_circles(
+    changes: dict[str, Any], says: str
+) -> None:
+    routes = [{**ROUTE, **changes}]
+    ended = authproxy("run", config={"listen": "127.0.0.1:8080", "admin": False, "routes": routes})
+    assert ended.returncode == 2
+    assert says in ended.stderr
+
+
+def test_a_token_endpoint_elsewhere_never_sees_the_api_token_nor_the_api_the_secret(place: Place) -> None:
+    place.tokens.answer = lambda _request, _wire: json_reply({"access_token": "only-for-the-api"})
+    place.api.answer = lambda _request, _wire: reply()
+    assert place.get().status == 200
+    assert b"only-for-the-api" not in place.tokens.last.head + place.tokens.last.body
+    assert place.secret.encode() not in place.api.last.head
