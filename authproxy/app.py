@@ -8,9 +8,10 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Self
 
 from aiohttp import web
@@ -18,28 +19,48 @@ from aiohttp import web
 from authproxy import logs
 from authproxy.admin.status import RouteStatus, route_status
 from authproxy.admin.views import admin_application
-from authproxy.config.schema import Config, UpstreamTLS
+from authproxy.config.read import COMMAND_LINE
+from authproxy.config.schema import Config, MemoryStore, UpstreamTLS
+from authproxy.config.schema import FileStore as FileStoreKeys
+from authproxy.config.schema import RedisStore as RedisStoreKeys
 from authproxy.config.schema import Route as RouteConfig
-from authproxy.errors import ConfigError, Fault, TokenError
+from authproxy.errors import ConfigError, Fault, LoginRequired, TokenError
+from authproxy.grants.authorization_code import AuthorizationCode
+from authproxy.grants.base import Show
 from authproxy.grants.file import File
 from authproxy.grants.hands import Hands
+from authproxy.grants.interactive import InteractiveGrant
 from authproxy.grants.source import GrantSource, WatchedSource
 from authproxy.grants.static import NoGrant
+from authproxy.logins import Logins
 from authproxy.proxy.forward import Credential, Sender
 from authproxy.proxy.guard import Guard, plain_host
 from authproxy.proxy.handler import ProxyHandler
 from authproxy.proxy.headers import RequestHeaders, ResponseHeaders
-from authproxy.proxy.listening import ListenError, listening_socket
+from authproxy.proxy.listening import ListenError, listening_socket, shown_address
 from authproxy.proxy.route import Route
 from authproxy.proxy.router import Allow, RouteTable
 from authproxy.proxy.server import ProxyServer
 from authproxy.proxy.upstream.pool import Origin, Pool
 from authproxy.tokens.patience import PatientSource
+from authproxy.tokens.shared import SharedSource
 from authproxy.tokens.source import CachedSource, HeldSource, TokenSource, token_cache
+from authproxy.tokens.stores import TokenStore
+from authproxy.tokens.stores.file import FileStore, default_path
+from authproxy.tokens.stores.redis import RedisStore
 from authproxy.tokens.token import Token
 from authproxy.values import split_address, split_url
 
 Bottom = Callable[[RouteConfig], TokenSource]
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """One credential's sources: the cup that holds its token, and the top, which is asked."""
+
+    held: CachedSource
+    top: HeldSource
+    shared: SharedSource | None
 
 
 class TokenSources:
@@ -51,37 +72,111 @@ class TokenSources:
     def __init__(self, bottom: Bottom) -> None:
         self._bottom = bottom
         self._cache = token_cache()
-        self._stacks: dict[str, tuple[CachedSource, HeldSource]] = {}
+        self._stacks: dict[str, Stack] = {}
 
-    def stack(self, route: RouteConfig) -> tuple[CachedSource, HeldSource] | None:
-        """Return the cup that holds the route's token and the top of its stack; None for plain forwarding."""
+    def stack(self, route: RouteConfig) -> Stack | None:
+        """Return the stack of the route's credential; None for plain forwarding."""
         if isinstance(route.grant, NoGrant):
             return None
         if route.key not in self._stacks:
             self._stacks[route.key] = self._build(route)
         return self._stacks[route.key]
 
-    def _build(self, route: RouteConfig) -> tuple[CachedSource, HeldSource]:
+    async def adopt(self, route: RouteConfig, token: Token) -> None:
+        """Hold, and store, a token that a person's login brought."""
+        stack = self.stack(route)
+        assert stack is not None  # noqa: S101 - nobody logs in to plain forwarding
+        if stack.shared is not None:
+            await stack.shared.adopt(token)
+        stack.held.adopt(token)
+
+    async def close(self) -> None:
+        """Let renewals end: one that is broken off may lose a refresh token."""
+        for stack in self._stacks.values():
+            await stack.held.settle()
+            if stack.shared is not None:
+                await stack.shared.close()
+
+    def _build(self, route: RouteConfig) -> Stack:
         grant = route.grant
         before = grant.refresh_before
+        source = self._bottom(route)
         cached = CachedSource(
-            self._bottom(route),
+            source,
             self._cache,
             route.key,
             name=route.name,
             refresh_before=None if before == "auto" else before,
         )
-        return cached, WatchedSource(cached, grant.path) if isinstance(grant, File) else cached
+        top = WatchedSource(cached, grant.path) if isinstance(grant, File) else cached
+        return Stack(cached, top, source if isinstance(source, SharedSource) else None)
 
 
-def earned_with(hands: Hands) -> Bottom:
-    """Return the bottom of a stack that holds its grant's conversation itself."""
+class InvitingSource:
+    """Completes the hint of a missing login: who runs the proxy knows where one logs in."""
 
-    def bottom(route: RouteConfig) -> TokenSource:
-        earned = GrantSource(route.grant, hands, reload=route.reload)
-        return PatientSource(earned, changed=earned.changed)
+    def __init__(self, source: TokenSource, hint: Callable[[], str]) -> None:
+        self._source = source
+        self._hint = hint
 
-    return bottom
+    async def token(self, *, instead_of: Token | None = None) -> Token:
+        try:
+            return await self._source.token(instead_of=instead_of)
+        except LoginRequired as error:
+            raise LoginRequired(error.detail, hint=self._hint(), error=error.error) from error
+
+
+class Earning:
+    """Makes the bottom of each stack where tokens are earned: the grant, patience, and a store."""
+
+    def __init__(self, config: Config, hands: Hands) -> None:
+        self._config = config
+        self._hands = hands
+        self._stores: dict[str, TokenStore] = {}
+        self.login_url: str | None = None  # of the admin listener, once it is open
+
+    def bottom(self, route: RouteConfig) -> TokenSource:
+        earned = GrantSource(route.grant, self._hands, reload=route.reload)
+        inviting = InvitingSource(earned, lambda: self._invitation(route))
+        patient = PatientSource(inviting, name=route.name, changed=earned.changed)
+        store = self.store(route)
+        return SharedSource(patient, store, route.key, name=route.name) if store is not None else patient
+
+    def store(self, route: RouteConfig) -> TokenStore | None:
+        """Return where the route's tokens are kept, or None when they are not."""
+        keys = self._config.token_store
+        if route.grant.in_configuration or isinstance(route.grant, NoGrant | File):
+            return None
+        if keys is None and isinstance(route.grant, InteractiveGrant) and not _is_silent(route.grant):
+            keys = FileStoreKeys(type="file")  # a person should not have to log in after each restart
+        if keys is None or isinstance(keys, MemoryStore):
+            return None
+        if keys.type not in self._stores:
+            self._stores[keys.type] = _open_store(keys)
+        return self._stores[keys.type]
+
+    async def close(self) -> None:
+        """Let go of the stores."""
+        for store in self._stores.values():
+            await store.close()
+
+    def _invitation(self, route: RouteConfig) -> str:
+        file = "" if self._config.file == COMMAND_LINE else f" -c {self._config.file}"
+        command = f"run `authproxy login {route.name}{file}`"
+        return (
+            command if self.login_url is None else f"open {self.login_url}/login/{route.name}, or {command}"
+        )
+
+
+def _open_store(keys: FileStoreKeys | RedisStoreKeys) -> TokenStore:
+    key = keys.key.get_secret_value() if keys.key is not None else None
+    if isinstance(keys, FileStoreKeys):
+        return FileStore(Path(keys.path) if keys.path is not None else default_path(), key)
+    return RedisStore(keys.url.get_secret_value(), key or "", prefix=keys.prefix)
+
+
+def _is_silent(grant: InteractiveGrant) -> bool:
+    return isinstance(grant, AuthorizationCode) and grant.silent
 
 
 @dataclass(slots=True)
@@ -137,8 +232,13 @@ class App:
 
     async def __aenter__(self) -> Self:
         await self._stack.__aenter__()
-        bottom = self._bottom or earned_with(await self._stack.enter_async_context(Hands()))
-        self.sources = TokenSources(bottom)
+        hands = await self._stack.enter_async_context(Hands())
+        self.earning = Earning(self.config, hands)
+        self._stack.push_async_callback(self.earning.close)
+        self.sources = TokenSources(self._bottom or self.earning.bottom)
+        self._stack.push_async_callback(self.sources.close)
+        self._logins = Logins(hands)
+        self._stack.push_async_callback(self._logins.close)
         return self
 
     async def __aexit__(self, *error: object) -> None:
@@ -153,7 +253,21 @@ class App:
         stack = self.sources.stack(route)
         if stack is None:
             raise TokenError(f"the route {route.name} needs no token: its grant is none")
-        return await stack[1].token()
+        return await stack.top.token()
+
+    # ── logins ───────────────────────────────────────────────────────────────────────────────────
+
+    async def begin_login(self, route: str, callback_url: str) -> Show | None:
+        """Begin a login and return what to show; None when nobody can log in to `route`."""
+        found = next((each for each in self.config.routes if each.name == route), None)
+        if found is None or not isinstance(found.grant, InteractiveGrant):
+            return None
+        redirect_uri = getattr(found.grant, "redirect_uri", None) or callback_url
+        return await self._logins.start(route, found.grant, redirect_uri, partial(self.sources.adopt, found))
+
+    async def end_login(self, query: Mapping[str, str]) -> tuple[str, str | None] | None:
+        """End the login that `query` belongs to; return its route and advice; None when there is none."""
+        return await self._logins.came_back(query)
 
     # ── serving ──────────────────────────────────────────────────────────────────────────────────
 
@@ -183,9 +297,10 @@ class App:
             self._stack.callback(listener.close)
             self._listeners.append(listener)
 
-    async def start_admin(self, sock: socket.socket) -> None:
+    async def start_admin(self, address: str, sock: socket.socket) -> None:
         """Serve the admin listener on an open socket."""
-        runner = web.AppRunner(admin_application(self._guard(), self.states), access_log=None)
+        self.earning.login_url = shown_address(address, sock, secure=False)
+        runner = web.AppRunner(admin_application(self._guard(), self), access_log=None)
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
         await web.SockSite(runner, sock).start()
@@ -202,7 +317,7 @@ class App:
         found = []
         for route in self.config.routes:
             stack = self.sources.stack(route)
-            found.append(route_status(route.name, stack[0] if stack else None))
+            found.append(route_status(route.name, stack.held if stack else None))
         return found
 
     def warn(self) -> None:
@@ -220,7 +335,7 @@ class App:
         """Fetch the tokens that are wanted at the start, in the background."""
         for route in self.config.routes:
             if route.prefetch and (stack := self.sources.stack(route)) is not None:
-                task = asyncio.create_task(_fetch(stack[1]), name=f"prefetch {route.name}")
+                task = asyncio.create_task(_fetch(stack.top), name=f"prefetch {route.name}")
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
@@ -283,7 +398,7 @@ class App:
             return None
         retry = route.retry
         return Credential(
-            stack[1],
+            stack.top,
             header=route.grant.header,
             scheme=route.grant.scheme,
             statuses=frozenset(retry.statuses) if retry else frozenset(),

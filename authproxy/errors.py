@@ -13,7 +13,10 @@
     │   ├── CredentialRejected        502  wrong password: trying again would lock the account
     │   ├── BadTokenReply             502  an answer without a token in it
     │   ├── TokenUnavailable          503  down, or held back for a while
+    │   ├── LoginRequired             503  a person must log in first
     │   └── TokenTimeout              504
+    ├── StoreError                    503  the token store cannot be used; the proxy goes on without it
+    │   └── StoreBusy                 503  it can, but another process does not let go of a credential
     └── UpstreamError                 the upstream could not be asked
         ├── DNSFailure, ConnectFailure, TLSFailure, BadReply     502
         ├── ConnectionLimit                                      503
@@ -173,12 +176,37 @@ class TokenUnavailable(TokenError):
     proxy_error = "destination_unavailable"
 
 
+class LoginRequired(TokenError):
+    """Only a person can earn this token. Who knows where to log in adds that to the hint."""
+
+    status = 503
+    title = "Login required"
+    proxy_error = "destination_unavailable"
+
+
 class TokenTimeout(TokenError):
     """The token endpoint did not answer in time."""
 
     status = 504
     title = "Token endpoint timed out"
     proxy_error = "connection_timeout"
+
+
+# ── the token store ──────────────────────────────────────────────────────────────────────────────
+
+
+class StoreError(AuthproxyError):
+    """The token store cannot be read or written."""
+
+    status = 503
+    title = "Token store unavailable"
+    proxy_error = "destination_unavailable"
+
+
+class StoreBusy(StoreError):
+    """Another process holds a credential's lock for longer than we wait."""
+
+    title = "Token store busy"
 
 
 # ── the upstream ─────────────────────────────────────────────────────────────────────────────────

@@ -63,6 +63,14 @@ def split_url(url: str) -> SplitResult:
     return parts
 
 
+def is_url(value: object) -> bool:
+    """Tell whether `value` is an absolute http(s) URL."""
+    try:
+        return isinstance(value, str) and bool(split_url(value))
+    except ValueError:
+        return False
+
+
 def _url(value: str) -> str:
     split_url(value)
     return value

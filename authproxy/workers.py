@@ -74,7 +74,7 @@ class Keeper:
         assert stack is not None  # noqa: S101 - a worker asks only for what needs a token
         answer: Message = {"id": question["id"]}
         try:
-            token = await stack[1].token(instead_of=Token(refused) if isinstance(refused, str) else None)
+            token = await stack.top.token(instead_of=Token(refused) if isinstance(refused, str) else None)
             answer["token"] = [token.value, token.expires_at, token.issued_at]
         except TokenError as error:
             answer["error"] = [type(error).__name__, error.detail, error.hint, error.error, error.retry_after]

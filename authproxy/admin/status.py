@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from authproxy.errors import CredentialRejected
+from authproxy.errors import CredentialRejected, LoginRequired
 from authproxy.tokens.source import CachedSource
 
-State = Literal["no token needed", "idle", "valid", "failing", "rejected"]
+State = Literal["no token needed", "idle", "valid", "failing", "rejected", "login required"]
 READY: frozenset[State] = frozenset({"no token needed", "idle", "valid"})
 
 
@@ -34,8 +34,14 @@ def route_status(name: str, source: CachedSource | None) -> RouteStatus:
     failure = source.failure
     if failure is None:
         return RouteStatus(name, "idle")
-    rejected = isinstance(failure, CredentialRejected) or isinstance(failure.__cause__, CredentialRejected)
-    return RouteStatus(name, "rejected" if rejected else "failing", failure.detail, failure.hint)
+    # While it is held back, the failure that is told has the one that began it as its cause.
+    kinds = {type(failure), type(failure.__cause__)}
+    state: State = "failing"
+    if LoginRequired in kinds:
+        state = "login required"
+    elif CredentialRejected in kinds:
+        state = "rejected"
+    return RouteStatus(name, state, failure.detail, failure.hint)
 
 
 def readiness(routes: Iterable[RouteStatus]) -> tuple[int, dict[str, object]]:

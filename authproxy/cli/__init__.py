@@ -17,6 +17,8 @@ VERBS = {
     "check": "validate the configuration; the network is not touched",
     "routes": "show the effective routes, secrets masked",
     "token": "print a usable token and nothing else",
+    "login": "log in to a route whose token only a person can earn",
+    "logout": "forget the tokens stored for a route",
     "presets": "list the presets, or show one as YAML",
     "schema": "print the configuration's JSON Schema",
     "demo": "serve a built-in stand-in for every API, with the proxy before it",

@@ -94,7 +94,7 @@ async def attend(
         if listeners.proxy:
             await app.start(listeners.proxy)
         if listeners.admin is not None:
-            await app.start_admin(listeners.admin[1])
+            await app.start_admin(*listeners.admin)
         if bottom is None:
             app.warn()
             app.prefetch()

@@ -29,7 +29,14 @@ AUTH_KEYS = {
     "token_url": "The token endpoint.",
     "client_id": "The client's ID.",
     "client_secret": "The client's secret.",
+    "issuer": "The authorization server, which publishes its endpoints; instead of them.",
     "client_auth": "How the client proves who it is.",
+    "key": "The private key that assertions are signed with: PEM or a JWK.",
+    "key_id": "The key's ID (kid), as the server knows it.",
+    "algorithm": "What to sign with; by default what suits the key.",
+    "audience_claim": "Whom signed assertions are for; the issuer or the token endpoint by default.",
+    "cert_file": "The client's certificate, PEM.",
+    "key_file": "Its private key, PEM, if it is in a file of its own.",
     "scope": "The scopes to ask for, as one string or a list.",
     "audience": "The audience to ask for.",
     "resource": "The resources to ask for (RFC 8707).",
@@ -38,6 +45,20 @@ AUTH_KEYS = {
     "headers": "Further headers of the token request.",
     "response": "Where the reply holds what: JSON Pointers (RFC 6901).",
     "refresh_token": "A refresh token that was obtained elsewhere.",
+    "authorization_url": "Where the user's browser logs in.",
+    "redirect_uri": "Where the browser comes back to; by default a listener on this machine.",
+    "authorization_params": "Further parameters of the authorization URL.",
+    "silent": "Ask for the code without a browser, from a server that redirects back at once.",
+    "device_authorization_url": "Where codes for a login on another device come from.",
+    "issuer_claim": "Who signs the assertion; the client's ID by default.",
+    "subject": "For whom the token is; the issuer of the assertion by default.",
+    "claims": "Further claims of the assertion.",
+    "assertion": "An assertion that was made elsewhere, instead of key.",
+    "subject_token": "The token to trade in.",
+    "subject_token_type": "What kind it is: access_token, id_token, jwt or another one of RFC 8693.",
+    "actor_token": "The token of who acts for the subject.",
+    "actor_token_type": "What kind that is.",
+    "requested_token_type": "What kind of token to ask for.",
     "url": "The login endpoint.",
     "method": "The method of the login request.",
     "query": "Parameters in the query.",
@@ -136,8 +157,9 @@ def _with_references(schema: Any) -> Any:
         return [_with_references(each) for each in schema]
     if not isinstance(schema, dict):
         return schema
-    narrow = schema.get("type") in {"integer", "number", "boolean"} or (
-        schema.get("type") == "string" and {"enum", "pattern"} & schema.keys()
+    kind = schema.get("type")  # a mapping, among properties of which one is named so
+    narrow = kind in ("integer", "number", "boolean") or (
+        kind == "string" and {"enum", "pattern"} & schema.keys()
     )
     if narrow and schema != REFERENCE:
         outer = {key: schema[key] for key in ("description", "default", "title") if key in schema}

@@ -23,6 +23,7 @@ from authproxy.values import (
     Address,
     Duration,
     HeaderName,
+    LocalPath,
     ReadableFile,
     SecretHeaderValue,
     Size,
@@ -174,6 +175,49 @@ class ListenerTLS:
     """The certificate chain, PEM."""
     key_file: ReadableFile
     """Its private key, PEM."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryStore:
+    """Tokens end with the process."""
+
+    __pydantic_config__ = KEYS
+
+    type: Literal["memory"] = "memory"
+    """Where tokens are kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileStore:
+    """Tokens are kept in an encrypted file, for all processes of the machine."""
+
+    __pydantic_config__ = KEYS
+
+    type: Literal["file"]
+    """Where tokens are kept."""
+    path: LocalPath | None = None
+    """The file; by default in the user's state directory."""
+    key: SecretStr | None = None
+    """The passphrase; by default a key of its own, in the keyring or in a file beside it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedisStore:
+    """Tokens are kept in Redis, encrypted, for all replicas."""
+
+    __pydantic_config__ = KEYS
+
+    type: Literal["redis"]
+    """Where tokens are kept."""
+    url: SecretStr
+    """`redis://`, `rediss://` or `unix://`, with user, password and database if need be."""
+    key: SecretStr
+    """The passphrase; the same for all replicas."""
+    prefix: str = "authproxy:"
+    """What the names of the entries begin with."""
+
+
+TokenStoreKeys = Annotated[MemoryStore | FileStore | RedisStore, Field(discriminator="type")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -386,6 +430,8 @@ class FileKeys:
     """What callers must send to be let through."""
     tls: ListenerTLS | None = None
     """Serve HTTPS."""
+    token_store: TokenStoreKeys | None = None
+    """Where tokens live on. Without it in memory, and in a file for grants that need a person."""
     limits: Limits = field(default_factory=Limits)
     """How much the proxy takes on."""
     log: Log = field(default_factory=Log)

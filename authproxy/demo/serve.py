@@ -119,6 +119,8 @@ async def _answer(system: StandIn, request: web.BaseRequest) -> web.StreamRespon
     if received.path in system.endpoints:
         body = await request.read()
         return system.converse(Received(request.method, request.raw_path, request.headers, body))
+    if (page := system.pages.get(received.path)) is not None:
+        return page(Received(request.method, request.raw_path, request.headers, await request.read()))
     refusal = system.judge(received)
     length, digest = await _digest(request)
     if refusal is not None:

@@ -1,6 +1,7 @@
 """What every stand-in has in common: it judges a request, and never does I/O.
 
     a request to a path of `endpoints` ──► that endpoint answers, mostly with a token
+    a request to a path of `pages`     ──► that page, for a user who logs in
     any other request                  ──► `refusal` looks at its Authorization; None lets it through
 
 A vendor is a subclass in `authproxy.demo.systems`; `authproxy.demo.serve` puts it on a socket.
@@ -131,6 +132,11 @@ class StandIn:
     @property
     def endpoints(self) -> dict[str, tuple[str, Endpoint]]:
         """Each path that hands out tokens, with its method."""
+        return {}
+
+    @property
+    def pages(self) -> dict[str, Endpoint]:
+        """Each path that is for a user's browser."""
         return {}
 
     def routes(self, base_url: str) -> list[DemoRoute]:

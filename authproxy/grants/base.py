@@ -3,6 +3,7 @@
     flow = grant.flow(spent)            a generator; it does no I/O
     step = next(flow)                   Ask an HTTP server, Run a command, Read a file, get a Code
     step = flow.send(answer)            …and so on, until it returns a Token
+           flow.throw(error)            when a step failed (`TokenError`); most flows let it pass
 
 The frozen dataclass *is* the YAML under `auth:`; a field's annotation is its check. A new grant is one
 file beside this one, one row in `GRANTS`, one test and one paragraph of `docs/configuration.md`.
@@ -12,7 +13,7 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from email.utils import parsedate_to_datetime
 from math import inf, isfinite
@@ -51,11 +52,32 @@ class Ask:
     url: str = field(repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: bytes | None = field(default=None, repr=False)
+    client_certificate: "ClientCertificate | None" = None
 
     @property
     def place(self) -> str:
         """Return the URL, fit to print."""
         return without_query(self.url)
+
+
+@dataclass(frozen=True, slots=True)
+class ClientCertificate:
+    """The certificate to show when the connection is made, PEM; the key may stand in the same file."""
+
+    cert_file: str
+    key_file: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Discover:
+    """Find out where this issuer's endpoints are; answered with a `Server`, and remembered for a while."""
+
+    issuer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """Tell the time, in epoch seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +102,38 @@ class Code:
 
 
 @dataclass(frozen=True, slots=True)
+class UseUp:
+    """Note that this one-time code is used at `place` now; it fails when it was used there before."""
+
+    code: str = field(repr=False)
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class Show:
+    """Have the user open `url`, and enter `code` there if there is one; `complete_url` has it in it."""
+
+    url: str = field(repr=False)
+    code: str | None = field(default=None, repr=False)
+    complete_url: str | None = field(default=None, repr=False)
+    expires_in: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Let some time go by."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Callback:
+    """Wait until the user's browser comes back with `state`; answered with that request's query."""
+
+    state: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What came back. `asked_at` (epoch seconds) is taken before the question left."""
 
@@ -90,7 +144,7 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
-Step = Ask | Run | Read | Code
+Step = Ask | Discover | Now | Run | Read | Code | UseUp | Show | Wait | Callback
 Flow = Generator[Step, Any, Token]
 
 
@@ -168,13 +222,21 @@ class Grant:
 
     # ── reading what a token endpoint answered ───────────────────────────────────────────────────
 
-    def read_token(self, answer: Answer, pointers: ReplyPointers, *, keep: str | None = None) -> Token:
+    def read_token(
+        self,
+        answer: Answer,
+        pointers: ReplyPointers,
+        *,
+        keep: str | None = None,
+        more_secrets: tuple[str, ...] = (),
+    ) -> Token:
         """Return the token that `answer` holds; `keep` is the refresh token to go on with if none comes back.
 
-        Raises `CredentialRejected`, `BadTokenReply` or `TokenUnavailable`.
+        `more_secrets` are those in the question that are not in the configuration. Raises
+        `CredentialRejected`, `BadTokenReply` or `TokenUnavailable`.
         """
-        document = _json(answer.body)
-        self._refuse_failures(answer, document, [*self.secrets(), keep or ""])
+        document = read_json(answer.body)
+        self.refuse_failures(answer, document, (keep or "", *more_secrets))
         if pointers.token == "" and document is None:
             document = answer.body.decode("utf-8", "replace").strip()
         value = find(document, pointers.token)
@@ -222,7 +284,9 @@ class Grant:
             lifetime = self.default_lifetime or inf
         return Token(value, issued_at=asked_at, expires_at=asked_at + lifetime, refresh_token=refresh_token)
 
-    def _refuse_failures(self, answer: Answer, document: object, secrets: list[str]) -> None:
+    def refuse_failures(self, answer: Answer, document: object, more_secrets: Iterable[str] = ()) -> None:
+        """Raise what a failing answer means, if it is one."""
+        secrets = [*self.secrets(), *more_secrets]
         code = document.get("error") if isinstance(document, dict) else None
         if 200 <= answer.status < 300 and not code:
             return
@@ -314,7 +378,7 @@ def jwt_expiry(token: str) -> float | None:
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Return the seconds of a `Retry-After` header, given as such or as a date (RFC 9110 §10.2.3), or None."""
+    """Return the seconds of a `Retry-After` header, also if it is a date (RFC 9110 §10.2.3), or None."""
     value = headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdecimal() and len(value) < 10:
         return float(value)
@@ -327,6 +391,12 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
 def basic_value(username: str, password: str) -> str:
     """Return `username:password` as Basic carries it (RFC 7617, UTF-8)."""
     return base64.b64encode(f"{username}:{password}".encode()).decode()
+
+
+def base32(text: str) -> bytes:
+    """Return what `text` encodes (RFC 4648 §6), padded or not; raise ValueError."""
+    bare = text.rstrip("=")
+    return base64.b32decode(bare + "=" * (-len(bare) % 8))
 
 
 def with_defaults(headers: Mapping[str, str], defaults: Mapping[str, str]) -> dict[str, str]:
@@ -342,7 +412,8 @@ def with_query(url: str, pairs: list[tuple[str, str]]) -> str:
     return f"{url}{'&' if '?' in url else '?'}{urlencode(pairs)}"
 
 
-def _json(body: bytes) -> object:
+def read_json(body: bytes) -> object:
+    """Return the JSON document in `body`, or None."""
     try:
         return json.loads(body)
     except (ValueError, RecursionError):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from authproxy.grants.base import Answer, Flow
+from authproxy.grants.base import Flow
 from authproxy.grants.oauth import OAuthGrant
 
 
@@ -11,5 +11,5 @@ class ClientCredentials(OAuthGrant):
     """RFC 6749 §4.4."""
 
     def earn(self) -> Flow:
-        answer: Answer = yield self.ask(grant_type="client_credentials")
+        answer = yield from self.ask(grant_type="client_credentials")
         return self.read_token(answer, self.response)

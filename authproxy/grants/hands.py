@@ -1,4 +1,4 @@
-"""The only place that does what a flow asks for: HTTP, programs, files, one-time codes.
+"""The only place that does what a flow asks for: HTTP, programs, files, one-time codes, people.
 
 Here foreign errors become `TokenError`s. Redirects are never followed, a reply is read up to 1 MiB, and
 nothing is sent twice: a token request repeated on a stale connection would be a second login.
@@ -8,25 +8,46 @@ import asyncio
 import contextlib
 import os
 import signal
+import ssl
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
-import pyotp
+from cryptography.hazmat.primitives.hashes import SHA1
+from cryptography.hazmat.primitives.twofactor.hotp import HOTP
 from yarl import URL
 
 from authproxy import __version__
 from authproxy.errors import (
     BadTokenReply,
+    CredentialRejected,
+    LoginRequired,
     TokenError,
     TokenTimeout,
     TokenUnavailable,
 )
-from authproxy.grants.base import Answer, Ask, Code, Flow, Read, Run
+from authproxy.grants.base import (
+    Answer,
+    Ask,
+    Callback,
+    ClientCertificate,
+    Code,
+    Discover,
+    Flow,
+    Now,
+    Read,
+    Run,
+    Show,
+    Step,
+    UseUp,
+    Wait,
+    base32,
+)
+from authproxy.grants.discovery import Server, discover
 from authproxy.tokens.source import Clock
 from authproxy.tokens.token import Token
 
@@ -34,6 +55,20 @@ CONNECT_TIMEOUT = 10.0  # seconds
 TOTAL_TIMEOUT = 30.0
 LONGEST_REPLY = 1 << 20  # bytes
 CODE_PERIOD = 30  # seconds a one-time code is good for (RFC 6238 §4.1)
+CODE_DIGITS = 6
+DISCOVERY_LASTS = 3600.0  # seconds
+
+
+class LoginUI(Protocol):
+    """How a login reaches its user: a terminal, or a page."""
+
+    async def show(self, show: Show) -> None:
+        """Have the user open a URL, or enter a code there; do not wait until it is done."""
+        ...
+
+    async def callback(self, state: str) -> Mapping[str, str]:
+        """Return the query with which the user's browser came back. One with another `state` is not ours."""
+        ...
 
 
 class Hands:
@@ -46,6 +81,18 @@ class Hands:
         self._sleep = sleep
         self._session: aiohttp.ClientSession | None = None
         self._last_period: dict[str, int] = {}  # the period of the last code made from each secret
+        self._used_up: set[UseUp] = set()
+        self._servers: dict[str, tuple[float, Server]] = {}  # what each issuer publishes, and until when
+        self._deeds: dict[type, Callable[[Any], Awaitable[Any]]] = {
+            Ask: self._ask,
+            Discover: self._discover,
+            Now: self._now,
+            Wait: self._wait,
+            Run: self._run,
+            Read: self._read,
+            Code: self._code,
+            UseUp: self._use_up,
+        }
 
     async def __aenter__(self) -> Self:
         return self
@@ -54,35 +101,36 @@ class Hands:
         if self._session is not None:
             await self._session.close()
 
-    async def carry_out(self, flow: Flow) -> Token:
-        """Hold `flow`'s conversation to its end. Raises `TokenError`."""
-        answer: Answer | str | None = None
+    async def carry_out(self, flow: Flow, ui: LoginUI | None = None) -> Token:
+        """Hold `flow`'s conversation to its end; a login has it with a person too. Raises `TokenError`."""
         try:
+            step = next(flow)
             while True:
-                answer = await self._answer(flow.send(answer))
+                try:
+                    answer = await self._answer(step, ui)
+                except TokenError as failure:
+                    step = flow.throw(failure)
+                else:
+                    step = flow.send(answer)
         except StopIteration as end:
             token: Token = end.value
             return token
         finally:
             flow.close()
 
-    async def _answer(self, step: object) -> Answer | str:
-        match step:
-            case Ask():
-                return await self._ask(step)
-            case Run():
-                return await self._run(step)
-            case Read():
-                return await self._read(step)
-            case Code():
-                return await self._code(step)
-            case _:
-                raise TypeError(f"a flow cannot ask for a {type(step).__name__}")
+    async def _answer(self, step: Step, ui: LoginUI | None) -> Any:
+        if isinstance(step, Show | Callback):
+            return await _of_the_user(step, ui)
+        deed = self._deeds.get(type(step))
+        if deed is None:
+            raise TypeError(f"a flow cannot ask for a {type(step).__name__}")
+        return await deed(step)
 
     # ── HTTP ─────────────────────────────────────────────────────────────────────────────────────
 
     async def _ask(self, ask: Ask) -> Answer:
         place = ask.place
+        tls = await _tls(ask.client_certificate) if ask.client_certificate is not None else True
         asked_at = self._clock()
         try:
             async with self._client().request(
@@ -93,6 +141,7 @@ class Hands:
                 skip_auto_headers=("Content-Type", "Accept-Encoding"),
                 allow_redirects=False,
                 proxy=environment_proxy(ask.url),
+                ssl=tls,
             ) as response:
                 body = await _read_up_to(response.content, LONGEST_REPLY, place)
                 return Answer(body, asked_at, place, response.status, response.headers)
@@ -100,6 +149,21 @@ class Hands:
             raise TokenTimeout(f"{place} did not answer in time") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise _translated(error, place) from error
+
+    async def _discover(self, step: Discover) -> Server:
+        """Return what the issuer publishes; what is known already is good for an hour."""
+        until, known = self._servers.get(step.issuer, (0.0, None))
+        if known is not None and self._clock() < until:
+            return known
+        talk = discover(step.issuer)
+        ask = next(talk)
+        try:
+            while True:
+                ask = talk.send(await self._ask(ask))
+        except StopIteration as end:
+            server: Server = end.value
+        self._servers[step.issuer] = self._clock() + DISCOVERY_LASTS, server
+        return server
 
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -113,6 +177,14 @@ class Hands:
                 trust_env=False,  # it would also read ~/.netrc
             )
         return self._session
+
+    # ── time ─────────────────────────────────────────────────────────────────────────────────────
+
+    async def _now(self, _step: Now) -> float:
+        return self._clock()
+
+    async def _wait(self, step: Wait) -> None:
+        await self._sleep(step.seconds)
 
     # ── programs and files ───────────────────────────────────────────────────────────────────────
 
@@ -168,7 +240,49 @@ class Hands:
         self._last_period[code.secret] = period
         if period * CODE_PERIOD > now:
             await self._sleep(period * CODE_PERIOD - now)
-        return pyotp.TOTP(code.secret, interval=CODE_PERIOD).at(period * CODE_PERIOD)
+        return _code_of(period, code.secret)
+
+    async def _use_up(self, step: UseUp) -> None:
+        if step in self._used_up:
+            raise CredentialRejected(
+                f"the one-time code for {step.place} was used already",
+                hint="give a new code, or the secret from which authproxy makes the codes",
+            )
+        self._used_up.add(step)
+
+
+def _code_of(period: int, secret: str) -> str:
+    """Return the code of a period (RFC 6238 §4.2)."""
+    key = base32(secret)
+    # Vendors hand out secrets of 80 bits, which RFC 4226 §4 would not.
+    return HOTP(key, CODE_DIGITS, SHA1(), enforce_key_length=False).generate(period).decode()  # noqa: S303
+
+
+async def _of_the_user(step: Show | Callback, ui: LoginUI | None) -> Mapping[str, str] | None:
+    if ui is None:
+        raise LoginRequired("this needs a person, and nobody is there")
+    if isinstance(step, Callback):
+        return await ui.callback(step.state)
+    await ui.show(step)
+    return None
+
+
+async def _tls(certificate: ClientCertificate) -> ssl.SSLContext:
+    """Return a context that shows `certificate`, read anew: it may have been replaced."""
+
+    def load() -> ssl.SSLContext:
+        context = ssl.create_default_context()
+        # Without a password OpenSSL would ask for one on the terminal.
+        context.load_cert_chain(certificate.cert_file, certificate.key_file, password="")
+        return context
+
+    try:
+        return await asyncio.to_thread(load)
+    except OSError as error:
+        raise TokenUnavailable(
+            f"the client certificate in {certificate.cert_file} cannot be used",
+            hint="cert_file and key_file should be PEM, belong together, and not be encrypted",
+        ) from error
 
 
 async def _read_up_to(stream: aiohttp.StreamReader | asyncio.StreamReader, limit: int, place: str) -> bytes:

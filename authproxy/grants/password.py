@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
-from authproxy.grants.base import Answer, Flow
+from authproxy.grants.base import Flow
 from authproxy.grants.oauth import OAuthGrant
 
 
@@ -16,7 +16,7 @@ class Password(OAuthGrant):
     password: SecretStr
 
     def earn(self) -> Flow:
-        answer: Answer = yield self.ask(
+        answer = yield from self.ask(
             grant_type="password", username=self.username, password=self.password.get_secret_value()
         )
         return self.read_token(answer, self.response)

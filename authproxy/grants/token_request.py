@@ -2,7 +2,7 @@
 
 import json as jsonlib
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
@@ -20,10 +20,14 @@ from authproxy.grants.base import (
     HeaderMap,
     ReplyPointers,
     SecretMap,
+    Step,
+    UseUp,
+    base32,
     basic_value,
     with_defaults,
     with_query,
 )
+from authproxy.logs import without_query
 from authproxy.tokens.token import Token
 from authproxy.values import URL, HeaderName
 
@@ -58,8 +62,15 @@ class OneTimePassword:
             raise ValueError("needs either secret or code")
         if self.code is not None and not _CODE.match(self.code.get_secret_value()):
             raise ValueError("code should be 6 to 8 digits")
-        if self.secret is not None and not _BASE32.match(_without_gaps(self.secret)):
+        if self.secret is not None and not _is_base32(_without_gaps(self.secret)):
             raise ValueError("secret should be base32: letters and the digits 2 to 7")
+
+
+def _is_base32(text: str) -> bool:
+    try:
+        return bool(_BASE32.match(text)) and bool(base32(text))
+    except ValueError:  # of a length that no whole bytes have
+        return False
 
 
 def _without_gaps(secret: SecretStr) -> str:
@@ -111,19 +122,26 @@ class TokenRequest(Grant):
                 return (yield from self._refresh(spent.refresh_token))
             except (CredentialRejected, BadTokenReply):
                 pass  # a login endpoint has its own words for "too old"
-        one_time_code = None
-        if self.totp is not None and self.totp.secret is not None:
-            one_time_code = yield Code(_without_gaps(self.totp.secret))
-        answer: Answer = yield self._login(one_time_code)
+        answer: Answer = yield self._login((yield from self._one_time_code()))
         return self.read_token(answer, self.response)
 
-    def _login(self, one_time_code: str | None) -> Ask:
+    def _one_time_code(self) -> Generator[Step, Any, str]:
+        if self.totp is None:
+            return ""
+        if self.totp.code is not None:
+            code = self.totp.code.get_secret_value()
+            yield UseUp(code, without_query(self.url))
+            return code
+        made: str = yield Code(_without_gaps(self.totp.secret or SecretStr("")))
+        return made
+
+    def _login(self, one_time_code: str) -> Ask:
         headers = self._headers()
         if self.basic is not None:
             password = self.basic.password.get_secret_value()
             headers["Authorization"] = f"Basic {basic_value(self.basic.username, password)}"
         if self.totp is not None:
-            headers[self.totp.header] = one_time_code or (self.totp.code or SecretStr("")).get_secret_value()
+            headers[self.totp.header] = one_time_code
         query, form = _pairs(self.query), _pairs(self.form or {})
         if self.json is not None:
             body: bytes | None = jsonlib.dumps(self.json).encode()

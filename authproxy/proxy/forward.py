@@ -69,12 +69,14 @@ class Sender:
         `RequestRefused` when the client's body is at fault.
         """
         exchange = begun or self.begin_at_once(outgoing, credential)
-        if exchange is not None:
-            try:
-                return await self._answered(exchange)
-            except ClosedUnanswered:
-                if not (outgoing.idempotent and outgoing.repeatable):
-                    raise
+        if exchange is None:
+            # At its limit the pool hands over one that was in use until now: that may be dead as well.
+            exchange = self._begin(await self.pool.connect(), outgoing, credential)
+        try:
+            return await self._answered(exchange)
+        except ClosedUnanswered:
+            if not (outgoing.idempotent and outgoing.repeatable):
+                raise
         return await self._answered(self._begin(await self.pool.connect(), outgoing, credential))
 
     async def _answered(self, exchange: "Exchange") -> "Exchange":

@@ -66,8 +66,10 @@ class Guard:
         self._access_keys = [key.encode() for key in access_keys]
         self._known: dict[str, str] = {}
 
-    def check(self, request: Asked) -> tuple[str, str]:
+    def check(self, request: Asked, *, from_any_site: bool = False) -> tuple[str, str]:
         """Return the host (without port) and the raw target in origin form.
+
+        `from_any_site` leaves open which page sent the request.
 
         Raises `BadRequest` or `Forbidden`.
         """
@@ -86,7 +88,7 @@ class Guard:
             authority, host, target = self._absolute(request.method, target, authority, host)
         if _UNSAFE_IN_TARGET.search(target):
             raise BadRequest("the request target holds a space, a control character or a fragment")
-        if SITE in headers or ORIGIN in headers:
+        if not from_any_site and (SITE in headers or ORIGIN in headers):
             self._check_site(headers, authority)
         return host, target
 

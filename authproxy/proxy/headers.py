@@ -16,6 +16,7 @@ HOP_BY_HOP = frozenset(
     b" transfer-encoding upgrade http2-settings".split()
 )
 OWN_REQUEST_HEADERS = frozenset({b"expect"})  # answered by the proxy, not forwarded
+FRAMING = frozenset({b"host", b"content-length"})  # pass, but only spelled like this
 # What no client may make vanish by listing it in `Connection`.
 KEPT_FROM_CONNECTION = frozenset(b"host content-length content-type authorization cookie".split())
 MOST_VERDICTS = 2048  # names remembered; clients that invent names must not fill our memory
@@ -69,19 +70,19 @@ class RequestHeaders:
         self.credential = credential.lower().encode() if credential else None
         self._host = host.encode("ascii") if host else None
         self._set = header_lines(pairs)
-        self._dropped = HOP_BY_HOP | OWN_REQUEST_HEADERS | {name.lower().encode() for name in remove}
-        self._dropped |= {name.lower().encode() for name, _ in pairs}
+        named = [*remove, *(name for name, _ in pairs)]
+        self._dropped = HOP_BY_HOP | OWN_REQUEST_HEADERS
+        self._dropped |= {name.lower().replace("_", "-").encode() for name in named}
         self._verdicts = _Verdicts(self._judge)
 
     def _judge(self, name: bytes) -> Verdict:
-        if name in self._dropped and name != self.credential:
-            return DROP
-        if name == b"host":
-            return HOST
         # Every spelling counts: gateways and WSGI make `X_Api_Key` and `X-Api-Key` one.
-        if self.credential is not None and name.replace(b"_", b"-") == self.credential.replace(b"_", b"-"):
+        spelled = name.replace(b"_", b"-")
+        if self.credential is not None and spelled == self.credential.replace(b"_", b"-"):
             return CREDENTIAL
-        return PASS
+        if spelled in self._dropped or (spelled in FRAMING and spelled != name):
+            return DROP
+        return HOST if name == b"host" else PASS
 
     def head(
         self, start: bytes, headers: RawHeaders, *, listed: frozenset[bytes] | None, replace: bool

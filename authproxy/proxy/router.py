@@ -138,6 +138,8 @@ def _pattern(glob: str) -> re.Pattern[str]:
 
 def upstream_target(target: str, *, strip: str, base: str) -> str:
     """Return the raw target for the upstream: `strip` (a prefix, or "") taken off, `base` put before it."""
+    if target == "*":  # OPTIONS, of the whole server (RFC 9112 §3.2.4), or of all that is ours of it
+        return base or target
     path, question, query = target.partition("?")
     if strip:
         segments = path.split("/")

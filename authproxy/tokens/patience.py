@@ -2,7 +2,7 @@
 
     failure                                  next try after
     network, timeout, 5xx, 429, garbage      1 s, 2 s, 4 s … 5 min (or `Retry-After`)
-    rejected credential                      30 s, 60 s, 120 s … 5 min
+    rejected credential, login required      30 s, 60 s, 120 s … 5 min
 
 The first to fail hears the cause; until the next try is due everyone else hears it at once, as a 503
 with `Retry-After`, and nothing is sent. So a wrong password is tried once, not once a request: that is
@@ -13,7 +13,8 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 
-from authproxy.errors import CredentialRejected, TokenError, TokenUnavailable
+from authproxy import logs
+from authproxy.errors import CredentialRejected, LoginRequired, TokenError, TokenUnavailable
 from authproxy.tokens.source import Clock, TokenSource
 from authproxy.tokens.token import Token
 
@@ -39,11 +40,13 @@ class PatientSource:
         self,
         source: TokenSource,
         *,
+        name: str = "",
         changed: Callable[[], Awaitable[bool]] = _never,
         clock: Clock = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._source = source
+        self._name = name
         self._changed = changed
         self._clock = clock
         self._jitter = jitter
@@ -52,23 +55,32 @@ class PatientSource:
         self._resume_at = 0.0
 
     async def token(self, *, instead_of: Token | None = None) -> Token:
-        if self._failure is not None:
-            await self._hold_back(self._failure)
+        await self.ready()
+        started = self._clock()
         try:
             token = await self._source.token(instead_of=instead_of)
         except TokenError as failure:
             self._note(failure)
             raise
         self._failures, self._failure = 0, None
+        if token != instead_of:
+            logs.info("token renewed", route=self._name, seconds=self._clock() - started)
         return token
+
+    async def ready(self) -> None:
+        """Return when the source behind may be asked; raise `TokenUnavailable` while it is left alone."""
+        if self._failure is not None:
+            await self._hold_back(self._failure)
 
     async def _hold_back(self, failure: TokenError) -> None:
         left = self._resume_at - self._clock()
         if left <= 0:
             return
         if isinstance(failure, CredentialRejected) and await self._changed():
-            self._failures = 0
+            self._failures, self._failure = 0, None
             return
+        if isinstance(failure, LoginRequired):
+            raise LoginRequired(failure.detail, hint=failure.hint, error=failure.error, retry_after=left)
         raise TokenUnavailable(
             f"{failure.detail} (not trying again for {left:.0f} s)",
             hint=failure.hint,
@@ -77,7 +89,8 @@ class PatientSource:
         ) from failure
 
     def _note(self, failure: TokenError) -> None:
-        first = FIRST_DELAY_REJECTED if isinstance(failure, CredentialRejected) else FIRST_DELAY
+        careful = isinstance(failure, CredentialRejected | LoginRequired)
+        first = FIRST_DELAY_REJECTED if careful else FIRST_DELAY
         delay = min(first * 2 ** min(self._failures, 20), LONGEST_DELAY)
         delay = min(delay * (1 + JITTER * self._jitter()), LONGEST_DELAY)
         if failure.retry_after is not None:
@@ -86,6 +99,9 @@ class PatientSource:
         self._failures += 1
         self._failure = failure
         self._resume_at = self._clock() + delay
+        logs.warning(
+            "no token", route=self._name, cause=failure.detail, hint=failure.hint, next_try_in=round(delay, 1)
+        )
 
     def __repr__(self) -> str:
         left = self._resume_at - self._clock()

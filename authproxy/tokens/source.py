@@ -120,6 +120,15 @@ class CachedSource:
             token = await asyncio.shield(self._renewal or self._renew())
         return token
 
+    def adopt(self, token: Token) -> None:
+        """Hold a token that was earned elsewhere, by a person's login."""
+        self._keep(token)
+
+    async def settle(self) -> None:
+        """Wait for the renewal under way, if there is one: broken off, it may lose a refresh token."""
+        if self._renewal is not None:
+            await asyncio.wait([self._renewal])
+
     def _renew(self) -> asyncio.Task[Token]:
         self._renewal = asyncio.create_task(self._ask(), name=f"renew {self.name}")
         self._renewal.add_done_callback(self._renewed)
@@ -127,17 +136,17 @@ class CachedSource:
 
     async def _ask(self) -> Token:
         spent = self._cache.get(self._key)
-        started = self._clock()
         token = await self._source.token(instead_of=spent)
+        self._keep(token)
+        return token
+
+    def _keep(self, token: Token) -> None:
         self._cache[self._key] = token
         self._refused = self.failure = None
         self._renew_at = self._early(token)
-        if token != spent:
-            logs.info("token renewed", route=self.name, seconds=self._clock() - started)
-        return token
 
     def _renewed(self, task: asyncio.Task[Token]) -> None:
-        """Clear the way for the next renewal; say why this one failed."""
+        """Clear the way for the next renewal; remember why this one failed."""
         self._renewal = None
         if task.cancelled() or (failure := task.exception()) is None:
             return
@@ -146,7 +155,6 @@ class CachedSource:
             self._renew_at = now + max(1.0, (token.usable_until - now) * RETRY_SHARE)
         if isinstance(failure, AuthproxyError):
             self.failure = failure
-            logs.warning("token renewal failed", route=self.name, cause=failure.detail, hint=failure.hint)
         else:
             logs.error("token renewal failed", route=self.name, cause=type(failure).__name__)
 

@@ -1,5 +1,6 @@
 """What a user can write is written down: every key, every grant, every preset; and the example works."""
 
+import json
 import re
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import get_args, get_type_hints
 import jsonschema
 import pytest
 import yaml
+from joserfc.jwk import ECKey
 
 from authproxy.config.json_schema import json_schema
 from authproxy.config.presets import presets
@@ -20,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 CONFIGURATION = (ROOT / "docs/configuration.md").read_text()
 PRESETS = (ROOT / "docs/presets.md").read_text()
 EXAMPLE = ROOT / "config.example.yaml"
+PRIVATE_KEY = json.dumps(ECKey.generate_key("P-256").as_dict(private=True))
 
 
 def keys_of(kind):
@@ -91,7 +94,8 @@ def test_the_examples_of_the_configuration_load(block, tmp_path):
 
 
 def variables(text):
-    return dict.fromkeys(re.findall(r"\$\{([A-Z0-9_]+)\}", text), "JBSWY3DPEHPK3PXP")
+    values = dict.fromkeys(re.findall(r"\$\{([A-Z0-9_]+)\}", text), "JBSWY3DPEHPK3PXP")
+    return {name: PRIVATE_KEY if name == "PRIVATE_KEY" else value for name, value in values.items()}
 
 
 def test_the_example_loads_when_its_variables_are_set():

@@ -61,7 +61,7 @@ class RunningProxy:
 
     def wait_for_log(self, text: str, *, times: int = 1) -> str:
         """Return the log once it holds `text`."""
-        wait_until(lambda: self.log().count(text) >= times, f"the log never said {text!r}:\n{self.log()}")
+        wait_until(lambda: self.log().count(text) >= times, lambda: f"never said {text!r}:\n{self.log()}")
         return self.log()
 
     def signal(self, number: int = signal.SIGTERM) -> None:
@@ -146,12 +146,14 @@ def environment(directory: Path, more: Mapping[str, str] | None = None) -> dict[
     return {**kept, "HOME": str(directory), **(more or {})}
 
 
-def wait_until(condition: Callable[[], object], otherwise: str = "it never happened") -> None:
-    """Wait until `condition` holds."""
+def wait_until(
+    condition: Callable[[], object], otherwise: Callable[[], str] | str = "it never was so"
+) -> None:
+    """Wait until `condition` holds; fail with the sentence `otherwise`."""
     deadline = time.monotonic() + GUARD
     while not condition():
         if time.monotonic() > deadline:
-            raise AssertionError(otherwise)
+            raise AssertionError(otherwise if isinstance(otherwise, str) else otherwise())
         time.sleep(0.01)
 
 
@@ -173,4 +175,4 @@ def _wait_until_listening(proxy: RunningProxy, awaited: tuple[int, bool]) -> Non
             raise NotStarted(f"it ended with {proxy.process.returncode}: {proxy.log()}")
         return len(proxy.urls) >= count and (bool(proxy.admin_url) or not admin)
 
-    wait_until(announced, f"it does not listen: {proxy.output()}{proxy.log()}")
+    wait_until(announced, lambda: f"it does not listen: {proxy.output()}{proxy.log()}")

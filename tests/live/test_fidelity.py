@@ -659,3 +659,10 @@ def test_the_log_says_which_request_was_repeated(place: Place, proxy: RunningPro
     assert "status=200" in line
     assert "retried=yes" in line
     assert "not-told" not in log
+
+
+@plain_route
+def test_the_log_names_the_path_as_it_came_and_not_the_query(place: Place, proxy: RunningProxy) -> None:
+    assert place.get("/a%0Ab?secret=in-the-query").status == 200
+    log = proxy.wait_for_log("path=/a%0Ab ")
+    assert "in-the-query" not in log

@@ -318,7 +318,7 @@ class Upstream:
 
     def wait_for(self, count: int) -> Message:
         """Wait until `count` requests have come, and return the last of these."""
-        wait_until(lambda: len(self.requests) >= count, f"only {len(self.requests)} of {count} requests came")
+        wait_until(lambda: len(self.requests) >= count, lambda: f"{len(self.requests)} of {count} came")
         return self.requests[count - 1]
 
     def reset(self) -> None:

@@ -8,6 +8,7 @@ one out: the others may then fall asleep and be closed.
 """
 
 import asyncio
+import os
 import socket
 import ssl
 from collections import deque
@@ -137,7 +138,8 @@ class Pool:
             sock = await aiohappyeyeballs.start_connection(found, happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY)
         except OSError as error:
             raise ConnectFailure(
-                f"cannot connect to {self._place}: {error.strerror or type(error).__name__}",
+                f"cannot connect to {self._place}: "
+                f"{os.strerror(error.errno) if error.errno else type(error).__name__}",
                 hint="check `upstream`, and whether it is up",
             ) from error
         try:

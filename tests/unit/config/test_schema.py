@@ -50,7 +50,7 @@ def test_a_file_of_two_lines_has_every_default(reader):
     assert (route.preset, route.warnings, route.reload) == (None, (), None)
 
 
-@pytest.mark.parametrize("key", ["token_store: {type: memory}", "limits: {header_timeout: 1s}"])
+@pytest.mark.parametrize("key", ["limits: {header_timeout: 1s}"])
 def test_what_is_not_implemented_yet_is_an_unknown_key(reader, key):
     assert "unknown key" in reader.route_fault(PLAIN, key)
 

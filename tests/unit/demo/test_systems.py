@@ -201,7 +201,7 @@ class TestCalendar42:
         return {
             route["name"]: route["auth"]["token"]
             for route in demo.config()["routes"]
-            if route["name"].startswith("calendar42")
+            if "token" in route["auth"]
         }
 
     async def test_each_scheme_takes_its_own_token(self, client, demo, clock, tokens):

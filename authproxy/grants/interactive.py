@@ -1,0 +1,39 @@
+"""What the grants that need a person have in common: the login is a conversation of its own.
+
+    flow()     the refresh token, and else `LoginRequired`: what the proxy does by itself
+    login()    the same kind of conversation, with a user in it; it ends in a token too
+
+Whoever runs the login puts its token where the source of tokens looks: into the cache, or the store.
+"""
+
+from dataclasses import dataclass
+
+from authproxy.errors import LoginRequired
+from authproxy.grants.base import Flow
+from authproxy.grants.oauth import OAuthGrant
+from authproxy.tokens.token import Token
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InteractiveGrant(OAuthGrant):
+    """A grant that only a person can earn, and a refresh token keeps."""
+
+    def earn(self) -> Flow:
+        yield from ()
+        raise LoginRequired("a person must log in before a token can be had", hint="log in")
+
+    def login(self, redirect_uri: str | None = None) -> Flow:
+        """Hold the conversation with the user; `redirect_uri` is where a browser can come back to.
+
+        Raises `TokenError`.
+        """
+        raise NotImplementedError
+
+    def advice(self, token: Token) -> str | None:
+        """Return what the user should know of the token that a login brought, if anything."""
+        if token.refresh_token is not None:
+            return None
+        return (
+            "no refresh token came with this login, so it ends when its token does; "
+            "many servers give one when scope holds offline_access"
+        )

@@ -1,0 +1,48 @@
+"""`jwt_bearer`: a signed assertion, traded in at the token endpoint (RFC 7523 §2.1).
+
+The assertion is made here, with `key`; or it was made elsewhere, and is given as `assertion`.
+"""
+
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import SecretStr
+
+from authproxy.grants.base import Flow, Step
+from authproxy.grants.oauth import OAuthGrant
+
+GRANT_TYPE = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JWTBearer(OAuthGrant):
+    """RFC 7523 §2.1. `claims` are further ones, such as the `scope` that some servers want in there."""
+
+    issuer_claim: str | None = None
+    subject: str | None = None
+    claims: dict[str, Any] = field(default_factory=dict, repr=False)
+    assertion: SecretStr | None = None
+
+    def __post_init__(self) -> None:
+        if (self.key is None) == (self.assertion is None):
+            raise ValueError("needs either key, to sign the assertion with, or assertion")
+        if self.assertion is not None and (self.issuer_claim or self.subject or self.claims):
+            raise ValueError("issuer_claim, subject and claims are for an assertion made here, with key")
+        if self.assertion is None and self.issuer_claim is None and self.client_id is None:
+            raise ValueError("needs issuer_claim, or client_id to stand for it")
+        OAuthGrant.__post_init__(self)
+
+    def signing_keys(self) -> frozenset[str]:
+        return OAuthGrant.signing_keys(self) | {"key", "key_id", "algorithm", "audience_claim"}
+
+    def earn(self) -> Flow:
+        answer = yield from self.ask(grant_type=GRANT_TYPE, assertion=(yield from self._assertion()))
+        return self.read_token(answer, self.response)
+
+    def _assertion(self) -> Generator[Step, Any, str]:
+        if self.assertion is not None:
+            return self.assertion.get_secret_value()
+        issuer = self.issuer_claim or self.client_id
+        claims = dict(self.claims) | {"iss": issuer, "sub": self.subject or issuer}
+        return (yield from self.signed(claims, (yield from self.server()), self.private_key()))

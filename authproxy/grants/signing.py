@@ -1,0 +1,118 @@
+"""Signed assertions: short-lived JWTs that say who asks (RFC 7523 §3), and the keys that sign them.
+
+A key is PEM text or a JWK (RFC 7517), and is read anew for each assertion: nobody keeps it.
+"""
+
+import json
+import secrets
+import warnings
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from joserfc import jwt
+from joserfc.errors import InvalidKeyTypeError, JoseError, SecurityWarning
+from joserfc.jwk import ECKey, JWKRegistry, Key, OctKey, OKPKey, RSAKey
+from pydantic import AfterValidator, SecretStr
+
+LIFETIME = 240  # seconds: strict servers allow five minutes, and their clock may be ahead of ours
+
+Algorithm = Literal[
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519",
+    "HS256", "HS384", "HS512",
+]  # fmt: skip
+
+ALGORITHMS: dict[str, tuple[Algorithm, ...]] = {
+    "RSA": ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
+    "P-256": ("ES256",),
+    "P-384": ("ES384",),
+    "P-521": ("ES512",),
+    "Ed25519": ("EdDSA", "Ed25519"),
+    "Ed448": ("EdDSA",),
+    "oct": ("HS256", "HS384", "HS512"),
+}
+"""What each kind of key can sign with; the first is the default."""
+
+SYMMETRIC = "oct"
+
+
+def kind_of(key: Key) -> str:
+    """Return the kind of key, one of `ALGORITHMS` unless it cannot sign: its curve, or else its type."""
+    return getattr(key, "curve_name", None) or key.key_type
+
+
+def read_key(text: str) -> Key:
+    """Return the private key that `text` holds; raise ValueError, which never quotes it."""
+    key = _from_pem(text.encode()) if "-----BEGIN " in text else _from_jwk(text)
+    if not key.is_private:
+        raise ValueError("should be the private key, not the public one")
+    if kind_of(key) not in ALGORITHMS:
+        raise ValueError("is of a kind that cannot sign; RSA, EC (P-256, P-384, P-521) and Ed25519 keys can")
+    return key
+
+
+def _from_pem(content: bytes) -> Key:
+    for kind in (RSAKey, ECKey, OKPKey):
+        try:
+            return kind.import_key(content.strip())
+        except InvalidKeyTypeError:
+            continue
+        except TypeError:  # that is how cryptography asks for a passphrase
+            raise ValueError("should not be encrypted: take the passphrase off the key") from None
+        except (ValueError, JoseError):
+            break
+    raise ValueError("should be a private key in PEM, from -----BEGIN to the end of the last line")
+
+
+def _from_jwk(text: str) -> Key:
+    try:
+        document = json.loads(text)
+        if isinstance(document, dict):
+            return JWKRegistry.import_key(document)
+    except (ValueError, TypeError, KeyError, RecursionError, JoseError):
+        pass
+    raise ValueError("should be a private key in PEM, or a JWK (RFC 7517)")
+
+
+def choose_algorithm(key: Key, wanted: str | None) -> str:
+    """Return what to sign with; raise ValueError when `key` cannot sign with `wanted`."""
+    possible = ALGORITHMS[kind_of(key)]
+    algorithm = wanted or key.get("alg") or possible[0]
+    if algorithm not in possible:
+        raise ValueError(f"this key signs with {' or '.join(possible)}")
+    return str(algorithm)
+
+
+def secret_key(secret: str) -> Key:
+    """Return a client's secret as a key (`client_secret_jwt`)."""
+    with _without_advice():
+        try:
+            return OctKey.import_key(secret.encode())
+        except ValueError:
+            raise ValueError("client_secret_jwt needs a client_secret that can be a key") from None
+
+
+def sign(
+    claims: Mapping[str, Any], key: Key, *, now: float, key_id: str | None, algorithm: str | None
+) -> str:
+    """Return a signed JWT with `claims`, a new `jti`, and an end in a few minutes."""
+    header = {"alg": choose_algorithm(key, algorithm)}
+    if kid := key_id or key.kid:
+        header["kid"] = kid
+    issued = int(now)
+    whole = {"iat": issued, "exp": issued + LIFETIME, "jti": secrets.token_urlsafe(16)} | dict(claims)
+    with _without_advice():
+        return jwt.encode(header, whole, key, algorithms=[header["alg"]])
+
+
+def _without_advice() -> "warnings.catch_warnings[None]":
+    """Keep joserfc from advising on what the server has decided: a short secret, EdDSA's old name."""
+    return warnings.catch_warnings(action="ignore", category=SecurityWarning)
+
+
+def _readable(value: SecretStr) -> SecretStr:
+    read_key(value.get_secret_value())
+    return value
+
+
+SigningKey = Annotated[SecretStr, AfterValidator(_readable)]
+"""A private key that can sign, as PEM or JWK."""

@@ -1,0 +1,193 @@
+"""Files that are their owner's alone, replaced whole or not at all. Everything in here blocks.
+
+    read_private      refuses a link, a file open to others, a file of somebody else's
+    replace_private   writes beside it, flushes, renames, flushes the directory: a kill leaves old or new
+    exclusive         one process at a time, by `flock`, which the kernel takes back from the dead
+
+What is refused is refused by the open file itself, not by its name, which might mean another one by then.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from authproxy.errors import StoreBusy, StoreError
+
+FILE_MODE = 0o600
+DIRECTORY_MODE = 0o700
+LONGEST = 16 << 20  # bytes; thousands of tokens fit
+POLL = 0.005  # seconds
+
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+
+def read_private(path: Path) -> bytes | None:
+    """Return what is in `path`, or None when there is no such file.
+
+    Raises `StoreError` when it cannot be read, or should not be: somebody else may have put it there.
+    """
+    try:
+        # Without blocking: opening a pipe that nobody writes to would wait for ever.
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _trouble(path, error) from error
+    try:
+        _refuse_foreign(path, os.fstat(handle))
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            content = file.read(LONGEST + 1)
+    except OSError as error:
+        raise _trouble(path, error) from error
+    finally:
+        os.close(handle)
+    if len(content) > LONGEST:
+        raise StoreError(f"{path} is larger than {LONGEST >> 20} MiB", hint="it is not ours; move it away")
+    return content
+
+
+def replace_private(path: Path, content: bytes) -> None:
+    """Put `content` into `path` so that a reader, or a crash, finds all of it or what was there before.
+
+    Must not be called by two at a time (see `exclusive`). Raises `StoreError`.
+    """
+    new = path.with_name(path.name + ".new")
+    try:
+        new.unlink(missing_ok=True)  # of one who was killed while writing
+        handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, FILE_MODE)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(handle)
+        new.replace(path)
+        _flush_directory(path.parent)
+    except OSError as error:
+        raise _trouble(path, error) from error
+
+
+def move_private(path: Path, target: Path) -> None:
+    """Rename `path`. Raises `StoreError`."""
+    try:
+        path.replace(target)
+        _flush_directory(path.parent)
+    except OSError as error:
+        raise _trouble(path, error) from error
+
+
+def make_directory(path: Path) -> None:
+    """Make sure that `path` is a directory in which only its owner, we, can make files.
+
+    Raises `StoreError`.
+    """
+    try:
+        path.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+        status = path.lstat()
+    except OSError as error:
+        raise _trouble(path, error) from error
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & _OTHERS_WRITE:
+        raise StoreError(
+            f"{path} is not a directory of our own", hint=f"move it away, or: chmod 700 {path.name}"
+        )
+
+
+def check_parent(path: Path) -> None:
+    """Refuse a place where anyone may swap our files; a sticky directory such as /tmp keeps them ours.
+
+    Raises `StoreError`.
+    """
+    try:
+        path.parent.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+        mode = path.parent.stat().st_mode
+    except OSError as error:
+        raise _trouble(path.parent, error) from error
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        raise StoreError(f"anyone may replace files in {path.parent}", hint=f"chmod o-w {path.parent}")
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells the file now at `path` from any other that may be put there; None without one."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
+def open_lock(path: Path) -> int:
+    """Return a descriptor of the lock file `path`, for `take_lock`. Raises `StoreError`."""
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, FILE_MODE)
+    except OSError as error:
+        raise _trouble(path, error) from error
+    try:
+        _refuse_foreign(path, os.fstat(handle))
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
+
+
+def take_lock(handle: int) -> bool:
+    """Take the lock if nobody holds it, without waiting; tell whether we have it. Raises `StoreError`."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise StoreError(f"files cannot be locked there: {os.strerror(error.errno or 0)}") from error
+    return True
+
+
+def drop_lock(handle: int) -> None:
+    """Let go of the lock and close its descriptor."""
+    # A child that was forked meanwhile holds the descriptor too, so closing ours would not do.
+    with contextlib.suppress(OSError):
+        fcntl.flock(handle, fcntl.LOCK_UN)
+    os.close(handle)
+
+
+@contextlib.contextmanager
+def exclusive(path: Path, *, seconds: float) -> Iterator[None]:
+    """Hold the lock file `path`; wait for it for up to `seconds`. Raises `StoreBusy` and `StoreError`."""
+    deadline = time.monotonic() + seconds
+    handle = open_lock(path)
+    try:
+        while not take_lock(handle):
+            if time.monotonic() > deadline:
+                raise StoreBusy(f"another process has held {path} for {seconds:.0f} s")
+            time.sleep(POLL)
+        yield
+    finally:
+        drop_lock(handle)
+
+
+def _refuse_foreign(path: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise StoreError(f"{path} is not a regular file", hint="move it away, or name another one")
+    if status.st_uid != os.geteuid():
+        raise StoreError(f"{path} belongs to another user", hint="run as that user, or name another file")
+    if status.st_mode & _OTHERS:
+        raise StoreError(f"{path} is open to others", hint=f"chmod 600 {path}")
+
+
+def _flush_directory(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network file systems cannot, and need not
+            raise
+    finally:
+        os.close(handle)
+
+
+def _trouble(path: Path, error: OSError) -> StoreError:
+    if error.errno == errno.ELOOP:
+        return StoreError(f"{path} is a symbolic link", hint="name the file itself")
+    return StoreError(f"{path}: {os.strerror(error.errno or 0)}")

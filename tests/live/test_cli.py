@@ -1,0 +1,282 @@
+"""The other verbs, as a user types them."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from .command import authproxy, running_proxy
+from .test_presets import CASES, OF_ANOTHER_KIND
+from .wire import API, Tokens, Upstream, get, json_reply
+
+SECRET = "never-to-be-shown"
+CONFIG: dict[str, Any] = {
+    "defaults": {"timeouts": {"connect": "3s"}},
+    "routes": [
+        {
+            "name": "plain",
+            "path": "/plain",
+            "upstream": "https://www.example.com",
+            "auth": {"grant": "none"},
+        },
+        {
+            "name": "code42",
+            "path": "/code42",
+            "upstream": "https://console.example.com",
+            "auth": {"preset": "code42-api-client", "client_id": "key-42", "client_secret": SECRET},
+            "headers": {"set": {"X-Key": SECRET}},
+        },
+        {
+            "name": "own",
+            "host": "own.localhost",
+            "upstream": "https://api.example.com",
+            "auth": {
+                "grant": "token_request",
+                "url": "https://api.example.com/",
+                "json": {"password": SECRET},
+            },
+        },
+    ],
+}
+
+
+def test_the_installed_script_is_the_same_command() -> None:
+    script = Path(sys.executable).with_name("authproxy")
+    if not script.exists():
+        pytest.skip("not installed")
+    ended = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
+    assert re.fullmatch(r"authproxy \d+\.\d+\S*\n", ended.stdout)
+
+
+@pytest.mark.parametrize("args", [["no-such-verb"], ["run", "--preset", "up42"], ["token"]])
+def test_bad_usage_ends_with_2_and_says_so_on_stderr(args: list[str]) -> None:
+    ended = authproxy(*args)
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert ended.stderr
+
+
+def test_without_any_configuration_the_places_that_were_searched_are_named() -> None:
+    ended = authproxy("check")
+    assert ended.returncode == 2
+    for place in ("AUTHPROXY_CONFIG", "authproxy.yaml", "/etc/authproxy/config.yaml", "-c"):
+        assert place in ended.stderr
+
+
+def test_the_environment_may_name_the_configuration(tmp_path: Path) -> None:
+    file = tmp_path / "elsewhere.yaml"
+    file.write_text(yaml.safe_dump(CONFIG))
+    assert authproxy("check", env={"AUTHPROXY_CONFIG": str(file)}).returncode == 0
+
+
+def test_check_is_content_with_a_good_file() -> None:
+    ended = authproxy("check", config=CONFIG)
+    assert ended.returncode == 0
+    assert "3 routes" in ended.stdout
+
+
+def test_check_names_every_fault_in_a_line_of_its_own_and_never_a_value() -> None:
+    config = f"""\
+routes:
+  - name: One
+    upstream: https://api.example.com
+    auth: {{grant: static, token: {SECRET}, tokn: {SECRET}}}
+  - name: two
+    path: /two
+    upstream: ftp://api.example.com
+    auth: {{grant: basic, username: me, password: [{SECRET}]}}
+"""
+    ended = authproxy("check", config=config)
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert SECRET not in ended.stderr
+    places = [line.partition("authproxy-test.yaml:")[2] for line in ended.stderr.splitlines()]
+    for expected in ("2:11: routes[0].name: ", "routes[0].auth.tokn: ", "7:15: routes[1].upstream: ",
+                     "routes[1].auth.password"):  # fmt: skip
+        assert any(expected in place for place in places), f"{expected} in {ended.stderr}"
+    assert all(re.match(r"\d+:\d+: routes\[\d\]\.", place) for place in places)
+
+
+def test_routes_shows_what_the_file_comes_to_with_secrets_masked() -> None:
+    ended = authproxy("routes", config=CONFIG)
+    assert ended.returncode == 0
+    for shown in (
+        "plain",
+        "code42",
+        "own",
+        "/code42",
+        "own.localhost",
+        "https://console.example.com",
+        "••••",
+    ):
+        assert shown in ended.stdout
+    assert SECRET not in ended.stdout + ended.stderr
+
+
+def test_routes_as_json_has_defaults_and_presets_filled_in() -> None:
+    ended = authproxy("routes", "--json", config=CONFIG)
+    assert ended.returncode == 0
+    assert SECRET not in ended.stdout
+    routes = {route["name"]: route for route in json.loads(ended.stdout)}
+    code42 = routes["code42"]
+    assert code42["timeouts"]["connect"] == 3
+    assert code42["auth"]["client_secret"] == "••••"
+    assert code42["auth"]["token_url"] == "https://console.example.com/api/v3/oauth/token"
+    assert code42["headers"]["set"]["X-Key"] == "••••"
+
+
+def test_presets_lists_them_and_shows_each_as_yaml() -> None:
+    listed = authproxy("presets").stdout
+    for name in CASES.keys() | OF_ANOTHER_KIND:
+        assert name in listed
+    ended = authproxy("presets", "show", "up42")
+    assert ended.returncode == 0
+    assert "auth.sa.up42.com" in ended.stdout
+    assert isinstance(yaml.safe_load(ended.stdout), dict)
+    assert authproxy("presets", "show", "no-such-preset").returncode == 2
+
+
+def test_schema_is_a_json_schema_that_knows_the_keys() -> None:
+    ended = authproxy("schema")
+    schema = json.loads(ended.stdout)
+    assert ended.returncode == 0
+    assert "json-schema.org" in schema["$schema"]
+    assert {"listen", "admin", "routes", "limits", "access", "defaults"} <= schema["properties"].keys()
+
+
+# ── token ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def token_config(tokens: Tokens, **more: Any) -> dict[str, Any]:
+    auth = {
+        "grant": "client_credentials",
+        "client_id": "me",
+        "client_secret": SECRET,
+        "token_url": tokens.url,
+    }
+    return {"routes": [{"name": "api", "upstream": "https://api.example.com", "auth": {**auth, **more}}]}
+
+
+def test_token_prints_a_usable_token_and_nothing_else() -> None:
+    with Tokens() as tokens:
+        ended = authproxy("token", "api", config=token_config(tokens))
+        assert ended.returncode == 0
+        assert ended.stdout == f"{tokens.issued.every[-1]}\n"
+        assert ended.stderr == ""
+        ended = authproxy(
+            "token", "api", "--header", config=token_config(tokens, scheme="Token", header="X-T")
+        )
+        assert ended.stdout == f"X-T: Token {tokens.issued.every[-1]}\n"
+
+
+def test_token_speaks_to_kubectl_and_to_credential_processes() -> None:
+    with Tokens() as tokens:
+        kubectl = authproxy("token", "api", "--format", "exec-credential", config=token_config(tokens))
+        document = json.loads(kubectl.stdout)
+        assert document["apiVersion"].startswith("client.authentication.k8s.io/")
+        assert document["kind"] == "ExecCredential"
+        assert document["status"]["token"] == tokens.issued.every[-1]
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", document["status"]["expirationTimestamp"])
+
+        process = authproxy("token", "api", "--format", "credential-process", config=token_config(tokens))
+        document = json.loads(process.stdout)
+        assert document["Version"] == 1
+        assert tokens.issued.every[-1] in document.values()
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", document["Expiration"])
+
+
+def test_token_fails_with_1_and_the_cause_and_2_for_a_route_that_is_not_there() -> None:
+    with Tokens() as tokens:
+        tokens.says(json_reply({"error": "invalid_client"}, 401))
+        ended = authproxy("token", "api", config=token_config(tokens))
+        assert (ended.returncode, ended.stdout) == (1, "")
+        assert "invalid_client" in ended.stderr
+        assert SECRET not in ended.stderr
+        ended = authproxy("token", "no-such-route", config=token_config(tokens))
+        assert (ended.returncode, ended.stdout) == (2, "")
+        assert "api" in ended.stderr
+        assert len(tokens.requests) == 1
+
+
+# ── run without a file ───────────────────────────────────────────────────────────────────────────
+
+
+def test_run_with_an_upstream_and_a_preset_needs_no_file() -> None:
+    with Tokens() as tokens, API(tokens.issued) as api:
+        with running_proxy(
+            None, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--upstream", api.url,
+            "--preset", "up42",
+            "--set", "username=me@example.com", "--set", "password=${PASSWORD}",
+            "--set", f"token_url={tokens.url}/token", "--set", "timeouts.connect=2s",
+            env={"PASSWORD": SECRET},
+        ) as proxy:  # fmt: skip
+            assert get(proxy.url, "/v2/assets?x=%20").status == 200
+            assert proxy.stop() == 0
+            assert SECRET not in proxy.log()
+        assert api.last.target == "/v2/assets?x=%20"
+        assert tokens.last.form["password"] == SECRET
+        assert tokens.last.form["client_id"] == "up42-api"
+
+
+def test_run_with_an_upstream_alone_forwards_plainly() -> None:
+    with Upstream() as upstream, running_proxy(
+        None, "--listen", "127.0.0.1:0", "--no-admin", "--upstream", upstream.url
+    ) as proxy:  # fmt: skip
+        assert get(proxy.url, "/x").status == 200
+        assert upstream.last.names == ["host"]
+
+
+def test_run_names_a_setting_that_is_wrong() -> None:
+    upstream = ["--upstream", "https://api.example.com", "--no-admin", "--listen", "127.0.0.1:0"]
+    ended = authproxy(
+        "run",
+        *upstream,
+        "--preset",
+        "up42",
+        "--set",
+        f"pasword={SECRET}",
+        "--set",
+        "username=x",
+        "--set",
+        "password=x",
+    )
+    assert ended.returncode == 2
+    assert "pasword" in ended.stderr
+    assert SECRET not in ended.stderr
+
+
+# ── demo ─────────────────────────────────────────────────────────────────────────────────────────
+
+SCHEMES = {
+    "code42": "Bearer",
+    "code42-user": "Bearer",
+    "code42-basic": "Basic",
+    "incydr": "Bearer",
+    "calendar42": "Token",
+    "calendar42-action": "ActionToken",
+    "up42": "Bearer",
+    "login": "Bearer",
+}
+
+
+def test_every_line_that_the_demo_prints_works() -> None:
+    with running_proxy(None, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", verb="demo") as proxy:
+        lines = [line.strip() for line in proxy.output().splitlines() if line.strip().startswith("curl ")]
+        seen = {}
+        for line in lines:
+            url = shlex.split(line)[-1]
+            assert url.startswith(f"{proxy.url}/")
+            target = url.removeprefix(proxy.url)
+            for _ in range(2):
+                answer = get(proxy.url, target)
+                assert answer.status == 200, f"{line}: {answer.body.decode()}"
+            seen[target.split("/")[1]] = answer.json["headers"]["Authorization"].partition(" ")[0]
+        assert seen.items() >= SCHEMES.items()
+        assert get(proxy.admin_url, "/readyz").status == 200
+        assert proxy.stop() == 0

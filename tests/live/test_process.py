@@ -1,0 +1,377 @@
+"""The life of the process: how it starts, what it says, how it ends, and what it never says."""
+
+import json
+import re
+import signal
+import socket
+import stat
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .command import GUARD, RunningProxy, authproxy, running_proxy, wait_until
+from .wire import API, Message, Tokens, Upstream, Wire, ask, connect, get, json_reply, reply, request
+
+NONE = {"grant": "none"}
+PLAIN = {"grant": "static", "token": "never-changes"}
+
+
+def one_route(upstream: str, auth: dict[str, Any] | None = None, **more: Any) -> list[dict[str, Any]]:
+    return [{"name": "api", "upstream": upstream, "auth": auth or PLAIN, **more}]
+
+
+def client_of(tokens: Tokens, secret: str = "the-clients-secret") -> dict[str, Any]:
+    auth = {"grant": "client_credentials", "client_id": "me", "client_secret": secret}
+    return {**auth, "token_url": f"{tokens.url}/token"}
+
+
+def has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+def takes_nobody_new(proxy: RunningProxy) -> bool:
+    try:
+        connect(proxy.url).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+class Held:
+    """An answer that waits until it is let go."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+
+    def __call__(self, came: Message, _wire: Wire) -> bytes:
+        assert self.go.wait(GUARD)
+        return reply(body=came.body or b"at last")
+
+
+# ── how it starts ────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_first_line_says_where_it_listens_and_the_next_where_its_admin_listener_is() -> None:
+    with Upstream() as upstream:
+        config = {"listen": ["127.0.0.1:0", "[::1]:0"] if has_ipv6() else ["127.0.0.1:0"] * 2}
+        with running_proxy({**config, "routes": one_route(upstream.url)}) as proxy:
+            first, second, third, *rest = proxy.output().splitlines()
+            assert re.fullmatch(r"listening on http://127\.0\.0\.1:[1-9]\d*", first)
+            assert re.fullmatch(r"listening on http://(\[::1\]|127\.0\.0\.1):[1-9]\d*", second)
+            assert re.fullmatch(r"admin on http://127\.0\.0\.1:[1-9]\d*", third)
+            assert rest == []
+            assert [get(url).status for url in proxy.urls] == [200, 200]
+        assert proxy.stop() == 0
+
+
+def test_the_command_line_has_the_last_word_on_where_it_listens() -> None:
+    with Upstream() as upstream, running_proxy(
+        {"listen": "127.0.0.1:1", "routes": one_route(upstream.url)},
+        "--listen", "127.0.0.1:0", "--listen", "127.0.0.1:0", "--no-admin", "--log-format", "json",
+    ) as proxy:  # fmt: skip
+        assert len(proxy.urls) == 2
+        assert proxy.admin_url == ""
+        assert [get(url, "/told").status for url in proxy.urls] == [200, 200]
+        log = proxy.wait_for_log("/told", times=2)
+        told = [line for line in map(json.loads, log.splitlines()) if line.get("path") == "/told"]
+        assert [(line["route"], line["method"], line["status"]) for line in told] == [("api", "GET", 200)] * 2
+
+
+def test_a_port_that_is_taken_is_said_plainly() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        config = {"listen": address, "admin": False, "routes": one_route("http://127.0.0.1:1")}
+        ended = authproxy("run", config=config)
+    assert ended.returncode == 1
+    assert address in ended.stderr
+    assert "in use" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert ended.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ("routes: [", "authproxy-test.yaml:1:"),
+        ("routes:\n  - {name: a, upstream: 'https://a.b', auth: {grant: static, token: '${NOT_SET}'}}\n",
+         "routes[0].auth.token"),
+    ],
+)  # fmt: skip
+def test_a_faulty_file_ends_with_2_and_names_the_place(config: str, says: str) -> None:
+    ended = authproxy("run", config=config)
+    assert ended.returncode == 2
+    assert says in ended.stderr
+    assert ended.stdout == ""
+
+
+def test_a_unix_socket_is_for_its_owner_only_and_is_gone_afterwards(tmp_path: Path) -> None:
+    path = tmp_path / "proxy.sock"
+    with Upstream() as upstream:
+        config = {"listen": f"unix:{path}", "routes": one_route(upstream.url)}
+        with running_proxy(config) as proxy:
+            assert proxy.url == f"unix:{path}"
+            assert stat.S_ISSOCK(path.stat().st_mode)
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+            assert get(proxy.url).status == 200
+        assert not path.exists()
+        stale = socket.socket(socket.AF_UNIX)
+        stale.bind(str(path))
+        stale.close()
+        with running_proxy(config) as proxy:
+            assert get(proxy.url).status == 200, "what a dead process left behind is no obstacle"
+
+
+def test_a_token_is_fetched_when_it_is_needed_or_at_the_start_when_told_so() -> None:
+    with Tokens() as tokens, Tokens() as others, API(tokens.issued) as api:
+        routes = one_route(api.url, client_of(tokens), prefetch=True)
+        routes += [{"name": "later", "path": "/later", "upstream": api.url, "auth": client_of(others)}]
+        with running_proxy({"routes": routes}) as proxy:
+            tokens.wait_for(1)
+            assert get(proxy.url).status == 200
+            assert get(proxy.admin_url, "/readyz").status == 200, "one that was never asked for is no trouble"
+        assert len(tokens.requests) == 1
+        assert others.requests == []
+
+
+# ── how it ends ──────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_idle_proxy_ends_with_0(number: signal.Signals) -> None:
+    with Upstream() as upstream, running_proxy({"routes": one_route(upstream.url)}) as proxy:
+        idle = connect(proxy.url)
+        assert idle.send(request()).answer().status == 200
+        proxy.signal(number)
+        assert proxy.wait() == 0, "a connection on which nothing happens does not hold it up"
+        idle.close()
+
+
+def test_sigterm_lets_a_slow_answer_and_an_upload_finish_and_takes_nobody_new() -> None:
+    held, upload = Held(), Upstream()
+    with ExitStack() as stack:
+        slow = stack.enter_context(Upstream(held))
+        stack.enter_context(upload)
+        routes = [
+            {"name": "slow", "path": "/slow", "upstream": slow.url, "auth": PLAIN},
+            {"name": "upload", "path": "/upload", "upstream": upload.url, "auth": PLAIN},
+        ]
+        proxy = stack.enter_context(running_proxy({"routes": routes, "limits": {"drain": "5m"}}))
+        waiting = stack.enter_context(connect(proxy.url)).send(request("GET", "/slow"))
+        slow.wait_for(1)
+        sending = stack.enter_context(connect(proxy.url))
+        sending.send(request("POST", "/upload", "Content-Length: 10") + b"first")
+        wait_until(lambda: upload.connections == 1)
+
+        proxy.signal()
+        wait_until(lambda: takes_nobody_new(proxy), "new connections are still taken")
+        sending.send(b"-last")
+        assert sending.answer().status == 200
+        assert upload.last.body == b"first-last"
+        assert proxy.process.poll() is None, "the slow one is not finished yet"
+        held.go.set()
+        answer = waiting.answer()
+        assert (answer.status, answer.body) == (200, b"at last")
+        assert proxy.wait() == 0
+
+
+def test_a_second_signal_ends_at_once() -> None:
+    held = Held()
+    with Upstream(held) as upstream:
+        config = {"routes": one_route(upstream.url), "limits": {"drain": "5m"}}
+        with running_proxy(config) as proxy, connect(proxy.url) as wire:
+            wire.send(request())
+            upstream.wait_for(1)
+            proxy.signal()
+            wait_until(lambda: takes_nobody_new(proxy), "the first signal did nothing")
+            assert proxy.process.poll() is None
+            proxy.signal()
+            proxy.wait()
+        held.go.set()
+
+
+def test_the_drain_runs_out() -> None:
+    held = Held()
+    with Upstream(held) as upstream:
+        config = {"routes": one_route(upstream.url), "limits": {"drain": "200ms"}}
+        with running_proxy(config) as proxy, connect(proxy.url) as wire:
+            wire.send(request())
+            upstream.wait_for(1)
+            proxy.signal()
+            assert proxy.wait() == 0
+        held.go.set()
+
+
+# ── the admin listener ───────────────────────────────────────────────────────────────────────────
+
+
+def test_readyz_tells_which_route_was_rejected_and_healthz_does_not_care() -> None:
+    with ExitStack() as stack:
+        tokens, api = stack.enter_context(Tokens()), stack.enter_context(Upstream())
+        routes = one_route(api.url, client_of(tokens))
+        routes += [{"name": "other", "path": "/other", "upstream": api.url, "auth": PLAIN}]
+        proxy = stack.enter_context(running_proxy({"routes": routes}))
+        admin = proxy.admin_url
+        assert (get(admin, "/healthz").status, get(admin, "/readyz").status) == (200, 200)
+        assert authproxy("healthcheck", admin).returncode == 0
+
+        tokens.says(json_reply({"error": "invalid_client"}, 401))
+        assert get(proxy.url).status == 502
+        answer = get(admin, "/readyz")
+        assert answer.status == 503
+        assert b"api" in answer.body
+        assert b"rejected" in answer.body
+        assert b"the-clients-secret" not in answer.body
+        assert get(admin, "/readyz?route=api").status == 503
+        assert get(admin, "/readyz?route=other").status == 200
+        assert get(admin, "/healthz").status == 200
+        ended = authproxy("healthcheck", admin)
+        assert ended.returncode == 1
+        assert "api" in ended.stderr
+
+
+def test_the_admin_listener_is_guarded_too() -> None:
+    with running_proxy({"routes": one_route("http://127.0.0.1:1")}) as proxy:
+        assert get(proxy.admin_url, "/readyz", host="evil.example").status == 403
+        assert get(proxy.admin_url, "/readyz", "Origin: https://evil.example").status == 403
+        assert get(proxy.admin_url, "/readyz", "Sec-Fetch-Site: cross-site").status == 403
+        assert get(proxy.url, "/healthz").status == 502, "the API may have a /healthz of its own"
+
+
+def test_healthcheck_of_nobody_fails() -> None:
+    assert authproxy("healthcheck", "http://127.0.0.1:1").returncode == 1
+
+
+# ── a secret changes ─────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_secret_that_is_rotated_in_its_file_needs_no_restart(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text("wrong-secret\n")
+    with Tokens() as tokens, API(tokens.issued) as api:
+        issue = tokens.answer
+
+        def judge(came: Message, wire: Wire) -> bytes | None:
+            if came.basic == "me:right-secret":
+                return issue(came, wire)
+            return json_reply({"error": "invalid_client"}, 401)
+
+        tokens.answer = judge
+        routes = one_route(api.url, client_of(tokens, f"${{file:{file}}}"))
+        with running_proxy({"routes": routes, "log": {"level": "debug"}}) as proxy:
+            assert [get(proxy.url).status for _ in range(3)] == [502, 503, 503]
+            assert len(tokens.requests) == 1
+            file.write_text("right-secret\n")
+            assert get(proxy.url).status == 200
+            assert len(tokens.requests) == 2
+            assert not re.search("wrong-secret|right-secret", proxy.log())
+
+
+# ── what it never says ───────────────────────────────────────────────────────────────────────────
+
+SECRETS = {
+    "CLIENT": "s3cr3t-of-the-client+/%",
+    "PASSWORD": "p4ssw0rd-of-the-user",
+    "STATIC": "st4tic-token-value",
+    "KEY": "acc3ss-key-of-callers",
+    "SETTING": "h3ader-value-set",
+}
+SENT = ["c4llers-own-token", "c00kie-value", "qu3ry-value", "pr0xy-auth", "b0dy-value", "us3rinfo"]
+
+
+def everything_that_can_happen(proxy: RunningProxy, tokens: Tokens, api: API) -> None:
+    """Use every route, rightly and wrongly, with a secret in every place where one could stand."""
+    key = f"X-Authproxy-Key: {SECRETS['KEY']}"
+    query = "?access_token=qu3ry-value&q=qu3ry-value"
+    for path in ("/client", "/password", "/static", "/basic", "/nowhere", "/refused"):
+        get(proxy.url, f"{path}/x{query}", key, "Cookie: s=c00kie-value", "Proxy-Authorization: pr0xy-auth")
+        get(proxy.url, f"{path}/x{query}", key, "Authorization: Bearer c4llers-own-token")
+        ask(proxy.url, request("POST", f"{path}/x{query}", key, body=b"b0dy-value"))
+        get(proxy.url, f"{path}/x{query}")
+    tokens.revoke()
+    for path in ("/client", "/password"):
+        assert get(proxy.url, f"{path}/again{query}", key).status == 200
+    api.says(b"garbage", then_close=True)
+    get(proxy.url, f"/client/garbage{query}", key, "Cookie: s=c00kie-value")
+    api.says(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nshort", then_close=True)
+    with connect(proxy.url) as wire:
+        wire.send(request("GET", f"/client/short{query}", key)).rest()
+    for broken in (
+        b"GET /client HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer c4llers-own-token\x00\r\n\r\n",
+        b"GET /client?qu3ry-value#x HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET http://us3rinfo:us3rinfo@localhost/ HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /client/qu3ry\x01-value HTTP/1.1\r\nHost: localhost\r\nCookie: c00kie-value\r\n\r\n",
+        b"POST /client HTTP/1.1\r\nHost: localhost\r\n"
+        + key.encode()
+        + b"\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"b0dy-value\r\n",
+    ):
+        ask(proxy.url, broken)
+
+
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_no_secret_is_ever_said_at_debug_level_in_a_whole_session(style: str) -> None:
+    with ExitStack() as stack:
+        tokens = stack.enter_context(Tokens())
+        api = stack.enter_context(API(tokens.issued))
+
+        def echo_what_is_wrong(came: Message, _wire: Wire) -> bytes:
+            said = came.body.decode() + (came.one("Authorization") or "") + SECRETS["CLIENT"]
+            return json_reply({"error": "invalid_client", "error_description": said}, 401)
+
+        refusing = stack.enter_context(Upstream(echo_what_is_wrong))
+        user = {"username": "me", "password": "${PASSWORD}"}
+        client = {
+            "client_id": "me",
+            "client_secret": "${CLIENT}",
+            "token_url": f"{tokens.url}/?k=qu3ry-value",
+        }
+        auths = {
+            "client": {"grant": "client_credentials", **client},
+            "password": {"grant": "password", **client, **user, "client_auth": "client_secret_post"},
+            "static": {"grant": "static", "token": "${STATIC}"},
+            "basic": {"grant": "basic", **user},
+            "refused": {"grant": "client_credentials", **client, "token_url": refusing.url},
+        }
+        routes = [
+            {
+                "name": name,
+                "path": f"/{name}",
+                "upstream": api.url,
+                "auth": auth,
+                "headers": {"set": {"X-Secret": "${SETTING}"}},
+            }
+            for name, auth in auths.items()
+        ]
+        config = {
+            "routes": routes,
+            "access": {"tokens": ["${KEY}"]},
+            "log": {"level": "debug", "format": style},
+        }
+        proxy = stack.enter_context(running_proxy(config, env=SECRETS))
+        everything_that_can_happen(proxy, tokens, api)
+        assert proxy.stop() == 0
+        said = proxy.log() + proxy.output()
+        basics = re.findall(r"Basic (\S+?)\r", "".join(each.head.decode("latin-1") for each in api.requests))
+        assert basics, "the Basic route was used"
+        for secret in [*SECRETS.values(), *SENT, *tokens.issued.every, *basics]:
+            assert secret not in said
+        assert "internal error" not in said
+        assert "Traceback" not in said
+        if style == "json":
+            assert all(isinstance(json.loads(line), dict) for line in proxy.log().splitlines())
+
+
+def test_access_lines_can_be_turned_off() -> None:
+    with Upstream() as upstream:
+        config = {"routes": one_route(upstream.url), "log": {"access": False}}
+        with running_proxy(config) as proxy:
+            assert get(proxy.url, "/not-told").status == 200
+            assert proxy.stop() == 0
+            assert "/not-told" not in proxy.log()

@@ -1,0 +1,437 @@
+"""What every grant does with an answer: token, lifetime, refusal."""
+
+import base64
+import json
+from math import inf
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from authproxy.errors import BadTokenReply, CredentialRejected, TokenUnavailable
+from authproxy.grants.base import (
+    LONGEST_LIFETIME,
+    Ask,
+    Code,
+    Grant,
+    ReplyPointers,
+    Run,
+    basic_value,
+    find,
+    jwt_expiry,
+    read_lifetime,
+    retry_after,
+    with_defaults,
+    with_query,
+)
+from authproxy.grants.password import Password
+from authproxy.logs import MASK
+
+from .talk import NOW, TOKEN_URL, answer, make
+
+POINTERS = ReplyPointers()
+
+
+def read(given, pointers=POINTERS, *, keep=None, **keys):
+    return make(Grant, **keys).read_token(given, pointers, keep=keep)
+
+
+def jwt(**claims):
+    body = base64.urlsafe_b64encode(json.dumps(claims).encode()).rstrip(b"=").decode()
+    return f"e30.{body}.c2ln"
+
+
+# ── the token ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_token_reply_becomes_a_token():
+    token = read(
+        answer({"access_token": "a", "expires_in": 300, "refresh_token": "r", "token_type": "bearer"})
+    )
+    assert token.value == "a"
+    assert (token.issued_at, token.expires_at) == (NOW, NOW + 300)
+    assert token.refresh_token == "r"
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {},
+        {"access_token": None},
+        {"access_token": ""},
+        {"access_token": 7},
+        {"access_token": ["a"]},
+        [],
+        "a",
+        None,
+    ],
+)
+def test_a_reply_without_a_token_says_where_it_was_looked_for(document):
+    with pytest.raises(BadTokenReply, match="answered 200 without a token at /access_token") as caught:
+        read(answer(document))
+    assert "response.token" in caught.value.hint
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"\xff\xfe", b"[" * 100_000, b"9" * 5000])
+def test_a_reply_that_is_no_json_holds_no_token(body):
+    with pytest.raises(BadTokenReply):
+        read(answer(body=body))
+
+
+@pytest.mark.parametrize(
+    ("document", "value"),
+    [
+        ({"v3": "flat"}, "flat"),
+        ({"data": {"v3": "nested"}}, "nested"),
+        ({"v3": None, "data": {"v3": "nested"}}, "nested"),
+        ({"v3": "flat", "data": {"v3": "nested"}}, "flat"),
+    ],
+)
+def test_of_a_list_of_pointers_the_first_that_is_there_counts(document, value):
+    assert read(answer(document), make(ReplyPointers, token=["/v3", "/data/v3"])).value == value
+
+
+def test_a_token_at_none_of_several_places_names_them_all():
+    with pytest.raises(BadTokenReply, match="without a token at /v3 or /data/v3"):
+        read(answer({}), make(ReplyPointers, token=["/v3", "/data/v3"]))
+
+
+@pytest.mark.parametrize("body", [b"bare", b" bare\n", b'"bare"'])
+def test_the_whole_reply_can_be_the_token(body):
+    assert read(answer(body=body), make(ReplyPointers, token="")).value == "bare"
+
+
+@pytest.mark.parametrize("kind", ["DPoP", "dpop", "MAC", "PoP"])
+def test_a_token_bound_to_a_key_is_not_sent_as_a_bearer(kind):
+    with pytest.raises(BadTokenReply, match="good only for the holder of its key"):
+        read(answer({"access_token": "a", "token_type": kind}))
+
+
+@pytest.mark.parametrize("kind", ["Bearer", "bearer", "N_A", "", None, 7])
+def test_any_other_token_type_is_taken(kind):
+    assert read(answer({"access_token": "a", "token_type": kind})).value == "a"
+
+
+@pytest.mark.parametrize("value", ["a\nb", "a\r\nX: 1", "a\0", "a\x7f", "grün", "a\u2028"])
+def test_a_token_that_a_header_cannot_carry_is_refused_unseen(value):
+    with pytest.raises(BadTokenReply, match="characters that a header cannot carry") as caught:
+        read(answer({"access_token": value}))
+    assert value not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("came", "kept"), [("new", "new"), (None, "old"), ("", "old"), (7, "old"), ({}, "old")]
+)
+def test_a_rotated_refresh_token_is_kept_and_else_the_old_one(came, kept):
+    assert read(answer({"access_token": "a", "refresh_token": came}), keep="old").refresh_token == kept
+
+
+def test_a_refresh_token_is_not_looked_for_where_nobody_wants_it():
+    pointers = make(ReplyPointers, refresh_token=None)
+    assert read(answer({"access_token": "a", "refresh_token": "r"}), pointers).refresh_token is None
+
+
+# ── the lifetime ─────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("expires_in", "seconds"),
+    [
+        (300, 300),
+        ("300", 300),
+        (299.5, 299.5),
+        ("299.5", 299.5),
+        (None, None),
+        (0, None),
+        (-1, None),
+        ("-1", None),
+        (True, None),
+        (False, None),
+        ("soon", None),
+        ("", None),
+        ([300], None),
+        ({}, None),
+        (float("nan"), None),
+        (float("inf"), None),
+        (10**12, LONGEST_LIFETIME),
+        (10**400, LONGEST_LIFETIME),
+        (-(10**400), None),
+        ("1e12", LONGEST_LIFETIME),
+    ],
+)
+def test_a_lifetime_is_read_from_whatever_servers_send(expires_in, seconds):
+    assert read_lifetime(expires_in) == seconds
+
+
+@pytest.mark.parametrize(
+    ("token", "expires_in", "default", "lifetime"),
+    [
+        ("a", 300, 900, 300),  # the reply knows best
+        (jwt(exp=NOW + 600), 300, 900, 300),
+        (jwt(exp=NOW + 600), None, 900, 600),  # then the token itself
+        (jwt(exp=NOW + 600), -1, 900, 600),
+        (jwt(exp=str(NOW + 600)), None, 900, 600),
+        (jwt(exp=NOW - 600), None, 900, 900),  # over before it began: our clock is wrong, or theirs
+        (jwt(exp=True), None, 900, 900),
+        (jwt(sub="x"), None, 900, 900),
+        ("a.b.c", None, 900, 900),  # then the configuration
+        ("a", None, None, inf),  # else until it is refused
+        (jwt(exp=10**15), None, None, LONGEST_LIFETIME),
+    ],
+)
+def test_the_first_that_knows_the_lifetime_is_believed(token, expires_in, default, lifetime):
+    given = answer({"access_token": token, "expires_in": expires_in})
+    assert read(given, default_lifetime=default).lifetime == pytest.approx(lifetime)
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "",
+        "a",
+        "a.b",
+        "a.b.c",
+        "a.b.c.d",
+        "..",
+        f"a.{base64.urlsafe_b64encode(b'[1]').decode()}.c",
+        "a.ü.c",
+        "a.e.c",
+    ],
+)
+def test_what_is_no_jwt_has_no_expiry(token):
+    assert jwt_expiry(token) is None
+
+
+# ── refusals ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "kind"),
+    [
+        (400, "invalid_grant", CredentialRejected),
+        (400, "invalid_client", CredentialRejected),
+        (400, "unauthorized_client", CredentialRejected),
+        (400, None, CredentialRejected),
+        (401, None, CredentialRejected),
+        (403, None, CredentialRejected),
+        (422, None, CredentialRejected),
+        (200, "invalid_grant", CredentialRejected),  # some say no with a 200
+        (408, None, TokenUnavailable),
+        (429, None, TokenUnavailable),
+        (429, "invalid_grant", TokenUnavailable),
+        (500, None, TokenUnavailable),
+        (503, "invalid_client", TokenUnavailable),
+        (400, "temporarily_unavailable", TokenUnavailable),
+        (400, "server_error", TokenUnavailable),
+        (400, "slow_down", TokenUnavailable),
+        (301, None, BadTokenReply),
+        (307, None, BadTokenReply),
+        (404, None, BadTokenReply),
+        (405, None, BadTokenReply),
+        (415, None, BadTokenReply),
+    ],
+)
+def test_a_refusal_is_told_from_an_outage(status, error, kind):
+    document = {"access_token": "a"} | ({"error": error} if error else {})
+    with pytest.raises(kind) as caught:
+        read(answer(document, status=status))
+    assert type(caught.value) is kind
+    assert caught.value.error == error
+
+
+def test_a_200_whose_error_is_a_document_holds_no_token():
+    with pytest.raises(BadTokenReply):
+        read(answer({"access_token": "a", "error": {"code": 7}}))
+
+
+@pytest.mark.parametrize("error", [None, "", False, 0])
+def test_an_empty_error_is_none(error):
+    assert read(answer({"access_token": "a", "error": error})).value == "a"
+
+
+def test_a_refusal_repeats_what_the_server_said():
+    with pytest.raises(CredentialRejected) as caught:
+        read(answer({"error": "invalid_grant", "error_description": "Invalid user credentials"}, status=401))
+    assert caught.value.detail == f"{TOKEN_URL} answered 401 invalid_grant: Invalid user credentials"
+
+
+def test_a_refusal_without_words_is_told_by_its_status():
+    with pytest.raises(CredentialRejected) as caught:
+        read(answer(status=403, body=b""))
+    assert caught.value.detail == f"{TOKEN_URL} answered 403"
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("error", "no user joe with {}"),
+        ("error_description", "no user joe with {}"),
+        ("message", "no user joe with {}"),
+        ("detail", "no user joe with {}"),
+    ],
+)
+@pytest.mark.parametrize("spelled", ["p&ss wörd", "p%26ss+w%C3%B6rd"])
+def test_a_secret_that_a_server_echoes_is_masked(key, text, spelled):
+    grant = make(Password, token_url=TOKEN_URL, client_id="x", username="joe", password="p&ss wörd")
+    with pytest.raises(CredentialRejected) as caught:
+        grant.read_token(answer({key: text.format(spelled)}, status=400), POINTERS)
+    assert f"no user joe with {MASK}" in caught.value.detail
+    assert spelled not in caught.value.detail + (caught.value.error or "")
+
+
+def test_a_server_cannot_write_into_the_log():
+    with pytest.raises(CredentialRejected) as caught:
+        read(answer({"error": "a\nb", "error_description": "c\r\x1bd" + "x" * 999}, status=400))
+    assert caught.value.detail.isprintable()
+    assert len(caught.value.detail) < 400
+    assert caught.value.error == "a b"
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "hint"),
+    [
+        (302, None, "redirects are not followed"),
+        (404, None, "check the URL"),
+        (415, None, "check the URL"),
+        (400, "invalid_client", "client_id and client_secret"),
+        (400, "invalid_scope", "check scope"),
+        (401, None, "check the credential"),
+        (500, None, None),
+    ],
+)
+def test_a_refusal_comes_with_advice(status, error, hint):
+    with pytest.raises((BadTokenReply, CredentialRejected, TokenUnavailable)) as caught:
+        read(answer({"error": error}, status=status))
+    assert caught.value.hint is None if hint is None else hint in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "hint"),
+    [
+        (401, b"TOTP_NEEDED", "set totp"),
+        (200, b"TOTP_NEEDED", "set totp"),
+        (401, b"", "vendor's 401"),
+        (404, b"", "check the URL of the token endpoint, and what it expects"),
+    ],
+)
+def test_the_first_configured_hint_that_fits_is_given(status, body, hint):
+    hints = [{"contains": "TOTP_NEEDED", "say": "set totp"}, {"status": 401, "say": "vendor's 401"}]
+    with pytest.raises((BadTokenReply, CredentialRejected)) as caught:
+        read(answer(status=status, body=body), hints=hints)
+    assert caught.value.hint == hint
+
+
+def test_a_refusal_carries_retry_after():
+    with pytest.raises(TokenUnavailable) as caught:
+        read(answer({}, status=429, headers={"Retry-After": "17"}))
+    assert caught.value.retry_after == 17
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("0", 0),
+        (" 120 ", 120),
+        ("Tue, 14 Nov 2023 22:15:20 GMT", 120),
+        ("Tue, 14 Nov 2023 22:00:00 GMT", 0),  # gone by
+        ("", None),
+        ("-1", None),
+        ("1.5", None),
+        ("soon", None),
+        ("٣", None),
+        ("9" * 30, None),
+        ("Tue, 99 Nov 2023 22:15:20 GMT", None),
+    ],
+)
+def test_retry_after_is_read(value, seconds):
+    assert retry_after({"Retry-After": value}, NOW) == seconds
+    assert retry_after({}, NOW) is None
+
+
+# ── what is on the way ───────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("pointer", "found"),
+    [
+        ("", {"a": {"b": [10, 20]}, "a/b": 1, "m~n": 2, "": 3}),
+        ("/a/b/1", 20),
+        ("/a/b/2", None),
+        ("/a/b/-", None),
+        ("/a/b/x", None),
+        ("/a/x/y", None),
+        ("/a~1b", 1),
+        ("/m~0n", 2),
+        ("/", 3),
+        (("/x", "/a~1b"), 1),
+        ((), None),
+    ],
+)
+def test_a_pointer_leads_into_a_document(pointer, found):
+    assert find({"a": {"b": [10, 20]}, "a/b": 1, "m~n": 2, "": 3}, pointer) == found
+
+
+@pytest.mark.parametrize(
+    ("url", "whole"),
+    [
+        ("https://a.example/t", "https://a.example/t?a=1+2&a=%26"),
+        ("https://a.example/t?x=y", "https://a.example/t?x=y&a=1+2&a=%26"),
+    ],
+)
+def test_a_query_is_added(url, whole):
+    assert with_query(url, [("a", "1 2"), ("a", "&")]) == whole
+    assert with_query(url, []) == url
+
+
+def test_a_default_header_gives_way_to_a_given_one_in_any_case():
+    assert with_defaults({"accept": "text/plain"}, {"Accept": "a", "X-B": "b"}) == {
+        "X-B": "b",
+        "accept": "text/plain",
+    }
+
+
+def test_basic_is_utf_8():
+    assert base64.b64decode(basic_value("Jürgen", "p:ß")).decode() == "Jürgen:p:ß"
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        Ask("POST", "https://a/?s3cr3t", {"A": "s3cr3t"}, b"s3cr3t"),
+        Run(("program", "s3cr3t")),
+        Code("s3cr3t"),
+        answer({"access_token": "s3cr3t"}, headers={"Set-Cookie": "s3cr3t"}),
+    ],
+)
+def test_no_step_and_no_answer_prints_its_secrets(step):
+    assert "s3cr3t" not in repr(step)
+
+
+def test_a_grant_does_not_print_its_secrets():
+    grant = make(
+        Password,
+        token_url=TOKEN_URL,
+        client_id="x",
+        client_secret="s3cr3t",
+        username="joe",
+        password="s3cr3t",
+        headers={"X-Key": "s3cr3t"},
+        params={"key": "s3cr3t"},
+    )
+    assert "s3cr3t" not in repr(grant)
+    assert grant.secrets().count("s3cr3t") >= 4
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "Token", ""])
+def test_a_scheme_is_one_word_or_none(scheme):
+    assert make(Grant, scheme=scheme).scheme == scheme
+
+
+@pytest.mark.parametrize("scheme", ["Bearer ", "a b", "a\n", "a:"])
+def test_anything_else_is_no_scheme(scheme):
+    with pytest.raises(ValidationError, match="should be one word"):
+        make(Grant, scheme=scheme)
+
+
+def test_a_grant_takes_no_key_it_does_not_know():
+    with pytest.raises(ValidationError):
+        make(Password, token_url=TOKEN_URL, username="a", password=SecretStr("b"), passwort="c")

@@ -1,0 +1,88 @@
+"""`command`: each kind of document that a program may print."""
+
+import base64
+import json
+
+import pytest
+from pydantic import ValidationError
+
+from authproxy.errors import BadTokenReply, CredentialRejected
+from authproxy.grants.base import Run
+from authproxy.grants.command import Command
+
+from .talk import NOW, answer, hold, make, spent
+
+GRANT = make(Command, command=["program", "get-token"], default_lifetime=900)
+
+
+def printed(content, grant=GRANT):
+    body = content if isinstance(content, bytes) else json.dumps(content).encode()
+    _, token = hold(grant.flow(None), answer(body=body, place="program"))
+    return token
+
+
+def exec_credential(**status):
+    return {"kind": "ExecCredential", "apiVersion": "client.authentication.k8s.io/v1", "status": status}
+
+
+@pytest.mark.parametrize("old", [None, spent("r")])
+def test_the_program_is_run_as_it_is_given(old):
+    (step,), _ = hold(GRANT.flow(old), answer(body=b"a"))
+    assert step == Run(("program", "get-token"))
+
+
+@pytest.mark.parametrize(
+    ("content", "value", "lifetime"),
+    [
+        (b"bare\n", "bare", 900),
+        (b"12345\n", "12345", 900),
+        ({"access_token": "a", "expires_in": 300}, "a", 300),
+        ({"access_token": "a"}, "a", 900),
+        (exec_credential(token="k"), "k", 900),
+        (exec_credential(token="k", expirationTimestamp="2023-11-14T22:23:20Z"), "k", 600),
+        (exec_credential(token="k", expirationTimestamp="2023-11-15T00:23:20+02:00"), "k", 600),
+        (exec_credential(token="k", expirationTimestamp="2023-11-14T22:23:20.500Z"), "k", 600.5),
+        (exec_credential(token="k", expirationTimestamp="2020-01-01T00:00:00Z"), "k", 900),  # gone by
+        (exec_credential(token="k", expirationTimestamp="soon"), "k", 900),
+        (exec_credential(token="k", expirationTimestamp=None), "k", 900),
+        ({"Version": 1, "SessionToken": "s", "Expiration": "2023-11-14T22:23:20Z"}, "s", 600),
+        ({"Version": 1, "SessionToken": "s", "Expiration": "2023-11-14T22:23:20"}, "s", 600),
+    ],
+)
+def test_every_kind_of_output_is_understood(content, value, lifetime):
+    token = printed(content)
+    assert token.value == value
+    assert token.lifetime == pytest.approx(lifetime)
+
+
+def test_a_bare_jwt_ends_when_it_says():
+    claims = base64.urlsafe_b64encode(json.dumps({"exp": NOW + 60}).encode()).decode().rstrip("=")
+    assert printed(f"e30.{claims}.c2ln".encode()).lifetime == 60
+
+
+@pytest.mark.parametrize(
+    ("content", "failure", "says"),
+    [
+        (b"", BadTokenReply, "printed nothing"),
+        (b"\n\n", BadTokenReply, "printed nothing"),
+        (b"Hello!\na", BadTokenReply, "printed several lines"),
+        (b"gr\xc3\xbcn", BadTokenReply, "cannot carry"),
+        ({}, BadTokenReply, "without a token at /access_token"),
+        (exec_credential(), BadTokenReply, "without a token"),
+        (exec_credential(token="a\nb"), BadTokenReply, "cannot carry"),
+        ({"error": "invalid_grant"}, CredentialRejected, "invalid_grant"),
+    ],
+)
+def test_what_holds_no_token_is_a_failure(content, failure, says):
+    with pytest.raises(failure, match=says):
+        printed(content)
+
+
+@pytest.mark.parametrize("command", [[], [""], ["", "a"]])
+def test_a_command_names_a_program(command):
+    with pytest.raises(ValidationError):
+        make(Command, command=command)
+
+
+def test_a_command_does_not_print_its_arguments():
+    assert "s3cr3t" not in repr(make(Command, command=["program", "--key", "s3cr3t"]))

@@ -1,0 +1,36 @@
+"""`file`: a token that somebody else keeps fresh."""
+
+import base64
+import json
+
+import pytest
+
+from authproxy.errors import BadTokenReply
+from authproxy.grants.base import Read
+from authproxy.grants.file import File
+
+from .talk import NOW, answer, hold, make, spent
+
+GRANT = make(File, path="/run/token")
+
+
+@pytest.mark.parametrize("old", [None, spent("r")])
+def test_the_file_is_read(old):
+    (step,), token = hold(GRANT.flow(old), answer(body=b" a\n", place="/run/token"))
+    assert step == Read("/run/token")
+    assert token.value == "a"
+
+
+def test_the_expiry_of_a_projected_token_is_known():
+    claims = base64.urlsafe_b64encode(json.dumps({"exp": NOW + 3600}).encode()).decode().rstrip("=")
+    _, token = hold(GRANT.flow(None), answer(body=f"e30.{claims}.c2ln\n".encode()))
+    assert token.lifetime == 3600
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [(b"", "is empty"), (b" \n", "is empty"), (b"a\nb", "cannot carry"), (b"\xff", "cannot carry")],
+)
+def test_a_file_without_a_token_is_a_failure(content, says):
+    with pytest.raises(BadTokenReply, match=says):
+        hold(GRANT.flow(None), answer(body=content, place="/run/token"))

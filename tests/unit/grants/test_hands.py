@@ -1,0 +1,407 @@
+"""The hands at work: a small server, small programs, files, and codes by a clock of our own."""
+
+import asyncio
+import os
+import ssl
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from authproxy.errors import BadTokenReply, TokenTimeout, TokenUnavailable
+from authproxy.grants import hands as hands_module
+from authproxy.grants.base import Ask, Code, Read, Run
+from authproxy.grants.hands import Hands, environment_proxy
+from authproxy.tokens.token import Token
+
+NOW = 1_700_000_000.0  # 20 s into a period of 30
+SECRET = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
+
+
+class Sleep:
+    """Instead of sleeping, note for how long, and set the clock forward."""
+
+    def __init__(self, clock):
+        self.clock = clock
+        self.slept = []
+
+    async def __call__(self, seconds):
+        self.slept.append(seconds)
+        self.clock.advance(seconds)
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch):
+    for name in os.environ:
+        if name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def sleep(clock):
+    clock.now = NOW
+    return Sleep(clock)
+
+
+@pytest.fixture
+async def hands(clock, sleep):
+    async with Hands(clock=clock, sleep=sleep) as hands:
+        yield hands
+
+
+@pytest.fixture
+async def serve():
+    """Return a starter of servers that answer every request by one handler."""
+    servers = []
+
+    async def start(answer):
+        application = web.Application(client_max_size=1 << 24)
+        application.router.add_route("*", "/{path:.*}", answer)
+        servers.append(server := TestServer(application))
+        await server.start_server()
+        return str(server.make_url("/")).rstrip("/")
+
+    yield start
+    for server in servers:
+        await server.close()
+
+
+@pytest.fixture
+async def raw():
+    """Return a starter of servers that say `reply` and hang up; `asked` grows by one a connection."""
+    servers, asked = [], []
+
+    async def start(reply):
+        async def talk(reader, writer):
+            asked.append(await reader.readuntil(b"\r\n\r\n"))
+            writer.write(reply)
+            writer.close()
+
+        servers.append(server := await asyncio.start_server(talk, "127.0.0.1", 0))
+        return f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/token", asked
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+def flow(*steps):
+    """Take `steps`, note their answers; the token is as long as there were steps."""
+    answers = []
+
+    def talk():
+        for step in steps:
+            answer = yield step
+            answers.append(answer)
+        return Token("a" * len(steps))
+
+    return talk(), answers
+
+
+async def answer_to(hands, step):
+    talk, answers = flow(step)
+    await hands.carry_out(talk)
+    return answers[0]
+
+
+# ── a conversation ───────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_conversation_is_held_to_its_end(hands, tmp_path):
+    (tmp_path / "token").write_text("x")
+    talk, answers = flow(Read(str(tmp_path / "token")), Run(("/bin/echo", "y")))
+    assert await hands.carry_out(talk) == Token("aa")
+    assert [answer.body for answer in answers] == [b"x", b"y\n"]
+    assert [answer.asked_at for answer in answers] == [NOW, NOW]
+
+
+async def test_a_conversation_that_breaks_off_is_closed(hands):
+    closed = []
+
+    def talk():
+        try:
+            yield Read("/nonexistent")
+        finally:
+            closed.append(True)
+
+    with pytest.raises(TokenUnavailable):
+        await hands.carry_out(talk())
+    assert closed == [True]
+
+
+async def test_only_the_known_steps_can_be_asked_for(hands):
+    with pytest.raises(TypeError, match="cannot ask for a str"):
+        await answer_to(hands, "rm -rf")
+
+
+# ── HTTP ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_request_goes_out_as_it_was_asked_for(hands, serve):
+    seen = []
+
+    async def answer(request):
+        seen.append((request.method, request.raw_path, dict(request.headers), await request.read()))
+        return web.json_response({"access_token": "a"}, status=201, headers={"Retry-After": "7"})
+
+    url = await serve(answer)
+    ask = Ask("POST", f"{url}/t%41/../x?a=%41&b=1+2", {"Accept": "application/json", "X-Key": "k"}, b"body")
+    reply = await answer_to(hands, ask)
+    ((method, path, headers, body),) = seen
+    assert (method, path, body) == ("POST", "/t%41/../x?a=%41&b=1+2", b"body")
+    assert headers.pop("User-Agent").startswith("authproxy/")
+    assert headers.pop("Host") in url
+    assert headers.pop("Connection", "close") == "close"
+    assert headers == {"Accept": "application/json", "X-Key": "k", "Content-Length": "4"}
+    assert (reply.status, reply.body) == (201, b'{"access_token": "a"}')
+    assert reply.headers["Retry-After"] == "7"
+    assert reply.place == f"{url}/t%41/../x"
+
+
+async def test_a_post_without_a_body_says_so(hands, serve):
+    async def answer(request):
+        return web.json_response([request.headers.get("Content-Length"), "Content-Type" in request.headers])
+
+    reply = await answer_to(hands, Ask("POST", await serve(answer)))
+    assert reply.body == b'["0", false]'
+
+
+async def test_a_configured_user_agent_is_the_only_one(hands, serve):
+    async def answer(request):
+        return web.json_response(request.headers.getall("User-Agent"))
+
+    reply = await answer_to(hands, Ask("GET", await serve(answer), {"user-agent": "mine"}))
+    assert reply.body == b'["mine"]'
+
+
+async def test_a_redirect_is_not_followed(hands, serve):
+    asked = []
+
+    async def answer(request):
+        asked.append(request.path)
+        return web.Response(status=307, headers={"Location": "/elsewhere"})
+
+    assert (await answer_to(hands, Ask("POST", f"{await serve(answer)}/token"))).status == 307
+    assert asked == ["/token"]
+
+
+async def test_cookies_are_neither_kept_nor_sent(hands, serve):
+    async def answer(request):
+        response = web.json_response(dict(request.cookies))
+        response.set_cookie("session", "s3cr3t")
+        return response
+
+    url = (await serve(answer)).replace("127.0.0.1", "localhost")
+    await answer_to(hands, Ask("GET", url))
+    assert (await answer_to(hands, Ask("GET", url))).body == b"{}"
+
+
+async def test_each_request_has_a_connection_of_its_own(hands, serve):
+    peers = set()
+
+    async def answer(request):
+        peers.add(request.transport.get_extra_info("peername"))
+        return web.json_response({})
+
+    url = await serve(answer)
+    for _ in range(3):  # a kept one that is dead would make aiohttp repeat the request
+        await answer_to(hands, Ask("POST", url))
+    assert len(peers) == 3
+
+
+@pytest.mark.parametrize(("size", "fits"), [(1 << 20, True), ((1 << 20) + 1, False)])
+async def test_a_reply_is_read_up_to_one_mebibyte(hands, serve, size, fits):
+    async def answer(_request):
+        return web.Response(body=b"x" * size)
+
+    url = await serve(answer)
+    if fits:
+        assert len((await answer_to(hands, Ask("GET", url))).body) == size
+        return
+    with pytest.raises(BadTokenReply, match="more than 1 MiB"):
+        await answer_to(hands, Ask("GET", url))
+
+
+async def test_a_small_reply_that_inflates_is_bounded_too(hands, serve):
+    async def answer(_request):
+        response = web.Response(body=b"\0" * (1 << 22))
+        response.enable_compression(web.ContentCoding.gzip)
+        return response
+
+    with pytest.raises(BadTokenReply, match="more than 1 MiB"):
+        await answer_to(hands, Ask("GET", await serve(answer), {"Accept-Encoding": "gzip"}))
+
+
+@pytest.mark.parametrize(
+    ("reply", "says"),
+    [
+        (b"", "closed the connection without an answer"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort", "broke off its answer"),
+        (b"s3cr3t garbage\r\n\r\n", "did not answer in HTTP"),
+        (b"HTTP/1.1 200 OK\r\ns3cr3t\0: x\r\n\r\n", "did not answer in HTTP"),
+    ],
+)
+async def test_a_broken_answer_is_an_outage_and_asked_for_once(hands, raw, reply, says):
+    url, asked = await raw(reply)
+    with pytest.raises(TokenUnavailable, match=says) as caught:
+        await answer_to(hands, Ask("POST", f"{url}?s3cr3t", {}, b"s3cr3t"))
+    assert len(asked) == 1
+    assert "s3cr3t" not in str(caught.value)
+
+
+async def test_nobody_there_is_an_outage(hands, unused_tcp_port):
+    with pytest.raises(TokenUnavailable, match="cannot connect to http://127") as caught:
+        await answer_to(hands, Ask("GET", f"http://127.0.0.1:{unused_tcp_port}/token"))
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (aiohttp.ClientConnectorDNSError(None, OSError()), "does not resolve"),
+        (aiohttp.ClientConnectorCertificateError(None, ssl.CertificateError()), "certificate of"),
+        (aiohttp.InvalidURL("s3cr3t"), "is not a URL"),
+        (ValueError("s3cr3t"), "did not answer in HTTP"),
+        (OSError("s3cr3t"), "did not answer in HTTP"),
+    ],
+)
+def test_a_foreign_error_is_told_in_our_own_words(error, says):
+    told = hands_module._translated(error, "https://id.example")
+    assert isinstance(told, TokenUnavailable)
+    assert says in told.detail
+    assert "s3cr3t" not in told.detail
+
+
+async def test_a_slow_answer_is_given_up(hands, serve, monkeypatch):
+    monkeypatch.setattr(hands_module, "TOTAL_TIMEOUT", 0.05)
+
+    async def answer(_request):
+        await asyncio.sleep(5)
+
+    with pytest.raises(TokenTimeout, match="did not answer in time"):
+        await answer_to(hands, Ask("GET", await serve(answer)))
+
+
+@pytest.mark.parametrize(
+    ("environ", "url", "proxy"),
+    [
+        ({}, "https://id.example/", None),
+        ({"https_proxy": "http://proxy:3128"}, "https://id.example/", "http://proxy:3128"),
+        ({"https_proxy": "http://proxy:3128"}, "http://id.example/", None),
+        ({"http_proxy": "http://proxy:3128"}, "http://id.example/", "http://proxy:3128"),
+        ({"https_proxy": "http://proxy:3128", "no_proxy": "id.example"}, "https://id.example/", None),
+        ({"https_proxy": "http://proxy:3128", "no_proxy": "*"}, "https://id.example/", None),
+    ],
+)
+def test_the_environments_proxy_is_used(monkeypatch, environ, url, proxy):
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    assert environment_proxy(url) == proxy
+
+
+# ── programs and files ───────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_program_is_run_without_a_shell(hands):
+    reply = await answer_to(hands, Run(("/bin/echo", "$HOME; a b")))
+    assert (reply.body, reply.place) == (b"$HOME; a b\n", "/bin/echo")
+
+
+async def test_a_program_that_asks_gets_no_answer(hands):
+    assert (await answer_to(hands, Run(("/bin/cat",)))).body == b""
+
+
+@pytest.mark.parametrize(
+    ("argv", "failure", "says"),
+    [
+        (("/bin/sh", "-c", "echo s3cr3t; exit 3"), TokenUnavailable, "/bin/sh ended with exit code 3"),
+        (("/nonexistent/program",), BadTokenReply, "cannot run /nonexistent/program: No such file"),
+        (("/",), BadTokenReply, "cannot run /: Permission denied"),
+        (("/bin/echo", "a\0b"), BadTokenReply, "cannot run /bin/echo: bad arguments"),
+        (("/bin/sh", "-c", "head -c 2000000 /dev/zero"), BadTokenReply, "more than 1 MiB"),
+    ],
+)
+async def test_a_program_that_fails_says_how(hands, argv, failure, says):
+    with pytest.raises(failure, match=says) as caught:
+        await answer_to(hands, Run(argv))
+    assert "s3cr3t" not in str(caught.value)
+
+
+async def test_a_program_that_hangs_is_given_up(hands, monkeypatch):
+    monkeypatch.setattr(hands_module, "TOTAL_TIMEOUT", 0.05)
+    with pytest.raises(TokenTimeout, match="/bin/sleep did not end"):
+        await answer_to(hands, Run(("/bin/sleep", "60")))
+
+
+async def test_a_program_that_is_given_up_ends_with_its_children(hands, tmp_path):
+    pids = tmp_path / "pids"
+    waiting = asyncio.create_task(
+        answer_to(
+            hands, Run(("/bin/sh", "-c", f"sleep 60 & echo $! $$ >{pids}.new; mv {pids}.new {pids}; wait"))
+        )
+    )
+    async with asyncio.timeout(10):
+        while not pids.exists():
+            await asyncio.sleep(0.005)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        while not all(is_gone(int(pid)) for pid in pids.read_text().split()):
+            await asyncio.sleep(0.005)
+
+
+def is_gone(pid):
+    """Tell whether a process has ended; one that nobody has waited for yet counts as ended."""
+    try:
+        with open(f"/proc/{pid}/stat") as stat:  # noqa: PTH123
+            return stat.read().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+async def test_a_file_that_cannot_be_read_is_an_outage(hands, tmp_path):
+    with pytest.raises(TokenUnavailable, match=r"cannot read .*: No such file or directory"):
+        await answer_to(hands, Read(str(tmp_path / "missing")))
+    with pytest.raises(TokenUnavailable, match="Is a directory"):
+        await answer_to(hands, Read(str(tmp_path)))
+
+
+# ── one-time codes ───────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("now", "code"),
+    [(59, "287082"), (1111111109, "081804"), (1234567890, "005924"), (20000000000, "353130")],
+)
+async def test_a_code_is_that_of_the_moment(hands, clock, sleep, now, code):
+    clock.now = now  # RFC 6238, appendix B
+    assert await answer_to(hands, Code(SECRET)) == code
+    assert sleep.slept == []
+
+
+async def test_a_short_secret_makes_codes_too(hands):
+    assert len(await answer_to(hands, Code("GEZDGNBVGY3TQOJQ"))) == 6  # 80 bits, as many vendors give out
+
+
+async def test_a_code_is_never_used_twice(hands, sleep):
+    codes = [await answer_to(hands, Code(SECRET)) for _ in range(3)]
+    assert len(set(codes)) == 3
+    assert sleep.slept == [10, 30]  # to the beginning of the next period
+
+
+async def test_codes_asked_for_at_once_are_of_different_periods(hands):
+    codes = await asyncio.gather(*(answer_to(hands, Code(SECRET)) for _ in range(3)))
+    assert len(set(codes)) == 3
+
+
+async def test_another_secret_does_not_wait(hands, sleep):
+    await answer_to(hands, Code(SECRET))
+    await answer_to(hands, Code("GEZDGNBVGY3TQOJQ"))
+    assert sleep.slept == []
+
+
+async def test_a_clock_that_was_set_back_brings_no_code_again(hands, clock):
+    first = await answer_to(hands, Code(SECRET))
+    clock.advance(-60)
+    assert await answer_to(hands, Code(SECRET)) != first

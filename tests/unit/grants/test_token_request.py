@@ -1,0 +1,222 @@
+"""`token_request`: the request on the wire, whatever the login endpoint wants."""
+
+import base64
+import json
+
+import pytest
+from pydantic import ValidationError
+
+from authproxy.errors import BadTokenReply, CredentialRejected
+from authproxy.grants.base import Ask, Code, UseUp
+from authproxy.grants.token_request import TokenRequest
+from authproxy.logs import MASK
+
+from .talk import answer, hold, make, pairs, refusal, spent
+
+URL = "https://api.example/authorization"
+FORM = "application/x-www-form-urlencoded"
+LOGIN = {"username": "joe", "password": "p&ß"}
+ACCEPT = {"Accept": "application/json"}
+
+
+def login(**keys):
+    return make(TokenRequest, **{"url": URL} | keys)
+
+
+def first(grant, old=None):
+    return next(grant.flow(old))
+
+
+# ── the request ──────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("keys", "ask"),
+    [
+        ({}, Ask("POST", URL, ACCEPT, None)),
+        (
+            {"form": LOGIN},
+            Ask("POST", URL, {"Content-Type": FORM} | ACCEPT, b"username=joe&password=p%26%C3%9F"),
+        ),
+        (
+            {"form": LOGIN, "params_in": "query"},
+            Ask("POST", f"{URL}?username=joe&password=p%26%C3%9F", ACCEPT),
+        ),
+        (
+            {"form": LOGIN, "query": {"v": "1"}},
+            Ask("POST", f"{URL}?v=1", {"Content-Type": FORM} | ACCEPT, b"username=joe&password=p%26%C3%9F"),
+        ),
+        ({"method": "GET", "query": {"useBody": "true"}}, Ask("GET", f"{URL}?useBody=true", ACCEPT)),
+        ({"form": {}}, Ask("POST", URL, {"Content-Type": FORM} | ACCEPT, b"")),
+        (
+            {"json": {"user": {"name": "joe"}, "n": [1, None]}},
+            Ask(
+                "POST",
+                URL,
+                {"Content-Type": "application/json"} | ACCEPT,
+                b'{"user": {"name": "joe"}, "n": [1, null]}',
+            ),
+        ),
+        (
+            {"headers": {"accept": "*/*", "X-Key": "k"}},
+            Ask("POST", URL, {"accept": "*/*", "X-Key": "k"}, None),
+        ),
+        (
+            {"form": {"a": "b"}, "headers": {"content-type": "text/plain"}},
+            Ask("POST", URL, {"content-type": "text/plain"} | ACCEPT, b"a=b"),
+        ),
+    ],
+)
+def test_the_request_is_what_the_configuration_says(keys, ask):
+    assert first(login(**keys)) == ask
+
+
+def test_name_and_password_as_basic_are_utf_8():
+    step = first(login(method="GET", basic={"username": "joe", "password": "p:ß"}))
+    assert base64.b64decode(step.headers["Authorization"].removeprefix("Basic ")).decode() == "joe:p:ß"
+    assert step.body is None
+
+
+@pytest.mark.parametrize("method", ["get", "GET /", "", "G T"])
+def test_a_method_is_a_word_in_capitals(method):
+    with pytest.raises(ValidationError, match="a word in capitals"):
+        login(method=method)
+
+
+def test_a_body_is_a_form_or_json():
+    with pytest.raises(ValidationError, match="exclude each other"):
+        login(form=LOGIN, json=LOGIN)
+
+
+def test_the_url_is_told_because_it_sees_the_credential():
+    assert list(login().urls()) == [("url", URL)]
+
+
+# ── the second factor ────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "totp",
+    [
+        {"header": "totp-auth", "secret": "JBSW Y3DP-ehpk3pxp"},
+        {"header": "totp-auth", "value": "JBSWY3DPEHPK3PXP"},
+    ],
+)
+def test_a_code_is_made_from_the_secret_for_each_request(totp):
+    (code, step), _ = hold(login(totp=totp).flow(None), "123456", answer({"access_token": "a"}))
+    assert code == Code("JBSWY3DPEHPK3PXP")
+    assert step.headers["totp-auth"] == "123456"
+
+
+@pytest.mark.parametrize(
+    "totp",
+    [
+        {"header": "totp-auth", "code": "012345"},
+        {"header": "totp-auth", "value": "012345"},
+    ],
+)
+def test_a_given_code_is_sent_as_it_is_and_used_up(totp):
+    (used_up, step), _ = hold(login(totp=totp).flow(None), None, answer({"access_token": "a"}))
+    assert isinstance(used_up, UseUp)
+    assert step.headers["totp-auth"] == "012345"
+    assert "012345" not in repr(used_up)
+
+
+@pytest.mark.parametrize(
+    "totp",
+    [
+        {"header": "h"},
+        {"header": "h", "secret": "JBSWY3DPEHPK3PXP", "code": "123456"},
+        {"header": "h", "code": "12345"},
+        {"header": "h", "code": "123456789"},
+        {"header": "h", "secret": "not base32!"},
+        {"header": "h", "value": 123456},
+        {"header": "a b", "code": "123456"},
+    ],
+)
+def test_what_is_no_second_factor_is_refused(totp):
+    with pytest.raises(ValidationError):
+        login(totp=totp)
+
+
+# ── the answer ───────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_token_is_where_the_configuration_says():
+    grant = login(response={"token": ["/v3_user_token", "/data/v3_user_token"]}, default_lifetime="30m")
+    _, token = hold(grant.flow(None), answer({"data": {"v3_user_token": "a"}}))
+    assert (token.value, token.lifetime) == ("a", 1800)
+
+
+def test_a_refresh_token_is_not_kept_unless_the_configuration_says_where_it_is():
+    reply = answer({"access_token": "a", "refresh_token": "r1"})
+    assert hold(login().flow(None), reply)[1].refresh_token is None
+    grant = login(response={"refresh_token": "/refresh_token"})
+    assert hold(grant.flow(None), reply)[1].refresh_token == "r1"
+
+
+def test_a_refresh_token_is_traded_in_at_the_same_place():
+    (step,), token = hold(
+        login(form=LOGIN, headers={"X-Key": "k"}).flow(spent("r1")), answer({"access_token": "b"})
+    )
+    assert (step.method, step.url) == ("POST", URL)
+    assert pairs(step) == [("grant_type", "refresh_token"), ("refresh_token", "r1")]
+    assert step.headers == {"Content-Type": FORM, "Accept": "application/json", "X-Key": "k"}
+    assert (token.value, token.refresh_token) == ("b", "r1")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [refusal("invalid_grant"), answer({}, status=401), answer({}, status=404), answer({"message": "hm"})],
+)
+def test_whatever_a_login_endpoint_has_against_a_refresh_token_it_is_asked_for_a_login(given):
+    (_, step), token = hold(login(form=LOGIN).flow(spent("r1")), given, answer({"access_token": "b"}))
+    assert pairs(step) == list(LOGIN.items())
+    assert token.value == "b"
+
+
+def test_a_login_is_not_sent_to_an_endpoint_that_is_down():
+    flow = login(form=LOGIN).flow(spent("r1"))
+    next(flow)
+    with pytest.raises(Exception, match="503"):
+        flow.send(answer({}, status=503))
+
+
+@pytest.mark.parametrize(
+    ("keys", "echo"),
+    [
+        ({"form": {"password": "s3cr3t&"}}, "s3cr3t&"),
+        ({"form": {"password": "s3cr3t&"}}, "s3cr3t%26"),
+        ({"query": {"key": "s3cr3t"}}, "s3cr3t"),
+        ({"headers": {"X-Key": "s3cr3t"}}, "s3cr3t"),
+        ({"json": {"login": [{"password": "s3cr3t"}], "lang": "en"}}, "s3cr3t"),
+        ({"basic": {"username": "joe", "password": "s3cr3t"}}, "s3cr3t"),
+        ({"basic": {"username": "joe", "password": "s3cr3t"}}, base64.b64encode(b"joe:s3cr3t").decode()),
+    ],
+)
+def test_a_secret_that_the_server_echoes_is_masked(keys, echo):
+    flow = login(**keys).flow(None)
+    next(flow)
+    with pytest.raises(CredentialRejected) as caught:
+        flow.send(answer({"message": f"the credential {echo} is wrong"}, status=401))
+    assert caught.value.detail == f"https://id.example/token answered 401 the credential {MASK} is wrong"
+
+
+def test_a_missing_second_factor_is_told_by_its_hint():
+    hints = [{"contains": "TIME_BASED_ONE_TIME_PASSWORD_REQUIRED", "say": "set totp"}]
+    flow = login(hints=hints).flow(None)
+    next(flow)
+    body = json.dumps([{"name": "TIME_BASED_ONE_TIME_PASSWORD_REQUIRED"}]).encode()
+    with pytest.raises(CredentialRejected) as caught:
+        flow.send(answer(body=body, status=401))
+    assert caught.value.hint == "set totp"
+
+
+def test_no_secret_is_printed():
+    grant = login(json={"password": "s3cr3t"}, headers={"X-Key": "s3cr3t"}, query={"k": "s3cr3t"})
+    assert "s3cr3t" not in repr(grant)
+
+
+def test_an_answer_without_a_token_is_a_failure():
+    with pytest.raises(BadTokenReply):
+        hold(login().flow(None), answer({"status": "ok"}))

@@ -1,0 +1,276 @@
+"""Who may ask, and what is malformed: one row a caller."""
+
+from types import SimpleNamespace
+
+import pytest
+from aiohttp import HttpVersion
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from authproxy.errors import BadRequest, Forbidden, KeyRequired
+from authproxy.proxy.guard import MOST_HOSTS, Guard, plain_host
+
+SITE, ORIGIN = "Sec-Fetch-Site", "Origin"
+
+
+def asked(target="/x", *, method="GET", version=(1, 1), host="127.0.0.1:8080", headers=()):
+    pairs = [("Host", host)] if host is not None else []
+    pairs += headers.items() if isinstance(headers, dict) else headers
+    return SimpleNamespace(
+        method=method,
+        target=target,
+        version=HttpVersion(*version),
+        headers=CIMultiDictProxy(CIMultiDict(pairs)),
+    )
+
+
+def check(*args, guard=None, **keys):
+    return (guard or Guard()).check(asked(*args, **keys))
+
+
+# ── programs ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [
+        ("127.0.0.1:8080", "127.0.0.1"),
+        ("127.0.0.1", "127.0.0.1"),
+        ("localhost:8080", "localhost"),
+        ("LOCALHOST.:8080", "localhost"),
+        ("up42.localhost", "up42.localhost"),
+        ("[::1]:8080", "::1"),
+    ],
+)
+def test_a_program_on_this_machine_is_let_through(host, name):
+    assert check("/a?b", host=host) == (name, "/a?b")
+
+
+@pytest.mark.parametrize(
+    ("hosts", "host", "passes"),
+    [
+        ([], "example.com", False),
+        ([], "10.0.0.1", False),
+        ([], "localhost.example.com", False),
+        (["Proxy.Example."], "proxy.example:8080", True),
+        (["proxy.example"], "PROXY.example.", True),
+        (["proxy.example"], "evil.proxy.example", False),
+        (["proxy.example"], "localhost", True),
+        (["[fd00::1]"], "[fd00::1]:8080", True),
+        (["*"], "example.com", True),
+    ],
+)
+def test_the_host_must_be_ours(hosts, host, passes):
+    guard = Guard(hosts=hosts)
+    for _ in range(2):  # the second time from memory
+        if passes:
+            assert check(host=host, guard=guard)[0] == plain_host(host.rpartition(":")[0] or host)
+        else:
+            with pytest.raises(Forbidden, match="are not answered here") as caught:
+                check(host=host, guard=guard)
+            assert "allowed_hosts" in caught.value.hint
+
+
+def test_inventing_hosts_does_not_fill_our_memory():
+    guard = Guard(hosts=["*"])
+    for number in range(MOST_HOSTS + 10):
+        check(host=f"h{number}.example", guard=guard)
+    assert len(guard._known) == MOST_HOSTS
+
+
+@pytest.mark.parametrize(
+    "host",
+    [None, "", " ", "a@localhost", "localhost:", "localhost:x", "localhost:99999", "localhost:8080:1", "[::1",
+     "::1", "local host", "localhost/x", "localhost,example.com", "localhost?", "http://localhost",
+     "löcalhost"],
+)  # fmt: skip
+def test_a_missing_or_malformed_host_is_400(host):
+    with pytest.raises(BadRequest):
+        check(host=host)
+
+
+@pytest.mark.parametrize("version", [(0, 9), (1, 2), (2, 0), (3, 0)])
+def test_another_version_of_http_is_400(version):
+    with pytest.raises(BadRequest):
+        check(version=version)
+
+
+def test_http_1_0_is_spoken_too():
+    assert check(version=(1, 0)) == ("127.0.0.1", "/x")
+
+
+@pytest.mark.parametrize("method", ["TRACE", "CONNECT"])
+def test_methods_that_are_not_forwarded_are_403(method):
+    with pytest.raises(Forbidden):
+        check(method=method)
+
+
+@pytest.mark.parametrize(
+    ("headers", "version"),
+    [
+        ([("Transfer-Encoding", "gzip, chunked")], (1, 1)),
+        ([("Transfer-Encoding", "identity")], (1, 1)),
+        ([("Transfer-Encoding", "chunked")], (1, 0)),
+        ([("Authorization", "a"), ("authorization", "b")], (1, 1)),
+    ],
+)
+def test_framing_and_credentials_that_can_be_read_in_two_ways_are_400(headers, version):
+    with pytest.raises(BadRequest):
+        check(headers=headers, version=version)
+
+
+def test_a_chunked_request_with_one_credential_is_fine():
+    assert check(headers={"Transfer-Encoding": "Chunked", "Authorization": "a"})
+
+
+# ── targets ──────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("target", "method", "result"),
+    [
+        ("/", "GET", ("127.0.0.1", "/")),
+        ("/a%20b?c=%23", "GET", ("127.0.0.1", "/a%20b?c=%23")),
+        ("//evil.example/x", "GET", ("127.0.0.1", "//evil.example/x")),
+        ("/x?u=http://a", "GET", ("127.0.0.1", "/x?u=http://a")),
+        ("*", "OPTIONS", ("127.0.0.1", "*")),
+        ("http://localhost:9/x?y", "GET", ("localhost", "/x?y")),
+        ("HTTPS://LOCALHOST/x", "GET", ("localhost", "/x")),
+        ("http://localhost", "GET", ("localhost", "/")),
+        ("http://localhost?a=/b", "GET", ("localhost", "/?a=/b")),
+        ("http://[::1]:80/", "GET", ("::1", "/")),
+    ],
+)
+def test_a_target_comes_out_in_origin_form(target, method, result):
+    assert check(target, method=method) == result
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["", "x", "*", "a:b", "ftp://localhost/", "localhost:80", "http:/localhost/", "http:///x", "http://a@localhost/",
+     "http://localhost:x/", "/a b", "/a#b", "/#", "/a\nb", "/a\tb", "/a\0", "/\x7f", "http://localhost/#x"],
+)  # fmt: skip
+def test_a_malformed_target_is_400(target):
+    with pytest.raises(BadRequest):
+        check(target)
+
+
+def test_the_host_of_an_absolute_target_counts_not_the_header():
+    with pytest.raises(Forbidden):
+        check("http://evil.example/x", host="localhost")
+    with pytest.raises(Forbidden):
+        check("http://localhost/x", host="evil.example")
+    with pytest.raises(Forbidden):  # the origin must be that of the target
+        check("http://localhost/x", host="a.localhost", headers={ORIGIN: "http://a.localhost"})
+
+
+# ── browsers ─────────────────────────────────────────────────────────────────────────────────────
+
+EVIL = "https://evil.example"
+
+
+@pytest.mark.parametrize(
+    ("host", "headers", "passes"),
+    [
+        ("127.0.0.1:8080", {SITE: "cross-site"}, False),  # an image, a script of another site
+        ("127.0.0.1:8080", {ORIGIN: EVIL, SITE: "cross-site"}, False),  # its form
+        ("127.0.0.1:8080", {ORIGIN: EVIL}, False),  # its WebSocket
+        ("evil.example", {}, False),  # DNS rebinding
+        ("evil.example", {ORIGIN: "http://evil.example"}, False),
+        (
+            "localhost:8080",
+            {ORIGIN: "http://localhost:3000", SITE: "same-site"},
+            False,
+        ),  # another local program
+        ("localhost:8080", {SITE: "same-site"}, False),
+        ("localhost:8080", {ORIGIN: "null"}, False),  # a sandboxed frame, a file
+        ("localhost:8080", {ORIGIN: ""}, False),
+        ("localhost:8080", {ORIGIN: "http://[::1"}, False),
+        ("localhost:8080", {ORIGIN: "localhost:8080"}, False),
+        ("localhost:8080", {ORIGIN: "file://localhost:8080"}, False),
+        (
+            "localhost:8080",
+            {ORIGIN: "http://127.0.0.1:8080"},
+            False,
+        ),  # another origin, though the same machine
+        ("localhost:8080", {ORIGIN: "http://localhost:8080", SITE: "cross-site"}, False),
+        ("localhost:8080", {SITE: "anything"}, False),
+        ("localhost:8080", {SITE: "none"}, True),  # typed into the address bar
+        ("localhost:8080", {SITE: "same-origin"}, True),
+        ("localhost:8080", {ORIGIN: "http://localhost:8080", SITE: "same-origin"}, True),
+        ("LOCALHOST:8080", {ORIGIN: "http://localhost:8080"}, True),
+        ("localhost:8443", {ORIGIN: "https://localhost:8443"}, True),
+        ("localhost:8080", {}, True),  # no browser
+    ],
+)
+def test_a_page_of_another_site_may_not_use_the_proxy(host, headers, passes):
+    if passes:
+        check(host=host, headers=headers)
+    else:
+        with pytest.raises(Forbidden):
+            check(host=host, headers=headers)
+
+
+@pytest.mark.parametrize("name", [SITE, ORIGIN])
+def test_a_browsers_word_that_is_there_twice_is_400(name):
+    with pytest.raises(BadRequest):
+        check(headers=[(name, "none"), (name, "cross-site")])
+
+
+@pytest.mark.parametrize(
+    ("origin", "site", "passes"),
+    [
+        ("https://app.example", "cross-site", True),
+        ("HTTPS://App.Example", None, True),
+        ("https://app.example:8443", "cross-site", False),
+        ("http://app.example", "cross-site", False),
+        ("https://app.example.evil", "cross-site", False),
+        ("https://evil-app.example", "cross-site", False),
+        (None, "cross-site", False),  # without an origin nobody can say whose page it is
+    ],
+)
+def test_a_page_of_an_allowed_origin_may(origin, site, passes):
+    guard = Guard(origins=["https://app.example"])
+    headers = {name: value for name, value in ((ORIGIN, origin), (SITE, site)) if value is not None}
+    if passes:
+        check(headers=headers, guard=guard)
+        assert guard.allowed_origin(asked(headers=headers)) == origin
+    else:
+        assert guard.allowed_origin(asked(headers=headers)) is None
+        with pytest.raises(Forbidden):
+            check(headers=headers, guard=guard)
+
+
+def test_without_allowed_origins_none_is_allowed():
+    assert not Guard().has_origins
+    assert Guard(origins=[EVIL]).has_origins
+    assert Guard().allowed_origin(asked(headers={ORIGIN: "http://127.0.0.1:8080"})) is None
+
+
+# ── keys ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("sent", "passes"),
+    [
+        ({"X-Key": "one"}, True),
+        ({"x-key": "schlüssel"}, True),
+        ({"X-Key": "ONE"}, False),
+        ({"X-Key": "one "}, False),
+        ({"X-Key": "on"}, False),
+        ({"X-Key": ""}, False),
+        ({"X_Key": "one"}, False),
+        ({}, False),
+        ({"X-Key": "\udcff"}, False),
+    ],
+)
+def test_a_caller_sends_one_of_the_keys(sent, passes):
+    guard = Guard(access_header="X-Key", access_keys=["one", "schlüssel"])
+    if passes:
+        guard.check_key(asked(headers=sent))
+    else:
+        with pytest.raises(KeyRequired, match="wants a key in X-Key"):
+            guard.check_key(asked(headers=sent))
+
+
+def test_without_keys_none_is_asked_for():
+    Guard().check_key(asked())

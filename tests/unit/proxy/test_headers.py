@@ -1,0 +1,179 @@
+"""Which header lines go on, in both directions."""
+
+import pytest
+
+from authproxy.proxy.headers import (
+    MOST_VERDICTS,
+    RequestHeaders,
+    ResponseHeaders,
+    header_lines,
+    listed_in,
+)
+
+START = b"GET /x HTTP/1.1\r\n"
+
+
+def raw(*lines):
+    """Split `Name: value` lines, as a parser does."""
+    return [tuple(part.encode("latin-1") for part in line.split(": ", 1)) for line in lines]
+
+
+def request(*lines, rules=None, replace=True):
+    """Return the header lines that go to the upstream."""
+    pairs = raw(*lines)
+    connection = [value.decode("latin-1") for name, value in pairs if name.lower() == b"connection"]
+    listed = listed_in(",".join(connection)) if connection else None
+    head = (rules or RequestHeaders()).head(START, pairs, listed=listed, replace=replace)
+    assert head.startswith(START)
+    return head[len(START) :].decode("latin-1").split("\r\n")[:-1]
+
+
+def response(*lines, rules=None):
+    head = (rules or ResponseHeaders()).head(200, b"OK", raw(*lines))
+    status, *rest = head.decode("latin-1").split("\r\n")[:-1]
+    assert status == "HTTP/1.1 200 OK"
+    return rest
+
+
+# ── requests ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_names_order_case_and_repeats_stay():
+    lines = ["x-B: 1", "X-a: 2", "X-B: 3", "x-b: grün", "Accept:  ", "Cookie: a=b"]
+    assert request(*lines) == lines
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["Connection: close", "connection: x", "Keep-Alive: timeout=5", "Proxy-Connection: keep-alive",
+     "TE: trailers", "Trailer: X", "Transfer-Encoding: chunked", "Upgrade: h2c", "HTTP2-Settings: AAA",
+     "Proxy-Authorization: Basic x", "Expect: 100-continue", "TRANSFER_ENCODING: chunked",
+     "Transfer_Encoding: x", "Content_Length: 5"],
+)  # fmt: skip
+def test_what_is_between_the_client_and_us_goes_no_further(line):
+    assert request(line, "X-A: 1") == ["X-A: 1"]
+
+
+def test_what_connection_lists_goes_no_further():
+    assert request("Connection: close, X-Hop", "X-HOP: 1", "connection: x-too", "X-Too: 2", "X-A: 3") == [
+        "X-A: 3"
+    ]
+
+
+@pytest.mark.parametrize("name", ["Host", "Content-Length", "Content-Type", "Authorization", "Cookie"])
+def test_no_client_makes_vanish_what_the_upstream_needs(name):
+    assert request(f"Connection: {name}", f"{name}: 1", replace=False) == [f"{name}: 1"]
+
+
+def test_no_client_makes_vanish_what_we_set():
+    rules = RequestHeaders(set_pairs=[("X-Team", "geo")])
+    assert request("Connection: X-Team", "X-A: 1", rules=rules) == ["X-A: 1", "X-Team: geo"]
+
+
+@pytest.mark.parametrize(
+    ("connection", "names"),
+    [
+        ("close", set()),
+        ("Keep-Alive, Upgrade", {b"upgrade"}),
+        (" X-A ,, x-b", {b"x-a", b"x-b"}),
+        ("Host, content-length", set()),
+        ("", set()),
+    ],
+)
+def test_a_connection_header_lists_names(connection, names):
+    assert listed_in(connection) == names
+
+
+def test_the_host_is_the_upstreams_in_its_place():
+    rules = RequestHeaders(host="api.example")
+    assert request("X-A: 1", "hOST: localhost:8080", "X-B: 2", rules=rules) == [
+        "X-A: 1",
+        "hOST: api.example",
+        "X-B: 2",
+    ]
+
+
+def test_the_clients_host_is_kept_when_it_should_be():
+    assert request("Host: localhost:8080") == ["Host: localhost:8080"]
+
+
+@pytest.mark.parametrize(
+    ("credential", "spelled"),
+    [
+        ("Authorization", "authorization"),
+        ("X-Api-Key", "X-API-KEY"),
+        ("X-Api-Key", "X_Api_Key"),
+        ("X-Api-Key", "x_api-key"),
+        ("x_api_key", "X-Api-Key"),
+    ],
+)
+def test_every_spelling_of_the_credentials_header_makes_room_for_ours(credential, spelled):
+    rules = RequestHeaders(credential=credential)
+    lines = [f"{spelled}: theirs", "X-A: 1", f"{spelled}: again"]
+    assert request(*lines, rules=rules) == ["X-A: 1"]
+    assert request(*lines, rules=rules, replace=False) == lines
+
+
+def test_another_authorization_than_ours_is_the_clients_business():
+    assert request("Authorization: theirs", rules=RequestHeaders(credential="X-Api-Key")) == [
+        "Authorization: theirs"
+    ]
+
+
+def test_configured_headers_are_set_and_removed():
+    rules = RequestHeaders(set_pairs=[("X-Team", "geo")], remove=["Cookie", "X-Drop"])
+    lines = ["x-team: theirs", "X_Team: theirs", "cookie: a", "X-DROP: 1", "x_drop: 2", "X-A: 1"]
+    assert request(*lines, rules=rules) == ["X-A: 1", "X-Team: geo"]
+
+
+def test_header_lines_are_latin_1():
+    assert header_lines([("X-A", "grün"), ("X-B", "")]) == b"X-A: gr\xfcn\r\nX-B: \r\n"
+
+
+def test_inventing_names_does_not_fill_our_memory():
+    rules = RequestHeaders(remove=["X-Drop"])
+    names = [f"X-{number}: 1" for number in range(MOST_VERDICTS + 10)]
+    assert request(*names, "X-Drop: 1", rules=rules) == names  # judged all the same
+    assert len(rules._verdicts) == MOST_VERDICTS
+
+
+# ── responses ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_response_comes_back_as_it_is():
+    lines = ["date: x", "Set-Cookie: a=1", "set-cookie: b=2", "Content-Length: 3", "X_Y: ü", "Server: y"]
+    assert response(*lines) == lines
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["Connection: close", "Keep-Alive: timeout=5", "Transfer-Encoding: chunked", "Trailer: X", "Upgrade: h2c",
+     "Proxy-Authenticate: Basic", "Access-Control-Allow-Origin: *", "access-control-allow-credentials: true",
+     "Access-Control-Whatever: x"],
+)  # fmt: skip
+def test_what_is_between_the_upstream_and_us_comes_no_further(line):
+    assert response(line, "X-A: 1") == ["X-A: 1"]
+
+
+def test_the_challenge_of_the_upstream_comes_back():
+    assert response('WWW-Authenticate: Bearer error="invalid_token"') == [
+        'WWW-Authenticate: Bearer error="invalid_token"'
+    ]
+
+
+def test_what_the_upstreams_connection_lists_comes_no_further():
+    lines = ["X-Hop: 1", "X-A: 2", "Connection: x-hop", "CONNECTION: X-Too, keep-alive", "x-too: 3", "X-B: 4"]
+    assert response(*lines, rules=ResponseHeaders(set_pairs=[("X-C", "5")])) == ["X-A: 2", "X-B: 4", "X-C: 5"]
+
+
+def test_configured_response_headers_are_set_and_removed():
+    rules = ResponseHeaders(set_pairs=[("Cache-Control", "no-store")], remove=["Server"])
+    assert response("SERVER: x", "cache-control: public", "X-A: 1", rules=rules) == [
+        "X-A: 1",
+        "Cache-Control: no-store",
+    ]
+
+
+@pytest.mark.parametrize("reason", [b"OK", b"", b"Alles gr\xfcn"])
+def test_the_status_line_is_the_upstreams(reason):
+    assert ResponseHeaders().head(207, reason, []) == b"HTTP/1.1 207 " + reason + b"\r\n"

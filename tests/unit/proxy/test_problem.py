@@ -1,0 +1,85 @@
+"""What authproxy answers for itself, to the byte."""
+
+import json
+
+import pytest
+
+from authproxy.errors import BadRequest, Forbidden, KeyRequired, NoRoute, TokenUnavailable
+from authproxy.proxy.problem import problem_response
+
+
+def answer(error, *, route="up42", close=False, **keys):
+    head, _, body = problem_response(error, route=route, close=close, **keys).partition(b"\r\n\r\n")
+    status, *lines = head.decode("ascii").split("\r\n")
+    return status, dict(line.split(": ", 1) for line in lines), body
+
+
+def test_a_problem_is_told_as_json():
+    error = TokenUnavailable("it is down", hint="mend it", error="server_error", retry_after=7)
+    status, headers, body = answer(error)
+    assert status == "HTTP/1.1 503 Service Unavailable"
+    assert headers == {
+        "Content-Type": "application/problem+json",
+        "Content-Length": str(len(body)),
+        "Proxy-Status": 'authproxy; error=destination_unavailable; details="it is down"',
+        "Cache-Control": "no-store",
+        "Retry-After": "7",
+    }
+    assert json.loads(body) == {
+        "type": "about:blank",
+        "title": "Token endpoint unavailable",
+        "status": 503,
+        "detail": "it is down",
+        "route": "up42",
+        "hint": "mend it",
+        "error": "server_error",
+    }
+
+
+def test_what_is_not_known_is_left_out():
+    _, headers, body = answer(NoRoute("nothing there"), route=None)
+    assert set(json.loads(body)) == {"type", "title", "status", "detail"}
+    assert "Retry-After" not in headers
+    assert "Connection" not in headers
+
+
+def test_the_answer_to_head_has_the_length_but_no_body():
+    _, headers, body = answer(Forbidden("no"), body=False)
+    assert int(headers["Content-Length"]) > 50
+    assert body == b""
+
+
+def test_a_connection_that_is_given_up_says_so():
+    assert answer(BadRequest("no"), close=True)[1]["Connection"] == "close"
+
+
+def test_more_lines_can_be_added():
+    assert answer(Forbidden("no"), more=b"Vary: Origin\r\n")[1]["Vary"] == "Origin"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "sent"), [(0, "1"), (0.2, "1"), (1, "1"), (1.2, "2"), (2, "2"), (29.5, "30"), (3600, "3600")]
+)
+def test_retry_after_is_never_too_early(seconds, sent):
+    assert answer(TokenUnavailable("no", retry_after=seconds))[1]["Retry-After"] == sent
+
+
+def test_a_missing_key_comes_with_a_challenge():
+    status, headers, _ = answer(KeyRequired("no"))
+    assert status == "HTTP/1.1 401 Unauthorized"
+    assert headers["WWW-Authenticate"].startswith("AuthproxyKey ")
+
+
+@pytest.mark.parametrize(
+    ("detail", "shown"),
+    [
+        ('say "hi" \\', '"say \\"hi\\" \\\\"'),
+        ("a\r\nSet-Cookie: b", '"a Set-Cookie: b"'),
+        ("grün\x7f\x9b", '"gr?n"'),
+    ],
+)
+def test_no_detail_breaks_out_of_its_header(detail, shown):
+    _, headers, body = answer(Forbidden(detail))
+    assert headers["Proxy-Status"] == f"authproxy; error=http_request_denied; details={shown}"
+    assert set(headers) == {"Content-Type", "Content-Length", "Proxy-Status", "Cache-Control"}
+    assert json.loads(body)["detail"] == detail

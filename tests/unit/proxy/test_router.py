@@ -1,0 +1,234 @@
+"""Which route, what `allow` says, and the target for the upstream."""
+
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from authproxy.errors import Forbidden, NoRoute
+from authproxy.proxy.router import Allow, RouteTable, is_plain, judged_paths, upstream_target
+
+
+@dataclass
+class Route:
+    name: str
+    path: str = "/"
+    host: str | None = None
+
+
+TABLE = RouteTable(
+    [
+        Route("a", "/a"),
+        Route("a-b", "/a/b"),
+        Route("hosted", "/", "h.localhost"),
+        Route("hosted-a", "/a", "h.localhost"),
+        Route("ü", "/ü"),
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/a", "a"),
+        ("/a/", "a"),
+        ("/a/x", "a"),
+        ("/a/bc", "a"),  # a segment is whole or not at all
+        ("/a/b", "a-b"),  # the longest wins
+        ("/a/b/c", "a-b"),
+        ("/%61/x", "a"),
+        ("/a/%62/c", "a-b"),
+        ("/a%2fb", None),  # an encoded slash makes no segment
+        ("/a%2Fb/c", None),
+        ("/a/b%2fc", "a"),
+        ("/a//b", "a"),
+        ("/%C3%BC/x", "ü"),
+        ("/%FC", None),
+        ("/ab", None),
+        ("/A", None),
+        ("/", None),
+        ("//a", None),
+        ("/x/../a", None),
+        ("/a;x/b", None),
+        ("*", None),
+    ],
+)
+def test_the_longest_prefix_on_a_segment_boundary_wins(path, name):
+    if name is None:
+        with pytest.raises(NoRoute):
+            TABLE.match("localhost", path)
+    else:
+        assert TABLE.match("localhost", path).name == name
+
+
+@pytest.mark.parametrize(
+    ("host", "path", "name"),
+    [
+        ("h.localhost", "/a/b/c", "hosted-a"),  # a host beats a longer path
+        ("h.localhost", "/z", "hosted"),
+        ("h.localhost", "*", "hosted"),
+        ("other.localhost", "/a/b/c", "a-b"),
+    ],
+)
+def test_a_route_of_the_host_goes_first(host, path, name):
+    assert TABLE.match(host, path).name == name
+
+
+def test_when_nothing_is_mounted_there_the_prefixes_are_told():
+    with pytest.raises(NoRoute) as caught:
+        TABLE.match("localhost", "/z")
+    assert caught.value.detail.endswith("there are: h.localhost/, h.localhost/a, /a, /a/b, /ü")
+
+
+def test_a_table_can_be_empty():
+    with pytest.raises(NoRoute):
+        RouteTable([]).match("localhost", "/")
+
+
+# ── the path that is judged ──────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("path", "prefix", "judged"),
+    [
+        ("/a/x", "/a", {"/x"}),
+        ("/a", "/a", {"/"}),
+        ("/a/", "/a", {"/"}),
+        ("/a/x/", "/a", {"/x/"}),
+        ("/a/b/x", "/a/b", {"/x"}),
+        ("/x/y", "/", {"/x/y"}),
+        ("*", "/", {"/"}),
+        ("/a/%78", "/a", {"/x"}),
+        ("/%61/x", "/a", {"/x"}),
+        ("/a/x%2fy", "/a", {"/x/y"}),
+        ("/a/x%5cy", "/a", {"/x/y"}),
+        ("/a/x\\y", "/a", {"/x/y"}),
+        ("/a//x", "/a", {"/x"}),
+        ("/a/./x", "/a", {"/x"}),
+        ("/a/x/../y", "/a", {"/y"}),
+        ("/a/x/%2e%2e/y", "/a", {"/y"}),
+        ("/a/x/..", "/a", {"/"}),
+        ("/a/x/y/..", "/a", {"/x/"}),
+        ("/a/x/.", "/a", {"/x/"}),
+        ("/a/%252e%252e/x", "/a", {"/%2e%2e/x"}),  # decoded once, as the server will
+        ("/a/.well-known", "/a", {"/.well-known"}),
+        ("/a/...", "/a", {"/..."}),
+        ("/a/x;v=1/y", "/a", {"/x;v=1/y", "/x/y"}),
+        ("/a/x/..;v=1/y", "/a", {"/x/..;v=1/y", "/y"}),
+        ("/a/x%3bv", "/a", {"/x;v", "/x"}),
+        ("/a/%00", "/a", {"/\0"}),
+        ("/a/%ff", "/a", {"/\udcff"}),
+    ],
+)
+def test_a_path_is_judged_as_a_server_may_read_it(path, prefix, judged):
+    assert judged_paths(path, prefix) == judged
+
+
+@pytest.mark.parametrize(
+    "rest",
+    ["..", "../", "../x", "x/../..", "%2e%2e", "%2E.", ".%2e/x", "..%2fx", "x%2f..%2f..%2fy",
+     "x%2f%2e%2e%2f%2e%2e", "..;", "..;a=b/x", "%2e%2e;/x", "x/..;/..", "..\\x", "..%5cx", "x%5c..%5c..",
+     "./../x", "//../x", ";/../x", "..%3b/x"],
+)  # fmt: skip
+def test_a_path_that_leaves_its_route_is_403(rest):
+    with pytest.raises(Forbidden, match="steps out of its route"):
+        judged_paths(f"/a/{rest}", "/a")
+
+
+@pytest.mark.parametrize("path", ["/..", "/%2e%2e/x", "/x/../../y"])
+def test_there_is_nothing_above_the_root(path):
+    with pytest.raises(Forbidden):
+        judged_paths(path, "/")
+
+
+@given(st.lists(st.sampled_from(["..", ".", "", "x", "%2e%2e", "..;", "%2f", "..%2f", "\\..", ";a", "%3b"])))
+def test_no_reading_of_a_judged_path_steps_up(segments):
+    try:
+        judged = judged_paths("/a/" + "/".join(segments), "/a")
+    except Forbidden:
+        return
+    for path in judged:
+        assert path.startswith("/")
+        assert ".." not in path.split("/")
+        assert "//" not in path
+
+
+@pytest.mark.parametrize(
+    ("path", "plain"),
+    [("/a/b-c_d~e.f:g@h", True), ("/a.b", True), ("/", True), ("/%61", False), ("//a", False), ("/.a", False),
+     ("/a;b", False), ("/a\\b", False)],
+)  # fmt: skip
+def test_only_what_can_be_read_in_one_way_is_plain(path, plain):
+    assert is_plain(path) is plain
+
+
+# ── allow ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("patterns", "allowed", "refused"),
+    [
+        (["/v2/**"], ["/v2/", "/v2/a", "/v2/a/b/"], ["/v2", "/v20/a", "/v1", "/x/v2/a", "/"]),
+        (["/v2/*"], ["/v2/", "/v2/a"], ["/v2/a/b", "/v2"]),
+        (["/v2/*/x"], ["/v2/a/x"], ["/v2/a/b/x", "/v2/x", "/v2/a/y"]),
+        (["/v2/**/x"], ["/v2/a/x", "/v2/a/b/x"], ["/v2/x"]),
+        (["/v2/*.json"], ["/v2/a.json"], ["/v2/ajson", "/v2/a.json/b"]),
+        (["/v2"], ["/v2"], ["/v2/", "/v2/a", "/V2"]),
+        (["/a+(b)"], ["/a+(b)"], ["/aa+b", "/aab"]),
+        (["/**"], ["/", "/a", "/a/b", "/a\nb"], []),
+        (["!/v3/**", "/**"], ["/v1/a", "/v3"], ["/v3/a", "/v3/"]),
+        (["/v3/login", "!/v3/**", "/**"], ["/v3/login", "/v1"], ["/v3/a"]),  # the first that fits decides
+        (["/**", "!/v3/**"], ["/v3/a"], []),
+        (["!/v3/**"], [], ["/v3/a", "/v1"]),  # what fits none is refused
+        ([], [], ["/"]),
+    ],
+)
+def test_the_first_pattern_that_fits_decides(patterns, allowed, refused):
+    allow = Allow(paths=patterns)
+    for path in allowed:
+        allow.check("GET", path)
+    for path in refused:
+        with pytest.raises(Forbidden, match="does not allow that path"):
+            allow.check("GET", path)
+
+
+def test_a_method_is_allowed_by_name():
+    allow = Allow(methods=["GET"], hint="read only")
+    allow.check("GET", "/x")
+    for method in ("POST", "HEAD", "get"):
+        with pytest.raises(Forbidden, match=f"does not allow {method}") as caught:
+            allow.check(method, "/x")
+        assert caught.value.hint == "read only"
+
+
+def test_nothing_said_allows_everything():
+    Allow().check("DELETE", "/x")
+
+
+# ── the target for the upstream ──────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("target", "strip", "base", "sent"),
+    [
+        ("/a/x", "/a", "", "/x"),
+        ("/a", "/a", "", "/"),
+        ("/a/", "/a", "", "/"),
+        ("/a?q=/a/b", "/a", "", "/?q=/a/b"),
+        ("/a/x?", "/a", "", "/x?"),
+        ("/a/x", "", "", "/a/x"),
+        ("/x", "", "/base", "/base/x"),
+        ("/", "", "/base", "/base/"),
+        ("/a", "/a", "/base", "/base"),
+        ("/a/", "/a", "/base", "/base/"),
+        ("/a/b/x", "/a/b", "/base", "/base/x"),
+        ("/%61/x%2Fy", "/a", "", "/x%2Fy"),  # what is left is sent as it came
+        ("/a//x", "/a", "", "//x"),
+        ("/a/%41;b/%7e?c=%41+d", "/a", "", "/%41;b/%7e?c=%41+d"),
+        ("*", "", "", "*"),
+        ("*", "", "/base", "/base"),
+    ],
+)
+def test_the_prefix_is_taken_off_and_the_rest_sent_as_it_came(target, strip, base, sent):
+    assert upstream_target(target, strip=strip, base=base) == sent

@@ -1,0 +1,198 @@
+"""`PatientSource`: when the source behind is asked again, and what callers hear until then."""
+
+import logging
+
+import pytest
+
+from authproxy.errors import (
+    BadTokenReply,
+    CredentialRejected,
+    TokenTimeout,
+    TokenUnavailable,
+)
+from authproxy.tokens.patience import PatientSource
+from authproxy.tokens.token import Token
+
+
+class Behind:
+    def __init__(self, *answers):
+        self.answers = list(answers)
+        self.asked = []
+
+    async def token(self, *, instead_of=None):
+        self.asked.append(instead_of)
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+class Secret:
+    """Tells whether the credential's secret has changed, and counts how often it was asked."""
+
+    def __init__(self):
+        self.changed = False
+        self.asked = 0
+
+    async def __call__(self):
+        self.asked += 1
+        return self.changed
+
+
+@pytest.fixture
+def secret():
+    return Secret()
+
+
+@pytest.fixture
+def world(clock, secret):
+    def make(*answers, jitter=0.0):
+        behind = Behind(*answers)
+        return PatientSource(behind, name="up42", changed=secret, clock=clock, jitter=lambda: jitter), behind
+
+    return make
+
+
+async def failure_of(source):
+    with pytest.raises((TokenUnavailable, CredentialRejected, BadTokenReply, TokenTimeout)) as caught:
+        await source.token()
+    return caught.value
+
+
+async def test_a_token_passes_through(world):
+    old, new = Token("a"), Token("b")
+    source, behind = world(new)
+    assert await source.token(instead_of=old) is new
+    assert behind.asked == [old]
+    assert repr(source) == "<PatientSource ready>"
+
+
+@pytest.mark.parametrize(
+    ("failure", "delays"),
+    [
+        (TokenUnavailable, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]),
+        (TokenTimeout, [1, 2, 4]),
+        (BadTokenReply, [1, 2, 4]),
+        (CredentialRejected, [30, 60, 120, 240, 300, 300]),
+    ],
+)
+async def test_each_failure_is_followed_by_a_longer_pause(world, clock, failure, delays):
+    source, behind = world(*(failure("no") for _ in delays))
+    for count, delay in enumerate(delays, start=1):
+        assert type(await failure_of(source)) is failure
+        clock.advance(delay - 0.01)
+        assert type(await failure_of(source)) is TokenUnavailable  # held back: nothing is sent
+        assert len(behind.asked) == count
+        clock.advance(0.01)
+
+
+@pytest.mark.parametrize(
+    ("jitter", "delay"),
+    [(0.0, 1.0), (0.5, 1.1), (1.0, 1.2)],
+)
+async def test_replicas_do_not_come_back_in_step(world, jitter, delay):
+    source, _ = world(TokenUnavailable("no"), jitter=jitter)
+    assert (await failure_of(source)).retry_after == pytest.approx(delay)
+
+
+async def test_jitter_does_not_lengthen_the_longest_pause(world, clock):
+    source, _ = world(*(TokenUnavailable("no") for _ in range(12)), jitter=1.0)
+    for _ in range(12):
+        failure = await failure_of(source)
+        clock.advance(failure.retry_after)
+    assert failure.retry_after == 300
+
+
+@pytest.mark.parametrize(("asked_for", "delay"), [(120, 120), (0, 1), (0.5, 1), (3600, 3600), (10**9, 3600)])
+async def test_retry_after_is_obeyed_within_reason(world, clock, asked_for, delay):
+    source, behind = world(TokenUnavailable("no", retry_after=asked_for), Token("a"))
+    assert (await failure_of(source)).retry_after == delay
+    clock.advance(delay - 0.01)
+    await failure_of(source)
+    clock.advance(0.01)
+    assert (await source.token()).value == "a"
+    assert len(behind.asked) == 2
+
+
+async def test_who_is_held_back_hears_503_with_the_cause_and_how_long(world, clock):
+    source, _ = world(CredentialRejected("the password is wrong", hint="mend it", error="invalid_grant"))
+    first = await failure_of(source)
+    assert (first.status, first.retry_after) == (502, 30)
+    clock.advance(10)
+    held_back = await failure_of(source)
+    assert (held_back.status, held_back.retry_after) == (503, 20)
+    assert held_back.detail == "the password is wrong (not trying again for 20 s)"
+    assert (held_back.hint, held_back.error) == ("mend it", "invalid_grant")
+    assert held_back.__cause__ is first
+    assert repr(source) == "<PatientSource failing, next try in 20 s>"
+
+
+async def test_a_wrong_password_is_tried_once_however_many_ask(world):
+    source, behind = world(CredentialRejected("no"))
+    for _ in range(100):
+        await failure_of(source)
+    assert len(behind.asked) == 1
+
+
+async def test_a_success_forgets_the_failures(world, clock):
+    source, _ = world(TokenUnavailable("no"), TokenUnavailable("no"), Token("a"), TokenUnavailable("no"))
+    for _ in range(2):
+        clock.advance((await failure_of(source)).retry_after)
+    await source.token()
+    assert repr(source) == "<PatientSource ready>"
+    assert (await failure_of(source)).retry_after == 1
+
+
+async def test_a_changed_secret_ends_the_pause_at_once(world, secret):
+    source, behind = world(CredentialRejected("no"), Token("a"))
+    await failure_of(source)
+    secret.changed = True
+    assert (await source.token()).value == "a"
+    assert len(behind.asked) == 2
+
+
+async def test_a_changed_secret_that_is_wrong_too_begins_anew_at_30_s(world, clock, secret):
+    source, _ = world(*(CredentialRejected("no") for _ in range(3)))
+    await failure_of(source)
+    clock.advance(30)
+    assert (await failure_of(source)).retry_after == 60
+    secret.changed = True
+    assert (await failure_of(source)).retry_after == 30
+
+
+async def test_the_secret_is_looked_at_only_while_a_rejected_credential_is_held_back(world, clock, secret):
+    source, _ = world(Token("a"), TokenUnavailable("down"), CredentialRejected("no"), Token("b"))
+    await source.token()
+    await failure_of(source)
+    await failure_of(source)
+    assert secret.asked == 0
+    clock.advance(1)
+    await failure_of(source)
+    await failure_of(source)
+    assert secret.asked == 1
+    clock.advance(60)
+    await source.token()
+    assert secret.asked == 1
+
+
+async def test_each_thing_that_happens_is_logged_once(world, clock, caplog):
+    caplog.set_level(logging.INFO, "authproxy")
+    source, _ = world(TokenUnavailable("down", hint="mend it"), Token("a"), Token("a"))
+    for _ in range(100):
+        await failure_of(source)
+    clock.advance(1)
+    await source.token()
+    await source.token(instead_of=Token("a"))  # the same again is no news
+    failed, renewed = caplog.records
+    assert failed.message == "no token"
+    assert failed.facts == {"route": "up42", "cause": "down", "hint": "mend it", "next_try_in": 1.0}
+    assert renewed.message == "token renewed"
+    assert renewed.facts["route"] == "up42"
+
+
+async def test_a_fault_of_our_own_is_no_reason_to_wait(world):
+    source, behind = world(RuntimeError("oops"), Token("a"))
+    with pytest.raises(RuntimeError):
+        await source.token()
+    assert (await source.token()).value == "a"
+    assert len(behind.asked) == 2

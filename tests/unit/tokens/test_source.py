@@ -1,0 +1,348 @@
+"""`CachedSource`: how often the source behind is asked, and who hears what."""
+
+import asyncio
+
+import pytest
+
+from authproxy.errors import TokenUnavailable
+from authproxy.tokens import source as source_module
+from authproxy.tokens.source import CachedSource, token_cache
+from authproxy.tokens.token import Token
+
+
+class Behind:
+    """The source behind: gives its answers in turn, each once it is let through, and notes who asks."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+        self.asked = []
+        self.open = asyncio.Event()
+        self.open.set()
+
+    async def token(self, *, instead_of=None):
+        self.asked.append(instead_of)
+        await self.open.wait()
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@pytest.fixture(autouse=True)
+def _no_jitter(monkeypatch):
+    monkeypatch.setattr(source_module.random, "uniform", lambda low, high: low)
+
+
+@pytest.fixture
+def world(clock):
+    """Return a maker of a `CachedSource` in front of the answers it gets."""
+
+    def make(*answers, cache=None, **settings):
+        behind = Behind(*answers)
+        cache = token_cache() if cache is None else cache
+        return CachedSource(behind, cache, "key", name="up42", clock=clock, **settings), behind
+
+    return make
+
+
+@pytest.fixture
+def token(clock):
+    """Return a maker of tokens that are issued now."""
+    return lambda value, lifetime=300: Token(value, issued_at=clock(), expires_at=clock() + lifetime)
+
+
+async def settle():
+    """Let everything happen that can happen now."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def together(*waits):
+    return await asyncio.gather(*waits, return_exceptions=True)
+
+
+# ── holding ──────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_token_is_asked_for_once_and_held(world, token):
+    source, behind = world(token("a"))
+    assert source.held() is None
+    first = await source.token()
+    assert source.held() is first
+    assert await source.token() is first
+    assert behind.asked == [None]
+
+
+async def test_a_token_is_held_until_shortly_before_it_ends(world, token, clock):
+    source, _ = world(token("a", 300), TokenUnavailable("down"))
+    await source.token()
+    clock.advance(294)
+    assert source.held() is not None
+    assert source.usable
+    clock.advance(2)
+    assert source.held() is None
+    assert not source.usable
+    await settle()
+
+
+async def test_a_spent_token_goes_down_to_the_grant(world, token, clock):
+    source, behind = world(token("a"), token("b"))
+    spent = await source.token()
+    clock.advance(400)
+    assert (await source.token()).value == "b"
+    assert behind.asked[1] is spent
+
+
+async def test_a_token_from_the_cache_is_used_without_asking(world, token):
+    source, behind = world(cache={"key": token("a")})
+    assert (await source.token()).value == "a"
+    assert behind.asked == []
+
+
+async def test_a_token_without_an_end_is_held_until_it_is_refused(world, clock):
+    source, behind = world(Token("a"), Token("b"))
+    token = await source.token()
+    clock.advance(10 * 365 * 86400)
+    assert source.held() is token
+    assert (await source.token(instead_of=token)).value == "b"
+    assert len(behind.asked) == 2
+
+
+# ── one renewal for all ──────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_thousand_first_requests_ask_once(world, token):
+    source, behind = world(token("a"))
+    answers = await together(*(source.token() for _ in range(1000)))
+    assert {answer.value for answer in answers} == {"a"}
+    assert len(behind.asked) == 1
+
+
+async def test_a_storm_of_401s_renews_once(world, token):
+    source, behind = world(token("a"), token("b"))
+    refused = await source.token()
+    answers = await together(*(source.token(instead_of=refused) for _ in range(100)))
+    assert {answer.value for answer in answers} == {"b"}
+    assert len(behind.asked) == 2
+
+
+async def test_a_failure_is_shared_and_not_repeated_for_each(world):
+    source, behind = world(TokenUnavailable("down"))
+    answers = await together(*(source.token() for _ in range(100)))
+    assert {str(answer) for answer in answers} == {"down"}
+    assert len(behind.asked) == 1
+
+
+async def test_after_a_failure_the_next_caller_asks_again(world, token):
+    source, behind = world(TokenUnavailable("down"), token("a"))
+    with pytest.raises(TokenUnavailable):
+        await source.token()
+    assert str(source.failure) == "down"
+    assert (await source.token()).value == "a"
+    assert source.failure is None
+    assert len(behind.asked) == 2
+
+
+async def test_a_waiter_who_leaves_does_not_take_the_renewal_along(world, token):
+    source, behind = world(token("a"))
+    behind.open.clear()
+    leaves, stays = asyncio.create_task(source.token()), asyncio.create_task(source.token())
+    await settle()
+    leaves.cancel()
+    await settle()
+    behind.open.set()
+    assert (await stays).value == "a"
+    assert leaves.cancelled()
+    assert len(behind.asked) == 1
+
+
+async def test_a_renewal_that_nobody_waits_for_any_more_is_still_kept(world, token):
+    source, behind = world(token("a"))
+    behind.open.clear()
+    waiter = asyncio.create_task(source.token())
+    await settle()
+    waiter.cancel()
+    behind.open.set()
+    await settle()
+    assert source.held().value == "a"
+
+
+async def test_a_failure_that_nobody_waits_for_any_more_is_noted(world):
+    source, behind = world(TokenUnavailable("down"))
+    behind.open.clear()
+    waiter = asyncio.create_task(source.token())
+    await settle()
+    waiter.cancel()
+    behind.open.set()
+    await settle()
+    assert str(source.failure) == "down"
+
+
+# ── one other than this ──────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_newer_token_is_never_thrown_away(world, token):
+    source, behind = world(token("a"), token("b"))
+    old = await source.token()
+    new = await source.token(instead_of=old)
+    assert await source.token(instead_of=old) is new  # a late 401 for the old one
+    assert source.held() is new
+    assert len(behind.asked) == 2
+
+
+async def test_a_refused_token_is_held_for_nobody_while_another_is_fetched(world, token):
+    source, behind = world(token("a"), token("b"))
+    refused = await source.token()
+    behind.open.clear()
+    waiter = asyncio.create_task(source.token(instead_of=refused))
+    await settle()
+    assert source.held() is None
+    assert not source.usable
+    assert repr(source) == "<CachedSource up42 empty>"
+    behind.open.set()
+    assert (await waiter).value == "b"
+
+
+async def test_a_refused_token_stays_refused_when_no_other_can_be_had(world, token):
+    source, behind = world(token("a"), TokenUnavailable("down"), token("b"))
+    refused = await source.token()
+    with pytest.raises(TokenUnavailable):
+        await source.token(instead_of=refused)
+    assert source.held() is None
+    assert (await source.token()).value == "b"
+    assert behind.asked == [None, refused, refused]  # its refresh token is not lost on the way
+
+
+async def test_a_source_that_has_nothing_else_gives_the_same_again(world):
+    source, behind = world(Token("a"), Token("a"))
+    refused = await source.token()
+    assert await source.token(instead_of=refused) == refused
+    assert source.held() == refused
+    assert len(behind.asked) == 2
+
+
+async def test_who_joins_a_renewal_begun_before_its_own_401_is_not_handed_the_refused_token(
+    world, token, clock
+):
+    source, behind = world(token("a"), token("a"), token("b"))
+    first = await source.token()
+    clock.advance(250)
+    behind.open.clear()
+    source.held()  # begins an early renewal, which will bring the same token
+    await settle()
+    waiters = [asyncio.create_task(source.token(instead_of=first)) for _ in range(10)]
+    await settle()
+    behind.open.set()
+    assert {(await waiter).value for waiter in waiters} == {"b"}
+    assert len(behind.asked) == 3
+
+
+async def test_who_joins_a_renewal_without_a_refusal_takes_what_it_brings(world, token):
+    source, behind = world(token("a"), token("a"))
+    refused = await source.token()
+    behind.open.clear()
+    refuses = asyncio.create_task(source.token(instead_of=refused))
+    await settle()
+    joins = asyncio.create_task(source.token())
+    await settle()
+    behind.open.set()
+    assert (await joins).value == (await refuses).value == "a"
+    assert len(behind.asked) == 2
+
+
+# ── early renewal ────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "refresh_before", "renews_after"),
+    [
+        (3600, None, 3540),  # auto: 60 s before…
+        (100, None, 80),  # …or 20 % of the lifetime
+        (3600, 600, 3000),
+        (300, 600, 150),  # a margin longer than the life must not renew on every request
+        (3600, 0, None),
+    ],
+)
+async def test_a_token_is_renewed_early_and_serves_meanwhile(
+    world, token, clock, lifetime, refresh_before, renews_after
+):
+    source, behind = world(token("a", lifetime), Token("b"), refresh_before=refresh_before)
+    await source.token()
+    clock.advance((renews_after or lifetime - 5) - 1)
+    assert source.held().value == "a"
+    await settle()
+    assert len(behind.asked) == 1
+    if renews_after is None:
+        return
+    clock.advance(1)
+    assert source.held().value == "a"  # at once, whatever the renewal does
+    await settle()
+    assert source.held().value == "b"
+    assert len(behind.asked) == 2
+
+
+async def test_traffic_during_an_early_renewal_neither_waits_nor_begins_another(world, token, clock):
+    source, behind = world(token("a"), token("b"))
+    await source.token()
+    clock.advance(250)
+    behind.open.clear()
+    for _ in range(100):
+        assert source.held().value == "a"
+        assert (await source.token()).value == "a"
+        await settle()
+    assert len(behind.asked) == 2
+    behind.open.set()
+    await settle()
+
+
+async def test_a_failing_early_renewal_leaves_the_old_token(world, token, clock):
+    source, behind = world(token("a"), TokenUnavailable("down"), token("b"))
+    await source.token()
+    clock.advance(250)
+    source.held()
+    await settle()
+    assert source.held().value == "a"
+    assert str(source.failure) == "down"
+    await settle()
+    assert len(behind.asked) == 2  # not tried again at once…
+    clock.advance(10)
+    source.held()
+    await settle()
+    assert source.held().value == "b"  # …but before the old one ends
+
+
+async def test_an_unexpected_error_does_not_stop_later_renewals(world, token, caplog):
+    source, _ = world(RuntimeError("s3cr3t"), token("a"))
+    with pytest.raises(RuntimeError):
+        await source.token()
+    assert (await source.token()).value == "a"
+    assert "s3cr3t" not in caplog.text
+
+
+async def test_asking_whether_a_token_is_usable_does_not_renew_it(world, token, clock):
+    source, behind = world(token("a"))
+    await source.token()
+    clock.advance(250)
+    assert source.usable
+    await settle()
+    assert len(behind.asked) == 1
+
+
+# ── what it says ─────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_its_repr_tells_the_state_and_no_secret(world, clock):
+    source, _ = world(Token("s3cr3t", issued_at=clock(), expires_at=clock() + 300), Token("s3cr3t-2"))
+    assert repr(source) == "<CachedSource up42 empty>"
+    await source.token()
+    assert repr(source) == "<CachedSource up42 held until 22:18:20Z>"
+    await source.token(instead_of=source.held())
+    assert repr(source) == "<CachedSource up42 held until refused>"
+
+
+def test_the_cache_lets_the_least_used_go():
+    cache = token_cache()
+    for number in range(source_module.CACHE_SIZE + 1):
+        cache[str(number)] = Token("a")
+    assert len(cache) == source_module.CACHE_SIZE
+    assert "0" not in cache
