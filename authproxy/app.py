@@ -19,7 +19,6 @@ from aiohttp import web
 from authproxy import logs
 from authproxy.admin.status import RouteStatus, route_status
 from authproxy.admin.views import admin_application
-from authproxy.config.read import COMMAND_LINE
 from authproxy.config.schema import Config, MemoryStore, UpstreamTLS
 from authproxy.config.schema import FileStore as FileStoreKeys
 from authproxy.config.schema import RedisStore as RedisStoreKeys
@@ -161,11 +160,10 @@ class Earning:
             await store.close()
 
     def _invitation(self, route: RouteConfig) -> str:
-        file = "" if self._config.file == COMMAND_LINE else f" -c {self._config.file}"
-        command = f"run `authproxy login {route.name}{file}`"
-        return (
-            command if self.login_url is None else f"open {self.login_url}/login/{route.name}, or {command}"
-        )
+        ways = [f"open {self.login_url}/login/{route.name}"] if self.login_url is not None else []
+        if Path(self._config.file).is_file():
+            ways.append(f"run `authproxy login {route.name} -c {self._config.file}`")
+        return ", or ".join(ways) or "log in"
 
 
 def _open_store(keys: FileStoreKeys | RedisStoreKeys) -> TokenStore:
@@ -290,6 +288,7 @@ class App:
             limit=config.limits.connections,
             keepalive=config.limits.keepalive,
             header_bytes=config.limits.header_bytes,
+            header_seconds=config.limits.header_timeout,
         )
         tls = _listener_tls(config)
         for _, sock in proxy:

@@ -6,6 +6,7 @@
     │   ├── BadRequest                400  malformed
     │   ├── Forbidden                 403  the guard or `allow`
     │   ├── NoRoute                   404
+    │   ├── RequestTimeout            408
     │   ├── BodyTooLarge              413
     │   ├── HeadersTooLarge           431
     │   └── KeyRequired               401  a missing `access` token, the only 401 of our own
@@ -125,6 +126,14 @@ class NoRoute(RequestRefused):
     status = 404
     title = "No such route"
     proxy_error = "destination_not_found"
+
+
+class RequestTimeout(RequestRefused):
+    """The client did not end its header section in time."""
+
+    status = 408
+    title = "Request timed out"
+    proxy_error = "http_request_error"
 
 
 class BodyTooLarge(RequestRefused):

@@ -25,7 +25,7 @@ def demo(*, config_file: str | None, listen: str, admin: str | None, no_admin: b
 
     The stand-ins check what they are sent, as the real ones do: a wrong credential fails.
     """
-    overrides: dict[str, object] = {"listen": listen}
+    overrides: dict[str, object] = {"listen": listen, "token_store": {"type": "memory"}}
     if admin is not None or no_admin:
         overrides["admin"] = {"listen": admin} if admin is not None else False
     run_loop(_demo(overrides))
@@ -41,8 +41,12 @@ async def _demo(overrides: dict[str, object]) -> None:
         )
 
 
-def _explain(running: Demo, urls: list[str]) -> None:
+def _explain(running: Demo, urls: list[str], admin_url: str | None) -> None:
     click.echo("\nThe proxy adds what each API wants. Try:\n")
     for _, line in running.curl_lines(urls[0]):
         click.echo(f"  {line}")
+    if admin_url is not None and running.login_routes:
+        click.echo("\nA person has to log in before these answer; open in a browser:\n")
+        for name in running.login_routes:
+            click.echo(f"  {admin_url}/login/{name}")
     click.echo("\nCtrl-C ends it.")

@@ -128,7 +128,9 @@ class Terminal:
             if query["state"] == state:
                 return query
             click.echo("That is the answer to another login. Once more:", err=True)
-        raise LoginRequired("the input ended before a login did", hint="paste the URL that the browser came to")
+        raise LoginRequired(
+            "the input ended before a login did", hint="paste the URL that the browser came to"
+        )
 
 
 def _typed_lines() -> asyncio.Queue[str]:

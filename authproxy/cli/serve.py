@@ -16,7 +16,7 @@ from authproxy.config.schema import Config
 from authproxy.proxy.listening import shown_address, unlink_address
 from authproxy.workers import Channel, Child, Keeper, Supervisor, shared_listeners, worker_count
 
-Ready = Callable[[list[str]], None]
+Ready = Callable[[list[str], str | None], None]
 
 
 def run_loop(work: Coroutine[Any, Any, None]) -> None:
@@ -29,14 +29,15 @@ def run_loop(work: Coroutine[Any, Any, None]) -> None:
         uvloop.run(work)
 
 
-def say_nothing(_urls: list[str]) -> None:
+def say_nothing(_urls: list[str], _admin_url: str | None) -> None:
     """Add nothing to the lines that say where the listeners are."""
 
 
 def serve(config: Config, *, ready: Ready = say_nothing) -> int:
     """Serve `config` until SIGINT or SIGTERM; finish what is in flight; return the exit code.
 
-    A second signal ends at once. `ready` gets the URLs of the listeners. Raises `ListenError`, `ConfigError`.
+    A second signal ends at once. `ready` gets the URLs of the listeners and of the admin listener. Raises
+    `ListenError`, `ConfigError`.
     """
     logs.set_up(config.log.level, config.log.format)
     tls_contexts(config)  # a certificate that cannot be used should fail here, not in a worker
@@ -57,9 +58,10 @@ def announce(config: Config, listeners: Listeners, ready: Ready) -> None:
     urls = [shown_address(address, sock, secure=config.tls is not None) for address, sock in listeners.proxy]
     for url in urls:
         click.echo(f"listening on {url}")
-    if listeners.admin is not None:
-        click.echo(f"admin on {shown_address(*listeners.admin, secure=False)}")
-    ready(urls)
+    admin_url = shown_address(*listeners.admin, secure=False) if listeners.admin is not None else None
+    if admin_url is not None:
+        click.echo(f"admin on {admin_url}")
+    ready(urls, admin_url)
     sys.stdout.flush()
 
 

@@ -17,7 +17,8 @@ from pydantic import ValidationError
 from authproxy.config.document import Item
 from authproxy.errors import Fault
 
-UNKNOWN_KEY = "unexpected_keyword_argument"
+UNEXPECTED = "unexpected_keyword_argument"  # how pydantic says it
+UNKNOWN_KEY = "unknown key"
 
 
 def _string(item: Item, _context: dict[str, Any]) -> str:
@@ -112,7 +113,7 @@ def _complaint(details: Any, item: Item, kind: type, also: Iterable[str]) -> _Co
             return _Complaint(item, parts, in_union, item.missing(str(part)))
         else:
             in_union = True
-    if what == UNKNOWN_KEY:
+    if what == UNEXPECTED:
         known = names_at(kind, parts[:-1]) | (set(also) if len(parts) == 1 else set())
         return _Complaint(item, parts, in_union, item.key_fault(unknown_key(str(loc[-1]), known)))
     message = MESSAGES.get(what) or details["msg"].replace("Input should", "should")
@@ -123,8 +124,8 @@ def _complaint(details: Any, item: Item, kind: type, also: Iterable[str]) -> _Co
 def unknown_key(name: str, known: Collection[str]) -> str:
     close = get_close_matches(name, known, 1)
     if close:
-        return f"unknown key; did you mean `{close[0]}`?"
-    return f"unknown key; the keys here are {', '.join(sorted(known))}" if known else "unknown key"
+        return f"{UNKNOWN_KEY}; did you mean `{close[0]}`?"
+    return f"{UNKNOWN_KEY}; the keys here are {', '.join(sorted(known))}" if known else UNKNOWN_KEY
 
 
 def unknown_name(what: str, name: object, known: Collection[str]) -> str:

@@ -20,7 +20,7 @@ from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from authproxy.config import checks
 from authproxy.config.document import Item, compose, merge, plain, scalars
-from authproxy.config.faults import faults_of, unknown_name
+from authproxy.config.faults import UNKNOWN_KEY, faults_of, unknown_name
 from authproxy.config.presets import Preset, presets
 from authproxy.config.references import RENEWABLE, References
 from authproxy.config.schema import Config, FileKeys, Reload, Route, RouteKeys, credential_key
@@ -242,7 +242,11 @@ class _Reader:
         preset = known[name.value]
         expanded, faults = preset.expand(auth, base.rstrip("/"))
         if faults:
-            self._faults += faults
+            # What the preset lacks hides nothing else but itself: a key that is misspelt is often the reason.
+            known_already = len(self._faults)
+            self._grant(expanded, expanded.value["grant"], preset)
+            others = [each for each in self._faults[known_already:] if UNKNOWN_KEY in each.message]
+            self._faults[known_already:] = faults + others
             return None
         return self._grant(expanded, expanded.value["grant"], preset)
 

@@ -235,6 +235,8 @@ class Limits:
         BeforeValidator(_none_is_none, json_schema_input_type=Size | Literal["none"] | None),
     ] = None
     """The longest request body, or `none`; a longer one is answered 413."""
+    header_timeout: Timeout = 10.0
+    """How long a client may take to send its header section."""
     keepalive: Duration = 75.0
     """How long an idle client connection is kept."""
     drain: Duration = 30.0

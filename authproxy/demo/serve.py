@@ -68,12 +68,26 @@ class Demo:
         return {"routes": routes}
 
     def curl_lines(self, proxy_url: str) -> list[tuple[str, str]]:
-        """Return each route's name and a command that asks it through the proxy at `proxy_url`."""
+        """Return a command for each route that asks it through the proxy at `proxy_url`.
+
+        Routes that want a person's login first are left out.
+        """
         base = proxy_url.rstrip("/")
         return [
             (route.name, f"curl {shlex.quote(f'{base}/{route.name}{route.example}')}")
             for system, base_url in self._served.values()
             for route in system.routes(base_url)
+            if not route.needs_login
+        ]
+
+    @property
+    def login_routes(self) -> list[str]:
+        """The routes that want a person's login first."""
+        return [
+            route.name
+            for system, base_url in self._served.values()
+            for route in system.routes(base_url)
+            if route.needs_login
         ]
 
     def __repr__(self) -> str:

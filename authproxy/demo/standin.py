@@ -80,6 +80,7 @@ class DemoRoute:
     name: str
     auth: Mapping[str, Any] = field(repr=False)
     example: str
+    needs_login: bool = False  # a person's, before the example can be asked for
 
 
 class Issued:

@@ -215,7 +215,7 @@ class Calendar42OAuth(StandIn):
         silent = {"preset": "calendar42-silent-oauth", "email_address": "nobody@example.com"} | client
         silent["redirect_uri"] = "http://127.0.0.1:8081/callback"
         return [
-            DemoRoute("calendar42-oauth", consent, "/app/django/api/v2/calendars/"),
+            DemoRoute("calendar42-oauth", consent, "/app/django/api/v2/calendars/", needs_login=True),
             DemoRoute("calendar42-silent", silent, "/app/django/api/v2/calendars/"),
         ]
 

@@ -36,6 +36,12 @@ FORM = "application/x-www-form-urlencoded"
 LONGEST_LIFETIME = 10 * 365 * 86400.0  # seconds; whoever says more means for ever
 REJECTIONS = frozenset({400, 401, 403, 422})
 PASSING_TROUBLE = frozenset({408, 425, 429})
+OAUTH_ERRORS = frozenset({  # RFC 6749 §5.2, RFC 8628 §3.5: words of the protocol, whatever a secret may be
+    "invalid_request", "invalid_client", "invalid_grant", "unauthorized_client", "unsupported_grant_type",
+    "invalid_scope", "invalid_target", "authorization_pending", "slow_down", "access_denied", "expired_token",
+    "server_error", "temporarily_unavailable",
+})  # fmt: skip
+DESCRIPTIONS = ("error_description", "message", "detail")  # where servers say more
 BOUND_TOKEN_TYPES = frozenset({"dpop", "mac", "pop"})  # useless without the key they are bound to
 
 _TOKEN = re.compile(r"[\x20-\x7e]+\Z")
@@ -290,13 +296,13 @@ class Grant:
         code = document.get("error") if isinstance(document, dict) else None
         if 200 <= answer.status < 300 and not code:
             return
-        said = [code if isinstance(code, str) else None]
-        if isinstance(document, dict):
-            said += [document.get(key) for key in ("error_description", "message", "detail")]
-        words = ": ".join(scrub(text, secrets) for text in said if isinstance(text, str) and text)
-        error = scrub(code, secrets) if isinstance(code, str) else None
+        error = None
+        if isinstance(code, str):
+            error = code if code in OAUTH_ERRORS else scrub(code, secrets)
+        said = [document.get(key) for key in DESCRIPTIONS] if isinstance(document, dict) else []
+        words = [error, *(scrub(text, secrets) for text in said if isinstance(text, str))]
         raise _failure_kind(answer, error)(
-            f"{answer.place} answered {answer.status}{' ' + words if words else ''}",
+            f"{answer.place} answered {answer.status} {': '.join(filter(None, words))}".rstrip(),
             hint=self._hint(answer) or _general_hint(answer, error),
             error=error,
             retry_after=retry_after(answer.headers, answer.asked_at),

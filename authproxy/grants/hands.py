@@ -189,10 +189,11 @@ class Hands:
     # ── programs and files ───────────────────────────────────────────────────────────────────────
 
     async def _run(self, run: Run) -> Answer:
-        program = run.argv[0]
+        program, loop = run.argv[0], asyncio.get_running_loop()
         asked_at = self._clock()
         try:
-            process = await asyncio.create_subprocess_exec(
+            transport, protocol = await loop.subprocess_exec(
+                lambda: asyncio.subprocess.SubprocessStreamProtocol(LONGEST_REPLY, loop),
                 *run.argv,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
@@ -204,6 +205,7 @@ class Hands:
                 os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "bad arguments"
             )
             raise BadTokenReply(f"cannot run {program}: {reason}") from error
+        process = asyncio.subprocess.Process(transport, protocol, loop)
         try:
             async with asyncio.timeout(TOTAL_TIMEOUT):
                 assert process.stdout is not None  # noqa: S101 - asked for above
@@ -215,7 +217,8 @@ class Hands:
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
-                await process.wait()
+            transport.close()  # else the end of one that has more to print is never heard of
+            await process.wait()
         if code != 0:
             raise TokenUnavailable(
                 f"{program} ended with exit code {code}", hint="run the command by hand to see why"

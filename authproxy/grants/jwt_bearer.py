@@ -34,7 +34,8 @@ class JWTBearer(OAuthGrant):
         OAuthGrant.__post_init__(self)
 
     def signing_keys(self) -> frozenset[str]:
-        return OAuthGrant.signing_keys(self) | {"key", "key_id", "algorithm", "audience_claim"}
+        ours = {"key", "key_id", "algorithm", "audience_claim"} if self.assertion is None else set()
+        return OAuthGrant.signing_keys(self) | ours
 
     def earn(self) -> Flow:
         answer = yield from self.ask(grant_type=GRANT_TYPE, assertion=(yield from self._assertion()))

@@ -27,7 +27,7 @@ from aiohttp.web import BaseRequest, Server, StreamResponse
 from aiohttp.web_protocol import RequestHandler
 
 from authproxy import logs
-from authproxy.errors import AuthproxyError, BadRequest, ConnectionLimit, HeadersTooLarge
+from authproxy.errors import AuthproxyError, BadRequest, ConnectionLimit, HeadersTooLarge, RequestTimeout
 from authproxy.proxy.problem import problem_response
 from authproxy.proxy.tunnel import Tunnel
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 _EIGHT_BIT = re.compile(rb"[\x80-\xff]")
 TOO_MANY = "Too many headers"  # how aiohttp says it
 MOST_HEADERS = 1000  # lines; the size of the section is limited besides
+LINGER = 2.0  # seconds that a refused body is read on, so that the client gets to see the refusal
 READ_BUFFER = 256 << 10  # bytes of a body taken from a client before it has to wait
 
 
@@ -122,7 +123,7 @@ CLOSE = cast("StreamResponse", Sent(keep_alive=False))
 class ClientConnection(RequestHandler):
     """One client's connection. `busy` while a request of it is being answered."""
 
-    __slots__ = ("_begun", "_between", "_idle", "_server", "_tunnel", "busy")
+    __slots__ = ("_begun", "_between", "_head_timer", "_idle", "_server", "_tunnel", "busy")
 
     def __init__(self, server: "ProxyServer", **settings: Any) -> None:
         super().__init__(server, **settings)
@@ -130,6 +131,7 @@ class ClientConnection(RequestHandler):
         self._begun: Begun | None = None  # what the quick lane has under way, or has handed over
         self._idle: asyncio.Future[None] | None = None  # what aiohttp's task waits for, while we answer
         self._tunnel: Tunnel | None = None
+        self._head_timer: asyncio.TimerHandle | None = None
         self._between = True  # two requests: what comes next is a request line
         self.busy = False
 
@@ -169,7 +171,12 @@ class ClientConnection(RequestHandler):
         super().data_received(data)
         self._waiter = waiter
         if not self._messages:
+            if self._head_timer is None:
+                self._head_timer = self._loop.call_later(self._server.header_seconds, self._head_is_late)
             return
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
         message, payload = self._messages[0]
         if payload is not EMPTY_PAYLOAD or not isinstance(message, RawRequestMessage) or message.upgrade:
             waiter.set_result(None)
@@ -178,6 +185,18 @@ class ClientConnection(RequestHandler):
         self._waiter, self._idle = None, waiter
         self.busy = True
         self._server.answerer.quick(Incoming(message, payload, self))
+
+    def _head_is_late(self) -> None:
+        """Close on a client that has not ended its header section in time."""
+        self._head_timer = None
+        if self._waiter is None or self._waiter.done() or self._messages or self.transport is None:
+            return
+        if self._between and self._request_count:
+            return  # that head was there in time, and its request is answered
+        if not self._between:
+            error = RequestTimeout(f"the header section took longer than {self._server.header_seconds:g} s")
+            self.transport.write(problem_response(error, route=None, close=True))
+        self.force_close()
 
     def begin(self, begun: Begun) -> None:
         """Note what is under way, to be broken off when the client goes away."""
@@ -248,8 +267,14 @@ class ClientConnection(RequestHandler):
 
     # ── aiohttp's side ───────────────────────────────────────────────────────────────────────────
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._head_timer = self._loop.call_later(self._server.header_seconds, self._head_is_late)
+
     def connection_lost(self, exc: BaseException | None) -> None:
         begun, self._begun = self._begun, None
+        if self._head_timer is not None:
+            self._head_timer.cancel()
         super().connection_lost(exc)
         if begun is not None:
             begun.give_up()
@@ -278,7 +303,9 @@ class ClientConnection(RequestHandler):
 class ProxyServer(Server):
     """Makes a `ClientConnection` for each connection, up to `limit`."""
 
-    def __init__(self, answerer: Answerer, *, limit: int, keepalive: float, header_bytes: int) -> None:
+    def __init__(
+        self, answerer: Answerer, *, limit: int, keepalive: float, header_bytes: int, header_seconds: float
+    ) -> None:
         super().__init__(
             cast("_RequestHandler", answerer),
             request_factory=cast("_RequestFactory", Incoming),
@@ -289,9 +316,11 @@ class ProxyServer(Server):
             max_headers=MOST_HEADERS,
             read_bufsize=READ_BUFFER,
             auto_decompress=False,  # bodies are forwarded as they are
+            lingering_time=LINGER,
             access_log=None,
         )
         self.answerer = answerer
+        self.header_seconds = header_seconds
         self.draining = False
         self._limit = limit
         self._emptied: asyncio.Event | None = None

@@ -1,8 +1,8 @@
 """Kills a process that renews, at random moments, over and over: `python -m tests.contracts.killed JSON`.
 
 After each kill the store is read by another process, which says what refresh token it found; a line on stdin
-lets the next round begin. Processes are forked from here, where all is imported and no thread runs: that takes
-a millisecond, not a second.
+lets the next round begin. Processes are forked from here, where all is imported and no thread runs: that is
+done in a millisecond.
 """
 
 import asyncio

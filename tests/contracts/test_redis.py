@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import logging
+import random
 import socket
 import sys
 import time
@@ -281,6 +282,24 @@ async def test_a_holder_that_lost_its_lock_does_not_release_the_next_ones(lastin
         await store._client.set(name, "another")
         await until(lambda: "token lock lost" in caplog.text)
     assert await store._client.get(name) == b"another"
+
+
+async def test_one_who_waits_for_the_lock_can_be_cancelled_at_any_moment(lasting_redis, open_store):
+    async def wait(store):
+        async with store.lock(KEY):
+            pytest.fail("two hold the lock")
+
+    store, other = open_store(lasting_redis.url), open_store(lasting_redis.url)
+    async with store.lock(KEY):
+        for _ in range(200):
+            waiting = asyncio.create_task(wait(other))
+            await asyncio.sleep(random.uniform(0, 0.004))
+            waiting.cancel()
+            async with asyncio.timeout(5):
+                await asyncio.wait([waiting])
+            assert waiting.cancelled()
+    async with asyncio.timeout(2), other.lock(KEY):
+        pass
 
 
 async def test_leaving_a_lock_without_redis_is_no_error(redis_server, open_store):

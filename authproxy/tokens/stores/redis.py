@@ -14,7 +14,7 @@ import contextlib
 import random
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from math import inf
 from typing import Any, TypeVar, cast
 
@@ -165,11 +165,25 @@ class RedisStore:
                 self._cipher = await asyncio.to_thread(Cipher.from_passphrase, self._passphrase)
             return self._cipher
 
-    async def _asked(self, command: Awaitable[T]) -> T:
-        """Return Redis's answer. Raises `StoreError`, and soon: requests wait for this."""
+    async def _asked(self, command: Coroutine[Any, Any, T]) -> T:
+        """Return Redis's answer. Raises `StoreError`, and soon: requests wait for this.
+
+        The command has a task of its own, which whoever is cancelled waits for. In ours, the client would
+        now and then take our cancellation for its own affair, and we would go on as if nothing had happened.
+        """
+        answering = asyncio.create_task(command, name="ask Redis")
+        answering.add_done_callback(_noted)
+        try:
+            await asyncio.wait([answering], timeout=WHOLE_SECONDS)
+        except asyncio.CancelledError:
+            await asyncio.wait([answering], timeout=WHOLE_SECONDS)
+            raise
+        finally:
+            answering.cancel()  # of no effect, unless it took too long
+        if not answering.done():
+            raise StoreError(f"Redis at {self._place} does not answer in time")
         with _translated(self._place):
-            async with asyncio.timeout(WHOLE_SECONDS):
-                return await command
+            return answering.result()
 
     def _kept_seconds(self, token: Token) -> float:
         if token.refresh_token is not None or token.expires_at == inf:
@@ -204,6 +218,12 @@ def _client(url: str) -> tuple[Any, str]:
             f"{place} is not the URL of a Redis", hint="redis://:PASSWORD@HOST:6379/0, rediss://… or unix://…"
         ) from None
     return cast("Any", client), place
+
+
+def _noted(task: asyncio.Task[Any]) -> None:
+    """Keep asyncio from complaining of a failure that nobody waits for any more."""
+    if not task.cancelled():
+        task.exception()
 
 
 @contextlib.contextmanager

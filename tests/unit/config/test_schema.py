@@ -50,11 +50,6 @@ def test_a_file_of_two_lines_has_every_default(reader):
     assert (route.preset, route.warnings, route.reload) == (None, (), None)
 
 
-@pytest.mark.parametrize("key", ["limits: {header_timeout: 1s}"])
-def test_what_is_not_implemented_yet_is_an_unknown_key(reader, key):
-    assert "unknown key" in reader.route_fault(PLAIN, key)
-
-
 @pytest.mark.parametrize("key", ["http_proxy: x", "rewrite: true"])
 def test_what_is_not_implemented_yet_is_an_unknown_key_of_a_route(reader, key):
     assert "unknown key" in reader.route_fault(PLAIN + key)

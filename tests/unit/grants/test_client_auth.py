@@ -122,7 +122,9 @@ def test_an_assertion_is_for_the_issuer_when_there_is_one_or_for_whom_the_config
 
 
 def test_a_refresh_is_signed_too():
-    flow = client(client_auth="private_key_jwt", key=json.dumps(EC_KEY.as_dict(private=True))).flow(spent("r"))
+    flow = client(client_auth="private_key_jwt", key=json.dumps(EC_KEY.as_dict(private=True))).flow(
+        spent("r")
+    )
     assert next(flow) == Now()
     assert dict(pairs(flow.send(NOW)))["grant_type"] == "refresh_token"
 

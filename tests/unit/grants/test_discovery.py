@@ -56,9 +56,7 @@ def test_the_document_has_two_places(issuer, places):
 
 def test_the_first_place_is_that_of_openid_connect():
     asked, server = hold(ISSUER, answer(DOCUMENT))
-    assert asked == [
-        Ask("GET", f"{ISSUER}/.well-known/openid-configuration", {"Accept": "application/json"})
-    ]
+    assert asked == [Ask("GET", f"{ISSUER}/.well-known/openid-configuration", {"Accept": "application/json"})]
     assert server == Server(
         issuer=ISSUER,
         token_url=f"{ISSUER}/token",

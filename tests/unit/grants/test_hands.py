@@ -334,14 +334,18 @@ async def test_a_program_that_hangs_is_given_up(hands, monkeypatch):
         await answer_to(hands, Run(("/bin/sleep", "60")))
 
 
-async def test_a_program_that_is_given_up_ends_with_its_children(hands, tmp_path):
-    pids = tmp_path / "pids"
-    waiting = asyncio.create_task(
-        answer_to(
-            hands, Run(("/bin/sh", "-c", f"sleep 60 & echo $! $$ >{pids}.new; mv {pids}.new {pids}; wait"))
-        )
-    )
+async def test_a_program_that_is_given_up_ends_with_its_children(hands, tmp_path, monkeypatch):
+    pids, reading, read = tmp_path / "pids", asyncio.Event(), hands_module._read_up_to
+
+    async def noted(*args):
+        reading.set()
+        return await read(*args)
+
+    monkeypatch.setattr(hands_module, "_read_up_to", noted)
+    script = f"sleep 60 & echo $! $$ >{pids}.new; mv {pids}.new {pids}; wait"
+    waiting = asyncio.create_task(answer_to(hands, Run(("/bin/sh", "-c", script))))
     async with asyncio.timeout(10):
+        await reading.wait()
         while not pids.exists():
             await asyncio.sleep(0.005)
         waiting.cancel()
