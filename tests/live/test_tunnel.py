@@ -1,0 +1,192 @@
+"""Upgrades: after a 101 the proxy is a byte tunnel, with the credential in the handshake."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.http11 import Request, Response
+
+from tests.processes import running_proxy
+
+HANDSHAKE = (
+    b"GET /x HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: %s\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+ROTATING = {"grant": "command", "command": ["date", "+%s%N"]}  # another token each time
+STATIC = {"grant": "static", "token": "the-token"}
+
+
+class Echo:
+    """A WebSocket server that sends back what it gets; it refuses the first `refusals` handshakes."""
+
+    def __init__(self, refusals: int = 0, status: HTTPStatus = HTTPStatus.UNAUTHORIZED) -> None:
+        self.authorizations: list[str | None] = []
+        self.gone = asyncio.Event()
+        self._refusals = refusals
+        self._status = status
+
+    def judge(self, connection: ServerConnection, request: Request) -> Response | None:
+        self.authorizations.append(request.headers.get("Authorization"))
+        if len(self.authorizations) <= self._refusals:
+            return connection.respond(self._status, "no\n")
+        return None
+
+    async def speak(self, connection: ServerConnection) -> None:
+        try:
+            async for message in connection:
+                await connection.send(message)
+        except ConnectionClosed:
+            pass
+        finally:
+            self.gone.set()
+
+
+@asynccontextmanager
+async def tunnel(echo: Echo, auth: dict[str, object], **route: object) -> AsyncIterator[str]:
+    """Serve `echo` behind the proxy; yield the WebSocket URL."""
+    async with serve(echo.speak, "127.0.0.1", 0, process_request=echo.judge, max_size=None) as server:
+        port = server.sockets[0].getsockname()[1]
+        upstream = {"name": "ws", "upstream": f"http://127.0.0.1:{port}", "auth": auth, **route}
+        async with running_proxy({"routes": [upstream]}) as proxy:
+            yield proxy.url.replace("http:", "ws:")
+
+
+@asynccontextmanager
+async def raw(script: bytes, *, half_close: bool = False) -> AsyncIterator[tuple[str, asyncio.Queue[bytes]]]:
+    """Serve an upstream that answers a head with `script`, and then hands on what it gets."""
+    heard: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.put_nowait(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(script)
+        if half_close:
+            writer.write_eof()
+        while data := await reader.read(1 << 16):
+            heard.put_nowait(data)
+        heard.put_nowait(b"")
+        if not half_close:
+            writer.write(b"last words")
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        route = {"name": "raw", "upstream": f"http://127.0.0.1:{port}", "auth": STATIC}
+        async with running_proxy({"routes": [route]}) as proxy:
+            yield proxy.url.removeprefix("http://"), heard
+
+
+async def opened(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    host, port = address.split(":")
+    return await asyncio.open_connection(host, int(port))
+
+
+async def test_messages_go_both_ways_with_the_credential_in_the_handshake() -> None:
+    echo = Echo()
+    async with tunnel(echo, STATIC) as url, connect(f"{url}/chat") as client:
+        await client.send("hello")
+        assert await client.recv() == "hello"
+    assert echo.authorizations == ["Bearer the-token"]
+
+
+async def test_a_large_message_arrives_whole() -> None:
+    big = os.urandom(5_000_000)
+    async with tunnel(Echo(), STATIC) as url, connect(url, max_size=None) as client:
+        await client.send(big)
+        assert await client.recv() == big
+
+
+async def test_a_handshake_that_is_answered_401_is_repeated_with_another_token() -> None:
+    echo = Echo(refusals=1)
+    async with tunnel(echo, ROTATING) as url, connect(url) as client:
+        await client.send("hello")
+        assert await client.recv() == "hello"
+    first, second = echo.authorizations
+    assert first != second
+
+
+async def test_a_refused_upgrade_is_passed_on() -> None:
+    echo = Echo(refusals=9, status=HTTPStatus.FORBIDDEN)
+    async with tunnel(echo, STATIC) as url:
+        with pytest.raises(InvalidStatus) as refused:
+            await connect(url)
+    assert refused.value.response.status_code == 403
+    assert refused.value.response.body == b"no\n"
+
+
+async def test_a_client_that_goes_away_takes_the_upstreams_end_along() -> None:
+    echo = Echo()
+    async with tunnel(echo, STATIC) as url:
+        client = await connect(url)
+        client.transport.abort()
+        async with asyncio.timeout(20):
+            await echo.gone.wait()
+
+
+async def test_a_silent_tunnel_is_closed_after_timeouts_idle() -> None:
+    echo = Echo()
+    async with tunnel(echo, STATIC, timeouts={"idle": "300ms"}) as url:
+        client = await connect(url, ping_interval=None)
+        async with asyncio.timeout(20):
+            await client.wait_closed()
+
+
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\nX-More: 1\r\n\r\n"
+
+
+async def test_any_protocol_may_be_switched_to_and_early_bytes_are_not_lost() -> None:
+    async with raw(SWITCH % b"telnet" + b"welcome") as (address, heard):
+        reader, writer = await opened(address)
+        writer.write(HANDSHAKE % b"telnet")
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 101 Switching Protocols\r\n")
+        assert b"\r\nUpgrade: telnet\r\n" in head
+        assert b"\r\nX-More: 1\r\n" in head
+        assert await reader.readexactly(7) == b"welcome"
+        sent = await heard.get()
+        assert b"\r\nConnection: Upgrade\r\nUpgrade: telnet\r\n" in sent
+        assert b"\r\nAuthorization: Bearer the-token\r\n" in sent
+        writer.write(b"\x00\xff raw")
+        assert await heard.get() == b"\x00\xff raw"
+        writer.close()
+
+
+async def test_the_client_may_end_its_half_first() -> None:
+    async with raw(SWITCH % b"websocket") as (address, heard):
+        reader, writer = await opened(address)
+        writer.write(HANDSHAKE % b"websocket")
+        await reader.readuntil(b"\r\n\r\n")
+        await heard.get()
+        writer.write_eof()
+        assert await heard.get() == b""
+        assert await reader.read() == b"last words"
+        writer.close()
+
+
+async def test_the_upstream_may_end_its_half_first() -> None:
+    async with raw(SWITCH % b"websocket" + b"all said", half_close=True) as (address, heard):
+        reader, writer = await opened(address)
+        writer.write(HANDSHAKE % b"websocket")
+        await reader.readuntil(b"\r\n\r\n")
+        await heard.get()
+        assert await reader.read() == b"all said"
+        writer.write(b"but I go on")
+        assert await heard.get() == b"but I go on"
+        writer.close()
+
+
+@pytest.mark.parametrize("protocol", [b"h2c", b"HTTP/2.0", b"websocket, h2c"])
+async def test_there_is_no_tunnel_for_http_itself(protocol: bytes) -> None:
+    """In a tunnel of HTTP/2 nobody would judge the requests."""
+    async with raw(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok") as (address, heard):
+        reader, writer = await opened(address)
+        writer.write(HANDSHAKE % protocol)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+        assert b"upgrade" not in (await heard.get()).lower()
+        writer.close()
