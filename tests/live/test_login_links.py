@@ -1,0 +1,264 @@
+"""Logins through the running proxy: `/login/ROUTE` and `/callback` on its admin listener."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import pytest
+
+from authproxy.demo import stand_ins
+from authproxy.demo.systems import USERNAME
+from tests.processes import Proxy, running_proxy
+from tests.provider import CLIENT_SECRET, Provider, User, challenge, provider, user
+
+PATIENCE = 20.0  # seconds until what should happen by itself has failed
+
+
+@dataclass
+class Place:
+    """A provider, a proxy with routes before it, and somebody who logs in."""
+
+    server: Provider
+    proxy: Proxy
+    admin: str
+    ann: User
+
+    async def status(self, path: str = "/api/events") -> int:
+        return (await self.ann.open(self.proxy.url + path)).status
+
+    async def readiness(self) -> dict:
+        return json.loads((await self.ann.open(f"{self.admin}/readyz")).text)
+
+    async def begin(self, route: str = "api") -> str:
+        """Follow the link as far as the provider's authorization URL."""
+        page = await self.ann.open(f"{self.admin}/login/{route}")
+        assert page.status == 302, page.text
+        return page.location
+
+    async def until_it_works(self, path: str) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while await self.status(path) != 200:
+                await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def place(*args: str, store=None, **routes) -> AsyncIterator[Place]:
+    """Serve a provider and a proxy; `routes` make the `auth` of each from the provider."""
+    async with provider() as server, user() as ann:
+        config = {
+            "log": {"level": "debug"},
+            "token_store": store or {"type": "memory"},
+            "routes": [
+                {"name": name, "path": f"/{name}", "upstream": f"{server.url}/api", "auth": make(server)}
+                for name, make in (routes or {"api": Provider.auth}).items()
+            ],
+        }
+        async with running_proxy(config, "--admin", "127.0.0.1:0", *args) as proxy:
+            yield Place(server, proxy, await proxy.said("admin on "), ann)
+            assert await proxy.stop() == 0
+        for text in ("Traceback", "never retrieved", CLIENT_SECRET, *server.handed_out):
+            assert text not in proxy_log(proxy)
+
+
+def proxy_log(proxy: Proxy) -> str:
+    return proxy.log()
+
+
+def with_query(url: str, **changes: str | None) -> str:
+    """Return `url` with other values in its query; None takes a parameter away."""
+    query = dict(parse_qsl(urlsplit(url).query)) | changes
+    return urlunsplit(
+        urlsplit(url)._replace(query=urlencode({k: v for k, v in query.items() if v is not None}))
+    )
+
+
+async def test_a_login_by_link_makes_the_route_work_at_once():
+    async with place(api=Provider.discovered) as here:
+        assert await here.status() == 503
+        assert (await here.readiness())["routes"]["api"]["state"] == "login required"
+        back = await here.ann.log_in(await here.begin())
+        assert urlsplit(back)._replace(query="").geturl() == f"{here.admin}/callback"
+        page = await here.ann.open(
+            back, headers={"Sec-Fetch-Site": "cross-site"}
+        )  # sent there by the provider
+        assert (page.status, "Logged in to api" in page.text) == (200, True)
+        assert page.headers["Cache-Control"] == "no-store"
+        assert page.headers["Referrer-Policy"] == "no-referrer"
+        assert await here.status() == 200
+        assert await here.readiness() == {"ready": True}
+        (asked,), (redeemed,) = here.server.asked, here.server.redeemed
+        assert asked["code_challenge_method"] == "S256"
+        assert asked["code_challenge"] == challenge(redeemed["code_verifier"])
+        assert asked["redirect_uri"] == redeemed["redirect_uri"] == f"{here.admin}/callback"
+
+
+async def test_what_is_no_answer_to_a_login_is_refused_and_redeems_nothing():
+    async with place() as here:
+        back = await here.ann.log_in(await here.begin())
+        for forged in (
+            with_query(back, state="forged"),
+            with_query(back, state=None),
+            with_query(back, state=""),
+            f"{back}&code=another",
+            f"{back}&state=another",
+            f"{here.admin}/callback",
+        ):
+            page = await here.ann.open(forged)
+            assert page.status == 400, forged
+            assert "forged" not in page.text
+        assert here.server.redeemed == []
+        assert (await here.ann.open(back)).status == 200, "the login itself is still waited for"
+        assert (await here.ann.open(back)).status == 400, "but answered only once"
+        assert len(here.server.redeemed) == 1
+        assert await here.status() == 200
+
+
+async def test_two_callbacks_at_once_redeem_one_code():
+    async with place() as here:
+        back = await here.ann.log_in(await here.begin())
+        pages = await asyncio.gather(here.ann.open(back), here.ann.open(back))
+        assert sorted(page.status for page in pages) == [200, 400]
+        assert len(here.server.redeemed) == 1
+
+
+async def test_an_answer_by_another_issuer_ends_the_login_and_redeems_nothing():
+    async with place(api=Provider.discovered) as here:
+        for iss in ("https://evil.example", None):
+            back = await here.ann.log_in(await here.begin())
+            page = await here.ann.open(with_query(back, iss=iss))
+            assert page.status >= 400
+            assert "iss" in page.text
+            assert (await here.ann.open(back)).status == 400
+        assert here.server.redeemed == []
+
+
+async def test_a_login_that_the_server_refuses_says_why_and_another_can_follow():
+    async with place() as here:
+        here.server.refuses = "access_denied"
+        page = await here.ann.open(await here.ann.log_in(await here.begin()))
+        assert page.status >= 400
+        assert "access_denied" in page.text
+        here.server.refuses = None
+        replayed = await here.ann.log_in(await here.begin())
+        here.server._codes.clear()
+        page = await here.ann.open(replayed)
+        assert page.status >= 400
+        assert "invalid_grant" in page.text
+        assert await here.status() == 503
+        assert (await here.ann.open(await here.ann.log_in(await here.begin()))).status == 200
+        assert await here.status() == 200
+
+
+async def test_logins_by_several_people_do_not_meet():
+    async with place(api=Provider.auth, other=lambda server: server.auth(scope="other")) as here:
+        first, second = await here.begin("api"), await here.begin("other")
+        back_to_other, back_to_api = await here.ann.log_in(second), await here.ann.log_in(first)
+        assert "Logged in to other" in (await here.ann.open(back_to_other)).text
+        assert (await here.status("/other/x"), await here.status("/api/x")) == (200, 503)
+        assert "Logged in to api" in (await here.ann.open(back_to_api)).text
+        assert await here.status("/api/x") == 200
+
+
+async def test_a_device_code_is_shown_and_noticed_by_itself():
+    auths = {
+        name: lambda server, name=name: server.auth("device_code", scope=name) for name in ("one", "two")
+    }
+    async with place(**auths) as here:
+        here.server.device_answers = ["authorization_pending", "authorization_pending"]
+        page = await here.ann.open(f"{here.admin}/login/one")
+        assert page.status == 200
+        assert "WDJB-MJHT" in page.text
+        assert f'href="{here.server.url}/enter?user_code=WDJB-MJHT"' in page.text
+        await here.until_it_works("/one/x")
+        here.server.device_answers = ["access_denied"]
+        assert (await here.ann.open(f"{here.admin}/login/two")).status == 200
+        async with asyncio.timeout(PATIENCE):
+            while "login failed" not in here.proxy.log():
+                await asyncio.sleep(0.05)
+        assert await here.status("/two/x") == 503
+
+
+async def test_only_who_means_it_can_begin_a_login():
+    static = {"grant": "static", "token": "t0ken"}
+    async with place(api=Provider.auth, fixed=lambda _server: static) as here:
+        link = f"{here.admin}/login/api"
+        for site in ("cross-site", "same-site"):
+            assert (await here.ann.open(link, headers={"Sec-Fetch-Site": site})).status == 403
+        assert (await here.ann.open(link, headers={"Host": "evil.example"})).status == 403
+        assert (await here.ann.open(link, headers={"Origin": "https://evil.example"})).status == 403
+        assert (await here.ann.open(f"{here.admin}/login/fixed")).status == 404
+        assert (await here.ann.open(f"{here.admin}/login/nobody")).status == 404
+        page = await here.ann.open(f"{here.admin}/login/<script>alert(1)</script>")
+        assert page.status == 404
+        assert "<script>" not in page.text
+
+
+async def test_a_provider_that_cannot_be_found_is_said_on_the_page():
+    nowhere = {"grant": "authorization_code", "client_id": "a", "issuer": "http://127.0.0.1:9"}
+    async with place(api=lambda _server: nowhere) as here:
+        page = await here.ann.open(f"{here.admin}/login/api")
+        assert page.status == 503
+        assert "cannot connect" in page.text
+
+
+async def test_a_login_without_a_refresh_token_warns_on_the_page_and_in_the_log():
+    async with place() as here:
+        here.server.gives_refresh_tokens = False
+        page = await here.ann.open(await here.ann.log_in(await here.begin()))
+        assert page.status == 200
+        assert "offline_access" in page.text
+        assert "offline_access" in here.proxy.log()
+
+
+async def test_a_login_is_every_workers():
+    async with place("--workers", "2") as here:
+        assert await here.status() == 503
+        assert (await here.ann.open(await here.ann.log_in(await here.begin()))).status == 200
+        statuses = []
+        for _ in range(8):
+            async with user() as somebody:  # on a connection of its own, so that each worker gets some
+                statuses.append((await somebody.open(f"{here.proxy.url}/api/x")).status)
+        assert statuses == [200] * 8
+        assert len(here.server.redeemed) == 1
+
+
+async def test_a_login_outlives_the_proxy_in_a_file_store_and_not_in_memory(tmp_path):
+    for store, after in (
+        ({"type": "file", "path": str(tmp_path / "tokens")}, 200),
+        ({"type": "memory"}, 503),
+    ):
+        async with place(store=store) as here:
+            config = json.loads(here.proxy.config_file.read_text())
+            await here.ann.open(await here.ann.log_in(await here.begin()))
+            assert await here.status() == 200
+            assert await here.proxy.stop() == 0
+            async with running_proxy(config) as again:
+                assert (await here.ann.open(f"{again.url}/api/x")).status == after
+
+
+# ── Calendar42's silent OAuth ────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("known", [False, True])
+async def test_silent_oauth_needs_nobody_unless_the_address_is_a_users(known):
+    async with stand_ins() as demo, user() as ann:
+        (route,) = [each for each in demo.config()["routes"] if each["name"] == "calendar42-silent"]
+        auth = route["auth"] | ({"email_address": USERNAME} if known else {})
+        config = {"routes": [route | {"auth": auth, "path": "/"}]}
+        async with running_proxy(config, "--admin", "127.0.0.1:0") as proxy:
+            pages = [await ann.open(f"{proxy.url}/app/django/api/v2/calendars/") for _ in range(5)]
+            ready = await ann.open(f"{await proxy.said('admin on ')}/readyz")
+        asked = demo.token_requests["calendar42-oauth"]
+        if not known:
+            assert [page.status for page in pages] == [200] * 5
+            assert (ready.status, asked) == (200, 1)
+            return
+        assert [page.status for page in pages] == [503] * 5
+        assert all(int(page.headers["Retry-After"]) > 0 for page in pages)
+        assert "/login/calendar42-silent" in json.loads(pages[-1].text)["hint"]
+        assert json.loads(ready.text)["routes"]["calendar42-silent"]["state"] == "login required"
+        assert (asked, demo.api_requests["calendar42-oauth"]) == (0, 0)
+        assert proxy.log().count("no token") == 1, "the login page was asked for once"
