@@ -1,4 +1,4 @@
-"""`authproxy login` and `logout`, against an authorization server of ours; a person types, or a browser comes.
+"""`authproxy login` and `logout`, with a person who types, or a browser that comes back.
 
 Whatever a login sees of secrets, none of them may stand in what is printed.
 """

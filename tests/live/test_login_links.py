@@ -59,12 +59,8 @@ async def place(*args: str, store=None, **routes) -> AsyncIterator[Place]:
         async with running_proxy(config, "--admin", "127.0.0.1:0", *args) as proxy:
             yield Place(server, proxy, await proxy.said("admin on "), ann)
             assert await proxy.stop() == 0
-        for text in ("Traceback", "never retrieved", CLIENT_SECRET, *server.handed_out):
-            assert text not in proxy_log(proxy)
-
-
-def proxy_log(proxy: Proxy) -> str:
-    return proxy.log()
+            for text in ("Traceback", "never retrieved", CLIENT_SECRET, *server.handed_out):
+                assert text not in proxy.log()
 
 
 def with_query(url: str, **changes: str | None) -> str:
@@ -251,6 +247,7 @@ async def test_silent_oauth_needs_nobody_unless_the_address_is_a_users(known):
         async with running_proxy(config, "--admin", "127.0.0.1:0") as proxy:
             pages = [await ann.open(f"{proxy.url}/app/django/api/v2/calendars/") for _ in range(5)]
             ready = await ann.open(f"{await proxy.said('admin on ')}/readyz")
+            log = proxy.log()
         asked = demo.token_requests["calendar42-oauth"]
         if not known:
             assert [page.status for page in pages] == [200] * 5
@@ -261,4 +258,4 @@ async def test_silent_oauth_needs_nobody_unless_the_address_is_a_users(known):
         assert "/login/calendar42-silent" in json.loads(pages[-1].text)["hint"]
         assert json.loads(ready.text)["routes"]["calendar42-silent"]["state"] == "login required"
         assert (asked, demo.api_requests["calendar42-oauth"]) == (0, 0)
-        assert proxy.log().count("no token") == 1, "the login page was asked for once"
+        assert log.count("no token") == 1, "the login page was asked for once"
