@@ -55,11 +55,11 @@ Bottom = Callable[[RouteConfig], TokenSource]
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """One credential's sources: the cup that holds its token, and the top, which is asked."""
+    """One credential's sources: the cup that holds its token, what is asked, and what the cup stands on."""
 
     held: CachedSource
     top: HeldSource
-    shared: SharedSource | None
+    bottom: TokenSource
 
 
 class TokenSources:
@@ -85,16 +85,18 @@ class TokenSources:
         """Hold, and store, a token that a person's login brought."""
         stack = self.stack(route)
         assert stack is not None  # noqa: S101 - nobody logs in to plain forwarding
-        if stack.shared is not None:
-            await stack.shared.adopt(token)
+        if isinstance(stack.bottom, SharedSource):
+            await stack.bottom.adopt(token)
+        elif isinstance(stack.bottom, PatientSource):
+            stack.bottom.forgive()
         stack.held.adopt(token)
 
     async def close(self) -> None:
         """Let renewals end: one that is broken off may lose a refresh token."""
         for stack in self._stacks.values():
             await stack.held.settle()
-            if stack.shared is not None:
-                await stack.shared.close()
+            if isinstance(stack.bottom, SharedSource):
+                await stack.bottom.close()
 
     def _build(self, route: RouteConfig) -> Stack:
         grant = route.grant
@@ -108,7 +110,7 @@ class TokenSources:
             refresh_before=None if before == "auto" else before,
         )
         top = WatchedSource(cached, grant.path) if isinstance(grant, File) else cached
-        return Stack(cached, top, source if isinstance(source, SharedSource) else None)
+        return Stack(cached, top, source)
 
 
 class InvitingSource:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from authproxy import logs
-from authproxy.errors import TokenError, TokenTimeout
+from authproxy.errors import AuthproxyError, TokenTimeout
 from authproxy.grants.base import Show
 from authproxy.grants.hands import Hands
 from authproxy.grants.interactive import InteractiveGrant
@@ -55,6 +55,7 @@ class Logins:
         loop = asyncio.get_running_loop()
         login = PendingLogin(route, loop.create_future(), loop.create_future())
         login.task = asyncio.create_task(self._hold(login, grant, redirect_uri, adopt), name=f"login {route}")
+        login.task.add_done_callback(lambda task: self._ended(login, task))
         self._pending.append(login)
         if len(self._pending) > MOST_LOGINS:
             self._give_up(self._pending[0])
@@ -88,17 +89,21 @@ class Logins:
         try:
             async with asyncio.timeout(LOGIN_SECONDS):
                 token = await self._hands.carry_out(grant.login(redirect_uri), login)
-            await adopt(token)
         except TimeoutError:
             raise TokenTimeout("nobody came back from the login in time") from None
-        except TokenError as error:
-            logs.warning("login failed", route=login.route, cause=error.detail, hint=error.hint)
-            raise
-        finally:
-            self._pending.remove(login)
+        await adopt(token)
         advice = grant.advice(token)
         logs.info("logged in", route=login.route, advice=advice)
         return advice
+
+    def _ended(self, login: PendingLogin, task: asyncio.Task[str | None]) -> None:
+        """Let go of a login. Nobody else may be there to hear of its failure: a device's user is not."""
+        self._pending.remove(login)
+        failure = None if task.cancelled() else task.exception()
+        if isinstance(failure, AuthproxyError):
+            logs.warning("login failed", route=login.route, cause=failure.detail, hint=failure.hint)
+        elif failure is not None:
+            logs.error("login failed", route=login.route, cause=type(failure).__name__)
 
     @staticmethod
     def _give_up(login: PendingLogin) -> None:

@@ -104,17 +104,19 @@ class ProxyHandler:
     def quick(self, incoming: Incoming) -> None:
         """Answer without a task, as far as nothing has to be waited for."""
         errand = Errand(incoming, self._loop.time())
-        connection = incoming.connection
+        begun = False
         try:
             done = self._prepare(errand)
+            if done is None:
+                begun = self._begin_at_once(errand)
         except Exception as error:  # noqa: BLE001 - the one place where errors become responses
             done = self._fail(errand, error)
         if done is not None:
             self._end(errand, keep_alive=done)
-        elif self._begin_at_once(errand):
-            connection.begin(errand)
+        elif begun:
+            incoming.connection.begin(errand)
         else:
-            connection.hand_over(errand)
+            incoming.connection.hand_over(errand)
 
     def _begin_at_once(self, errand: Errand) -> bool:
         """Send the request, if a token and a connection are at hand."""
@@ -142,7 +144,11 @@ class ProxyHandler:
             return
         if errand.token is not None and credential is not None:
             credential.accepted(errand.token)
-        self._end(errand, keep_alive=self._send_whole(errand, reply))
+        try:
+            keep_alive = self._send_whole(errand, reply)
+        except Exception as error:  # noqa: BLE001 - we are in the upstream's callback
+            keep_alive = self._fail(errand, error)
+        self._end(errand, keep_alive=keep_alive)
 
     def _end(self, errand: Errand, *, keep_alive: bool) -> None:
         self._log(errand)

@@ -21,6 +21,7 @@ from authproxy.tokens.token import Token
 FIRST_DELAY = 1.0  # seconds
 FIRST_DELAY_REJECTED = 30.0
 LONGEST_DELAY = 300.0
+CHECK_SHARE = 0.05  # of the time may go into looking whether a rejected credential has changed
 LONGEST_RETRY_AFTER = 3600.0  # a server may ask for more than we would wait of ourselves, within reason
 JITTER = 0.2
 
@@ -53,6 +54,7 @@ class PatientSource:
         self._failures = 0
         self._failure: TokenError | None = None
         self._resume_at = 0.0
+        self._check_at = 0.0
 
     async def token(self, *, instead_of: Token | None = None) -> Token:
         await self.ready()
@@ -67,6 +69,10 @@ class PatientSource:
             logs.info("token renewed", route=self._name, seconds=self._clock() - started)
         return token
 
+    def forgive(self) -> None:
+        """Forget the last failure: a token came from elsewhere, so the next renewal is another matter."""
+        self._failures, self._failure = 0, None
+
     async def ready(self) -> None:
         """Return when the source behind may be asked; raise `TokenUnavailable` while it is left alone."""
         if self._failure is not None:
@@ -76,8 +82,8 @@ class PatientSource:
         left = self._resume_at - self._clock()
         if left <= 0:
             return
-        if isinstance(failure, CredentialRejected) and await self._changed():
-            self._failures, self._failure = 0, None
+        if isinstance(failure, CredentialRejected) and await self._has_changed():
+            self.forgive()
             return
         if isinstance(failure, LoginRequired):
             raise LoginRequired(failure.detail, hint=failure.hint, error=failure.error, retry_after=left)
@@ -87,6 +93,16 @@ class PatientSource:
             error=failure.error,
             retry_after=left,
         ) from failure
+
+    async def _has_changed(self) -> bool:
+        """Look for another credential; a file at nearly every request, a slow command now and then."""
+        started = self._clock()
+        if started < self._check_at:
+            return False
+        changed = await self._changed()
+        now = self._clock()
+        self._check_at = now + (now - started) / CHECK_SHARE
+        return changed
 
     def _note(self, failure: TokenError) -> None:
         careful = isinstance(failure, CredentialRejected | LoginRequired)

@@ -57,6 +57,7 @@ class SharedSource:
         try:
             token = await self._find(instead_of)
             if token is not None:
+                self._source.forgive()
                 return token
             await self._source.ready()  # while held back there is nothing to wait for a lock for
             async with self._store.lock(self._key):
@@ -70,11 +71,12 @@ class SharedSource:
 
     async def adopt(self, token: Token) -> None:
         """Save a token that was earned elsewhere, by a person's login."""
-        self._newest = token
         try:
             async with self._store.lock(self._key):
-                await self._save()
+                await self._store.save(self._key, token)
+                self._newest = self._stored = token
         except StoreError as trouble:
+            self._newest = token
             self._in_trouble(trouble)
 
     async def close(self) -> None:

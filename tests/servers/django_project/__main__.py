@@ -25,20 +25,31 @@ def fill():
 
     user = User.objects.create_user(accounts.USER, password=accounts.USER_PASSWORD)
     User.objects.create_user(accounts.ACTION_USER)
-    for client, grant in ((accounts.MACHINE, "client-credentials"), (accounts.PEOPLE, "password")):
+    for client, grant in (
+        (accounts.MACHINE, "client-credentials"),
+        (accounts.PEOPLE, "password"),
+        (accounts.WEB_APP, "authorization-code"),
+        (accounts.PHONE_APP, "authorization-code"),
+        (accounts.TELEVISION, Application.GRANT_DEVICE_CODE),
+    ):
         Application.objects.create(
-            **client, user=user, client_type="confidential", authorization_grant_type=grant
+            **client,
+            user=user,
+            client_type="confidential" if "client_secret" in client else "public",
+            authorization_grant_type=grant,
+            redirect_uris=accounts.REDIRECT_URI if grant == "authorization-code" else "",
         )
 
 
 def main():
+    server = Server(("127.0.0.1", 0), QuietRequestHandler)
+    os.environ["SITE_URL"] = f"http://127.0.0.1:{server.server_port}"
     os.environ["DJANGO_SETTINGS_MODULE"] = "tests.servers.django_project.settings"
     django.setup()
     call_command("migrate", run_syncdb=True, verbosity=0)
     fill()
-    server = Server(("127.0.0.1", 0), QuietRequestHandler)
     server.set_app(get_wsgi_application())
-    print(f"listening on http://127.0.0.1:{server.server_port}", flush=True)
+    print(f"listening on {os.environ['SITE_URL']}", flush=True)
     server.serve_forever()
 
 

@@ -1,4 +1,4 @@
-"""Settings; `SITE_DIRECTORY` and `ACCESS_TOKEN_SECONDS` come from the environment."""
+"""Settings; `SITE_DIRECTORY`, `SITE_URL` and `ACCESS_TOKEN_SECONDS` come from the environment."""
 
 import os
 from pathlib import Path
@@ -17,7 +17,25 @@ INSTALLED_APPS = [
     "oauth2_provider",
 ]
 MIGRATION_MODULES = dict.fromkeys(("auth", "contenttypes", "authtoken", "oauth2_provider"))  # tables at once
-MIDDLEWARE = ["tests.servers.django_project.control.recorded"]
+MIDDLEWARE = [
+    "tests.servers.django_project.control.recorded",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+]
+
+# The pages of a login.
+LOGIN_URL = "login"
+STATIC_URL = "static/"
+SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [Path(__file__).parent],
+        "APP_DIRS": True,
+        "OPTIONS": {"context_processors": ["django.template.context_processors.request"]},
+    }
+]
 
 DATABASES = {
     "default": {
@@ -45,4 +63,6 @@ OAUTH2_PROVIDER = {
     "ROTATE_REFRESH_TOKEN": True,
     "REFRESH_TOKEN_REUSE_PROTECTION": True,  # an old refresh token that comes back ends the whole family
     "REFRESH_TOKEN_GRACE_PERIOD_SECONDS": 0,
+    "OAUTH_DEVICE_VERIFICATION_URI": f"{os.environ['SITE_URL']}/o/device",
+    "DEVICE_FLOW_INTERVAL": 1,
 }

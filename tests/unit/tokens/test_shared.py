@@ -184,6 +184,41 @@ async def test_a_login_elsewhere_ends_a_rejection(process, store, endpoint, cloc
     assert len(endpoint.asked) == 1
 
 
+async def test_a_login_is_saved_for_everyone(process, endpoint, clock):
+    shelf = Shelf()
+    dead = shelf.tokens[KEY] = token(6, clock.now)
+    login = token(7, clock.now)
+    await process(MemoryStore(shelf)).adopt(login)
+    assert shelf.tokens[KEY] is login
+    assert await process(MemoryStore(shelf)).token(instead_of=dead) == login
+    assert endpoint.asked == []
+
+
+async def test_a_login_while_another_process_renews_outlasts_that_renewal(process, endpoint, clock):
+    shelf = Shelf()
+    dead = shelf.tokens[KEY] = token(6, clock.now)
+    source = process(MemoryStore(shelf))
+    async with shelf.locks[KEY]:
+        adopting = asyncio.create_task(source.adopt(token(7, clock.now)))
+        await asyncio.sleep(0)
+        shelf.tokens[KEY] = token(8, clock.now)
+        assert await source.token(instead_of=dead) == Token("t8")
+    await adopting
+    assert shelf.tokens[KEY] == Token("t7")
+    assert await source.token() == Token("t7")
+
+
+async def test_a_login_without_the_store_is_used_and_saved_later(process, store, endpoint, clock, naps):
+    source = process(store)
+    store.trouble = StoreError("it is down")
+    await source.adopt(token(7, clock.now))
+    assert await source.token() == Token("t7")
+    store.trouble = None
+    await naps.end()
+    assert store.shelf.tokens[KEY] == Token("t7")
+    assert endpoint.asked == []
+
+
 async def test_while_held_back_nobody_waits_for_the_lock(process, store, endpoint):
     endpoint.failure = CredentialRejected("wrong password")
     source = process(store)

@@ -148,8 +148,9 @@ async def test_a_lost_connection_makes_room_for_one_who_waits(pool, server):
 
 
 async def test_who_waits_too_long_hears_503(pool):
-    pool = pool(limit=1, seconds=SHORT)
+    pool = pool(limit=1)
     connection = await pool.connect()
+    pool._connect_seconds = SHORT
     with pytest.raises(ConnectionLimit, match="all 1 connections") as caught:
         await pool.connect()
     assert (caught.value.status, caught.value.retry_after) == (503, 1)
