@@ -168,4 +168,5 @@ def _written(config: Mapping[str, Any] | str | None, directory: str) -> Path | N
 def _environment(more: Mapping[str, str] | None) -> dict[str, str]:
     """Return this process's environment, without what would send or configure the proxy elsewhere."""
     inherited = {name: value for name, value in os.environ.items() if not _NOT_INHERITED.fullmatch(name)}
-    return inherited | dict(more or {})
+    # Nobody's real keyring is opened by a test.
+    return inherited | {"PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring"} | dict(more or {})

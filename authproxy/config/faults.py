@@ -94,6 +94,9 @@ def _joined(complaints: list[_Complaint]) -> Iterable[Fault]:
         if any("put it in quotes" in message for message in said):
             yield first.item.fault("should be a string; put it in quotes")
             continue
+        if len(said) == 1:
+            yield first.fault
+            continue
         yield first.item.fault(
             "should be " + " or ".join(message.removeprefix("should be ") for message in said)
         )

@@ -119,6 +119,18 @@ def _some_time(value: float) -> float:
     return value
 
 
+def _filled(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value():
+        raise ValueError("should not be empty")
+    return value
+
+
+def _redis_url(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("should begin with redis://, rediss:// or unix://")
+    return value
+
+
 RouteName = Annotated[
     str, AfterValidator(_matches(_NAME, "should hold lower-case letters, digits and hyphens only"))
 ]
@@ -133,6 +145,8 @@ PathPattern = Annotated[
 ]
 Count = Annotated[int, Field(ge=1), BeforeValidator(_whole)]
 Status = Annotated[int, Field(ge=400, le=599), BeforeValidator(_whole)]
+Passphrase = Annotated[SecretStr, AfterValidator(_filled)]
+RedisURL = Annotated[SecretStr, AfterValidator(_redis_url)]
 Timeout = Annotated[Duration, AfterValidator(_some_time)]
 
 
@@ -197,7 +211,7 @@ class FileStore:
     """Where tokens are kept."""
     path: LocalPath | None = None
     """The file; by default in the user's state directory."""
-    key: SecretStr | None = None
+    key: Passphrase | None = None
     """The passphrase; by default a key of its own, in the keyring or in a file beside it."""
 
 
@@ -209,9 +223,9 @@ class RedisStore:
 
     type: Literal["redis"]
     """Where tokens are kept."""
-    url: SecretStr
+    url: RedisURL
     """`redis://`, `rediss://` or `unix://`, with user, password and database if need be."""
-    key: SecretStr
+    key: Passphrase
     """The passphrase; the same for all replicas."""
     prefix: str = "authproxy:"
     """What the names of the entries begin with."""

@@ -31,6 +31,7 @@ REFRESH_BEFORE = 60.0  # `refresh_before: auto` is this many seconds…
 REFRESH_SHARE = 0.2  # …or this share of the lifetime, if that is less
 JITTER = 0.1  # how much of that it may start earlier, so that replicas do not renew in step
 RETRY_SHARE = 0.1  # a failed early renewal is tried again after this share of what is left
+SETTLE_SECONDS = 10.0  # how long the end of the process waits for a renewal under way
 CACHE_SIZE = 4096  # tokens; the least recently used goes first
 
 
@@ -127,7 +128,7 @@ class CachedSource:
     async def settle(self) -> None:
         """Wait for the renewal under way, if there is one: broken off, it may lose a refresh token."""
         if self._renewal is not None:
-            await asyncio.wait([self._renewal])
+            await asyncio.wait([self._renewal], timeout=SETTLE_SECONDS)
 
     def _renew(self) -> asyncio.Task[Token]:
         self._renewal = asyncio.create_task(self._ask(), name=f"renew {self.name}")

@@ -95,7 +95,8 @@ def test_the_examples_of_the_configuration_load(block, tmp_path):
 
 def variables(text):
     values = dict.fromkeys(re.findall(r"\$\{([A-Z0-9_]+)\}", text), "JBSWY3DPEHPK3PXP")
-    return {name: PRIVATE_KEY if name == "PRIVATE_KEY" else value for name, value in values.items()}
+    fitting = {"PRIVATE_KEY": PRIVATE_KEY, "REDIS_URL": "redis://127.0.0.1"}
+    return {name: fitting.get(name, value) for name, value in values.items()}
 
 
 def test_the_example_loads_when_its_variables_are_set():

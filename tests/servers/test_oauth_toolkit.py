@@ -94,7 +94,7 @@ async def keep_asking(urls, client, *, until):
     enough = asyncio.Event()
 
     async def watch():
-        while not (enough.is_set() or await until()):  # noqa: ASYNC110 - it comes true in another process
+        while not (enough.is_set() or await until()):
             await asyncio.sleep(0.1)
         enough.set()
 

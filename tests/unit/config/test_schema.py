@@ -293,3 +293,16 @@ def test_every_setting_counts_for_the_key_of_a_credential():
     ]
     grants = [ClientCredentials(**keys | change) for change in [{}, *changes]]
     assert len({credential_key(grant) for grant in grants}) == len(grants)
+
+
+@pytest.mark.parametrize(
+    ("store", "fault"),
+    [
+        ("{type: file, key: ''}", "token_store.key: should not be empty"),
+        ("{type: redis, url: 'http://x', key: k}", "token_store.url: should begin with redis://"),
+        ("{type: redis, url: 'redis://x'}", "token_store"),
+        ("{type: disk}", "token_store"),
+    ],
+)
+def test_a_token_store_that_cannot_be_is_a_fault(reader, store, fault):
+    assert fault in reader.route_fault(PLAIN, f"token_store: {store}")
