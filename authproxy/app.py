@@ -11,7 +11,6 @@ import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Self
 
 from aiohttp import web
@@ -19,18 +18,12 @@ from aiohttp import web
 from authproxy import logs
 from authproxy.admin.status import RouteStatus, route_status
 from authproxy.admin.views import admin_application
-from authproxy.config.schema import Config, MemoryStore, UpstreamTLS
-from authproxy.config.schema import FileStore as FileStoreKeys
-from authproxy.config.schema import RedisStore as RedisStoreKeys
+from authproxy.config.schema import Config, UpstreamTLS
 from authproxy.config.schema import Route as RouteConfig
-from authproxy.errors import ConfigError, Fault, LoginRequired, TokenError
-from authproxy.grants.authorization_code import AuthorizationCode
+from authproxy.errors import ConfigError, Fault, TokenError
 from authproxy.grants.base import Show
-from authproxy.grants.file import File
 from authproxy.grants.hands import Hands
 from authproxy.grants.interactive import InteractiveGrant
-from authproxy.grants.source import GrantSource, WatchedSource
-from authproxy.grants.static import NoGrant
 from authproxy.logins import Logins
 from authproxy.proxy.forward import Credential, Sender
 from authproxy.proxy.guard import Guard, plain_host
@@ -41,142 +34,10 @@ from authproxy.proxy.route import Route
 from authproxy.proxy.router import Allow, RouteTable
 from authproxy.proxy.server import ProxyServer
 from authproxy.proxy.upstream.pool import Origin, Pool
-from authproxy.tokens.patience import PatientSource
-from authproxy.tokens.shared import SharedSource
-from authproxy.tokens.source import CachedSource, HeldSource, TokenSource, token_cache
-from authproxy.tokens.stores import TokenStore
-from authproxy.tokens.stores.file import FileStore, default_path
-from authproxy.tokens.stores.redis import RedisStore
+from authproxy.sources import Bottom, Earning, TokenSources
+from authproxy.tokens.source import HeldSource
 from authproxy.tokens.token import Token
 from authproxy.values import split_address, split_url
-
-Bottom = Callable[[RouteConfig], TokenSource]
-
-
-@dataclass(frozen=True, slots=True)
-class Stack:
-    """One credential's sources: the cup that holds its token, what is asked, and what the cup stands on."""
-
-    held: CachedSource
-    top: HeldSource
-    bottom: TokenSource
-
-
-class TokenSources:
-    """The stacks of sources, one a credential; routes with an equal `auth` get the same one.
-
-    `bottom` makes what `CachedSource` stands on.
-    """
-
-    def __init__(self, bottom: Bottom) -> None:
-        self._bottom = bottom
-        self._cache = token_cache()
-        self._stacks: dict[str, Stack] = {}
-
-    def stack(self, route: RouteConfig) -> Stack | None:
-        """Return the stack of the route's credential; None for plain forwarding."""
-        if isinstance(route.grant, NoGrant):
-            return None
-        if route.key not in self._stacks:
-            self._stacks[route.key] = self._build(route)
-        return self._stacks[route.key]
-
-    async def adopt(self, route: RouteConfig, token: Token) -> None:
-        """Hold, and store, a token that a person's login brought."""
-        stack = self.stack(route)
-        assert stack is not None  # noqa: S101 - nobody logs in to plain forwarding
-        if isinstance(stack.bottom, SharedSource):
-            await stack.bottom.adopt(token)
-        elif isinstance(stack.bottom, PatientSource):
-            stack.bottom.forgive()
-        stack.held.adopt(token)
-
-    async def close(self) -> None:
-        """Let renewals end: one that is broken off may lose a refresh token."""
-        for stack in self._stacks.values():
-            await stack.held.settle()
-            if isinstance(stack.bottom, SharedSource):
-                await stack.bottom.close()
-
-    def _build(self, route: RouteConfig) -> Stack:
-        grant = route.grant
-        before = grant.refresh_before
-        source = self._bottom(route)
-        cached = CachedSource(
-            source,
-            self._cache,
-            route.key,
-            name=route.name,
-            refresh_before=None if before == "auto" else before,
-        )
-        top = WatchedSource(cached, grant.path) if isinstance(grant, File) else cached
-        return Stack(cached, top, source)
-
-
-class InvitingSource:
-    """Completes the hint of a missing login: who runs the proxy knows where one logs in."""
-
-    def __init__(self, source: TokenSource, hint: Callable[[], str]) -> None:
-        self._source = source
-        self._hint = hint
-
-    async def token(self, *, instead_of: Token | None = None) -> Token:
-        try:
-            return await self._source.token(instead_of=instead_of)
-        except LoginRequired as error:
-            raise LoginRequired(error.detail, hint=self._hint(), error=error.error) from error
-
-
-class Earning:
-    """Makes the bottom of each stack where tokens are earned: the grant, patience, and a store."""
-
-    def __init__(self, config: Config, hands: Hands) -> None:
-        self._config = config
-        self._hands = hands
-        self._stores: dict[str, TokenStore] = {}
-        self.login_url: str | None = None  # of the admin listener, once it is open
-
-    def bottom(self, route: RouteConfig) -> TokenSource:
-        earned = GrantSource(route.grant, self._hands, reload=route.reload)
-        inviting = InvitingSource(earned, lambda: self._invitation(route))
-        patient = PatientSource(inviting, name=route.name, changed=earned.changed)
-        store = self.store(route)
-        return SharedSource(patient, store, route.key, name=route.name) if store is not None else patient
-
-    def store(self, route: RouteConfig) -> TokenStore | None:
-        """Return where the route's tokens are kept, or None when they are not."""
-        keys = self._config.token_store
-        if route.grant.in_configuration or isinstance(route.grant, NoGrant | File):
-            return None
-        if keys is None and isinstance(route.grant, InteractiveGrant) and not _is_silent(route.grant):
-            keys = FileStoreKeys(type="file")  # a person should not have to log in after each restart
-        if keys is None or isinstance(keys, MemoryStore):
-            return None
-        if keys.type not in self._stores:
-            self._stores[keys.type] = _open_store(keys)
-        return self._stores[keys.type]
-
-    async def close(self) -> None:
-        """Let go of the stores."""
-        for store in self._stores.values():
-            await store.close()
-
-    def _invitation(self, route: RouteConfig) -> str:
-        ways = [f"open {self.login_url}/login/{route.name}"] if self.login_url is not None else []
-        if Path(self._config.file).is_file():
-            ways.append(f"run `authproxy login {route.name} -c {self._config.file}`")
-        return ", or ".join(ways) or "log in"
-
-
-def _open_store(keys: FileStoreKeys | RedisStoreKeys) -> TokenStore:
-    key = keys.key.get_secret_value() if keys.key is not None else None
-    if isinstance(keys, FileStoreKeys):
-        return FileStore(Path(keys.path) if keys.path is not None else default_path(), key)
-    return RedisStore(keys.url.get_secret_value(), key or "", prefix=keys.prefix)
-
-
-def _is_silent(grant: InteractiveGrant) -> bool:
-    return isinstance(grant, AuthorizationCode) and grant.silent
 
 
 @dataclass(slots=True)

@@ -22,11 +22,12 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from authproxy import errors, logs
-from authproxy.app import Listeners, TokenSources
+from authproxy.app import Listeners
 from authproxy.config.schema import Config
 from authproxy.config.schema import Route as RouteConfig
 from authproxy.errors import AuthproxyError, TokenError, TokenTimeout
 from authproxy.proxy.listening import listening_socket
+from authproxy.sources import TokenSources
 from authproxy.tokens.token import Token
 
 LONGEST_MESSAGE = 192 << 10  # bytes; what a datagram between processes holds

@@ -11,9 +11,10 @@ from typing import Any
 import click
 
 from authproxy import logs
-from authproxy.app import App, Bottom, Listeners, open_listeners, tls_contexts
+from authproxy.app import App, Listeners, open_listeners, tls_contexts
 from authproxy.config.schema import Config
 from authproxy.proxy.listening import shown_address, unlink_address
+from authproxy.sources import Bottom
 from authproxy.workers import Channel, Child, Keeper, Supervisor, shared_listeners, worker_count
 
 Ready = Callable[[list[str], str | None], None]
@@ -108,6 +109,7 @@ async def attend(
         hurried.cancel()
         if not drained.done():
             drained.cancel()
+            app.sources.in_a_hurry = True
             logs.warning("ended at once, by a second signal")
 
 
