@@ -21,7 +21,6 @@ from authproxy.tokens.token import Token
 FIRST_DELAY = 1.0  # seconds
 FIRST_DELAY_REJECTED = 30.0
 LONGEST_DELAY = 300.0
-CHECK_SHARE = 0.05  # of the time may go into looking whether a rejected credential has changed
 LONGEST_RETRY_AFTER = 3600.0  # a server may ask for more than we would wait of ourselves, within reason
 JITTER = 0.2
 
@@ -54,7 +53,6 @@ class PatientSource:
         self._failures = 0
         self._failure: TokenError | None = None
         self._resume_at = 0.0
-        self._check_at = 0.0
 
     async def token(self, *, instead_of: Token | None = None) -> Token:
         await self.ready()
@@ -82,7 +80,7 @@ class PatientSource:
         left = self._resume_at - self._clock()
         if left <= 0:
             return
-        if isinstance(failure, CredentialRejected) and await self._has_changed():
+        if isinstance(failure, CredentialRejected) and await self._changed():
             self.forgive()
             return
         if isinstance(failure, LoginRequired):
@@ -93,16 +91,6 @@ class PatientSource:
             error=failure.error,
             retry_after=left,
         ) from failure
-
-    async def _has_changed(self) -> bool:
-        """Look for another credential; a file at nearly every request, a slow command now and then."""
-        started = self._clock()
-        if started < self._check_at:
-            return False
-        changed = await self._changed()
-        now = self._clock()
-        self._check_at = now + (now - started) / CHECK_SHARE
-        return changed
 
     def _note(self, failure: TokenError) -> None:
         careful = isinstance(failure, CredentialRejected | LoginRequired)

@@ -199,28 +199,6 @@ async def test_a_fault_of_our_own_is_no_reason_to_wait(world):
     assert len(behind.asked) == 2
 
 
-async def test_a_secret_that_is_slow_to_read_is_not_read_for_every_request():
-    clock, looked = Clock(), []
-
-    async def slow() -> bool:
-        looked.append(clock())
-        clock.advance(0.1)
-        return False
-
-    source = PatientSource(Behind(CredentialRejected("wrong password")), changed=slow, clock=clock)
-    with pytest.raises(CredentialRejected):
-        await source.token()
-    for _ in range(100):
-        with pytest.raises(TokenUnavailable):
-            await source.token()
-        clock.advance(0.01)
-    assert len(looked) == 1
-    clock.advance(2)
-    with pytest.raises(TokenUnavailable):
-        await source.token()
-    assert len(looked) == 2
-
-
 async def test_a_token_from_elsewhere_ends_the_waiting():
     source = PatientSource(Behind(CredentialRejected("wrong password"), Token("new")), clock=Clock())
     with pytest.raises(CredentialRejected):
