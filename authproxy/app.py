@@ -194,9 +194,13 @@ class App:
                 )
 
     def prefetch(self) -> None:
-        """Fetch the tokens that are wanted at the start, in the background."""
+        """Fetch the tokens that are wanted at the start, in the background.
+
+        Those of a login are always looked for: whoever waits for `/readyz` should hear that one is needed.
+        """
         for route in self.config.routes:
-            if route.prefetch and (stack := self.sources.stack(route)) is not None:
+            wanted = route.prefetch or isinstance(route.grant, InteractiveGrant)
+            if wanted and (stack := self.sources.stack(route)) is not None:
                 task = asyncio.create_task(_fetch(stack.top), name=f"prefetch {route.name}")
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)

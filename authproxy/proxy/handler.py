@@ -13,6 +13,7 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable
+from time import perf_counter
 from typing import cast
 
 from aiohttp.http import HttpVersion10, HttpVersion11
@@ -97,13 +98,12 @@ class ProxyHandler:
         self._header_limit = header_limit
         self._body_limit = body_limit
         self._access_log = access_log
-        self._loop = asyncio.get_running_loop()
 
     # ── the quick lane ───────────────────────────────────────────────────────────────────────────
 
     def quick(self, incoming: Incoming) -> None:
         """Answer without a task, as far as nothing has to be waited for."""
-        errand = Errand(incoming, self._loop.time())
+        errand = Errand(incoming, perf_counter())
         begun = False
         try:
             done = self._prepare(errand)
@@ -156,7 +156,7 @@ class ProxyHandler:
 
     def _log(self, errand: Errand) -> None:
         if self._access_log is not None:
-            self._access_log(errand.incoming.method, errand, self._loop.time() - errand.started)
+            self._access_log(errand.incoming.method, errand, perf_counter() - errand.started)
 
     # ── the slow lane ────────────────────────────────────────────────────────────────────────────
 
@@ -164,7 +164,7 @@ class ProxyHandler:
         """Answer `incoming`; go on where the quick lane has come to."""
         connection = incoming.connection
         handed_over = cast("Errand | None", connection.take_over())
-        errand = handed_over or Errand(incoming, self._loop.time())
+        errand = handed_over or Errand(incoming, perf_counter())
         connection.busy = True
         try:
             done = None if handed_over is not None else self._prepare(errand)
