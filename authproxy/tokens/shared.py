@@ -57,7 +57,6 @@ class SharedSource:
         try:
             token = await self._find(instead_of)
             if token is not None:
-                self._source.forgive()
                 return token
             await self._source.ready()  # while held back there is nothing to wait for a lock for
             async with self._store.lock(self._key):
@@ -93,6 +92,8 @@ class SharedSource:
 
     async def _load(self) -> None:
         stored = await self._store.load(self._key)
+        if stored is not None and stored != self._stored:
+            self._source.forgive()  # somebody earned one, or logged in: what failed here may not fail again
         unsaved = self._newest is not self._stored
         if not unsaved or (stored is not None and stored != self._stored):
             self._newest = stored
