@@ -8,10 +8,11 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Self
+from typing import Any, Self
 
 from aiohttp import web
 
@@ -35,9 +36,12 @@ from authproxy.proxy.router import Allow, RouteTable
 from authproxy.proxy.server import ProxyServer
 from authproxy.proxy.upstream.pool import Origin, Pool
 from authproxy.sources import Bottom, Earning, TokenSources
+from authproxy.tally import Tally, total
 from authproxy.tokens.source import HeldSource
 from authproxy.tokens.token import Token
 from authproxy.values import split_address, split_url
+
+Snapshot = dict[str, Any]
 
 
 @dataclass(slots=True)
@@ -88,13 +92,15 @@ class App:
         self._stack = contextlib.AsyncExitStack()
         self._listeners: list[asyncio.Server] = []
         self._server: ProxyServer | None = None
-        self._pools: list[Pool] = []
+        self._pools: dict[str, Pool] = {}
+        self.tally = Tally()
+        self.others: Callable[[], Awaitable[list[Snapshot]]] | None = None  # the workers' counts
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         await self._stack.__aenter__()
         hands = await self._stack.enter_async_context(Hands())
-        self.earning = Earning(self.config, hands)
+        self.earning = Earning(self.config, hands, self.tally)
         self._stack.push_async_callback(self.earning.close)
         self.sources = TokenSources(self._bottom or self.earning.bottom)
         self._stack.push_async_callback(self.sources.close)
@@ -105,7 +111,7 @@ class App:
     async def __aexit__(self, *error: object) -> None:
         for task in self._tasks:
             task.cancel()
-        for pool in self._pools:
+        for pool in self._pools.values():
             pool.close()
         await self._stack.aclose()
 
@@ -145,6 +151,7 @@ class App:
             header_limit=config.limits.header_bytes,
             body_limit=config.limits.body_bytes,
             access_log=access_log,
+            tally=self.tally,
         )
         self._server = ProxyServer(
             handler,
@@ -181,6 +188,32 @@ class App:
             stack = self.sources.stack(route)
             found.append(route_status(route.name, stack.held if stack else None))
         return found
+
+    def snapshot(self) -> Snapshot:
+        """Return what this process has counted, its connections included, as plain data."""
+        connections = [
+            [route, state, number]
+            for route, pool in self._pools.items()
+            for state, number in pool.counts.items()
+        ]
+        return self.tally.snapshot() | {"connections": connections}
+
+    async def metrics(self) -> bytes:
+        """Return the counts of all processes in the Prometheus text format."""
+        from authproxy.admin.metrics import exposition  # noqa: PLC0415 - not everybody's start should wait for it
+
+        snapshots = [self.snapshot(), *(await self.others() if self.others is not None else [])]
+        connections: Counter[tuple[str, str]] = Counter()
+        for snapshot in snapshots:
+            for route, state, number in snapshot["connections"]:
+                connections[route, state] += number
+        expiries = {}
+        for each in self.config.routes:
+            stack = self.sources.stack(each)
+            if stack is not None and (moment := stack.held.expires_at) is not None:
+                expiries[each.name] = moment
+        rows = [(route, state, number) for (route, state), number in connections.items()]
+        return exposition(total(snapshots), expiries=expiries, connections=rows)
 
     def warn(self) -> None:
         """Say what the operator should know about the routes."""
@@ -227,7 +260,7 @@ class App:
             url.hostname or "", url.port or (443 if tls else 80), tls=tls, server_name=route.tls.server_name
         )
         pool = Pool(origin, limit=route.max_connections, connect_seconds=route.timeouts.connect)
-        self._pools.append(pool)
+        self._pools[route.name] = pool
         credential = self._credential(route)
         dropped = [self.config.access.header] if self.config.access else []
         return Route(

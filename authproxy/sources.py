@@ -7,6 +7,7 @@ Routes with an equal `auth` share a stack. In a worker `CachedSource` stands on 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from authproxy.config.schema import Config, MemoryStore
@@ -20,6 +21,7 @@ from authproxy.grants.hands import Hands
 from authproxy.grants.interactive import InteractiveGrant
 from authproxy.grants.source import GrantSource, WatchedSource
 from authproxy.grants.static import NoGrant
+from authproxy.tally import Tally
 from authproxy.tokens.patience import PatientSource
 from authproxy.tokens.shared import SharedSource
 from authproxy.tokens.source import CachedSource, HeldSource, TokenSource, token_cache
@@ -110,8 +112,9 @@ class InvitingSource:
 class Earning:
     """Makes the bottom of each stack where tokens are earned: the grant, patience, and a store."""
 
-    def __init__(self, config: Config, hands: Hands) -> None:
+    def __init__(self, config: Config, hands: Hands, tally: Tally) -> None:
         self._config = config
+        self._tally = tally
         self._hands = hands
         self._stores: dict[str, TokenStore] = {}
         self.login_url: str | None = None  # of the admin listener, once it is open
@@ -119,7 +122,9 @@ class Earning:
     def bottom(self, route: RouteConfig) -> TokenSource:
         earned = GrantSource(route.grant, self._hands, reload=route.reload)
         inviting = InvitingSource(earned, lambda: self._invitation(route))
-        patient = PatientSource(inviting, name=route.name, changed=earned.changed)
+        patient = PatientSource(
+            inviting, name=route.name, count=partial(self._count, route.name), changed=earned.changed
+        )
         store = self.store(route)
         return SharedSource(patient, store, route.key, name=route.name) if store is not None else patient
 
@@ -140,6 +145,9 @@ class Earning:
         """Let go of the stores."""
         for store in self._stores.values():
             await store.close()
+
+    def _count(self, route: str, outcome: str) -> None:
+        self._tally.token_requests[route, outcome] += 1
 
     def _invitation(self, route: RouteConfig) -> str:
         ways = [f"open {self.login_url}/login/{route.name}"] if self.login_url is not None else []

@@ -32,6 +32,7 @@ from authproxy.tokens.token import Token
 
 LONGEST_MESSAGE = 192 << 10  # bytes; what a datagram between processes holds
 ANSWER_SECONDS = 60.0  # a worker waits this long for the keeper; a token request takes 30 s at most
+COUNT_SECONDS = 1.0  # how long a reader of `/metrics` waits for the workers' counts
 WATCHED = {signal.SIGCHLD, signal.SIGINT, signal.SIGTERM}
 QUICK_DEATH = 1.0  # seconds; who dies faster than this is not started again at once
 
@@ -55,6 +56,20 @@ class Keeper:
         self._channels = channels
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
+        self._counted: dict[int, Message] = {}  # by worker, the dead included: their counts still count
+        self._awaited = 0
+        self._all_counted = asyncio.Event()
+
+    async def counts(self) -> list[Message]:
+        """Return what each worker has counted, those that died included."""
+        self._awaited = len(self._channels)
+        self._all_counted.clear()
+        for channel in self._channels:
+            _send(channel, {"count": True})
+        with contextlib.suppress(TimeoutError):  # who does not answer in time has its last count
+            async with asyncio.timeout(COUNT_SECONDS):
+                await self._all_counted.wait()
+        return list(self._counted.values())
 
     def start(self) -> None:
         """Listen to the workers; ask those who asked a keeper before us to ask again."""
@@ -65,6 +80,12 @@ class Keeper:
 
     def _read(self, channel: socket.socket) -> None:
         for question in _receive(channel):
+            if "counts" in question:
+                self._counted[question["who"]] = question["counts"]
+                self._awaited -= 1
+                if self._awaited <= 0:
+                    self._all_counted.set()
+                continue
             task = asyncio.create_task(self._answer(channel, question))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -103,10 +124,11 @@ class Channel:
     """A worker's end of its line to the keeper."""
 
     def __init__(self, sock: socket.socket) -> None:
+        self.counts: Callable[[], Message] | None = None  # what this worker has counted
         self._sock = sock
         self._waiting: dict[int, tuple[Message, asyncio.Future[Message]]] = {}
         # A predecessor may have asked on this line: its answers must not be taken for ours.
-        self._next = time.monotonic_ns()
+        self._next = self._who = time.monotonic_ns()
         sock.setblocking(False)  # noqa: FBT003
         asyncio.get_running_loop().add_reader(sock, self._read)
 
@@ -132,7 +154,10 @@ class Channel:
 
     def _read(self) -> None:
         for answer in _receive(self._sock):
-            if "again" in answer:  # a new keeper: the old one took our questions with it
+            if "count" in answer:
+                if self.counts is not None:
+                    _send(self._sock, {"counts": self.counts(), "who": self._who})
+            elif "again" in answer:  # a new keeper: the old one took our questions with it
                 for question, _ in self._waiting.values():
                     _send(self._sock, question)
             elif (waiting := self._waiting.get(int(str(answer["id"])))) is not None and not waiting[1].done():

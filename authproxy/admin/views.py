@@ -1,4 +1,4 @@
-"""The admin listener: health, and the logins of people.
+"""The admin listener: health, counts, and the logins of people.
 
 /healthz            200 while the process lives
 /readyz             200 while every route can serve; ?route=NAME for one
@@ -20,6 +20,7 @@ from authproxy.grants.base import Show
 from authproxy.proxy.guard import Guard
 
 CALLBACK = "/callback"
+PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -37,6 +38,10 @@ class Desk(Protocol):
 
     def states(self) -> list[RouteStatus]:
         """Return the state of every route's token."""
+        ...
+
+    async def metrics(self) -> bytes:
+        """Return the counts of all processes in the Prometheus text format."""
         ...
 
     async def begin_login(self, route: str, callback_url: str) -> Show | None:
@@ -69,6 +74,7 @@ def admin_application(guard: Guard, desk: Desk) -> web.Application:
         [
             web.get("/healthz", views.healthz),
             web.get("/readyz", views.readyz),
+            web.get("/metrics", views.metrics),
             web.get("/login/{route}", views.login),
             web.get(CALLBACK, views.callback),
         ]
@@ -90,6 +96,9 @@ class _Views:
             return _json({"detail": "there is no route of that name"}, status=404)
         status, document = readiness(routes)
         return _json(document, status=status)
+
+    async def metrics(self, _request: web.Request) -> web.Response:
+        return web.Response(body=await self._desk.metrics(), headers={"Content-Type": PROMETHEUS})
 
     async def login(self, request: web.Request) -> web.Response:
         route = request.match_info["route"]

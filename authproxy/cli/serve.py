@@ -71,7 +71,7 @@ async def attend(
     listeners: Listeners,
     *,
     ready: Callable[[App], None],
-    bottom: Callable[[], Bottom] | None = None,
+    bottom: Bottom | None = None,
     alive: int | None = None,
 ) -> None:
     """Serve on open sockets until a signal.
@@ -93,7 +93,7 @@ async def attend(
         loop.add_signal_handler(number, on_signal, number)
     if alive is not None:
         loop.add_reader(alive, stop.set)
-    async with App(config, bottom() if bottom is not None else None) as app:
+    async with App(config, bottom) as app:
         if listeners.proxy:
             await app.start(listeners.proxy)
         if listeners.admin is not None:
@@ -128,18 +128,22 @@ def _serve_with_workers(config: Config, listeners: Listeners, count: int, ready:
 
     def keep() -> Coroutine[Any, Any, None]:
         def start(app: App) -> None:
-            Keeper(config, app.sources, [ours for ours, _ in lines]).start()
+            keeper = Keeper(config, app.sources, [ours for ours, _ in lines])
+            keeper.start()
+            app.others = keeper.counts
 
         return attend(config, Listeners([], listeners.admin), ready=start, alive=alive)
 
     def serve_share(number: int, share: list[tuple[str, socket.socket]]) -> Coroutine[Any, Any, None]:
-        return attend(
-            config,
-            Listeners(share),
-            ready=lambda _app: None,
-            bottom=lambda: Channel(lines[number][1]).bottom,
-            alive=alive,
-        )
+        async def work() -> None:
+            channel = Channel(lines[number][1])
+
+            def start(app: App) -> None:
+                channel.counts = app.snapshot
+
+            await attend(config, Listeners(share), ready=start, bottom=channel.bottom, alive=alive)
+
+        return work()
 
     children = [Child("keeper", as_child(keep))]
     for number, share in enumerate(shared_listeners(listeners, count)):

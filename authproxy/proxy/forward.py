@@ -211,9 +211,9 @@ class Credential:
         self._may_renew(exchange.reply, fresh)
         return exchange
 
-    def refuses(self, reply: Reply) -> bool:
+    def refuses(self, status: int) -> bool:
         """Whether the upstream says that the token will not do."""
-        return reply.status in self._statuses
+        return status in self._statuses
 
     def accepted(self, token: Token) -> None:
         """Note that `token` does what it should."""
@@ -222,7 +222,7 @@ class Credential:
 
     def _may_renew(self, reply: Reply, token: Token) -> bool:
         """Whether another token could help: not while one has just not helped, nor with too little scope."""
-        if not self.refuses(reply):
+        if not self.refuses(reply.status):
             self.accepted(token)
             return False
         if any(

@@ -10,6 +10,7 @@ else, a refused token, a long body, a fault, goes on in the slow lane from where
 """
 
 import asyncio
+import re
 import socket
 import struct
 from collections.abc import Callable
@@ -21,7 +22,14 @@ from aiohttp.web import StreamResponse
 from multidict import istr
 
 from authproxy import logs
-from authproxy.errors import AuthproxyError, BadRequest, Forbidden, HeadersTooLarge
+from authproxy.errors import (
+    AuthproxyError,
+    BadRequest,
+    ConnectionLimit,
+    Forbidden,
+    HeadersTooLarge,
+    RequestRefused,
+)
 from authproxy.proxy.body import Body
 from authproxy.proxy.forward import Exchange, Outgoing
 from authproxy.proxy.guard import CONTENT_LENGTH, TE, Guard
@@ -32,11 +40,13 @@ from authproxy.proxy.router import RouteTable, is_plain, judged_paths, upstream_
 from authproxy.proxy.server import CLOSE, KEEP_ALIVE, Incoming
 from authproxy.proxy.tunnel import Tunnel
 from authproxy.proxy.upstream.connection import NO_BODY, SWITCHED, Reply
+from authproxy.tally import Tally
 from authproxy.tokens.token import Token
 
 CONNECTION, EXPECT, UPGRADE = istr("Connection"), istr("Expect"), istr("Upgrade")
 HTTP_ITSELF = frozenset({"h2c", "h2", "http/1.0", "http/1.1", "http/2", "http/2.0", "tls/1.0"})
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+REASONS = re.compile(r"(?<!^)(?=[A-Z])")  # BadRequest is counted as bad_request
 CLIENT_GONE = "the client went away"
 CLOSING_STATUSES = frozenset({400, 431, 500})  # after these nobody knows where the next request begins
 
@@ -92,8 +102,10 @@ class ProxyHandler:
         header_limit: int,
         body_limit: int | None = None,
         access_log: AccessLog | None = None,
+        tally: Tally | None = None,
     ) -> None:
         self.guard = guard
+        self.tally = tally or Tally()
         self.routes = routes
         self._header_limit = header_limit
         self._body_limit = body_limit
@@ -139,7 +151,9 @@ class ProxyHandler:
         route, exchange = errand.route, errand.exchange
         assert route is not None and exchange is not None  # noqa: S101, PT018 - begun
         reply, credential = exchange.reply, route.credential
-        if not reply.complete or (errand.injects and credential is not None and credential.refuses(reply)):
+        if not reply.complete or (
+            errand.injects and credential is not None and credential.refuses(reply.status)
+        ):
             errand.incoming.connection.hand_over(errand)
             return
         if errand.token is not None and credential is not None:
@@ -155,8 +169,21 @@ class ProxyHandler:
         errand.incoming.connection.finish(keep_alive=keep_alive)
 
     def _log(self, errand: Errand) -> None:
+        """Count the request, and log it."""
+        seconds = perf_counter() - errand.started
+        route, method = errand.route, errand.incoming.method
+        if route is not None:
+            self.tally.request(route.name, method, errand.status, seconds)
+            if errand.retried and route.credential is not None:
+                outcome = "refused" if route.credential.refuses(errand.status) else "accepted"
+                self.tally.retries[route.name, outcome] += 1
         if self._access_log is not None:
-            self._access_log(errand.incoming.method, errand, perf_counter() - errand.started)
+            self._access_log(method, errand, seconds)
+
+    def refused(self, error: AuthproxyError) -> None:
+        """Count a request that was not forwarded, by the kind of its refusal."""
+        if isinstance(error, RequestRefused | ConnectionLimit):
+            self.tally.refused[REASONS.sub("_", type(error).__name__).lower(),] += 1
 
     # ── the slow lane ────────────────────────────────────────────────────────────────────────────
 
@@ -368,6 +395,7 @@ class ProxyHandler:
         if not isinstance(error, AuthproxyError):
             logs.logger.error("internal error", exc_info=error)
             error = AuthproxyError("something went wrong inside authproxy; its log has the place")
+        self.refused(error)
         errand.status, errand.cause = error.status, error.detail
         keep_alive = (
             incoming.keep_alive and error.status not in CLOSING_STATUSES and incoming.payload.is_eof()

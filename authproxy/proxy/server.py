@@ -90,6 +90,10 @@ class Answerer(Protocol):
     def quick(self, incoming: Incoming) -> None:
         """Answer in the quick lane: end with the connection's `finish` or `hand_over`."""
 
+    @abstractmethod
+    def refused(self, error: AuthproxyError) -> None:
+        """Take note of a request that was refused before it was one."""
+
 
 class Begun(Protocol):
     """What the quick lane hands over."""
@@ -295,6 +299,7 @@ class ClientConnection(RequestHandler):
         else:
             logs.logger.error("internal error", exc_info=exc)
             error = AuthproxyError("something went wrong inside authproxy; its log has the place")
+        self._server.answerer.refused(error)
         if self.transport is not None:
             self.transport.write(problem_response(error, route=None, close=True))
         return CLOSE
@@ -336,6 +341,7 @@ class ProxyServer(Server):
                 hint="`limits.connections` sets the limit",
                 retry_after=1,
             )
+            self.answerer.refused(error)
             transport.write(problem_response(error, route=None, close=True))
             handler.force_close()
 

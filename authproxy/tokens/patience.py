@@ -18,6 +18,7 @@ from authproxy.errors import CredentialRejected, LoginRequired, TokenError, Toke
 from authproxy.tokens.source import Clock, TokenSource
 from authproxy.tokens.token import Token
 
+OUTCOMES = {CredentialRejected: "rejected", LoginRequired: "login_required"}  # any other is a failure
 FIRST_DELAY = 1.0  # seconds
 FIRST_DELAY_REJECTED = 30.0
 LONGEST_DELAY = 300.0
@@ -33,7 +34,7 @@ class PatientSource:
     """Asks the source behind it, and backs off while that fails.
 
     `changed` tells whether the credential's secret is another one now; it is awaited only while a
-    rejected credential is held back.
+    rejected credential is held back. `count` hears the outcome of every try.
     """
 
     def __init__(
@@ -41,12 +42,14 @@ class PatientSource:
         source: TokenSource,
         *,
         name: str = "",
+        count: Callable[[str], None] = lambda _outcome: None,
         changed: Callable[[], Awaitable[bool]] = _never,
         clock: Clock = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._source = source
         self._name = name
+        self._count = count
         self._changed = changed
         self._clock = clock
         self._jitter = jitter
@@ -63,6 +66,7 @@ class PatientSource:
             self._note(failure)
             raise
         self._failures, self._failure = 0, None
+        self._count("success")
         if token != instead_of:
             logs.info("token renewed", route=self._name, seconds=self._clock() - started)
         return token
@@ -93,6 +97,7 @@ class PatientSource:
         ) from failure
 
     def _note(self, failure: TokenError) -> None:
+        self._count(OUTCOMES.get(type(failure), "failure"))
         careful = isinstance(failure, CredentialRejected | LoginRequired)
         first = FIRST_DELAY_REJECTED if careful else FIRST_DELAY
         delay = min(first * 2 ** min(self._failures, 20), LONGEST_DELAY)

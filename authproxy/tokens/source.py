@@ -107,6 +107,12 @@ class CachedSource:
         token = self._cache.get(self._key)
         return token is not None and token is not self._refused and self._clock() < token.usable_until
 
+    @property
+    def expires_at(self) -> float | None:
+        """When the token that is held ends, in epoch seconds; None when nobody said, or none is held."""
+        token = self._cache.get(self._key)
+        return token.expires_at if token is not None and token.expires_at < inf else None
+
     async def token(self, *, instead_of: Token | None = None) -> Token:
         token = self.held()
         if token is not None:

@@ -8,13 +8,28 @@ from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import pytest
+import pytest_asyncio
 
 from authproxy.demo import stand_ins
 from authproxy.demo.systems import USERNAME
 from tests.processes import Proxy, running_proxy
 from tests.provider import CLIENT_SECRET, Provider, User, challenge, provider, user
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 PATIENCE = 20.0  # seconds until what should happen by itself has failed
+
+
+ROUTES = {
+    "api": Provider.auth,
+    "found": Provider.discovered,
+    "other": lambda server: server.auth(scope="other"),
+    "device": lambda server: server.auth("device_code"),
+    "refused": lambda server: server.auth("device_code", scope="other"),
+    "static": lambda _server: {"grant": "static", "token": "t0ken"},
+    "nowhere": lambda _server: {"grant": "authorization_code", "client_id": "a", "issuer": NOWHERE},
+}
+NOWHERE = "http://127.0.0.1:9"
 
 
 @dataclass
@@ -26,11 +41,13 @@ class Place:
     admin: str
     ann: User
 
-    async def status(self, path: str = "/api/events") -> int:
-        return (await self.ann.open(self.proxy.url + path)).status
+    async def status(self, route: str = "api") -> int:
+        return (await self.ann.open(f"{self.proxy.url}/{route}/events")).status
 
-    async def readiness(self) -> dict:
-        return json.loads((await self.ann.open(f"{self.admin}/readyz")).text)
+    async def readiness(self, route: str) -> tuple[int, str | None]:
+        """Return the status of `/readyz` for the route, and the state that it tells."""
+        page = await self.ann.open(f"{self.admin}/readyz?route={route}")
+        return page.status, json.loads(page.text).get("routes", {}).get(route, {}).get("state")
 
     async def begin(self, route: str = "api") -> str:
         """Follow the link as far as the provider's authorization URL."""
@@ -38,22 +55,17 @@ class Place:
         assert page.status == 302, page.text
         return page.location
 
-    async def until_it_works(self, path: str) -> None:
-        async with asyncio.timeout(PATIENCE):
-            while await self.status(path) != 200:
-                await asyncio.sleep(0.05)
-
 
 @asynccontextmanager
-async def place(*args: str, store=None, **routes) -> AsyncIterator[Place]:
-    """Serve a provider and a proxy; `routes` make the `auth` of each from the provider."""
+async def place(*args: str, store=None) -> AsyncIterator[Place]:
+    """Serve a provider and a proxy before it, with a route for each of `ROUTES`."""
     async with provider() as server, user() as ann:
         config = {
             "log": {"level": "debug"},
             "token_store": store or {"type": "memory"},
             "routes": [
                 {"name": name, "path": f"/{name}", "upstream": f"{server.url}/api", "auth": make(server)}
-                for name, make in (routes or {"api": Provider.auth}).items()
+                for name, make in ROUTES.items()
             ],
         }
         async with running_proxy(config, "--admin", "127.0.0.1:0", *args) as proxy:
@@ -61,6 +73,22 @@ async def place(*args: str, store=None, **routes) -> AsyncIterator[Place]:
             assert await proxy.stop() == 0
             for text in ("Traceback", "never retrieved", CLIENT_SECRET, *server.handed_out):
                 assert text not in proxy.log()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_place():
+    async with place() as found:
+        yield found
+
+
+@pytest.fixture
+def here(shared_place):
+    """Return the place that most tests share, its provider as it was in the beginning."""
+    server = shared_place.server
+    server.asked.clear()
+    server.redeemed.clear()
+    server.refuses, server.gives_refresh_tokens, server.device_answers = None, True, []
+    return shared_place
 
 
 def with_query(url: str, **changes: str | None) -> str:
@@ -71,142 +99,129 @@ def with_query(url: str, **changes: str | None) -> str:
     )
 
 
-async def test_a_login_by_link_makes_the_route_work_at_once():
-    async with place(api=Provider.discovered) as here:
-        assert await here.status() == 503
-        assert (await here.readiness())["routes"]["api"]["state"] == "login required"
-        back = await here.ann.log_in(await here.begin())
-        assert urlsplit(back)._replace(query="").geturl() == f"{here.admin}/callback"
-        page = await here.ann.open(
-            back, headers={"Sec-Fetch-Site": "cross-site"}
-        )  # sent there by the provider
-        assert (page.status, "Logged in to api" in page.text) == (200, True)
-        assert page.headers["Cache-Control"] == "no-store"
-        assert page.headers["Referrer-Policy"] == "no-referrer"
-        assert await here.status() == 200
-        assert await here.readiness() == {"ready": True}
-        (asked,), (redeemed,) = here.server.asked, here.server.redeemed
-        assert asked["code_challenge_method"] == "S256"
-        assert asked["code_challenge"] == challenge(redeemed["code_verifier"])
-        assert asked["redirect_uri"] == redeemed["redirect_uri"] == f"{here.admin}/callback"
+async def test_a_login_by_link_makes_the_route_work_at_once(here):
+    assert await here.status("found") == 503
+    assert await here.readiness("found") == (503, "login required")
+    back = await here.ann.log_in(await here.begin("found"))
+    assert urlsplit(back)._replace(query="").geturl() == f"{here.admin}/callback"
+    page = await here.ann.open(back, headers={"Sec-Fetch-Site": "cross-site"})  # the provider sent it there
+    assert (page.status, "Logged in to found" in page.text) == (200, True)
+    assert page.headers["Cache-Control"] == "no-store"
+    assert page.headers["Referrer-Policy"] == "no-referrer"
+    assert await here.status("found") == 200
+    assert await here.readiness("found") == (200, None)
+    (asked,), (redeemed,) = here.server.asked, here.server.redeemed
+    assert asked["code_challenge_method"] == "S256"
+    assert asked["code_challenge"] == challenge(redeemed["code_verifier"])
+    assert asked["redirect_uri"] == redeemed["redirect_uri"] == f"{here.admin}/callback"
 
 
-async def test_what_is_no_answer_to_a_login_is_refused_and_redeems_nothing():
-    async with place() as here:
-        back = await here.ann.log_in(await here.begin())
-        for forged in (
-            with_query(back, state="forged"),
-            with_query(back, state=None),
-            with_query(back, state=""),
-            f"{back}&code=another",
-            f"{back}&state=another",
-            f"{here.admin}/callback",
-        ):
-            page = await here.ann.open(forged)
-            assert page.status == 400, forged
-            assert "forged" not in page.text
-        assert here.server.redeemed == []
-        assert (await here.ann.open(back)).status == 200, "the login itself is still waited for"
-        assert (await here.ann.open(back)).status == 400, "but answered only once"
-        assert len(here.server.redeemed) == 1
-        assert await here.status() == 200
+async def test_what_is_no_answer_to_a_login_is_refused_and_redeems_nothing(here):
+    back = await here.ann.log_in(await here.begin())
+    for forged in (
+        with_query(back, state="forged"),
+        with_query(back, state=None),
+        with_query(back, state=""),
+        f"{back}&code=another",
+        f"{back}&state=another",
+        f"{here.admin}/callback",
+    ):
+        page = await here.ann.open(forged)
+        assert page.status == 400, forged
+        assert "forged" not in page.text
+    assert here.server.redeemed == []
+    assert (await here.ann.open(back)).status == 200, "the login itself is still waited for"
+    assert (await here.ann.open(back)).status == 400, "but answered only once"
+    assert len(here.server.redeemed) == 1
 
 
-async def test_two_callbacks_at_once_redeem_one_code():
-    async with place() as here:
-        back = await here.ann.log_in(await here.begin())
-        pages = await asyncio.gather(here.ann.open(back), here.ann.open(back))
-        assert sorted(page.status for page in pages) == [200, 400]
-        assert len(here.server.redeemed) == 1
+async def test_two_callbacks_at_once_redeem_one_code(here):
+    back = await here.ann.log_in(await here.begin())
+    pages = await asyncio.gather(here.ann.open(back), here.ann.open(back))
+    assert sorted(page.status for page in pages) == [200, 400]
+    assert len(here.server.redeemed) == 1
 
 
-async def test_an_answer_by_another_issuer_ends_the_login_and_redeems_nothing():
-    async with place(api=Provider.discovered) as here:
-        for iss in ("https://evil.example", None):
-            back = await here.ann.log_in(await here.begin())
-            page = await here.ann.open(with_query(back, iss=iss))
-            assert page.status >= 400
-            assert "iss" in page.text
-            assert (await here.ann.open(back)).status == 400
-        assert here.server.redeemed == []
-
-
-async def test_a_login_that_the_server_refuses_says_why_and_another_can_follow():
-    async with place() as here:
-        here.server.refuses = "access_denied"
-        page = await here.ann.open(await here.ann.log_in(await here.begin()))
+async def test_an_answer_by_another_issuer_ends_the_login_and_redeems_nothing(here):
+    for iss in ("https://evil.example", None):
+        back = await here.ann.log_in(await here.begin("found"))
+        page = await here.ann.open(with_query(back, iss=iss))
         assert page.status >= 400
-        assert "access_denied" in page.text
-        here.server.refuses = None
-        replayed = await here.ann.log_in(await here.begin())
-        here.server._codes.clear()
-        page = await here.ann.open(replayed)
-        assert page.status >= 400
-        assert "invalid_grant" in page.text
-        assert await here.status() == 503
-        assert (await here.ann.open(await here.ann.log_in(await here.begin()))).status == 200
-        assert await here.status() == 200
+        assert "iss" in page.text
+        assert (await here.ann.open(back)).status == 400
+    assert here.server.redeemed == []
 
 
-async def test_logins_by_several_people_do_not_meet():
-    async with place(api=Provider.auth, other=lambda server: server.auth(scope="other")) as here:
-        first, second = await here.begin("api"), await here.begin("other")
-        back_to_other, back_to_api = await here.ann.log_in(second), await here.ann.log_in(first)
-        assert "Logged in to other" in (await here.ann.open(back_to_other)).text
-        assert (await here.status("/other/x"), await here.status("/api/x")) == (200, 503)
-        assert "Logged in to api" in (await here.ann.open(back_to_api)).text
-        assert await here.status("/api/x") == 200
+async def test_a_login_that_the_server_refuses_says_why_and_another_can_follow(here):
+    here.server.refuses = "access_denied"
+    page = await here.ann.open(await here.ann.log_in(await here.begin()))
+    assert page.status >= 400
+    assert "access_denied" in page.text
+    assert here.server.redeemed == []
+    here.server.refuses = None
+    back = await here.ann.log_in(await here.begin())
+    here.server.forget_codes()
+    page = await here.ann.open(back)
+    assert page.status >= 400
+    assert "invalid_grant" in page.text
+    assert (await here.ann.open(await here.ann.log_in(await here.begin()))).status == 200
 
 
-async def test_a_device_code_is_shown_and_noticed_by_itself():
-    auths = {
-        name: lambda server, name=name: server.auth("device_code", scope=name) for name in ("one", "two")
-    }
-    async with place(**auths) as here:
-        here.server.device_answers = ["authorization_pending", "authorization_pending"]
-        page = await here.ann.open(f"{here.admin}/login/one")
-        assert page.status == 200
-        assert "WDJB-MJHT" in page.text
-        assert f'href="{here.server.url}/enter?user_code=WDJB-MJHT"' in page.text
-        await here.until_it_works("/one/x")
-        here.server.device_answers = ["access_denied"]
-        assert (await here.ann.open(f"{here.admin}/login/two")).status == 200
-        async with asyncio.timeout(PATIENCE):
-            while "login failed" not in here.proxy.log():
-                await asyncio.sleep(0.05)
-        assert await here.status("/two/x") == 503
+async def test_logins_by_several_people_do_not_meet(here):
+    first, second = await here.begin("api"), await here.begin("other")
+    back_to_other, back_to_api = await here.ann.log_in(second), await here.ann.log_in(first)
+    assert await here.status("other") == 503
+    assert "Logged in to other" in (await here.ann.open(back_to_other)).text
+    assert await here.status("other") == 200
+    assert "Logged in to api" in (await here.ann.open(back_to_api)).text
+    assert await here.status("api") == 200
 
 
-async def test_only_who_means_it_can_begin_a_login():
-    static = {"grant": "static", "token": "t0ken"}
-    async with place(api=Provider.auth, fixed=lambda _server: static) as here:
-        link = f"{here.admin}/login/api"
-        for site in ("cross-site", "same-site"):
-            assert (await here.ann.open(link, headers={"Sec-Fetch-Site": site})).status == 403
-        assert (await here.ann.open(link, headers={"Host": "evil.example"})).status == 403
-        assert (await here.ann.open(link, headers={"Origin": "https://evil.example"})).status == 403
-        assert (await here.ann.open(f"{here.admin}/login/fixed")).status == 404
-        assert (await here.ann.open(f"{here.admin}/login/nobody")).status == 404
-        page = await here.ann.open(f"{here.admin}/login/<script>alert(1)</script>")
+async def test_a_device_code_is_shown_and_noticed_by_itself(here):
+    here.server.device_answers = ["authorization_pending", "authorization_pending"]
+    page = await here.ann.open(f"{here.admin}/login/device")
+    assert page.status == 200
+    assert "WDJB-MJHT" in page.text
+    assert f'href="{here.server.url}/enter?user_code=WDJB-MJHT"' in page.text
+    async with asyncio.timeout(PATIENCE):
+        while await here.status("device") != 200:
+            await asyncio.sleep(0.05)
+
+
+async def test_a_device_code_that_the_user_refuses_is_logged(here):
+    here.server.device_answers = ["access_denied"]
+    before = here.proxy.log().count("login failed")
+    assert (await here.ann.open(f"{here.admin}/login/refused")).status == 200
+    async with asyncio.timeout(PATIENCE):
+        while here.proxy.log().count("login failed") == before:
+            await asyncio.sleep(0.05)
+    assert await here.status("refused") == 503
+
+
+async def test_only_who_means_it_can_begin_a_login(here):
+    link = f"{here.admin}/login/api"
+    for site in ("cross-site", "same-site"):
+        assert (await here.ann.open(link, headers={"Sec-Fetch-Site": site})).status == 403
+    assert (await here.ann.open(link, headers={"Host": "evil.example"})).status == 403
+    assert (await here.ann.open(link, headers={"Origin": "https://evil.example"})).status == 403
+    for route in ("static", "nobody", "<script>alert(1)</script>"):
+        page = await here.ann.open(f"{here.admin}/login/{route}")
         assert page.status == 404
         assert "<script>" not in page.text
 
 
-async def test_a_provider_that_cannot_be_found_is_said_on_the_page():
-    nowhere = {"grant": "authorization_code", "client_id": "a", "issuer": "http://127.0.0.1:9"}
-    async with place(api=lambda _server: nowhere) as here:
-        page = await here.ann.open(f"{here.admin}/login/api")
-        assert page.status == 503
-        assert "cannot connect" in page.text
+async def test_a_provider_that_cannot_be_found_is_said_on_the_page(here):
+    page = await here.ann.open(f"{here.admin}/login/nowhere")
+    assert page.status == 503
+    assert f"cannot connect to {NOWHERE}" in page.text
 
 
-async def test_a_login_without_a_refresh_token_warns_on_the_page_and_in_the_log():
-    async with place() as here:
-        here.server.gives_refresh_tokens = False
-        page = await here.ann.open(await here.ann.log_in(await here.begin()))
-        assert page.status == 200
-        assert "offline_access" in page.text
-        assert "offline_access" in here.proxy.log()
+async def test_a_login_without_a_refresh_token_warns_on_the_page_and_in_the_log(here):
+    here.server.gives_refresh_tokens = False
+    page = await here.ann.open(await here.ann.log_in(await here.begin()))
+    assert page.status == 200
+    assert "offline_access" in page.text
+    assert "offline_access" in here.proxy.log()
 
 
 async def test_a_login_is_every_workers():
@@ -221,18 +236,16 @@ async def test_a_login_is_every_workers():
         assert len(here.server.redeemed) == 1
 
 
-async def test_a_login_outlives_the_proxy_in_a_file_store_and_not_in_memory(tmp_path):
-    for store, after in (
-        ({"type": "file", "path": str(tmp_path / "tokens")}, 200),
-        ({"type": "memory"}, 503),
-    ):
-        async with place(store=store) as here:
-            config = json.loads(here.proxy.config_file.read_text())
-            await here.ann.open(await here.ann.log_in(await here.begin()))
-            assert await here.status() == 200
-            assert await here.proxy.stop() == 0
-            async with running_proxy(config) as again:
-                assert (await here.ann.open(f"{again.url}/api/x")).status == after
+async def test_a_login_by_link_outlives_the_proxy_in_a_file_store(tmp_path):
+    store = {"type": "file", "path": str(tmp_path / "tokens")}
+    async with place(store=store) as here:
+        config = json.loads(here.proxy.config_file.read_text())
+        await here.ann.open(await here.ann.log_in(await here.begin()))
+        assert await here.status() == 200
+        assert await here.proxy.stop() == 0
+        async with running_proxy(config) as again:
+            assert (await here.ann.open(f"{again.url}/api/x")).status == 200
+        assert len(here.server.redeemed) == 1
 
 
 # ── Calendar42's silent OAuth ────────────────────────────────────────────────────────────────────

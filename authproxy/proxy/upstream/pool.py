@@ -205,6 +205,12 @@ class Pool:
             wake_at = self._idle[0].idle_since + IDLE_SECONDS
             self._sweep = loop.call_at(wake_at, self._close_idle)
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """The number of connections in each state, and of those who wait for one."""
+        idle = len(self._idle)
+        return {"active": len(self._open) - idle, "idle": idle, "waiting": len(self._waiters)}
+
     def close(self) -> None:
         """Close what is idle now, and the rest as it comes back."""
         self._closed = True

@@ -1,0 +1,73 @@
+"""The counts in the Prometheus text format, for `/metrics`."""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from authproxy.tally import BOUNDS, Tally
+
+COUNTERS = (
+    ("requests", "authproxy_requests", "Requests answered.", ("route", "method", "status")),
+    ("token_requests", "authproxy_token_requests", "Tokens asked for.", ("route", "outcome")),
+    ("retries", "authproxy_retries", "Requests repeated with another token.", ("route", "outcome")),
+    ("refused", "authproxy_refused", "Requests that were not forwarded.", ("reason",)),
+)
+
+
+def exposition(
+    tally: Tally, *, expiries: Mapping[str, float], connections: Iterable[tuple[str, str, int]] = ()
+) -> bytes:
+    """Return the metrics as text.
+
+    `expiries` is each route's token's end in epoch seconds; `connections` are (route, state, number).
+    """
+    registry = CollectorRegistry()
+    registry.register(_Collected(tally, dict(expiries), list(connections)))
+    return generate_latest(registry)
+
+
+class _Collected(Collector):
+    def __init__(
+        self, tally: Tally, expiries: dict[str, float], connections: list[tuple[str, str, int]]
+    ) -> None:
+        self._tally = tally
+        self._expiries = expiries
+        self._connections = connections
+
+    def collect(self) -> Iterator[Metric]:
+        for name, metric, text, labels in COUNTERS:
+            counted = CounterMetricFamily(metric, text, labels=labels)
+            for key, count in sorted(getattr(self._tally, name).items()):
+                counted.add_metric(list(key), count)
+            yield counted
+        durations = HistogramMetricFamily(
+            "authproxy_request_duration_seconds", "From a request to the end of its answer.", labels=["route"]
+        )
+        for route, counts in sorted(self._tally.buckets.items()):
+            durations.add_metric([route], _cumulated(counts), self._tally.seconds[route,])
+        yield durations
+        ends = GaugeMetricFamily(
+            "authproxy_token_expiry_timestamp_seconds", "When the token that is held ends.", labels=["route"]
+        )
+        for route, moment in sorted(self._expiries.items()):
+            ends.add_metric([route], moment)
+        yield ends
+        used = GaugeMetricFamily(
+            "authproxy_upstream_connections", "Connections to upstreams.", labels=["route", "state"]
+        )
+        for route, state, number in sorted(self._connections):
+            used.add_metric([route, state], number)
+        yield used
+
+
+def _cumulated(counts: list[int]) -> list[tuple[str, float]]:
+    """Return the buckets as Prometheus wants them: each with all those below it."""
+    found: list[tuple[str, float]] = []
+    within = 0
+    for bound, count in zip([*map(str, BOUNDS), "+Inf"], counts, strict=True):
+        within += count
+        found.append((bound, within))
+    return found

@@ -1,0 +1,34 @@
+"""Every verb, metric and admin path is documented where an operator would look."""
+
+import re
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from authproxy.admin.metrics import exposition
+from authproxy.admin.views import admin_application
+from authproxy.cli import VERBS
+from authproxy.proxy.guard import Guard
+from authproxy.tally import Tally
+
+OPERATIONS = (Path(__file__).parents[2] / "docs" / "operations.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_is_documented(verb):
+    assert f"`authproxy {verb}" in OPERATIONS
+
+
+def test_every_metric_is_documented_and_no_other():
+    families = text_string_to_metric_families(exposition(Tally(), expiries={}).decode())
+    named = {each.name + ("_total" if each.type == "counter" else "") for each in families}
+    assert named == set(re.findall(r"^\| `(authproxy_\w+)`", OPERATIONS, re.MULTILINE))
+
+
+def test_every_admin_path_is_documented():
+    application = admin_application(Guard(), desk=None)
+    paths = {route.resource.canonical for route in application.router.routes()}
+    assert paths == {"/healthz", "/readyz", "/metrics", "/login/{route}", "/callback"}
+    for path in paths:
+        assert f"`{path.replace('{route}', 'NAME')}`" in OPERATIONS
