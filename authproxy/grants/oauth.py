@@ -6,10 +6,9 @@ it, the grant's own way follows at once (§6, §5.2).
 
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote_plus, urlencode
 
-from joserfc.jwk import Key
 from pydantic import SecretStr
 
 from authproxy.errors import BadTokenReply, CredentialRejected
@@ -51,6 +50,9 @@ REFRESH_IS_OVER = frozenset({"invalid_grant", "unauthorized_client", "unsupporte
 
 Asking = Generator[Step, Any, Answer]
 """A part of a conversation that ends in the token endpoint's answer."""
+
+if TYPE_CHECKING:
+    from joserfc.jwk import Key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,14 +192,14 @@ class OAuthGrant(Grant):
         key = secret_key(secret) if self.style == "client_secret_jwt" else self.private_key()
         return (yield from self.signed(claims, server, key))
 
-    def signed(self, claims: Mapping[str, Any], server: Server, key: Key) -> Generator[Step, Any, str]:
+    def signed(self, claims: Mapping[str, Any], server: Server, key: "Key") -> Generator[Step, Any, str]:
         """Return `claims` as a JWT for `server` (RFC 7523 §3), signed with `key`."""
         now: float = yield Now()
         audience = self.audience_claim or server.issuer or server.token_url
         whole = {"aud": audience} | dict(claims)
         return sign(whole, key, now=now, key_id=self.key_id, algorithm=self.algorithm)
 
-    def private_key(self) -> Key:
+    def private_key(self) -> "Key":
         return read_key(self.key.get_secret_value() if self.key else "")
 
     # ── what the keys say ────────────────────────────────────────────────────────────────────────

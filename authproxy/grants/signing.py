@@ -1,18 +1,19 @@
 """Signed assertions: short-lived JWTs that say who asks (RFC 7523 §3), and the keys that sign them.
 
-A key is PEM text or a JWK (RFC 7517), and is read anew for each assertion: nobody keeps it.
+A key is PEM text or a JWK (RFC 7517), read anew for each assertion: nobody keeps it. joserfc is imported
+where it is used: few need it, and everybody's start would wait for it.
 """
 
 import json
 import secrets
 import warnings
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from joserfc import jwt
-from joserfc.errors import InvalidKeyTypeError, JoseError, SecurityWarning
-from joserfc.jwk import ECKey, JWKRegistry, Key, OctKey, OKPKey, RSAKey
 from pydantic import AfterValidator, SecretStr
+
+if TYPE_CHECKING:
+    from joserfc.jwk import Key
 
 LIFETIME = 240  # seconds: strict servers allow five minutes, and their clock may be ahead of ours
 
@@ -35,12 +36,12 @@ ALGORITHMS: dict[str, tuple[Algorithm, ...]] = {
 SYMMETRIC = "oct"
 
 
-def kind_of(key: Key) -> str:
+def kind_of(key: "Key") -> str:
     """Return the kind of key, one of `ALGORITHMS` unless it cannot sign: its curve, or else its type."""
     return getattr(key, "curve_name", None) or key.key_type
 
 
-def read_key(text: str) -> Key:
+def read_key(text: str) -> "Key":
     """Return the private key that `text` holds; raise ValueError, which never quotes it."""
     key = _from_pem(text.encode()) if "-----BEGIN " in text else _from_jwk(text)
     if not key.is_private:
@@ -50,7 +51,10 @@ def read_key(text: str) -> Key:
     return key
 
 
-def _from_pem(content: bytes) -> Key:
+def _from_pem(content: bytes) -> "Key":
+    from joserfc.errors import InvalidKeyTypeError, JoseError
+    from joserfc.jwk import ECKey, OKPKey, RSAKey
+
     for kind in (RSAKey, ECKey, OKPKey):
         try:
             return kind.import_key(content.strip())
@@ -63,7 +67,10 @@ def _from_pem(content: bytes) -> Key:
     raise ValueError("should be a private key in PEM, from -----BEGIN to the end of the last line")
 
 
-def _from_jwk(text: str) -> Key:
+def _from_jwk(text: str) -> "Key":
+    from joserfc.errors import JoseError
+    from joserfc.jwk import JWKRegistry
+
     try:
         document = json.loads(text)
         if isinstance(document, dict):
@@ -73,7 +80,7 @@ def _from_jwk(text: str) -> Key:
     raise ValueError("should be a private key in PEM, or a JWK (RFC 7517)")
 
 
-def choose_algorithm(key: Key, wanted: str | None) -> str:
+def choose_algorithm(key: "Key", wanted: str | None) -> str:
     """Return what to sign with; raise ValueError when `key` cannot sign with `wanted`."""
     possible = ALGORITHMS[kind_of(key)]
     algorithm = wanted or key.get("alg") or possible[0]
@@ -82,8 +89,10 @@ def choose_algorithm(key: Key, wanted: str | None) -> str:
     return str(algorithm)
 
 
-def secret_key(secret: str) -> Key:
+def secret_key(secret: str) -> "Key":
     """Return a client's secret as a key (`client_secret_jwt`)."""
+    from joserfc.jwk import OctKey
+
     with _without_advice():
         try:
             return OctKey.import_key(secret.encode())
@@ -92,9 +101,11 @@ def secret_key(secret: str) -> Key:
 
 
 def sign(
-    claims: Mapping[str, Any], key: Key, *, now: float, key_id: str | None, algorithm: str | None
+    claims: Mapping[str, Any], key: "Key", *, now: float, key_id: str | None, algorithm: str | None
 ) -> str:
     """Return a signed JWT with `claims`, a new `jti`, and an end in a few minutes."""
+    from joserfc import jwt
+
     header = {"alg": choose_algorithm(key, algorithm)}
     if kid := key_id or key.kid:
         header["kid"] = kid
@@ -106,6 +117,8 @@ def sign(
 
 def _without_advice() -> "warnings.catch_warnings[None]":
     """Keep joserfc from advising on what the server has decided: a short secret, EdDSA's old name."""
+    from joserfc.errors import SecurityWarning
+
     return warnings.catch_warnings(action="ignore", category=SecurityWarning)
 
 
