@@ -35,9 +35,8 @@ from authproxy.proxy.route import Route
 from authproxy.proxy.router import Allow, RouteTable
 from authproxy.proxy.server import ProxyServer
 from authproxy.proxy.upstream.pool import Origin, Pool
-from authproxy.sources import Bottom, Earning, TokenSources
+from authproxy.sources import Bottom, Earning, Stack, TokenSources
 from authproxy.tally import Tally, total
-from authproxy.tokens.source import HeldSource
 from authproxy.tokens.token import Token
 from authproxy.values import split_address, split_url
 
@@ -187,6 +186,8 @@ class App:
         for route in self.config.routes:
             stack = self.sources.stack(route)
             found.append(route_status(route.name, stack.held if stack else None))
+            if stack is not None and found[-1].state == "login required":
+                self._fetch(route, stack)  # somebody may have logged in elsewhere meanwhile
         return found
 
     def snapshot(self) -> Snapshot:
@@ -234,9 +235,18 @@ class App:
         for route in self.config.routes:
             wanted = route.prefetch or isinstance(route.grant, InteractiveGrant)
             if wanted and (stack := self.sources.stack(route)) is not None:
-                task = asyncio.create_task(_fetch(stack.top), name=f"prefetch {route.name}")
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._fetch(route, stack)
+
+    def _fetch(self, route: RouteConfig, stack: Stack) -> None:
+        """Ask for a token in the background; how that goes is told by the source's state."""
+
+        async def fetch() -> None:
+            with contextlib.suppress(TokenError):  # logged by the source; the first request hears of it again
+                await stack.top.token()
+
+        task = asyncio.create_task(fetch(), name=f"fetch {route.name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     # ── from configuration to what the data path wants ───────────────────────────────────────────
 
@@ -304,11 +314,6 @@ class App:
             idempotent_only=retry is not None and retry.methods == "idempotent",
             cooldown=retry.cooldown if retry else 0,
         )
-
-
-async def _fetch(source: HeldSource) -> None:
-    with contextlib.suppress(TokenError):  # logged by the source; the first request hears of it again
-        await source.token()
 
 
 def tls_contexts(config: Config) -> None:

@@ -151,7 +151,7 @@ class Earning:
 
     def _invitation(self, route: RouteConfig) -> str:
         ways = [f"open {self.login_url}/login/{route.name}"] if self.login_url is not None else []
-        if Path(self._config.file).is_file():
+        if Path(self._config.file).is_file() and self.store(route) is not None:
             ways.append(f"run `authproxy login {route.name} -c {self._config.file}`")
         return ", or ".join(ways) or "log in"
 

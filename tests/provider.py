@@ -68,6 +68,10 @@ class Provider:
         """Take back every access token; refresh tokens stay good."""
         self._access_tokens.clear()
 
+    def forget_codes(self) -> None:
+        """Have every code that is under way count as redeemed."""
+        self._codes.clear()
+
     # ── what it answers ──────────────────────────────────────────────────────────────────────────
 
     async def describe(self, _request: web.Request) -> web.Response:

@@ -237,6 +237,8 @@ class ProxyHandler:
         Returns None; or, when it was answered here (a preflight), whether the connection can go on.
         """
         incoming = errand.incoming
+        if incoming.target.startswith("/"):
+            errand.path = incoming.target.partition("?")[0]  # for the log, should the guard refuse it
         if self.guard.has_origins:
             errand.origin = self.guard.allowed_origin(incoming)
         host, target = self.guard.check(incoming)

@@ -70,6 +70,7 @@ class SharedSource:
 
     async def adopt(self, token: Token) -> None:
         """Save a token that was earned elsewhere, by a person's login."""
+        self._source.forgive()
         try:
             async with self._store.lock(self._key):
                 await self._store.save(self._key, token)

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 def need(*names: str) -> None:
     """Skip the test unless each of `names`, a Python module or a program, is installed."""
     missing = [
-        name for name in names if importlib.util.find_spec(name) is None and shutil.which(name) is None
+        name for name in names if shutil.which(name) is None and importlib.util.find_spec(name) is None
     ]
     if not missing:
         return

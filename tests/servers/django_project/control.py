@@ -4,6 +4,7 @@ from threading import Lock
 
 from django.contrib.auth.models import User
 from django.http import HttpResponse, JsonResponse
+from django.utils import timezone
 from oauth2_provider.models import AccessToken, RefreshToken
 from rest_framework.authtoken.models import Token
 
@@ -48,8 +49,8 @@ def start_anew(request):
 
 
 def revoke(request):
-    """Revoke every access token; refresh tokens stay good."""
-    AccessToken.objects.all().delete()
+    """Make every access token useless; refresh tokens stay good, as they would not if these were deleted."""
+    AccessToken.objects.update(expires=timezone.now())
     return HttpResponse(status=204)
 
 

@@ -63,6 +63,6 @@ OAUTH2_PROVIDER = {
     "ROTATE_REFRESH_TOKEN": True,
     "REFRESH_TOKEN_REUSE_PROTECTION": True,  # an old refresh token that comes back ends the whole family
     "REFRESH_TOKEN_GRACE_PERIOD_SECONDS": 0,
-    "OAUTH_DEVICE_VERIFICATION_URI": f"{os.environ['SITE_URL']}/o/device",
+    "OAUTH_DEVICE_VERIFICATION_URI": f"{os.environ['SITE_URL']}/o/device/",
     "DEVICE_FLOW_INTERVAL": 1,
 }
