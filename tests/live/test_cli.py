@@ -94,12 +94,12 @@ routes:
 """
     ended = authproxy("check", config=config)
     assert ended.returncode == 2
-    assert ended.stdout == ""
-    assert SECRET not in ended.stderr
-    places = [line.partition("authproxy-test.yaml:")[2] for line in ended.stderr.splitlines()]
+    assert ended.stderr == ""
+    assert SECRET not in ended.stdout
+    places = [line.partition("authproxy-test.yaml:")[2] for line in ended.stdout.splitlines()]
     for expected in ("2:11: routes[0].name: ", "routes[0].auth.tokn: ", "7:15: routes[1].upstream: ",
                      "routes[1].auth.password"):  # fmt: skip
-        assert any(expected in place for place in places), f"{expected} in {ended.stderr}"
+        assert any(expected in place for place in places), f"{expected} in {ended.stdout}"
     assert all(re.match(r"\d+:\d+: routes\[\d\]\.", place) for place in places)
 
 
