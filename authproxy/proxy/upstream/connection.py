@@ -172,6 +172,8 @@ class Connection(asyncio.Protocol):
         self._reason = b""
         self._headers: RawHeaders = []
         self._length: int | None = None
+        self._received = 0  # bytes of the body so far
+        self._left = 0  # bytes of it that need no parser
         self._chunked = False
         self._head_done = False
         self._head_size = 0
@@ -292,8 +294,24 @@ class Connection(asyncio.Protocol):
             self._pipe.feed("upstream", data)
         elif self._reply is not None and self._reply.status == SWITCHED:  # the pipe is not joined yet
             self._reply.feed(data)
+        elif self._left:
+            self._take(data)
         else:
             self._parse(data)
+
+    def _take(self, data: bytes) -> None:
+        """Take the rest of a body whose length is known: there is nothing in it to parse."""
+        piece = data[: self._left]  # all of it, as a rule, and then no copy
+        self._left -= len(piece)
+        self.on_body(piece)
+        if self._left:
+            if not self._reading_paused:
+                self._deadline = self._loop.time() + self._idle_seconds
+            return
+        self._parser = HttpResponseParser(self)  # the old one still waits for what it has not seen
+        self._ended()
+        if len(piece) < len(data):
+            self._broken("sent more than it announced")
 
     def _parse(self, data: bytes) -> None:
         if not self._answered:
@@ -309,14 +327,22 @@ class Connection(asyncio.Protocol):
                 self.data_received(rest)
         except HttpParserError:
             self._broken("sent a faulty reply")  # or more than its reply: then that stands
-        if self._reply is not None and not self._head_done:
-            self._head_size += len(data)
-            if self._head_size > LONGEST_HEAD:
-                self._broken("sent too long a header section")
-        elif self._reply is not None and not self._reading_paused:
-            self._deadline = self._loop.time() + self._idle_seconds
+        if self._reply is not None:
+            self._check_progress(len(data))
         if reply is not None and reply.watcher is not None and reply.status:
             reply.show()
+
+    def _check_progress(self, size: int) -> None:
+        """Bound the head; once it is there, see what of the body needs no parser."""
+        if not self._head_done:
+            self._head_size += size
+            if self._head_size > LONGEST_HEAD:
+                self._broken("sent too long a header section")
+            return
+        if self._length is not None:
+            self._left = self._length - self._received
+        if not self._reading_paused:
+            self._deadline = self._loop.time() + self._idle_seconds
 
     def eof_received(self) -> bool:
         if self._pipe is not None:
@@ -361,6 +387,7 @@ class Connection(asyncio.Protocol):
         self._headers = []
         self._reason = b""
         self._length = None
+        self._received = 0
         self._chunked = self._head_done = False
 
     def on_status(self, reason: bytes) -> None:
@@ -411,6 +438,7 @@ class Connection(asyncio.Protocol):
         reply = self._reply
         if reply is None:
             raise HttpParserError("more than was announced")
+        self._received += len(data)
         if reply.feed(data) and not self._reading_paused:
             self._reading_paused = True
             self._stage = None  # it is the client who is slow now

@@ -218,6 +218,24 @@ async def test_a_connection_that_is_not_to_be_kept_is_closed(world, method, repl
     assert world.lost == 1  # told once
 
 
+async def test_a_body_of_known_length_in_many_pieces_leaves_the_connection_good(world):
+    first = world.ask()
+    world.hear(OK + b"Content-Length: 12\r\n\r\nHTTP", b"/1.1 ", b"200")
+    assert await body_of(first) == b"HTTP/1.1 200"
+    assert (first.complete, world.idle, world.connection.closed) == (True, 1, False)
+    second = world.ask()
+    world.hear(OK + b"Content-Length: 2\r\n\r\nok")
+    assert await body_of(second) == b"ok"
+    assert world.idle == 2
+
+
+async def test_more_than_the_announced_length_in_a_later_piece_ends_the_connection(world):
+    reply = world.ask()
+    world.hear(OK + b"Content-Length: 4\r\n\r\n", b"on", b"e!" + OK)
+    assert await body_of(reply) == b"one!"
+    assert (reply.complete, world.connection.closed, world.lost) == (True, True, 1)
+
+
 async def test_a_body_without_a_length_ends_with_the_connection(world):
     reply = world.ask()
     world.hear(OK + b"\r\n", b"one ", b"two")
