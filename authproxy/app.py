@@ -35,7 +35,7 @@ from authproxy.proxy.route import Route
 from authproxy.proxy.router import Allow, RouteTable
 from authproxy.proxy.server import ProxyServer
 from authproxy.proxy.upstream.pool import Origin, Pool
-from authproxy.sources import Bottom, Earning, Stack, TokenSources
+from authproxy.sources import Bottom, Earning, Stack, TokenSources, is_silent
 from authproxy.tally import Tally, total
 from authproxy.tokens.token import Token
 from authproxy.values import split_address, split_url
@@ -233,7 +233,9 @@ class App:
         Those of a login are always looked for: whoever waits for `/readyz` should hear that one is needed.
         """
         for route in self.config.routes:
-            wanted = route.prefetch or isinstance(route.grant, InteractiveGrant)
+            wanted = route.prefetch or (
+                isinstance(route.grant, InteractiveGrant) and not is_silent(route.grant)
+            )
             if wanted and (stack := self.sources.stack(route)) is not None:
                 self._fetch(route, stack)
 

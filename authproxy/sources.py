@@ -133,7 +133,7 @@ class Earning:
         keys = self._config.token_store
         if route.grant.in_configuration or isinstance(route.grant, NoGrant | File):
             return None
-        if keys is None and isinstance(route.grant, InteractiveGrant) and not _is_silent(route.grant):
+        if keys is None and isinstance(route.grant, InteractiveGrant) and not is_silent(route.grant):
             keys = FileStoreKeys(type="file")  # a person should not have to log in after each restart
         if keys is None or isinstance(keys, MemoryStore):
             return None
@@ -163,5 +163,5 @@ def _open_store(keys: FileStoreKeys | RedisStoreKeys) -> TokenStore:
     return RedisStore(keys.url.get_secret_value(), key or "", prefix=keys.prefix)
 
 
-def _is_silent(grant: InteractiveGrant) -> bool:
+def is_silent(grant: InteractiveGrant) -> bool:
     return isinstance(grant, AuthorizationCode) and grant.silent
