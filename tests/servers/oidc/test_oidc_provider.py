@@ -3,6 +3,8 @@
 import asyncio
 import json
 import time
+from contextlib import AsyncExitStack, ExitStack
+from itertools import cycle, islice
 
 import pytest
 from joserfc import jwt
@@ -14,7 +16,9 @@ from authproxy.grants.authorization_code import AuthorizationCode
 from authproxy.grants.client_credentials import ClientCredentials
 from authproxy.grants.device_code import DeviceCode, device_login
 from authproxy.grants.hands import Hands
+from tests.contracts.conftest import RedisServer
 from tests.processes import running_proxy
+from tests.servers.conftest import need
 
 from .conftest import AWKWARD, KEY
 
@@ -249,21 +253,46 @@ async def test_a_login_on_another_device_is_waited_for(oidc_provider, client, jo
     assert await takes(client, oidc_provider, token) == "public"
 
 
-async def test_a_refresh_survives_a_crowd_of_short_lived_tokens(oidc_provider, hands, client, joe):
+@pytest.fixture
+def stores(tmp_path):
+    """Return where tokens may be kept, by name; Redis is started when it is asked for."""
+    with ExitStack() as stack:
+
+        def make_store(name):
+            if name == "file":
+                return {"token_store": {"type": "file", "path": str(tmp_path / "tokens"), "key": "a key"}}
+            if name == "redis":
+                need("redis-server", "redis")
+                server = RedisServer(tmp_path)
+                server.start()
+                stack.callback(server.stop)
+                return {"token_store": {"type": "redis", "url": server.url, "key": "a key"}}
+            return {}
+
+        yield make_store
+
+
+@pytest.mark.parametrize(("proxies", "store"), [(1, "memory"), (2, "file"), (3, "redis")])
+async def test_a_login_survives_a_crowd_of_short_lived_tokens(
+    oidc_provider, hands, client, joe, stores, proxies, store
+):
     """Tokens of two seconds, rotating refresh tokens, and eight clients at once: nobody sees a failure."""
     token = await hands.carry_out(browser_grant(oidc_provider, "public").login(LOOPBACK), joe)
     auth = {"grant": "refresh_token", "issuer": oidc_provider.issuer, "client_id": "public"}
     auth |= {"refresh_token": token.refresh_token}
-    routes = [{"name": "api", "upstream": f"{oidc_provider.issuer}/api", "auth": auth}]
+    config = {"routes": [{"name": "api", "upstream": f"{oidc_provider.issuer}/api", "auth": auth}]}
+    config |= stores(store)
 
     async def ask_for_a_while(url):
-        end = time.monotonic() + 5
+        end = time.monotonic() + 10
         seen = set()
         while time.monotonic() < end:
             seen.add((await client.get(url)).status)
             await asyncio.sleep(0.02)
         return seen
 
-    async with running_proxy({"routes": routes}) as proxy:
-        seen = await asyncio.gather(*(ask_for_a_while(f"{proxy.url}/x") for _ in range(8)))
+    async with AsyncExitStack() as stack:
+        running = [await stack.enter_async_context(running_proxy(config)) for _ in range(proxies)]
+        urls = [f"{proxy.url}/x" for proxy in running]
+        seen = await asyncio.gather(*(ask_for_a_while(url) for url in islice(cycle(urls), 8)))
     assert set().union(*seen) == {200}
