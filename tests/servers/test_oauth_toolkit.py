@@ -68,6 +68,14 @@ async def test_a_password_and_a_refresh_token_earn_tokens_for_their_user(django,
     assert by_refresh.form == {"grant_type": "refresh_token", "refresh_token": given}
 
 
+async def test_the_endpoints_are_found_by_the_issuer(django, client):
+    auth = {"grant": "client_credentials", "issuer": f"{django.url}/o", **MACHINE}
+    config = {"routes": [{"name": "api", "upstream": django.url, "auth": auth}]}
+    async with running_proxy(config, "--no-admin") as proxy:
+        assert await statuses([client.get(f"{proxy.url}/api/resource/") for _ in range(5)]) == {200: 5}
+    assert len(await django.token_requests()) == 1
+
+
 # ── how often the server is asked ────────────────────────────────────────────────────────────────
 
 

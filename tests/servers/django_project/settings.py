@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
 SECRET_KEY = "only for tests"
 ALLOWED_HOSTS = ["127.0.0.1"]
 ROOT_URLCONF = "tests.servers.django_project.urls"
@@ -57,7 +60,13 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
 }
 
+_SIGNING_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
 OAUTH2_PROVIDER = {
+    "OIDC_ENABLED": True,  # for discovery
+    "OIDC_RSA_PRIVATE_KEY": _SIGNING_KEY.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode(),
     "ACCESS_TOKEN_EXPIRE_SECONDS": int(os.environ["ACCESS_TOKEN_SECONDS"]),
     "SCOPES": {"read": "read", "write": "write"},
     "ROTATE_REFRESH_TOKEN": True,
