@@ -4,7 +4,9 @@ import sys
 
 import click
 
-from authproxy.cli.options import config_option, load_config
+from authproxy.cli.options import config_option
+from authproxy.config.build import find_config
+from authproxy.config.read import load
 from authproxy.errors import ConfigError
 
 
@@ -12,8 +14,9 @@ from authproxy.errors import ConfigError
 @config_option
 def check(*, config_file: str | None) -> None:
     """Validate the configuration. References are resolved; the network is not touched."""
+    path = find_config(config_file)
     try:
-        config = load_config(config_file)
+        config = load(path)
     except ConfigError as error:
         click.echo("\n".join(map(str, error.faults)))  # what was asked for, so to stdout
         sys.exit(2)

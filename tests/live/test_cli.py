@@ -278,5 +278,6 @@ def test_every_line_that_the_demo_prints_works() -> None:
                 assert answer.status == 200, f"{line}: {answer.body.decode()}"
             seen[target.split("/")[1]] = answer.json["headers"]["Authorization"].partition(" ")[0]
         assert seen.items() >= SCHEMES.items()
-        assert get(proxy.admin_url, "/readyz").status == 200
+        assert get(proxy.admin_url, "/readyz?route=up42").status == 200
+        assert get(proxy.admin_url, "/readyz?route=calendar42-oauth").status == 503  # nobody has logged in
         assert proxy.stop() == 0
