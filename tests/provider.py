@@ -19,6 +19,8 @@ from urllib.parse import unquote_plus, urlencode
 import aiohttp
 from aiohttp import web
 
+from tests.serving import served
+
 CLIENT_ID = "a client"
 CLIENT_SECRET = "s:%+/& of the client"
 SCOPES = "calendar offline_access"
@@ -170,24 +172,14 @@ def challenge(verifier: str) -> str:
 async def provider() -> AsyncIterator[Provider]:
     """Serve one on a free port."""
     server = Provider()
-    application = web.Application()
-    application.add_routes(
-        [
-            web.get("/.well-known/openid-configuration", server.describe),
-            web.get("/authorize", server.authorize),
-            web.post("/device", server.device),
-            web.post("/token", server.token),
-            web.route("*", "/api/{path:.*}", server.api),
-        ]
-    )
-    runner = web.AppRunner(application, shutdown_timeout=1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    try:
+    async with served(
+        web.get("/.well-known/openid-configuration", server.describe),
+        web.get("/authorize", server.authorize),
+        web.post("/device", server.device),
+        web.post("/token", server.token),
+        web.route("*", "/api/{path:.*}", server.api),
+    ) as server.url:
         yield server
-    finally:
-        await runner.cleanup()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import aiohttp
 from aiohttp import web
 
 from tests.processes import running_proxy
+from tests.serving import served
 
 
 class System:
@@ -44,16 +45,9 @@ class System:
 @asynccontextmanager
 async def system() -> AsyncIterator[System]:
     running = System()
-    application = web.Application()
-    application.add_routes([web.post("/token", running.token), web.get("/{path:.*}", running.api)])
-    runner = web.AppRunner(application)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    running.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    try:
+    routes = web.post("/token", running.token), web.get("/{path:.*}", running.api)
+    async with served(*routes) as running.url:
         yield running
-    finally:
-        await runner.cleanup()
 
 
 async def statuses(url: str, count: int) -> list[int]:
