@@ -1,6 +1,6 @@
 """The wiring: a configuration becomes token sources, routes and listeners. Here alone the wings meet.
 
-Config ─▶ grants ─▶ CachedSource(PatientSource(GrantSource))   one stack a credential, shared by routes
+Config ─▶ sources: a stack for each credential, shared by routes
        ─▶ pools, header rules ─▶ Route ─▶ ProxyHandler ─▶ ProxyServer ─▶ listeners
 """
 
@@ -35,12 +35,48 @@ from authproxy.proxy.route import Route
 from authproxy.proxy.router import Allow, RouteTable
 from authproxy.proxy.server import ProxyServer
 from authproxy.proxy.upstream.pool import Origin, Pool
-from authproxy.sources import Bottom, Earning, Stack, TokenSources, is_silent
+from authproxy.sources import Bottom, Earning, Stack, TokenSources
 from authproxy.tally import Tally, total
 from authproxy.tokens.token import Token
 from authproxy.values import split_address, split_url
 
 Snapshot = dict[str, Any]
+
+UNUSABLE = (ssl.SSLError, OSError, ValueError)
+NOT_USABLE = "the certificate or the key cannot be used"
+
+
+@dataclass(frozen=True, slots=True)
+class TLSContexts:
+    """How to speak TLS on the listeners, and to the upstream of each https route, by its name."""
+
+    listener: ssl.SSLContext | None
+    upstreams: dict[str, ssl.SSLContext]
+
+
+def tls_contexts(config: Config) -> TLSContexts:
+    """Load every certificate and key that `config` names, once. Raises `ConfigError`."""
+    faults = []
+    listener = None
+    upstreams: dict[str, ssl.SSLContext] = {}
+    try:
+        listener = _listener_tls(config)
+    except UNUSABLE:
+        faults.append(Fault(config.file, 1, 1, "tls", NOT_USABLE))
+    for index, route in enumerate(config.routes):
+        secure = split_url(route.upstream).scheme == "https"
+        if not secure and route.tls == UpstreamTLS():
+            continue  # nothing is named, and nothing will be needed
+        try:
+            context = upstream_tls(route.tls)
+        except UNUSABLE:
+            faults.append(Fault(config.file, 1, 1, f"routes[{index}].tls", NOT_USABLE))
+            continue
+        if secure:
+            upstreams[route.name] = context
+    if faults:
+        raise ConfigError(faults)
+    return TLSContexts(listener, upstreams)
 
 
 @dataclass(slots=True)
@@ -128,7 +164,7 @@ class App:
         found = next((each for each in self.config.routes if each.name == route), None)
         if found is None or not isinstance(found.grant, InteractiveGrant):
             return None
-        redirect_uri = getattr(found.grant, "redirect_uri", None) or callback_url
+        redirect_uri = found.grant.comes_back_to or callback_url
         return await self._logins.start(route, found.grant, redirect_uri, partial(self.sources.adopt, found))
 
     async def end_login(self, query: Mapping[str, str]) -> tuple[str, str | None] | None:
@@ -137,7 +173,7 @@ class App:
 
     # ── serving ──────────────────────────────────────────────────────────────────────────────────
 
-    async def start(self, proxy: list[tuple[str, socket.socket]]) -> None:
+    async def start(self, proxy: list[tuple[str, socket.socket]], tls: TLSContexts) -> None:
         """Serve the routes on open sockets."""
         config = self.config
         access_log = None
@@ -146,7 +182,7 @@ class App:
             self._stack.callback(access_log.flush)
         handler = ProxyHandler(
             self._guard(),
-            RouteTable([self._route(route) for route in config.routes]),
+            RouteTable([self._route(route, tls.upstreams.get(route.name)) for route in config.routes]),
             header_limit=config.limits.header_bytes,
             body_limit=config.limits.body_bytes,
             access_log=access_log,
@@ -159,9 +195,10 @@ class App:
             header_bytes=config.limits.header_bytes,
             header_seconds=config.limits.header_timeout,
         )
-        tls = _listener_tls(config)
         for _, sock in proxy:
-            listener = await asyncio.get_running_loop().create_server(self._server, sock=sock, ssl=tls)
+            listener = await asyncio.get_running_loop().create_server(
+                self._server, sock=sock, ssl=tls.listener
+            )
             self._stack.callback(listener.close)
             self._listeners.append(listener)
 
@@ -234,7 +271,7 @@ class App:
         """
         for route in self.config.routes:
             wanted = route.prefetch or (
-                isinstance(route.grant, InteractiveGrant) and not is_silent(route.grant)
+                isinstance(route.grant, InteractiveGrant) and route.grant.needs_person
             )
             if wanted and (stack := self.sources.stack(route)) is not None:
                 self._fetch(route, stack)
@@ -265,9 +302,8 @@ class App:
             access_keys=[key.get_secret_value() for key in access.tokens] if access else (),
         )
 
-    def _route(self, route: RouteConfig) -> Route:
+    def _route(self, route: RouteConfig, tls: ssl.SSLContext | None) -> Route:
         url = split_url(route.upstream)
-        tls = upstream_tls(route.tls) if url.scheme == "https" else None
         origin = Origin(
             url.hostname or "", url.port or (443 if tls else 80), tls=tls, server_name=route.tls.server_name
         )
@@ -316,22 +352,6 @@ class App:
             idempotent_only=retry is not None and retry.methods == "idempotent",
             cooldown=retry.cooldown if retry else 0,
         )
-
-
-def tls_contexts(config: Config) -> None:
-    """Try every certificate and key that `config` names. Raises `ConfigError`."""
-    tries: list[tuple[str, Callable[[], object]]] = [("tls", partial(_listener_tls, config))]
-    tries += [
-        (f"routes[{each}].tls", partial(upstream_tls, route.tls)) for each, route in enumerate(config.routes)
-    ]
-    faults = []
-    for key, make in tries:
-        try:
-            make()
-        except (ssl.SSLError, OSError, ValueError):
-            faults.append(Fault(config.file, 1, 1, key, "the certificate or the key cannot be used"))
-    if faults:
-        raise ConfigError(faults)
 
 
 def upstream_tls(settings: UpstreamTLS) -> ssl.SSLContext:

@@ -15,7 +15,6 @@ from authproxy.config.schema import FileStore as FileStoreKeys
 from authproxy.config.schema import RedisStore as RedisStoreKeys
 from authproxy.config.schema import Route as RouteConfig
 from authproxy.errors import LoginRequired
-from authproxy.grants.authorization_code import AuthorizationCode
 from authproxy.grants.file import File
 from authproxy.grants.hands import Hands
 from authproxy.grants.interactive import InteractiveGrant
@@ -133,7 +132,7 @@ class Earning:
         keys = self._config.token_store
         if route.grant.in_configuration or isinstance(route.grant, NoGrant | File):
             return None
-        if keys is None and isinstance(route.grant, InteractiveGrant) and not is_silent(route.grant):
+        if keys is None and isinstance(route.grant, InteractiveGrant) and route.grant.needs_person:
             keys = FileStoreKeys(type="file")  # a person should not have to log in after each restart
         if keys is None or isinstance(keys, MemoryStore):
             return None
@@ -161,7 +160,3 @@ def _open_store(keys: FileStoreKeys | RedisStoreKeys) -> TokenStore:
     if isinstance(keys, FileStoreKeys):
         return FileStore(Path(keys.path) if keys.path is not None else default_path(), key)
     return RedisStore(keys.url.get_secret_value(), key or "", prefix=keys.prefix)
-
-
-def is_silent(grant: InteractiveGrant) -> bool:
-    return isinstance(grant, AuthorizationCode) and grant.silent

@@ -6,7 +6,7 @@ import click
 import yaml
 
 from authproxy import logs
-from authproxy.app import open_listeners
+from authproxy.app import open_listeners, tls_contexts
 from authproxy.cli.options import config_option
 from authproxy.cli.serve import announce, attend, run_loop
 from authproxy.config.read import parse
@@ -37,7 +37,10 @@ async def _demo(overrides: dict[str, object]) -> None:
         logs.set_up(config.log.level, config.log.format)
         listeners = open_listeners(config)
         await attend(
-            config, listeners, ready=lambda _app: announce(config, listeners, partial(_explain, running))
+            config,
+            listeners,
+            tls_contexts(config),
+            ready=lambda _app: announce(config, listeners, partial(_explain, running)),
         )
 
 

@@ -70,7 +70,7 @@ async def _login(
         await store.load(route.key)  # one that cannot be used should say so before a person takes the trouble
         hands = await stack.enter_async_context(Hands())
         terminal = Terminal(no_browser=no_browser)
-        redirect_uri = grant_redirect_uri(grant)
+        redirect_uri = grant.comes_back_to
         if not (no_browser or device):
             redirect_uri = await stack.enter_async_context(Comeback(terminal, redirect_uri))
         flow = device_login(grant) if device else grant.login(redirect_uri or f"http://127.0.0.1{CALLBACK}")
@@ -84,12 +84,6 @@ async def _login(
     click.echo(f"logged in to {route.name}")
     if advice := grant.advice(token):
         click.echo(f"authproxy: {advice}", err=True)
-
-
-def grant_redirect_uri(grant: InteractiveGrant) -> str | None:
-    """Return the redirect URI that the configuration demands, or None."""
-    found: str | None = getattr(grant, "redirect_uri", None)
-    return found
 
 
 class Terminal:

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from authproxy import logs
-from authproxy.app import App, Listeners, open_listeners, tls_contexts
+from authproxy.app import App, Listeners, TLSContexts, open_listeners, tls_contexts
 from authproxy.config.schema import Config
 from authproxy.proxy.listening import shown_address, unlink_address
 from authproxy.sources import Bottom
@@ -50,13 +50,13 @@ def serve(config: Config, *, ready: Ready = say_nothing) -> int:
     `ListenError`, `ConfigError`.
     """
     logs.set_up(config.log.level, config.log.format)
-    tls_contexts(config)  # a certificate that cannot be used should fail here, not in a worker
+    tls = tls_contexts(config)  # a certificate that cannot be used should fail here, not in a worker
     count = worker_count(config)
     listeners = open_listeners(config, share=count > 1)
     try:
         if count > 1:
-            return _serve_with_workers(config, listeners, count, ready)
-        run_loop(attend(config, listeners, ready=lambda _app: announce(config, listeners, ready)))
+            return _serve_with_workers(config, listeners, tls, count, ready)
+        run_loop(attend(config, listeners, tls, ready=lambda _app: announce(config, listeners, ready)))
     finally:
         for address, _ in listeners.proxy:
             unlink_address(address)
@@ -78,6 +78,7 @@ def announce(config: Config, listeners: Listeners, ready: Ready) -> None:
 async def attend(
     config: Config,
     listeners: Listeners,
+    tls: TLSContexts,
     *,
     ready: Callable[[App], None],
     bottom: Bottom | None = None,
@@ -104,7 +105,7 @@ async def attend(
         loop.add_reader(alive, stop.set)
     async with App(config, bottom) as app:
         if listeners.proxy:
-            await app.start(listeners.proxy)
+            await app.start(listeners.proxy, tls)
         if listeners.admin is not None:
             await app.start_admin(*listeners.admin)
         if bottom is None:
@@ -123,7 +124,9 @@ async def attend(
             logs.warning("ended at once, by a second signal")
 
 
-def _serve_with_workers(config: Config, listeners: Listeners, count: int, ready: Ready) -> int:
+def _serve_with_workers(
+    config: Config, listeners: Listeners, tls: TLSContexts, count: int, ready: Ready
+) -> int:
     alive, above = os.pipe()  # its other end closes when the supervisor is gone, however that came
     lines = [socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(count)]
 
@@ -142,7 +145,7 @@ def _serve_with_workers(config: Config, listeners: Listeners, count: int, ready:
             keeper.start()
             app.others = keeper.counts
 
-        return attend(config, Listeners([], listeners.admin), ready=start, alive=alive)
+        return attend(config, Listeners([], listeners.admin), tls, ready=start, alive=alive)
 
     def serve_share(number: int, share: list[tuple[str, socket.socket]]) -> Coroutine[Any, Any, None]:
         async def work() -> None:
@@ -151,7 +154,7 @@ def _serve_with_workers(config: Config, listeners: Listeners, count: int, ready:
             def start(app: App) -> None:
                 channel.counts = app.snapshot
 
-            await attend(config, Listeners(share), ready=start, bottom=channel.bottom, alive=alive)
+            await attend(config, Listeners(share), tls, ready=start, bottom=channel.bottom, alive=alive)
 
         return work()
 

@@ -56,6 +56,14 @@ class AuthorizationCode(InteractiveGrant):
             raise ValueError(f"authorization_params should not name {', '.join(taken)}: the login does")
         InteractiveGrant.__post_init__(self)
 
+    @property
+    def needs_person(self) -> bool:
+        return not self.silent
+
+    @property
+    def comes_back_to(self) -> str | None:
+        return self.redirect_uri
+
     def earn(self) -> Flow:
         if not self.silent:
             return (yield from InteractiveGrant.earn(self))

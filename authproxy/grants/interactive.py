@@ -18,6 +18,16 @@ from authproxy.tokens.token import Token
 class InteractiveGrant(OAuthGrant):
     """A grant that only a person can earn, and a refresh token keeps."""
 
+    @property
+    def needs_person(self) -> bool:
+        """Whether nobody else can log in."""
+        return True
+
+    @property
+    def comes_back_to(self) -> str | None:
+        """The redirect URI that the configuration demands; None leaves it to whoever runs the login."""
+        return None
+
     def earn(self) -> Flow:
         yield from ()
         raise LoginRequired("a person must log in before a token can be had", hint="log in")
