@@ -164,8 +164,6 @@ URL = Annotated[str, AfterValidator(_url), WithJsonSchema({"type": "string", "fo
 """An absolute http(s) URL without user information or fragment."""
 HeaderName = Annotated[str, AfterValidator(_header_name)]
 HeaderValue = Annotated[str, AfterValidator(_header_value)]
-Secret = SecretStr
-"""A string that does not print."""
 SecretHeaderValue = Annotated[SecretStr, AfterValidator(_secret_header)]
 Pointer = Annotated[str, AfterValidator(_pointer)]
 """A JSON Pointer, RFC 6901."""

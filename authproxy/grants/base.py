@@ -20,7 +20,7 @@ from math import inf, isfinite
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import quote_plus, urlencode
 
-from pydantic import AfterValidator, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, ConfigDict, SecretStr
 
 from authproxy.errors import (
     BadTokenReply,
@@ -439,4 +439,3 @@ def _secrets_in(value: object) -> Iterator[str]:
 
 SecretMap = dict[str, SecretStr]
 HeaderMap = dict[HeaderName, SecretHeaderValue]
-Hidden = Annotated[Any, Field(repr=False)]

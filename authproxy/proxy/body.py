@@ -15,6 +15,7 @@ from aiohttp.web import RequestPayloadError
 
 from authproxy.errors import BadRequest, BodyTooLarge
 
+LAST_CHUNK = b"0\r\n\r\n"
 PIECE = 256 << 10  # bytes read at a time
 
 
@@ -80,12 +81,17 @@ class Body:
 
     def frame(self, piece: bytes) -> bytes:
         """Return `piece` as it goes on the wire (RFC 9112 §7.1)."""
-        return b"%x\r\n%b\r\n" % (len(piece), piece) if self.chunked else piece
+        return chunk(piece) if self.chunked else piece
 
     @property
     def last(self) -> bytes:
         """What ends the body on the wire."""
-        return b"0\r\n\r\n" if self.chunked else b""
+        return LAST_CHUNK if self.chunked else b""
+
+
+def chunk(piece: bytes) -> bytes:
+    """Return `piece`, which must not be empty, as a chunk (RFC 9112 §7.1)."""
+    return b"%x\r\n%b\r\n" % (len(piece), piece)
 
 
 def _too_large(limit: int) -> BodyTooLarge:

@@ -30,11 +30,11 @@ from authproxy.errors import (
     HeadersTooLarge,
     RequestRefused,
 )
-from authproxy.proxy.body import Body
+from authproxy.proxy.body import LAST_CHUNK, Body, chunk
 from authproxy.proxy.forward import Exchange, Outgoing
 from authproxy.proxy.guard import CONTENT_LENGTH, TE, Guard
 from authproxy.proxy.headers import listed_in
-from authproxy.proxy.problem import problem_response
+from authproxy.proxy.problem import internal_error, problem_response
 from authproxy.proxy.route import Route
 from authproxy.proxy.router import RouteTable, is_plain, judged_paths, upstream_target
 from authproxy.proxy.server import CLOSE, KEEP_ALIVE, Incoming
@@ -280,7 +280,7 @@ class ProxyHandler:
         body = self._body(incoming, route)
         if body is not None and body.chunked:
             head += b"Transfer-Encoding: chunked\r\n"
-        protocol = wanted_protocol(incoming) if listed is not None and body is None else None
+        protocol = wanted_protocol(incoming) if listed and b"upgrade" in listed and body is None else None
         if protocol is not None:
             head += f"Connection: Upgrade\r\nUpgrade: {protocol}\r\n".encode("latin-1", "replace")
         return Outgoing(method, head, body, upgrades=protocol is not None)
@@ -316,7 +316,7 @@ class ProxyHandler:
         body = b"".join(reply.parts)
         errand.sent = len(body)
         if chunked:
-            body = (b"%x\r\n%b\r\n" % (len(body), body) if body else b"") + b"0\r\n\r\n"
+            body = (chunk(body) if body else b"") + LAST_CHUNK
         transport.write(head + body)
         return keep_alive
 
@@ -337,7 +337,7 @@ class ProxyHandler:
             if connection.writing_paused:
                 await connection.drained(route.idle_seconds)
         if chunked:
-            writer.write(b"0\r\n\r\n")
+            writer.write(LAST_CHUNK)
         return keep_alive
 
     async def _tunnel(self, errand: Errand, route: Route, reply: Reply) -> bool:
@@ -395,8 +395,7 @@ class ProxyHandler:
             transport.close()
             return False
         if not isinstance(error, AuthproxyError):
-            logs.logger.error("internal error", exc_info=error)
-            error = AuthproxyError("something went wrong inside authproxy; its log has the place")
+            error = internal_error(error)
         self.refused(error)
         errand.status, errand.cause = error.status, error.detail
         keep_alive = (
@@ -435,15 +434,12 @@ def reset_on_close(transport: asyncio.Transport) -> None:
 
 
 def wanted_protocol(incoming: Incoming) -> str | None:
-    """Return the protocol that the request wants to switch to, or None.
+    """Return the protocol that a request which lists `upgrade` wants to switch to, or None.
 
     HTTP itself is none: in a tunnel of HTTP/2 nobody would judge the requests.
     """
-    connection = ",".join(incoming.headers.getall(CONNECTION)).lower()
     protocol = incoming.headers.get(UPGRADE)
     if protocol is None or incoming.version != HttpVersion11:
-        return None
-    if "upgrade" not in [word.strip() for word in connection.split(",")]:
         return None
     return None if HTTP_ITSELF & {word.strip().lower() for word in protocol.split(",")} else protocol
 

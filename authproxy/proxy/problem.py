@@ -4,8 +4,15 @@ import json
 from http import HTTPStatus
 from math import ceil
 
+from authproxy import logs
 from authproxy.errors import AuthproxyError, KeyRequired
 from authproxy.logs import scrub
+
+
+def internal_error(fault: BaseException | None) -> AuthproxyError:
+    """Log a fault of our own, with its place; return what the caller may hear of it."""
+    logs.logger.error("internal error", exc_info=fault)
+    return AuthproxyError("something went wrong inside authproxy; its log has the place")
 
 
 def problem_response(

@@ -28,7 +28,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from authproxy import logs
 from authproxy.errors import AuthproxyError, BadRequest, ConnectionLimit, HeadersTooLarge, RequestTimeout
-from authproxy.proxy.problem import problem_response
+from authproxy.proxy.problem import internal_error, problem_response
 from authproxy.proxy.tunnel import Tunnel
 
 if TYPE_CHECKING:
@@ -297,8 +297,7 @@ class ClientConnection(RequestHandler):
         elif status == 400:
             error = BadRequest("the request is not valid HTTP/1.1")
         else:
-            logs.logger.error("internal error", exc_info=exc)
-            error = AuthproxyError("something went wrong inside authproxy; its log has the place")
+            error = internal_error(exc)
         self._server.answerer.refused(error)
         if self.transport is not None:
             self.transport.write(problem_response(error, route=None, close=True))
