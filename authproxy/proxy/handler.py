@@ -37,7 +37,7 @@ from authproxy.proxy.headers import listed_in
 from authproxy.proxy.problem import internal_error, problem_response
 from authproxy.proxy.route import Route
 from authproxy.proxy.router import RouteTable, is_plain, judged_paths, upstream_target
-from authproxy.proxy.server import CLOSE, KEEP_ALIVE, Incoming
+from authproxy.proxy.server import CLOSE, KEEP_ALIVE, UNREAD_SECONDS, Incoming
 from authproxy.proxy.tunnel import Tunnel
 from authproxy.proxy.upstream.connection import NO_BODY, SWITCHED, Reply
 from authproxy.tally import Tally
@@ -194,6 +194,8 @@ class ProxyHandler:
         errand = handed_over or Errand(incoming, perf_counter())
         connection.busy = True
         try:
+            if connection.writing_paused:  # who pipelines and does not read would fill our memory
+                await connection.drained(UNREAD_SECONDS)
             done = None if handed_over is not None else self._prepare(errand)
             keep_alive = await self._forward(errand) if done is None else done
         except asyncio.CancelledError:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 _EIGHT_BIT = re.compile(rb"[\x80-\xff]")
 TOO_MANY = "Too many headers"  # how aiohttp says it
 MOST_HEADERS = 1000  # lines; the size of the section is limited besides
+UNREAD_SECONDS = 60.0  # how long a client may leave an answer unread while it asks for more
 LINGER = 2.0  # seconds that a refused body is read on, so that the client gets to see the refusal
 READ_BUFFER = 256 << 10  # bytes of a body taken from a client before it has to wait
 
@@ -168,7 +169,7 @@ class ClientConnection(RequestHandler):
         if self._between and not data.isascii():
             data = ascii_target(data)
         self._between = False
-        if waiter is None or waiter.done() or self._messages:  # aiohttp's task is at work: it will see to it
+        if waiter is None or waiter.done() or self._messages or self._paused:  # aiohttp's task sees to it
             super().data_received(data)
             return
         self._waiter = None  # so that aiohttp parses, but does not wake its task

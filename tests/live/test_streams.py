@@ -334,6 +334,21 @@ def pushed_into(wire: Wire, count: list[int], stop: threading.Event) -> None:
             continue
 
 
+@needs_proc
+def test_a_client_that_pipelines_and_does_not_read_is_not_answered_into_memory(place: Place) -> None:
+    place.api.says(reply(body=b"x" * 4096))
+    assert place.proxy is not None
+    before = memory(place.proxy.pid)
+    with place.connect() as wire:
+        wire.sock.settimeout(1)
+        many = place.request("GET", "/", "X-Padding: " + "x" * 1000) * 100
+        with pytest.raises(TimeoutError):  # in the end nobody takes any more of it
+            for _ in range(300):
+                wire.send(many)
+        assert len(place.api.requests) * 4096 < 20 * MIB  # what the sockets hold
+    assert memory(place.proxy.pid) - before < 10 * MIB
+
+
 def test_a_client_that_does_not_read_stops_the_upstream(place: Place) -> None:
     count, stop = [0], threading.Event()
 
