@@ -25,12 +25,15 @@ from authproxy.errors import ConfigError, Fault, TokenError
 from authproxy.grants.base import Show
 from authproxy.grants.hands import Hands
 from authproxy.grants.interactive import InteractiveGrant
+from authproxy.http_proxy import proxy_for
 from authproxy.logins import Logins
+from authproxy.proxy.farewell import QUIET
 from authproxy.proxy.forward import Credential, Sender
 from authproxy.proxy.guard import Guard, plain_host
 from authproxy.proxy.handler import ProxyHandler
 from authproxy.proxy.headers import RequestHeaders, ResponseHeaders
-from authproxy.proxy.listening import ListenError, listening_socket, shown_address
+from authproxy.proxy.listening import ListenError, affordable_connections, listening_socket, shown_address
+from authproxy.proxy.rewrite import Rewriting
 from authproxy.proxy.route import Route
 from authproxy.proxy.router import Allow, RouteTable
 from authproxy.proxy.server import ProxyServer
@@ -127,7 +130,7 @@ class App:
         self._stack = contextlib.AsyncExitStack()
         self._listeners: list[asyncio.Server] = []
         self._server: ProxyServer | None = None
-        self._pools: dict[str, Pool] = {}
+        self._pools: list[tuple[str, Pool]] = []
         self.tally = Tally()
         self.others: Callable[[], Awaitable[list[Snapshot]]] | None = None  # the workers' counts
         self._tasks: set[asyncio.Task[None]] = set()
@@ -146,7 +149,7 @@ class App:
     async def __aexit__(self, *error: object) -> None:
         for task in self._tasks:
             task.cancel()
-        for pool in self._pools.values():
+        for _, pool in self._pools:
             pool.close()
         await self._stack.aclose()
 
@@ -165,7 +168,8 @@ class App:
         if found is None or not isinstance(found.grant, InteractiveGrant):
             return None
         redirect_uri = found.grant.comes_back_to or callback_url
-        return await self._logins.start(route, found.grant, redirect_uri, partial(self.sources.adopt, found))
+        adopt = partial(self.sources.adopt, found)
+        return await self._logins.start(route, found.grant, redirect_uri, adopt, http_proxy=found.http_proxy)
 
     async def end_login(self, query: Mapping[str, str]) -> tuple[str, str | None] | None:
         """End the login that `query` belongs to; return its route and advice; None when there is none."""
@@ -190,17 +194,26 @@ class App:
         )
         self._server = ProxyServer(
             handler,
-            limit=config.limits.connections,
+            limit=self._connection_limit(),
             keepalive=config.limits.keepalive,
             header_bytes=config.limits.header_bytes,
             header_seconds=config.limits.header_timeout,
+            stall_seconds=max((route.timeouts.idle for route in config.routes), default=QUIET),
         )
         for _, sock in proxy:
             listener = await asyncio.get_running_loop().create_server(
-                self._server, sock=sock, ssl=tls.listener
+                self._server,
+                sock=sock,
+                ssl=tls.listener,
+                # A handshake is not yet a connection that the server could watch.
+                ssl_handshake_timeout=config.limits.header_timeout if tls.listener is not None else None,
             )
             self._stack.callback(listener.close)
             self._listeners.append(listener)
+
+    def _connection_limit(self) -> int:
+        upstream = sum(route.max_connections for route in self.config.routes)
+        return affordable_connections(self.config.limits.connections, upstream=upstream)
 
     async def start_admin(self, address: str, sock: socket.socket) -> None:
         """Serve the admin listener on an open socket."""
@@ -230,9 +243,7 @@ class App:
     def snapshot(self) -> Snapshot:
         """Return what this process has counted, its connections included, as plain data."""
         connections = [
-            [route, state, number]
-            for route, pool in self._pools.items()
-            for state, number in pool.counts.items()
+            [route, state, number] for route, pool in self._pools for state, number in pool.counts.items()
         ]
         return self.tally.snapshot() | {"connections": connections}
 
@@ -254,10 +265,20 @@ class App:
         return exposition(total(snapshots), expiries=expiries, connections=rows)
 
     def warn(self) -> None:
-        """Say what the operator should know about the routes."""
+        """Say what the operator should know."""
+        wanted, affordable = self.config.limits.connections, self._connection_limit()
+        if affordable < wanted:
+            logs.warning(
+                "fewer connections than limits.connections: there are too few file descriptors",
+                wanted=wanted,
+                possible=affordable,
+                hint="`ulimit -n` sets how many there are",
+            )
         for route in self.config.routes:
             for warning in route.warnings:
                 logs.warning(warning, route=route.name)
+            if (proxy := proxy_for(route.upstream, route.http_proxy)) is not None:
+                logs.info("goes through an HTTP proxy", route=route.name, proxy=proxy)
             if route.upstream.startswith("https:") and not route.tls.verify:
                 logs.warning(
                     "the upstream's certificate is not verified: anyone on the way can read the credential",
@@ -307,17 +328,25 @@ class App:
         origin = Origin(
             url.hostname or "", url.port or (443 if tls else 80), tls=tls, server_name=route.tls.server_name
         )
-        pool = Pool(origin, limit=route.max_connections, connect_seconds=route.timeouts.connect)
-        self._pools[route.name] = pool
         credential = self._credential(route)
         dropped = [self.config.access.header] if self.config.access else []
+        strip = route.path if route.strip_path and route.path != "/" else ""
+        base = url.path.rstrip("/")
+        rewriting = Rewriting(
+            str(origin),
+            base=base,
+            path=route.path,
+            strip=strip,
+            preserve_host=route.preserve_host,
+            secure=self.config.tls is not None,
+        )
         return Route(
             name=route.name,
             host=plain_host(route.host) if route.host else None,
             path=route.path,
-            strip=route.path if route.strip_path and route.path != "/" else "",
-            base=url.path.rstrip("/"),
-            sender=Sender(pool, response_seconds=route.timeouts.response, idle_seconds=route.timeouts.idle),
+            strip=strip,
+            base=base,
+            sender=self._sender(route, origin),
             request_headers=RequestHeaders(
                 credential=credential.header if credential else None,
                 host=None if route.preserve_host else origin.authority,
@@ -329,6 +358,7 @@ class App:
                     (name, value.get_secret_value()) for name, value in route.response_headers.set.items()
                 ],
                 remove=route.response_headers.remove,
+                rewriting=rewriting if route.rewrite else None,
             ),
             credential=credential,
             incoming=route.grant.incoming,
@@ -337,6 +367,24 @@ class App:
             else None,
             keep_body=route.retry.max_body if route.retry else 0,
             idle_seconds=route.timeouts.idle,
+        )
+
+    def _sender(self, route: RouteConfig, origin: Origin) -> Sender:
+        proxy = proxy_for(route.upstream, route.http_proxy)
+        # A proxy that forwards writes the upstream's `Host` itself, and lets no upgrade through.
+        forwards = proxy is not None and origin.tls is None and not route.preserve_host
+
+        def pool(*, tunnel: bool) -> Pool:
+            limit, seconds = route.max_connections, route.timeouts.connect
+            made = Pool(origin, limit=limit, connect_seconds=seconds, proxy=proxy, tunnel=tunnel)
+            self._pools.append((route.name, made))
+            return made
+
+        return Sender(
+            pool(tunnel=not forwards),
+            response_seconds=route.timeouts.response,
+            idle_seconds=route.timeouts.idle,
+            upgrades=pool(tunnel=True) if forwards else None,
         )
 
     def _credential(self, route: RouteConfig) -> Credential | None:

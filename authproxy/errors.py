@@ -129,7 +129,7 @@ class NoRoute(RequestRefused):
 
 
 class RequestTimeout(RequestRefused):
-    """The client did not end its header section in time."""
+    """The client did not end its header section in time, or stopped in the middle of its body."""
 
     status = 408
     title = "Request timed out"

@@ -14,9 +14,10 @@ from typing import Any
 
 from authproxy import logs
 from authproxy.errors import AuthproxyError, TokenTimeout
-from authproxy.grants.base import Show
+from authproxy.grants.base import Flow, Show
 from authproxy.grants.hands import Hands
 from authproxy.grants.interactive import InteractiveGrant
+from authproxy.http_proxy import Setting
 from authproxy.tokens.token import Token
 
 LOGIN_SECONDS = 600.0  # how long a person may take
@@ -50,11 +51,20 @@ class Logins:
         self._hands = hands
         self._pending: list[PendingLogin] = []
 
-    async def start(self, route: str, grant: InteractiveGrant, redirect_uri: str, adopt: Adopt) -> Show:
+    async def start(
+        self,
+        route: str,
+        grant: InteractiveGrant,
+        redirect_uri: str,
+        adopt: Adopt,
+        *,
+        http_proxy: Setting = None,
+    ) -> Show:
         """Begin a login; return what the user is to be shown. Raises `TokenError`."""
         loop = asyncio.get_running_loop()
         login = PendingLogin(route, loop.create_future(), loop.create_future())
-        login.task = asyncio.create_task(self._hold(login, grant, redirect_uri, adopt), name=f"login {route}")
+        held = self._hold(login, grant.login(redirect_uri), grant, adopt, http_proxy)
+        login.task = asyncio.create_task(held, name=f"login {route}")
         login.task.add_done_callback(lambda task: self._ended(login, task))
         self._pending.append(login)
         if len(self._pending) > MOST_LOGINS:
@@ -84,11 +94,11 @@ class Logins:
             self._give_up(login)
 
     async def _hold(
-        self, login: PendingLogin, grant: InteractiveGrant, redirect_uri: str, adopt: Adopt
+        self, login: PendingLogin, flow: Flow, grant: InteractiveGrant, adopt: Adopt, http_proxy: Setting
     ) -> str | None:
         try:
             async with asyncio.timeout(LOGIN_SECONDS):
-                token = await self._hands.carry_out(grant.login(redirect_uri), login)
+                token = await self._hands.carry_out(flow, login, http_proxy=http_proxy)
         except TimeoutError:
             raise TokenTimeout("nobody came back from the login in time") from None
         await adopt(token)

@@ -119,7 +119,7 @@ class Earning:
         self.login_url: str | None = None  # of the admin listener, once it is open
 
     def bottom(self, route: RouteConfig) -> TokenSource:
-        earned = GrantSource(route.grant, self._hands, reload=route.reload)
+        earned = GrantSource(route.grant, self._hands, reload=route.reload, http_proxy=route.http_proxy)
         inviting = InvitingSource(earned, lambda: self._invitation(route))
         patient = PatientSource(
             inviting, name=route.name, count=partial(self._count, route.name), changed=earned.changed

@@ -195,6 +195,8 @@ class Supervisor:
     """Keeps its children alive until a signal says otherwise. No event loop runs in here."""
 
     children: list[Child]
+    sockets: list[socket.socket]
+    """What the children listen on. As long as anybody has one open, connections to it are not refused."""
     stopping: bool = field(default=False, init=False)
 
     def run(self, ready: Callable[[], None]) -> int:
@@ -246,6 +248,8 @@ class Supervisor:
         """End the workers first: what they have in flight may still need a token."""
         workers = self.children[1:]
         hurry, self.stopping = self.stopping, True
+        for sock in self.sockets:
+            sock.close()  # nobody will be put in a worker's place any more
         for child in workers if not hurry else self.children:
             if child.pid:
                 os.kill(child.pid, number)

@@ -76,7 +76,7 @@ async def _login(
         flow = device_login(grant) if device else grant.login(redirect_uri or f"http://127.0.0.1{CALLBACK}")
         try:
             async with asyncio.timeout(LOGIN_SECONDS):
-                token = await hands.carry_out(flow, terminal)
+                token = await hands.carry_out(flow, terminal, http_proxy=route.http_proxy)
         except TimeoutError:
             raise TokenTimeout("nobody came back from the login in time", hint="log in again") from None
         async with store.lock(route.key):

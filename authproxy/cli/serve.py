@@ -1,6 +1,7 @@
 """Serving until a signal says otherwise, in one process or in several; `run` and `demo` share it."""
 
 import asyncio
+import contextlib
 import gc
 import os
 import signal
@@ -18,8 +19,10 @@ from authproxy.proxy.listening import shown_address, unlink_address
 from authproxy.sources import Bottom
 from authproxy.workers import Channel, Child, Keeper, Supervisor, shared_listeners, worker_count
 
+SPARE_FILES = 64  # descriptors besides those of connections: listeners, pipes, files, token requests
 GARBAGE_THRESHOLDS = (50_000, 20, 100)  # objects made before a look, and looks before a longer one
 Ready = Callable[[list[str], str | None], None]
+Share = list[tuple[str, socket.socket]]  # the listeners of one worker, each with its address
 
 
 def run_loop(work: Coroutine[Any, Any, None]) -> None:
@@ -39,6 +42,31 @@ def collect_less() -> None:
     gc.set_threshold(*GARBAGE_THRESHOLDS)
 
 
+def raise_file_limit(config: Config) -> None:
+    """Raise the soft limit on open files to what `config` may need, as far as the hard one lets us.
+
+    The usual soft limit, 1024, is for programs that use `select`.
+    """
+    if sys.platform == "win32":
+        return
+    import resource  # noqa: PLC0415 - not on every platform
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = config.limits.connections + SPARE_FILES
+    wanted = needed + sum(route.max_connections for route in config.routes)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with contextlib.suppress(OSError, ValueError):  # some systems allow less than they say
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+            logs.debug("raised the limit on open files", soft=soft, now=most)
+            soft = most
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        logs.warning(
+            "the limit on open files is too low for limits.connections", open_files=soft,
+            connections=config.limits.connections, hint="ulimit -n, or LimitNOFILE=, raises it",
+        )  # fmt: skip
+
+
 def say_nothing(_urls: list[str], _admin_url: str | None) -> None:
     """Add nothing to the lines that say where the listeners are."""
 
@@ -50,6 +78,7 @@ def serve(config: Config, *, ready: Ready = say_nothing) -> int:
     `ListenError`, `ConfigError`.
     """
     logs.set_up(config.log.level, config.log.format)
+    raise_file_limit(config)
     tls = tls_contexts(config)  # a certificate that cannot be used should fail here, not in a worker
     count = worker_count(config)
     listeners = open_listeners(config, share=count > 1)
@@ -124,15 +153,26 @@ async def attend(
             logs.warning("ended at once, by a second signal")
 
 
+def close_all_but(share: Share, sockets: list[socket.socket]) -> None:
+    """Close what others listen on: connections to an address are refused when nobody has it open."""
+    own = [sock for _, sock in share]
+    for sock in sockets:
+        if sock not in own:
+            sock.close()
+
+
 def _serve_with_workers(
     config: Config, listeners: Listeners, tls: TLSContexts, count: int, ready: Ready
 ) -> int:
     alive, above = os.pipe()  # its other end closes when the supervisor is gone, however that came
     lines = [socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(count)]
+    shares = shared_listeners(listeners, count)
+    sockets = [sock for share in shares for _, sock in share]
 
-    def as_child(work: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], int]:
+    def as_child(work: Callable[[], Coroutine[Any, Any, None]], share: Share) -> Callable[[], int]:
         def run() -> int:
             os.close(above)
+            close_all_but(share, sockets)
             os.setpgid(0, 0)  # Ctrl-C is for the supervisor, who passes it on
             run_loop(work())
             return 0
@@ -147,7 +187,7 @@ def _serve_with_workers(
 
         return attend(config, Listeners([], listeners.admin), tls, ready=start, alive=alive)
 
-    def serve_share(number: int, share: list[tuple[str, socket.socket]]) -> Coroutine[Any, Any, None]:
+    def serve_share(number: int, share: Share) -> Coroutine[Any, Any, None]:
         async def work() -> None:
             channel = Channel(lines[number][1])
 
@@ -158,9 +198,8 @@ def _serve_with_workers(
 
         return work()
 
-    children = [Child("keeper", as_child(keep))]
-    for number, share in enumerate(shared_listeners(listeners, count)):
-        children.append(
-            Child(f"worker {number + 1}", as_child(lambda n=number, s=share: serve_share(n, s)))  # type: ignore[misc]
-        )
-    return Supervisor(children).run(lambda: announce(config, listeners, ready))
+    children = [Child("keeper", as_child(keep, []))]
+    for number, share in enumerate(shares):
+        work = as_child(lambda n=number, s=share: serve_share(n, s), share)  # type: ignore[misc]
+        children.append(Child(f"worker {number + 1}", work))
+    return Supervisor(children, sockets).run(lambda: announce(config, listeners, ready))

@@ -3,7 +3,7 @@
 A rule takes what was read and yields faults; it is only asked about what is otherwise in order.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
 from authproxy.config.document import Item
@@ -11,6 +11,7 @@ from authproxy.config.schema import FRAMING_HEADERS, FileKeys, RouteKeys
 from authproxy.errors import Fault
 from authproxy.grants.base import Grant
 from authproxy.grants.static import NoGrant
+from authproxy.http_proxy import proxy_for
 from authproxy.values import is_loopback, split_address
 
 WILDCARDS = frozenset({"", "0.0.0.0", "::", "0:0:0:0:0:0:0:0"})  # noqa: S104 - what is warned about
@@ -57,15 +58,33 @@ def credential_faults(route: RouteKeys, grant: Grant, item: Item, auth: Item) ->
     """Yield a fault for each URL over which a credential would travel in the clear."""
     if isinstance(grant, NoGrant) or route.insecure:
         return
-    urls = [(item.child("upstream") or item, route.upstream)]
-    urls += [(auth.child(key) or auth, url) for key, url in grant.urls()]
-    for place, url in urls:
+    for place, url in _urls(route, grant, item, auth):
         parts = urlsplit(url)
-        if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        # A proxy that the route names is given even what is meant for loopback: that is the proxy's then.
+        proxy = proxy_for(url, route.http_proxy, {})
+        hosts = [parts.hostname or "", *([proxy.host] if proxy is not None else [])]
+        if parts.scheme == "http" and not all(map(is_loopback, hosts)):
             yield place.fault(
                 "would carry the credential over plain http to another machine; "
                 "use https, or set `insecure: true`"
             )
+
+
+def proxy_faults(
+    route: RouteKeys, grant: Grant, item: Item, auth: Item, environ: Mapping[str, str]
+) -> Iterator[Fault]:
+    """Yield a fault for each URL to which the environment names a proxy that cannot be used."""
+    for place, url in _urls(route, grant, item, auth):
+        try:
+            proxy_for(url, route.http_proxy, environ)
+        except ValueError as error:
+            yield place.fault(f"cannot be reached: {error}; `http_proxy: none` goes there directly")
+
+
+def _urls(route: RouteKeys, grant: Grant, item: Item, auth: Item) -> list[tuple[Item, str]]:
+    """Return the URLs that the route asks, each with its place."""
+    urls = [(item.child("upstream") or item, route.upstream)]
+    return urls + [(auth.child(key) or auth, url) for key, url in grant.urls()]
 
 
 def loop_faults(keys: FileKeys, upstream: str, place: Item) -> Iterator[Fault]:

@@ -207,10 +207,11 @@ class _Reader:
         if keys is None or auth is None:
             return None
         self._faults += checks.route_faults(keys, auth.grant, item, auth.item)
+        self._faults += checks.proxy_faults(keys, auth.grant, item, auth.item, self._references.environ)
         return Route(
             **{each.name: getattr(keys, each.name) for each in fields(RouteKeys)},
             grant=auth.grant,
-            key=credential_key(auth.grant),
+            key=credential_key(auth.grant, keys.http_proxy),
             preset=auth.preset.name if auth.preset else None,
             warnings=(auth.preset.warning,) if auth.preset and auth.preset.warning else (),
             auth=_shown(auth),

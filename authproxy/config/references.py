@@ -39,7 +39,7 @@ class References:
         self, directory: Path, environ: Mapping[str, str], known: Mapping[str, str] | None = None
     ) -> None:
         self._directory = directory
-        self._environ = dict(environ)
+        self.environ = dict(environ)
         self._known = dict(known or {})
 
     def again(self) -> "References":
@@ -49,7 +49,7 @@ class References:
             for reference, value in self._known.items()
             if reference.partition(":")[0] not in RENEWABLE
         }
-        return References(self._directory, self._environ, kept)
+        return References(self._directory, self.environ, kept)
 
     def resolved(self, item: Item, faults: list[Fault]) -> Item:
         """Return `item` with every string in it resolved; what cannot be is added to `faults`."""
@@ -102,7 +102,7 @@ class References:
             problems.append(f"a reference {_NOT_A_REFERENCE}")
             return "", frozenset()
         name, default = match.groups()
-        value = self._environ.get(name)
+        value = self.environ.get(name)
         if default is not None and not value:
             value, sources = self._expand(default, problems)
             return value, sources | {"env"}

@@ -15,9 +15,18 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    SecretStr,
+    WithJsonSchema,
+)
 
 from authproxy.grants.base import Grant
+from authproxy.http_proxy import Setting, read_proxy
 from authproxy.values import (
     URL,
     Address,
@@ -125,6 +134,15 @@ def _filled(value: SecretStr) -> SecretStr:
     return value
 
 
+def _http_proxy(value: Any) -> Setting:
+    if value is None or value is False or value == "none":
+        return None if value is None else "none"
+    if not isinstance(value, str):
+        raise ValueError("should be a URL such as http://proxy.example:3128, or none")  # noqa: TRY004 - as above
+    read_proxy(value)
+    return SecretStr(value)
+
+
 def _redis_url(value: SecretStr) -> SecretStr:
     if not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
         raise ValueError("should begin with redis://, rediss:// or unix://")
@@ -146,6 +164,11 @@ PathPattern = Annotated[
 Count = Annotated[int, Field(ge=1), BeforeValidator(_whole)]
 Status = Annotated[int, Field(ge=400, le=599), BeforeValidator(_whole)]
 Passphrase = Annotated[SecretStr, AfterValidator(_filled)]
+HTTPProxy = Annotated[
+    Setting,
+    PlainValidator(_http_proxy),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"const": False}, {"type": "null"}]}),
+]
 RedisURL = Annotated[SecretStr, AfterValidator(_redis_url)]
 Timeout = Annotated[Duration, AfterValidator(_some_time)]
 
@@ -388,8 +411,13 @@ class RouteKeys:
     """How long the upstream may take."""
     tls: UpstreamTLS = field(default_factory=UpstreamTLS)
     """TLS towards the upstream."""
+    http_proxy: HTTPProxy = None
+    """The HTTP proxy on the way to the upstream and to the token endpoint: `http://[USER:PASSWORD@]HOST:PORT`,
+    or `none`. By default the one that the environment names (HTTPS_PROXY, HTTP_PROXY, NO_PROXY)."""
     preserve_host: bool = False
     """Whether the caller's `Host` is sent instead of the upstream's."""
+    rewrite: bool = True
+    """Whether redirects, links and cookies that point at the upstream come back pointing at the proxy."""
     insecure: bool = False
     """Must be true to send a credential over plain http to another machine."""
     max_connections: Count = 256
@@ -466,9 +494,11 @@ class Config(FileKeys):
 # ── credentials ──────────────────────────────────────────────────────────────────────────────────
 
 
-def credential_key(grant: Grant) -> str:
+def credential_key(grant: Grant, http_proxy: Setting = None) -> str:
     """Return what is equal for equal credentials, the secrets included, and tells nothing of them."""
     document = {"grant": type(grant).__name__, "settings": _revealed(grant)}
+    if http_proxy is not None:  # the token is earned through it
+        document["http_proxy"] = _revealed(http_proxy)
     return hashlib.sha256(json.dumps(document, sort_keys=True, default=str).encode()).hexdigest()
 
 

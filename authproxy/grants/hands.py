@@ -13,8 +13,6 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, Self
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from cryptography.hazmat.primitives.hashes import SHA1
@@ -48,12 +46,14 @@ from authproxy.grants.base import (
     base32,
 )
 from authproxy.grants.discovery import Server, discover
+from authproxy.http_proxy import ADVICE, HTTPProxy, Setting, proxy_for
 from authproxy.tokens.source import Clock
 from authproxy.tokens.token import Token
 
 CONNECT_TIMEOUT = 10.0  # seconds
 TOTAL_TIMEOUT = 30.0
 LONGEST_REPLY = 1 << 20  # bytes
+PROXY_REFUSED = 407
 CODE_PERIOD = 30  # seconds a one-time code is good for (RFC 6238 §4.1)
 CODE_DIGITS = 6
 DISCOVERY_LASTS = 3600.0  # seconds
@@ -84,8 +84,6 @@ class Hands:
         self._used_up: set[UseUp] = set()
         self._servers: dict[str, tuple[float, Server]] = {}  # what each issuer publishes, and until when
         self._deeds: dict[type, Callable[[Any], Awaitable[Any]]] = {
-            Ask: self._ask,
-            Discover: self._discover,
             Now: self._now,
             Wait: self._wait,
             Run: self._run,
@@ -101,13 +99,16 @@ class Hands:
         if self._session is not None:
             await self._session.close()
 
-    async def carry_out(self, flow: Flow, ui: LoginUI | None = None) -> Token:
-        """Hold `flow`'s conversation to its end; a login has it with a person too. Raises `TokenError`."""
+    async def carry_out(self, flow: Flow, ui: LoginUI | None = None, *, http_proxy: Setting = None) -> Token:
+        """Hold `flow`'s conversation to its end; a login has it with a person too. Raises `TokenError`.
+
+        `http_proxy` is the route's: its requests go that way.
+        """
         try:
             step = next(flow)
             while True:
                 try:
-                    answer = await self._answer(step, ui)
+                    answer = await self._answer(step, ui, http_proxy)
                 except TokenError as failure:
                     step = flow.throw(failure)
                 else:
@@ -118,9 +119,13 @@ class Hands:
         finally:
             flow.close()
 
-    async def _answer(self, step: Step, ui: LoginUI | None) -> Any:
+    async def _answer(self, step: Step, ui: LoginUI | None, http_proxy: Setting) -> Any:
         if isinstance(step, Show | Callback):
             return await _of_the_user(step, ui)
+        if isinstance(step, Ask):
+            return await self._ask(step, http_proxy)
+        if isinstance(step, Discover):
+            return await self._discover(step, http_proxy)
         deed = self._deeds.get(type(step))
         if deed is None:
             raise TypeError(f"a flow cannot ask for a {type(step).__name__}")
@@ -128,8 +133,11 @@ class Hands:
 
     # ── HTTP ─────────────────────────────────────────────────────────────────────────────────────
 
-    async def _ask(self, ask: Ask) -> Answer:
+    async def _ask(self, ask: Ask, http_proxy: Setting) -> Answer:
         place = ask.place
+        proxy = _proxy_to(ask, http_proxy)
+        # aiohttp sends a proxy's headers with CONNECT; where there is none, the request itself carries them.
+        forwarded = proxy.headers if proxy is not None and ask.url.startswith("http:") else {}
         tls = await _tls(ask.client_certificate) if ask.client_certificate is not None else True
         asked_at = self._clock()
         try:
@@ -137,20 +145,26 @@ class Hands:
                 ask.method,
                 URL(ask.url, encoded=True),
                 data=ask.body,
-                headers={"User-Agent": f"authproxy/{__version__}", **ask.headers},
+                headers={"User-Agent": f"authproxy/{__version__}", **ask.headers, **forwarded},
                 skip_auto_headers=("Content-Type", "Accept-Encoding"),
                 allow_redirects=False,
-                proxy=environment_proxy(ask.url),
+                proxy=str(proxy) if proxy is not None else None,
+                proxy_headers=proxy.headers if proxy is not None else None,
                 ssl=tls,
             ) as response:
+                if response.status == PROXY_REFUSED and proxy is not None:
+                    raise _no_way(proxy, place)
                 body = await _read_up_to(response.content, LONGEST_REPLY, place)
                 return Answer(body, asked_at, place, response.status, response.headers)
         except TimeoutError as error:
             raise TokenTimeout(f"{place} did not answer in time") from error
+        except (aiohttp.ClientHttpProxyError, aiohttp.ClientProxyConnectionError) as error:
+            assert proxy is not None  # noqa: S101 - else there was none to fail
+            raise _no_way(proxy, place) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise _translated(error, place) from error
 
-    async def _discover(self, step: Discover) -> Server:
+    async def _discover(self, step: Discover, http_proxy: Setting) -> Server:
         """Return what the issuer publishes; what is known already is good for an hour."""
         until, known = self._servers.get(step.issuer, (0.0, None))
         if known is not None and self._clock() < until:
@@ -159,7 +173,7 @@ class Hands:
         ask = next(talk)
         try:
             while True:
-                ask = talk.send(await self._ask(ask))
+                ask = talk.send(await self._ask(ask, http_proxy))
         except StopIteration as end:
             server: Server = end.value
         self._servers[step.issuer] = self._clock() + DISCOVERY_LASTS, server
@@ -324,9 +338,12 @@ def _translated(error: Exception, place: str) -> TokenError:
     return TokenUnavailable(f"{place} did not answer in HTTP ({type(error).__name__})")
 
 
-def environment_proxy(url: str) -> str | None:
-    """Return the proxy that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name for `url`, or None."""
-    parts = urlsplit(url)
-    if not parts.hostname or proxy_bypass(parts.hostname):
-        return None
-    return getproxies().get(parts.scheme)
+def _proxy_to(ask: Ask, http_proxy: Setting) -> HTTPProxy | None:
+    try:
+        return proxy_for(ask.url, http_proxy)
+    except ValueError as error:
+        raise TokenUnavailable(f"no way to {ask.place}: {error}", hint=ADVICE) from None
+
+
+def _no_way(proxy: HTTPProxy, place: str) -> TokenUnavailable:
+    return TokenUnavailable(f"the HTTP proxy {proxy} does not lead to {place}", hint=ADVICE)

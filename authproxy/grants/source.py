@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from authproxy.errors import CredentialRejected
 from authproxy.grants.base import Grant
 from authproxy.grants.hands import Hands
+from authproxy.http_proxy import Setting
 from authproxy.tokens.source import HeldSource
 from authproxy.tokens.token import Token
 
@@ -22,20 +23,23 @@ class GrantSource:
     make now, or None when they cannot be read. It is asked only once a credential was rejected.
     """
 
-    def __init__(self, grant: Grant, hands: Hands, *, reload: Reload | None = None) -> None:
+    def __init__(
+        self, grant: Grant, hands: Hands, *, reload: Reload | None = None, http_proxy: Setting = None
+    ) -> None:
         self._grant = grant
         self._hands = hands
         self._reload = reload
+        self._http_proxy = http_proxy
 
     async def token(self, *, instead_of: Token | None = None) -> Token:
         if self._grant.in_configuration and instead_of is not None:
             await self.changed()
         try:
-            return await self._hands.carry_out(self._grant.flow(instead_of))
+            return await self._hands.carry_out(self._grant.flow(instead_of), http_proxy=self._http_proxy)
         except CredentialRejected:
             if not await self.changed():
                 raise
-            return await self._hands.carry_out(self._grant.flow(None))
+            return await self._hands.carry_out(self._grant.flow(None), http_proxy=self._http_proxy)
 
     async def changed(self) -> bool:
         """Read the secrets again; tell whether the credential is another one now."""

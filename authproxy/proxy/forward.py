@@ -48,16 +48,22 @@ class Outgoing:
 
 
 class Sender:
-    """Sends requests to one upstream. Times are in seconds."""
+    """Sends requests to one upstream. Times are in seconds.
 
-    def __init__(self, pool: Pool, *, response_seconds: float, idle_seconds: float) -> None:
+    `upgrades` is for those that ask for another protocol, when they need connections of another kind.
+    """
+
+    def __init__(
+        self, pool: Pool, *, response_seconds: float, idle_seconds: float, upgrades: Pool | None = None
+    ) -> None:
         self.pool = pool
+        self._upgrades = upgrades or pool
         self._response_seconds = response_seconds
         self._idle_seconds = idle_seconds
 
     def begin_at_once(self, outgoing: Outgoing, credential: bytes) -> "Exchange | None":
         """Send `outgoing` on a connection that is open already, if there is one."""
-        pooled = self.pool.take(surely_alive=not outgoing.idempotent)
+        pooled = self._pool(outgoing).take(surely_alive=not outgoing.idempotent)
         return self._begin(pooled, outgoing, credential) if pooled is not None else None
 
     async def send(
@@ -71,13 +77,17 @@ class Sender:
         exchange = begun or self.begin_at_once(outgoing, credential)
         if exchange is None:
             # At its limit the pool hands over one that was in use until now: that may be dead as well.
-            exchange = self._begin(await self.pool.connect(), outgoing, credential)
+            exchange = self._begin(await self._pool(outgoing).connect(), outgoing, credential)
         try:
             return await self._answered(exchange)
         except ClosedUnanswered:
             if not (outgoing.idempotent and outgoing.repeatable):
                 raise
-        return await self._answered(self._begin(await self.pool.connect(), outgoing, credential))
+        connection = await self._pool(outgoing).connect()
+        return await self._answered(self._begin(connection, outgoing, credential))
+
+    def _pool(self, outgoing: Outgoing) -> Pool:
+        return self._upgrades if outgoing.upgrades else self.pool
 
     async def _answered(self, exchange: "Exchange") -> "Exchange":
         try:

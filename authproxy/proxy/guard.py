@@ -32,7 +32,7 @@ REFUSED_METHODS = frozenset({"TRACE", "CONNECT"})
 OWN_SITE = frozenset({"same-origin", "none"})
 MOST_HOSTS = 1024  # spellings of `Host` remembered
 
-_AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?\Z")
+_AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?)(?::([0-9]{1,5}))?\Z")
 _UNSAFE_IN_TARGET = re.compile(r"[^\x21-\x7e\x80-\xff\udc80-\udcff]|#")
 
 
@@ -124,7 +124,7 @@ class Guard:
 
     def _check_host(self, authority: str) -> str:
         match = _AUTHORITY.match(authority)
-        if match is None or int(match[2] or 0) > 65535:
+        if match is None or not 0 < int(match[2] or 80) <= 65535:
             raise BadRequest("the Host header is malformed")
         host = plain_host(match[1])
         if not (is_loopback(host) or host in self._hosts or "*" in self._hosts):

@@ -24,6 +24,7 @@ from multidict import istr
 from authproxy import logs
 from authproxy.errors import (
     AuthproxyError,
+    BadReply,
     BadRequest,
     ConnectionLimit,
     Forbidden,
@@ -48,6 +49,7 @@ HTTP_ITSELF = frozenset({"h2c", "h2", "http/1.0", "http/1.1", "http/2", "http/2.
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 REASONS = re.compile(r"(?<!^)(?=[A-Z])")  # BadRequest is counted as bad_request
 CLIENT_GONE = "the client went away"
+MOST_DIGITS = 18  # of a length; aiohttp takes the largest numbers of all for no body
 CLOSING_STATUSES = frozenset({400, 431, 500})  # after these nobody knows where the next request begins
 
 
@@ -282,28 +284,31 @@ class ProxyHandler:
         body = self._body(incoming, route)
         if body is not None and body.chunked:
             head += b"Transfer-Encoding: chunked\r\n"
-        protocol = wanted_protocol(incoming) if listed and b"upgrade" in listed and body is None else None
+        upgrades = listed is not None and b"upgrade" in listed and UPGRADE in incoming.headers
+        if upgrades and incoming.headers[UPGRADE].lower() != "websocket":
+            incoming.keep_alive = False  # aiohttp loses what came behind it in the same piece
+        protocol = wanted_protocol(incoming) if upgrades and body is None else None
         if protocol is not None:
             head += f"Connection: Upgrade\r\nUpgrade: {protocol}\r\n".encode("latin-1", "replace")
         return Outgoing(method, head, body, upgrades=protocol is not None)
 
     def _body(self, incoming: Incoming, route: Route) -> Body | None:
         headers = incoming.headers
+        waits = EXPECT in headers and expects_continue(incoming)
         length = headers.get(CONTENT_LENGTH)
         if (length is None and TE not in headers) or length == "0":
             return None
+        if length is not None and len(length) > MOST_DIGITS:
+            raise BadRequest("the announced length of the body is beyond all measure")
         body = Body(
             incoming.payload,
             length=int(length) if length is not None else None,
             keep=route.keep_body,
             limit=self._body_limit,
         )
-        if EXPECT in headers and incoming.version == HttpVersion11:
-            if headers[EXPECT].lower() != "100-continue":
-                raise BadRequest("the only expectation that is known is 100-continue")
-            transport = incoming.connection.transport
-            if not incoming.payload.is_eof() and transport is not None:
-                transport.write(CONTINUE)
+        transport = incoming.connection.transport
+        if waits and not incoming.payload.is_eof() and transport is not None:
+            transport.write(CONTINUE)
         return body
 
     # ── the answer ───────────────────────────────────────────────────────────────────────────────
@@ -348,9 +353,11 @@ class ProxyHandler:
         client = connection.transport
         if client is None:
             raise ConnectionResetError
-        errand.status, errand.framed = reply.status, False
         protocol = b", ".join(value for name, value in reply.headers if name.lower() == b"upgrade")
-        head = route.response_headers.head(reply.status, reply.reason, reply.headers)
+        if not protocols(protocol.decode("latin-1")) <= protocols(wanted_protocol(errand.incoming) or ""):
+            raise BadReply("the upstream switched to a protocol that was not asked for")
+        errand.status, errand.framed = reply.status, False
+        head = route.response_headers.head(reply.status, reply.reason, reply.headers, errand.incoming)
         client.write(head + b"Connection: Upgrade\r\nUpgrade: " + protocol + b"\r\n\r\n")
         tunnel = cast("Tunnel", reply.join(lambda upstream: Tunnel(client, upstream)))
         try:
@@ -365,7 +372,10 @@ class ProxyHandler:
         incoming, route = errand.incoming, errand.route
         assert route is not None  # noqa: S101 - it was forwarded
         errand.status = reply.status
-        head = route.response_headers.head(reply.status, reply.reason, reply.headers)
+        headers = reply.headers
+        if reply.status == 204:  # a length there would be waited for by some (RFC 9110 §8.6)
+            headers = [pair for pair in headers if pair[0].lower() != b"content-length"]
+        head = route.response_headers.head(reply.status, reply.reason, headers, incoming)
         if errand.origin is not None:
             head += cors_lines(errand.origin)
         keep_alive = incoming.keep_alive and not incoming.connection.draining
@@ -401,7 +411,10 @@ class ProxyHandler:
         self.refused(error)
         errand.status, errand.cause = error.status, error.detail
         keep_alive = (
-            incoming.keep_alive and error.status not in CLOSING_STATUSES and incoming.payload.is_eof()
+            incoming.keep_alive
+            and error.status not in CLOSING_STATUSES
+            and incoming.method != "CONNECT"  # what follows may be meant for the tunnel
+            and incoming.payload.is_eof()
         )
         transport.write(
             problem_response(
@@ -425,6 +438,7 @@ class ProxyHandler:
         head = b"HTTP/1.1 204 No Content\r\n" + lines.encode("latin-1", "replace") + cors_lines(origin)
         transport = incoming.connection.transport
         if transport is not None:
+            head += b"" if incoming.keep_alive else b"Connection: close\r\n"
             transport.write(head + b"Access-Control-Max-Age: 600\r\n\r\n")
         return incoming.keep_alive
 
@@ -435,6 +449,15 @@ def reset_on_close(transport: asyncio.Transport) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
+def expects_continue(incoming: Incoming) -> bool:
+    """Whether the client waits for a 100 before it sends its body (RFC 9110 §10.1.1). Raises `BadRequest`."""
+    if incoming.version != HttpVersion11:
+        return False
+    if any(value.lower() != "100-continue" for value in incoming.headers.getall(EXPECT)):
+        raise BadRequest("the only expectation that is known is 100-continue")
+    return True
+
+
 def wanted_protocol(incoming: Incoming) -> str | None:
     """Return the protocol that a request which lists `upgrade` wants to switch to, or None.
 
@@ -443,7 +466,12 @@ def wanted_protocol(incoming: Incoming) -> str | None:
     protocol = incoming.headers.get(UPGRADE)
     if protocol is None or incoming.version != HttpVersion11:
         return None
-    return None if HTTP_ITSELF & {word.strip().lower() for word in protocol.split(",")} else protocol
+    return None if HTTP_ITSELF & protocols(protocol) else protocol
+
+
+def protocols(upgrade: str) -> set[str]:
+    """Return the protocols that an `Upgrade` header names; `{""}` for none."""
+    return {word.strip().lower() for word in upgrade.split(",")}
 
 
 def is_preflight(incoming: Incoming) -> bool:

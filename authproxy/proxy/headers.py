@@ -7,6 +7,9 @@ a table from the raw name to a verdict, so that a request costs one look-up a he
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
+from authproxy.proxy.guard import Asked
+from authproxy.proxy.rewrite import Bearings, Rewriting
+
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
 # RFC 9110 §7.6.1, and what proxies have always dropped besides. Framing is made anew; `TE` and `Trailer`
@@ -21,7 +24,7 @@ FRAMING = frozenset({b"host", b"content-length"})  # pass, but only spelled like
 KEPT_FROM_CONNECTION = frozenset(b"host content-length content-type authorization cookie".split())
 MOST_VERDICTS = 2048  # names remembered; clients that invent names must not fill our memory
 
-PASS, DROP, HOST, CREDENTIAL, LISTS = range(5)
+PASS, DROP, HOST, CREDENTIAL, LISTS, REWRITE = range(6)
 Verdict = int
 
 
@@ -108,10 +111,20 @@ class RequestHeaders:
 
 
 class ResponseHeaders:
-    """How one route turns an upstream's header section into the client's."""
+    """How one route turns an upstream's header section into the client's.
 
-    def __init__(self, *, set_pairs: Iterable[tuple[str, str]] = (), remove: Iterable[str] = ()) -> None:
+    `rewriting` is None to leave alone what points at the upstream.
+    """
+
+    def __init__(
+        self,
+        *,
+        set_pairs: Iterable[tuple[str, str]] = (),
+        remove: Iterable[str] = (),
+        rewriting: Rewriting | None = None,
+    ) -> None:
         pairs = list(set_pairs)
+        self._rewriting = rewriting
         self._set = header_lines(pairs)
         self._dropped = HOP_BY_HOP | {name.lower().encode() for name in remove}
         self._dropped |= {name.lower().encode() for name, _ in pairs}
@@ -121,21 +134,28 @@ class ResponseHeaders:
         # CORS is between the page and us: an upstream's word must not open our door (SPEC: the guard).
         if name == b"connection":
             return LISTS
-        return DROP if name in self._dropped or name.startswith(b"access-control-") else PASS
+        if name in self._dropped or name.startswith(b"access-control-"):
+            return DROP
+        return REWRITE if self._rewriting is not None and self._rewriting.rewrites(name) else PASS
 
-    def head(self, status: int, reason: bytes, headers: RawHeaders) -> bytes:
-        """Return the status line and the header section, without framing and the empty line."""
-        verdicts = self._verdicts
+    def head(self, status: int, reason: bytes, headers: RawHeaders, asked: Asked) -> bytes:
+        """Return the status line and the header section for the one who `asked`, without framing and end."""
+        verdicts, rewriting = self._verdicts, self._rewriting
         out = [b"HTTP/1.1 %d " % status, reason, b"\r\n"]
         listed: frozenset[bytes] | None = None
+        at: Bearings | None = None
         for name, value in headers:
             verdict = verdicts[name]
             if verdict == PASS:
                 out += (name, b": ", value, b"\r\n")
+            elif verdict == REWRITE and rewriting is not None:
+                at = at or rewriting.bearings(asked)
+                out += (name, b": ", rewriting.value(name, value, at), b"\r\n")
             elif verdict == LISTS and (named := listed_in(value.decode("latin-1"))):
                 listed = (listed or frozenset()) | named
         if listed:
             left = [pair for pair in headers if pair[0].lower() not in listed]
-            return self.head(status, reason, [pair for pair in left if pair[0].lower() != b"connection"])
+            left = [pair for pair in left if pair[0].lower() != b"connection"]
+            return self.head(status, reason, left, asked)
         out.append(self._set)
         return b"".join(out)

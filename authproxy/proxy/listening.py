@@ -1,17 +1,39 @@
-"""Sockets that are listened on: TCP, or a Unix socket that only its owner can reach."""
+"""Sockets that are listened on: TCP, or a Unix socket that only its owner can reach.
+
+And how many connections there can be: each takes a file descriptor, and a process without any left can
+neither accept one nor open one to an upstream.
+"""
 
 import os
 import socket
+import sys
 from pathlib import Path
 
 from authproxy.errors import AuthproxyError
 from authproxy.values import split_address
 
 BACKLOG = 1024
+OWN_FILES = 32  # descriptors besides clients' and upstreams': listeners, the log, the loop, token endpoints
 
 
 class ListenError(AuthproxyError):
     """An address cannot be listened on."""
+
+
+def affordable_connections(wanted: int, *, upstream: int) -> int:
+    """Return how many clients can be served at a time: `wanted`, or what descriptors there are for.
+
+    Each may need a connection to an upstream as well, of which there are at most `upstream`.
+    """
+    if sys.platform == "win32":
+        return wanted  # there is no such limit
+    import resource  # noqa: PLC0415 - not on every platform
+
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return wanted
+    room = files - OWN_FILES
+    return min(wanted, max(1, room // 2, room - upstream))
 
 
 def listening_socket(address: str, *, share: bool = False) -> socket.socket:

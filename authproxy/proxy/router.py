@@ -14,6 +14,8 @@ from authproxy.errors import Forbidden, NoRoute
 
 _NEEDS_CARE = re.compile(r"%|//|/\.|\\|;")
 _SEPARATORS = re.compile(r"[/\\]")
+# More bytes than UTF-8 takes for a character (RFC 3629 §3): a dot or a slash to some, nothing to others.
+_OVERLONG = re.compile(r"%(?:c[01]%[89ab]|e0%[89]|f0%8)[0-9a-f]", re.IGNORECASE)
 
 
 class Mounted(Protocol):
@@ -77,6 +79,8 @@ def judged_paths(path: str, prefix: str) -> set[str]:
     below = path.split("/")[1 + depth :]
     if is_plain(path):
         return {"/" + "/".join(below)}
+    if _OVERLONG.search(path):
+        raise Forbidden("the path hides characters in an overlong encoding")
     parts: list[str] = []
     for segment in below:
         parts += _SEPARATORS.split(unquote(segment, errors="surrogateescape"))

@@ -2,12 +2,16 @@
 
     client ◀──────▶ ClientConnection ── Tunnel ── Connection ◀──────▶ upstream
 
-Either side may end its half (`half-close`); the tunnel is over when both have, or one is gone. A side that
-does not take what it is sent stops the other from sending.
+Either side may end its half (`half-close`); the tunnel is over when both have, or one is gone, or when it was
+silent for too long, or the drain has run out. Then each side is told so by the end of what it receives, and
+has a moment to end its own half: closing while it still sends would reset its connection. A side that does
+not take what it is sent stops the other from sending.
 """
 
 import asyncio
 from typing import Literal
+
+from authproxy.proxy.farewell import QUIET, close_for_sure
 
 Side = Literal["client", "upstream"]
 
@@ -17,51 +21,79 @@ class Tunnel:
 
     def __init__(self, client: asyncio.Transport, upstream: asyncio.Transport) -> None:
         self._ends: dict[Side, asyncio.Transport] = {"client": client, "upstream": upstream}
-        self._over: dict[Side, bool] = {"client": False, "upstream": False}
+        self._silent: set[Side] = set()  # who has ended its half
+        self._told: set[Side] = set()  # whose other half we have ended
         self._loop = asyncio.get_running_loop()
         self._last = self._loop.time()
-        self._closed = self._loop.create_future()
+        self._over: asyncio.Future[None] = self._loop.create_future()  # nothing is passed on any more
+        self._parted: asyncio.Future[None] = self._loop.create_future()  # and nobody has more to say
         self.moved = 0
 
     def feed(self, side: Side, data: bytes) -> None:
-        """Take bytes that came from `side`."""
+        """Take bytes that came from `side`; after the end they are dropped."""
+        beyond = _other(side)
         self._last = self._loop.time()
+        if beyond in self._told or self._ends[beyond].is_closing():
+            return
         if side == "upstream":
             self.moved += len(data)
-        self._ends[_other(side)].write(data)
+        self._ends[beyond].write(data)
 
     def end(self, side: Side) -> None:
         """Note that `side` has no more to say."""
-        self._over[side] = True
-        beyond = self._ends[_other(side)]
-        if all(self._over.values()) or not beyond.can_write_eof():
+        self._silent.add(side)
+        self._tell(_other(side))
+        if len(self._silent) == len(self._ends):
             self.close()
-        else:
-            beyond.write_eof()
+
+    def _tell(self, side: Side) -> None:
+        """Tell `side` that it will get no more."""
+        transport = self._ends[side]
+        if side in self._told or transport.is_closing():
+            return
+        self._told.add(side)
+        if transport.can_write_eof():
+            transport.write_eof()
+        else:  # TLS: there is no half to end
+            self.close()
 
     def pause(self, side: Side) -> None:
         """Note that `side` cannot take more for now."""
-        self._ends[_other(side)].pause_reading()
+        other = _other(side)
+        if other not in self._silent and not self._ends[other].is_closing():
+            self._ends[other].pause_reading()
 
     def resume(self, side: Side) -> None:
         """Note that `side` takes more again."""
-        self._ends[_other(side)].resume_reading()
+        other = _other(side)
+        if other not in self._silent and not self._ends[other].is_closing():
+            self._ends[other].resume_reading()
 
     def close(self) -> None:
         """End it; what was written is still delivered."""
-        if not self._closed.done():
-            self._closed.set_result(None)
+        if not self._over.done():
+            self._over.set_result(None)
+        self._see_who_is_left()
+
+    def _see_who_is_left(self) -> None:
+        left = [side for side, end in self._ends.items() if side not in self._silent and not end.is_closing()]
+        if not left and not self._parted.done():
+            self._parted.set_result(None)
 
     async def closed(self, idle_seconds: float) -> None:
-        """Wait for the end, or for `idle_seconds` without a byte."""
-        while not self._closed.done():
-            left = self._last + idle_seconds - self._loop.time()
-            if left <= 0:
-                return
-            await asyncio.wait([self._closed], timeout=left)
+        """Wait for the end, or for `idle_seconds` without a byte; then close the upstream's side."""
+        try:
+            while not self._over.done() and (left := self._last + idle_seconds - self._loop.time()) > 0:
+                await asyncio.wait([self._over], timeout=left)
+            for side in self._ends:
+                self._tell(side)
+            self.close()
+            await asyncio.wait([self._parted], timeout=QUIET)
+        finally:
+            close_for_sure(self._ends["upstream"], idle_seconds)
 
     def __repr__(self) -> str:
-        return f"<Tunnel {'closed' if self._closed.done() else 'open'} {self.moved} bytes to the client>"
+        return f"<Tunnel {'closed' if self._over.done() else 'open'} {self.moved} bytes to the client>"
 
 
 def _other(side: Side) -> Side:

@@ -10,13 +10,16 @@ fault the connection is never used again. After a 101 that was asked for it is a
 """
 
 import asyncio
+import re
 import select
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Literal, Protocol, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from authproxy.errors import BadReply, ResponseTimeout, UpstreamError
+from authproxy.errors import AuthproxyError, BadReply, RequestTimeout, ResponseTimeout
+from authproxy.proxy.upstream.through import REFUSED, Forwarding
 
 
 class Pipe(Protocol):
@@ -31,16 +34,20 @@ class Pipe(Protocol):
 
 RawHeaders = list[tuple[bytes, bytes]]
 
-Stage = tuple[type[UpstreamError], str]
+Stage = tuple[type[AuthproxyError], str]
 """What passing a deadline means in one stage of an exchange."""
 
-UPLOADING: Stage = (ResponseTimeout, "the upload to {} stalled for {:g} s")
+UPLOADING: Stage = (RequestTimeout, "the client sent nothing of its body to {} for {:g} s")
+NOT_TAKEN: Stage = (ResponseTimeout, "{} took nothing of the upload for {:g} s")
 AWAITED: Stage = (ResponseTimeout, "{} did not answer within {:g} s")
 RECEIVING: Stage = (BadReply, "{} sent nothing of its body for {:g} s")
 
 HIGH_WATER = 512 << 10  # bytes of a body we hold before the upstream has to wait
 LONGEST_HEAD = 256 << 10  # bytes, interim replies included
 SWITCHED = 101
+HTTP_1 = frozenset({"1.0", "1.1"})
+REASONS = frozenset(status.phrase.encode() for status in HTTPStatus)
+_CONTROLS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 NO_BODY = frozenset({204, 304})
 
 
@@ -149,7 +156,12 @@ class Connection(asyncio.Protocol):
     """A connection that `pool` lends out for one exchange at a time."""
 
     def __init__(
-        self, place: str, *, on_idle: Callable[["Connection"], None], on_lost: Callable[["Connection"], None]
+        self,
+        place: str,
+        *,
+        on_idle: Callable[["Connection"], None],
+        on_lost: Callable[["Connection"], None],
+        forwarding: Forwarding | None = None,
     ) -> None:
         self.place = place
         self.closed = False
@@ -157,7 +169,9 @@ class Connection(asyncio.Protocol):
         self.idle_since = 0.0
         self._on_idle = on_idle
         self._on_lost = on_lost
+        self._forwarding = forwarding  # set when a proxy is at the other end
         self._loop = asyncio.get_running_loop()
+        self.opened_at = self._loop.time()
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)
         self._parser = HttpResponseParser(self)
         self._reply: Reply | None = None
@@ -180,6 +194,7 @@ class Connection(asyncio.Protocol):
         self._reading_paused = False
         self._drained: asyncio.Future[None] | None = None
         self._writing_paused = False
+        self._untaken = 0  # bytes of the upload that the upstream had yet to take when it was last looked at
         self._deadline = 0.0
         self._seconds = 0.0
         self._stage: Stage | None = None
@@ -215,20 +230,30 @@ class Connection(asyncio.Protocol):
             self._watch(idle_seconds, UPLOADING)
         else:
             self._watch(response_seconds, AWAITED)
-        self._transport.write(data)
+        self._transport.write(self._forwarding.addressed(data) if self._forwarding is not None else data)
         return reply
 
     async def send(self, data: bytes) -> bool:
         """Send more of the body; wait while the upstream cannot take it. Tell whether to go on."""
         if self.closed or not self._sending:
             return False
-        if not self._head_done:
-            self._watch(self._idle_seconds, UPLOADING)
         self._transport.write(data)
         if self._writing_paused:
+            self._note_upload(NOT_TAKEN)
+            self._untaken = self._transport.get_write_buffer_size()
             self._drained = self._loop.create_future()
             await self._drained
+        self._note_upload(UPLOADING)
         return not self.closed and self._sending
+
+    def _note_upload(self, stage: Stage) -> None:
+        """Begin to wait for the next piece; once there is an answer, its own stage just goes on."""
+        if self.closed:
+            return
+        if not self._head_done:
+            self._watch(self._idle_seconds, stage)
+        elif self._stage is not None:
+            self._deadline = self._loop.time() + self._idle_seconds
 
     def sent(self, response_seconds: float) -> None:
         """Say that the request is out; from now on the upstream is awaited."""
@@ -405,21 +430,20 @@ class Connection(asyncio.Protocol):
             self._chunked = True
 
     def on_headers_complete(self) -> None:
-        status = self._parser.get_status_code()
-        self._status = status
+        status = self._status = self._parser.get_status_code()
+        self._check_head(status)
         if status == SWITCHED and self._may_switch and self._reply is not None:
             self._head_done = True
             self._reply.begun(status, self._reason, self._headers, None)
             self._watch(self._idle_seconds, RECEIVING)
             return
         if status < 200:  # an interim reply; the answer is yet to come (RFC 9110 §15.2)
-            if status < 100 or status == SWITCHED:
+            if status == SWITCHED:
                 raise HttpParserError("a switch of protocols that nobody asked for")
             return
-        if self._chunked and self._length is not None:
-            raise HttpParserError("a length beside chunked")
-        if status > 999:
-            raise HttpParserError("not a status")
+        if status == REFUSED and self._forwarding is not None:
+            self.fail(self._forwarding.refusal())
+            return
         reply = self._reply
         if reply is None:
             raise HttpParserError("a reply that nobody asked for")
@@ -433,6 +457,17 @@ class Connection(asyncio.Protocol):
             # llhttp waits for what a length announces, even here: this parser is of no further use.
             self._parser = HttpResponseParser(self)
             self._ended()
+
+    def _check_head(self, status: int) -> None:
+        """Refuse what llhttp lets through."""
+        if self._parser.get_http_version() not in HTTP_1:
+            raise HttpParserError("not HTTP/1.x")
+        if not 100 <= status <= 999:
+            raise HttpParserError("not a status")
+        if self._reason not in REASONS and _CONTROLS.search(self._reason):
+            raise HttpParserError("a control character in the reason")
+        if self._chunked and self._length is not None:
+            raise HttpParserError("a length beside chunked")
 
     def on_body(self, data: bytes) -> None:
         reply = self._reply
@@ -497,6 +532,9 @@ class Connection(asyncio.Protocol):
         self._timer = None
         if self._stage is None or self.closed:
             return
+        if self._stage is NOT_TAKEN and self._transport.get_write_buffer_size() < self._untaken:
+            self._untaken = self._transport.get_write_buffer_size()
+            self._deadline = self._loop.time() + self._seconds  # slow, but not stalled
         if self._loop.time() < self._deadline:
             self._set_timer()
         else:

@@ -4,23 +4,32 @@
     connect()   a new one; at the limit, wait for one to come back
 
 Each route has a pool of its own, so a slow one never starves another. The last one back is the first
-one out: the others may then fall asleep and be closed.
+one out: the others may then fall asleep and be closed. Addresses are looked up for each new connection, and
+none is kept for ever, so that a changed answer of the DNS is heeded.
 """
 
 import asyncio
+import errno
 import os
 import socket
 import ssl
 from collections import deque
 from dataclasses import dataclass
+from typing import Any
 
 import aiohappyeyeballs
 
 from authproxy.errors import ConnectFailure, ConnectionLimit, ConnectTimeout, DNSFailure, TLSFailure
+from authproxy.http_proxy import ADVICE, HTTPProxy, bracketed
 from authproxy.proxy.upstream.connection import Connection
+from authproxy.proxy.upstream.through import Forwarding, open_tunnel
 
 IDLE_SECONDS = 60.0  # an idle connection is closed after this; most servers keep theirs longer
+LONGEST_LIFE = 3600.0  # seconds; after this a connection that comes back is closed (nginx's keepalive_time)
 HAPPY_EYEBALLS_DELAY = 0.25  # seconds before the next address is tried (RFC 8305 §5)
+NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
+
+Addresses = list[tuple[Any, ...]]  # as getaddrinfo returns them
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +48,7 @@ class Origin:
     @property
     def authority(self) -> str:
         """Return the `Host` of a request to this origin."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        host = bracketed(self.host)
         return host if self.port == self.default_port else f"{host}:{self.port}"
 
     def __str__(self) -> str:
@@ -47,13 +56,27 @@ class Origin:
 
 
 class Pool:
-    """Lends out connections to `origin`, at most `limit` at a time. `connect_seconds` bounds any wait."""
+    """Lends out connections to `origin`, at most `limit` at a time. `connect_seconds` bounds any wait.
 
-    def __init__(self, origin: Origin, *, limit: int, connect_seconds: float) -> None:
+    With `proxy` they lead there: through a tunnel if `tunnel` says so, else requests are forwarded.
+    """
+
+    def __init__(
+        self,
+        origin: Origin,
+        *,
+        limit: int,
+        connect_seconds: float,
+        proxy: HTTPProxy | None = None,
+        tunnel: bool = True,
+    ) -> None:
         self.origin = origin
         self._limit = limit
         self._connect_seconds = connect_seconds
-        self._place = str(origin)
+        self._proxy = proxy
+        self._forwarding = Forwarding(proxy, str(origin)) if proxy is not None and not tunnel else None
+        self._place = f"{origin} (through the HTTP proxy {proxy})" if proxy is not None else str(origin)
+        self._looking_up: asyncio.Future[Addresses] | None = None
         self._idle: deque[Connection] = deque()  # the oldest on the left
         self._open: set[Connection] = set()
         self._opening = 0
@@ -128,23 +151,14 @@ class Pool:
 
     async def _dial(self) -> Connection:
         origin, loop = self.origin, asyncio.get_running_loop()
+        sock = await self._connected(self._proxy or origin)
         try:
-            found = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            raise DNSFailure(
-                f"the host name of {self._place} does not resolve", hint="check `upstream`, and the network"
-            ) from error
-        try:
-            sock = await aiohappyeyeballs.start_connection(found, happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY)
-        except OSError as error:
-            raise ConnectFailure(
-                f"cannot connect to {self._place}: "
-                f"{os.strerror(error.errno) if error.errno else type(error).__name__}",
-                hint="check `upstream`, and whether it is up",
-            ) from error
-        try:
+            if self._proxy is not None and self._forwarding is None:
+                await open_tunnel(sock, self._proxy, origin.host, origin.port)
             _, connection = await loop.create_connection(
-                lambda: Connection(self._place, on_idle=self._back, on_lost=self._lost),
+                lambda: Connection(
+                    self._place, on_idle=self._back, on_lost=self._lost, forwarding=self._forwarding
+                ),
                 sock=sock,
                 ssl=origin.tls,
                 server_hostname=(origin.server_name or origin.host) if origin.tls else None,
@@ -165,11 +179,54 @@ class Pool:
         self._open.add(connection)
         return connection
 
+    async def _connected(self, there: Origin | HTTPProxy) -> socket.socket:
+        """Return a socket that leads to the upstream or the proxy."""
+        try:
+            found = await self._look_up(there.host, there.port)
+        except (OSError, UnicodeError) as error:
+            if out_of_descriptors():  # then a look-up fails as well, for want of a socket
+                raise _no_descriptors() from error
+            raise DNSFailure(
+                f"the host name of {self._named(there)} does not resolve", hint=self._hint("and the network")
+            ) from error
+        try:
+            return await aiohappyeyeballs.start_connection(found, happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY)
+        except OSError as error:
+            if error.errno in NO_DESCRIPTORS:
+                raise _no_descriptors() from error
+            reason = os.strerror(error.errno) if error.errno else "none of its addresses can be reached"
+            raise ConnectFailure(
+                f"cannot connect to {self._named(there)}: {reason}", hint=self._hint("and whether it is up")
+            ) from error
+
+    async def _look_up(self, host: str, port: int) -> Addresses:
+        """Return the addresses of `host`; who asks while a look-up runs shares it.
+
+        A look-up cannot be broken off and holds a thread, of which there are few for all routes: one that
+        hangs should hold one. So its waiters may go, and it goes on.
+        """
+        if self._looking_up is None:
+            loop = asyncio.get_running_loop()
+            self._looking_up = asyncio.ensure_future(loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+            self._looking_up.add_done_callback(self._looked_up)
+        return await asyncio.shield(self._looking_up)
+
+    def _looked_up(self, done: "asyncio.Future[Addresses]") -> None:
+        self._looking_up = None
+        if not done.cancelled():
+            done.exception()  # nobody may be left to hear it
+
+    def _named(self, there: Origin | HTTPProxy) -> str:
+        return f"the HTTP proxy {there}" if isinstance(there, HTTPProxy) else str(there)
+
+    def _hint(self, more: str) -> str:
+        return ADVICE if self._proxy is not None else f"check `upstream`, {more}"
+
     def _back(self, connection: Connection) -> None:
         """Take a connection back, for the one who waited longest."""
         if connection.closed:
             return
-        if self._closed:
+        if self._closed or connection.idle_since - connection.opened_at >= LONGEST_LIFE:
             connection.abort()
             return
         while self._waiters:
@@ -222,3 +279,20 @@ class Pool:
     def __repr__(self) -> str:
         counts = f"{len(self._open)} open, {len(self._idle)} idle, {len(self._waiters)} waiting"
         return f"<Pool {self._place} {counts}>"
+
+
+def out_of_descriptors() -> bool:
+    """Tell whether this process cannot open another file."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        return error.errno in NO_DESCRIPTORS
+    return False
+
+
+def _no_descriptors() -> ConnectionLimit:
+    return ConnectionLimit(
+        "authproxy has too many files and connections open to open another",
+        hint="raise the limit on open files (`ulimit -n`, `LimitNOFILE=`), or lower `limits.connections`",
+        retry_after=1,
+    )

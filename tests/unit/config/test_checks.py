@@ -125,3 +125,31 @@ def test_the_header_of_the_credential_is_not_set_twice(reader):
 def test_the_credential_does_not_go_into_a_framing_header(reader):
     keys = "upstream: https://x\nauth: {grant: static, token: x, header: Host}"
     assert reader.route_fault(keys) == "auth.header: names a header that the proxy writes itself"
+
+
+def test_a_proxy_of_the_environment_that_cannot_be_used_is_a_fault_where_it_is_needed(reader):
+    reader.environ = {"HTTPS_PROXY": "socks5://joe:hunter2@proxy:1080", "ALL_PROXY": "proxy"}
+    oauth = "auth: {grant: client_credentials, client_id: a, token_url: 'https://id.example/token'}\n"
+    faults = reader.route_faults(f"upstream: https://api.example\n{oauth}")
+    assert len(faults) == 2
+    assert all("HTTPS_PROXY, in the environment, should begin with http://" in fault for fault in faults)
+    assert [fault.partition(":")[0] for fault in faults] == ["upstream", "auth.token_url"]
+    assert "hunter2" not in str(faults)
+    plain = reader.route_fault("upstream: http://api.example\nauth: {grant: none}")
+    assert "ALL_PROXY, in the environment, should be http://HOST:PORT" in plain
+    reader.route(f"upstream: https://api.example\nhttp_proxy: none\n{oauth}")
+    reader.route(f"upstream: https://api.example\nhttp_proxy: http://proxy:1\n{oauth}")
+    reader.route(f"upstream: https://localhost\n{oauth.replace('id.example', '127.0.0.1')}")
+    reader.environ |= {"NO_PROXY": "example"}
+    reader.route(f"upstream: https://api.example\n{oauth}")
+
+
+@pytest.mark.parametrize(("proxy", "clear"), [("http://proxy:1", True), ("http://127.0.0.1:1", False)])
+def test_a_credential_does_not_go_to_a_proxy_of_another_machine_in_the_clear(reader, proxy, clear):
+    keys = f"{STATIC}upstream: http://localhost:1\nhttp_proxy: {proxy}"
+    if clear:
+        assert reader.route_fault(keys) == f"upstream: {CLEAR}"
+        reader.route(f"{keys}\ninsecure: true")
+        reader.route(keys.replace("http://localhost", "https://localhost"))
+    else:
+        reader.route(keys)

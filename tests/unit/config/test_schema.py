@@ -36,9 +36,10 @@ def test_a_file_of_two_lines_has_every_default(reader):
     route = config.routes[0]
     assert (route.name, route.path, route.host, route.upstream) == ("a", "/", None, "https://x")
     assert route.grant == NoGrant()
-    assert (route.strip_path, route.preserve_host, route.insecure, route.prefetch) == (
+    assert (route.strip_path, route.preserve_host, route.rewrite, route.insecure, route.prefetch) == (
         True,
         False,
+        True,
         False,
         False,
     )
@@ -50,9 +51,49 @@ def test_a_file_of_two_lines_has_every_default(reader):
     assert (route.preset, route.warnings, route.reload) == (None, (), None)
 
 
-@pytest.mark.parametrize("key", ["http_proxy: x", "rewrite: true"])
-def test_what_is_not_implemented_yet_is_an_unknown_key_of_a_route(reader, key):
-    assert "unknown key" in reader.route_fault(PLAIN + key)
+@pytest.mark.parametrize(
+    ("written", "setting"),
+    [
+        ("http://proxy:3128", SecretStr("http://proxy:3128")),
+        ("http://me:hunter2@proxy:3128", SecretStr("http://me:hunter2@proxy:3128")),
+        ("${PROXY}", SecretStr("http://proxy:3128")),
+        ("none", "none"),
+        ("'none'", "none"),
+        ("false", "none"),
+        ("no", "none"),
+        ("", None),
+    ],
+)
+def test_an_http_proxy_of_a_route(reader, written, setting):
+    reader.environ = {"PROXY": "http://proxy:3128"}
+    route = reader.route(f"{PLAIN}http_proxy: {written}")
+    assert route.http_proxy == setting
+    assert "hunter2" not in repr(route)
+    assert reader.route(PLAIN, f"defaults:\n  http_proxy: {written}").http_proxy == setting
+    assert reader.route(f"{PLAIN}http_proxy:", f"defaults:\n  http_proxy: {written}").http_proxy is None
+
+
+@pytest.mark.parametrize("written", ["true", "3128", "[a]", "{a: b}"])
+def test_what_is_no_text_is_no_http_proxy(reader, written):
+    assert reader.route_fault(f"{PLAIN}http_proxy: {written}").startswith(
+        "http_proxy: should be a URL such as"
+    )
+
+
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [
+        ("socks5://me:hunter2@proxy:1080", "should begin with http://"),
+        ("https://me:hunter2@proxy:3128", "should begin with http://"),
+        ("http://me:hunter2@proxy", "should be http://HOST:PORT"),
+        ("hunter2", "should be http://HOST:PORT"),
+        ("''", "should be http://HOST:PORT"),
+    ],
+)
+def test_an_http_proxy_that_cannot_be_used_is_a_fault_that_does_not_quote_it(reader, written, says):
+    fault = reader.route_fault(f"{PLAIN}http_proxy: {written}")
+    assert fault.startswith(f"http_proxy: {says}")
+    assert "hunter2" not in fault
 
 
 @pytest.mark.parametrize(
@@ -280,6 +321,17 @@ def test_equal_credentials_have_equal_keys():
         GRANTS["basic"](username="a", password=SecretStr("a")),
     ]
     assert len({credential_key(each) for each in [one, *others]}) == 5
+
+
+def test_the_way_to_the_token_endpoint_belongs_to_the_credential_when_it_is_set():
+    one, ways = Static(token=SecretStr("a")), ["none", SecretStr("http://a:1"), SecretStr("http://u:p@a:1")]
+    assert credential_key(one, None) == credential_key(one)
+    assert len({credential_key(one, way) for way in [None, *ways]}) == 4
+
+
+def test_routes_that_earn_a_token_in_different_ways_do_not_share_it(reader):
+    ways = ["", "http_proxy: none\n", "http_proxy: http://a:1\n"]
+    assert len({reader.route(PLAIN + way).key for way in ways}) == 3
 
 
 def test_every_setting_counts_for_the_key_of_a_credential():

@@ -8,11 +8,12 @@ import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from pydantic import SecretStr
 
 from authproxy.errors import BadTokenReply, TokenTimeout, TokenUnavailable
 from authproxy.grants import hands as hands_module
 from authproxy.grants.base import Ask, Code, Read, Run
-from authproxy.grants.hands import Hands, environment_proxy
+from authproxy.grants.hands import Hands
 from authproxy.tokens.token import Token
 
 NOW = 1_700_000_000.0  # 20 s into a period of 30
@@ -283,21 +284,61 @@ async def test_a_slow_answer_is_given_up(hands, serve, monkeypatch):
         await answer_to(hands, Ask("GET", await serve(answer)))
 
 
-@pytest.mark.parametrize(
-    ("environ", "url", "proxy"),
-    [
-        ({}, "https://id.example/", None),
-        ({"https_proxy": "http://proxy:3128"}, "https://id.example/", "http://proxy:3128"),
-        ({"https_proxy": "http://proxy:3128"}, "http://id.example/", None),
-        ({"http_proxy": "http://proxy:3128"}, "http://id.example/", "http://proxy:3128"),
-        ({"https_proxy": "http://proxy:3128", "no_proxy": "id.example"}, "https://id.example/", None),
-        ({"https_proxy": "http://proxy:3128", "no_proxy": "*"}, "https://id.example/", None),
-    ],
-)
-def test_the_environments_proxy_is_used(monkeypatch, environ, url, proxy):
-    for name, value in environ.items():
-        monkeypatch.setenv(name, value)
-    assert environment_proxy(url) == proxy
+@pytest.fixture
+async def proxy(raw):
+    """A proxy that answers as `said`, and what it was asked."""
+
+    async def start(said):
+        url, asked = await raw(said)
+        return url.removeprefix("http://").removesuffix("/token"), asked
+
+    return start
+
+
+TOKEN_REPLY = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+BASIC = b"\r\nProxy-Authorization: Basic bWU6czNjcjN0\r\n"  # me:s3cr3t
+
+
+async def test_the_environments_proxy_is_asked(hands, proxy, monkeypatch):
+    place, asked = await proxy(TOKEN_REPLY)
+    monkeypatch.setenv("http_proxy", f"http://{place}")
+    assert (await answer_to(hands, Ask("GET", "http://id.invalid/token"))).body == b"{}"
+    assert asked[0].startswith(b"GET http://id.invalid/token HTTP/1.1\r\n")
+    with pytest.raises(TokenUnavailable, match=r"cannot connect to http://127\.0\.0\.1:1"):  # loopback is not
+        await answer_to(hands, Ask("GET", "http://127.0.0.1:1/"))
+
+
+async def test_the_routes_proxy_is_asked_instead(hands, proxy, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    place, asked = await proxy(TOKEN_REPLY)
+    talk, answers = flow(Ask("GET", "http://id.invalid/token"))
+    await hands.carry_out(talk, http_proxy=SecretStr(f"http://me:s3cr3t@{place}"))
+    assert answers[0].body == b"{}"
+    assert BASIC in asked[0]
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_proxy_that_refuses_is_named_without_its_password(hands, proxy, scheme):
+    place, asked = await proxy(b"HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n")
+    talk, _ = flow(Ask("GET", f"{scheme}://id.invalid/token"))
+    with pytest.raises(TokenUnavailable, match=f"the HTTP proxy http://{place} does not lead to") as caught:
+        await hands.carry_out(talk, http_proxy=SecretStr(f"http://me:s3cr3t@{place}"))
+    assert "s3cr3t" not in f"{caught.value} {caught.value.hint}"
+    assert BASIC in asked[0]
+    assert asked[0].startswith(b"CONNECT id.invalid:443 " if scheme == "https" else b"GET http://id.invalid/")
+
+
+async def test_a_proxy_that_is_not_there_is_not_taken_for_the_token_endpoint(hands):
+    talk, _ = flow(Ask("GET", "http://id.invalid/token"))
+    with pytest.raises(TokenUnavailable, match=r"the HTTP proxy http://127\.0\.0\.1:1 does not lead to"):
+        await hands.carry_out(talk, http_proxy=SecretStr("http://127.0.0.1:1"))
+
+
+async def test_a_proxy_of_the_environment_that_cannot_be_used_is_an_outage(hands, monkeypatch):
+    monkeypatch.setenv("all_proxy", "socks5://me:s3cr3t@proxy:1080")
+    with pytest.raises(TokenUnavailable, match="all_proxy, in the environment, should") as caught:
+        await answer_to(hands, Ask("GET", "http://id.invalid/token"))
+    assert "s3cr3t" not in str(caught.value)
 
 
 # ── programs and files ───────────────────────────────────────────────────────────────────────────

@@ -31,7 +31,8 @@ OUTCOMES, FLOWS = {}, []
 
 
 class Hands:
-    async def carry_out(self, flow):
+    async def carry_out(self, flow, *, http_proxy):
+        assert http_proxy is None
         try:
             while True:
                 next(flow)

@@ -81,7 +81,7 @@ def test_inventing_hosts_does_not_fill_our_memory():
     "host",
     [None, "", " ", "a@localhost", "localhost:", "localhost:x", "localhost:99999", "localhost:8080:1", "[::1",
      "::1", "local host", "localhost/x", "localhost,example.com", "localhost?", "http://localhost",
-     "löcalhost"],
+     "löcalhost", "localhost:0", "localhost:٨٠", "a..localhost", ".localhost", "localhost..", ".", "[]"],
 )  # fmt: skip
 def test_a_missing_or_malformed_host_is_400(host):
     with pytest.raises(BadRequest):
@@ -147,7 +147,8 @@ def test_a_target_comes_out_in_origin_form(target, method, result):
 @pytest.mark.parametrize(
     "target",
     ["", "x", "*", "a:b", "ftp://localhost/", "localhost:80", "http:/localhost/", "http:///x", "http://a@localhost/",
-     "http://localhost:x/", "/a b", "/a#b", "/#", "/a\nb", "/a\tb", "/a\0", "/\x7f", "http://localhost/#x"],
+     "http://localhost:x/", "http://localhost:0/", "http://localhost\\@evil/",
+     "/a b", "/a#b", "/#", "/a\nb", "/a\tb", "/a\0", "/\x7f", "http://localhost/#x"],
 )  # fmt: skip
 def test_a_malformed_target_is_400(target):
     with pytest.raises(BadRequest):

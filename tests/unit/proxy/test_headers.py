@@ -11,6 +11,7 @@ from authproxy.proxy.headers import (
 )
 
 START = b"GET /x HTTP/1.1\r\n"
+ASKED = None  # who asked matters to what is rewritten only
 
 
 def raw(*lines):
@@ -29,7 +30,7 @@ def request(*lines, rules=None, replace=True):
 
 
 def response(*lines, rules=None):
-    head = (rules or ResponseHeaders()).head(200, b"OK", raw(*lines))
+    head = (rules or ResponseHeaders()).head(200, b"OK", raw(*lines), ASKED)
     status, *rest = head.decode("latin-1").split("\r\n")[:-1]
     assert status == "HTTP/1.1 200 OK"
     return rest
@@ -176,4 +177,4 @@ def test_configured_response_headers_are_set_and_removed():
 
 @pytest.mark.parametrize("reason", [b"OK", b"", b"Alles gr\xfcn"])
 def test_the_status_line_is_the_upstreams(reason):
-    assert ResponseHeaders().head(207, reason, []) == b"HTTP/1.1 207 " + reason + b"\r\n"
+    assert ResponseHeaders().head(207, reason, [], ASKED) == b"HTTP/1.1 207 " + reason + b"\r\n"

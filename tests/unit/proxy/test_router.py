@@ -136,6 +136,33 @@ def test_a_path_that_leaves_its_route_is_403(rest):
         judged_paths(f"/a/{rest}", "/a")
 
 
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        "%c0%ae%c0%ae",
+        "%C0%AE.",
+        "%c0%af",
+        "%c1%9c",
+        "%e0%80%ae",
+        "%E0%80%AF",
+        "%e0%9f%bf",
+        "%f0%80%80%ae",
+        "%f0%8f%bf%bf",
+    ],
+)
+def test_a_path_that_hides_a_character_in_too_many_bytes_is_403(hidden):
+    for path in (f"/a/{hidden}/x", f"/a/x{hidden}", f"/a/b/../{hidden}"):
+        with pytest.raises(Forbidden, match="overlong"):
+            judged_paths(path, "/a")
+
+
+@pytest.mark.parametrize(
+    "path", ["/a/%c3%a9", "/a/%e0%a0%80", "/a/%f0%9f%98%80", "/a/%c1rbol", "/a/%e0%20x", "/a/%f0x", "/a/%c0"]
+)
+def test_other_8_bit_characters_are_nobodys_business(path):
+    assert len(judged_paths(path, "/a")) == 1
+
+
 @pytest.mark.parametrize("path", ["/..", "/%2e%2e/x", "/x/../../y"])
 def test_there_is_nothing_above_the_root(path):
     with pytest.raises(Forbidden):

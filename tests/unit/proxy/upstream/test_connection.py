@@ -4,8 +4,10 @@ import asyncio
 
 import pytest
 
-from authproxy.errors import BadReply, ResponseTimeout
+from authproxy.errors import BadReply, ConnectFailure, RequestTimeout, ResponseTimeout
+from authproxy.http_proxy import HTTPProxy
 from authproxy.proxy.upstream.connection import HIGH_WATER, LONGEST_HEAD, ClosedUnanswered, Connection
+from authproxy.proxy.upstream.through import Forwarding
 
 OK = b"HTTP/1.1 200 OK\r\n"
 
@@ -18,12 +20,16 @@ class Transport:
         self.written = b""
         self.reading = True
         self.gone = False
+        self.untaken = 0
 
     def set_write_buffer_limits(self, high):
         pass
 
     def write(self, data):
         self.written += data
+
+    def get_write_buffer_size(self):
+        return self.untaken
 
     def pause_reading(self):
         assert self.reading
@@ -87,9 +93,9 @@ class Timer:
 class World:
     """A connection, its transport, and what its pool hears."""
 
-    def __init__(self):
+    def __init__(self, **keys):
         self.idle, self.lost = 0, 0
-        self.connection = Connection("http://up.example", on_idle=self.on_idle, on_lost=self.on_lost)
+        self.connection = Connection("http://up.example", on_idle=self.on_idle, on_lost=self.on_lost, **keys)
         self.time = self.connection._loop = Time()
         self.transport = Transport(self.connection)
         self.connection.connection_made(self.transport)
@@ -276,6 +282,7 @@ async def test_a_body_without_a_length_ends_with_the_connection(world):
         OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n",
         OK + b"Transfer-Encoding: gzip\r\n\r\n",
         OK + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"HTTP/1.1 200 O\0K\r\n\r\n",
         OK + b"X-A: a\0b\r\n\r\n",
         OK + b"X-A: a\r\n b\r\n\r\n",
         OK + b"X-A: a\rb\r\n\r\n",
@@ -285,9 +292,10 @@ async def test_a_body_without_a_length_ends_with_the_connection(world):
         OK + b": b\r\n\r\n",
     ],
 )
-async def test_a_head_that_is_not_http_1_1_is_502(world, reply):
+@pytest.mark.parametrize("cut", ["whole", "byte by byte"])
+async def test_a_head_that_is_not_http_1_1_is_502(world, reply, cut):
     heard = world.ask()
-    world.hear(reply)
+    world.hear(*([reply] if cut == "whole" else [reply[i : i + 1] for i in range(len(reply))]))
     with pytest.raises(BadReply, match=r"http://up\.example (sent a faulty reply|did not answer in HTTP)"):
         await heard.head()
     assert world.connection.closed
@@ -538,11 +546,87 @@ async def test_a_body_that_keeps_coming_is_not(world):
     assert await body_of(reply) == b"xxxxx"
 
 
-async def test_an_upload_that_stalls_is_504(world):
+async def test_a_client_that_stops_in_its_body_is_408(world):
     reply = world.ask("POST", more=True, idle=30)
+    assert await world.connection.send(b"x")
+    world.time.passes(29)
+    assert await world.connection.send(b"x")
     world.time.passes(30)
-    with pytest.raises(ResponseTimeout, match=r"the upload to .* stalled for 30 s"):
+    with pytest.raises(RequestTimeout, match=r"the client sent nothing of its body to .* for 30 s"):
         await reply.head()
+
+
+async def test_an_upstream_that_does_not_take_an_upload_is_504(world):
+    reply = world.ask("POST", more=True, idle=30)
+    world.time.passes(29)
+    sending = await stalled(world)
+    world.time.passes(29)
+    assert not reply.failure
+    world.time.passes(1)
+    with pytest.raises(ResponseTimeout, match=r"http://up\.example took nothing of the upload for 30 s"):
+        await reply.head()
+    assert not await sending
+
+
+async def test_an_upstream_that_takes_an_upload_slowly_is_waited_for(world):
+    reply = world.ask("POST", more=True, idle=30)
+    sending = await stalled(world)
+    for _ in range(5):
+        world.transport.untaken -= 1
+        world.time.passes(30)
+    assert not reply.failure
+    world.time.passes(30)
+    assert isinstance(reply.failure, ResponseTimeout)
+    assert not await sending
+
+
+async def test_the_time_that_an_upstream_took_is_not_the_clients(world):
+    reply = world.ask("POST", more=True, idle=30)
+    sending = await stalled(world)
+    world.time.passes(29)
+    world.connection.resume_writing()
+    assert await sending
+    world.time.passes(29)
+    assert not reply.failure
+    world.time.passes(1)
+    assert isinstance(reply.failure, RequestTimeout)
+
+
+async def stalled(world):
+    """Have a piece of the upload wait for the upstream."""
+    world.connection.pause_writing()
+    world.transport.untaken = 1000
+    sending = asyncio.create_task(world.connection.send(b"x"))
+    await asyncio.sleep(0)
+    return sending
+
+
+async def test_an_upload_beside_the_answer_keeps_it_going(world):
+    reply = world.ask("POST", more=True, idle=30)
+    world.hear(OK + b"Content-Length: 99\r\n\r\n")
+    for _ in range(5):
+        world.time.passes(29)
+        assert await world.connection.send(b"x")
+    assert not reply.failure
+    world.time.passes(30)
+    assert isinstance(reply.failure, BadReply)
+
+
+async def test_an_upload_beside_an_answer_that_nobody_reads_sets_no_deadline(world):
+    reply = world.ask("POST", more=True, idle=30)
+    world.hear(OK + b"Content-Length: 9999999\r\n\r\n" + b"x" * (HIGH_WATER + 1))
+    assert not world.transport.reading
+    assert await world.connection.send(b"x")
+    world.time.passes(1000)
+    assert not reply.failure
+
+
+async def test_an_upload_that_ends_with_its_connection_leaves_no_timer(world):
+    world.ask("POST", more=True, idle=30)
+    sending = await stalled(world)
+    world.connection.abort()
+    assert not await sending
+    assert world.time.timers == []
 
 
 @pytest.mark.parametrize("exchanges", [0, 1])
@@ -646,3 +730,53 @@ async def test_a_switch_that_is_gone_already_is_a_failure(world):
     await world.hang_up()
     with pytest.raises(BadReply):
         reply.join(lambda transport: Pipe())
+
+
+# ── a proxy at the other end ─────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+async def proxied():
+    return World(forwarding=Forwarding(HTTPProxy("proxy", 3128, "me", "s3cr3t"), "http://up.example:81"))
+
+
+BASIC = b"Proxy-Authorization: Basic bWU6czNjcjN0\r\n"
+
+
+@pytest.mark.parametrize(
+    ("target", "whole"),
+    [
+        (b"/", b"http://up.example:81/"),
+        (b"/a/b?c=d%20e", b"http://up.example:81/a/b?c=d%20e"),
+        (b"//a", b"http://up.example:81//a"),
+        (b"*", b"http://up.example:81"),  # RFC 9112 §3.2.4
+    ],
+)
+async def test_a_proxy_is_told_the_whole_url(proxied, target, whole):
+    for count in (1, 2):
+        proxied.transport.written = b""
+        proxied.connection.begin(
+            b"PUT %b HTTP/1.1\r\nHost: up.example:81\r\n\r\nbody\r\n/" % target,
+            method="PUT", response_seconds=60, idle_seconds=60, more=False,
+        )  # fmt: skip
+        assert proxied.transport.written == (
+            b"PUT %b HTTP/1.1\r\n%bHost: up.example:81\r\n\r\nbody\r\n/" % (whole, BASIC)
+        )
+        proxied.hear(OK + b"Content-Length: 0\r\n\r\n")
+        assert proxied.idle == count
+
+
+async def test_a_407_of_a_proxy_is_not_passed_on_as_the_upstreams(proxied):
+    reply = proxied.ask()
+    proxied.hear(b"HTTP/1.1 407 No\r\nProxy-Authenticate: Basic\r\nContent-Length: 2\r\n\r\nno")
+    with pytest.raises(ConnectFailure, match=r"the HTTP proxy http://proxy:3128 answered 407 to") as caught:
+        await reply.head()
+    assert "user and a password" in caught.value.hint
+    assert "s3cr3t" not in f"{caught.value} {caught.value.hint}"
+    assert (proxied.connection.closed, proxied.lost, proxied.shown) == (True, 1, 1)
+
+
+async def test_a_407_of_an_upstream_is_its_own(world):
+    reply = world.ask()
+    world.hear(b"HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n")
+    assert (reply.status, reply.complete) == (407, True)
