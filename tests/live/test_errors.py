@@ -84,6 +84,40 @@ def test_an_answer_that_is_not_http(place: Place, garbage: bytes) -> None:
 
 
 @pytest.mark.route(auth=PLAIN)
+@pytest.mark.parametrize(
+    ("asked", "upgrade"),
+    [
+        ("websocket", "Upgrade: telnet\r\n"),
+        ("websocket", "Upgrade: websocket, telnet\r\n"),
+        ("websocket", "Upgrade: websocket\r\nUpgrade: telnet\r\n"),
+        ("websocket", "Upgrade:\r\n"),
+        ("websocket", ""),
+        ("telnet", "Upgrade: websocket\r\n"),
+        ("telnet", "Upgrade: h2c\r\n"),
+    ],
+)
+def test_a_switch_to_a_protocol_that_was_not_asked_for(place: Place, asked: str, upgrade: str) -> None:
+    switch = f"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n{upgrade}\r\n"
+    place.api.says(switch.encode(), then_close=True)
+    answer = place.get("/", "Connection: Upgrade", f"Upgrade: {asked}")
+    assert_problem(answer, 502, "http_protocol_error", route=place.name)
+
+
+@pytest.mark.route(auth=PLAIN)
+@pytest.mark.parametrize(
+    "lines",
+    [["Connection: Upgrade"], ["Upgrade: websocket"], ["Connection: keep-alive", "Upgrade: websocket"]],
+)
+def test_a_switch_that_was_only_half_asked_for(place: Place, lines: list[str]) -> None:
+    place.api.says(
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        then_close=True,
+    )
+    assert_problem(place.get("/", *lines), 502, "http_protocol_error", route=place.name)
+    assert not {"upgrade", "connection"} & set(place.api.last.names)
+
+
+@pytest.mark.route(auth=PLAIN)
 def test_an_endless_head_is_cut_short(place: Place) -> None:
     def answer(_request: Message, wire: Wire) -> None:
         wire.send(b"HTTP/1.1 200 OK\r\n")

@@ -104,6 +104,10 @@ def test_a_body_that_was_waited_for_is_repeated_without_asking_the_client_again(
         "/?",
         "/?a=b?c&&d=%zz&e=+",
         "/a;v=1/b;w",
+        "/?a=1;b=2&c=%&d=%u0041&&=;",
+        "/?%00%0d%0a#".rstrip("#"),
+        "/%",
+        "/?" + "?" * 50,
         "/%zz%",
         "/a|b^c`{}\"<>'\\",
         "/a?q=[1]&r={2}|3",
@@ -205,6 +209,43 @@ def test_header_lines_keep_their_order_case_repeats_and_every_byte(place: Place)
     expected = [line.encode("latin-1").partition(b":") for line in lines]
     arrived = [line for line in sent.headers if line[0].lower() not in {b"host", b"authorization"}]
     assert arrived == [(name, value.strip()) for name, _, value in expected]
+
+
+@plain_route
+@pytest.mark.parametrize(
+    "line",
+    [
+        "User-Agent:",
+        "Accept-Encoding:",
+        "X-A: \t 1 \t ",
+        "X-A:1",
+        "X-A: a,, ,b , ",
+        'X-A: "quoted, \\" comma"',
+        "!#$%&'*+-.^_`|~09azAZ: 1",
+        "X-Forwarded-For: 10.0.0.1, unknown, [::1]",
+        "Forwarded: for=10.0.0.1",
+        "X-Real-IP: 10.0.0.1",
+        "Range: bytes=0-0,-1",
+        'If-Range: W/"x"',
+        "Upgrade-Insecure-Requests: 1",
+        "Max-Forwards: 0",
+        "Priority: u=1, i",
+        "Cookie: a=1; b=\xe9; c",
+    ],
+)
+def test_a_header_line_goes_on_as_it_came(place: Place, line: str) -> None:
+    assert place.get("/", line).status == 200
+    name, _, value = line.encode("latin-1").partition(b":")
+    besides = [pair for pair in place.api.last.headers if pair[0] not in {b"Host", b"Authorization"}]
+    assert besides == [(name, value.strip(b" \t"))]
+
+
+@plain_route
+def test_900_header_lines_go_on_in_their_order(place: Place) -> None:
+    lines = [f"X-{number}: {number}" for number in range(900)]
+    assert place.get("/", *lines).status == 200
+    sent = [name + b": " + value for name, value in place.api.last.headers if name.startswith(b"X-")]
+    assert sent == [each.encode() for each in lines]
 
 
 @plain_route
@@ -378,6 +419,100 @@ def test_a_get_may_have_a_body(place: Place) -> None:
 
 
 @plain_route
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE", "OPTIONS", "POST", "PUT"])
+@pytest.mark.parametrize(
+    ("lines", "body", "framing"),
+    [
+        ([], b"", {}),
+        (["Content-Length: 0"], b"", {"content-length": "0"}),
+        (["Content-Length: 5"], b"hello", {"content-length": "5"}),
+        (["Transfer-Encoding: Chunked"], chunked(b"hel", b"lo"), {"transfer-encoding": "chunked"}),
+        (["Transfer-Encoding: chunked"], chunked(), {"transfer-encoding": "chunked"}),
+    ],
+    ids=["nothing", "empty", "length", "chunked", "chunked and empty"],
+)
+def test_a_body_is_framed_as_it_came_whatever_the_method(
+    place: Place, method: str, lines: list[str], body: bytes, framing: dict[str, str]
+) -> None:
+    with place.connect() as wire:
+        for _ in range(2):
+            wire.send(place.request(method, "/", *lines) + body)
+            assert wire.answer(to_head=method == "HEAD").status == 200
+    for sent in place.api.requests:
+        assert sent.body == (b"hello" if body not in {b"", chunked()} else b"")
+        found = {
+            name: sent.one(name) for name in ("content-length", "transfer-encoding") if name in sent.names
+        }
+        assert found == framing
+
+
+@plain_route
+def test_a_long_chain_of_small_chunks_is_the_same_body_both_ways(place: Place) -> None:
+    place.api.answer = lambda came, _wire: (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        + chunked(*(bytes([byte]) for byte in came.body))
+    )
+    sent = place.request("POST", "/", "Transfer-Encoding: chunked")
+    assert place.ask(sent + chunked(*(bytes([byte]) for byte in EVERY_BYTE))).body == EVERY_BYTE
+    assert place.api.last.body == EVERY_BYTE
+
+
+@plain_route
+@pytest.mark.parametrize(
+    ("lines", "version", "waits"),
+    [
+        (["Expect: 100-continue", "Content-Length: 5"], "1.1", True),
+        (["expect: 100-Continue", "Content-Length: 5"], "1.1", True),
+        (["Expect: 100-continue", "Content-Length: 5", "Connection: close"], "1.1", True),
+        (["Expect: 100-continue", "Expect: 100-continue", "Content-Length: 5"], "1.1", True),
+        (["Expect: 100-continue", "Content-Length: 0"], "1.1", False),
+        (["Expect: 100-continue"], "1.1", False),
+        (["Expect: 100-continue", "Content-Length: 5"], "1.0", False),
+    ],
+)
+def test_a_100_comes_when_it_is_waited_for_and_only_then(
+    place: Place, lines: list[str], version: str, *, waits: bool
+) -> None:
+    with place.connect() as wire:
+        wire.send(place.request("POST", "/", *lines).replace(b"HTTP/1.1", b"HTTP/" + version.encode()))
+        if waits:
+            assert wire.answer().status == 100
+            assert place.api.requests == []
+        if "Content-Length: 5" in lines:
+            wire.send(b"hello")
+        assert wire.answer().status == 200
+    assert "expect" not in place.api.last.names
+    assert place.api.last.body == (b"hello" if "Content-Length: 5" in lines else b"")
+
+
+@plain_route
+def test_a_chunked_body_is_waited_for_too(place: Place) -> None:
+    with place.connect() as wire:
+        wire.send(place.request("POST", "/", "Expect: 100-continue", "Transfer-Encoding: chunked"))
+        assert wire.answer().status == 100
+        assert wire.send(chunked(b"hello")).answer().status == 200
+    assert place.api.last.body == b"hello"
+
+
+@pytest.mark.route(allow={"methods": ["GET"]}, **PLAIN)
+def test_a_body_that_nobody_will_take_is_not_asked_for(place: Place) -> None:
+    with place.connect() as wire:
+        wire.send(place.request("POST", "/", "Expect: 100-continue", "Content-Length: 5"))
+        assert wire.answer().status == 403
+
+
+@plain_route
+def test_an_upstream_may_answer_before_the_body_that_was_asked_for(place: Place) -> None:
+    place.api.reads_bodies = False
+    place.api.says(reply(417, body=b"no"), then_close=True)
+    with place.connect() as wire:
+        wire.send(place.request("POST", "/", "Expect: 100-continue", "Content-Length: 5"))
+        assert wire.answer().status == 100
+        answer = wire.answer()
+        assert (answer.status, answer.body, answer.proxy_error) == (417, b"no", None)
+
+
+@plain_route
 def test_an_expectation_is_answered_here_and_not_forwarded(place: Place) -> None:
     with place.connect() as wire:
         wire.send(place.request("POST", "/", "Expect: 100-continue", "Content-Length: 5"))
@@ -413,12 +548,66 @@ def test_an_http_1_0_client_is_not_sent_a_100(place: Place) -> None:
         b"HTTP/1.1 204 No Content\r\nX-A: 1\r\n\r\n",
         b'HTTP/1.1 304 Not Modified\r\nETag: "x"\r\n\r\n',
         b"HTTP/1.1 200 OK\r\nServer: up/1\r\nDate: Thu, 1 Jan 1970 00:00:00 GMT\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200  two  blanks\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 a\ttab\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 499 \r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 599 \xff\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 999 Enough\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 205 Reset Content\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX-Empty: \r\n!#$%&'*+-.^_`|~0: a,, b;\"c\r\nContent-Length: 0\r\n\r\n",
+        b'HTTP/1.1 200 OK\r\nETag: W/"\xe9"\r\nAccept-Ranges: bytes\r\nContent-Length: 0\r\n\r\n',
+        b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-1/9\r\nContent-Length: 2\r\n\r\nhi",
+        b"HTTP/1.1 416 Range Not Satisfiable\r\nContent-Range: bytes */9\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 412 Precondition Failed\r\nVary: a\r\nvary: b\r\nVary: a\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nAge: 1\r\nVia: 1.1 x\r\nWarning: 199 - old\r\nContent-Length: 0\r\n\r\n",
+        b'HTTP/1.1 401 No\r\nWWW-Authenticate: a\r\nWWW-Authenticate: b c="d"\r\nContent-Length: 0\r\n\r\n',
+        b"HTTP/1.1 200 OK\r\n"
+        + b"".join(b"X-%d: %d\r\n" % (n, n) for n in range(500))
+        + b"Content-Length: 0\r\n\r\n",
     ],
 )
 def test_an_answer_comes_back_to_the_byte(place: Place, answer: bytes) -> None:
     place.api.says(answer)
     came = place.get()
     assert came.head + came.body == answer
+
+
+@plain_route
+@pytest.mark.parametrize(
+    ("said", "start"),
+    [
+        (b"HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n", b"HTTP/1.1 200 "),
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", b"HTTP/1.1 200 OK"),
+        (b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n", b"HTTP/1.1 200 OK"),
+    ],
+)
+def test_a_status_line_is_made_whole(place: Place, said: bytes, start: bytes) -> None:
+    place.api.says(said)
+    with place.connect() as wire:
+        for _ in range(2):
+            answer = wire.send(place.request("GET")).answer()
+            assert (answer.start, answer.names) == (start, ["content-length"])
+
+
+@plain_route
+def test_a_kept_connection_of_an_http_1_0_upstream_is_used_again_and_no_other(place: Place) -> None:
+    place.api.says(b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nhi")
+    assert [place.get().body for _ in range(3)] == [b"hi"] * 3
+    assert place.api.connections == 1
+    place.api.says(b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nhi", then_close=True)
+    assert [place.get().body for _ in range(3)] == [b"hi"] * 3
+    assert place.api.connections == 3
+
+
+@plain_route
+@pytest.mark.parametrize("length", [b"", b"Content-Length: 0\r\n", b"Content-Length: 5\r\n"])
+def test_a_204_has_no_length_that_somebody_might_wait_for(place: Place, length: bytes) -> None:
+    place.api.says(b"HTTP/1.1 204 No Content\r\n" + length + b"X-Kept: 1\r\n\r\n", then_close=True)
+    with place.connect() as wire:
+        answer = wire.send(place.request("GET")).answer()
+        assert (answer.status, answer.names) == (204, ["x-kept"])
+        place.api.says(reply(body=b"after"))
+        assert wire.send(place.request("GET")).answer().body == b"after"
 
 
 @plain_route
@@ -570,9 +759,12 @@ def test_pipelined_requests_wait_for_a_slow_first_answer(place: Place) -> None:
 def test_requests_that_arrive_byte_by_byte_are_the_same_requests(place: Place) -> None:
     upload = place.request("POST", "/up", "Transfer-Encoding: chunked") + chunked(b"hello", b"world")
     with place.connect() as wire:
-        for byte in upload + place.request("GET", "/a") + place.request("HEAD", "/b"):
+        for byte in upload:
             wire.send(bytes([byte]))
-        assert [wire.answer().status, wire.answer().status] == [200, 200]
+        assert wire.answer().status == 200
+        for byte in place.request("GET", "/a") + place.request("HEAD", "/b"):
+            wire.send(bytes([byte]))
+        assert wire.answer().status == 200
         assert wire.answer(to_head=True).status == 200
     assert [(sent.method, sent.target) for sent in place.api.requests] == [
         ("POST", "/up"),

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from .command import GUARD, wait_until
+from .command import GUARD, running_proxy, wait_until
 from .conftest import Place
-from .wire import UNAUTHORIZED, BrokenOff, Message, Wire, chunked, reply
+from .wire import UNAUTHORIZED, BrokenOff, Message, Wire, chunked, connect, reply, request
 
 MIB = 1 << 20
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -48,6 +48,26 @@ def test_events_arrive_one_by_one(place: Place) -> None:
             assert wire.chunk() == b"data: %d\n\n" % number
             heard.release()
         assert wire.chunk() == b""
+
+
+def test_an_event_may_come_in_pieces_of_a_byte(place: Place) -> None:
+    heard = threading.Semaphore(0)
+    event = b"data: 1\n\n"
+
+    def answer(_request: Message, wire: Wire) -> None:
+        wire.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for byte in chunked(event, event, end=b""):
+            wire.send(bytes([byte]))
+        assert heard.acquire(timeout=GUARD)
+
+    place.api.answer = answer
+    with place.connect() as wire:
+        wire.send(place.request("GET", "/events")).head()
+        got = b""
+        while len(got) < 2 * len(event):
+            got += wire.chunk()
+        assert got == 2 * event, "and the answer has not ended"
+        heard.release()
 
 
 def test_the_head_arrives_before_any_of_the_body(place: Place) -> None:
@@ -91,14 +111,38 @@ def test_an_upload_is_forwarded_while_it_arrives(place: Place, *, is_chunked: bo
         assert wire.answer().body == b"got it"
 
 
-def test_an_answer_may_come_before_the_upload_is_over(place: Place) -> None:
+FRAMED = {
+    "length": reply(413, body=b"too much"),
+    "chunked": b"HTTP/1.1 413 No\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked(b"too ", b"much"),
+    "close": b"HTTP/1.1 413 No\r\n\r\ntoo much",
+}
+
+
+@pytest.mark.parametrize("closes", [True, False], ids=["and closes", "and stays"])
+@pytest.mark.parametrize("framing", FRAMED)
+@pytest.mark.parametrize("upload", ["Content-Length: 10000000", "Transfer-Encoding: chunked"])
+def test_an_answer_may_come_before_the_upload_is_over(
+    place: Place, upload: str, framing: str, *, closes: bool
+) -> None:
+    over = threading.Event()
+
+    def refuse(_request: Message, wire: Wire) -> None:
+        wire.send(FRAMED[framing])
+        if not closes and framing != "close":
+            over.wait(GUARD)
+
     place.api.reads_bodies = False
-    place.api.says(reply(413, "Connection: close", body=b"too much"), then_close=True)
+    place.api.answer = refuse
     with place.connect() as wire:
-        wire.send(place.request("POST", "/", "Content-Length: 10000000") + b"x" * 1000)
+        piece = b"x" * 1000
+        wire.send(
+            place.request("POST", "/", upload) + (chunked(piece, end=b"") if "chunked" in upload else piece)
+        )
         answer = wire.answer()
-        assert (answer.status, answer.body) == (413, b"too much")
-        assert answer.proxy_error is None
+        assert (answer.status, answer.body, answer.proxy_error) == (413, b"too much", None)
+    over.set()
+    place.api.says(reply(body=b"next"), then_close=True)
+    assert place.get("/next").body == b"next", "and no connection is used that still waits for a body"
 
 
 def test_an_early_401_to_a_long_upload_is_passed_on_and_the_next_has_a_new_token(place: Place) -> None:
@@ -208,35 +252,140 @@ def test_a_client_that_goes_away_takes_its_upstream_request_along(place: Place, 
     assert gone.wait(GUARD)
 
 
-@pytest.mark.parametrize(
-    "broken",
-    [
-        b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello",
-        CHUNKED + b"5\r\nhello\r\n",
-        CHUNKED + b"5\r\nhello\r\nff\r\nshort",
-        CHUNKED + b"5\r\nhello\r\nzz\r\nnot a size\r\n0\r\n\r\n",
-        CHUNKED + b"5\r\nhelloXX5\r\nhello\r\n0\r\n\r\n",
-        CHUNKED + b"5\r\nhello\r\n0\r\n",
-    ],
-)
-def test_a_body_that_breaks_off_is_seen_to_break_off(place: Place, broken: bytes) -> None:
-    place.api.says(broken, then_close=True)
+def test_a_client_that_leaves_while_a_token_is_fetched_leaves_no_request(place: Place) -> None:
+    place.tokens.held.clear()
     with place.connect() as wire:
-        wire.send(place.request("GET"))
+        wire.send(place.request("POST", "/left-for-a-token", body=b"x"))
+        place.tokens.wait_for(1)
+    assert place.proxy is not None
+    place.proxy.wait_for_log("path=/left-for-a-token")
+    place.tokens.held.set()
+    assert place.get("/next").status == 200, "and the token is there for the others"
+    assert [sent.path for sent in place.api.requests] == ["/next"]
+    assert len(place.tokens.requests) == 1
+
+
+PATIENT = {"connect": "60s"}  # longer than any test waits: only the client's leaving ends it
+
+
+@pytest.mark.route(max_connections=1, timeouts=PATIENT)
+def test_a_client_that_leaves_the_queue_for_a_connection_leaves_no_request(place: Place) -> None:
+    release = threading.Event()
+
+    def answer(request: Message, _wire: Wire) -> bytes:
+        assert request.path != "/first" or release.wait(GUARD)
+        return reply(body=request.path.encode())
+
+    place.api.answer = answer
+    assert place.proxy is not None
+    with place.connect() as first:
+        first.send(place.request("GET", "/first"))
+        place.api.wait_for(1)
+        with place.connect() as second, place.connect() as third:
+            second.send(place.request("GET", "/left-in-the-queue"))
+            time.sleep(0.05)  # so that it stands before the third
+            third.send(place.request("GET", "/third"))
+            second.close()
+            place.proxy.wait_for_log("path=/left-in-the-queue")
+            release.set()
+            assert first.answer().body == b"/first"
+            assert third.answer().body == b"/third"
+    assert [sent.path for sent in place.api.requests] == ["/first", "/third"]
+
+
+def test_a_client_that_leaves_during_the_handshake_ends_it() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(GUARD)
+        upstream = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        route = {"name": "tls", "upstream": upstream, "timeouts": PATIENT, "auth": {"grant": "none"}}
+        with running_proxy({"routes": [route]}) as proxy, connect(proxy.url) as wire:
+            wire.send(request("GET", "/"))
+            sock, _ = listener.accept()
+            with Wire(sock) as handshake:
+                assert handshake.exactly(1) == b"\x16"
+                wire.close()
+                with contextlib.suppress(ConnectionResetError):
+                    handshake.rest()
+
+
+@needs_proc
+def test_a_client_that_leaves_during_connecting_ends_that() -> None:
+    def connecting(port: int) -> int:
+        lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+        return sum(line.split()[2].endswith(f":{port:04X}") and line.split()[3] == "02" for line in lines)
+
+    with socket.socket() as listener, contextlib.ExitStack() as stack:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        port = listener.getsockname()[1]
+        for _ in range(4):  # nobody accepts: soon the next has to wait for an answer
+            filler = stack.enter_context(socket.socket())
+            filler.settimeout(0)
+            filler.connect_ex(("127.0.0.1", port))
+        wait_until(lambda: connecting(port) > 0, "the queue never was full")
+        before = connecting(port)
+        upstream = f"http://127.0.0.1:{port}"
+        route = {"name": "full", "upstream": upstream, "timeouts": PATIENT, "auth": {"grant": "none"}}
+        with running_proxy({"routes": [route]}) as proxy, connect(proxy.url) as wire:
+            wire.send(request("GET", "/"))
+            wait_until(lambda: connecting(port) == before + 1, "it never tried to connect")
+            wire.close()
+            wait_until(lambda: connecting(port) == before, "it still tries to connect")
+
+
+LONG = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n"
+UNFRAMED = b"HTTP/1.1 200 OK\r\nX-A: 1\r\n\r\n"  # ends with its connection
+BROKEN = {
+    "short of its length": LONG + b"hello",
+    "nothing of its length": LONG,
+    "no last chunk": CHUNKED + b"5\r\nhello\r\n",
+    "no chunk at all": CHUNKED,
+    "half a chunk": CHUNKED + b"5\r\nhello\r\nff\r\nshort",
+    "half a size": CHUNKED + b"5\r\nhello\r\n1",
+    "no size": CHUNKED + b"5\r\nhello\r\nzz\r\nnot a size\r\n0\r\n\r\n",
+    "no end of a chunk": CHUNKED + b"5\r\nhelloXX5\r\nhello\r\n0\r\n\r\n",
+    "no end of the last one": CHUNKED + b"5\r\nhello\r\n0\r\n",
+    "half a trailer": CHUNKED + b"5\r\nhello\r\n0\r\nX-A: ",
+}
+
+
+def assert_breaks_off(place: Place, version: bytes) -> None:
+    with place.connect() as wire:
+        wire.send(place.request("GET").replace(b"HTTP/1.1", version))
         with pytest.raises((BrokenOff, ConnectionResetError)):
             wire.answer()
     assert len(place.api.requests) == 1, "what has begun to come is not asked for again"
 
 
-@pytest.mark.parametrize(
-    "broken", [b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello", CHUNKED + b"5\r\nhello\r\n"]
-)
-def test_an_http_1_0_client_can_tell_too(place: Place, broken: bytes) -> None:
-    place.api.says(broken, then_close=True)
+@pytest.mark.parametrize("version", [b"HTTP/1.1", b"HTTP/1.0"])
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_body_that_breaks_off_is_seen_to_break_off(place: Place, broken: str, version: bytes) -> None:
+    place.api.says(BROKEN[broken], then_close=True)
+    assert_breaks_off(place, version)
+
+
+@pytest.mark.parametrize("version", [b"HTTP/1.1", b"HTTP/1.0"])
+@pytest.mark.parametrize("begun", [LONG + b"hello", CHUNKED + b"5\r\nhello\r\n", UNFRAMED + b"hello"])
+def test_a_body_whose_connection_is_reset_is_seen_to_break_off(
+    place: Place, begun: bytes, version: bytes
+) -> None:
+    seen = threading.Event()
+
+    def answer(_request: Message, wire: Wire) -> None:
+        wire.send(begun)
+        assert seen.wait(GUARD)
+        wire.reset()
+
+    place.api.answer = answer
     with place.connect() as wire:
-        wire.send(place.request("GET").replace(b"HTTP/1.1", b"HTTP/1.0"))
-        with pytest.raises((BrokenOff, ConnectionResetError)):
-            wire.answer()
+        wire.send(place.request("GET").replace(b"HTTP/1.1", version))
+        head = wire.head()
+        assert wire.until(b"hello")
+        seen.set()
+        is_framed = {"content-length", "transfer-encoding"} & set(head.names)
+        # Where the end of the connection is the end of the body, it must not look like one.
+        with contextlib.suppress(ConnectionResetError) if is_framed else pytest.raises(ConnectionResetError):
+            assert wire.rest() in {b"", b"\r\n"}
 
 
 @pytest.mark.route(timeouts={"idle": "300ms"})
