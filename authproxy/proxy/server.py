@@ -222,7 +222,7 @@ class ClientConnection(RequestHandler):
             self._last_bytes = (self._last_bytes + data)[-3:]
         else:
             self._take(data)  # aiohttp has the parser go on with what it holds
-        while self._pieces and not (self._reading_paused or self._buffer_paused):
+        while self._pieces and not self._reading_paused and len(self._messages) < MAX_MSG_QUEUE_SIZE:
             self._take(self._pieces.popleft())
 
     def _take(self, data: bytes) -> None:

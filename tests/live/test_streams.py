@@ -483,6 +483,11 @@ def pushed_into(wire: Wire, count: list[int], stop: threading.Event) -> None:
             continue
 
 
+def pour(wire: Wire, data: bytes, times: int) -> None:
+    for _ in range(times):
+        wire.send(data)
+
+
 @needs_proc
 def test_a_client_that_pipelines_and_does_not_read_is_not_answered_into_memory(place: Place) -> None:
     place.api.says(reply(body=b"x" * 4096))
@@ -492,8 +497,7 @@ def test_a_client_that_pipelines_and_does_not_read_is_not_answered_into_memory(p
         wire.sock.settimeout(1)
         many = place.request("GET", "/", "X-Padding: " + "x" * 1000) * 100
         with pytest.raises(TimeoutError):  # in the end nobody takes any more of it
-            for _ in range(300):
-                wire.send(many)
+            pour(wire, many, 300)
         assert len(place.api.requests) * 4096 < 20 * MIB  # what the sockets hold
     assert memory(place.proxy.pid) - before < 10 * MIB
 
