@@ -27,7 +27,6 @@ from authproxy.grants.hands import Hands
 from authproxy.grants.interactive import InteractiveGrant
 from authproxy.http_proxy import proxy_for
 from authproxy.logins import Logins
-from authproxy.proxy.farewell import QUIET
 from authproxy.proxy.forward import Credential, Sender
 from authproxy.proxy.guard import Guard, plain_host
 from authproxy.proxy.handler import ProxyHandler
@@ -198,7 +197,6 @@ class App:
             keepalive=config.limits.keepalive,
             header_bytes=config.limits.header_bytes,
             header_seconds=config.limits.header_timeout,
-            stall_seconds=max((route.timeouts.idle for route in config.routes), default=QUIET),
         )
         for _, sock in proxy:
             listener = await asyncio.get_running_loop().create_server(

@@ -251,6 +251,7 @@ class ProxyHandler:
             return self._send_preflight(errand, errand.origin)  # browsers send no key with it
         self.guard.check_key(incoming)
         route = errand.route = self.routes.match(host, path)
+        incoming.connection.stall_seconds = route.idle_seconds
         if route.allow is not None or not is_plain(path):
             for judged in judged_paths(path, route.path):
                 if route.allow is not None:

@@ -135,11 +135,14 @@ CLOSE = cast("StreamResponse", Sent(keep_alive=False))
 
 
 class ClientConnection(RequestHandler):
-    """One client's connection. `busy` while a request of it is being answered."""
+    """One client's connection. `busy` while a request of it is being answered.
+
+    `stall_seconds` is how long the client may take nothing of what is left for it when it is closed.
+    """
 
     __slots__ = (
         "_begun", "_between", "_chunked", "_farewell", "_head_size", "_head_timer", "_idle", "_last_bytes",
-        "_payload", "_pieces", "_server", "_silent", "_taker", "_tunnel", "busy",
+        "_payload", "_pieces", "_server", "_silent", "_taker", "_tunnel", "busy", "stall_seconds",
     )  # fmt: skip
 
     def __init__(self, server: "ProxyServer", **settings: Any) -> None:
@@ -159,6 +162,7 @@ class ClientConnection(RequestHandler):
         self._farewell: Farewell | None = None
         self._silent = False  # the client has ended its half, or said that this is its last request
         self.busy = False
+        self.stall_seconds = UNREAD_SECONDS
 
     @property
     def draining(self) -> bool:
@@ -207,7 +211,7 @@ class ClientConnection(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         end = data.find(_EMPTY_LINE)
-        if (
+        if self._taker is not None or (
             end in {-1, len(data) - len(_EMPTY_LINE)}
             and data
             and not (self._chunked or self._pieces or self._head_size)
@@ -402,7 +406,7 @@ class ClientConnection(RequestHandler):
         self._force_close = self._between = True  # aiohttp's task ends
         if self._waiter is not None:
             self._waiter.cancel()
-        self._farewell = Farewell(transport, self._server.stall_seconds)
+        self._farewell = Farewell(transport, self.stall_seconds)
         self._taker = self._farewell.hear
         if self._reading_paused or self._buffer_paused:
             self._resume_transport_reading()
@@ -411,7 +415,7 @@ class ClientConnection(RequestHandler):
         transport = self.transport
         super().force_close()
         if transport is not None:
-            close_for_sure(transport, self._server.stall_seconds)
+            close_for_sure(transport, self.stall_seconds)
 
     def refuse(self, error: AuthproxyError) -> None:
         """Answer what is not even a request, and close."""
@@ -454,10 +458,7 @@ class ClientConnection(RequestHandler):
 
 
 class ProxyServer(Server):
-    """Makes a `ClientConnection` for each connection, up to `limit`.
-
-    `stall_seconds` is how long a client may take nothing of what is left when its connection is closed.
-    """
+    """Makes a `ClientConnection` for each connection, up to `limit`."""
 
     def __init__(
         self,
@@ -467,7 +468,6 @@ class ProxyServer(Server):
         keepalive: float,
         header_bytes: int,
         header_seconds: float,
-        stall_seconds: float,
     ) -> None:
         super().__init__(
             cast("_RequestHandler", answerer),
@@ -485,7 +485,6 @@ class ProxyServer(Server):
         self.answerer = answerer
         self.header_bytes = header_bytes
         self.header_seconds = header_seconds
-        self.stall_seconds = stall_seconds
         self.draining = False
         self._limit = limit
         self._turned_away: set[RequestHandler] = set()  # connections over the limit, until they are closed

@@ -45,6 +45,8 @@ class Tunnel:
         self._tell(_other(side))
         if len(self._silent) == len(self._ends):
             self.close()
+        elif self._over.done():
+            self._see_who_is_left()
 
     def _tell(self, side: Side) -> None:
         """Tell `side` that it will get no more."""

@@ -41,6 +41,7 @@ UPLOADING: Stage = (RequestTimeout, "the client sent nothing of its body to {} f
 NOT_TAKEN: Stage = (ResponseTimeout, "{} took nothing of the upload for {:g} s")
 AWAITED: Stage = (ResponseTimeout, "{} did not answer within {:g} s")
 RECEIVING: Stage = (BadReply, "{} sent nothing of its body for {:g} s")
+TAKING = (NOT_TAKEN, AWAITED)  # in these an upstream that takes more of the upload is slow, but not stalled
 
 HIGH_WATER = 512 << 10  # bytes of a body we hold before the upstream has to wait
 LONGEST_HEAD = 256 << 10  # bytes, interim replies included
@@ -224,7 +225,7 @@ class Connection(asyncio.Protocol):
         self._may_switch = may_switch
         self._sending = more
         self._answered = self._until_close = self._head_done = False
-        self._head_size = 0
+        self._head_size = self._untaken = 0
         self._idle_seconds = idle_seconds
         if more:
             self._watch(idle_seconds, UPLOADING)
@@ -259,6 +260,7 @@ class Connection(asyncio.Protocol):
         """Say that the request is out; from now on the upstream is awaited."""
         self._sending = False
         if self._reply is not None and not self._reply.status:
+            self._untaken = self._transport.get_write_buffer_size()
             self._watch(response_seconds, AWAITED)
 
     def fail(self, failure: Exception) -> None:
@@ -532,9 +534,9 @@ class Connection(asyncio.Protocol):
         self._timer = None
         if self._stage is None or self.closed:
             return
-        if self._stage is NOT_TAKEN and self._transport.get_write_buffer_size() < self._untaken:
+        if self._stage in TAKING and self._transport.get_write_buffer_size() < self._untaken:
             self._untaken = self._transport.get_write_buffer_size()
-            self._deadline = self._loop.time() + self._seconds  # slow, but not stalled
+            self._deadline = self._loop.time() + self._seconds
         if self._loop.time() < self._deadline:
             self._set_timer()
         else:

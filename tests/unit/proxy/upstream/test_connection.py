@@ -580,6 +580,18 @@ async def test_an_upstream_that_takes_an_upload_slowly_is_waited_for(world):
     assert not await sending
 
 
+async def test_an_upstream_that_takes_the_end_of_an_upload_slowly_is_waited_for(world):
+    reply = world.ask("POST", more=True, response=30)
+    world.transport.untaken = 1000
+    world.connection.sent(30)
+    for _ in range(5):
+        world.transport.untaken -= 200
+        world.time.passes(30)
+    assert not reply.failure
+    world.time.passes(30)
+    assert isinstance(reply.failure, ResponseTimeout)
+
+
 async def test_the_time_that_an_upstream_took_is_not_the_clients(world):
     reply = world.ask("POST", more=True, idle=30)
     sending = await stalled(world)
