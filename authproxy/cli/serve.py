@@ -1,7 +1,6 @@
 """Serving until a signal says otherwise, in one process or in several; `run` and `demo` share it."""
 
 import asyncio
-import contextlib
 import gc
 import os
 import signal
@@ -15,11 +14,10 @@ import click
 from authproxy import logs
 from authproxy.app import App, Listeners, TLSContexts, open_listeners, tls_contexts
 from authproxy.config.schema import Config
-from authproxy.proxy.listening import shown_address, unlink_address
+from authproxy.proxy.listening import raise_file_limit, shown_address, unlink_address
 from authproxy.sources import Bottom
 from authproxy.workers import Channel, Child, Keeper, Supervisor, shared_listeners, worker_count
 
-SPARE_FILES = 64  # descriptors besides those of connections: listeners, pipes, files, token requests
 GARBAGE_THRESHOLDS = (50_000, 20, 100)  # objects made before a look, and looks before a longer one
 Ready = Callable[[list[str], str | None], None]
 Share = list[tuple[str, socket.socket]]  # the listeners of one worker, each with its address
@@ -42,31 +40,6 @@ def collect_less() -> None:
     gc.set_threshold(*GARBAGE_THRESHOLDS)
 
 
-def raise_file_limit(config: Config) -> None:
-    """Raise the soft limit on open files to what `config` may need, as far as the hard one lets us.
-
-    The usual soft limit, 1024, is for programs that use `select`.
-    """
-    if sys.platform == "win32":
-        return
-    import resource  # noqa: PLC0415 - not on every platform
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = config.limits.connections + SPARE_FILES
-    wanted = needed + sum(route.max_connections for route in config.routes)
-    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    if soft != resource.RLIM_INFINITY and soft < most:
-        with contextlib.suppress(OSError, ValueError):  # some systems allow less than they say
-            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-            logs.debug("raised the limit on open files", soft=soft, now=most)
-            soft = most
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        logs.warning(
-            "the limit on open files is too low for limits.connections", open_files=soft,
-            connections=config.limits.connections, hint="ulimit -n, or LimitNOFILE=, raises it",
-        )  # fmt: skip
-
-
 def say_nothing(_urls: list[str], _admin_url: str | None) -> None:
     """Add nothing to the lines that say where the listeners are."""
 
@@ -78,7 +51,7 @@ def serve(config: Config, *, ready: Ready = say_nothing) -> int:
     `ListenError`, `ConfigError`.
     """
     logs.set_up(config.log.level, config.log.format)
-    raise_file_limit(config)
+    raise_file_limit(config.limits.connections + sum(route.max_connections for route in config.routes))
     tls = tls_contexts(config)  # a certificate that cannot be used should fail here, not in a worker
     count = worker_count(config)
     listeners = open_listeners(config, share=count > 1)

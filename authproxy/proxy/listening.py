@@ -4,11 +4,13 @@ And how many connections there can be: each takes a file descriptor, and a proce
 neither accept one nor open one to an upstream.
 """
 
+import contextlib
 import os
 import socket
 import sys
 from pathlib import Path
 
+from authproxy import logs
 from authproxy.errors import AuthproxyError
 from authproxy.values import split_address
 
@@ -20,13 +22,31 @@ class ListenError(AuthproxyError):
     """An address cannot be listened on."""
 
 
+def raise_file_limit(connections: int) -> None:
+    """Raise the soft limit on open files to what `connections` need, as far as the hard one lets us.
+
+    The usual soft limit, 1024, is for programs that use `select`.
+    """
+    if sys.platform == "win32":
+        return  # there is no such limit
+    import resource  # noqa: PLC0415 - not on every platform
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + OWN_FILES
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with contextlib.suppress(OSError, ValueError):  # some systems allow less than they say
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+            logs.debug("raised the limit on open files", soft=soft, now=most)
+
+
 def affordable_connections(wanted: int, *, upstream: int) -> int:
     """Return how many clients can be served at a time: `wanted`, or what descriptors there are for.
 
     Each may need a connection to an upstream as well, of which there are at most `upstream`.
     """
     if sys.platform == "win32":
-        return wanted  # there is no such limit
+        return wanted
     import resource  # noqa: PLC0415 - not on every platform
 
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
