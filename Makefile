@@ -3,10 +3,11 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
+SECONDS ?= 600
 STAMP := $(VENV)/.authproxy-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format types imports bench image clean
+.PHONY: help run test fuzz lint format types imports bench image clean
 
 help: ## list the words
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -16,6 +17,10 @@ run: $(STAMP) ## the proxy before its built-in demo APIs, ready for curl
 
 test: $(STAMP).servers ## all tests
 	@$(BIN)/pytest $(ARGS)
+
+fuzz: $(STAMP).servers ## requests made up by hypothesis, to us, nginx and HAProxy, for SECONDS (600)
+	@AUTHPROXY_REQUIRE_ALL=1 AUTHPROXY_FUZZ_SECONDS=$(SECONDS) $(BIN)/pytest -s $(ARGS) \
+	  tests/servers/test_differential.py
 
 lint: $(STAMP).servers ## style, and imports that only go down
 	@$(BIN)/ruff check .

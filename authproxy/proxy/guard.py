@@ -33,6 +33,7 @@ OWN_SITE = frozenset({"same-origin", "none"})
 MOST_HOSTS = 1024  # spellings of `Host` remembered
 
 _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?)(?::([0-9]{1,5}))?\Z")
+_PATH_OR_QUERY = re.compile(r"[/?]")
 _UNSAFE_IN_TARGET = re.compile(r"[^\x21-\x7e\x80-\xff\udc80-\udcff]|#")
 
 
@@ -140,14 +141,10 @@ class Guard:
         """Judge a target that is not a path (RFC 9112 §3.2.2, §3.2.4); its host overrides `Host`."""
         if target == "*" and method == "OPTIONS":
             return authority, host, target
-        scheme, separator, rest = target.partition("://")
-        if not separator or scheme.lower() not in {"http", "https"}:
+        if not target.lower().startswith(("http://", "https://")):
             raise BadRequest("the request target is neither a path nor a URL")
-        authority, slash, path = rest.partition("/")
-        if "?" in authority:
-            authority, _, query = rest.partition("?")
-            slash, path = "/?", query
-        return authority, self._check_host(authority), f"{slash or '/'}{path}"
+        authority, path = split_absolute(target)
+        return authority, self._check_host(authority), path
 
     def _check_site(self, headers: CIMultiDictProxy[str], authority: str) -> None:
         if len(headers.getall(ORIGIN, ())) > 1 or len(headers.getall(SITE, ())) > 1:
@@ -162,6 +159,14 @@ class Guard:
             )
         if headers.get(SITE, "none") not in OWN_SITE:
             raise Forbidden("a web page of another site may not use this proxy")
+
+
+def split_absolute(target: str) -> tuple[str, str]:
+    """Return the authority of a target in absolute form, "" for `*`, and the target in origin form."""
+    rest = target.partition("://")[2]
+    authority = _PATH_OR_QUERY.split(rest, maxsplit=1)[0]
+    path = rest[len(authority) :]
+    return authority, path if path.startswith("/") else f"/{path}"
 
 
 def plain_host(host: str) -> str:

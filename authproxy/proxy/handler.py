@@ -33,7 +33,7 @@ from authproxy.errors import (
 )
 from authproxy.proxy.body import LAST_CHUNK, Body, chunk
 from authproxy.proxy.forward import Exchange, Outgoing
-from authproxy.proxy.guard import CONTENT_LENGTH, TE, Guard
+from authproxy.proxy.guard import CONTENT_LENGTH, TE, Guard, split_absolute
 from authproxy.proxy.headers import listed_in
 from authproxy.proxy.problem import internal_error, problem_response
 from authproxy.proxy.route import Route
@@ -278,7 +278,11 @@ class ProxyHandler:
         if CONNECTION in incoming.headers:
             listed = listed_in(",".join(incoming.headers.getall(CONNECTION)))
         head = route.request_headers.head(
-            start.encode("utf-8", "surrogateescape"), incoming.raw_headers, listed=listed, replace=injects
+            start.encode("utf-8", "surrogateescape"),
+            incoming.raw_headers,
+            listed=listed,
+            replace=injects,
+            authority=b"" if incoming.target.startswith("/") else split_absolute(incoming.target)[0].encode(),
         )
         if len(head) > self._header_limit:
             raise HeadersTooLarge(f"the header section is over {self._header_limit} bytes")

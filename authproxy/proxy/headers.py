@@ -88,11 +88,18 @@ class RequestHeaders:
         return HOST if name == b"host" else PASS
 
     def head(
-        self, start: bytes, headers: RawHeaders, *, listed: frozenset[bytes] | None, replace: bool
+        self,
+        start: bytes,
+        headers: RawHeaders,
+        *,
+        listed: frozenset[bytes] | None,
+        replace: bool,
+        authority: bytes = b"",
     ) -> bytes:
         """Return `start` and the header section, without the empty line that ends it.
 
-        With `replace` every spelling of the credential's header is left out, so that ours can follow.
+        An `authority` that the target named counts for more than `Host` (RFC 9112 §3.2.2). With `replace`
+        every spelling of the credential's header is left out, so that ours can follow.
         """
         verdicts = self._verdicts
         out = [start]
@@ -103,7 +110,7 @@ class RequestHeaders:
                     continue
                 out += (name, b": ", value, b"\r\n")
             elif verdict == HOST:
-                out += (name, b": ", self._host or value, b"\r\n")
+                out += (name, b": ", self._host or authority or value, b"\r\n")
             elif verdict == CREDENTIAL and not replace:
                 out += (name, b": ", value, b"\r\n")
         out.append(self._set)

@@ -80,11 +80,15 @@ class RunningProxy:
 
 @contextmanager
 def running_proxy(
-    config: Mapping[str, Any] | None, *args: str, env: Mapping[str, str] | None = None, verb: str = "run"
+    config: Mapping[str, Any] | None,
+    *args: str,
+    env: Mapping[str, str] | None = None,
+    verb: str = "run",
+    files: int | None = None,
 ) -> Iterator[RunningProxy]:
     """Run the proxy with `config` until the end of the block; ports are free ones unless it says otherwise.
 
-    `config` is None for a command line that needs no file.
+    `config` is None for a command line that needs no file; `files` limits the descriptors there are.
     """
     with tempfile.TemporaryDirectory(prefix="authproxy-") as made:
         directory = Path(made)
@@ -93,7 +97,7 @@ def running_proxy(
             args = ("-c", str(write_config(directory, config)), *args)
         with (directory / "stdout").open("wb") as stdout, (directory / "stderr").open("wb") as stderr:
             process = subprocess.Popen(
-                [*COMMAND, verb, *args],
+                [*(limited_to(files) if files else ()), *COMMAND, verb, *args],
                 cwd=directory, env=environment(directory, env), stdin=subprocess.DEVNULL,
                 stdout=stdout, stderr=stderr,
             )  # fmt: skip
@@ -126,6 +130,11 @@ def authproxy(
             cwd=directory, env=environment(directory, env), stdin=subprocess.DEVNULL,
             capture_output=True, text=True, timeout=GUARD, check=False,
         )  # fmt: skip
+
+
+def limited_to(files: int) -> tuple[str, ...]:
+    """Return what goes before a command line to have it run with `files` descriptors and no more."""
+    return ("sh", "-c", f'ulimit -n {files} && exec "$@"', "sh")
 
 
 def write_config(directory: Path, config: Mapping[str, Any] | str) -> Path:

@@ -1,7 +1,13 @@
 """Connections to upstreams: pooled ones that died, and TLS in front and behind."""
 
+import select
+import socket
 import ssl
-from collections.abc import Iterator
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,11 +15,29 @@ from typing import Any
 import pytest
 import trustme
 
-from .command import RunningProxy, running_proxy
+from .command import GUARD, RunningProxy, running_proxy, wait_until
 from .conftest import Place
-from .wire import Message, Upstream, Wire, ask, connect, get, reply, request
+from .wire import (
+    API,
+    UNAUTHORIZED,
+    Message,
+    Tokens,
+    Upstream,
+    Wire,
+    ask,
+    chunked,
+    connect,
+    get,
+    reply,
+    request,
+)
 
 PLAIN = {"grant": "static", "token": "never-changes"}
+
+
+def client_of(tokens: Tokens) -> dict[str, Any]:
+    auth = {"grant": "client_credentials", "client_id": "me", "client_secret": "the-clients-secret"}
+    return {**auth, "token_url": f"{tokens.url}/token"}
 
 
 # ── connections that die ─────────────────────────────────────────────────────────────────────────
@@ -26,6 +50,110 @@ def test_150_gets_pass_an_upstream_that_closes_after_each_answer_without_a_word(
         statuses = [wire.send(place.request("GET", f"/{number}")).answer().status for number in range(150)]
     assert statuses == [200] * 150
     assert [sent.target for sent in place.api.requests] == [f"/{number}" for number in range(150)]
+
+
+def closes_instead_of_answering_again(wire: Wire, how: Callable[[Wire], None]) -> bytes | None:
+    """Answer the first request on a connection; at the next, close."""
+    if getattr(wire, "has_answered", False):
+        how(wire)
+        return None
+    wire.has_answered = True  # type: ignore[attr-defined]
+    return reply(body=b"fine")
+
+
+def closes_after_answering(wire: Wire, how: Callable[[Wire], None]) -> bytes | None:
+    wire.send(reply(body=b"fine"))
+    how(wire)
+    return None
+
+
+@pytest.mark.parametrize("how", [Wire.close, Wire.reset], ids=["FIN", "RST"])
+@pytest.mark.parametrize("when", [closes_after_answering, closes_instead_of_answering_again])
+def test_150_gets_pass_an_upstream_that_keeps_no_connection(
+    place: Place, when: Callable[[Wire, Callable[[Wire], None]], bytes | None], how: Callable[[Wire], None]
+) -> None:
+    place.api.answer = lambda came, wire: when(wire, how) if place.api.lets_in(came) else UNAUTHORIZED
+    with place.connect() as wire:
+        statuses = [wire.send(place.request("GET", f"/{number}")).answer().status for number in range(150)]
+    assert statuses == [200] * 150
+    targets = [sent.target for sent in place.api.requests]
+    assert list(dict.fromkeys(targets)) == [f"/{number}" for number in range(150)]
+    assert max(Counter(targets).values()) <= 2
+    assert len(place.tokens.requests) <= 1
+
+
+@pytest.mark.route(auth=PLAIN)
+@pytest.mark.parametrize("how", [Wire.close, Wire.reset], ids=["FIN", "RST"])
+@pytest.mark.parametrize(
+    ("method", "body", "times"),
+    [
+        ("HEAD", None, 2),
+        ("OPTIONS", None, 2),
+        ("DELETE", None, 2),
+        ("DELETE", b"small", 2),
+        ("PUT", b"small", 2),
+        ("PATCH", b"small", 1),
+        ("POST", b"small", 1),
+        ("POST", None, 1),
+        ("LOCK", b"small", 1),
+    ],
+)
+def test_what_dies_unanswered_is_sent_again_if_doing_it_twice_is_the_same(
+    place: Place, how: Callable[[Wire], None], method: str, body: bytes | None, times: int
+) -> None:
+    place.api.answer = lambda _came, wire: closes_instead_of_answering_again(wire, how)
+    assert place.get("/warm").status == 200
+    answer = place.ask(place.request(method, "/it", body=body))
+    sent = [came for came in place.api.requests if came.target == "/it"]
+    assert [came.method for came in sent] == [method] * times
+    assert all(came.body == (body or b"") for came in sent)
+    if times == 2:
+        assert answer.status == 200
+    else:
+        assert (answer.status, answer.proxy_error) == (502, "http_protocol_error")
+
+
+@pytest.mark.route(auth=PLAIN, retry={"max_body": 1000})
+@pytest.mark.parametrize("is_chunked", [True, False])
+def test_a_put_that_was_not_kept_is_not_doubled(place: Place, *, is_chunked: bool) -> None:
+    place.api.answer = lambda _came, wire: closes_instead_of_answering_again(wire, Wire.close)
+    assert place.get("/warm").status == 200
+    body = b"x" * 5000
+    if is_chunked:
+        answer = place.ask(place.request("PUT", "/it", "Transfer-Encoding: chunked") + chunked(body))
+    else:
+        answer = place.ask(place.request("PUT", "/it", body=body))
+    assert (answer.status, answer.proxy_error) == (502, "http_protocol_error")
+    assert [came.target for came in place.api.requests] == ["/warm", "/it"]
+
+
+@pytest.mark.route(auth=PLAIN)
+@pytest.mark.parametrize("is_chunked", [True, False])
+def test_a_put_whose_connection_dies_while_it_arrives_is_sent_again_from_its_beginning(
+    place: Place, *, is_chunked: bool
+) -> None:
+    place.api.reads_bodies = False
+    heads: list[Message] = []
+
+    def answer(came: Message, wire: Wire) -> bytes | None:
+        heads.append(came)
+        if came.target == "/warm":
+            return reply(body=b"warm")
+        if len(heads) == 2:
+            assert wire.read()  # part of the body, and then nobody is there any more
+            return None
+        wire.until(b"the end" + (b"\r\n0\r\n\r\n" if is_chunked else b""))
+        return reply(body=b"all of it")
+
+    place.api.answer = answer
+    assert place.get("/warm").status == 200
+    framing = "Transfer-Encoding: chunked" if is_chunked else "Content-Length: 17"
+    first, last = (b"a\r\nbeginning-\r\n", b"7\r\nthe end\r\n0\r\n\r\n")
+    with place.connect() as wire:
+        wire.send(place.request("PUT", "/it", framing) + (first if is_chunked else b"beginning-"))
+        wait_until(lambda: len(heads) == 3, "it was not sent again")
+        wire.send(last if is_chunked else b"the end")
+        assert wire.answer().body == b"all of it"
 
 
 @pytest.mark.route(auth=PLAIN)
@@ -105,6 +233,108 @@ def test_a_body_after_an_answer_to_head_is_not_the_next_answer(place: Place) -> 
 def test_connections_are_used_again(place: Place) -> None:
     assert [place.get().status for _ in range(30)] == [200] * 30
     assert place.api.connections == 1
+
+
+# ── a route that hangs ───────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["one process", "2 workers"])
+def neighbours(request: pytest.FixtureRequest) -> Iterator["Neighbours"]:
+    with ExitStack() as stack:
+        hung_tokens, tokens = stack.enter_context(Tokens()), stack.enter_context(Tokens())
+        release = threading.Event()
+        stack.callback(release.set)
+
+        def hang(_request: Message, _wire: Wire) -> None:
+            assert release.wait(GUARD)
+
+        hung = stack.enter_context(Upstream(hang))
+        api = stack.enter_context(API(tokens.issued))
+        routes = [
+            {"name": "hung", "path": "/hung", "upstream": hung.url, "auth": client_of(hung_tokens)},
+            {"name": "few", "path": "/few", "upstream": hung.url, "auth": client_of(hung_tokens),
+             "max_connections": 10, "timeouts": {"connect": "500ms"}},
+            {"name": "other", "path": "/other", "upstream": api.url, "auth": client_of(tokens)},
+        ]  # fmt: skip
+        proxy = stack.enter_context(running_proxy({"routes": routes, "workers": request.param}))
+        yield Neighbours(proxy, hung, hung_tokens, api, tokens, request.param)
+        release.set()
+        hung_tokens.held.set()
+        proxy.signal()  # twice: nobody waits for those who hang
+        proxy.signal()
+        proxy.wait()
+        assert "internal error" not in proxy.log()
+
+
+@dataclass
+class Neighbours:
+    """A route whose upstream accepts and never answers, one with few connections to it, and another."""
+
+    proxy: RunningProxy
+    hung: Upstream
+    hung_tokens: Tokens
+    api: API
+    tokens: Tokens
+    processes: int
+
+    def all_200_in_time(self, count: int = 50) -> bool:
+        """Whether `count` clients of the other route, which has no token yet, get it in two seconds."""
+        self.tokens.revoke()  # what is held will not do, so that they need another token, too
+        with ExitStack() as stack:
+            wires = [stack.enter_context(connect(self.proxy.url)) for _ in range(count)]
+            began = time.monotonic()
+            for wire in wires:
+                wire.send(request("GET", "/other/x"))
+            statuses = [wire.answer().status for wire in wires]
+            took = time.monotonic() - began
+        assert statuses == [200] * count
+        return took < 2  # the promise itself
+
+
+def hanging(neighbours: Neighbours, stack: ExitStack, path: str, count: int = 200) -> list[Wire]:
+    wires = [stack.enter_context(connect(neighbours.proxy.url)) for _ in range(count)]
+    for wire in wires:
+        wire.send(request("GET", path))
+    return wires
+
+
+def test_200_requests_that_hang_do_not_hold_up_50_of_another_route(neighbours: Neighbours) -> None:
+    with ExitStack() as stack:
+        before = len(neighbours.hung.requests)
+        hanging(neighbours, stack, "/hung/x")
+        neighbours.hung.wait_for(before + 200)
+        assert neighbours.all_200_in_time()
+        assert neighbours.all_200_in_time()
+
+
+def test_nor_do_200_that_wait_for_a_connection_and_these_are_told_in_the_end(neighbours: Neighbours) -> None:
+    with ExitStack() as stack:
+        wires = hanging(neighbours, stack, "/few/x")
+        assert neighbours.all_200_in_time()
+        by_socket = {wire.sock: wire for wire in wires}
+        hung = 10 * neighbours.processes
+
+        def answered() -> list[socket.socket]:
+            return select.select(list(by_socket), [], [], 0)[0]
+
+        wait_until(lambda: len(answered()) >= 200 - hung, lambda: f"{len(answered())} were told")
+        for sock in answered():
+            answer = by_socket.pop(sock).answer()
+            assert (answer.status, answer.proxy_error) == (503, "connection_limit_reached")
+            assert int(answer.one("Retry-After") or 0) >= 1
+        assert len(by_socket) == hung
+
+
+def test_nor_do_200_that_wait_for_a_token_endpoint_that_hangs(neighbours: Neighbours) -> None:
+    neighbours.hung_tokens.held.clear()
+    neighbours.hung_tokens.more = {"expires_in": 3600}
+    routes_asked = len(neighbours.hung_tokens.requests)
+    neighbours.hung.answer = lambda _request, _wire: UNAUTHORIZED  # so that another token is wanted
+    with ExitStack() as stack:
+        hanging(neighbours, stack, "/hung/x")
+        neighbours.hung_tokens.wait_for(routes_asked + 1)
+        assert neighbours.all_200_in_time()
+        assert len(neighbours.hung_tokens.requests) == routes_asked + 1
 
 
 # ── TLS to the upstream ──────────────────────────────────────────────────────────────────────────

@@ -6,7 +6,7 @@ import pytest
 
 from .command import RunningProxy
 from .conftest import Place
-from .wire import UNAUTHORIZED, Message, Wire, chunked, reply
+from .wire import UNAUTHORIZED, Message, Wire, chunked, reply, request
 
 EVERY_BYTE = bytes(range(256)) * 100  # 25 KB
 PLAIN = {"auth": {"grant": "static", "token": "never-changes"}}
@@ -300,6 +300,8 @@ def test_the_host_is_the_upstreams(place: Place) -> None:
 @pytest.mark.route(preserve_host=True, **PLAIN)
 def test_the_host_is_the_callers_when_told_so(place: Place) -> None:
     place.get()
+    assert place.api.last.one("Host") == place.host
+    place.ask(request("GET", f"http://{place.host}/x", host="localhost"))  # there the target counts
     assert place.api.last.one("Host") == place.host
 
 

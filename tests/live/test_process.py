@@ -6,6 +6,7 @@ import signal
 import socket
 import stat
 import threading
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -178,6 +179,56 @@ def test_sigterm_lets_a_slow_answer_and_an_upload_finish_and_takes_nobody_new() 
         held.go.set()
         answer = waiting.answer()
         assert (answer.status, answer.body) == (200, b"at last")
+        assert proxy.wait() == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_sigterm_lets_a_download_finish_whole(workers: int) -> None:
+    size, go = 40 << 20, threading.Event()
+
+    def half_and_then_the_rest(_came: Message, wire: Wire) -> bytes:
+        wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + b"x" * (size // 2))
+        assert go.wait(GUARD)
+        return b"y" * (size // 2)
+
+    with Upstream(half_and_then_the_rest) as upstream:
+        config = {"routes": one_route(upstream.url), "limits": {"drain": "5m"}, "workers": workers}
+        with running_proxy(config) as proxy, connect(proxy.url) as wire:
+            assert wire.send(request()).head().status == 200
+            assert wire.exactly(1 << 20) == b"x" * (1 << 20)
+            proxy.signal()
+            wait_until(lambda: takes_nobody_new(proxy), "new connections are still taken")
+            time.sleep(0.5)  # whoever breaks off has done so by now
+            go.set()
+            rest = wire.rest()
+            assert rest == b"x" * (size // 2 - (1 << 20)) + b"y" * (size // 2)
+            assert proxy.wait() == 0
+
+
+def test_what_is_answered_during_the_drain_is_the_last_on_its_connection() -> None:
+    held = Held()
+    with Upstream(held) as upstream, ExitStack() as stack:
+        config = {"routes": one_route(upstream.url), "limits": {"drain": "5m"}}
+        proxy = stack.enter_context(running_proxy(config))
+        idle = stack.enter_context(connect(proxy.url))
+        held.go.set()
+        assert idle.send(request()).answer().one("Connection") is None
+        held.go.clear()
+        begun = stack.enter_context(connect(proxy.url)).send(request("GET", "/begun"))
+        upstream.wait_for(2)
+        half = stack.enter_context(connect(proxy.url))
+        half.send(b"GET /half HTTP/1.1\r\nHost: local")
+        assert get(proxy.url, "/nowhere", host="evil.example").status == 403  # by now the half head is read
+        proxy.signal()
+        wait_until(lambda: takes_nobody_new(proxy), "new connections are still taken")
+        assert idle.read() == b"", "on this one nothing is under way"
+        half.send(b"host\r\n\r\n")
+        held.go.set()
+        for wire in (begun, half):
+            answer = wire.answer()
+            assert (answer.status, answer.body) == (200, b"at last")
+            assert answer.one("Connection") == "close"
+            assert wire.read() == b""
         assert proxy.wait() == 0
 
 

@@ -3,8 +3,10 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
+from pathlib import Path
+from signal import SIGTERM
 
 import pytest
 from websockets.asyncio.client import connect
@@ -12,7 +14,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.http11 import Request, Response
 
-from tests.processes import running_proxy
+from tests.processes import Proxy, running_proxy
 
 HANDSHAKE = (
     b"GET /x HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: %s\r\n"
@@ -61,8 +63,10 @@ async def tunnel(echo: Echo, auth: dict[str, object], **route: object) -> AsyncI
 async def raw(script: bytes, *, half_close: bool = False) -> AsyncIterator[tuple[str, asyncio.Queue[bytes]]]:
     """Serve an upstream that answers a head with `script`, and then hands on what it gets."""
     heard: asyncio.Queue[bytes] = asyncio.Queue()
+    at_work: set[asyncio.Task[None]] = set()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        at_work.add(asyncio.current_task())
         heard.put_nowait(await reader.readuntil(b"\r\n\r\n"))
         writer.write(script)
         if half_close:
@@ -80,6 +84,8 @@ async def raw(script: bytes, *, half_close: bool = False) -> AsyncIterator[tuple
         route = {"name": "raw", "upstream": f"http://127.0.0.1:{port}", "auth": STATIC}
         async with running_proxy({"routes": [route]}) as proxy:
             yield proxy.url.removeprefix("http://"), heard
+        async with asyncio.timeout(20):
+            await asyncio.gather(*at_work)
 
 
 async def opened(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -181,6 +187,34 @@ async def test_the_upstream_may_end_its_half_first() -> None:
         writer.close()
 
 
+async def descriptors_of(proxy: Proxy, at_most: int = 1 << 20) -> int:
+    """Return how many descriptors `proxy` has; wait until there are no more than `at_most`."""
+    async with asyncio.timeout(20):
+        while (count := len(list(Path(f"/proc/{proxy.pid}/fd").iterdir()))) > at_most:
+            await asyncio.sleep(0.02)
+    return count
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="reads /proc")
+@pytest.mark.parametrize("end", ["the client closes", "the client is gone", "silence", "half and half"])
+async def test_nothing_is_left_of_a_tunnel_that_is_over(end: str) -> None:
+    async with switching(idle="300ms" if end == "silence" else "5m") as (proxy, address, _):
+        before = await descriptors_of(proxy)
+
+        async def one() -> None:
+            reader, writer = await switched(address)
+            if end == "the client is gone":
+                writer.transport.abort()
+            if end == "half and half":
+                writer.write_eof()
+            if end in {"silence", "half and half"}:
+                assert await reader.read() == b""
+            writer.close()
+
+        await asyncio.gather(*[one() for _ in range(20)])
+        await descriptors_of(proxy, at_most=before)
+
+
 @pytest.mark.parametrize("protocol", [b"h2c", b"HTTP/2.0", b"websocket, h2c"])
 async def test_there_is_no_tunnel_for_http_itself(protocol: bytes) -> None:
     """In a tunnel of HTTP/2 nobody would judge the requests."""
@@ -189,4 +223,155 @@ async def test_there_is_no_tunnel_for_http_itself(protocol: bytes) -> None:
         writer.write(HANDSHAKE % protocol)
         assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
         assert b"upgrade" not in (await heard.get()).lower()
+        writer.close()
+
+
+# ── the drain ────────────────────────────────────────────────────────────────────────────────────
+
+
+class Far:
+    """What the other end of a tunnel hears, and how that ends: with b"", or with a reset."""
+
+    def __init__(self) -> None:
+        self.heard = asyncio.Queue[bytes | str]()
+        self.talks_on = False
+        self.at_work: set[asyncio.Task[None]] = set()
+
+    def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self.listen(reader, writer))
+        self.at_work.add(task)
+        task.add_done_callback(self.at_work.discard)
+
+    async def listen(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(SWITCH % b"x")
+        talk = asyncio.create_task(talking(writer)) if self.talks_on else None
+        try:
+            while data := await reader.read(1 << 16):
+                self.heard.put_nowait(data)
+            if talk is not None:
+                await asyncio.sleep(0.3)  # and talks on, which must not be answered with a reset
+            self.heard.put_nowait("reset" if writer.transport.is_closing() else b"")
+        except ConnectionError:
+            self.heard.put_nowait("reset")
+        finally:
+            if talk is not None:
+                talk.cancel()
+            writer.close()
+
+
+async def talking(writer: asyncio.StreamWriter) -> None:
+    """Write without end."""
+    while True:
+        writer.write(b"more ")
+        await asyncio.sleep(0.001)
+
+
+@asynccontextmanager
+async def switching(
+    *, idle: str = "5m", drain: str = "30s", workers: int = 1
+) -> AsyncIterator[tuple[Proxy, str, Far]]:
+    """Serve an upstream that switches; yield the proxy before it, that one's address, and the far end."""
+    far = Far()
+    server = await asyncio.start_server(far, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        route = {"name": "raw", "upstream": f"http://127.0.0.1:{port}", "auth": STATIC}
+        config = {
+            "limits": {"drain": drain},
+            "workers": workers,
+            "routes": [{**route, "timeouts": {"idle": idle}}],
+        }
+        async with running_proxy(config) as proxy:
+            yield proxy, proxy.url.removeprefix("http://"), far
+        async with asyncio.timeout(20):
+            await asyncio.gather(*far.at_work)
+
+
+async def switched(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await opened(address)
+    writer.write(HANDSHAKE % b"x")
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+    return reader, writer
+
+
+async def refuses_connections(address: str) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                _, writer = await opened(address)
+            except ConnectionRefusedError:
+                return
+            writer.close()
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_websocket_goes_on_during_the_drain_and_is_ended_when_that_runs_out(workers: int) -> None:
+    echo = Echo()
+    async with serve(echo.speak, "127.0.0.1", 0, process_request=echo.judge) as server:
+        port = server.sockets[0].getsockname()[1]
+        route = {"name": "ws", "upstream": f"http://127.0.0.1:{port}", "auth": STATIC}
+        config = {"limits": {"drain": "3s"}, "workers": workers, "routes": [route]}
+        async with running_proxy(config) as proxy:
+            url = proxy.url.replace("http:", "ws:")
+            clients = [await connect(url) for _ in range(4)]
+            proxy.signal(SIGTERM)
+            await refuses_connections(url.removeprefix("ws://"))
+            for _ in range(5):
+                await asyncio.sleep(0.1)
+                for client in clients:
+                    await client.send("still here")
+                    assert await client.recv() == "still here"
+            for client in clients:
+                with pytest.raises(
+                    ConnectionClosed
+                ):  # 1006: nobody but the server can say goodbye in its words
+                    await asyncio.wait_for(client.recv(), 20)
+            async with asyncio.timeout(20):
+                await echo.gone.wait()
+            assert await proxy.stop() == 0
+
+
+@pytest.mark.parametrize("busy", [False, True], ids=["idle", "both talk on"])
+async def test_when_the_drain_runs_out_both_sides_are_told_by_an_end_and_not_by_a_reset(
+    *, busy: bool
+) -> None:
+    async with switching(drain="700ms") as (proxy, address, far):
+        far.talks_on = busy
+        reader, writer = await switched(address)
+        writer.write(b"hello")
+        assert await far.heard.get() == b"hello"
+        talk = asyncio.create_task(talking(writer)) if busy else None
+        proxy.signal(SIGTERM)
+        async with asyncio.timeout(20):
+            while await reader.read(1 << 16):  # raises when the connection is reset
+                pass
+            if talk is not None:
+                talk.cancel()
+            writer.close()
+            while (last := await far.heard.get()) not in {b"", "reset"}:
+                pass
+            assert last == b""
+        assert await proxy.stop() == 0
+
+
+async def test_a_tunnel_that_ends_by_itself_ends_the_drain() -> None:
+    async with switching(drain="10m") as (proxy, address, _far):
+        _, writer = await switched(address)
+        proxy.signal(SIGTERM)
+        await refuses_connections(address)
+        writer.close()
+        assert await proxy.stop() == 0
+
+
+async def test_a_second_signal_does_not_wait_for_tunnels() -> None:
+    async with switching(drain="10m") as (proxy, address, _far):
+        reader, writer = await switched(address)
+        proxy.signal(SIGTERM)
+        await refuses_connections(address)
+        proxy.signal(SIGTERM)
+        assert await proxy.stop() == 0
+        with suppress(ConnectionResetError):
+            assert await reader.read() == b""
         writer.close()
