@@ -7,7 +7,7 @@ SECONDS ?= 600
 STAMP := $(VENV)/.authproxy-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fuzz lint format types imports bench image clean
+.PHONY: help run test fuzz mutants lint format types imports bench image clean
 
 help: ## list the words
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -21,6 +21,9 @@ test: $(STAMP).servers ## all tests
 fuzz: $(STAMP).servers ## requests made up by hypothesis, to us, nginx and HAProxy, for SECONDS (600)
 	@AUTHPROXY_REQUIRE_ALL=1 AUTHPROXY_FUZZ_SECONDS=$(SECONDS) $(BIN)/pytest -s $(ARGS) \
 	  tests/servers/test_differential.py
+
+mutants: $(STAMP).servers ## one guard of the data path removed at a time: does a test notice?
+	@$(BIN)/python -m tests.mutants $(ARGS)
 
 lint: $(STAMP).servers ## style, and imports that only go down
 	@$(BIN)/ruff check .

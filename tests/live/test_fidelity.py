@@ -1,6 +1,7 @@
 """What goes in comes out: method, target, headers and body byte for byte, and nothing is added."""
 
 import gzip
+import threading
 
 import pytest
 
@@ -716,6 +717,19 @@ def test_an_interim_answer_is_never_taken_for_the_answer(place: Place, before: b
             while answer.status < 200:
                 answer = wire.answer()
             assert (answer.status, answer.body, answer.one("X-Final")) == (200, b"final", "1")
+
+
+@plain_route
+def test_an_interim_answer_that_comes_long_before_the_answer_is_not_taken_for_it_either(place: Place) -> None:
+    seen = threading.Event()
+
+    def answer(_request: Message, wire: Wire) -> bytes:
+        wire.send(b"HTTP/1.1 102 Processing\r\n\r\n")
+        seen.wait(0.3)  # nothing sets it: the proxy has the time to err
+        return reply(200, body=b"final")
+
+    place.api.answer = answer
+    assert (place.get().status, place.get().body) == (200, b"final")
 
 
 # ── a client's connection ────────────────────────────────────────────────────────────────────────

@@ -1,0 +1,272 @@
+"""Removes one guard of the data path at a time, and sees whether a test notices.
+
+    make mutants                  every row of the table
+    make mutants ARGS=framing     those whose name holds a word
+
+A row names a guard, the line that makes it, what stands there without it, and the tests that must then fail.
+The work is done on a copy; the tree stays as it is. A mutant that survives is a promise without a test.
+"""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+
+ROOT = Path(__file__).parent.parent
+COPIED = ("authproxy", "tests", "pyproject.toml", "config.example.yaml", "docs", "README.md", "Makefile")
+PATIENCE = 300  # seconds for the tests of one mutant
+
+
+GUARD, HANDLER, HEADERS, ROUTER = (f"proxy/{name}.py" for name in ("guard", "handler", "headers", "router"))
+SERVER, FAREWELL, TUNNEL, REWRITE = (
+    f"proxy/{name}.py" for name in ("server", "farewell", "tunnel", "rewrite")
+)
+BODY, FORWARD, REWRITE = (f"proxy/{name}.py" for name in ("body", "forward", "rewrite"))
+CONNECTION, POOL, THROUGH = (f"proxy/upstream/{name}.py" for name in ("connection", "pool", "through"))
+LIVE = "tests/live/test_"
+UNIT = "tests/unit/proxy/"
+
+# Each row: the guard, its file, what stands there, what stands there without it, the tests that must fail.
+ROWS = (
+    # ── parsing ──
+    ("parsing: versions", GUARD, "if request.version not in (HttpVersion11, HttpVersion10):", "if False:",
+     LIVE + "parsing.py -k HTTP"),
+    ("parsing: transfer encodings", GUARD,
+     'if encoding is not None and (encoding.lower() != "chunked" or request.version == HttpVersion10):',
+     "if False:", LIVE + "parsing.py -k encoding"),
+    ("parsing: two Authorizations", GUARD,
+     "if AUTHORIZATION in headers and len(headers.getall(AUTHORIZATION)) > 1:", "if False:",
+     LIVE + "parsing.py -k Authoriz"),
+    ("parsing: spaces, controls and fragments in the target", GUARD, "if _UNSAFE_IN_TARGET.search(target):",
+     "if False:", LIVE + "parsing.py -k target"),
+    ("parsing: neither path nor URL", GUARD, 'if not target.lower().startswith(("http://", "https://")):',
+     "if False:", LIVE + "parsing.py -k 'target or OPTIONS'"),
+    ("parsing: labels of Host", GUARD, r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?", "[A-Za-z0-9._-]+",
+     LIVE + "parsing.py -k Host"),
+    ("parsing: ports of Host", GUARD, "not 0 < int(match[2] or 80) <= 65535", "False",
+     LIVE + "parsing.py -k localhost"),
+    ("parsing: lengths beyond measure", HANDLER, "if length is not None and len(length) > MOST_DIGITS:",
+     "if False:", LIVE + "parsing.py -k length"),
+    ("parsing: expectations", HANDLER,
+     'if any(value.lower() != "100-continue" for value in incoming.headers.getall(EXPECT)):', "if False:",
+     LIVE + "parsing.py -k xpect"),
+    ("parsing: CONNECT closes", HANDLER, 'and incoming.method != "CONNECT"', "and True",
+     LIVE + "parsing.py -k CONNECT"),
+    ("parsing: a fault closes", HANDLER, "CLOSING_STATUSES = frozenset({400, 431, 500})",
+     "CLOSING_STATUSES = frozenset({500})", LIVE + "parsing.py -k 'whole and Host'"),
+    ("parsing: one message at a time", SERVER, "cuts.append(end + len(_EMPTY_LINE))",
+     "cuts.append(len(whole)); break", LIVE + "parsing.py -k trailer"),
+    ("parsing: no trailer becomes a header", SERVER, "self._parser = self._server.parser_for(self)", "pass",
+     LIVE + "parsing.py -k trailer"),
+    ("parsing: a malformed body is heard of", SERVER, "elif not self._payload.is_eof():", "elif False:",
+     LIVE + "parsing.py -k 'malformed_body and pieces and size'"),
+    ("parsing: both readings of a parameter", ROUTER,
+     ', _walked([part.partition(";")[0] for part in parts])', "", LIVE + "trust.py"),
+    ("parsing: steps out of the prefix", ROUTER,
+     'raise Forbidden("the path steps out of its route")', "continue", LIVE + "trust.py"),
+    ("parsing: overlong UTF-8", ROUTER, "if _OVERLONG.search(path):", "if False:", LIVE + "trust.py"),
+    ("parsing: backslashes", ROUTER, r'_SEPARATORS = re.compile(r"[/\\]")', '_SEPARATORS = re.compile("/")',
+     LIVE + "trust.py"),
+    # ── fidelity ──
+    ("fidelity: nothing vanishes by Connection", HEADERS,
+     'frozenset(b"host content-length content-type authorization cookie".split())', "frozenset({b''})",
+     LIVE + "trust.py"),
+    ("fidelity: what Connection lists goes", HEADERS, "if listed and name.lower() in listed:", "if False:",
+     LIVE + "trust.py"),
+    ("fidelity: spellings of the credential", HEADERS, 'spelled = name.replace(b"_", b"-")', "spelled = name",
+     LIVE + "trust.py"),
+    ("fidelity: spellings of the framing", HEADERS, " or (spelled in FRAMING and spelled != name)", "",
+     LIVE + "trust.py"),
+    ("fidelity: Expect stays here", HEADERS, 'OWN_REQUEST_HEADERS = frozenset({b"expect"})',
+     "OWN_REQUEST_HEADERS = frozenset()", LIVE + "fidelity.py -k 'expect or 100'"),
+    ("fidelity: no length with a 204", HANDLER, "if reply.status == 204:", "if False:",
+     LIVE + "fidelity.py -k 204"),
+    ("fidelity: bodies are not unpacked", SERVER, "auto_decompress=False,  # bodies",
+     "auto_decompress=True,  # bodies", LIVE + "fidelity.py -k gzip"),
+    ("fidelity: HEAD has no body", CONNECTION, "bodiless = self._is_head or status in NO_BODY",
+     "bodiless = status in NO_BODY", LIVE + "fidelity.py -k head"),
+    ("fidelity: interim answers", CONNECTION, "if status < 200:  # an interim", "if False:  # an interim",
+     LIVE + "fidelity.py -k interim"),
+    ("fidelity: CORS is ours", HEADERS, 'or name.startswith(b"access-control-")', "",
+     LIVE + "guard.py -k cors"),
+    # ── streams ──
+    ("streams: no more than is read", CONNECTION, "return self._size > HIGH_WATER", "return False",
+     LIVE + "streams.py -k 'does_not_read or 300'"),
+    ("streams: who does not read is not answered", HANDLER, "if connection.writing_paused:  # who",
+     "if connection.writing_paused and False:  # who", LIVE + "streams.py -k pipelines"),
+    ("streams: a client that goes takes its request along", SERVER, "handler_cancellation=True",
+     "handler_cancellation=False", LIVE + "streams.py -k leaves"),
+    ("streams: an unframed body is reset", HANDLER, "if not errand.framed:\n                reset_on_close",
+     "if False:\n                reset_on_close", LIVE + "streams.py -k break_off"),
+    ("streams: a reset is no end", CONNECTION, "if self._until_close and exc is None:",
+     "if self._until_close:", LIVE + "faults.py -k reset"),
+    ("streams: deadlines", CONNECTION, "        if self._stage is None or self.closed:\n            return\n",
+     "        return\n", LIVE + "faults.py -k 'black and hole and download'"),
+    ("streams: a client that stops in its upload", CONNECTION, "UPLOADING: Stage = (RequestTimeout,",
+     "UPLOADING: Stage = (ResponseTimeout,", LIVE + "uploads.py -k 408"),
+    ("streams: a client that takes nothing", SERVER, "transport.abort()\n                    raise", "raise",
+     LIVE + "limits.py -k takes_nothing"),
+    # ── upgrades ──
+    ("upgrades: only to what was asked for", HANDLER,
+     'if not protocols(protocol.decode("latin-1")) <= protocols(wanted_protocol(errand.incoming) or ""):',
+     "if False:", LIVE + "errors.py -k switch"),
+    ("upgrades: not to HTTP itself", HANDLER, "return None if HTTP_ITSELF & protocols(protocol) else",
+     "return", LIVE + "tunnel.py -k itself"),
+    ("upgrades: an unasked 101", CONNECTION,
+     "if status == SWITCHED and self._may_switch and self._reply is not None:",
+     "if status == SWITCHED and self._reply is not None:", LIVE + "faulty_replies.py -k 101"),
+    ("upgrades: the upstream's side is closed", TUNNEL,
+     'close_for_sure(self._ends["upstream"], idle_seconds)', "pass", LIVE + "tunnel.py -k left_of"),
+    ("upgrades: told at the end of a drain", SERVER, "                    connection.end_tunnel()",
+     "                    pass", LIVE + "tunnel.py -k drain"),
+    ("upgrades: a moment for the other half", TUNNEL, "await asyncio.wait([self._parted], timeout=QUIET)",
+     "pass", LIVE + "tunnel.py -k 'drain or half'"),
+    # ── connections ──
+    ("connections: a dead one is replaced", FORWARD, "if not (outgoing.idempotent and outgoing.repeatable):",
+     "if True:", LIVE + "connections.py -k '150 or dies or put'"),
+    ("connections: a POST is not doubled", FORWARD, "if not (outgoing.idempotent and outgoing.repeatable):",
+     "if False:", LIVE + "connections.py -k '150 or dies or put'"),
+    ("connections: a body that is gone is not repeated", FORWARD,
+     "if not (outgoing.idempotent and outgoing.repeatable):", "if not outgoing.idempotent:",
+     LIVE + "connections.py -k put"),
+    ("connections: a wait for one has an end", POOL,
+     "async with asyncio.timeout(self._connect_seconds):\n                return await waiter",
+     "if True:\n                return await waiter", LIVE + "connections.py -k wait_for_a_connection"),
+    ("connections: look-ups are shared", POOL, "if self._looking_up is None:\n", "if True:\n",
+     UNIT + "upstream/test_pool.py -k look_up"),
+    ("connections: none lives for ever", POOL,
+     " or connection.idle_since - connection.opened_at >= LONGEST_LIFE", "",
+     UNIT + "upstream/test_pool.py -k hour"),
+    ("connections: the next address", POOL, "found, happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY", "found",
+     UNIT + "upstream/test_pool.py -k hangs_does"),
+    ("connections: never again after a fault", CONNECTION,
+     "        if reply is not None:\n            reply.end(failure)\n        self.abort()\n",
+     "        if reply is not None:\n            reply.end(failure)\n        self._on_idle(self)\n",
+     LIVE + "faulty_replies.py -k length"),
+    ("connections: controls in a reason", CONNECTION,
+     "if self._reason not in REASONS and _CONTROLS.search(self._reason):", "if False:",
+     LIVE + "faulty_replies.py -k reason"),
+    ("connections: other encodings", CONNECTION, 'if self._chunked or value.lower() != b"chunked":',
+     "if False:", LIVE + "faulty_replies.py -k 'chunked or encoding'"),
+    ("connections: a tunnel that is refused", THROUGH, "if not 200 <= status < 300:", "if False:",
+     UNIT + "upstream/test_pool.py -k tunnel"),
+    ("connections: a proxy's 407", CONNECTION, "if status == REFUSED and self._forwarding is not None:",
+     "if False:", LIVE + "http_proxy.py -k 407"),
+    ("connections: loopback needs no proxy", "http_proxy.py", "if is_loopback(host) or ", "if ",
+     "tests/unit/test_http_proxy.py -k environment"),
+    ("connections: NO_PROXY", "http_proxy.py",
+     ' or _is_excepted(host, port, _first(environ, "no_proxy", "NO_PROXY")[1])', "",
+     "tests/unit/test_http_proxy.py -k environment"),
+    # ── rewriting ──
+    ("rewriting: foreign origins", REWRITE, "origin == self._origin or", "True or", UNIT + "test_rewrite.py"),
+    ("rewriting: ports", REWRITE, "int(match[2] or DEFAULT_PORTS[scheme])", "0", UNIT + "test_rewrite.py"),
+    ("rewriting: segments of the base", REWRITE, "if [_decoded(step) for step in top] == self._owned",
+     "if '/'.join(path).startswith('/'.join(self._owned))", UNIT + "test_rewrite.py"),
+    ("rewriting: steps up", REWRITE, "if climbs <= at.depth:\n                return None",
+     "if True:\n                return None", UNIT + "test_rewrite.py"),
+    ("rewriting: quoted strings of Link", REWRITE, """_LINK = re.compile(r'"(""",
+     r"""_LINK = re.compile(r'\0"(""", UNIT + "test_rewrite.py"),
+    ("rewriting: __Host- cookies", REWRITE, '.startswith("__host-")', '.startswith("__nope-")',
+     UNIT + "test_rewrite.py"),
+    ("rewriting: Domain", REWRITE, "if domains and self._is_domain(domains[-1], at):", "if False:",
+     UNIT + "test_rewrite.py"),
+    ("rewriting: TLS", "app.py", "secure=self.config.tls is not None,", "secure=False,", LIVE + "rewrite.py"),
+    ("rewriting: off", "app.py", "rewriting=rewriting if route.rewrite else None", "rewriting=rewriting",
+     LIVE + "rewrite.py"),
+    # ── limits ──
+    ("limits: connections", SERVER, "len(self._connections) - len(self._turned_away) > self._limit", "False",
+     LIVE + "limits.py -k 'turned or flood'"),
+    ("limits: the head as a whole", SERVER, "if self._head_size <= self._server.header_bytes:", "if True:",
+     LIVE + "limits.py -k head"),
+    ("limits: the head in time", SERVER,
+     "if self._head_timer is None and self.transport is not None:", "if False:",
+     LIVE + "limits.py -k 'trickles or word or fifty'"),
+    ("limits: body_bytes", BODY, "if self._limit is not None and self._size > self._limit:", "if False:",
+     LIVE + "errors.py -k body"),
+    ("limits: the refusal is read", SERVER, "        if silent:\n            self.force_close()",
+     "        if True:\n            self.force_close()", LIVE + "limits.py -k 'head or 413 or turned'"),
+    ("limits: a closed client that takes nothing", FAREWELL, "if left:\n        asyncio",
+     "if False:\n        asyncio", LIVE + "limits.py -k nobody_takes"),
+    ("limits: file descriptors", "proxy/listening.py", "min(wanted, max(1, room // 2, room - upstream))",
+     "wanted", LIVE + "limits.py -k descriptors"),
+    ("limits: keepalive spares a head on its way", SERVER,
+     "        if self._between:\n            super()._process_keepalive()",
+     "        if True:\n            super()._process_keepalive()", LIVE + "limits.py -k on_its_way"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """`old`, which stands once in `file` (below authproxy), becomes `new`: then `tests` must fail."""
+
+    guard: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+    @property
+    def path(self) -> Path:
+        return Path("authproxy") / self.file
+
+
+MUTANTS = tuple(Mutant(*row) for row in ROWS)
+
+
+def main(words: list[str]) -> int:
+    chosen = [each for each in MUTANTS if all(word in each.guard for word in words)]
+    survivors = []
+    for mutant in chosen:
+        began = monotonic()
+        killed = is_killed(mutant)
+        verdict = "killed  " if killed else "SURVIVED"
+        print(f"{verdict} {monotonic() - began:5.1f} s  {mutant.guard}", flush=True)
+        if not killed:
+            survivors.append(mutant)
+    print(f"{len(chosen) - len(survivors)} of {len(chosen)} killed")
+    return 1 if survivors or not chosen else 0
+
+
+def is_killed(mutant: Mutant) -> bool:
+    with tempfile.TemporaryDirectory(prefix="authproxy-mutant-") as place:
+        copy = Path(place)
+        for name in COPIED:
+            source = ROOT / name
+            if source.is_dir():
+                shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(source, copy / name)
+        file = copy / mutant.path
+        text = file.read_text()
+        assert text.count(mutant.old) == 1, f"{mutant.guard}: its line is not there once"
+        file.write_text(text.replace(mutant.old, mutant.new))
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-x",
+                "-q",
+                "-p",
+                "no:cacheprovider",
+                *shlex.split(mutant.tests),
+            ],
+            cwd=copy,
+            env=os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+    if done.returncode not in {0, 1}:  # nothing collected, or a wrong name: the row itself is at fault
+        sys.exit(f"{mutant.guard}: pytest says {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return done.returncode == 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
