@@ -42,6 +42,8 @@ def takes_nobody_new(proxy: RunningProxy) -> bool:
         connect(proxy.url).close()
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:
+        pass  # it came in the very moment
     return False
 
 
