@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 SECONDS ?= 600
+JOBS ?= $(shell expr $$(nproc 2>/dev/null || echo 1) + 1)
 STAMP := $(VENV)/.authproxy-installed
 
 .DEFAULT_GOAL := help
@@ -16,7 +17,7 @@ run: $(STAMP) ## the proxy before its built-in demo APIs, ready for curl
 	@$(BIN)/authproxy demo
 
 test: $(STAMP).servers ## all tests
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest --numprocesses=$(JOBS) --dist=loadfile $(ARGS)
 
 fuzz: $(STAMP).servers ## requests made up by hypothesis, to us, nginx and HAProxy, for SECONDS (600)
 	@AUTHPROXY_REQUIRE_ALL=1 AUTHPROXY_FUZZ_SECONDS=$(SECONDS) $(BIN)/pytest -s $(ARGS) \

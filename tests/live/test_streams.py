@@ -129,7 +129,7 @@ def test_an_answer_may_come_before_the_upload_is_over(
     framed = chunked(piece, end=b"") if "chunked" in upload else piece
 
     def refuse(_request: Message, wire: Wire) -> None:
-        wire.exactly(len(framed))  # to close with something unread would be a reset, and take the answer along
+        wire.exactly(len(framed))  # closing with some of it unread would reset the answer away
         wire.send(FRAMED[framing])
         if not closes and framing != "close":
             over.wait(GUARD)
