@@ -204,7 +204,7 @@ class ClientConnection(RequestHandler):
     def done(self) -> None:
         """Note that no request is under way any more."""
         self.busy = False
-        self._between = not self._head_size and self._payload.is_eof()
+        self._between = not self._head_size and (self._payload is EMPTY_PAYLOAD or self._payload.is_eof())
         if self._head_size:
             self._watch_head()  # while we answered, nobody could tell how slow it is
         self._server.noticed()
@@ -214,7 +214,7 @@ class ClientConnection(RequestHandler):
     def data_received(self, data: bytes) -> None:
         end = data.find(_EMPTY_LINE)
         if self._taker is not None or (
-            end in {-1, len(data) - len(_EMPTY_LINE)}
+            (end == len(data) - 4 or end < 0)
             and data
             and not (self._chunked or self._pieces or self._head_size)
         ):
@@ -236,8 +236,8 @@ class ClientConnection(RequestHandler):
         if self._taker is not None:
             self._taker(data)
             return
-        waiter = self._waiter
-        in_head, count = self._payload.is_eof(), self._request_count
+        waiter, payload, count = self._waiter, self._payload, self._request_count
+        in_head = payload is EMPTY_PAYLOAD or payload.is_eof()
         if in_head and not self._line_has_come and not data.isascii():
             data = ascii_target(data)
         if data:
@@ -246,7 +246,7 @@ class ClientConnection(RequestHandler):
         is_slow = waiter is None or waiter.done() or bool(self._messages) or self._paused
         if not is_slow:
             self._waiter = None  # so that aiohttp parses, but does not wake its task
-        super().data_received(data)
+        RequestHandler.data_received(self, data)
         if not is_slow:
             self._waiter = waiter
         if self._request_count != count:
@@ -537,7 +537,8 @@ class ProxyServer(Server):
 
     def noticed(self) -> None:
         """Let the drain see what has changed."""
-        self._changed.set()
+        if self.draining:
+            self._changed.set()
 
     async def drain(self, seconds: float) -> None:
         """Let what is in flight finish, for up to `seconds`; then close everything."""

@@ -23,6 +23,7 @@ REFUSED = {
     "HTTP/0.9": b"<html>hello</html>",
     "another protocol": b"SSH-2.0-OpenSSH_9.2\r\n",
     "HTTP/2.0": b"HTTP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n",
+    "HTTP/2.0 behind a 100": b"HTTP/1.1 100 Continue\r\n\r\nHTTP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n",
     "HTTP/1.2": b"HTTP/1.2 200 OK\r\nContent-Length: 0\r\n\r\n",
     "HTTP/0.9 in a status line": b"HTTP/0.9 200 OK\r\nContent-Length: 0\r\n\r\n",
     "lower case": b"http/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",

@@ -178,6 +178,7 @@ class Connection(asyncio.Protocol):
         self._reply: Reply | None = None
         self._sending = False
         self._answered = False  # any byte of a reply arrived in this exchange
+        self._version_is_known = False  # to be 1.x: enough of it came at once
         self._is_head = False
         self._may_switch = False
         self._pipe: Pipe | None = None
@@ -343,6 +344,7 @@ class Connection(asyncio.Protocol):
     def _parse(self, data: bytes) -> None:
         if not self._answered:
             self._answered = True
+            self._version_is_known = len(data) >= len(b"HTTP/1.")
             if self._reply is None or not b"HTTP/1.".startswith(data[:7]):
                 self._broken("did not answer in HTTP/1.x")
                 return
@@ -442,6 +444,7 @@ class Connection(asyncio.Protocol):
         if status < 200:  # an interim reply; the answer is yet to come (RFC 9110 §15.2)
             if status == SWITCHED:
                 raise HttpParserError("a switch of protocols that nobody asked for")
+            self._version_is_known = False  # of what follows
             return
         if status == REFUSED and self._forwarding is not None:
             self.fail(self._forwarding.refusal())
@@ -462,7 +465,7 @@ class Connection(asyncio.Protocol):
 
     def _check_head(self, status: int) -> None:
         """Refuse what llhttp lets through."""
-        if self._parser.get_http_version() not in HTTP_1:
+        if not self._version_is_known and self._parser.get_http_version() not in HTTP_1:
             raise HttpParserError("not HTTP/1.x")
         if not 100 <= status <= 999:
             raise HttpParserError("not a status")

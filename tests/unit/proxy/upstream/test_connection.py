@@ -263,6 +263,7 @@ async def test_a_body_without_a_length_ends_with_the_connection(world):
         b"SSH-2.0-OpenSSH\r\n",
         b"\x15\x03\x01\x00\x02\x02",
         b"HTTP/2.0 200 OK\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/2.0 200 OK\r\n\r\n",
         b"HTTP/1.5 200 OK\r\n\r\n",
         b"HTTP/1.1 20 OK\r\n\r\n",
         b"HTTP/1.1 1000 OK\r\n\r\n",
