@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from aiohttp.web_protocol import _RequestFactory, _RequestHandler
 
 _EMPTY_LINE = b"\r\n\r\n"
+_REQUEST_LINE = re.compile(rb"[A-Z]+ [^\r\n]+ HTTP/1\.[01]\r\n")  # whole: a head may begin behind a body
 _EIGHT_BIT = re.compile(rb"[\x80-\xff]")
 TOO_MANY = "Too many headers"  # how aiohttp says it
 MOST_HEADERS = 1000  # lines; the size of the section is limited besides
@@ -142,7 +143,7 @@ class ClientConnection(RequestHandler):
 
     __slots__ = (
         "_begun", "_between", "_chunked", "_farewell", "_head_size", "_head_timer", "_idle", "_last_bytes",
-        "_line_has_come", "_payload", "_pieces", "_server", "_silent", "_taker", "_tunnel", "busy",
+        "_payload", "_pieces", "_server", "_silent", "_taker", "_tunnel", "busy",
         "stall_seconds",
     )  # fmt: skip
 
@@ -155,7 +156,6 @@ class ClientConnection(RequestHandler):
         self._head_timer: asyncio.TimerHandle | None = None
         self._between = True  # two requests: what comes next is a request line
         self._head_size = 0  # bytes of a head that is not complete yet
-        self._line_has_come = False  # its first one
         self._payload = EMPTY_PAYLOAD  # the body of the last request that came in
         self._chunked = False  # whether that body is still coming in, in chunks
         self._pieces: deque[bytes] = deque()  # what has come, and is yet to be parsed
@@ -238,7 +238,7 @@ class ClientConnection(RequestHandler):
             return
         waiter, payload, count = self._waiter, self._payload, self._request_count
         in_head = payload is EMPTY_PAYLOAD or payload.is_eof()
-        if in_head and not self._line_has_come and not data.isascii():
+        if in_head and not self._head_size and not data.isascii() and _REQUEST_LINE.match(data):
             data = ascii_target(data)
         if data:
             self._between = False
@@ -252,7 +252,7 @@ class ClientConnection(RequestHandler):
         if self._request_count != count:
             self._head_has_come()
         elif in_head and data:
-            self._part_of_a_head(data)
+            self._part_of_a_head(len(data))
         if self._chunked and self._payload.is_eof():
             self._chunked = False
             self._parser = self._server.parser_for(self)  # without what it knows of trailers
@@ -273,7 +273,6 @@ class ClientConnection(RequestHandler):
 
     def _head_has_come(self) -> None:
         self._head_size = 0
-        self._line_has_come = False
         message, payload = self._messages[-1]
         if isinstance(message, RawRequestMessage):
             self._chunked = message.chunked
@@ -284,10 +283,9 @@ class ClientConnection(RequestHandler):
             self._head_timer.cancel()
             self._head_timer = None
 
-    def _part_of_a_head(self, data: bytes) -> None:
+    def _part_of_a_head(self, size: int) -> None:
         """Bound how long a head may take, and how large it may be: aiohttp bounds each line only."""
-        self._head_size += len(data)
-        self._line_has_come = self._line_has_come or b"\n" in data
+        self._head_size += size
         if self._head_size <= self._server.header_bytes:
             self._watch_head()
             return

@@ -134,11 +134,11 @@ def test_raw_utf_8_in_a_target_as_curl_sends_it_arrives_percent_encoded(
 ) -> None:
     assert place.get(target).status == 200
     assert place.api.last.target == arrives
-    with place.connect() as wire:
-        for byte in place.request("GET", target, "X-Eight-Bit: \xe9"):
-            wire.send(bytes([byte]))
-        assert wire.answer().status == 200
-    assert (place.api.last.target, place.api.last.one("X-Eight-Bit")) == (arrives, "\xe9")
+    with place.connect() as wire:  # a head that begins behind a body: only a request line is changed
+        sent = place.request("POST", "/", body=b"x" * 15) + place.request("GET", "/2", "X-Eight-Bit: \xe9")
+        wire.send(sent[:-8]).answer()
+        assert wire.send(sent[-8:]).answer().status == 200
+    assert place.api.last.one("X-Eight-Bit") == "\xe9"
 
 
 @pytest.mark.parametrize(
