@@ -120,11 +120,13 @@ def _admin_socket(config: Config) -> tuple[str, socket.socket] | None:
 class App:
     """A configuration at work. Use `async with App(config) as app`, then `start`.
 
-    `bottom` makes what each credential's `CachedSource` stands on; without it, tokens are earned here.
+    `bottom` makes what each credential's `CachedSource` stands on; without it, tokens are earned here. With
+    `retry_rejected` a credential that was rejected before is tried once more.
     """
 
-    def __init__(self, config: Config, bottom: Bottom | None = None) -> None:
+    def __init__(self, config: Config, bottom: Bottom | None = None, *, retry_rejected: bool = False) -> None:
         self.config = config
+        self._retry_rejected = retry_rejected
         self._bottom = bottom
         self._stack = contextlib.AsyncExitStack()
         self._listeners: list[asyncio.Server] = []
@@ -137,9 +139,10 @@ class App:
     async def __aenter__(self) -> Self:
         await self._stack.__aenter__()
         hands = await self._stack.enter_async_context(Hands())
-        self.earning = Earning(self.config, hands, self.tally)
+        self.earning = Earning(self.config, hands, self.tally, retry_rejected=self._retry_rejected)
         self._stack.push_async_callback(self.earning.close)
-        self.sources = TokenSources(self._bottom or self.earning.bottom)
+        credentials = len({route.key for route in self.config.routes})
+        self.sources = TokenSources(self._bottom or self.earning.bottom, credentials=credentials)
         self._stack.push_async_callback(self.sources.close)
         self._logins = Logins(hands)
         self._stack.push_async_callback(self._logins.close)
@@ -397,6 +400,7 @@ class App:
             statuses=frozenset(retry.statuses) if retry else frozenset(),
             idempotent_only=retry is not None and retry.methods == "idempotent",
             cooldown=retry.cooldown if retry else 0,
+            asks_freely=route.grant.in_configuration and not route.runs_commands,
         )
 
 

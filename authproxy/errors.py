@@ -39,7 +39,7 @@ class AuthproxyError(Exception):
     """
 
     status: ClassVar[int] = 500
-    title: ClassVar[str] = "Internal error"
+    title: str = "Internal error"
     proxy_error: ClassVar[str] = "proxy_internal_error"
 
     def __init__(
@@ -156,9 +156,13 @@ class HeadersTooLarge(RequestRefused):
 
 
 class TokenError(AuthproxyError):
-    """No token could be had."""
+    """No token could be had.
+
+    `rejects` says that the credential itself was turned down: another try may lock its account.
+    """
 
     title = "No token"
+    rejects: bool = False
 
 
 class CredentialRejected(TokenError):
@@ -166,6 +170,7 @@ class CredentialRejected(TokenError):
 
     status = 502
     title = "Credential rejected"
+    rejects = True
     proxy_error = "proxy_configuration_error"
 
 

@@ -10,22 +10,26 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from authproxy.config.schema import Config, MemoryStore
+from authproxy.config.schema import Config, MemoryStore, credential_identity, credential_key
 from authproxy.config.schema import FileStore as FileStoreKeys
 from authproxy.config.schema import RedisStore as RedisStoreKeys
 from authproxy.config.schema import Route as RouteConfig
 from authproxy.errors import LoginRequired
+from authproxy.grants.base import Grant
+from authproxy.grants.command import Command
 from authproxy.grants.file import File
 from authproxy.grants.hands import Hands
 from authproxy.grants.interactive import InteractiveGrant
+from authproxy.grants.refresh_token import RefreshToken
 from authproxy.grants.source import GrantSource, WatchedSource
 from authproxy.grants.static import NoGrant
 from authproxy.tally import Tally
 from authproxy.tokens.patience import PatientSource
+from authproxy.tokens.rejection import RememberedRejection
 from authproxy.tokens.shared import SharedSource
 from authproxy.tokens.source import CachedSource, HeldSource, TokenSource, token_cache
 from authproxy.tokens.stores import TokenStore
-from authproxy.tokens.stores.file import FileStore, default_path
+from authproxy.tokens.stores.file import FileStore, default_path, rejections_path
 from authproxy.tokens.stores.redis import RedisStore
 from authproxy.tokens.token import Token
 
@@ -44,12 +48,12 @@ class Stack:
 class TokenSources:
     """The stacks of sources, one a credential; routes with an equal `auth` get the same one.
 
-    `bottom` makes what `CachedSource` stands on.
+    `bottom` makes what `CachedSource` stands on; `credentials` is how many there will be.
     """
 
-    def __init__(self, bottom: Bottom) -> None:
+    def __init__(self, bottom: Bottom, *, credentials: int = 0) -> None:
         self._bottom = bottom
-        self._cache = token_cache()
+        self._cache = token_cache(credentials)
         self._stacks: dict[str, Stack] = {}
         self.in_a_hurry = False
 
@@ -68,7 +72,7 @@ class TokenSources:
         if isinstance(stack.bottom, SharedSource):
             await stack.bottom.adopt(token)
         elif isinstance(stack.bottom, PatientSource):
-            stack.bottom.forgive()
+            await stack.bottom.forgive()
         stack.held.adopt(token)
 
     async def close(self) -> None:
@@ -109,10 +113,15 @@ class InvitingSource:
 
 
 class Earning:
-    """Makes the bottom of each stack where tokens are earned: the grant, patience, and a store."""
+    """Makes the bottom of each stack where tokens are earned: the grant, patience, and a store.
 
-    def __init__(self, config: Config, hands: Hands, tally: Tally) -> None:
+    With `retry_rejected` what was rejected before this process is tried once more.
+    """
+
+    def __init__(self, config: Config, hands: Hands, tally: Tally, *, retry_rejected: bool = False) -> None:
         self._config = config
+        self._retry_rejected = retry_rejected
+        self._rejections: FileStore | None = None
         self._tally = tally
         self._hands = hands
         self._stores: dict[str, TokenStore] = {}
@@ -121,10 +130,15 @@ class Earning:
     def bottom(self, route: RouteConfig) -> TokenSource:
         earned = GrantSource(route.grant, self._hands, reload=route.reload, http_proxy=route.http_proxy)
         inviting = InvitingSource(earned, lambda: self._invitation(route))
-        patient = PatientSource(
-            inviting, name=route.name, count=partial(self._count, route.name), changed=earned.changed
-        )
         store = self.store(route)
+        patient = PatientSource(
+            inviting,
+            name=route.name,
+            count=partial(self._count, route.name),
+            changed=earned.changed,
+            memory=self._memory(route, earned, store),
+            backs_off=not isinstance(route.grant, File),
+        )
         return SharedSource(patient, store, route.key, name=route.name) if store is not None else patient
 
     def store(self, route: RouteConfig) -> TokenStore | None:
@@ -132,8 +146,8 @@ class Earning:
         keys = self._config.token_store
         if route.grant.in_configuration or isinstance(route.grant, NoGrant | File):
             return None
-        if keys is None and isinstance(route.grant, InteractiveGrant) and route.grant.needs_person:
-            keys = FileStoreKeys(type="file")  # a person should not have to log in after each restart
+        if keys is None and _must_last(route.grant):
+            keys = FileStoreKeys(type="file")
         if keys is None or isinstance(keys, MemoryStore):
             return None
         if keys.type not in self._stores:
@@ -145,6 +159,24 @@ class Earning:
         for store in self._stores.values():
             await store.close()
 
+    def _memory(
+        self, route: RouteConfig, earned: GrantSource, store: TokenStore | None
+    ) -> RememberedRejection | None:
+        """Return where it is remembered that the credential was rejected; None where nobody can reject it."""
+        grant, http_proxy = route.grant, route.http_proxy
+        if grant.in_configuration or isinstance(grant, NoGrant | File | Command):
+            return None
+        if self._rejections is None:
+            # Without the keyring: that might ask its user to unlock it, and there is no token in here.
+            self._rejections = FileStore(rejections_path(), keyring=lambda: None)
+        return RememberedRejection(
+            store or self._rejections,
+            credential_identity(grant, http_proxy),
+            lambda: credential_key(earned.grant, http_proxy),
+            takes_turns=store is None,  # else there is a lock already
+            retry=self._retry_rejected,
+        )
+
     def _count(self, route: str, outcome: str) -> None:
         self._tally.token_requests[route, outcome] += 1
 
@@ -153,6 +185,11 @@ class Earning:
         if Path(self._config.file).is_file() and self.store(route) is not None:
             ways.append(f"run `authproxy login {route.name} -c {self._config.file}`")
         return ", or ".join(ways) or "log in"
+
+
+def _must_last(grant: Grant) -> bool:
+    """Tell whether the tokens should outlive the process: a lost one costs a person a login."""
+    return isinstance(grant, RefreshToken) or (isinstance(grant, InteractiveGrant) and grant.needs_person)
 
 
 def _open_store(keys: FileStoreKeys | RedisStoreKeys) -> TokenStore:

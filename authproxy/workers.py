@@ -17,6 +17,7 @@ import os
 import signal
 import socket
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -25,12 +26,12 @@ from authproxy import errors, logs
 from authproxy.app import Listeners
 from authproxy.config.schema import Config
 from authproxy.config.schema import Route as RouteConfig
-from authproxy.errors import AuthproxyError, TokenError, TokenTimeout
+from authproxy.errors import AuthproxyError, TokenError, TokenTimeout, TokenUnavailable
 from authproxy.proxy.listening import listening_socket
 from authproxy.sources import TokenSources
 from authproxy.tokens.token import Token
 
-LONGEST_MESSAGE = 192 << 10  # bytes; what a datagram between processes holds
+DATAGRAM = 32 << 10  # bytes of a message in one datagram; longer ones go in several
 ANSWER_SECONDS = 60.0  # a worker waits this long for the keeper; a token request takes 30 s at most
 COUNT_SECONDS = 1.0  # how long a reader of `/metrics` waits for the workers' counts
 WATCHED = {signal.SIGCHLD, signal.SIGINT, signal.SIGTERM}
@@ -54,6 +55,7 @@ class Keeper:
         self._routes = {route.key: route for route in config.routes}
         self._sources = sources
         self._channels = channels
+        self._lines: list[Line] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._counted: dict[int, Message] = {}  # by worker, the dead included: their counts still count
@@ -62,10 +64,10 @@ class Keeper:
 
     async def counts(self) -> list[Message]:
         """Return what each worker has counted, those that died included."""
-        self._awaited = len(self._channels)
+        self._awaited = len(self._lines)
         self._all_counted.clear()
-        for channel in self._channels:
-            _send(channel, {"count": True})
+        for line in self._lines:
+            line.send({"count": True})
         with contextlib.suppress(TimeoutError):  # who does not answer in time has its last count
             async with asyncio.timeout(COUNT_SECONDS):
                 await self._all_counted.wait()
@@ -73,34 +75,38 @@ class Keeper:
 
     def start(self) -> None:
         """Listen to the workers; ask those who asked a keeper before us to ask again."""
-        for channel in self._channels:
-            channel.setblocking(False)  # noqa: FBT003 - the standard library's way
-            self._loop.add_reader(channel, self._read, channel)
-            _send(channel, {"again": True})
+        self._lines = [Line(channel, self._hear) for channel in self._channels]
+        for line in self._lines:
+            line.send({"again": True})
 
-    def _read(self, channel: socket.socket) -> None:
-        for question in _receive(channel):
-            if "counts" in question:
-                self._counted[question["who"]] = question["counts"]
-                self._awaited -= 1
-                if self._awaited <= 0:
-                    self._all_counted.set()
-                continue
-            task = asyncio.create_task(self._answer(channel, question))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+    def _hear(self, line: "Line", question: Message) -> None:
+        if "counts" in question:
+            self._counted[question["who"]] = question["counts"]
+            self._awaited -= 1
+            if self._awaited <= 0:
+                self._all_counted.set()
+            return
+        task = asyncio.create_task(self._answer(line, question))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-    async def _answer(self, channel: socket.socket, question: Message) -> None:
+    async def _answer(self, line: "Line", question: Message) -> None:
+        """Answer in any case: a worker that hears nothing has its client wait."""
+        try:
+            token = await self._token(question)
+            answer: Message = {"token": [token.value, token.expires_at, token.issued_at]}
+        except TokenError as error:
+            answer = {"error": _told(error)}
+        except Exception as error:  # noqa: BLE001 - as above
+            logs.logger.error("token renewal failed", exc_info=error)
+            answer = {"error": _told(TokenUnavailable("something went wrong inside authproxy"))}
+        line.send({"id": question["id"]} | answer)
+
+    async def _token(self, question: Message) -> Token:
         refused = question.get("instead_of")
         stack = self._sources.stack(self._routes[str(question["key"])])
         assert stack is not None  # noqa: S101 - a worker asks only for what needs a token
-        answer: Message = {"id": question["id"]}
-        try:
-            token = await stack.top.token(instead_of=Token(refused) if isinstance(refused, str) else None)
-            answer["token"] = [token.value, token.expires_at, token.issued_at]
-        except TokenError as error:
-            answer["error"] = [type(error).__name__, error.detail, error.hint, error.error, error.retry_after]
-        _send(channel, answer)
+        return await stack.top.token(instead_of=Token(refused) if isinstance(refused, str) else None)
 
 
 class KeptSource:
@@ -114,10 +120,22 @@ class KeptSource:
         refused = instead_of.value if instead_of is not None else None
         answer = await self._channel.ask({"key": self._key, "instead_of": refused})
         if "error" in answer:
-            kind, detail, hint, code, retry_after = answer["error"]
-            raise getattr(errors, kind)(detail, hint=hint, error=code, retry_after=retry_after)
+            raise _heard(answer["error"])
         value, expires_at, issued_at = answer["token"]
         return Token(value, expires_at=expires_at, issued_at=issued_at)
+
+
+def _told(error: TokenError) -> Message:
+    """Return `error` as it is told to a worker."""
+    kept = {name: getattr(error, name) for name in ("detail", "hint", "error", "retry_after")}
+    return {"kind": type(error).__name__, "kept": kept, "title": error.title, "rejects": error.rejects}
+
+
+def _heard(told: Message) -> TokenError:
+    """Return the error that `_told` told of."""
+    error: TokenError = getattr(errors, told["kind"])(**told["kept"])
+    error.title, error.rejects = told["title"], told["rejects"]
+    return error
 
 
 class Channel:
@@ -125,12 +143,10 @@ class Channel:
 
     def __init__(self, sock: socket.socket) -> None:
         self.counts: Callable[[], Message] | None = None  # what this worker has counted
-        self._sock = sock
         self._waiting: dict[int, tuple[Message, asyncio.Future[Message]]] = {}
         # A predecessor may have asked on this line: its answers must not be taken for ours.
         self._next = self._who = time.monotonic_ns()
-        sock.setblocking(False)  # noqa: FBT003
-        asyncio.get_running_loop().add_reader(sock, self._read)
+        self._line = Line(sock, self._hear)
 
     def bottom(self, route: RouteConfig) -> KeptSource:
         """Return what a worker's `CachedSource` stands on."""
@@ -144,7 +160,7 @@ class Channel:
         question = {"id": number, **question}
         self._waiting[number] = question, future
         try:
-            _send(self._sock, question)
+            self._line.send(question)
             async with asyncio.timeout(ANSWER_SECONDS):
                 return await future
         except TimeoutError:
@@ -152,29 +168,83 @@ class Channel:
         finally:
             del self._waiting[number]
 
+    def _hear(self, line: "Line", answer: Message) -> None:
+        if "count" in answer:
+            if self.counts is not None:
+                line.send({"counts": self.counts(), "who": self._who})
+        elif "again" in answer:  # a new keeper: the old one took our questions with it
+            for question, _ in self._waiting.values():
+                line.send(question)
+        elif (waiting := self._waiting.get(int(str(answer["id"])))) is not None and not waiting[1].done():
+            waiting[1].set_result(answer)
+
+
+class Line:
+    """One end of a datagram socket pair, for messages of any length; `hear` gets those that come.
+
+    Each datagram is a piece of a message: WHO NUMBER LEFT and its bytes, LEFT being how many pieces follow.
+    Both ends outlive the process that writes: what one that died has left incomplete is never heard of. What
+    the socket does not take now waits here, so nothing is lost while the other side is slow.
+    """
+
+    def __init__(self, sock: socket.socket, hear: Callable[["Line", Message], None]) -> None:
+        self._sock = sock
+        self._hear = hear
+        self._loop = asyncio.get_running_loop()
+        self._who = time.monotonic_ns()
+        self._number = 0
+        self._to_send: deque[bytes] = deque()
+        self._incomplete: tuple[bytes, list[bytes]] = (b"", [])  # of whom and which, and its pieces
+        sock.setblocking(False)  # noqa: FBT003 - the standard library's way
+        self._loop.add_reader(sock, self._read)
+
+    def send(self, message: Message) -> None:
+        """Send `message`, now or as soon as the other side has taken what was sent before."""
+        self._number += 1
+        data = json.dumps(message).encode()
+        pieces = [data[start : start + DATAGRAM] for start in range(0, len(data), DATAGRAM)]
+        waits = bool(self._to_send)
+        for left, piece in zip(reversed(range(len(pieces))), pieces, strict=True):
+            self._to_send.append(b"%d %d %d %b" % (self._who, self._number, left, piece))
+        if not waits:
+            self._write()
+            if self._to_send:
+                self._loop.add_writer(self._sock, self._write_more)
+
+    def _write_more(self) -> None:
+        self._write()
+        if not self._to_send:
+            self._loop.remove_writer(self._sock)
+
+    def _write(self) -> None:
+        try:
+            while self._to_send:
+                self._sock.send(self._to_send[0])
+                self._to_send.popleft()
+        except BlockingIOError:
+            pass
+        except ConnectionError:  # the other end is gone for good
+            self._to_send.clear()
+
     def _read(self) -> None:
-        for answer in _receive(self._sock):
-            if "count" in answer:
-                if self.counts is not None:
-                    _send(self._sock, {"counts": self.counts(), "who": self._who})
-            elif "again" in answer:  # a new keeper: the old one took our questions with it
-                for question, _ in self._waiting.values():
-                    _send(self._sock, question)
-            elif (waiting := self._waiting.get(int(str(answer["id"])))) is not None and not waiting[1].done():
-                waiting[1].set_result(answer)
+        with contextlib.suppress(BlockingIOError, ConnectionError):
+            while data := self._sock.recv(2 * DATAGRAM):
+                self._take(data)
 
-
-def _send(channel: socket.socket, message: Message) -> None:
-    with contextlib.suppress(BlockingIOError, ConnectionError):  # who asks has a time limit of their own
-        channel.send(json.dumps(message).encode())
-
-
-def _receive(channel: socket.socket) -> list[Message]:
-    messages: list[Message] = []
-    with contextlib.suppress(BlockingIOError, ConnectionError):
-        while data := channel.recv(LONGEST_MESSAGE):
-            messages.append(json.loads(data))
-    return messages
+    def _take(self, data: bytes) -> None:
+        who, number, left, piece = data.split(b" ", 3)
+        message = who + b" " + number
+        of, pieces = self._incomplete
+        pieces = [*pieces, piece] if of == message else [piece]
+        if left != b"0":
+            self._incomplete = message, pieces
+            return
+        self._incomplete = b"", []
+        try:
+            whole = json.loads(b"".join(pieces))
+        except ValueError:
+            return  # its first pieces went to a process that is gone
+        self._hear(self, whole)
 
 
 # ── processes ────────────────────────────────────────────────────────────────────────────────────

@@ -1,9 +1,18 @@
 """What holds for all tests."""
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 
 import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep what the code under test remembers out of the home of whoever runs the tests."""
+    state = tempfile.mkdtemp(prefix="authproxy-state-")
+    os.environ["XDG_STATE_HOME"] = state
+    config.add_cleanup(lambda: shutil.rmtree(state, ignore_errors=True))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -103,7 +103,7 @@ async def running_proxy(
                 "run",
                 *(["-c", str(config_file)] if config_file else []),
                 *options,
-                env=_environment(env),
+                env=_environment(env, directory),
                 cwd=directory,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
@@ -140,7 +140,7 @@ async def authproxy(
             COMMAND,
             *args,
             *(["-c", str(config_file)] if config_file else []),
-            env=_environment(env),
+            env=_environment(env, directory),
             cwd=directory,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
@@ -165,8 +165,14 @@ def _written(config: Mapping[str, Any] | str | None, directory: str) -> Path | N
     return file
 
 
-def _environment(more: Mapping[str, str] | None) -> dict[str, str]:
-    """Return this process's environment, without what would send or configure the proxy elsewhere."""
+def _environment(more: Mapping[str, str] | None, directory: str) -> dict[str, str]:
+    """Return this process's environment, without what would send or configure the proxy elsewhere.
+
+    What the proxy remembers is kept in `directory`, unless `more` says where.
+    """
     inherited = {name: value for name, value in os.environ.items() if not _NOT_INHERITED.fullmatch(name)}
     # Nobody's real keyring is opened by a test.
-    return inherited | {"PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring"} | dict(more or {})
+    own = {"PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring"}
+    if "HOME" not in (more or {}):
+        own["XDG_STATE_HOME"] = str(Path(directory, "state"))
+    return inherited | own | dict(more or {})

@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 from collections import defaultdict
 from collections.abc import AsyncIterator
+from hashlib import sha256
 
 from authproxy.errors import StoreBusy, StoreError
+from authproxy.tokens.rejection import Rejection
 from authproxy.tokens.token import Token
 
 
@@ -29,9 +31,22 @@ class MemoryStore:
             raise self.trouble_saving
         self.shelf.tokens[key] = token
 
+    async def load_rejection(self, key: str) -> Rejection | None:
+        self._break()
+        return self.shelf.rejections.get(key)
+
+    async def save_rejection(self, key: str, rejection: Rejection) -> None:
+        self._break()
+        self.shelf.rejections[key] = rejection
+
+    async def mark(self, text: str) -> str:
+        self._break()
+        return sha256(text.encode()).hexdigest()
+
     async def forget(self, key: str) -> None:
         self._break()
         self.shelf.tokens.pop(key, None)
+        self.shelf.rejections.pop(key, None)
 
     @contextlib.asynccontextmanager
     async def lock(self, key: str) -> AsyncIterator[None]:
@@ -59,4 +74,5 @@ class MemoryStore:
 class Shelf:
     def __init__(self) -> None:
         self.tokens: dict[str, Token] = {}
+        self.rejections: dict[str, Rejection] = {}
         self.locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from authproxy.errors import CredentialRejected, LoginRequired
+from authproxy.errors import LoginRequired, TokenError
 from authproxy.tokens.source import CachedSource
 
 State = Literal["no token needed", "idle", "valid", "failing", "rejected", "login required"]
@@ -34,12 +34,10 @@ def route_status(name: str, source: CachedSource | None) -> RouteStatus:
     failure = source.failure
     if failure is None:
         return RouteStatus(name, "idle")
-    # While it is held back, the failure that is told has the one that began it as its cause.
-    kinds = {type(failure), type(failure.__cause__)}
     state: State = "failing"
-    if LoginRequired in kinds:
+    if isinstance(failure, LoginRequired):
         state = "login required"
-    elif CredentialRejected in kinds:
+    elif isinstance(failure, TokenError) and failure.rejects:
         state = "rejected"
     return RouteStatus(name, state, failure.detail, failure.hint)
 

@@ -25,6 +25,14 @@ def json_option(function: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")(function)
 
 
+def retry_rejected_option(function: F) -> F:
+    """Add `--retry-rejected`."""
+    return click.option(
+        "--retry-rejected", is_flag=True,
+        help="Try a credential now that was rejected before; too many tries may lock its account.",
+    )(function)  # fmt: skip
+
+
 def load_config(config_file: str | None) -> Config:
     """Return the configuration, found and checked. Raises `ConfigError`."""
     return load(find_config(config_file))

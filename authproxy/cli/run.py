@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from authproxy.cli.options import config_option
+from authproxy.cli.options import config_option, retry_rejected_option
 from authproxy.cli.serve import serve
 from authproxy.config.build import find_config, from_command_line
 from authproxy.config.read import load
@@ -28,6 +28,7 @@ from authproxy.logs import LEVELS
     help="With --upstream: a key of the route or of its auth; repeatable. Write ${NAME} for a secret, "
     "in single quotes: other users can read a command line.",
 )  # fmt: skip
+@retry_rejected_option
 def run(
     *,
     config_file: str | None,
@@ -40,6 +41,7 @@ def run(
     upstream: str | None,
     preset: str | None,
     settings: tuple[str, ...],
+    retry_rejected: bool,
 ) -> int:
     """Serve until SIGINT or SIGTERM.
 
@@ -59,7 +61,7 @@ def run(
         config = from_command_line(upstream, preset, settings, overrides=overrides)
     else:
         config = load(find_config(config_file), overrides=overrides)
-    return serve(config)
+    return serve(config, retry_rejected=retry_rejected)
 
 
 def _overrides(

@@ -44,7 +44,7 @@ def say_nothing(_urls: list[str], _admin_url: str | None) -> None:
     """Add nothing to the lines that say where the listeners are."""
 
 
-def serve(config: Config, *, ready: Ready = say_nothing) -> int:
+def serve(config: Config, *, ready: Ready = say_nothing, retry_rejected: bool = False) -> int:
     """Serve `config` until SIGINT or SIGTERM; finish what is in flight; return the exit code.
 
     A second signal ends at once. `ready` gets the URLs of the listeners and of the admin listener. Raises
@@ -57,8 +57,16 @@ def serve(config: Config, *, ready: Ready = say_nothing) -> int:
     listeners = open_listeners(config, share=count > 1)
     try:
         if count > 1:
-            return _serve_with_workers(config, listeners, tls, count, ready)
-        run_loop(attend(config, listeners, tls, ready=lambda _app: announce(config, listeners, ready)))
+            return _serve_with_workers(config, listeners, tls, count, ready, retry_rejected=retry_rejected)
+        run_loop(
+            attend(
+                config,
+                listeners,
+                tls,
+                ready=lambda _app: announce(config, listeners, ready),
+                retry_rejected=retry_rejected,
+            )
+        )
     finally:
         for address, _ in listeners.proxy:
             unlink_address(address)
@@ -85,6 +93,7 @@ async def attend(
     ready: Callable[[App], None],
     bottom: Bottom | None = None,
     alive: int | None = None,
+    retry_rejected: bool = False,
 ) -> None:
     """Serve on open sockets until a signal.
 
@@ -105,7 +114,7 @@ async def attend(
         loop.add_signal_handler(number, on_signal, number)
     if alive is not None:
         loop.add_reader(alive, stop.set)
-    async with App(config, bottom) as app:
+    async with App(config, bottom, retry_rejected=retry_rejected) as app:
         if listeners.proxy:
             await app.start(listeners.proxy, tls)
         if listeners.admin is not None:
@@ -135,7 +144,13 @@ def close_all_but(share: Share, sockets: list[socket.socket]) -> None:
 
 
 def _serve_with_workers(
-    config: Config, listeners: Listeners, tls: TLSContexts, count: int, ready: Ready
+    config: Config,
+    listeners: Listeners,
+    tls: TLSContexts,
+    count: int,
+    ready: Ready,
+    *,
+    retry_rejected: bool,
 ) -> int:
     alive, above = os.pipe()  # its other end closes when the supervisor is gone, however that came
     lines = [socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(count)]
@@ -158,7 +173,14 @@ def _serve_with_workers(
             keeper.start()
             app.others = keeper.counts
 
-        return attend(config, Listeners([], listeners.admin), tls, ready=start, alive=alive)
+        return attend(
+            config,
+            Listeners([], listeners.admin),
+            tls,
+            ready=start,
+            alive=alive,
+            retry_rejected=retry_rejected,
+        )
 
     def serve_share(number: int, share: Share) -> Coroutine[Any, Any, None]:
         async def work() -> None:

@@ -3,14 +3,15 @@
 import asyncio
 import json
 from datetime import UTC, datetime
-from math import isinf
+from math import ceil, isinf
 
 import click
 
 from authproxy import logs
 from authproxy.app import App
-from authproxy.cli.options import config_option, find_route, load_config
+from authproxy.cli.options import config_option, find_route, load_config, retry_rejected_option
 from authproxy.config.schema import Config, Route
+from authproxy.errors import TokenUnavailable
 from authproxy.tokens.token import Token
 
 
@@ -22,14 +23,17 @@ from authproxy.tokens.token import Token
     "--format", "style", type=click.Choice(["exec-credential", "credential-process"]),
     help="Print a document for kubectl (ExecCredential) or for AWS-style tools.",
 )  # fmt: skip
-def token(*, route: str, config_file: str | None, as_header: bool, style: str | None) -> None:
+@retry_rejected_option
+def token(
+    *, route: str, config_file: str | None, as_header: bool, style: str | None, retry_rejected: bool
+) -> None:
     """Print a usable token for ROUTE, and nothing else."""
     if as_header and style is not None:
         raise click.UsageError("--header and --format exclude each other")
     config = load_config(config_file)
     wanted = find_route(config, route)
     logs.set_up("error", config.log.format)
-    got = asyncio.run(_fetch(config, wanted))
+    got = asyncio.run(_fetch(config, wanted, retry_rejected=retry_rejected))
     if as_header:
         scheme = wanted.grant.scheme
         click.echo(f"{wanted.grant.header}: {scheme}{' ' if scheme else ''}{got.value}")
@@ -41,9 +45,15 @@ def token(*, route: str, config_file: str | None, as_header: bool, style: str | 
         click.echo(got.value)
 
 
-async def _fetch(config: Config, route: Route) -> Token:
-    async with App(config) as app:
-        return await app.token(route)
+async def _fetch(config: Config, route: Route, *, retry_rejected: bool) -> Token:
+    async with App(config, retry_rejected=retry_rejected) as app:
+        try:
+            return await app.token(route)
+        except TokenUnavailable as held_back:
+            if held_back.rejects and held_back.retry_after is not None:
+                when = f"next try in {ceil(held_back.retry_after)} s; --retry-rejected tries now"
+                held_back.hint = f"{held_back.hint}; {when}" if held_back.hint else when
+            raise
 
 
 def _exec_credential(got: Token) -> dict[str, object]:

@@ -10,10 +10,13 @@ Nothing is contacted, except what references name: files, the keyring, commands.
 
 import asyncio
 import os
+import threading
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache
+from math import inf
 from pathlib import Path
+from time import monotonic
 from typing import Any, TypeVar, cast
 
 from pydantic import SecretStr, TypeAdapter, ValidationError
@@ -33,6 +36,7 @@ COMMAND_LINE = "command line"
 ROUTE_LEVELS = 2  # a route's keys, and the keys of its mappings
 PLACEHOLDER_BASE = "https://upstream.invalid"  # while the upstream is faulty, `auth` is still checked
 LARGEST_FILE = 4 << 20  # bytes
+COMMAND_SECONDS = 5.0  # a `${command:}` is not run again within so many seconds, whoever asks
 
 Kind = TypeVar("Kind")
 
@@ -216,6 +220,7 @@ class _Reader:
             warnings=(auth.preset.warning,) if auth.preset and auth.preset.warning else (),
             auth=_shown(auth),
             reload=self._reload(keys, item, auth_item),
+            runs_commands=any("command" in scalar.sources for scalar in scalars(auth_item)),
         )
 
     # ── auth ─────────────────────────────────────────────────────────────────────────────────────
@@ -263,8 +268,18 @@ class _Reader:
         if not any(scalar.sources & RENEWABLE for scalar in scalars(auth)):
             return None
 
+        references, ran_at, one_at_a_time = self._references, -inf, threading.Lock()
+
         def read_again() -> Grant | None:
-            references = self._references.again()
+            nonlocal references, ran_at
+            with one_at_a_time:
+                now = monotonic()
+                commands_are_due = now - ran_at >= COMMAND_SECONDS
+                ran_at = now if commands_are_due else ran_at
+                references = references.again(RENEWABLE if commands_are_due else RENEWABLE - {"command"})
+                return grant_from(references)
+
+        def grant_from(references: References) -> Grant | None:
             reader = _Reader(references, self._directory)
             fresh = references.resolved(auth, reader._faults)
             found = reader._auth(fresh, keys.upstream)

@@ -42,12 +42,12 @@ class References:
         self.environ = dict(environ)
         self._known = dict(known or {})
 
-    def again(self) -> "References":
-        """Return references that read files and run commands anew."""
+    def again(self, kinds: frozenset[str] = RENEWABLE) -> "References":
+        """Return references that ask sources of these `kinds` anew."""
         kept = {
             reference: value
             for reference, value in self._known.items()
-            if reference.partition(":")[0] not in RENEWABLE
+            if reference.partition(":")[0] not in kinds
         }
         return References(self._directory, self.environ, kept)
 

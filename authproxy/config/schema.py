@@ -435,7 +435,8 @@ class Route(RouteKeys):
 
     `key` is the credential's: routes with the same key share a token. `reload` reads the grant's files and
     commands again and returns the grant as it is now, or None when it cannot be made; it is None when
-    there is nothing to read again. `auth` is for people: what the grant was made from, secrets masked.
+    there is nothing to read again. `runs_commands` says that it may run some. `auth` is for people: what the
+    grant was made from, secrets masked.
     """
 
     grant: Grant = field(repr=False)
@@ -444,6 +445,7 @@ class Route(RouteKeys):
     warnings: tuple[str, ...] = ()
     auth: Mapping[str, object] = field(default_factory=dict, repr=False, compare=False)
     reload: Reload | None = field(default=None, repr=False, compare=False)
+    runs_commands: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -500,6 +502,26 @@ def credential_key(grant: Grant, http_proxy: Setting = None) -> str:
     if http_proxy is not None:  # the token is earned through it
         document["http_proxy"] = _revealed(http_proxy)
     return hashlib.sha256(json.dumps(document, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def credential_identity(grant: Grant, http_proxy: Setting = None) -> str:
+    """Return what stays the same when only the secrets of a credential change."""
+    document = {"grant": type(grant).__name__, "settings": _without_secrets(grant)}
+    if isinstance(http_proxy, SecretStr):
+        document["http_proxy"] = str(read_proxy(http_proxy.get_secret_value()))
+    return hashlib.sha256(json.dumps(document, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, SecretStr):
+        return None
+    if is_dataclass(value):
+        return {each.name: _without_secrets(getattr(value, each.name)) for each in fields(value) if each.repr}
+    if isinstance(value, Mapping):
+        return {str(name): _without_secrets(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_secrets(each) for each in value]
+    return value
 
 
 def _revealed(value: Any) -> Any:

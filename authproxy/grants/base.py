@@ -34,7 +34,7 @@ from authproxy.values import Duration, HeaderName, Pointer, SecretHeaderValue
 
 FORM = "application/x-www-form-urlencoded"
 LONGEST_LIFETIME = 10 * 365 * 86400.0  # seconds; whoever says more means for ever
-REJECTIONS = frozenset({400, 401, 403, 422})
+REJECTIONS = frozenset({400, 401, 403, 422, 423})  # 423: the account is locked
 PASSING_TROUBLE = frozenset({408, 425, 429})
 OAUTH_ERRORS = frozenset({  # RFC 6749 §5.2, RFC 8628 §3.5: words of the protocol, whatever a secret may be
     "invalid_request", "invalid_client", "invalid_grant", "unauthorized_client", "unsupported_grant_type",
@@ -141,13 +141,17 @@ class Callback:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back. `asked_at` (epoch seconds) is taken before the question left."""
+    """What came back. `asked_at` (epoch seconds) is taken before the question left.
+
+    `age` is for how many seconds a file had not been written to.
+    """
 
     body: bytes = field(repr=False)
     asked_at: float
     place: str
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    age: float = inf
 
 
 Step = Ask | Discover | Now | Run | Read | Code | UseUp | Show | Wait | Callback

@@ -1,11 +1,15 @@
 """`file`: a token that somebody else keeps fresh in a file, such as a projected Kubernetes token."""
 
+import base64
+import binascii
 from dataclasses import dataclass
 
 from authproxy.errors import BadTokenReply
-from authproxy.grants.base import Answer, Flow, Grant, Read
+from authproxy.grants.base import Answer, Flow, Grant, Read, read_json
 from authproxy.tokens.token import Token
 from authproxy.values import LocalPath
+
+SETTLING_SECONDS = 2.0  # for so long what is in a file may be the first part of what is being written
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,9 +18,27 @@ class File(Grant):
 
     path: LocalPath
 
-    def flow(self, spent: Token | None) -> Flow:  # noqa: ARG002 - the file is asked, whatever was before
+    def flow(self, spent: Token | None) -> Flow:
         answer: Answer = yield Read(self.path)
         value = answer.body.decode("utf-8", "replace").strip()
         if not value:
             raise BadTokenReply(f"{self.path} is empty")
+        was_jwt = spent is not None and is_jwt(spent.value)
+        if was_jwt and answer.age < SETTLING_SECONDS and not is_jwt(value):
+            raise BadTokenReply(f"{self.path} is half written: it held a JWT, and does not now")
         return self.make_token(value, asked_at=answer.asked_at, place=self.path)
+
+
+def is_jwt(value: str) -> bool:
+    """Tell whether `value` has the form of a JWT (RFC 7519 §3), signed or not; nothing is verified."""
+    header, *rest = value.split(".")
+    if len(rest) != 2:
+        return False
+    try:
+        return all(isinstance(read_json(_decoded(part)), dict) for part in (header, rest[0]))
+    except (ValueError, binascii.Error):
+        return False
+
+
+def _decoded(part: str) -> bytes:
+    return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))

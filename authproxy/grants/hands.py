@@ -10,6 +10,7 @@ import os
 import signal
 import ssl
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -56,6 +57,7 @@ LONGEST_REPLY = 1 << 20  # bytes
 PROXY_REFUSED = 407
 CODE_PERIOD = 30  # seconds a one-time code is good for (RFC 6238 §4.1)
 CODE_DIGITS = 6
+TAKEN_PERIODS = 240  # remembered for each secret: two hours of codes
 DISCOVERY_LASTS = 3600.0  # seconds
 
 
@@ -80,9 +82,11 @@ class Hands:
         self._clock = clock
         self._sleep = sleep
         self._session: aiohttp.ClientSession | None = None
-        self._last_period: dict[str, int] = {}  # the period of the last code made from each secret
+        self._periods: dict[str, deque[int]] = {}  # those of the last codes made from each secret
         self._used_up: set[UseUp] = set()
-        self._servers: dict[str, tuple[float, Server]] = {}  # what each issuer publishes, and until when
+        self._servers: dict[
+            str, tuple[float, Server]
+        ] = {}  # what each issuer publishes, and since when we know
         self._deeds: dict[type, Callable[[Any], Awaitable[Any]]] = {
             Now: self._now,
             Wait: self._wait,
@@ -166,8 +170,8 @@ class Hands:
 
     async def _discover(self, step: Discover, http_proxy: Setting) -> Server:
         """Return what the issuer publishes; what is known already is good for an hour."""
-        until, known = self._servers.get(step.issuer, (0.0, None))
-        if known is not None and self._clock() < until:
+        found_at, known = self._servers.get(step.issuer, (0.0, None))
+        if known is not None and abs(self._clock() - found_at) < DISCOVERY_LASTS:
             return known
         talk = discover(step.issuer)
         ask = next(talk)
@@ -176,7 +180,7 @@ class Hands:
                 ask = talk.send(await self._ask(ask, http_proxy))
         except StopIteration as end:
             server: Server = end.value
-        self._servers[step.issuer] = self._clock() + DISCOVERY_LASTS, server
+        self._servers[step.issuer] = self._clock(), server
         return server
 
     def _client(self) -> aiohttp.ClientSession:
@@ -242,19 +246,28 @@ class Hands:
     async def _read(self, read: Read) -> Answer:
         asked_at = self._clock()
         try:
-            body = await asyncio.to_thread(Path(read.path).read_bytes)
+            body, written_at = await asyncio.to_thread(_content, read.path)
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else type(error).__name__
             raise TokenUnavailable(f"cannot read {read.path}: {reason}") from error
-        return Answer(body[:LONGEST_REPLY], asked_at, read.path)
+        if len(body) > LONGEST_REPLY:
+            raise BadTokenReply(f"{read.path} holds more than {LONGEST_REPLY >> 20} MiB")
+        return Answer(body, asked_at, read.path, age=abs(asked_at - written_at))
 
     # ── one-time codes ───────────────────────────────────────────────────────────────────────────
 
     async def _code(self, code: Code) -> str:
-        """Make a code; if this period's is taken already, wait for the next one that is not."""
+        """Make a code; if this period's is taken already, wait for the next one that is not.
+
+        Which periods are taken is remembered one by one: after the clock was set back, the last of them may
+        be hours away.
+        """
         now = self._clock()
-        period = max(int(now // CODE_PERIOD), self._last_period.get(code.secret, -1) + 1)
-        self._last_period[code.secret] = period
+        taken = self._periods.setdefault(code.secret, deque(maxlen=TAKEN_PERIODS))
+        period = int(now // CODE_PERIOD)
+        while period in taken:
+            period += 1
+        taken.append(period)
         if period * CODE_PERIOD > now:
             await self._sleep(period * CODE_PERIOD - now)
         return _code_of(period, code.secret)
@@ -266,6 +279,12 @@ class Hands:
                 hint="give a new code, or the secret from which authproxy makes the codes",
             )
         self._used_up.add(step)
+
+
+def _content(path: str) -> tuple[bytes, float]:
+    """Return what is in a file, up to a little more than a token may have, and when it was written to."""
+    with Path(path).open("rb") as file:
+        return file.read(LONGEST_REPLY + 1), os.fstat(file.fileno()).st_mtime
 
 
 def _code_of(period: int, secret: str) -> str:

@@ -3,10 +3,11 @@
 CachedSource → PatientSource → GrantSource → flow ⇄ hands
 """
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable
 
-from authproxy.errors import CredentialRejected
+from authproxy.errors import CredentialRejected, TokenError
 from authproxy.grants.base import Grant
 from authproxy.grants.hands import Hands
 from authproxy.http_proxy import Setting
@@ -26,37 +27,50 @@ class GrantSource:
     def __init__(
         self, grant: Grant, hands: Hands, *, reload: Reload | None = None, http_proxy: Setting = None
     ) -> None:
-        self._grant = grant
+        self.grant = grant  # as its secrets were when they were last read
         self._hands = hands
         self._reload = reload
+        self._reloading: asyncio.Task[bool] | None = None
         self._http_proxy = http_proxy
 
     async def token(self, *, instead_of: Token | None = None) -> Token:
-        if self._grant.in_configuration and instead_of is not None:
+        if self.grant.in_configuration and instead_of is not None:
             await self.changed()
         try:
-            return await self._hands.carry_out(self._grant.flow(instead_of), http_proxy=self._http_proxy)
+            return await self._hands.carry_out(self.grant.flow(instead_of), http_proxy=self._http_proxy)
         except CredentialRejected:
             if not await self.changed():
                 raise
-            return await self._hands.carry_out(self._grant.flow(None), http_proxy=self._http_proxy)
+            return await self._hands.carry_out(self.grant.flow(None), http_proxy=self._http_proxy)
 
     async def changed(self) -> bool:
-        """Read the secrets again; tell whether the credential is another one now."""
+        """Read the secrets again, once for all who ask meanwhile; tell whether they are others now."""
         if self._reload is None:
             return False
-        grant = await self._reload()
-        if grant is None or grant == self._grant:
+        if self._reloading is None:
+            self._reloading = asyncio.create_task(self._read_again(self._reload), name="read secrets again")
+            self._reloading.add_done_callback(self._was_read)
+        return await asyncio.shield(self._reloading)
+
+    async def _read_again(self, reload: Reload) -> bool:
+        grant = await reload()
+        if grant is None or grant == self.grant:
             return False
-        self._grant = grant
+        self.grant = grant
         return True
 
+    def _was_read(self, _task: "asyncio.Task[bool]") -> None:
+        self._reloading = None
+
     def __repr__(self) -> str:
-        return f"<GrantSource {type(self._grant).__name__}>"
+        return f"<GrantSource {type(self.grant).__name__}>"
 
 
 class WatchedSource:
-    """Lets go of the token it holds as soon as the file that it came from changes."""
+    """Lets go of the token it holds as soon as the file that it came from changes.
+
+    While the file is empty, missing or half written, the last good token serves.
+    """
 
     def __init__(self, source: HeldSource, path: str) -> None:
         self._source = source
@@ -69,9 +83,15 @@ class WatchedSource:
 
     async def token(self, *, instead_of: Token | None = None) -> Token:
         stamp = self._stamp()
-        if stamp != self._seen:
-            instead_of = self._source.held() or instead_of
-        token = await self._source.token(instead_of=instead_of)
+        if stamp == self._seen:
+            return await self._source.token(instead_of=instead_of)
+        last = self._source.held()
+        try:
+            token = await self._source.token(instead_of=last or instead_of)
+        except TokenError:
+            if last is None or last == instead_of:
+                raise
+            return last  # and the file is looked at again for the next request
         self._seen = stamp
         return token
 

@@ -123,7 +123,11 @@ class TokenRequest(Grant):
             except (CredentialRejected, BadTokenReply):
                 pass  # a login endpoint has its own words for "too old"
         answer: Answer = yield self._login((yield from self._one_time_code()))
-        return self.read_token(answer, self.response)
+        try:
+            return self.read_token(answer, self.response)
+        except BadTokenReply as failure:
+            failure.rejects = True  # each login endpoint has words of its own for a wrong password
+            raise
 
     def _one_time_code(self) -> Generator[Step, Any, str]:
         if self.totp is None:

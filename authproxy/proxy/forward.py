@@ -158,7 +158,8 @@ class Exchange:
 class Credential:
     """The line that one route adds, and what it does when the upstream refuses it.
 
-    `statuses` are what counts as a refusal; `cooldown` is in seconds.
+    `statuses` are what counts as a refusal; `cooldown` is in seconds. With `asks_freely` another token may be
+    asked for as often as one likes: it costs nobody anything.
     """
 
     def __init__(
@@ -170,6 +171,7 @@ class Credential:
         statuses: frozenset[int],
         idempotent_only: bool,
         cooldown: float,
+        asks_freely: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.source = source
@@ -178,6 +180,7 @@ class Credential:
         self._statuses = statuses
         self._idempotent_only = idempotent_only
         self._cooldown = cooldown
+        self._asks_freely = asks_freely
         self._clock = clock
         self._cool_until = 0.0
         self._on_trial: Token | None = None
@@ -244,7 +247,10 @@ class Credential:
         if token == self._on_trial:  # it came in place of a refused one, and never did any better
             self._cool_until = now + self._cooldown
             self._on_trial = None
-        return now >= self._cool_until
+        if now >= self._cool_until:
+            return True
+        held = self.source.held()
+        return held is not None and held != token  # that one is to be had for nothing
 
     def _may_repeat(self, outgoing: Outgoing) -> bool:
         return outgoing.repeatable and (outgoing.idempotent or not self._idempotent_only)
@@ -257,6 +263,8 @@ class Credential:
             logs.debug("no other token", cause=error.detail)
             return None
         if fresh == refused:
+            if not self._asks_freely:
+                self._cool_until = self._clock() + self._cooldown
             return None
         self._on_trial = fresh
         return fresh

@@ -70,7 +70,7 @@ class SharedSource:
 
     async def adopt(self, token: Token) -> None:
         """Save a token that was earned elsewhere, by a person's login."""
-        self._source.forgive()
+        await self._source.forgive()
         try:
             async with self._store.lock(self._key):
                 await self._store.save(self._key, token)
@@ -94,7 +94,7 @@ class SharedSource:
     async def _load(self) -> None:
         stored = await self._store.load(self._key)
         if stored is not None and stored != self._stored:
-            self._source.forgive()  # somebody earned one, or logged in: what failed here may not fail again
+            await self._source.forgive()  # somebody earned one, or logged in: so may we
         unsaved = self._newest is not self._stored
         if not unsaved or (stored is not None and stored != self._stored):
             self._newest = stored

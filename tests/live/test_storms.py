@@ -1,13 +1,15 @@
 """Many requests at one moment, and a 401 to all of them: one renewal, one repetition, no more."""
 
+import sys
 import threading
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
-from .command import GUARD
+from .command import GUARD, running_proxy
 from .conftest import Place
-from .wire import UNAUTHORIZED, Message, Wire, json_reply, reply
+from .wire import UNAUTHORIZED, Message, Upstream, Wire, ask, json_reply, reply, request
 
 
 def in_flight(stack: ExitStack, place: Place, count: int) -> list[Wire]:
@@ -80,6 +82,71 @@ def test_a_storm_on_an_upstream_that_always_says_401_costs_few_tokens(place: Pla
         wires = in_flight(stack, place, 50)
         assert [wire.answer().status for wire in wires] == [401] * 50
     assert len(place.tokens.requests) <= 3
+
+
+def test_a_token_endpoint_that_gives_the_same_token_again_is_asked_once_a_cooldown(place: Place) -> None:
+    place.tokens.says(json_reply({"access_token": "always-the-same", "expires_in": 3600}))
+    place.api.says(UNAUTHORIZED)
+    assert [place.get().status for _ in range(50)] == [401] * 50
+    assert len(place.tokens.requests) == 2
+    assert len(place.api.requests) == 50, "none was repeated"
+
+
+def test_a_storm_on_a_token_endpoint_that_gives_the_same_token_again_costs_few_tokens(place: Place) -> None:
+    place.tokens.says(json_reply({"access_token": "always-the-same", "expires_in": 3600}))
+    place.api.says(UNAUTHORIZED)
+    with ExitStack() as stack:
+        wires = in_flight(stack, place, 50)
+        assert [wire.answer().status for wire in wires] == [401] * 50
+    assert len(place.tokens.requests) <= 3
+
+
+@pytest.mark.parametrize("grant", ["static", "command"])
+def test_a_command_that_gives_the_same_token_again_is_run_once_a_cooldown(grant: str, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    program = tmp_path / "token.py"
+    program.write_text(f"open({str(runs)!r}, 'a').write('x')\nprint('always-the-same')\n")
+    auth: dict[str, object] = {"grant": "command", "command": [sys.executable, str(program)]}
+    if grant == "static":
+        auth = {"grant": "static", "token": f"${{command:{sys.executable} {program}}}"}
+    with Upstream(lambda _request, _wire: UNAUTHORIZED) as api:
+        config = {"routes": [{"name": "api", "upstream": api.url, "auth": auth}]}
+        with running_proxy(config) as proxy:
+            assert [ask(proxy.url, request("GET")).status for _ in range(50)] == [401] * 50
+        assert len(api.requests) == 50
+        assert len(runs.read_text()) == 2
+
+
+def test_a_static_token_in_a_file_that_was_replaced_is_used_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("old\n")
+
+    def only_new(came: Message, _wire: Wire) -> bytes:
+        return reply(body=b"fine") if came.one("Authorization") == "Bearer new" else UNAUTHORIZED
+
+    with Upstream(only_new) as api:
+        auth = {"grant": "static", "token": f"${{file:{file}}}"}
+        with running_proxy({"routes": [{"name": "api", "upstream": api.url, "auth": auth}]}) as proxy:
+            assert [ask(proxy.url, request("GET")).status for _ in range(3)] == [401] * 3
+            file.write_text("new\n")
+            assert ask(proxy.url, request("GET")).status == 200
+    assert len(api.requests) == 5
+
+
+def test_a_stray_401_while_no_other_token_can_be_had_does_not_take_the_token_from_other_paths(
+    place: Place,
+) -> None:
+    def refuse_one_path(came: Message, wire: Wire) -> bytes:
+        return UNAUTHORIZED if came.path == "/bad" else place.api.judge(came, wire)
+
+    place.api.answer = refuse_one_path
+    assert place.get("/good").status == 200
+    place.tokens.says(json_reply({"error": "server_error"}, 500))
+    for _ in range(3):
+        bad = place.get("/bad")
+        assert (bad.status, bad.body, bad.proxy_error) == (401, b"the API's own", None)
+        assert place.get("/good").status == 200
+    assert len(place.tokens.requests) == 2, "the first token, and one try for another"
 
 
 @pytest.mark.route(retry={"cooldown": "0s"})

@@ -10,13 +10,14 @@ into one is sealed first (`stores/cipher.py`), under a name that tells nothing o
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from authproxy.tokens.rejection import RejectionStore
 from authproxy.tokens.token import Token
 
 LOCK_SECONDS = 45.0  # how long one waits for a lock: more than the token request of whoever holds it may take
 
 
-class TokenStore(Protocol):
-    """A place for tokens, by the key of their credential.
+class TokenStore(RejectionStore, Protocol):
+    """A place for tokens, and for what was rejected, by the key of their credential.
 
     Every method raises `StoreError` when the store cannot be used.
     """

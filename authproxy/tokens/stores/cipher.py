@@ -10,6 +10,7 @@ sees the store try passwords against it; that is why entries get names that need
 import hmac
 import json
 import os
+from dataclasses import asdict
 from functools import lru_cache
 from math import inf, isfinite
 from typing import Self
@@ -20,6 +21,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
+from authproxy.tokens.rejection import Rejection
 from authproxy.tokens.token import Token
 
 SECRET_BYTES = 32
@@ -56,18 +58,26 @@ class Cipher:
         """Return what the entry of `key` is called."""
         return hmac.digest(self._naming, key.encode(), "sha256").hex()[:NAME_DIGITS]
 
-    def seal(self, key: str, token: Token) -> bytes:
-        """Return `token` as it is stored for `key`."""
+    def seal(self, key: str, kept: Token | Rejection) -> bytes:
+        """Return `kept` as it is stored for `key`."""
+        plain = _plain(kept) if isinstance(kept, Token) else json.dumps(asdict(kept)).encode()
         nonce = os.urandom(NONCE_BYTES)
-        return VERSION + nonce + self._sealing.encrypt(nonce, _plain(token), VERSION + key.encode())
+        return VERSION + nonce + self._sealing.encrypt(nonce, plain, VERSION + key.encode())
 
     def unseal(self, key: str, sealed: bytes) -> Token:
         """Return the token that was sealed for `key`. Raises `Unreadable`."""
+        return _token(self._unsealed(key, sealed))
+
+    def unseal_rejection(self, key: str, sealed: bytes) -> Rejection:
+        """Return the rejection that was sealed for `key`. Raises `Unreadable`."""
+        return _rejection(self._unsealed(key, sealed))
+
+    def _unsealed(self, key: str, sealed: bytes) -> bytes:
         version, nonce, text = sealed[:1], sealed[1 : 1 + NONCE_BYTES], sealed[1 + NONCE_BYTES :]
         if version != VERSION or len(nonce) < NONCE_BYTES:
             raise Unreadable("sealed in a form that is not known here")
         try:
-            return _token(self._sealing.decrypt(nonce, text, version + key.encode()))
+            return self._sealing.decrypt(nonce, text, version + key.encode())
         except InvalidTag:
             raise Unreadable("damaged, or sealed with another key") from None
 
@@ -100,3 +110,17 @@ def _token(plain: bytes) -> Token:
     if not isinstance(value, str) or not isinstance(refresh_token, str | None) or not isfinite(issued_at):
         raise Unreadable("not a token in the form known here")
     return Token(value, expires_at=expires_at, issued_at=issued_at, refresh_token=refresh_token)
+
+
+def _rejection(plain: bytes) -> Rejection:
+    """Read a rejection back, as `_token` does a token."""
+    try:
+        document = json.loads(plain)
+        found = Rejection(**document)
+        right = isinstance(found.detail, str) and isfinite(found.at) and isfinite(found.next_try_at)
+        right = right and isinstance(found.failures, int)
+    except (ValueError, TypeError, RecursionError):
+        right = False
+    if not right:
+        raise Unreadable("not a rejection in the form known here")
+    return found

@@ -20,7 +20,7 @@ from authproxy.errors import StoreBusy, StoreError
 
 FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
-LONGEST = 16 << 20  # bytes; thousands of tokens fit
+LONGEST = 64 << 20  # bytes; thousands of tokens fit
 POLL = 0.005  # seconds
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO

@@ -25,6 +25,7 @@ import platformdirs
 
 from authproxy import logs
 from authproxy.errors import StoreBusy, StoreError
+from authproxy.tokens.rejection import Rejection
 from authproxy.tokens.source import Clock
 from authproxy.tokens.stores import LOCK_SECONDS, disk
 from authproxy.tokens.stores.cipher import Cipher, Unreadable
@@ -33,7 +34,7 @@ from authproxy.tokens.token import Token
 
 FORMAT = "authproxy tokens"
 VERSION = 1
-MOST_ENTRIES = 1000  # the one saved longest ago goes first: its credential is no longer in the configuration
+MOST_ENTRIES = 5000  # the one saved longest ago goes first: its credential is no longer in the configuration
 WRITE_SECONDS = 10.0  # how long a write waits for others' writes, of milliseconds each
 FIRST_POLL = 0.005  # seconds between two tries for a lock, doubled up to…
 LONGEST_POLL = 0.1
@@ -45,6 +46,11 @@ Entries = dict[str, dict[str, Any]]
 def default_path() -> Path:
     """Return where a user's tokens are kept when the configuration does not say."""
     return platformdirs.user_state_path("authproxy") / "tokens"
+
+
+def rejections_path() -> Path:
+    """Return where it is remembered which credentials were rejected, while tokens are kept in memory."""
+    return platformdirs.user_state_path("authproxy") / "rejections"
 
 
 class FileStore:
@@ -75,7 +81,16 @@ class FileStore:
         self._reported: set[str] = set()  # what was warned of already
 
     async def load(self, key: str) -> Token | None:
-        return await _in_thread(lambda: self._load(key))
+        return await _in_thread(lambda: self._load(key, Cipher.unseal))
+
+    async def load_rejection(self, key: str) -> Rejection | None:
+        return await _in_thread(lambda: self._load(key, Cipher.unseal_rejection))
+
+    async def save_rejection(self, key: str, rejection: Rejection) -> None:
+        await _in_thread(lambda: self._save(key, rejection))
+
+    async def mark(self, text: str) -> str:
+        return (await _in_thread(self._open)).name(text)
 
     async def save(self, key: str, token: Token) -> None:
         await _in_thread(lambda: self._save(key, token))
@@ -128,7 +143,7 @@ class FileStore:
     def _exclusive(self) -> contextlib.AbstractContextManager[None]:
         return disk.exclusive(self._locks / "all", seconds=WRITE_SECONDS)
 
-    def _load(self, key: str) -> Token | None:
+    def _load(self, key: str, unseal: Callable[[Cipher, str, bytes], T]) -> T | None:
         cipher = self._open()
         entries = self._entries()
         entry = entries.get(cipher.name(key))
@@ -137,15 +152,15 @@ class FileStore:
                 self._warn_once("token store sealed with another key", file=str(self._path))
             return None
         try:
-            return cipher.unseal(key, base64.b64decode(entry["sealed"], validate=True))
+            return unseal(cipher, key, base64.b64decode(entry["sealed"], validate=True))
         except (Unreadable, KeyError, TypeError, ValueError, binascii.Error):
             self._warn_once("stored token unreadable", file=str(self._path), entry=cipher.name(key)[:8])
             return None
 
-    def _save(self, key: str, token: Token) -> None:
+    def _save(self, key: str, kept: Token | Rejection) -> None:
         cipher = self._open()
         entry = {
-            "sealed": base64.b64encode(cipher.seal(key, token)).decode(),
+            "sealed": base64.b64encode(cipher.seal(key, kept)).decode(),
             "saved": self._clock(),
             "by": cipher.mark,
         }

@@ -14,12 +14,13 @@ import contextlib
 import random
 import secrets
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from math import inf
 from typing import Any, TypeVar, cast
 
 from authproxy import logs
 from authproxy.errors import StoreBusy, StoreError
+from authproxy.tokens.rejection import Rejection
 from authproxy.tokens.source import Clock
 from authproxy.tokens.stores import LOCK_SECONDS
 from authproxy.tokens.stores.cipher import Cipher, Unreadable
@@ -31,6 +32,7 @@ CONNECT_SECONDS = 1.0
 ANSWER_SECONDS = 2.0
 WHOLE_SECONDS = 3.0  # for one command, its second try included
 KEEP_SECONDS = 400 * 86400.0  # an entry that may be good for ever: it holds a refresh token, or never expires
+KEEP_REJECTION_SECONDS = 86400.0  # so long it counts how often in a row a credential was rejected
 KEEP_EXPIRED_SECONDS = 60.0  # an entry without a refresh token, after its token expired
 FIRST_POLL = 0.02  # seconds between two tries for a lock, doubled up to…
 LONGEST_POLL = 0.2
@@ -79,23 +81,19 @@ class RedisStore:
         self._reported: set[str] = set()  # entries that were warned of already
 
     async def load(self, key: str) -> Token | None:
-        cipher = await self._open()
-        name = cipher.name(key)
-        sealed = await self._asked(self._client.get(self._prefix + name))
-        if sealed is None:
-            return None
-        try:
-            return cipher.unseal(key, sealed)
-        except Unreadable as error:
-            if name not in self._reported:
-                self._reported.add(name)
-                logs.warning("stored token unreadable", store=self._place, entry=name[:8], cause=str(error))
-            return None
+        return await self._load(key, Cipher.unseal)
 
     async def save(self, key: str, token: Token) -> None:
-        cipher = await self._open()
-        kept = int(self._kept_seconds(token) * 1000)
-        await self._asked(self._client.set(self._prefix + cipher.name(key), cipher.seal(key, token), px=kept))
+        await self._save(key, token, self._kept_seconds(token))
+
+    async def load_rejection(self, key: str) -> Rejection | None:
+        return await self._load(key, Cipher.unseal_rejection)
+
+    async def save_rejection(self, key: str, rejection: Rejection) -> None:
+        await self._save(key, rejection, KEEP_REJECTION_SECONDS)
+
+    async def mark(self, text: str) -> str:
+        return (await self._open()).name(text)
 
     async def forget(self, key: str) -> None:
         await self._asked(self._client.delete(self._prefix + (await self._open()).name(key)))
@@ -164,6 +162,25 @@ class RedisStore:
             if self._cipher is None:
                 self._cipher = await asyncio.to_thread(Cipher.from_passphrase, self._passphrase)
             return self._cipher
+
+    async def _load(self, key: str, unseal: Callable[[Cipher, str, bytes], T]) -> T | None:
+        cipher = await self._open()
+        name = cipher.name(key)
+        sealed = await self._asked(self._client.get(self._prefix + name))
+        if sealed is None:
+            return None
+        try:
+            return unseal(cipher, key, sealed)
+        except Unreadable as error:
+            if name not in self._reported:
+                self._reported.add(name)
+                logs.warning("stored token unreadable", store=self._place, entry=name[:8], cause=str(error))
+            return None
+
+    async def _save(self, key: str, kept: Token | Rejection, seconds: float) -> None:
+        cipher = await self._open()
+        name, sealed = self._prefix + cipher.name(key), cipher.seal(key, kept)
+        await self._asked(self._client.set(name, sealed, px=int(seconds * 1000)))
 
     async def _asked(self, command: Coroutine[Any, Any, T]) -> T:
         """Return Redis's answer. Raises `StoreError`, and soon: requests wait for this.

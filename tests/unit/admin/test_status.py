@@ -13,9 +13,14 @@ class Source:
 
 
 def held_back(cause):
-    error = TokenUnavailable("not yet", hint="wait")
-    error.__cause__ = cause
+    error = TokenUnavailable(cause.detail)
+    error.rejects = cause.rejects
     return error
+
+
+def in_good_order(failure):
+    failure.rejects = True
+    return failure
 
 
 @pytest.mark.parametrize(
@@ -30,6 +35,7 @@ def held_back(cause):
         (Source(failure=held_back(TokenUnavailable("down"))), "failing", False),
         (Source(failure=CredentialRejected("no")), "rejected", False),
         (Source(failure=held_back(CredentialRejected("no"))), "rejected", False),
+        (Source(failure=in_good_order(BadTokenReply("no token in it"))), "rejected", False),
     ],
 )
 def test_a_route_is_in_one_state(source, state, ready):

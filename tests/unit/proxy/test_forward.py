@@ -345,7 +345,7 @@ async def test_a_fresh_token_that_was_not_tried_at_once_is_on_trial_too(clock, b
 
 
 async def test_an_answer_that_is_accepted_ends_the_trial():
-    source = Source(A, B, C)
+    source = Source(B, C)
     whole = credential(source)
     source.current = A
     await ask(whole, Upstream(401, 500))  # B was taken: whatever 500 means, it is no refusal

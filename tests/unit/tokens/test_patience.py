@@ -122,8 +122,9 @@ async def test_who_is_held_back_hears_503_with_the_cause_and_how_long(world, clo
     clock.advance(10)
     held_back = await failure_of(source)
     assert (held_back.status, held_back.retry_after) == (503, 20)
-    assert held_back.detail == "the password is wrong (not trying again for 20 s)"
+    assert (held_back.title, held_back.detail) == (first.title, first.detail)
     assert (held_back.hint, held_back.error) == ("mend it", "invalid_grant")
+    assert held_back.rejects
     assert held_back.__cause__ is first
     assert repr(source) == "<PatientSource failing, next try in 20 s>"
 
@@ -203,5 +204,5 @@ async def test_a_token_from_elsewhere_ends_the_waiting():
     source = PatientSource(Behind(CredentialRejected("wrong password"), Token("new")), clock=Clock())
     with pytest.raises(CredentialRejected):
         await source.token()
-    source.forgive()
+    await source.forgive()
     assert await source.token() == Token("new")

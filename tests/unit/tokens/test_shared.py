@@ -225,7 +225,7 @@ async def test_while_held_back_nobody_waits_for_the_lock(process, store, endpoin
     with pytest.raises(CredentialRejected):
         await source.token()
     async with store.shelf.locks[KEY]:
-        with pytest.raises(TokenUnavailable, match="not trying again"):
+        with pytest.raises(TokenUnavailable, match="wrong password"):
             await source.token()
     assert (len(endpoint.asked), store.locked) == (1, 1)
 

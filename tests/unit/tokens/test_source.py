@@ -198,19 +198,110 @@ async def test_a_refused_token_is_held_for_nobody_while_another_is_fetched(world
     await settle()
     assert source.held() is None
     assert not source.usable
-    assert repr(source) == "<CachedSource up42 empty>"
+    assert repr(source) == "<CachedSource up42 set aside until 22:18:20Z>"
     behind.open.set()
     assert (await waiter).value == "b"
 
 
-async def test_a_refused_token_stays_refused_when_no_other_can_be_had(world, token):
+async def test_a_token_set_aside_serves_the_others_while_no_other_can_be_had(world, token):
     source, behind = world(token("a"), TokenUnavailable("down"), token("b"))
+    refused = await source.token()
+    behind.open.clear()
+    who_was_refused = asyncio.create_task(source.token(instead_of=refused))
+    another = asyncio.create_task(source.token())
+    await settle()
+    behind.open.set()
+    with pytest.raises(TokenUnavailable):
+        await who_was_refused
+    assert await another is refused
+    assert source.held() is refused
+    assert source.usable
+    assert behind.asked == [None, refused]  # its refresh token is not lost on the way
+
+
+async def test_a_token_set_aside_is_replaced_in_the_background_as_soon_as_another_can_be_had(
+    world, token, clock
+):
+    source, behind = world(token("a"), TokenUnavailable("down", retry_after=4), token("b"))
     refused = await source.token()
     with pytest.raises(TokenUnavailable):
         await source.token(instead_of=refused)
+    clock.advance(3.9)
+    assert await source.token() is refused
+    assert len(behind.asked) == 2
+    clock.advance(0.1)
+    assert source.held() is refused
+    await settle()
+    assert source.held().value == "b"
+    assert behind.asked[2] is refused
+
+
+async def test_a_token_set_aside_serves_until_its_own_end_and_no_longer(world, token, clock):
+    down = TokenUnavailable("down", retry_after=1000)
+    source, _ = world(token("a", 300), down, down)
+    refused = await source.token()
+    with pytest.raises(TokenUnavailable):
+        await source.token(instead_of=refused)
+    clock.advance(299)
+    assert source.held() is refused
+    clock.advance(1)
     assert source.held() is None
+    assert not source.usable
+    with pytest.raises(TokenUnavailable):
+        await source.token()
+
+
+async def test_a_token_set_aside_whose_end_nobody_knows_serves_until_it_is_replaced(world, clock):
+    source, _ = world(Token("a"), TokenUnavailable("down"), Token("b"))
+    refused = await source.token()
+    with pytest.raises(TokenUnavailable):
+        await source.token(instead_of=refused)
+    clock.advance(10 * 365 * 86400)
+    assert source.held() is refused
+    await settle()
+    assert source.held().value == "b"
+
+
+async def test_when_the_early_renewal_fails_the_old_token_serves_until_it_expires(world, token, clock):
+    source, _ = world(token("a", 300), TokenUnavailable("down", retry_after=1000))
+    old = await source.token()
+    clock.advance(296)
+    assert await source.token() is old  # the wait for another one was in vain
+    clock.advance(3.9)
+    assert source.held() is old
+    clock.advance(0.1)
+    assert source.held() is None
+
+
+async def test_a_token_that_ends_at_once_is_not_fetched_for_each_request(world, token, clock):
+    source, behind = world(token("a", 0.001), token("b", 0.001))
+    first = await source.token()
+    for _ in range(99):
+        clock.advance(0.01)
+        assert await source.token() is first
+    assert len(behind.asked) == 1
+    clock.advance(0.1)
     assert (await source.token()).value == "b"
-    assert behind.asked == [None, refused, refused]  # its refresh token is not lost on the way
+    assert len(behind.asked) == 2
+
+
+async def test_more_credentials_than_the_cache_has_room_for_by_default_do_not_push_each_other_out(clock):
+    cache = token_cache(5000)
+    sources = []
+    for number in range(5000):
+        behind = Behind(Token(f"{number}"))
+        sources.append(CachedSource(behind, cache, f"{number}", name="many", clock=clock))
+    for _ in range(2):
+        for source in sources:
+            await source.token()  # asked a second time, the source behind would have nothing left
+
+
+async def test_a_server_that_gives_the_same_token_again_is_asked_once_by_all_who_were_refused(world):
+    source, behind = world(Token("a"), *(Token("a") for _ in range(50)))
+    refused = await source.token()
+    answers = await together(*(source.token(instead_of=refused) for _ in range(50)))
+    assert set(answers) == {refused}
+    assert len(behind.asked) == 2
 
 
 async def test_a_source_that_has_nothing_else_gives_the_same_again(world):
