@@ -87,7 +87,7 @@ class RememberedRejection:
         self._secret = secret
         self._takes_turns = takes_turns
         self._retry = retry
-        self._in_trouble = False
+        self._told = False
 
     @contextlib.asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
@@ -102,10 +102,11 @@ class RememberedRejection:
         """Return the last rejection, which may be over by now; None when there is none to heed."""
         if self._retry:
             await self.forget()
-        found = None
-        with self._going_on():
-            found = await self._store.load_rejection(await self._key())
-        return found
+        try:
+            return await self._store.load_rejection(await self._key())
+        except StoreError as trouble:
+            self._tell(trouble)
+            return None
 
     async def remember(self, rejection: Rejection) -> None:
         """Keep `rejection` for this process, the next one and those beside it."""
@@ -127,8 +128,10 @@ class RememberedRejection:
         """Go on without what cannot be had; say so once."""
         try:
             yield
-            self._in_trouble = False
         except StoreError as trouble:
-            if not self._in_trouble:
-                self._in_trouble = True
-                logs.debug("rejections are not remembered", cause=trouble.detail, hint=trouble.hint)
+            self._tell(trouble)
+
+    def _tell(self, trouble: StoreError) -> None:
+        if not self._told:
+            self._told = True
+            logs.info("rejected credentials are not remembered", cause=trouble.detail, hint=trouble.hint)

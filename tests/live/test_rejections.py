@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from .command import COMMAND, GUARD, authproxy, environment, running_proxy, write_config
-from .wire import Tokens, Upstream, ask, json_reply, reply, request
+from .wire import Message, Tokens, Upstream, Wire, ask, json_reply, reply, request
 
 PASSWORD = "wrong-password-of-a-person"
 NO_TOKEN = reply("200 OK", "Content-Type: application/json", body=b'{"message": "who are you?"}')
@@ -111,8 +112,17 @@ def test_a_restart_does_not_try_a_rejected_credential_again_until_its_time(tmp_p
 
 
 def test_processes_that_start_at_the_same_time_try_a_wrong_password_once(tmp_path: Path) -> None:
+    another = threading.Event()
+
+    def slowly(_request: Message, _wire: Wire) -> bytes:
+        """Say no only when a second process has asked too, or none has for a while."""
+        if len(tokens.requests) > 1:
+            another.set()
+        another.wait(3)
+        return WRONG
+
     with system() as (tokens, config):
-        tokens.says(WRONG)
+        tokens.answer = slowly
         file = write_config(tmp_path, config)
         command = [*COMMAND, "token", "api", "-c", str(file)]
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "stdin": subprocess.DEVNULL}

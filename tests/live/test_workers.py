@@ -21,15 +21,17 @@ class System:
         self.issued = 0
         self.valid = ""
         self.url = ""
+        self.pad = ""
+        self.refuses_nobody = False
 
     async def token(self, _request: web.Request) -> web.Response:
         self.issued += 1
-        self.valid = f"token-{self.issued}"
+        self.valid = f"token-{self.issued}{self.pad}"
         await asyncio.sleep(0.1)  # long enough for everybody to want it
         return web.json_response({"access_token": self.valid, "expires_in": 600})
 
     async def api(self, request: web.Request) -> web.Response:
-        right = request.headers.get("Authorization") == f"Bearer {self.valid}"
+        right = self.refuses_nobody or request.headers.get("Authorization") == f"Bearer {self.valid}"
         return web.Response(status=200 if right else 401)
 
     def config(self) -> dict[str, object]:
@@ -86,6 +88,50 @@ async def test_a_refusal_in_every_worker_costs_one_renewal() -> None:
         api.valid = "revoked"
         assert await statuses(proxy.url, 90) == [200] * 90
         assert api.issued == 2
+
+
+async def test_questions_that_a_stopped_keeper_cannot_take_are_answered_once_it_goes_on() -> None:
+    async with system() as api:
+        routes = [
+            {
+                "name": f"r{number}",
+                "path": f"/{number}",
+                "upstream": api.url,
+                "auth": {
+                    "grant": "client_credentials",
+                    "token_url": f"{api.url}/token",
+                    "client_id": f"{number}",
+                },
+            }
+            for number in range(900)
+        ]
+        api.refuses_nobody = True
+        async with running_proxy({"workers": 2, "routes": routes}) as proxy:
+            keeper = children(proxy.pid)[0]
+            os.kill(keeper, signal.SIGSTOP)
+            connector = aiohttp.TCPConnector(limit=0, force_close=True)
+            async with aiohttp.ClientSession(connector=connector) as session:
+
+                async def ask(number: int) -> int:
+                    async with session.get(f"{proxy.url}/{number}") as response:
+                        return response.status
+
+                asked = asyncio.gather(*[ask(number) for number in range(900)])
+                await asyncio.sleep(0.5)  # all of them wait for the keeper by now, most for room on the line
+                os.kill(keeper, signal.SIGCONT)
+                async with asyncio.timeout(50):
+                    assert await asked == [200] * 900
+        assert api.issued == 900
+
+
+async def test_a_token_larger_than_a_datagram_reaches_the_workers() -> None:
+    async with system() as api:
+        api.pad = "x" * 300_000
+        async with running_proxy(api.config()) as proxy:
+            async with asyncio.timeout(20):
+                seen = await statuses(proxy.url, 12)
+        assert set(seen) == {400}, "what the API says to so long a header; that it answers is what counts"
+        assert api.issued == 1
 
 
 async def test_requests_are_served_by_more_than_one_process() -> None:

@@ -267,12 +267,29 @@ async def test_a_token_url_that_turns_to_plain_http_gives_none(reader):
     assert await route.reload() is None
 
 
-async def test_a_command_is_run_again(reader, program):
+async def test_a_command_is_run_again_but_not_within_five_seconds(reader, program, clock, monkeypatch):
+    monkeypatch.setattr(read, "monotonic", clock)
     program("echo x >> count; wc -l < count | tr -d ' '")
     route = reader.route("upstream: https://x\nauth: {grant: static, token: '${command:./program}'}")
     assert route.grant.token.get_secret_value() == "1"
     assert (await route.reload()).token.get_secret_value() == "2"
+    clock.advance(4.9)
+    assert (await route.reload()).token.get_secret_value() == "2"
+    clock.advance(0.2)
     assert (await route.reload()).token.get_secret_value() == "3"
+
+
+async def test_a_file_is_read_again_while_a_command_beside_it_waits(reader, program):
+    (reader.directory / "name").write_text("joe")
+    program("echo x >> count; wc -l < count | tr -d ' '")
+    route = reader.route(
+        "upstream: https://x\n"
+        "auth: {grant: basic, username: '${file:name}', password: '${command:./program}'}"
+    )
+    await route.reload()
+    (reader.directory / "name").write_text("jane")
+    fresh = await route.reload()
+    assert (fresh.username, fresh.password.get_secret_value()) == ("jane", "2")
 
 
 async def test_the_environment_stays_as_it_was(reader):

@@ -450,3 +450,10 @@ async def test_a_clock_that_was_set_back_brings_no_code_again(hands, clock):
     first = await answer_to(hands, Code(SECRET))
     clock.advance(-60)
     assert await answer_to(hands, Code(SECRET)) != first
+
+
+async def test_after_the_clock_was_set_back_an_hour_the_next_code_does_not_wait_an_hour(hands, clock, sleep):
+    await answer_to(hands, Code(SECRET))
+    clock.advance(-3600)
+    await answer_to(hands, Code(SECRET))
+    assert sleep.slept == []

@@ -7,11 +7,14 @@ import pytest
 from authproxy.errors import (
     BadTokenReply,
     CredentialRejected,
+    StoreError,
     TokenTimeout,
     TokenUnavailable,
 )
 from authproxy.tokens.patience import PatientSource
+from authproxy.tokens.rejection import RememberedRejection
 from authproxy.tokens.token import Token
+from tests.stores import MemoryStore, Shelf
 from tests.unit.conftest import Clock
 
 
@@ -206,3 +209,133 @@ async def test_a_token_from_elsewhere_ends_the_waiting():
         await source.token()
     await source.forgive()
     assert await source.token() == Token("new")
+
+
+# ── beyond this process ──────────────────────────────────────────────────────────────────────────
+
+
+class Machine:
+    """Processes that remember in one place; each has a clock of its own, which the wall's follows."""
+
+    def __init__(self, clock):
+        self.shelf = Shelf()
+        self.clock = clock
+        self.secret = "old"
+
+    def process(self, *answers, retry=False):
+        behind = Behind(*answers)
+        memory = RememberedRejection(
+            MemoryStore(self.shelf),
+            "up42",
+            lambda: self.secret,
+            takes_turns=True,
+            retry=retry,
+            clock=self.clock,
+        )
+        return PatientSource(behind, name="up42", memory=memory, clock=Clock(), jitter=lambda: 0.0), behind
+
+
+@pytest.fixture
+def machine(clock):
+    return Machine(clock)
+
+
+REJECTED = CredentialRejected("the password is wrong", hint="mend it", error="invalid_grant")
+
+
+async def test_the_next_process_leaves_a_rejected_credential_alone_and_says_why(machine, clock):
+    first, _ = machine.process(REJECTED)
+    await failure_of(first)
+    clock.advance(10)
+    second, behind = machine.process(Token("a"))
+    held_back = await failure_of(second)
+    assert (held_back.status, held_back.retry_after, held_back.title) == (503, 20, "Credential rejected")
+    assert (held_back.detail, held_back.hint) == ("the password is wrong", "mend it")
+    assert held_back.error == "invalid_grant"
+    assert behind.asked == []
+
+
+async def test_each_process_that_is_rejected_waits_longer_than_the_one_before(machine, clock):
+    for delay in (30, 60, 120, 240, 300):
+        source, _ = machine.process(CredentialRejected("no"))
+        assert (await failure_of(source)).retry_after == delay
+        clock.advance(delay)
+
+
+async def test_a_process_that_runs_heeds_what_another_one_was_told(machine):
+    runs, behind = machine.process(Token("a"), Token("b"))
+    await runs.token()
+    other, _ = machine.process(CredentialRejected("no"))
+    await failure_of(other)
+    assert (await failure_of(runs)).status == 503
+    assert len(behind.asked) == 1
+
+
+async def test_another_secret_is_another_matter(machine):
+    first, _ = machine.process(CredentialRejected("no"))
+    await failure_of(first)
+    machine.secret = "new"
+    second, _ = machine.process(Token("a"))
+    assert (await second.token()).value == "a"
+
+
+async def test_a_success_is_the_end_of_what_was_remembered(machine, clock):
+    first, _ = machine.process(CredentialRejected("no"))
+    await failure_of(first)
+    clock.advance(30)
+    second, _ = machine.process(Token("a"))
+    await second.token()
+    third, _ = machine.process(CredentialRejected("no"))
+    assert (await failure_of(third)).retry_after == 30
+
+
+async def test_a_person_may_have_it_tried_once(machine):
+    first, _ = machine.process(CredentialRejected("no"))
+    await failure_of(first)
+    second, behind = machine.process(CredentialRejected("no"), Token("a"), retry=True)
+    assert (await failure_of(second)).status == 502
+    assert (await failure_of(second)).status == 503
+    assert len(behind.asked) == 1
+
+
+async def test_a_clock_that_was_set_back_does_not_lengthen_what_is_remembered(machine, clock):
+    first, _ = machine.process(CredentialRejected("no"))
+    await failure_of(first)
+    clock.advance(-86400)
+    second, _ = machine.process()
+    assert (await failure_of(second)).retry_after == 30
+
+
+async def test_an_outage_is_nothing_to_remember(machine):
+    first, _ = machine.process(TokenUnavailable("down"))
+    await failure_of(first)
+    second, _ = machine.process(Token("a"))
+    assert (await second.token()).value == "a"
+
+
+async def test_a_login_that_gave_no_token_is_remembered_as_what_it_was(machine):
+    no_token = BadTokenReply("a login page")
+    no_token.rejects = True
+    first, _ = machine.process(no_token)
+    assert (await failure_of(first)).retry_after == 30
+    second, _ = machine.process()
+    assert (await failure_of(second)).title == "No token in the reply"
+
+
+async def test_without_a_place_to_remember_in_each_process_is_on_its_own(machine):
+    store = MemoryStore(machine.shelf)
+    store.trouble = StoreError("read-only file system")
+    memory = RememberedRejection(store, "up42", lambda: "secret", takes_turns=True)
+    source = PatientSource(Behind(CredentialRejected("no")), memory=memory, clock=Clock())
+    assert (await failure_of(source)).status == 502
+    assert (await failure_of(source)).status == 503
+
+
+async def test_a_source_that_costs_nothing_to_ask_is_never_left_alone(clock, caplog):
+    caplog.set_level(logging.INFO, "authproxy")
+    behind = Behind(*(BadTokenReply("empty") for _ in range(5)), Token("a"))
+    source = PatientSource(behind, backs_off=False, clock=clock)
+    for _ in range(5):
+        assert (await failure_of(source)).detail == "empty"
+    assert (await source.token()).value == "a"
+    assert [record.message for record in caplog.records] == ["no token", "token renewed"]
