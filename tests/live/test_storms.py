@@ -268,3 +268,15 @@ def test_a_short_lived_token_is_renewed_when_it_ends_and_requests_never_see_it(p
             statuses.append(wire.answer().status)
     assert set(statuses) == {200}
     assert len(statuses) > len(place.tokens.requests)
+
+
+@pytest.mark.parametrize("lifetime", [0.001, "0.5", 1])
+def test_a_token_that_ends_at_once_does_not_cost_a_token_request_a_request(
+    place: Place, lifetime: object
+) -> None:
+    place.tokens.more = {"expires_in": lifetime}
+    with place.connect() as wire:
+        for _ in range(200):
+            wire.send(place.request("GET"))
+            assert wire.answer().status == 200
+    assert len(place.tokens.requests) < 50
