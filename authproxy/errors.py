@@ -156,9 +156,10 @@ class HeadersTooLarge(RequestRefused):
 
 
 class TokenError(AuthproxyError):
-    """No token could be had."""
+    """No token could be had. `refresh_refused` tells that a refresh token was refused on the way."""
 
     title = "No token"
+    refresh_refused = False
 
 
 class CredentialRejected(TokenError):

@@ -28,6 +28,7 @@ SERVER, FAREWELL, TUNNEL, REWRITE = (
 )
 BODY, FORWARD, REWRITE = (f"proxy/{name}.py" for name in ("body", "forward", "rewrite"))
 CONNECTION, POOL, THROUGH = (f"proxy/upstream/{name}.py" for name in ("connection", "pool", "through"))
+BASE, HANDS = (f"grants/{name}.py" for name in ("base", "hands"))
 LIVE = "tests/live/test_"
 UNIT = "tests/unit/proxy/"
 
@@ -179,6 +180,16 @@ ROWS = (
     ("rewriting: TLS", "app.py", "secure=self.config.tls is not None,", "secure=False,", LIVE + "rewrite.py"),
     ("rewriting: off", "app.py", "rewriting=rewriting if route.rewrite else None", "rewriting=rewriting",
      LIVE + "rewrite.py"),
+    # ── tokens ──
+    ("tokens: any words refuse a refresh token", BASE,
+     "if failure.error is not None or 400 <= answer.status < 500:", 'if failure.error == "invalid_grant":',
+     LIVE + "refresh.py -k any_words"),
+    ("tokens: a page is nobody's no", BASE, "            if is_page(answer):\n", "            if False:\n",
+     LIVE + "refresh.py -k outlives"),
+    ("tokens: a refused refresh token is not sent again", "grants/source.py",
+     "spent.refresh_token != self._refused", "True", LIVE + "refresh.py -k not_sent_again"),
+    ("tokens: a refresh asks for what was granted", "grants/oauth.py", "        scope = granted\n",
+     "        scope = None\n", LIVE + "refresh.py -k scope"),
     # ── limits ──
     ("limits: connections", SERVER, "len(self._connections) - len(self._turned_away) > self._limit", "False",
      LIVE + "limits.py -k 'turned or flood'"),

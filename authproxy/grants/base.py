@@ -234,12 +234,14 @@ class Grant:
         pointers: ReplyPointers,
         *,
         keep: str | None = None,
+        scope: str | None = None,
         more_secrets: tuple[str, ...] = (),
     ) -> Token:
         """Return the token that `answer` holds; `keep` is the refresh token to go on with if none comes back.
 
-        `more_secrets` are those in the question that are not in the configuration. Raises
-        `CredentialRejected`, `BadTokenReply` or `TokenUnavailable`.
+        `scope` is what it is for if the answer does not say (RFC 6749 §5.1). `more_secrets` are those in the
+        question that are not in the configuration. Raises `CredentialRejected`, `BadTokenReply` or
+        `TokenUnavailable`.
         """
         document = read_json(answer.body)
         self.refuse_failures(answer, document, (keep or "", *more_secrets))
@@ -264,8 +266,30 @@ class Grant:
             asked_at=answer.asked_at,
             lifetime=read_lifetime(find(document, pointers.expires_in)),
             refresh_token=refresh_token if isinstance(refresh_token, str) and refresh_token else keep,
+            scope=_scope_in(document, scope),
             place=answer.place,
         )
+
+    def read_refreshed(
+        self, answer: Answer, pointers: ReplyPointers, refresh_token: str, scope: str | None = None
+    ) -> Token:
+        """Return the token that `refresh_token` was traded in for; it stays good if no other comes back.
+
+        Raises as `read_token` does, with `refresh_refused` set when the answer is the server's no to the
+        refresh token, in whatever words; and `TokenUnavailable` for a page of HTML, which is nobody's no.
+        """
+        try:
+            return self.read_token(answer, pointers, keep=refresh_token, scope=scope)
+        except (CredentialRejected, BadTokenReply) as failure:
+            if is_page(answer):
+                raise TokenUnavailable(
+                    f"{answer.place} answered {answer.status} with an HTML page",
+                    hint="something in between may have answered, such as a firewall or a captive portal; "
+                    "else check the URL of the token endpoint",
+                    retry_after=retry_after(answer.headers, answer.asked_at),
+                ) from failure
+            failure.refresh_refused = _is_no_to_refresh_token(answer, pointers, failure)
+            raise
 
     def make_token(
         self,
@@ -275,6 +299,7 @@ class Grant:
         place: str,
         lifetime: float | None = None,
         refresh_token: str | None = None,
+        scope: str | None = None,
     ) -> Token:
         """Return a token, its lifetime (seconds) taken from the first that knows it.
 
@@ -288,7 +313,13 @@ class Grant:
             lifetime = min(exp - asked_at, LONGEST_LIFETIME)
         if lifetime is None:
             lifetime = self.default_lifetime or inf
-        return Token(value, issued_at=asked_at, expires_at=asked_at + lifetime, refresh_token=refresh_token)
+        return Token(
+            value,
+            issued_at=asked_at,
+            expires_at=asked_at + lifetime,
+            refresh_token=refresh_token,
+            scope=scope,
+        )
 
     def refuse_failures(self, answer: Answer, document: object, more_secrets: Iterable[str] = ()) -> None:
         """Raise what a failing answer means, if it is one."""
@@ -320,6 +351,35 @@ def _failure_kind(answer: Answer, error: str | None) -> type[TokenError]:
     if answer.status in REJECTIONS or error is not None:
         return CredentialRejected
     return BadTokenReply
+
+
+def refreshed_or_earned(refresh: Flow, earn: Flow) -> Flow:
+    """Hold `refresh`; when that refresh token is refused, hold `earn` at once, and let its failure say so."""
+    try:
+        return (yield from refresh)
+    except TokenError as failure:
+        if not failure.refresh_refused:
+            raise
+    try:
+        return (yield from earn)
+    except TokenError as failure:
+        failure.refresh_refused = True
+        raise
+
+
+def _is_no_to_refresh_token(answer: Answer, pointers: ReplyPointers, failure: TokenError) -> bool:
+    """Tell whether a failure that is no outage means the refresh token: servers have many words for that.
+
+    `invalid_client` would be said to the grant's own way as well, and count as a second failure; and what
+    is no orderly answer (a redirect, text cut short) says nothing of the refresh token.
+    """
+    if failure.error == "invalid_client":
+        return False
+    if failure.error is not None or 400 <= answer.status < 500:
+        return True
+    document = read_json(answer.body)
+    orderly = 200 <= answer.status < 300 and (document is not None or not answer.body.strip())
+    return orderly and not isinstance(find(document, pointers.token), str)
 
 
 def _general_hint(answer: Answer, error: str | None) -> str | None:
@@ -424,6 +484,23 @@ def read_json(body: bytes) -> object:
         return json.loads(body)
     except (ValueError, RecursionError):
         return None
+
+
+def _scope_in(document: object, asked: str | None) -> str | None:
+    """Return the scope of a token reply, by some written as a list; `asked` if it does not say."""
+    scope = find(document, "/scope")
+    if isinstance(scope, list) and all(isinstance(each, str) for each in scope):
+        return " ".join(scope)
+    return scope if isinstance(scope, str) else asked
+
+
+def is_page(answer: Answer) -> bool:
+    """Tell whether `answer` is a page for people, HTML; JSON that is said to be HTML is none."""
+    start = answer.body.lstrip(b"\xef\xbb\xbf \t\r\n")[:14].lower()
+    said = answer.headers.get("Content-Type", "").lower().startswith(("text/html", "application/xhtml"))
+    return bool(start) and (
+        start.startswith((b"<!doctype html", b"<html")) or (said and read_json(answer.body) is None)
+    )
 
 
 def _secrets_in(value: object) -> Iterator[str]:

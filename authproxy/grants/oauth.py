@@ -1,7 +1,7 @@
 """What the grants that talk to an OAuth 2.0 token endpoint have in common (RFC 6749).
 
-A refresh token, when the spent token brought one, goes first; when the server says `invalid_grant` to
-it, the grant's own way follows at once (§6, §5.2).
+A refresh token, when the spent token brought one, goes first; when the server refuses it, in whatever words,
+the grant's own way follows at once (§6, §5.2).
 """
 
 from collections.abc import Generator, Iterator, Mapping
@@ -11,7 +11,7 @@ from urllib.parse import quote_plus, urlencode
 
 from pydantic import SecretStr
 
-from authproxy.errors import BadTokenReply, CredentialRejected
+from authproxy.errors import BadTokenReply
 from authproxy.grants.base import (
     FORM,
     Answer,
@@ -26,6 +26,7 @@ from authproxy.grants.base import (
     SecretMap,
     Step,
     basic_value,
+    refreshed_or_earned,
     with_defaults,
     with_query,
 )
@@ -43,10 +44,6 @@ from authproxy.grants.signing import (
 )
 from authproxy.tokens.token import Token
 from authproxy.values import URL, ReadableFile
-
-# What says that this refresh token, or refreshing at all, will never do: the grant's own way must. Anything
-# else (`invalid_client`) would be said to that as well, and count as a second failure.
-REFRESH_IS_OVER = frozenset({"invalid_grant", "unauthorized_client", "unsupported_grant_type"})
 
 Asking = Generator[Step, Any, Answer]
 """A part of a conversation that ends in the token endpoint's answer."""
@@ -127,22 +124,22 @@ class OAuthGrant(Grant):
     # ── the conversation ─────────────────────────────────────────────────────────────────────────
 
     def flow(self, spent: Token | None) -> Flow:
-        if spent is not None and spent.refresh_token is not None:
-            try:
-                return (yield from self.refresh(spent.refresh_token))
-            except CredentialRejected as rejection:
-                if rejection.error not in REFRESH_IS_OVER:
-                    raise
-        return (yield from self.earn())
+        if spent is None or spent.refresh_token is None:
+            return self.earn()
+        return refreshed_or_earned(self.refresh(spent.refresh_token, spent.scope), self.earn())
 
     def earn(self) -> Flow:
         """Hold the grant's own conversation, without a refresh token."""
         raise NotImplementedError
 
-    def refresh(self, refresh_token: str) -> Flow:
-        """Trade `refresh_token` in; it stays good unless another one comes back (RFC 6749 §6)."""
-        answer = yield from self.ask(grant_type="refresh_token", refresh_token=refresh_token)
-        return self.read_token(answer, self.response, keep=refresh_token)
+    def refresh(self, refresh_token: str, scope: str | None = None) -> Flow:
+        """Trade `refresh_token` in; it stays good unless another one comes back (RFC 6749 §6).
+
+        `scope` is what was granted with it: whoever asks for more is refused. None: all that was wished for.
+        """
+        asked = {"grant_type": "refresh_token", "refresh_token": refresh_token} | self.wanted(scope)
+        answer = yield from self.ask_plainly(asked)
+        return self.read_refreshed(answer, self.response, refresh_token, scope)
 
     def ask(self, **parameters: str) -> Asking:
         """Send the token request with `parameters`, and what the keys say is to be asked for."""
@@ -204,9 +201,11 @@ class OAuthGrant(Grant):
 
     # ── what the keys say ────────────────────────────────────────────────────────────────────────
 
-    def wanted(self) -> dict[str, str]:
-        """Return the scope and the audience to ask for, if they are given."""
-        scope = self.scope if isinstance(self.scope, str | None) else " ".join(self.scope)
+    def wanted(self, granted: str | None = None) -> dict[str, str]:
+        """Return the scope and the audience to ask for, if they are given; `granted` is asked for instead."""
+        scope = granted
+        if scope is None:
+            scope = self.scope if isinstance(self.scope, str | None) else " ".join(self.scope)
         return {name: value for name, value in (("scope", scope), ("audience", self.audience)) if value}
 
     @property

@@ -5,8 +5,9 @@ CachedSource → PatientSource → GrantSource → flow ⇄ hands
 
 import os
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
-from authproxy.errors import CredentialRejected
+from authproxy.errors import CredentialRejected, TokenError
 from authproxy.grants.base import Grant
 from authproxy.grants.hands import Hands
 from authproxy.http_proxy import Setting
@@ -21,6 +22,9 @@ class GrantSource:
 
     `reload` reads the secrets' sources (`${file:…}`, `${command:…}`) again and returns the grant they
     make now, or None when they cannot be read. It is asked only once a credential was rejected.
+
+    A refresh token that the server refused is not sent again, though the spent token that brought it stays
+    with whoever holds it until another one is earned.
     """
 
     def __init__(
@@ -30,14 +34,19 @@ class GrantSource:
         self._hands = hands
         self._reload = reload
         self._http_proxy = http_proxy
+        self._refused: str | None = None  # the refresh token that the server refused last
 
     async def token(self, *, instead_of: Token | None = None) -> Token:
         if self._grant.in_configuration and instead_of is not None:
             await self.changed()
         try:
-            return await self._hands.carry_out(self._grant.flow(instead_of), http_proxy=self._http_proxy)
-        except CredentialRejected:
-            if not await self.changed():
+            return await self._hands.carry_out(
+                self._grant.flow(self._spendable(instead_of)), http_proxy=self._http_proxy
+            )
+        except TokenError as failure:
+            if failure.refresh_refused and instead_of is not None:
+                self._refused = instead_of.refresh_token
+            if not isinstance(failure, CredentialRejected) or not await self.changed():
                 raise
             return await self._hands.carry_out(self._grant.flow(None), http_proxy=self._http_proxy)
 
@@ -50,6 +59,11 @@ class GrantSource:
             return False
         self._grant = grant
         return True
+
+    def _spendable(self, spent: Token | None) -> Token | None:
+        if spent is None or self._refused is None or spent.refresh_token != self._refused:
+            return spent
+        return replace(spent, refresh_token=None)
 
     def __repr__(self) -> str:
         return f"<GrantSource {type(self._grant).__name__}>"
