@@ -190,6 +190,10 @@ ROWS = (
      "spent.refresh_token != self._refused", "True", LIVE + "refresh.py -k not_sent_again"),
     ("tokens: a refresh asks for what was granted", "grants/oauth.py", "        scope = granted\n",
      "        scope = None\n", LIVE + "refresh.py -k scope"),
+    ("tokens: an answer has an end", "grants/client.py", "if self._room < 0:", "if False:",
+     LIVE + "token_endpoint.py -k without_an_end"),
+    ("tokens: interim replies are dropped", "grants/client.py", "return  # nobody here waits for a 100",
+     "self._room = LONGEST_HEAD", LIVE + "token_endpoint.py -k 'without_an_end and interim'"),
     # ── limits ──
     ("limits: connections", SERVER, "len(self._connections) - len(self._turned_away) > self._limit", "False",
      LIVE + "limits.py -k 'turned or flood'"),

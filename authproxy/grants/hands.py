@@ -45,6 +45,7 @@ from authproxy.grants.base import (
     Wait,
     base32,
 )
+from authproxy.grants.client import TooLong, client_session
 from authproxy.grants.discovery import Server, discover
 from authproxy.http_proxy import ADVICE, HTTPProxy, Setting, proxy_for
 from authproxy.tokens.source import Clock
@@ -181,14 +182,10 @@ class Hands:
 
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
-            self._session = aiohttp.ClientSession(
-                # A connection of its own for each request: aiohttp repeats on a stale one by itself.
-                connector=aiohttp.TCPConnector(force_close=True, limit=0),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(
+            self._session = client_session(
+                aiohttp.ClientTimeout(
                     total=TOTAL_TIMEOUT, connect=CONNECT_TIMEOUT, sock_connect=CONNECT_TIMEOUT
-                ),
-                trust_env=False,  # it would also read ~/.netrc
+                )
             )
         return self._session
 
@@ -326,6 +323,7 @@ _TROUBLES: tuple[tuple[tuple[type[Exception], ...], str, str | None], ...] = (
     ((aiohttp.ClientConnectorError,), "cannot connect to {}", "check the URL, and whether it is up"),
     ((aiohttp.ServerDisconnectedError,), "{} closed the connection without an answer", None),
     ((aiohttp.ClientPayloadError,), "{} broke off its answer", None),
+    ((TooLong,), "{} sent more than the answer of a token endpoint can be", None),
     ((aiohttp.InvalidURL,), "{} is not a URL that can be asked", "check the URL"),
 )
 

@@ -1,0 +1,72 @@
+"""What a token endpoint may answer: more than most, but not without end."""
+
+import contextlib
+from itertools import repeat
+
+import pytest
+
+from .conftest import Place
+from .wire import Message, Wire, json_reply
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["Content-Security-Policy: " + "a" * 9_000],
+        [f"X-{number}: a" for number in range(500)],
+        ["Set-Cookie: " + "a" * 8_000] * 30,
+    ],
+    ids=["a line of 9,000 bytes", "500 lines", "240 KiB in all"],
+)
+def test_a_long_head_is_read_as_an_upstreams_is(place: Place, lines: list[str]) -> None:
+    place.tokens.revoke()
+    place.tokens.says(json_reply({"access_token": place.tokens.issued.one_more()}, 200, *lines))
+    assert place.get().status == 200
+
+
+def test_interim_replies_are_no_answer(place: Place) -> None:
+    interim = b"HTTP/1.1 102 Processing\r\n\r\n" * 3 + b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+    place.tokens.says(interim + json_reply({"access_token": place.tokens.issued.one_more()}))
+    assert place.get().status == 200
+
+
+ENDLESS = {
+    "interim replies": (b"", b"HTTP/1.1 102 Processing\r\n\r\n" * 2_000),
+    "header lines": (b"HTTP/1.1 200 OK\r\n", b"a: b\r\n" * 8_000),
+    "a header": (b"HTTP/1.1 200 OK\r\nA: ", b"a" * 60_000),
+    "chunk extensions": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;", b"a=b;" * 15_000),
+    "trailer lines": (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n",
+        b"a: b\r\n" * 8_000,
+    ),
+    "chunks": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\na\r\n" * 10_000),
+}
+
+
+def of_its_own(name: str) -> pytest.MarkDecorator:
+    """Give a case a credential of its own: the failure of another one would be remembered."""
+    auth = {"grant": "client_credentials", "token_url": "{tokens}/token", "client_id": name}
+    return pytest.mark.route(auth=auth)
+
+
+@pytest.mark.parametrize(
+    ("beginning", "piece"),
+    [pytest.param(*ENDLESS[name], id=name, marks=of_its_own(name)) for name in ENDLESS],
+)
+def test_an_answer_without_an_end_is_broken_off(place: Place, beginning: bytes, piece: bytes) -> None:
+    taken = 0
+
+    def endless(_request: Message, wire: Wire) -> None:
+        nonlocal taken
+        with contextlib.suppress(OSError):
+            wire.send(beginning)
+            for each in repeat(piece):
+                wire.send(each)
+                taken += len(each)
+
+    place.tokens.answer = endless
+    assert place.get().status in {502, 503}
+    assert len(place.tokens.requests) == 1
+    assert taken < 32 * MIB, "with all that is under way"
