@@ -194,6 +194,8 @@ ROWS = (
      LIVE + "token_endpoint.py -k without_an_end"),
     ("tokens: interim replies are dropped", "grants/client.py", "return  # nobody here waits for a 100",
      "self._room = LONGEST_HEAD", LIVE + "token_endpoint.py -k 'without_an_end and interim'"),
+    ("tokens: assertions are dated back", "grants/signing.py", "issued = int(now - skew)",
+     "issued = int(now)", LIVE + "token_endpoint.py -k clock"),
     # ── limits ──
     ("limits: connections", SERVER, "len(self._connections) - len(self._turned_away) > self._limit", "False",
      LIVE + "limits.py -k 'turned or flood'"),

@@ -150,6 +150,9 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
+Parameters = Mapping[str, str | tuple[str, ...]]
+"""Of a request; a value that is a tuple is several."""
+
 Step = Ask | Discover | Now | Run | Read | Code | UseUp | Show | Wait | Callback
 Flow = Generator[Step, Any, Token]
 
@@ -469,6 +472,15 @@ def with_defaults(headers: Mapping[str, str], defaults: Mapping[str, str]) -> di
     """Return `headers` and those of `defaults` that are not among them, in whatever case."""
     names = {name.lower() for name in headers}
     return {name: value for name, value in defaults.items() if name.lower() not in names} | dict(headers)
+
+
+def in_pairs(parameters: Parameters) -> list[tuple[str, str]]:
+    """Return `parameters` as they are sent; one with several values comes several times."""
+    return [
+        (name, each)
+        for name, value in parameters.items()
+        for each in ((value,) if isinstance(value, str) else value)
+    ]
 
 
 def with_query(url: str, pairs: list[tuple[str, str]]) -> str:

@@ -1,14 +1,21 @@
-"""What a token endpoint may answer: more than most, but not without end."""
+"""What a token endpoint may ask for, and answer: more than most, but not without end."""
 
 import contextlib
+import json
+import time
 from itertools import repeat
+from urllib.parse import parse_qs
 
 import pytest
+from joserfc import jwt
+from joserfc.jwk import ECKey
 
 from .conftest import Place
 from .wire import Message, Wire, json_reply
 
 MIB = 1 << 20
+KEY = ECKey.generate_key("P-256")
+BEHIND = 3  # seconds by which the clock of the strict server is
 
 
 @pytest.mark.parametrize(
@@ -70,3 +77,29 @@ def test_an_answer_without_an_end_is_broken_off(place: Place, beginning: bytes, 
     assert place.get().status in {502, 503}
     assert len(place.tokens.requests) == 1
     assert taken < 32 * MIB, "with all that is under way"
+
+
+@pytest.mark.route(
+    auth={
+        "grant": "jwt_bearer",
+        "token_url": "{tokens}/token",
+        "issuer_claim": "robot",
+        "key": json.dumps(KEY.as_dict(private=True)),
+        "assertion_lifetime": "1m",
+        "audience": ["https://one.example", "https://two.example"],
+        "claims": {"jti": None, "sub": None},
+    }
+)
+def test_an_assertion_suits_a_strict_server_whose_clock_is_behind(place: Place) -> None:
+    def strict(request: Message, wire: Wire) -> bytes | None:
+        claims = jwt.decode(request.form["assertion"], KEY).claims
+        now = time.time() - BEHIND
+        if claims["iat"] > now or not now < claims["exp"] <= claims["iat"] + 60 or "jti" in claims:
+            return json_reply({"error": "invalid_grant"}, 400)
+        return place.tokens.first_answer(request, wire)
+
+    place.tokens.answer = strict
+    assert place.get().status == 200
+    sent = parse_qs(place.tokens.last.body.decode())
+    assert sent["audience"] == ["https://one.example", "https://two.example"]
+    assert "sub" not in jwt.decode(sent["assertion"][0], KEY).claims

@@ -76,6 +76,8 @@ def test_a_style_that_needs_a_secret_is_not_left_without(style, missing):
         ({"scope": ["a", "b"]}, [("scope", "a b")]),
         ({"scope": ""}, []),
         ({"audience": "https://api.example"}, [("audience", "https://api.example")]),
+        ({"audience": ["a", "b"]}, [("audience", "a"), ("audience", "b")]),
+        ({"audience": []}, []),
         ({"resource": "https://a"}, [("resource", "https://a")]),
         ({"resource": ["https://a", "https://b"]}, [("resource", "https://a"), ("resource", "https://b")]),
         ({"params": {"tenant": "ü &"}}, [("tenant", "ü &")]),
