@@ -196,6 +196,13 @@ ROWS = (
      "self._room = LONGEST_HEAD", LIVE + "token_endpoint.py -k 'without_an_end and interim'"),
     ("tokens: assertions are dated back", "grants/signing.py", "issued = int(now - skew)",
      "issued = int(now)", LIVE + "token_endpoint.py -k clock"),
+    ("tokens: programs run in the configuration's directory", HANDS, "cwd=self._directory,", "cwd=None,",
+     LIVE + "cli.py -k relative_program"),
+    ("tokens: a page at one well-known place", "grants/discovery.py",
+     'if answer.status == 200 and isinstance(document, dict) and "issuer" in document:',
+     "if answer.status < 400:", LIVE + "token_endpoint.py -k well_known"),
+    ("tokens: kubectl's version", "cli/token.py", "asked if asked in EXEC_CREDENTIAL_VERSIONS else", "",
+     LIVE + "cli.py -k kubectl"),
     # ── limits ──
     ("limits: connections", SERVER, "len(self._connections) - len(self._turned_away) > self._limit", "False",
      LIVE + "limits.py -k 'turned or flood'"),

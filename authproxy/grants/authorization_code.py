@@ -118,7 +118,7 @@ class AuthorizationCode(InteractiveGrant):
         """Ask for the authorization URL as a browser would; return the query of the redirect back to us."""
         answer: Answer = yield Ask("GET", attempt.url, {"Accept": "*/*"})
         if answer.status >= 400:
-            self.refuse_failures(answer, read_json(answer.body), (attempt.state,))
+            self.refuse_failures(answer, read_json(answer), (attempt.state,))
         query = _sent_back(answer, attempt)
         if query is None or not _same(query.get("state"), attempt.state):
             raise LoginRequired(

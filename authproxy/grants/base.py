@@ -11,10 +11,12 @@ file beside this one, one row in `GRANTS`, one test and one paragraph of `docs/c
 
 import base64
 import binascii
+import codecs
 import json
 import re
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from math import inf, isfinite
 from typing import Annotated, Any, ClassVar, Literal
@@ -44,6 +46,19 @@ OAUTH_ERRORS = frozenset({  # RFC 6749 §5.2, RFC 8628 §3.5: words of the proto
 DESCRIPTIONS = ("error_description", "message", "detail")  # where servers say more
 BOUND_TOKEN_TYPES = frozenset({"dpop", "mac", "pop"})  # useless without the key they are bound to
 
+ENDS_AT = (  # where servers and programs say when a token ends, if not how long it lasts
+    "/expires_at", "/expires_on", "/expiresAt", "/expiresOn", "/expiration", "/expiry", "/token_expiry",
+)  # fmt: skip
+FIRST_MOMENT = 1e9  # epoch seconds, in 2001: a smaller number is no moment when a token ends
+FIRST_IN_MILLISECONDS = 1e11  # as seconds that were the year 5138
+BYTE_ORDER_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+NO_TEXT = frozenset({"idna", "punycode"})  # charsets that are none; reading a long one takes for ever
+
+_CHARSET = re.compile(r"""charset\s*=\s*["']?([\w.:-]+)""", re.IGNORECASE | re.ASCII)
 _TOKEN = re.compile(r"[\x20-\x7e]+\Z")
 
 
@@ -184,6 +199,7 @@ class ReplyPointers:
 
     token: Pointer | tuple[Pointer, ...] = "/access_token"  # noqa: S105 - a place, not a token
     expires_in: Pointer | tuple[Pointer, ...] = "/expires_in"
+    expires_at: Pointer | tuple[Pointer, ...] = ENDS_AT
     token_type: Pointer | tuple[Pointer, ...] = "/token_type"  # noqa: S105
     refresh_token: Pointer | tuple[Pointer, ...] | None = "/refresh_token"  # noqa: S105
 
@@ -238,20 +254,22 @@ class Grant:
         *,
         keep: str | None = None,
         scope: str | None = None,
+        local_time: bool = False,
         more_secrets: tuple[str, ...] = (),
     ) -> Token:
         """Return the token that `answer` holds; `keep` is the refresh token to go on with if none comes back.
 
-        `scope` is what it is for if the answer does not say (RFC 6749 §5.1). `more_secrets` are those in the
-        question that are not in the configuration. Raises `CredentialRejected`, `BadTokenReply` or
+        `scope` is what it is for if the answer does not say (RFC 6749 §5.1). `local_time` says that moments
+        without a zone are local time, not UTC. `more_secrets` are those in the question that are not in the
+        configuration. Raises `CredentialRejected`, `BadTokenReply` or
         `TokenUnavailable`.
         """
-        document = read_json(answer.body)
+        document = read_json(answer)
         self.refuse_failures(answer, document, (keep or "", *more_secrets))
         if pointers.token == "" and document is None:
-            document = answer.body.decode("utf-8", "replace").strip()
-        value = find(document, pointers.token)
-        if not isinstance(value, str) or not value:
+            document = read_text(answer).strip()
+        value = _token_in(document, pointers.token)
+        if not value:
             where = pointers.token if isinstance(pointers.token, str) else " or ".join(pointers.token)
             raise BadTokenReply(
                 f"{answer.place} answered {answer.status} without a token at {where}",
@@ -263,11 +281,15 @@ class Grant:
                 f"{answer.place} issued a {token_type} token, good only for the holder of its key",
                 hint="have the client registered for Bearer tokens",
             )
+        lifetime = read_lifetime(find(document, pointers.expires_in))
+        if lifetime is None:
+            ends_at = read_moment(find(document, pointers.expires_at), local_time=local_time)
+            lifetime = read_lifetime(ends_at - answer.asked_at) if ends_at is not None else None
         refresh_token = find(document, pointers.refresh_token) if pointers.refresh_token is not None else None
         return self.make_token(
             value,
             asked_at=answer.asked_at,
-            lifetime=read_lifetime(find(document, pointers.expires_in)),
+            lifetime=lifetime,
             refresh_token=refresh_token if isinstance(refresh_token, str) and refresh_token else keep,
             scope=_scope_in(document, scope),
             place=answer.place,
@@ -380,9 +402,9 @@ def _is_no_to_refresh_token(answer: Answer, pointers: ReplyPointers, failure: To
         return False
     if failure.error is not None or 400 <= answer.status < 500:
         return True
-    document = read_json(answer.body)
+    document = read_json(answer)
     orderly = 200 <= answer.status < 300 and (document is not None or not answer.body.strip())
-    return orderly and not isinstance(find(document, pointers.token), str)
+    return orderly and not _token_in(document, pointers.token)
 
 
 def _general_hint(answer: Answer, error: str | None) -> str | None:
@@ -416,6 +438,14 @@ def find(document: object, pointers: str | tuple[str, ...]) -> object:
     return None
 
 
+def _token_in(document: object, pointers: str | tuple[str, ...]) -> str | None:
+    """Return the token at `pointers`; some servers give them as numbers."""
+    value = find(document, pointers)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return value if isinstance(value, str) else None
+
+
 def read_lifetime(value: object) -> float | None:
     """Return `expires_in` in seconds, or None for what is no time to come: a boolean, 0, a negative, text."""
     seconds = _read_seconds(value)
@@ -432,6 +462,24 @@ def _read_seconds(value: object) -> float | None:
     except ValueError:
         return None
     return seconds if isfinite(seconds) and seconds > 0 else None
+
+
+def read_moment(value: object, *, local_time: bool = False) -> float | None:
+    """Return the moment that `value` means, in epoch seconds, or None.
+
+    It may be written as the epoch's seconds, as its milliseconds, or in ISO 8601: that is UTC, or local time,
+    when it names no zone.
+    """
+    seconds = _read_seconds(value)
+    if seconds is None and isinstance(value, str):
+        try:
+            moment = datetime.fromisoformat(value.strip())
+            return (moment if moment.tzinfo or local_time else moment.replace(tzinfo=UTC)).timestamp()
+        except (ValueError, OverflowError, OSError):
+            return None
+    if seconds is None or seconds < FIRST_MOMENT:
+        return None
+    return seconds / 1000 if seconds >= FIRST_IN_MILLISECONDS else seconds
 
 
 def jwt_expiry(token: str) -> float | None:
@@ -490,12 +538,27 @@ def with_query(url: str, pairs: list[tuple[str, str]]) -> str:
     return f"{url}{'&' if '?' in url else '?'}{urlencode(pairs)}"
 
 
-def read_json(body: bytes) -> object:
-    """Return the JSON document in `body`, or None."""
+def read_json(answer: Answer) -> object:
+    """Return the JSON document in `answer`, or None. It should be in UTF-8 (RFC 8259 §8.1); not all are."""
+    for text in (answer.body, read_text(answer)):
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            continue
+    return None
+
+
+def read_text(answer: Answer) -> str:
+    """Return the text in `answer`: by its byte order mark, in the charset that its head names, or UTF-8."""
+    for mark, charset in BYTE_ORDER_MARKS:
+        if answer.body.startswith(mark):
+            return answer.body.decode(charset, "replace")
+    named = _CHARSET.search(answer.headers.get("Content-Type", ""))
     try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        return None
+        charset = codecs.lookup(named[1] if named else "utf-8").name
+        return answer.body.decode("utf-8" if charset in NO_TEXT else charset, "replace")
+    except (LookupError, ValueError):
+        return answer.body.decode("utf-8", "replace")
 
 
 def _scope_in(document: object, asked: str | None) -> str | None:
@@ -511,7 +574,7 @@ def is_page(answer: Answer) -> bool:
     start = answer.body.lstrip(b"\xef\xbb\xbf \t\r\n")[:14].lower()
     said = answer.headers.get("Content-Type", "").lower().startswith(("text/html", "application/xhtml"))
     return bool(start) and (
-        start.startswith((b"<!doctype html", b"<html")) or (said and read_json(answer.body) is None)
+        start.startswith((b"<!doctype html", b"<html")) or (said and read_json(answer) is None)
     )
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from authproxy.errors import BadTokenReply
-from authproxy.grants.base import Answer, Flow, Grant, Read
+from authproxy.grants.base import Answer, Flow, Grant, Read, read_text
 from authproxy.tokens.token import Token
 from authproxy.values import LocalPath
 
@@ -16,7 +16,7 @@ class File(Grant):
 
     def flow(self, spent: Token | None) -> Flow:  # noqa: ARG002 - the file is asked, whatever was before
         answer: Answer = yield Read(self.path)
-        value = answer.body.decode("utf-8", "replace").strip()
+        value = read_text(answer).strip()
         if not value:
             raise BadTokenReply(f"{self.path} is empty")
         return self.make_token(value, asked_at=answer.asked_at, place=self.path)

@@ -58,6 +58,10 @@ PROXY_REFUSED = 407
 CODE_PERIOD = 30  # seconds a one-time code is good for (RFC 6238 §4.1)
 CODE_DIGITS = 6
 DISCOVERY_LASTS = 3600.0  # seconds
+EXEC_INFO = {  # what kubectl tells its credential plugins; without it some will not work
+    "KUBERNETES_EXEC_INFO": '{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", '
+    '"spec": {"interactive": false}}'
+}
 
 
 class LoginUI(Protocol):
@@ -73,11 +77,19 @@ class LoginUI(Protocol):
 
 
 class Hands:
-    """Carries out the steps of flows. Use as `async with Hands() as hands`."""
+    """Carries out the steps of flows. Use as `async with Hands() as hands`.
+
+    Programs are run in `directory`, from which a relative path of theirs starts too.
+    """
 
     def __init__(
-        self, *, clock: Clock = time.time, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+        self,
+        *,
+        directory: Path = Path(),
+        clock: Clock = time.time,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        self._directory = directory.absolute()
         self._clock = clock
         self._sleep = sleep
         self._session: aiohttp.ClientSession | None = None
@@ -206,6 +218,8 @@ class Hands:
             transport, protocol = await loop.subprocess_exec(
                 lambda: asyncio.subprocess.SubprocessStreamProtocol(LONGEST_REPLY, loop),
                 *run.argv,
+                cwd=self._directory,
+                env=EXEC_INFO | os.environ,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=None,  # goes where ours goes, as with kubectl's credential plugins

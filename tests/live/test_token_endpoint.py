@@ -11,7 +11,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey
 
 from .conftest import Place
-from .wire import Message, Wire, json_reply
+from .wire import Message, Wire, json_reply, reply
 
 MIB = 1 << 20
 KEY = ECKey.generate_key("P-256")
@@ -39,6 +39,39 @@ def test_interim_replies_are_no_answer(place: Place) -> None:
     assert place.get().status == 200
 
 
+def of_its_own(name: str, **keys: str) -> pytest.MarkDecorator:
+    """Give a case a credential of its own: what became of another one's would be remembered."""
+    auth = {"grant": "client_credentials", "client_id": name, **(keys or {"token_url": "{tokens}/token"})}
+    return pytest.mark.route(auth=auth)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(text, id=name, marks=of_its_own(name, issuer="{tokens}"))
+        for name, text in {
+            "a page": "<html>Not here</html>",
+            "another document": '{"message": "no such page"}',
+            "garbage": "[1",
+        }.items()
+    ],
+)
+def test_an_issuer_that_shows_a_page_at_one_well_known_place_is_found_by_the_other(
+    place: Place, other: str
+) -> None:
+    def answer(request: Message, wire: Wire) -> bytes | None:
+        if request.target == "/.well-known/openid-configuration":
+            return reply(200, "Content-Type: text/html", body=other.encode())
+        if request.target == "/.well-known/oauth-authorization-server":
+            issuer = place.tokens.url
+            return json_reply({"issuer": issuer, "token_endpoint": f"{issuer}/token"})
+        return place.tokens.first_answer(request, wire)
+
+    place.tokens.answer = answer
+    assert place.get().status == 200
+    assert place.tokens.last.target == "/token"
+
+
 ENDLESS = {
     "interim replies": (b"", b"HTTP/1.1 102 Processing\r\n\r\n" * 2_000),
     "header lines": (b"HTTP/1.1 200 OK\r\n", b"a: b\r\n" * 8_000),
@@ -50,12 +83,6 @@ ENDLESS = {
     ),
     "chunks": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\na\r\n" * 10_000),
 }
-
-
-def of_its_own(name: str) -> pytest.MarkDecorator:
-    """Give a case a credential of its own: the failure of another one would be remembered."""
-    auth = {"grant": "client_credentials", "token_url": "{tokens}/token", "client_id": name}
-    return pytest.mark.route(auth=auth)
 
 
 @pytest.mark.parametrize(
