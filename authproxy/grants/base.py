@@ -261,8 +261,7 @@ class Grant:
 
         `scope` is what it is for if the answer does not say (RFC 6749 §5.1). `local_time` says that moments
         without a zone are local time, not UTC. `more_secrets` are those in the question that are not in the
-        configuration. Raises `CredentialRejected`, `BadTokenReply` or
-        `TokenUnavailable`.
+        configuration. Raises `CredentialRejected`, `BadTokenReply` or `TokenUnavailable`.
         """
         document = read_json(answer)
         self.refuse_failures(answer, document, (keep or "", *more_secrets))
@@ -570,12 +569,11 @@ def _scope_in(document: object, asked: str | None) -> str | None:
 
 
 def is_page(answer: Answer) -> bool:
-    """Tell whether `answer` is a page for people, HTML; JSON that is said to be HTML is none."""
-    start = answer.body.lstrip(b"\xef\xbb\xbf \t\r\n")[:14].lower()
+    """Tell whether `answer` is a page for people, HTML; JSON or plain words that are called so are none."""
+    if answer.body.lstrip(b"\xef\xbb\xbf \t\r\n")[:14].lower().startswith((b"<!doctype html", b"<html")):
+        return True
     said = answer.headers.get("Content-Type", "").lower().startswith(("text/html", "application/xhtml"))
-    return bool(start) and (
-        start.startswith((b"<!doctype html", b"<html")) or (said and read_json(answer) is None)
-    )
+    return said and b"<" in answer.body and read_json(answer) is None
 
 
 def _secrets_in(value: object) -> Iterator[str]:

@@ -18,7 +18,7 @@ from aiohttp.streams import StreamReader
 LONGEST_HEAD = 256 << 10  # bytes, interim replies included
 LONGEST_BODY = 8 << 20  # bytes, framing included
 MOST_HEADERS = LONGEST_HEAD >> 4  # so many short ones; the bytes above are the bound
-PIECE = 8 << 10  # bytes; a few hundred interim replies
+PIECE = 8 << 10  # bytes
 SWITCHED = 101
 
 
@@ -38,9 +38,8 @@ class BoundedHandler(ResponseHandler):
         if not data:  # aiohttp to itself: unpack the next part of what came
             super().data_received(data)
         while data:
-            # Until the answer has begun in small pieces: of each the interim replies are made and dropped.
-            piece = data if self._answered else data[:PIECE]
-            data = data[len(piece) :]
+            # In small pieces, as all replies that one holds are made before any is looked at.
+            piece, data = data[:PIECE], data[PIECE:]
             self._room -= len(piece)
             if self._room < 0:
                 self._give_up()
@@ -48,8 +47,9 @@ class BoundedHandler(ResponseHandler):
             super().data_received(piece)
 
     def feed_data(self, data: tuple[RawResponseMessage, StreamReader], size: int = 0) -> None:
-        if data[0].code < 200 and data[0].code != SWITCHED:
-            return  # nobody here waits for a 100
+        interim = data[0].code < 200 and data[0].code != SWITCHED
+        if interim or self._answered:
+            return  # nobody here waits for a 100, nor for a second answer
         self._answered = True
         self._room += LONGEST_BODY
         super().feed_data(data, size)

@@ -74,6 +74,7 @@ def test_an_issuer_that_shows_a_page_at_one_well_known_place_is_found_by_the_oth
 
 ENDLESS = {
     "interim replies": (b"", b"HTTP/1.1 102 Processing\r\n\r\n" * 2_000),
+    "answers": (b"", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n" * 2_000),
     "header lines": (b"HTTP/1.1 200 OK\r\n", b"a: b\r\n" * 8_000),
     "a header": (b"HTTP/1.1 200 OK\r\nA: ", b"a" * 60_000),
     "chunk extensions": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;", b"a=b;" * 15_000),
