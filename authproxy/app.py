@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Self
 
 from aiohttp import web
@@ -138,7 +139,7 @@ class App:
 
     async def __aenter__(self) -> Self:
         await self._stack.__aenter__()
-        hands = await self._stack.enter_async_context(Hands())
+        hands = await self._stack.enter_async_context(Hands(directory=Path(self.config.file).parent))
         self.earning = Earning(self.config, hands, self.tally, retry_rejected=self._retry_rejected)
         self._stack.push_async_callback(self.earning.close)
         credentials = len({route.key for route in self.config.routes})

@@ -159,10 +159,12 @@ class TokenError(AuthproxyError):
     """No token could be had.
 
     `rejects` says that the credential itself was turned down: another try may lock its account.
+    `refresh_refused` tells that a refresh token was refused on the way.
     """
 
     title = "No token"
     rejects: bool = False
+    refresh_refused: bool = False
 
 
 class CredentialRejected(TokenError):

@@ -28,6 +28,7 @@ SERVER, FAREWELL, TUNNEL, REWRITE = (
 )
 BODY, FORWARD, REWRITE = (f"proxy/{name}.py" for name in ("body", "forward", "rewrite"))
 CONNECTION, POOL, THROUGH = (f"proxy/upstream/{name}.py" for name in ("connection", "pool", "through"))
+BASE, HANDS = (f"grants/{name}.py" for name in ("base", "hands"))
 LIVE = "tests/live/test_"
 UNIT = "tests/unit/proxy/"
 
@@ -179,6 +180,29 @@ ROWS = (
     ("rewriting: TLS", "app.py", "secure=self.config.tls is not None,", "secure=False,", LIVE + "rewrite.py"),
     ("rewriting: off", "app.py", "rewriting=rewriting if route.rewrite else None", "rewriting=rewriting",
      LIVE + "rewrite.py"),
+    # ── tokens ──
+    ("tokens: any words refuse a refresh token", BASE,
+     "if failure.error is not None or 400 <= answer.status < 500:", 'if failure.error == "invalid_grant":',
+     LIVE + "refresh.py -k any_words"),
+    ("tokens: a page is nobody's no", BASE, "            if is_page(answer):\n", "            if False:\n",
+     LIVE + "refresh.py -k outlives"),
+    ("tokens: a refused refresh token is not sent again", "grants/source.py",
+     "spent.refresh_token != self._refused", "True", LIVE + "refresh.py -k not_sent_again"),
+    ("tokens: a refresh asks for what was granted", "grants/oauth.py", "        scope = granted\n",
+     "        scope = None\n", LIVE + "refresh.py -k scope"),
+    ("tokens: an answer has an end", "grants/client.py", "if self._room < 0:", "if False:",
+     LIVE + "token_endpoint.py -k without_an_end"),
+    ("tokens: interim replies are dropped", "grants/client.py", "if interim or self._answered:",
+     "if self._answered:", LIVE + "token_endpoint.py -k interim"),
+    ("tokens: assertions are dated back", "grants/signing.py", "issued = int(now - skew)",
+     "issued = int(now)", LIVE + "token_endpoint.py -k clock"),
+    ("tokens: programs run in the configuration's directory", HANDS, "cwd=self._directory,", "cwd=None,",
+     LIVE + "cli.py -k relative_program"),
+    ("tokens: a page at one well-known place", "grants/discovery.py",
+     'if answer.status == 200 and isinstance(document, dict) and "issuer" in document:',
+     "if answer.status < 400:", LIVE + "token_endpoint.py -k well_known"),
+    ("tokens: kubectl's version", "cli/token.py", "asked if asked in EXEC_CREDENTIAL_VERSIONS else", "",
+     LIVE + "cli.py -k kubectl"),
     # ── limits ──
     ("limits: connections", SERVER, "len(self._connections) - len(self._turned_away) > self._limit", "False",
      LIVE + "limits.py -k 'turned or flood'"),

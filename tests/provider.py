@@ -39,6 +39,8 @@ class Provider:
         self.says_iss: str | None = None
         self.refuses: str | None = None
         self.gives_refresh_tokens = True
+        self.refuses_refresh: web.Response | None = None
+        """What a refresh token is answered with instead of tokens."""
         self.lifetime = 600.0
         self.device_answers: list[str] = []
         """What the device's next polls are answered with; a token once there is nothing left."""
@@ -121,6 +123,8 @@ class Provider:
         if form["grant_type"] == "authorization_code" and not self._redeems_code(form):
             return _refused("invalid_grant")
         if form["grant_type"] == "refresh_token":
+            if self.refuses_refresh is not None:
+                return self.refuses_refresh
             if form["refresh_token"] not in self._refresh_tokens:
                 return _refused("invalid_grant")
             self._refresh_tokens.remove(form["refresh_token"])

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from datetime import UTC, datetime
 from math import ceil, isinf
 
@@ -13,6 +14,10 @@ from authproxy.cli.options import config_option, find_route, load_config, retry_
 from authproxy.config.schema import Config, Route
 from authproxy.errors import TokenUnavailable
 from authproxy.tokens.token import Token
+
+EXEC_CREDENTIAL_VERSIONS = tuple(
+    f"client.authentication.k8s.io/{version}" for version in ("v1", "v1beta1", "v1alpha1")
+)
 
 
 @click.command()
@@ -57,9 +62,15 @@ async def _fetch(config: Config, route: Route, *, retry_rejected: bool) -> Token
 
 
 def _exec_credential(got: Token) -> dict[str, object]:
-    """Return a Kubernetes ExecCredential (client.authentication.k8s.io/v1)."""
+    """Return a Kubernetes ExecCredential, in the version that kubectl asks for: it takes no other."""
+    try:
+        info = json.loads(os.environ.get("KUBERNETES_EXEC_INFO", ""))
+    except (ValueError, RecursionError):
+        info = None
+    asked = info.get("apiVersion") if isinstance(info, dict) else None
+    version = asked if asked in EXEC_CREDENTIAL_VERSIONS else EXEC_CREDENTIAL_VERSIONS[0]
     status = {"token": got.value, **_ends(got, "expirationTimestamp")}
-    return {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": status}
+    return {"apiVersion": version, "kind": "ExecCredential", "status": status}
 
 
 def _credential_process(got: Token, route: Route) -> dict[str, object]:

@@ -21,7 +21,18 @@ from typing import Any
 from urllib.parse import parse_qsl, urljoin, urlsplit
 
 from authproxy.errors import BadTokenReply, CredentialRejected, LoginRequired, TokenUnavailable
-from authproxy.grants.base import Answer, Ask, Callback, Flow, SecretMap, Show, Step, read_json, with_query
+from authproxy.grants.base import (
+    Answer,
+    Ask,
+    Callback,
+    Flow,
+    SecretMap,
+    Show,
+    Step,
+    in_pairs,
+    read_json,
+    with_query,
+)
 from authproxy.grants.discovery import Server
 from authproxy.grants.interactive import InteractiveGrant
 from authproxy.grants.oauth import OAuthGrant
@@ -89,7 +100,7 @@ class AuthorizationCode(InteractiveGrant):
             raise ValueError("a login needs a redirect URI")
         server = yield from self.server()
         state, verifier = secrets.token_urlsafe(32), secrets.token_urlsafe(48)
-        parameters = {
+        parameters: dict[str, str | tuple[str, ...]] = {
             "response_type": "code",
             "client_id": self.client_id or "",
             "redirect_uri": redirect_uri,
@@ -99,7 +110,7 @@ class AuthorizationCode(InteractiveGrant):
         }
         parameters |= self.wanted()
         parameters |= {name: value.get_secret_value() for name, value in self.authorization_params.items()}
-        pairs = list(parameters.items()) + [("resource", each) for each in self.resources]
+        pairs = in_pairs(parameters) + [("resource", each) for each in self.resources]
         url = with_query(self.endpoint(server, "authorization_url"), pairs)
         return _Attempt(url, redirect_uri, state, verifier, server)
 
@@ -107,7 +118,7 @@ class AuthorizationCode(InteractiveGrant):
         """Ask for the authorization URL as a browser would; return the query of the redirect back to us."""
         answer: Answer = yield Ask("GET", attempt.url, {"Accept": "*/*"})
         if answer.status >= 400:
-            self.refuse_failures(answer, read_json(answer.body), (attempt.state,))
+            self.refuse_failures(answer, read_json(answer), (attempt.state,))
         query = _sent_back(answer, attempt)
         if query is None or not _same(query.get("state"), attempt.state):
             raise LoginRequired(

@@ -11,10 +11,12 @@ file beside this one, one row in `GRANTS`, one test and one paragraph of `docs/c
 
 import base64
 import binascii
+import codecs
 import json
 import re
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from math import inf, isfinite
 from typing import Annotated, Any, ClassVar, Literal
@@ -44,6 +46,19 @@ OAUTH_ERRORS = frozenset({  # RFC 6749 §5.2, RFC 8628 §3.5: words of the proto
 DESCRIPTIONS = ("error_description", "message", "detail")  # where servers say more
 BOUND_TOKEN_TYPES = frozenset({"dpop", "mac", "pop"})  # useless without the key they are bound to
 
+ENDS_AT = (  # where servers and programs say when a token ends, if not how long it lasts
+    "/expires_at", "/expires_on", "/expiresAt", "/expiresOn", "/expiration", "/expiry", "/token_expiry",
+)  # fmt: skip
+FIRST_MOMENT = 1e9  # epoch seconds, in 2001: a smaller number is no moment when a token ends
+FIRST_IN_MILLISECONDS = 1e11  # as seconds that were the year 5138
+BYTE_ORDER_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+NO_TEXT = frozenset({"idna", "punycode"})  # charsets that are none; reading a long one takes for ever
+
+_CHARSET = re.compile(r"""charset\s*=\s*["']?([\w.:-]+)""", re.IGNORECASE | re.ASCII)
 _TOKEN = re.compile(r"[\x20-\x7e]+\Z")
 
 
@@ -154,6 +169,9 @@ class Answer:
     age: float = inf
 
 
+Parameters = Mapping[str, str | tuple[str, ...]]
+"""Of a request; a value that is a tuple is several."""
+
 Step = Ask | Discover | Now | Run | Read | Code | UseUp | Show | Wait | Callback
 Flow = Generator[Step, Any, Token]
 
@@ -185,6 +203,7 @@ class ReplyPointers:
 
     token: Pointer | tuple[Pointer, ...] = "/access_token"  # noqa: S105 - a place, not a token
     expires_in: Pointer | tuple[Pointer, ...] = "/expires_in"
+    expires_at: Pointer | tuple[Pointer, ...] = ENDS_AT
     token_type: Pointer | tuple[Pointer, ...] = "/token_type"  # noqa: S105
     refresh_token: Pointer | tuple[Pointer, ...] | None = "/refresh_token"  # noqa: S105
 
@@ -238,19 +257,22 @@ class Grant:
         pointers: ReplyPointers,
         *,
         keep: str | None = None,
+        scope: str | None = None,
+        local_time: bool = False,
         more_secrets: tuple[str, ...] = (),
     ) -> Token:
         """Return the token that `answer` holds; `keep` is the refresh token to go on with if none comes back.
 
-        `more_secrets` are those in the question that are not in the configuration. Raises
-        `CredentialRejected`, `BadTokenReply` or `TokenUnavailable`.
+        `scope` is what it is for if the answer does not say (RFC 6749 §5.1). `local_time` says that moments
+        without a zone are local time, not UTC. `more_secrets` are those in the question that are not in the
+        configuration. Raises `CredentialRejected`, `BadTokenReply` or `TokenUnavailable`.
         """
-        document = read_json(answer.body)
+        document = read_json(answer)
         self.refuse_failures(answer, document, (keep or "", *more_secrets))
         if pointers.token == "" and document is None:
-            document = answer.body.decode("utf-8", "replace").strip()
-        value = find(document, pointers.token)
-        if not isinstance(value, str) or not value:
+            document = read_text(answer).strip()
+        value = _token_in(document, pointers.token)
+        if not value:
             where = pointers.token if isinstance(pointers.token, str) else " or ".join(pointers.token)
             raise BadTokenReply(
                 f"{answer.place} answered {answer.status} without a token at {where}",
@@ -262,14 +284,40 @@ class Grant:
                 f"{answer.place} issued a {token_type} token, good only for the holder of its key",
                 hint="have the client registered for Bearer tokens",
             )
+        lifetime = read_lifetime(find(document, pointers.expires_in))
+        if lifetime is None:
+            ends_at = read_moment(find(document, pointers.expires_at), local_time=local_time)
+            lifetime = read_lifetime(ends_at - answer.asked_at) if ends_at is not None else None
         refresh_token = find(document, pointers.refresh_token) if pointers.refresh_token is not None else None
         return self.make_token(
             value,
             asked_at=answer.asked_at,
-            lifetime=read_lifetime(find(document, pointers.expires_in)),
+            lifetime=lifetime,
             refresh_token=refresh_token if isinstance(refresh_token, str) and refresh_token else keep,
+            scope=_scope_in(document, scope),
             place=answer.place,
         )
+
+    def read_refreshed(
+        self, answer: Answer, pointers: ReplyPointers, refresh_token: str, scope: str | None = None
+    ) -> Token:
+        """Return the token that `refresh_token` was traded in for; it stays good if no other comes back.
+
+        Raises as `read_token` does, with `refresh_refused` set when the answer is the server's no to the
+        refresh token, in whatever words; and `TokenUnavailable` for a page of HTML, which is nobody's no.
+        """
+        try:
+            return self.read_token(answer, pointers, keep=refresh_token, scope=scope)
+        except (CredentialRejected, BadTokenReply) as failure:
+            if is_page(answer):
+                raise TokenUnavailable(
+                    f"{answer.place} answered {answer.status} with an HTML page",
+                    hint="something in between may have answered, such as a firewall or a captive portal; "
+                    "else check the URL of the token endpoint",
+                    retry_after=retry_after(answer.headers, answer.asked_at),
+                ) from failure
+            failure.refresh_refused = _is_no_to_refresh_token(answer, pointers, failure)
+            raise
 
     def make_token(
         self,
@@ -279,6 +327,7 @@ class Grant:
         place: str,
         lifetime: float | None = None,
         refresh_token: str | None = None,
+        scope: str | None = None,
     ) -> Token:
         """Return a token, its lifetime (seconds) taken from the first that knows it.
 
@@ -292,7 +341,13 @@ class Grant:
             lifetime = min(exp - asked_at, LONGEST_LIFETIME)
         if lifetime is None:
             lifetime = self.default_lifetime or inf
-        return Token(value, issued_at=asked_at, expires_at=asked_at + lifetime, refresh_token=refresh_token)
+        return Token(
+            value,
+            issued_at=asked_at,
+            expires_at=asked_at + lifetime,
+            refresh_token=refresh_token,
+            scope=scope,
+        )
 
     def refuse_failures(self, answer: Answer, document: object, more_secrets: Iterable[str] = ()) -> None:
         """Raise what a failing answer means, if it is one."""
@@ -326,6 +381,35 @@ def _failure_kind(answer: Answer, error: str | None) -> type[TokenError]:
     return BadTokenReply
 
 
+def refreshed_or_earned(refresh: Flow, earn: Flow) -> Flow:
+    """Hold `refresh`; when that refresh token is refused, hold `earn` at once, and let its failure say so."""
+    try:
+        return (yield from refresh)
+    except TokenError as failure:
+        if not failure.refresh_refused:
+            raise
+    try:
+        return (yield from earn)
+    except TokenError as failure:
+        failure.refresh_refused = True
+        raise
+
+
+def _is_no_to_refresh_token(answer: Answer, pointers: ReplyPointers, failure: TokenError) -> bool:
+    """Tell whether a failure that is no outage means the refresh token: servers have many words for that.
+
+    `invalid_client` would be said to the grant's own way as well, and count as a second failure; and what
+    is no orderly answer (a redirect, text cut short) says nothing of the refresh token.
+    """
+    if failure.error == "invalid_client":
+        return False
+    if failure.error is not None or 400 <= answer.status < 500:
+        return True
+    document = read_json(answer)
+    orderly = 200 <= answer.status < 300 and (document is not None or not answer.body.strip())
+    return orderly and not _token_in(document, pointers.token)
+
+
 def _general_hint(answer: Answer, error: str | None) -> str | None:
     if 300 <= answer.status < 400:
         return "redirects are not followed with a credential; give the final URL"
@@ -357,6 +441,14 @@ def find(document: object, pointers: str | tuple[str, ...]) -> object:
     return None
 
 
+def _token_in(document: object, pointers: str | tuple[str, ...]) -> str | None:
+    """Return the token at `pointers`; some servers give them as numbers."""
+    value = find(document, pointers)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return value if isinstance(value, str) else None
+
+
 def read_lifetime(value: object) -> float | None:
     """Return `expires_in` in seconds, or None for what is no time to come: a boolean, 0, a negative, text."""
     seconds = _read_seconds(value)
@@ -373,6 +465,24 @@ def _read_seconds(value: object) -> float | None:
     except ValueError:
         return None
     return seconds if isfinite(seconds) and seconds > 0 else None
+
+
+def read_moment(value: object, *, local_time: bool = False) -> float | None:
+    """Return the moment that `value` means, in epoch seconds, or None.
+
+    It may be written as the epoch's seconds, as its milliseconds, or in ISO 8601: that is UTC, or local time,
+    when it names no zone.
+    """
+    seconds = _read_seconds(value)
+    if seconds is None and isinstance(value, str):
+        try:
+            moment = datetime.fromisoformat(value.strip())
+            return (moment if moment.tzinfo or local_time else moment.replace(tzinfo=UTC)).timestamp()
+        except (ValueError, OverflowError, OSError):
+            return None
+    if seconds is None or seconds < FIRST_MOMENT:
+        return None
+    return seconds / 1000 if seconds >= FIRST_IN_MILLISECONDS else seconds
 
 
 def jwt_expiry(token: str) -> float | None:
@@ -415,6 +525,15 @@ def with_defaults(headers: Mapping[str, str], defaults: Mapping[str, str]) -> di
     return {name: value for name, value in defaults.items() if name.lower() not in names} | dict(headers)
 
 
+def in_pairs(parameters: Parameters) -> list[tuple[str, str]]:
+    """Return `parameters` as they are sent; one with several values comes several times."""
+    return [
+        (name, each)
+        for name, value in parameters.items()
+        for each in ((value,) if isinstance(value, str) else value)
+    ]
+
+
 def with_query(url: str, pairs: list[tuple[str, str]]) -> str:
     """Return `url` with `pairs` added to its query."""
     if not pairs:
@@ -422,12 +541,43 @@ def with_query(url: str, pairs: list[tuple[str, str]]) -> str:
     return f"{url}{'&' if '?' in url else '?'}{urlencode(pairs)}"
 
 
-def read_json(body: bytes) -> object:
-    """Return the JSON document in `body`, or None."""
+def read_json(answer: Answer) -> object:
+    """Return the JSON document in `answer`, or None. It should be in UTF-8 (RFC 8259 §8.1); not all are."""
+    for text in (answer.body, read_text(answer)):
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            continue
+    return None
+
+
+def read_text(answer: Answer) -> str:
+    """Return the text in `answer`: by its byte order mark, in the charset that its head names, or UTF-8."""
+    for mark, charset in BYTE_ORDER_MARKS:
+        if answer.body.startswith(mark):
+            return answer.body.decode(charset, "replace")
+    named = _CHARSET.search(answer.headers.get("Content-Type", ""))
     try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        return None
+        charset = codecs.lookup(named[1] if named else "utf-8").name
+        return answer.body.decode("utf-8" if charset in NO_TEXT else charset, "replace")
+    except (LookupError, ValueError):
+        return answer.body.decode("utf-8", "replace")
+
+
+def _scope_in(document: object, asked: str | None) -> str | None:
+    """Return the scope of a token reply, by some written as a list; `asked` if it does not say."""
+    scope = find(document, "/scope")
+    if isinstance(scope, list) and all(isinstance(each, str) for each in scope):
+        return " ".join(scope)
+    return scope if isinstance(scope, str) else asked
+
+
+def is_page(answer: Answer) -> bool:
+    """Tell whether `answer` is a page for people, HTML; JSON or plain words that are called so are none."""
+    if answer.body.lstrip(b"\xef\xbb\xbf \t\r\n")[:14].lower().startswith((b"<!doctype html", b"<html")):
+        return True
+    said = answer.headers.get("Content-Type", "").lower().startswith(("text/html", "application/xhtml"))
+    return said and b"<" in answer.body and read_json(answer) is None
 
 
 def _secrets_in(value: object) -> Iterator[str]:

@@ -1,21 +1,32 @@
 """`command`: a program prints the token.
 
 It may print a bare token, an OAuth token response (RFC 6749 §5.1), a Kubernetes ExecCredential
-(client.authentication.k8s.io) or an AWS credential_process document.
+(client.authentication.k8s.io), an AWS credential_process document, or what `az account get-access-token`
+and `gcloud config config-helper` print.
 """
 
-import json
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 from authproxy.errors import BadTokenReply
-from authproxy.grants.base import Answer, Flow, Grant, ReplyPointers, Run, find
+from authproxy.grants.base import ENDS_AT, Answer, Flow, Grant, ReplyPointers, Run, read_json, read_text
 from authproxy.tokens.token import Token
+from authproxy.values import Pointer
 
-DOCUMENTS = (  # where each kind of document holds the token, and when it ends (RFC 3339)
-    ("/status/token", "/status/expirationTimestamp"),
-    ("/SessionToken", "/Expiration"),
-)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandPointers(ReplyPointers):
+    """As for OAuth, and as in the documents of well-known programs; what a program keeps is its own."""
+
+    token: Pointer | tuple[Pointer, ...] = (
+        "/access_token", "/accessToken", "/status/token", "/SessionToken",
+        "/credential/access_token", "/token",
+    )  # fmt: skip
+    expires_at: Pointer | tuple[Pointer, ...] = (
+        "/status/expirationTimestamp", "/Expiration",
+        "/credential/token_expiry", "/expiry/datetime", *ENDS_AT,
+    )  # fmt: skip
+    token_type: Pointer | tuple[Pointer, ...] = ("/token_type", "/tokenType")
+    refresh_token: Pointer | tuple[Pointer, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +34,7 @@ class Command(Grant):
     """`command` is the program and its arguments; no shell is involved."""
 
     command: tuple[str, ...] = field(repr=False)  # an argument may be a secret
+    response: CommandPointers = field(default_factory=CommandPointers)
 
     def __post_init__(self) -> None:
         if not self.command or not self.command[0]:
@@ -30,18 +42,11 @@ class Command(Grant):
 
     def flow(self, spent: Token | None) -> Flow:  # noqa: ARG002 - the program keeps its own state
         answer: Answer = yield Run(self.command)
-        text = answer.body.decode("utf-8", "replace").strip()
-        try:
-            document = json.loads(text)
-        except (ValueError, RecursionError):
-            document = None
-        if not isinstance(document, dict):
-            return self._bare(text, answer)
-        for token_at, ends_at in DOCUMENTS:
-            if isinstance(value := find(document, token_at), str):
-                lifetime = _seconds_until(find(document, ends_at), answer.asked_at)
-                return self.make_token(value, asked_at=answer.asked_at, lifetime=lifetime, place=answer.place)
-        return self.read_token(answer, ReplyPointers())
+        document = read_json(answer)
+        if isinstance(document, dict | list):
+            # az writes `expiresOn` in local time, and older ones have no `expires_on` beside it.
+            return self.read_token(answer, self.response, local_time="accessToken" in document)
+        return self._bare(document if isinstance(document, str) else read_text(answer).strip(), answer)
 
     def _bare(self, text: str, answer: Answer) -> Token:
         if not text or "\n" in text:
@@ -49,12 +54,3 @@ class Command(Grant):
                 f"{answer.place} should print one token, and printed {'several lines' if text else 'nothing'}"
             )
         return self.make_token(text, asked_at=answer.asked_at, place=answer.place)
-
-
-def _seconds_until(moment: object, now: float) -> float | None:
-    try:
-        ends = datetime.fromisoformat(str(moment))
-    except ValueError:
-        return None
-    seconds = (ends if ends.tzinfo else ends.replace(tzinfo=UTC)).timestamp() - now
-    return seconds if seconds > 0 else None

@@ -69,7 +69,7 @@ def device_login(grant: OAuthGrant) -> Flow:
 
 def _begin(grant: OAuthGrant) -> Generator[Step, Any, _Device]:
     answer = yield from grant.ask_plainly(grant.wanted(), "device_authorization_url")
-    document = read_json(answer.body)
+    document = read_json(answer)
     grant.refuse_failures(answer, document)
     code, user_code = find(document, "/device_code"), find(document, "/user_code")
     url = find(document, ("/verification_uri", "/verification_url"))  # the second is of an old draft

@@ -1,7 +1,7 @@
 """An authorization server's own account of itself: where its endpoints are.
 
     issuer ─┬─ {issuer}/.well-known/openid-configuration           OpenID Connect Discovery 1.0 §4
-            └─ /.well-known/oauth-authorization-server{/path}      RFC 8414 §3.1, when the first is not there
+            └─ /.well-known/oauth-authorization-server{/path}      RFC 8414 §3.1, when the first has none
 
 What the document says is believed only when its `issuer` is, to the letter, the one that was asked for
 (RFC 8414 §3.3): anybody can copy a document, and with it send a credential elsewhere.
@@ -64,6 +64,7 @@ def well_known(issuer: str) -> tuple[str, str]:
 
 def discover(issuer: str) -> Generator[Ask, Answer, Server]:
     """Ask for the issuer's document and read it. Raises `TokenError`."""
+    no_document: BadTokenReply | None = None
     for url in well_known(issuer):
         answer = yield Ask("GET", url, {"Accept": "application/json"})
         if answer.status >= 500 or answer.status in PASSING_TROUBLE:
@@ -71,19 +72,21 @@ def discover(issuer: str) -> Generator[Ask, Answer, Server]:
                 f"{answer.place} answered {answer.status}",
                 retry_after=retry_after(answer.headers, answer.asked_at),
             )
-        if answer.status < 400:
-            return read_document(answer, issuer)
-    raise BadTokenReply(f"{issuer} publishes no description of itself", hint=GIVE_ENDPOINTS)
+        document = read_json(answer)
+        if answer.status == 200 and isinstance(document, dict) and "issuer" in document:
+            return read_document(document, answer, issuer)
+        if answer.status < 400 and no_document is None:
+            # Many servers show some page at an address that they do not know.
+            no_document = BadTokenReply(
+                f"{answer.place} answered {answer.status} without a JSON document that names its issuer",
+                hint=GIVE_ENDPOINTS,
+            )
+    raise no_document or BadTokenReply(f"{issuer} publishes no description of itself", hint=GIVE_ENDPOINTS)
 
 
-def read_document(answer: Answer, issuer: str) -> Server:
+def read_document(document: dict[str, Any], answer: Answer, issuer: str) -> Server:
     """Return what the document in `answer` says; raise `BadTokenReply` when it is not `issuer`'s own."""
-    document = read_json(answer.body)
-    if answer.status != 200 or not isinstance(document, dict):
-        raise BadTokenReply(
-            f"{answer.place} answered {answer.status} without a JSON document", hint=GIVE_ENDPOINTS
-        )
-    named = document.get("issuer")
+    named = document["issuer"]
     if named != issuer:
         shown = scrub(named, ()) if isinstance(named, str) else "none"
         raise BadTokenReply(

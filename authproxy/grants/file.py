@@ -2,10 +2,11 @@
 
 import base64
 import binascii
+import json
 from dataclasses import dataclass
 
 from authproxy.errors import BadTokenReply
-from authproxy.grants.base import Answer, Flow, Grant, Read, read_json
+from authproxy.grants.base import Answer, Flow, Grant, Read, read_text
 from authproxy.tokens.token import Token
 from authproxy.values import LocalPath
 
@@ -20,7 +21,7 @@ class File(Grant):
 
     def flow(self, spent: Token | None) -> Flow:
         answer: Answer = yield Read(self.path)
-        value = answer.body.decode("utf-8", "replace").strip()
+        value = read_text(answer).strip()
         if not value:
             raise BadTokenReply(f"{self.path} is empty")
         was_jwt = spent is not None and is_jwt(spent.value)
@@ -35,8 +36,8 @@ def is_jwt(value: str) -> bool:
     if len(rest) != 2:
         return False
     try:
-        return all(isinstance(read_json(_decoded(part)), dict) for part in (header, rest[0]))
-    except (ValueError, binascii.Error):
+        return all(isinstance(json.loads(_decoded(part)), dict) for part in (header, rest[0]))
+    except (ValueError, RecursionError, binascii.Error):
         return False
 
 

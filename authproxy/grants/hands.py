@@ -46,6 +46,7 @@ from authproxy.grants.base import (
     Wait,
     base32,
 )
+from authproxy.grants.client import TooLong, client_session
 from authproxy.grants.discovery import Server, discover
 from authproxy.http_proxy import ADVICE, HTTPProxy, Setting, proxy_for
 from authproxy.tokens.source import Clock
@@ -59,6 +60,10 @@ CODE_PERIOD = 30  # seconds a one-time code is good for (RFC 6238 §4.1)
 CODE_DIGITS = 6
 TAKEN_PERIODS = 240  # remembered for each secret: two hours of codes
 DISCOVERY_LASTS = 3600.0  # seconds
+EXEC_INFO = {  # what kubectl tells its credential plugins; without it some will not work
+    "KUBERNETES_EXEC_INFO": '{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", '
+    '"spec": {"interactive": false}}'
+}
 
 
 class LoginUI(Protocol):
@@ -74,11 +79,19 @@ class LoginUI(Protocol):
 
 
 class Hands:
-    """Carries out the steps of flows. Use as `async with Hands() as hands`."""
+    """Carries out the steps of flows. Use as `async with Hands() as hands`.
+
+    Programs are run in `directory`, from which a relative path of theirs starts too.
+    """
 
     def __init__(
-        self, *, clock: Clock = time.time, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+        self,
+        *,
+        directory: Path = Path(),
+        clock: Clock = time.time,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        self._directory = directory.absolute()
         self._clock = clock
         self._sleep = sleep
         self._session: aiohttp.ClientSession | None = None
@@ -185,14 +198,10 @@ class Hands:
 
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
-            self._session = aiohttp.ClientSession(
-                # A connection of its own for each request: aiohttp repeats on a stale one by itself.
-                connector=aiohttp.TCPConnector(force_close=True, limit=0),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(
+            self._session = client_session(
+                aiohttp.ClientTimeout(
                     total=TOTAL_TIMEOUT, connect=CONNECT_TIMEOUT, sock_connect=CONNECT_TIMEOUT
-                ),
-                trust_env=False,  # it would also read ~/.netrc
+                )
             )
         return self._session
 
@@ -213,6 +222,8 @@ class Hands:
             transport, protocol = await loop.subprocess_exec(
                 lambda: asyncio.subprocess.SubprocessStreamProtocol(LONGEST_REPLY, loop),
                 *run.argv,
+                cwd=self._directory,
+                env=EXEC_INFO | os.environ,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=None,  # goes where ours goes, as with kubectl's credential plugins
@@ -345,6 +356,7 @@ _TROUBLES: tuple[tuple[tuple[type[Exception], ...], str, str | None], ...] = (
     ((aiohttp.ClientConnectorError,), "cannot connect to {}", "check the URL, and whether it is up"),
     ((aiohttp.ServerDisconnectedError,), "{} closed the connection without an answer", None),
     ((aiohttp.ClientPayloadError,), "{} broke off its answer", None),
+    ((TooLong,), "{} sent more than the answer of a token endpoint can be", None),
     ((aiohttp.InvalidURL,), "{} is not a URL that can be asked", "check the URL"),
 )
 

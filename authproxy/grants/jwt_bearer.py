@@ -10,14 +10,17 @@ from typing import Any
 from pydantic import SecretStr
 
 from authproxy.grants.base import Flow, Step
-from authproxy.grants.oauth import OAuthGrant
+from authproxy.grants.oauth import SIGNING_KEYS, OAuthGrant
 
 GRANT_TYPE = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JWTBearer(OAuthGrant):
-    """RFC 7523 §2.1. `claims` are further ones, such as the `scope` that some servers want in there."""
+    """RFC 7523 §2.1. `claims` are further ones, such as the `scope` that some servers want in there.
+
+    One that is null is left out, whoever would have set it.
+    """
 
     issuer_claim: str | None = None
     subject: str | None = None
@@ -34,8 +37,7 @@ class JWTBearer(OAuthGrant):
         OAuthGrant.__post_init__(self)
 
     def signing_keys(self) -> frozenset[str]:
-        ours = {"key", "key_id", "algorithm", "audience_claim"} if self.assertion is None else set()
-        return OAuthGrant.signing_keys(self) | ours
+        return OAuthGrant.signing_keys(self) | (SIGNING_KEYS if self.assertion is None else set())
 
     def earn(self) -> Flow:
         answer = yield from self.ask(grant_type=GRANT_TYPE, assertion=(yield from self._assertion()))
@@ -46,4 +48,5 @@ class JWTBearer(OAuthGrant):
             return self.assertion.get_secret_value()
         issuer = self.issuer_claim or self.client_id
         claims = dict(self.claims) | {"iss": issuer, "sub": self.subject or issuer}
+        claims |= {name: None for name, value in self.claims.items() if value is None}
         return (yield from self.signed(claims, (yield from self.server()), self.private_key()))

@@ -1,7 +1,7 @@
 """What the grants that talk to an OAuth 2.0 token endpoint have in common (RFC 6749).
 
-A refresh token, when the spent token brought one, goes first; when the server says `invalid_grant` to
-it, the grant's own way follows at once (§6, §5.2).
+A refresh token, when the spent token brought one, goes first; when the server refuses it, in whatever words,
+the grant's own way follows at once (§6, §5.2).
 """
 
 from collections.abc import Generator, Iterator, Mapping
@@ -11,7 +11,7 @@ from urllib.parse import quote_plus, urlencode
 
 from pydantic import SecretStr
 
-from authproxy.errors import BadTokenReply, CredentialRejected
+from authproxy.errors import BadTokenReply
 from authproxy.grants.base import (
     FORM,
     Answer,
@@ -22,16 +22,21 @@ from authproxy.grants.base import (
     Grant,
     HeaderMap,
     Now,
+    Parameters,
     ReplyPointers,
     SecretMap,
     Step,
     basic_value,
+    in_pairs,
+    refreshed_or_earned,
     with_defaults,
     with_query,
 )
 from authproxy.grants.client_auth import CLIENT_AUTH, NEEDS, SIGNED, ClientAuthName
 from authproxy.grants.discovery import GIVE_ENDPOINTS, Issuer, Server
 from authproxy.grants.signing import (
+    CLOCK_SKEW,
+    LIFETIME,
     SYMMETRIC,
     Algorithm,
     SigningKey,
@@ -42,11 +47,10 @@ from authproxy.grants.signing import (
     sign,
 )
 from authproxy.tokens.token import Token
-from authproxy.values import URL, ReadableFile
+from authproxy.values import URL, Duration, ReadableFile
 
-# What says that this refresh token, or refreshing at all, will never do: the grant's own way must. Anything
-# else (`invalid_client`) would be said to that as well, and count as a second failure.
-REFRESH_IS_OVER = frozenset({"invalid_grant", "unauthorized_client", "unsupported_grant_type"})
+SIGNING_KEYS = frozenset({"key", "key_id", "algorithm", "audience_claim", "assertion_lifetime", "clock_skew"})
+"""The keys about signed assertions."""
 
 Asking = Generator[Step, Any, Answer]
 """A part of a conversation that ends in the token endpoint's answer."""
@@ -68,10 +72,12 @@ class OAuthGrant(Grant):
     key_id: str | None = None
     algorithm: Algorithm | None = None
     audience_claim: str | None = None
+    assertion_lifetime: Duration | None = None
+    clock_skew: Duration | None = None
     cert_file: ReadableFile | None = None
     key_file: ReadableFile | None = None
     scope: str | tuple[str, ...] | None = None
-    audience: str | None = None
+    audience: str | tuple[str, ...] | None = None
     resource: str | tuple[str, ...] = ()
     params: SecretMap = field(default_factory=dict)
     params_in: Literal["body", "query"] = "body"
@@ -104,15 +110,17 @@ class OAuthGrant(Grant):
                 choose_algorithm(key, self.algorithm)
             if self.style == "private_key_jwt" and kind_of(key) == SYMMETRIC:
                 raise ValueError("client_auth private_key_jwt needs a private key, not a shared one")
-        for name in ("key", "key_id", "algorithm", "audience_claim"):
-            if getattr(self, name) is not None and name not in self.signing_keys():
+        for name in sorted(SIGNING_KEYS - self.signing_keys()):
+            if getattr(self, name) is not None:
                 raise ValueError(f"{name} is for client_auth: private_key_jwt")
+        if self.assertion_seconds - self.skew_seconds < 1:
+            raise ValueError("assertion_lifetime should be longer than clock_skew, by a second at least")
 
     def signing_keys(self) -> frozenset[str]:
         """Return the keys about signing that have a meaning here."""
         if self.style == "private_key_jwt":
-            return frozenset({"key", "key_id", "algorithm", "audience_claim"})
-        return frozenset({"key_id", "algorithm", "audience_claim"} if self.style in SIGNED else ())
+            return SIGNING_KEYS
+        return SIGNING_KEYS - {"key"} if self.style in SIGNED else frozenset()
 
     @property
     def style(self) -> ClientAuthName:
@@ -127,37 +135,37 @@ class OAuthGrant(Grant):
     # ── the conversation ─────────────────────────────────────────────────────────────────────────
 
     def flow(self, spent: Token | None) -> Flow:
-        if spent is not None and spent.refresh_token is not None:
-            try:
-                return (yield from self.refresh(spent.refresh_token))
-            except CredentialRejected as rejection:
-                if rejection.error not in REFRESH_IS_OVER:
-                    raise
-        return (yield from self.earn())
+        if spent is None or spent.refresh_token is None:
+            return self.earn()
+        return refreshed_or_earned(self.refresh(spent.refresh_token, spent.scope), self.earn())
 
     def earn(self) -> Flow:
         """Hold the grant's own conversation, without a refresh token."""
         raise NotImplementedError
 
-    def refresh(self, refresh_token: str) -> Flow:
-        """Trade `refresh_token` in; it stays good unless another one comes back (RFC 6749 §6)."""
-        answer = yield from self.ask(grant_type="refresh_token", refresh_token=refresh_token)
-        return self.read_token(answer, self.response, keep=refresh_token)
+    def refresh(self, refresh_token: str, scope: str | None = None) -> Flow:
+        """Trade `refresh_token` in; it stays good unless another one comes back (RFC 6749 §6).
+
+        `scope` is what was granted with it: whoever asks for more is refused. None: all that was wished for.
+        """
+        asked = {"grant_type": "refresh_token", "refresh_token": refresh_token}
+        answer = yield from self.ask_plainly({**asked, **self.wanted(scope)})
+        return self.read_refreshed(answer, self.response, refresh_token, scope)
 
     def ask(self, **parameters: str) -> Asking:
         """Send the token request with `parameters`, and what the keys say is to be asked for."""
-        return (yield from self.ask_plainly(parameters | self.wanted()))
+        return (yield from self.ask_plainly({**parameters, **self.wanted()}))
 
-    def ask_plainly(self, parameters: Mapping[str, str], endpoint: str = "token_url") -> Asking:
+    def ask_plainly(self, parameters: Parameters, endpoint: str = "token_url") -> Asking:
         """Send `parameters`, who we are, and the extra keys to one of the server's endpoints."""
         server = yield from self.server()
         url = self.endpoint(server, endpoint)
         headers = {name: value.get_secret_value() for name, value in self.headers.items()}
-        sent = dict(parameters)
+        sent: dict[str, str | tuple[str, ...]] = dict(parameters)
         proof = yield from self._proof(server)
         CLIENT_AUTH[self.style](self.client_id or "", proof, headers, sent)
         sent |= {name: value.get_secret_value() for name, value in self.params.items()}
-        pairs = list(sent.items()) + [("resource", each) for each in self.resources]
+        pairs = in_pairs(sent) + [("resource", each) for each in self.resources]
         headers = with_defaults(headers, {"Accept": "application/json"})
         shown = ClientCertificate(self.cert_file, self.key_file) if self.cert_file is not None else None
         if self.params_in == "query":
@@ -196,18 +204,36 @@ class OAuthGrant(Grant):
         """Return `claims` as a JWT for `server` (RFC 7523 §3), signed with `key`."""
         now: float = yield Now()
         audience = self.audience_claim or server.issuer or server.token_url
-        whole = {"aud": audience} | dict(claims)
-        return sign(whole, key, now=now, key_id=self.key_id, algorithm=self.algorithm)
+        return sign(
+            {"aud": audience} | dict(claims),
+            key,
+            now=now,
+            key_id=self.key_id,
+            algorithm=self.algorithm,
+            lifetime=self.assertion_seconds,
+            skew=self.skew_seconds,
+        )
+
+    @property
+    def assertion_seconds(self) -> float:
+        return LIFETIME if self.assertion_lifetime is None else self.assertion_lifetime
+
+    @property
+    def skew_seconds(self) -> float:
+        return CLOCK_SKEW if self.clock_skew is None else self.clock_skew
 
     def private_key(self) -> "Key":
         return read_key(self.key.get_secret_value() if self.key else "")
 
     # ── what the keys say ────────────────────────────────────────────────────────────────────────
 
-    def wanted(self) -> dict[str, str]:
-        """Return the scope and the audience to ask for, if they are given."""
-        scope = self.scope if isinstance(self.scope, str | None) else " ".join(self.scope)
-        return {name: value for name, value in (("scope", scope), ("audience", self.audience)) if value}
+    def wanted(self, granted: str | None = None) -> dict[str, str | tuple[str, ...]]:
+        """Return the scope and the audience to ask for, if they are given; `granted` is asked for instead."""
+        scope = granted
+        if scope is None:
+            scope = self.scope if isinstance(self.scope, str | None) else " ".join(self.scope)
+        wanted = {"scope": scope, "audience": self.audience}
+        return {name: value for name, value in wanted.items() if value}
 
     @property
     def resources(self) -> list[str]:

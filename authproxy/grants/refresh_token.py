@@ -16,8 +16,9 @@ class RefreshToken(OAuthGrant):
     refresh_token: SecretStr
 
     def flow(self, spent: Token | None) -> Flow:
-        if spent is not None and spent.refresh_token == self.refresh_token.get_secret_value():
-            spent = None  # it was never rotated: refused once, it is not sent once more
+        configured = self.refresh_token.get_secret_value()
+        if spent is not None and spent.refresh_token == configured:
+            return self.refresh(configured, spent.scope)  # never rotated: refused once, it is not sent again
         return OAuthGrant.flow(self, spent)
 
     def earn(self) -> Flow:

@@ -15,7 +15,8 @@ from pydantic import AfterValidator, SecretStr
 if TYPE_CHECKING:
     from joserfc.jwk import Key
 
-LIFETIME = 240  # seconds: strict servers allow five minutes, and their clock may be ahead of ours
+LIFETIME = 240.0  # seconds: strict servers allow five minutes, and their clock may be ahead of ours
+CLOCK_SKEW = 10.0  # seconds by which a server's clock may be behind ours: `iat` must not lie ahead of it
 
 Algorithm = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519",
@@ -101,16 +102,27 @@ def secret_key(secret: str) -> "Key":
 
 
 def sign(
-    claims: Mapping[str, Any], key: "Key", *, now: float, key_id: str | None, algorithm: str | None
+    claims: Mapping[str, Any],
+    key: "Key",
+    *,
+    now: float,
+    key_id: str | None,
+    algorithm: str | None,
+    lifetime: float = LIFETIME,
+    skew: float = CLOCK_SKEW,
 ) -> str:
-    """Return a signed JWT with `claims`, a new `jti`, and an end in a few minutes."""
+    """Return a signed JWT with `claims`, a new `jti`, issued `skew` seconds ago for `lifetime` seconds.
+
+    A claim that is None is left out, ours (`iat`, `exp`, `jti`) too.
+    """
     from joserfc import jwt
 
     header = {"alg": choose_algorithm(key, algorithm)}
     if kid := key_id or key.kid:
         header["kid"] = kid
-    issued = int(now)
-    whole = {"iat": issued, "exp": issued + LIFETIME, "jti": secrets.token_urlsafe(16)} | dict(claims)
+    issued = int(now - skew)
+    whole = {"iat": issued, "exp": issued + int(lifetime), "jti": secrets.token_urlsafe(16)} | dict(claims)
+    whole = {name: value for name, value in whole.items() if value is not None}
     with _without_advice():
         return jwt.encode(header, whole, key, algorithms=[header["alg"]])
 

@@ -6,6 +6,7 @@ CachedSource → PatientSource → GrantSource → flow ⇄ hands
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from authproxy.errors import CredentialRejected, TokenError
 from authproxy.grants.base import Grant
@@ -22,6 +23,9 @@ class GrantSource:
 
     `reload` reads the secrets' sources (`${file:…}`, `${command:…}`) again and returns the grant they
     make now, or None when they cannot be read. It is asked only once a credential was rejected.
+
+    A refresh token that the server refused is not sent again, though the spent token that brought it stays
+    with whoever holds it until another one is earned.
     """
 
     def __init__(
@@ -32,14 +36,18 @@ class GrantSource:
         self._reload = reload
         self._reloading: asyncio.Task[bool] | None = None
         self._http_proxy = http_proxy
+        self._refused: str | None = None  # the refresh token that the server refused last
 
     async def token(self, *, instead_of: Token | None = None) -> Token:
         if self.grant.in_configuration and instead_of is not None:
             await self.changed()
         try:
-            return await self._hands.carry_out(self.grant.flow(instead_of), http_proxy=self._http_proxy)
-        except CredentialRejected:
-            if not await self.changed():
+            flow = self.grant.flow(self._spendable(instead_of))
+            return await self._hands.carry_out(flow, http_proxy=self._http_proxy)
+        except TokenError as failure:
+            if failure.refresh_refused and instead_of is not None:
+                self._refused = instead_of.refresh_token
+            if not isinstance(failure, CredentialRejected) or not await self.changed():
                 raise
             return await self._hands.carry_out(self.grant.flow(None), http_proxy=self._http_proxy)
 
@@ -61,6 +69,11 @@ class GrantSource:
 
     def _was_read(self, _task: "asyncio.Task[bool]") -> None:
         self._reloading = None
+
+    def _spendable(self, spent: Token | None) -> Token | None:
+        if spent is None or self._refused is None or spent.refresh_token != self._refused:
+            return spent
+        return replace(spent, refresh_token=None)
 
     def __repr__(self) -> str:
         return f"<GrantSource {type(self.grant).__name__}>"

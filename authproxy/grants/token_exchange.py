@@ -59,7 +59,7 @@ class TokenExchange(OAuthGrant):
 
     def _refuse_other_kinds(self, answer: Answer) -> None:
         """Raise `BadTokenReply` when what was issued is not for calling an API (§2.2.1)."""
-        document = read_json(answer.body)
+        document = read_json(answer)
         token_type = find(document, self.response.token_type)
         issued = find(document, "/issued_token_type")
         if str(token_type).lower() == "n_a" or issued == TOKEN_TYPE + "refresh_token":

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from pydantic import BeforeValidator, ConfigDict, SecretStr
 
-from authproxy.errors import BadTokenReply, CredentialRejected
+from authproxy.errors import BadTokenReply
 from authproxy.grants.base import (
     FORM,
     Answer,
@@ -24,6 +24,7 @@ from authproxy.grants.base import (
     UseUp,
     base32,
     basic_value,
+    refreshed_or_earned,
     with_defaults,
     with_query,
 )
@@ -118,10 +119,10 @@ class TokenRequest(Grant):
 
     def flow(self, spent: Token | None) -> Flow:
         if spent is not None and spent.refresh_token is not None:
-            try:
-                return (yield from self._refresh(spent.refresh_token))
-            except (CredentialRejected, BadTokenReply):
-                pass  # a login endpoint has its own words for "too old"
+            return refreshed_or_earned(self._refresh(spent.refresh_token), self._earn())
+        return self._earn()
+
+    def _earn(self) -> Flow:
         answer: Answer = yield self._login((yield from self._one_time_code()))
         try:
             return self.read_token(answer, self.response)
@@ -162,7 +163,7 @@ class TokenRequest(Grant):
         form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
         headers = {"Content-Type": FORM} | self._headers()
         answer: Answer = yield Ask("POST", self.url, headers, urlencode(form).encode())
-        return self.read_token(answer, self.response, keep=refresh_token)
+        return self.read_refreshed(answer, self.response, refresh_token)
 
     def _headers(self) -> dict[str, str]:
         return with_defaults(dict(_pairs(self.headers)), {"Accept": "application/json"})

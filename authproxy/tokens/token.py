@@ -23,6 +23,7 @@ class Token:
     expires_at: float = field(default=inf, compare=False)
     issued_at: float = field(default=0.0, compare=False)
     refresh_token: str | None = field(default=None, repr=False, compare=False)
+    scope: str | None = field(default=None, compare=False)  # as granted; None when nobody said
     usable_until: float = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

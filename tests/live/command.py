@@ -118,7 +118,10 @@ def running_proxy(
 
 
 def authproxy(
-    *args: str, config: Mapping[str, Any] | str | None = None, env: Mapping[str, str] | None = None
+    *args: str,
+    config: Mapping[str, Any] | str | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run the command to its end; `config`, a mapping or YAML, becomes its `-c`."""
     with tempfile.TemporaryDirectory(prefix="authproxy-") as made:
@@ -127,7 +130,7 @@ def authproxy(
             args = (*args, "-c", str(write_config(directory, config)))
         return subprocess.run(
             [*COMMAND, *args],
-            cwd=directory, env=environment(directory, env), stdin=subprocess.DEVNULL,
+            cwd=cwd or directory, env=environment(directory, env), stdin=subprocess.DEVNULL,
             capture_output=True, text=True, timeout=GUARD, check=False,
         )  # fmt: skip
 

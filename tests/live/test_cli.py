@@ -1,6 +1,7 @@
 """The other verbs, as a user types them."""
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from .command import authproxy, running_proxy
+from .command import authproxy, running_proxy, write_config
 from .test_presets import CASES, OF_ANOTHER_KIND
 from .wire import API, Tokens, Upstream, get, json_reply
 
@@ -189,6 +190,58 @@ def test_token_speaks_to_kubectl_and_to_credential_processes() -> None:
         assert document["Version"] == 1
         assert tokens.issued.every[-1] in document.values()
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", document["Expiration"])
+
+
+@pytest.mark.parametrize("version", ["v1beta1", "v1alpha1", "v1"])
+def test_token_answers_kubectl_in_the_version_that_it_asks_for(version: str) -> None:
+    asked = f"client.authentication.k8s.io/{version}"
+    info = {"apiVersion": asked, "kind": "ExecCredential", "spec": {"interactive": True}}
+    with Tokens() as tokens:
+        args = ("token", "api", "--format", "exec-credential")
+        env = {"KUBERNETES_EXEC_INFO": json.dumps(info)}
+        kubectl = authproxy(*args, config=token_config(tokens), env=env)
+        assert json.loads(kubectl.stdout)["apiVersion"] == asked
+
+
+@pytest.mark.parametrize("info", ["", "{", "[]", '{"apiVersion": "client.authentication.k8s.io/v9"}'])
+def test_token_answers_in_the_newest_version_when_nobody_asks_for_one_that_there_is(info: str) -> None:
+    with Tokens() as tokens:
+        args = ("token", "api", "--format", "exec-credential")
+        kubectl = authproxy(*args, config=token_config(tokens), env={"KUBERNETES_EXEC_INFO": info})
+        assert json.loads(kubectl.stdout)["apiVersion"] == "client.authentication.k8s.io/v1"
+
+
+def test_a_tokens_end_is_known_from_a_reply_that_names_the_moment() -> None:
+    with Tokens() as tokens:
+        tokens.says(json_reply({"access_token": "a", "expires_at": 4_102_444_800_000}))
+        args = ("token", "api", "--format", "exec-credential")
+        document = json.loads(authproxy(*args, config=token_config(tokens)).stdout)
+        tokens.says(json_reply({"access_token": "a", "expires_at": "2030-01-01T00:00:00+01:00"}))
+        other = json.loads(authproxy(*args, config=token_config(tokens, scope="b")).stdout)
+    assert other["status"]["expirationTimestamp"] == "2029-12-31T23:00:00Z"
+    assert document["status"]["expirationTimestamp"] > other["status"]["expirationTimestamp"]
+
+
+PLUGIN = """#!/bin/sh
+# A credential plugin that reads a file of its own, and insists on being run as one.
+case "$KUBERNETES_EXEC_INFO" in *client.authentication.k8s.io/v1*) cat secrets/token ;; *) exit 3 ;; esac
+"""
+
+
+def test_a_relative_program_starts_from_the_directory_of_the_configuration(tmp_path: Path) -> None:
+    directory = tmp_path / "etc"
+    (directory / "secrets").mkdir(parents=True)
+    (directory / "secrets" / "token").write_text('{"accessToken": "by-the-plugin"}')
+    (directory / "bin").mkdir()
+    (directory / "bin" / "plugin").write_text(PLUGIN)
+    (directory / "bin" / "plugin").chmod(0o700)
+    auth = {"grant": "command", "command": ["bin/plugin"]}
+    route = {"name": "api", "upstream": "http://127.0.0.1:9", "auth": auth}
+    file = write_config(directory, {"routes": [route]})
+    ended = authproxy("token", "api", "-c", str(file))
+    assert (ended.returncode, ended.stdout) == (0, "by-the-plugin\n"), ended.stderr
+    ended = authproxy("token", "api", "-c", os.path.relpath(file, "/"), cwd=Path("/"))
+    assert (ended.returncode, ended.stdout) == (0, "by-the-plugin\n"), ended.stderr
 
 
 def test_token_fails_with_1_and_the_cause_and_2_for_a_route_that_is_not_there() -> None:

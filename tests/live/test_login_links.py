@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import pytest
 import pytest_asyncio
+from aiohttp import web
 
 from authproxy.demo import stand_ins
 from authproxy.demo.systems import USERNAME
@@ -24,6 +25,7 @@ ROUTES = {
     "api": Provider.auth,
     "found": Provider.discovered,
     "other": lambda server: server.auth(scope="other"),
+    "lapsed": lambda server: server.auth(scope="lapsed"),
     "device": lambda server: server.auth("device_code"),
     "refused": lambda server: server.auth("device_code", scope="other"),
     "static": lambda _server: {"grant": "static", "token": "t0ken"},
@@ -88,6 +90,7 @@ def here(shared_place):
     server.asked.clear()
     server.redeemed.clear()
     server.refuses, server.gives_refresh_tokens, server.device_answers = None, True, []
+    server.refuses_refresh, server.lifetime = None, 600.0
     return shared_place
 
 
@@ -114,6 +117,23 @@ async def test_a_login_by_link_makes_the_route_work_at_once(here):
     assert asked["code_challenge_method"] == "S256"
     assert asked["code_challenge"] == challenge(redeemed["code_verifier"])
     assert asked["redirect_uri"] == redeemed["redirect_uri"] == f"{here.admin}/callback"
+
+
+async def test_a_refresh_token_that_is_refused_in_other_words_leads_to_the_login_link(here):
+    here.server.refuses_refresh = web.json_response({"error": "invalid_token"}, status=401)
+    here.server.lifetime = 0.5
+    assert (await here.ann.open(await here.ann.log_in(await here.begin("lapsed")))).status == 200
+    async with asyncio.timeout(PATIENCE):
+        while (page := await here.ann.open(f"{here.proxy.url}/lapsed/events")).status == 200:
+            await asyncio.sleep(0.05)
+    assert page.status == 503
+    assert f"{here.admin}/login/lapsed" in json.loads(page.text)["hint"]
+    here.server.lifetime = 600.0
+    here.server.refuses_refresh = None
+    assert (await here.ann.open(await here.ann.log_in(await here.begin("lapsed")))).status == 200
+    assert await here.status("lapsed") == 200
+    grants = [each["grant_type"] for each in here.server.redeemed]
+    assert grants == ["authorization_code", "refresh_token", "authorization_code"]
 
 
 async def test_what_is_no_answer_to_a_login_is_refused_and_redeems_nothing(here):

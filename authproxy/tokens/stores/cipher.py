@@ -94,6 +94,7 @@ def _plain(token: Token) -> bytes:
         "expires_at": None if token.expires_at == inf else token.expires_at,
         "issued_at": token.issued_at,
         "refresh_token": token.refresh_token,
+        "scope": token.scope,
     }).encode()  # fmt: skip
 
 
@@ -105,11 +106,14 @@ def _token(plain: bytes) -> Token:
         expires_at, issued_at = document["expires_at"], document["issued_at"]
         expires_at = inf if expires_at is None else float(expires_at)
         issued_at = float(issued_at)
+        scope = document.get("scope")  # older versions did not keep it
     except (ValueError, KeyError, TypeError, RecursionError):
         raise Unreadable("not a token in the form known here") from None
-    if not isinstance(value, str) or not isinstance(refresh_token, str | None) or not isfinite(issued_at):
+    if not isinstance(value, str) or not isfinite(issued_at):
         raise Unreadable("not a token in the form known here")
-    return Token(value, expires_at=expires_at, issued_at=issued_at, refresh_token=refresh_token)
+    if not isinstance(refresh_token, str | None) or not isinstance(scope, str | None):
+        raise Unreadable("not a token in the form known here")
+    return Token(value, expires_at=expires_at, issued_at=issued_at, refresh_token=refresh_token, scope=scope)
 
 
 def _rejection(plain: bytes) -> Rejection:

@@ -86,7 +86,14 @@ def test_every_key_is_described():
     assert bare == []
 
 
-GRANT_PARTS = {"ReplyHint", "ReplyPointers", "LoginPointers", "BasicLogin", "OneTimePassword"}
+GRANT_PARTS = {
+    "ReplyHint",
+    "ReplyPointers",
+    "LoginPointers",
+    "CommandPointers",
+    "BasicLogin",
+    "OneTimePassword",
+}
 
 
 def test_no_description_is_left_over():

@@ -58,7 +58,8 @@ def test_a_token_reply_becomes_a_token():
         {},
         {"access_token": None},
         {"access_token": ""},
-        {"access_token": 7},
+        {"access_token": True},
+        {"access_token": 7.5},
         {"access_token": ["a"]},
         [],
         "a",
@@ -88,6 +89,83 @@ def test_a_reply_that_is_no_json_holds_no_token(body):
 )
 def test_of_a_list_of_pointers_the_first_that_is_there_counts(document, value):
     assert read(answer(document), make(ReplyPointers, token=["/v3", "/data/v3"])).value == value
+
+
+@pytest.mark.parametrize(
+    ("given", "value"),
+    [
+        (answer({"access_token": 1234567890123456789012}), "1234567890123456789012"),
+        (answer(body=b"\xef\xbb\xbf" + b'{"access_token": "a"}'), "a"),
+        (answer(body='{"access_token": "a"}'.encode("utf-16")), "a"),
+        (
+            answer(
+                body='{"access_token": "a", "user": "Jürgen"}'.encode("latin-1"),
+                headers={"Content-Type": "application/json; charset=ISO-8859-1"},
+            ),
+            "a",
+        ),
+        (answer(body='{"access_token": "a", "user": "Jürgen"}'.encode("latin-1")), "a"),
+        (
+            answer(
+                body='{"access_token": "a"}'.encode("cp037"), headers={"Content-Type": 'a/b; Charset="cp037"'}
+            ),
+            "a",
+        ),
+        (
+            answer(body='{"access_token": "ü"}'.encode(), headers={"Content-Type": "a/b; charset=latin-1"}),
+            None,
+        ),
+        (answer(body=b'{"access_token": "a"}', headers={"Content-Type": "a/b; charset=nonsense"}), "a"),
+        (answer(body=b'"\xe4\xff', headers={"Content-Type": "a/b; charset=punycode"}), None),
+        (answer(body=b'"\xe4\xff', headers={"Content-Type": "a/b; charset=base64"}), None),
+    ],
+)
+def test_numbers_and_other_charsets_than_utf_8_are_read(given, value):
+    if value is None:
+        with pytest.raises(BadTokenReply):
+            read(given)
+    else:
+        assert read(given).value == value
+
+
+def test_a_servers_words_are_read_in_its_charset():
+    body = '{"error": "invalid_grant", "error_description": "Schlüssel gesperrt"}'.encode("latin-1")
+    with pytest.raises(CredentialRejected, match="Schlüssel gesperrt"):
+        read(answer(body=body, status=400, headers={"Content-Type": "application/json;charset=iso-8859-1"}))
+
+
+@pytest.mark.parametrize(
+    ("document", "lifetime"),
+    [
+        ({"expires_at": NOW + 300}, 300),
+        ({"expires_at": str(int(NOW) + 300)}, 300),
+        ({"expires_at": int(NOW + 300) * 1000}, 300),
+        ({"expires_on": str(int(NOW) + 300)}, 300),
+        ({"expiresAt": "2023-11-14T22:18:20Z"}, 300),
+        ({"expiresAt": "2023-11-14T22:18:20.1234567Z"}, 300.123456),
+        ({"expiresOn": "2023-11-15T00:18:20+02:00"}, 300),
+        ({"expiration": int(NOW) + 300}, 300),
+        ({"expiry": "2023-11-14 22:18:20"}, 300),
+        ({"token_expiry": "20231114T221820Z"}, 300),
+        ({"expires_in": 60, "expires_at": NOW + 300}, 60),
+        ({"expires_in": 0, "expires_at": NOW + 300}, 300),
+        ({"expires_at": 3600}, inf),
+        ({"expires_at": NOW - 1}, inf),
+        ({"expires_at": "soon"}, inf),
+        ({"expires_at": "0001-01-01T00:00:00"}, inf),
+        ({"expires_at": "9999-12-31T23:59:59Z"}, LONGEST_LIFETIME),
+        ({"expires_at": True}, inf),
+        ({"expires_at": {}}, inf),
+    ],
+)
+def test_a_moment_of_expiry_gives_the_lifetime_too(document, lifetime):
+    assert read(answer({"access_token": "a"} | document)).lifetime == pytest.approx(lifetime)
+
+
+def test_the_moment_of_expiry_is_where_the_configuration_says():
+    pointers = make(ReplyPointers, token="/session/key", expires_at="/session/until")
+    reply = answer({"session": {"key": "a", "until": "2023-11-14T22:18:20Z"}})
+    assert read(reply, pointers).lifetime == 300
 
 
 def test_a_token_at_none_of_several_places_names_them_all():

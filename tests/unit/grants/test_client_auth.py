@@ -103,8 +103,8 @@ def test_a_signed_assertion_says_who_the_client_is(keys, key, header):
         "iss": CLIENT_ID,
         "sub": CLIENT_ID,
         "aud": TOKEN_URL,
-        "iat": int(NOW),
-        "exp": int(NOW) + 240,
+        "iat": int(NOW) - 10,
+        "exp": int(NOW) + 230,
     }
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 
 import pytest
 from pydantic import ValidationError
@@ -19,6 +20,19 @@ def printed(content, grant=GRANT):
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
     _, token = hold(grant.flow(None), answer(body=body, place="program"))
     return token
+
+
+AZ = {"accessToken": "az", "tokenType": "Bearer", "expiresOn": "2023-11-14 22:23:20.000000", "tenant": "t"}
+
+
+@pytest.fixture
+def west_of_greenwich(monkeypatch):
+    """Have local time be two hours behind UTC."""
+    monkeypatch.setenv("TZ", "WEST+2")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
 
 
 def exec_credential(**status):
@@ -47,9 +61,19 @@ def test_the_program_is_run_as_it_is_given(old):
         (exec_credential(token="k", expirationTimestamp=None), "k", 900),
         ({"Version": 1, "SessionToken": "s", "Expiration": "2023-11-14T22:23:20Z"}, "s", 600),
         ({"Version": 1, "SessionToken": "s", "Expiration": "2023-11-14T22:23:20"}, "s", 600),
+        (AZ | {"expires_on": int(NOW) + 600}, "az", 600),
+        (AZ, "az", 7800),  # it has local time
+        (AZ | {"expiresOn": "2023-11-14T22:23:20Z"}, "az", 600),
+        ({"credential": {"access_token": "g", "token_expiry": "2023-11-14T22:23:20Z"}}, "g", 600),
+        ({"token": "g", "expiry": {"datetime": "2023-11-14 22:23:20.000000", "day": 14}}, "g", 600),
+        ({"token": "azd", "expiresOn": "2023-11-14T22:23:20Z"}, "azd", 600),
+        (b'"quoted"\n', "quoted", 900),
+        ("bare".encode("utf-16"), "bare", 900),
+        (b"\xef\xbb\xbfbare\r\n", "bare", 900),
+        (b'\xef\xbb\xbf{"access_token": "a"}', "a", 900),
     ],
 )
-def test_every_kind_of_output_is_understood(content, value, lifetime):
+def test_every_kind_of_output_is_understood(content, value, lifetime, west_of_greenwich):
     token = printed(content)
     assert token.value == value
     assert token.lifetime == pytest.approx(lifetime)
@@ -68,6 +92,7 @@ def test_a_bare_jwt_ends_when_it_says():
         (b"Hello!\na", BadTokenReply, "printed several lines"),
         (b"gr\xc3\xbcn", BadTokenReply, "cannot carry"),
         ({}, BadTokenReply, "without a token at /access_token"),
+        ([], BadTokenReply, "without a token"),
         (exec_credential(), BadTokenReply, "without a token"),
         (exec_credential(token="a\nb"), BadTokenReply, "cannot carry"),
         ({"error": "invalid_grant"}, CredentialRejected, "invalid_grant"),
@@ -76,6 +101,12 @@ def test_a_bare_jwt_ends_when_it_says():
 def test_what_holds_no_token_is_a_failure(content, failure, says):
     with pytest.raises(failure, match=says):
         printed(content)
+
+
+def test_what_a_program_of_ones_own_prints_is_read_as_the_configuration_says():
+    grant = make(Command, command=["p"], response={"token": "/0/jwt", "expires_in": "/0/ttl"})
+    token = printed([{"jwt": "a", "ttl": 60}], grant)
+    assert (token.value, token.lifetime, token.refresh_token) == ("a", 60, None)
 
 
 @pytest.mark.parametrize("command", [[], [""], ["", "a"]])

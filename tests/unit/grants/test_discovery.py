@@ -97,11 +97,22 @@ def test_the_document_of_another_issuer_is_not_believed(named):
 
 @pytest.mark.parametrize(
     "document",
-    [answer(body=b"<html>"), answer([]), answer(body=b"", status=204), answer(DOCUMENT, status=302)],
+    [
+        answer(body=b"<html>"),
+        answer([]),
+        answer({}),
+        answer({"message": "no such page"}),
+        answer(body=b"", status=204),
+        answer(DOCUMENT, status=302),
+    ],
 )
 def test_what_is_no_document(document):
     with pytest.raises(BadTokenReply, match="without a JSON document"):
-        hold(ISSUER, document)
+        hold(ISSUER, document, answer(body=b"", status=404))
+    with pytest.raises(BadTokenReply, match="without a JSON document"):
+        hold(ISSUER, answer(body=b"", status=404), document)
+    _, server = hold(ISSUER, document, answer(DOCUMENT))
+    assert server.token_url == f"{ISSUER}/token"
 
 
 @pytest.mark.parametrize(

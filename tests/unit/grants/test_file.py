@@ -21,6 +21,11 @@ def test_the_file_is_read(old):
     assert token.value == "a"
 
 
+def test_a_byte_order_mark_is_not_part_of_the_token():
+    _, token = hold(GRANT.flow(None), answer(body=b"\xef\xbb\xbfa\r\n"))
+    assert token.value == "a"
+
+
 def test_the_expiry_of_a_projected_token_is_known():
     claims = base64.urlsafe_b64encode(json.dumps({"exp": NOW + 3600}).encode()).decode().rstrip("=")
     _, token = hold(GRANT.flow(None), answer(body=f"e30.{claims}.c2ln\n".encode()))

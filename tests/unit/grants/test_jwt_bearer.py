@@ -35,7 +35,7 @@ def test_the_assertion_says_who_asks_for_whom():
         "sub": "joe",
         "aud": TOKEN_URL,
         "scope": "a b",
-        "iat": int(NOW),
+        "iat": int(NOW) - 10,  # a server's clock may be behind
         "exp": 1,  # whoever writes a claim means it
     }
 
@@ -53,6 +53,25 @@ def test_what_is_not_said_follows_from_the_rest(keys, claims):
     next(flow)
     said = jwt.decode(dict(pairs(flow.send(NOW)))["assertion"], KEY).claims
     assert {name: said[name] for name in claims} == claims
+
+
+def claims_of(grant):
+    flow = grant.flow(None)
+    next(flow)
+    return jwt.decode(dict(pairs(flow.send(NOW)))["assertion"], KEY).claims
+
+
+@pytest.mark.parametrize("claim", ["iat", "exp", "jti", "iss", "sub", "aud", "extra"])
+def test_a_claim_that_is_null_is_left_out(claim):
+    assert claim in claims_of(robot(claims={"extra": "x"}))
+    assert claim not in claims_of(robot(claims={"extra": "x"} | {claim: None}))
+
+
+def test_lifetime_and_skew_are_as_configured():
+    said = claims_of(robot(assertion_lifetime="1m", clock_skew="30s"))
+    assert (said["iat"], said["exp"]) == (NOW - 30, NOW + 30)
+    said = claims_of(robot(assertion_lifetime=60, clock_skew=0))
+    assert (said["iat"], said["exp"]) == (NOW, NOW + 60)
 
 
 def test_an_assertion_made_elsewhere_is_sent_as_it_is():
@@ -101,6 +120,9 @@ def test_the_answer_is_the_token():
         ({"key": "s3cr3t"}, "should be a private key"),
         ({"algorithm": "RS256"}, "signs with ES256"),
         ({"key": None, "issuer_claim": None, "assertion": "s3cr3t", "key_id": "x"}, "key_id"),
+        ({"key": None, "issuer_claim": None, "assertion": "s3cr3t", "clock_skew": 1}, "clock_skew"),
+        ({"assertion_lifetime": "10s"}, "longer than clock_skew"),
+        ({"assertion_lifetime": "30s", "clock_skew": "30s"}, "longer than clock_skew"),
     ],
 )
 def test_what_does_not_go_together_is_refused_and_not_repeated(keys, complaint):

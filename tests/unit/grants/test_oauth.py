@@ -1,12 +1,13 @@
 """What the OAuth grants have in common: the request on the wire, and refreshing."""
 
 import base64
+from dataclasses import replace
 from urllib.parse import quote_plus
 
 import pytest
 from pydantic import ValidationError
 
-from authproxy.errors import CredentialRejected, TokenUnavailable
+from authproxy.errors import BadTokenReply, CredentialRejected, TokenError, TokenUnavailable
 from authproxy.grants.base import Ask
 from authproxy.grants.client_credentials import ClientCredentials
 from authproxy.logs import MASK
@@ -75,6 +76,8 @@ def test_a_style_that_needs_a_secret_is_not_left_without(style, missing):
         ({"scope": ["a", "b"]}, [("scope", "a b")]),
         ({"scope": ""}, []),
         ({"audience": "https://api.example"}, [("audience", "https://api.example")]),
+        ({"audience": ["a", "b"]}, [("audience", "a"), ("audience", "b")]),
+        ({"audience": []}, []),
         ({"resource": "https://a"}, [("resource", "https://a")]),
         ({"resource": ["https://a", "https://b"]}, [("resource", "https://a"), ("resource", "https://b")]),
         ({"params": {"tenant": "ü &"}}, [("tenant", "ü &")]),
@@ -146,12 +149,35 @@ def test_a_rotated_refresh_token_takes_the_old_ones_place(came, kept):
     assert token.refresh_token == kept
 
 
+@pytest.mark.parametrize(
+    ("granted", "asked"), [("a", "a"), (["a", "c"], "a c"), ("", None), (None, "a b"), (7, "a b")]
+)
+def test_a_refresh_asks_for_the_scope_that_was_granted(granted, asked):
+    grant = client(scope="a b")
+    _, token = hold(grant.flow(None), answer({"access_token": "t", "refresh_token": "r", "scope": granted}))
+    (step,), renewed = hold(grant.flow(token), answer({"access_token": "u"}))
+    assert dict(pairs(step)).get("scope") == asked
+    (step,), _ = hold(grant.flow(renewed), answer({"access_token": "v"}))
+    assert dict(pairs(step)).get("scope") == asked, "a reply that does not say means what was asked for"
+
+
+def test_the_grants_own_way_asks_for_all_that_is_wished_again():
+    old = replace(spent("r1"), scope="a")
+    (refresh, own), _ = hold(
+        client(scope="a b").flow(old), refusal("invalid_grant"), answer({"access_token": "new"})
+    )
+    assert [dict(pairs(step))["scope"] for step in (refresh, own)] == ["a", "a b"]
+
+
 def test_a_spent_token_without_a_refresh_token_is_earned_anew():
     (step,), _ = hold(client().flow(spent()), answer({"access_token": "new"}))
     assert pairs(step) == [("grant_type", "client_credentials")]
 
 
-@pytest.mark.parametrize("error", ["invalid_grant", "unauthorized_client", "unsupported_grant_type"])
+@pytest.mark.parametrize(
+    "error",
+    ["invalid_grant", "unauthorized_client", "unsupported_grant_type", "invalid_request", "invalid_token"],
+)
 @pytest.mark.parametrize("status", [400, 401, 200])
 def test_a_dead_refresh_token_gives_way_to_the_grants_own_way_at_once(error, status):
     (_, step), token = hold(
@@ -163,10 +189,39 @@ def test_a_dead_refresh_token_gives_way_to_the_grants_own_way_at_once(error, sta
 
 
 @pytest.mark.parametrize(
+    "given",
+    [
+        answer(body=b"", status=400),
+        answer({}, status=401),
+        answer(body=b"no such token", status=404),
+        answer(body=b"no such token", status=400, headers={"Content-Type": "text/html"}),
+        answer({"message": "expired"}, status=422),
+        answer({"error": {"code": "190"}}, status=403, headers={"Content-Type": "text/html"}),
+        answer({"error": {"code": "190"}}),
+        answer({"ok": False}),
+        answer(body=b""),
+    ],
+)
+def test_a_refresh_token_is_dead_whatever_words_a_server_has_for_it(given):
+    (_, step), token = hold(client().flow(spent("r1")), given, answer({"access_token": "new"}))
+    assert pairs(step) == [("grant_type", "client_credentials")]
+    assert token.value == "new"
+
+
+@pytest.mark.parametrize(
     ("given", "failure"),
     [
         (refusal("invalid_client", status=401), CredentialRejected),
-        (refusal("access_denied"), CredentialRejected),
+        (refusal("invalid_client", status=200), CredentialRejected),
+        (refusal("temporarily_unavailable"), TokenUnavailable),
+        (answer({}, status=408), TokenUnavailable),
+        (answer({}, status=425), TokenUnavailable),
+        (answer(body=b"<!DOCTYPE html><p>Please log in"), TokenUnavailable),
+        (answer(body=b"\n<HTML>", status=403), TokenUnavailable),
+        (answer(body=b"<b>No</b>", status=404, headers={"Content-Type": "text/html"}), TokenUnavailable),
+        (answer(body=b"", status=302, headers={"Location": "https://portal.example"}), BadTokenReply),
+        (answer(body=b'{"access_tok'), BadTokenReply),
+        (answer({"access_token": "bound", "token_type": "DPoP"}), BadTokenReply),
         (answer({}, status=503), TokenUnavailable),
         (answer({}, status=429), TokenUnavailable),
     ],
@@ -185,6 +240,16 @@ def test_when_the_grants_own_way_fails_too_that_is_the_failure():
     with pytest.raises(CredentialRejected, match="invalid_client") as caught:
         flow.send(refusal("invalid_client"))
     assert caught.value.__context__ is None
+    assert caught.value.refresh_refused
+
+
+def test_a_failure_says_that_a_refresh_token_was_refused_only_when_it_was():
+    for old, given in [("r1", answer({}, status=503)), (None, refusal("invalid_grant"))]:
+        flow = client().flow(spent(old))
+        next(flow)
+        with pytest.raises(TokenError) as caught:
+            flow.send(given)
+        assert not caught.value.refresh_refused
 
 
 # ── what a server echoes ─────────────────────────────────────────────────────────────────────────
@@ -194,7 +259,7 @@ def test_a_refresh_token_that_a_server_echoes_is_masked():
     flow = client().flow(spent("r3fr3sh"))
     next(flow)
     with pytest.raises(CredentialRejected) as caught:
-        flow.send(refusal("access_denied", error_description="r3fr3sh is too old"))
+        flow.send(refusal("invalid_client", error_description="r3fr3sh is too old"))
     assert caught.value.detail.endswith(f"{MASK} is too old")
 
 

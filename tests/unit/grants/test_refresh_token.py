@@ -37,6 +37,14 @@ def test_the_configured_one_is_tried_when_the_rotated_one_is_dead():
     assert (sent(first), sent(second)) == ("rotated", "configured")
 
 
+@pytest.mark.parametrize("old", ["configured", "rotated"])
+def test_each_asks_for_the_scope_that_was_granted(old):
+    grant = make(RefreshToken, token_url=TOKEN_URL, refresh_token="configured", scope="read write")
+    _, token = hold(grant.flow(None), answer({"access_token": "a", "refresh_token": old, "scope": "read"}))
+    (step,), _ = hold(grant.flow(token), answer({"access_token": "b"}))
+    assert (sent(step), dict(pairs(step))["scope"]) == (old, "read")
+
+
 def test_one_that_was_refused_is_not_sent_once_more():
     flow = GRANT.flow(spent("configured"))
     assert sent(next(flow)) == "configured"

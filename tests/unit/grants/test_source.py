@@ -105,6 +105,28 @@ async def test_an_outage_is_no_reason_to_read_secrets_again():
     assert reload.asked == 0
 
 
+async def test_a_refused_refresh_token_is_not_tried_again_though_the_spent_token_still_holds_it():
+    refused = TokenUnavailable("the grant's own way is down")
+    refused.refresh_refused = True
+    OUTCOMES["one"] = refused
+    source = GrantSource(grant("one"), Hands())
+    for _ in range(2):
+        with pytest.raises(TokenUnavailable):
+            await source.token(instead_of=spent("r1"))
+    with pytest.raises(TokenUnavailable):
+        await source.token(instead_of=spent("r2"))
+    assert [old.refresh_token for _, old in FLOWS] == ["r1", None, "r2"]
+
+
+async def test_a_refresh_token_that_met_an_outage_is_tried_again():
+    OUTCOMES["one"] = TokenUnavailable("down")
+    source = GrantSource(grant("one"), Hands())
+    for _ in range(2):
+        with pytest.raises(TokenUnavailable):
+            await source.token(instead_of=spent("r1"))
+    assert [old.refresh_token for _, old in FLOWS] == ["r1", "r1"]
+
+
 def static(token):
     return Static(token=SecretStr(token))
 

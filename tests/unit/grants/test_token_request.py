@@ -6,7 +6,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from authproxy.errors import BadTokenReply, CredentialRejected
+from authproxy.errors import BadTokenReply, CredentialRejected, TokenUnavailable
 from authproxy.grants.base import Ask, Code, UseUp
 from authproxy.grants.token_request import TokenRequest
 from authproxy.logs import MASK
@@ -167,7 +167,14 @@ def test_a_refresh_token_is_traded_in_at_the_same_place():
 
 @pytest.mark.parametrize(
     "given",
-    [refusal("invalid_grant"), answer({}, status=401), answer({}, status=404), answer({"message": "hm"})],
+    [
+        refusal("invalid_grant"),
+        refusal("unknown_session", status=200),
+        answer({}, status=401),
+        answer({}, status=404),
+        answer(body=b"", status=400),
+        answer({"message": "hm"}),
+    ],
 )
 def test_whatever_a_login_endpoint_has_against_a_refresh_token_it_is_asked_for_a_login(given):
     (_, step), token = hold(login(form=LOGIN).flow(spent("r1")), given, answer({"access_token": "b"}))
@@ -180,6 +187,13 @@ def test_a_login_is_not_sent_to_an_endpoint_that_is_down():
     next(flow)
     with pytest.raises(Exception, match="503"):
         flow.send(answer({}, status=503))
+
+
+def test_a_page_from_somebody_in_between_is_not_taken_for_the_end_of_a_refresh_token():
+    flow = login(form=LOGIN).flow(spent("r1"))
+    next(flow)
+    with pytest.raises(TokenUnavailable, match="answered 403 with an HTML page"):
+        flow.send(answer(body=b"<html>Blocked</html>", status=403))
 
 
 @pytest.mark.parametrize(

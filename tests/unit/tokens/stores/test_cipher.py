@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from authproxy.tokens.stores.cipher import VERSION, Cipher, Unreadable
 from authproxy.tokens.token import Token
 
-TOKEN = Token("access", issued_at=1.5, expires_at=2.5, refresh_token="refresh")
+TOKEN = Token("access", issued_at=1.5, expires_at=2.5, refresh_token="refresh", scope="read")
 
 
 @pytest.fixture(scope="module")
@@ -17,11 +17,23 @@ def cipher():
     return Cipher(bytes(32))
 
 
+def _sealed(cipher, document):
+    nonce = bytes(12)
+    return VERSION + nonce + cipher._sealing.encrypt(nonce, json.dumps(document).encode(), VERSION + b"key")
+
+
 def test_what_is_sealed_can_be_unsealed(cipher):
     found = cipher.unseal("key", cipher.seal("key", TOKEN))
     assert (found.value, found.issued_at, found.expires_at, found.refresh_token) == (
         "access", 1.5, 2.5, "refresh",
     )  # fmt: skip
+    assert found.scope == "read"
+
+
+def test_what_an_older_version_sealed_has_no_scope(cipher):
+    document = {"value": "t", "expires_at": 1, "issued_at": 1, "refresh_token": "r"}
+    found = cipher.unseal("key", _sealed(cipher, document))
+    assert (found.value, found.refresh_token, found.scope) == ("t", "r", None)
 
 
 def test_a_passphrase_makes_the_same_cipher_everywhere():
@@ -67,13 +79,12 @@ def test_garbage_is_unreadable_not_a_crash(cipher, sealed):
         {"value": "t", "expires_at": "soon", "issued_at": 1, "refresh_token": None},
         {"value": "t", "expires_at": 1, "issued_at": float("nan"), "refresh_token": None},
         {"value": "t", "expires_at": 1, "issued_at": 1, "refresh_token": 7},
+        {"value": "t", "expires_at": 1, "issued_at": 1, "refresh_token": "r", "scope": ["read"]},
     ],
 )
 def test_what_a_later_version_may_have_sealed_is_unreadable_not_a_crash(cipher, document):
-    nonce = bytes(12)
-    text = cipher._sealing.encrypt(nonce, json.dumps(document).encode(), VERSION + b"key")
     with pytest.raises(Unreadable):
-        cipher.unseal("key", VERSION + nonce + text)
+        cipher.unseal("key", _sealed(cipher, document))
 
 
 def test_the_same_token_is_never_sealed_the_same_way(cipher):
