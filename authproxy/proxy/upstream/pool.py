@@ -19,7 +19,7 @@ from typing import Any
 
 import aiohappyeyeballs
 
-from authproxy.errors import ConnectFailure, ConnectionLimit, ConnectTimeout, DNSFailure, TLSFailure
+from authproxy.errors import BadReply, ConnectFailure, ConnectionLimit, ConnectTimeout, DNSFailure, TLSFailure
 from authproxy.http_proxy import ADVICE, HTTPProxy, bracketed
 from authproxy.proxy.upstream.connection import Connection
 from authproxy.proxy.upstream.through import Forwarding, open_tunnel
@@ -91,10 +91,9 @@ class Pool:
         sent twice.
         """
         while self._idle:
-            connection = self._idle.pop()
-            if not surely_alive or connection.is_quiet():
-                return connection
-            connection.abort()
+            if not surely_alive or self._idle[-1].is_quiet():
+                return self._idle.pop()
+            self._idle[-1].abort()  # and with that it is gone from here
         return None
 
     async def connect(self) -> Connection:
@@ -176,6 +175,8 @@ class Pool:
                 f"no TLS with {self._place}: {reason}",
                 hint="check `upstream`; `tls.ca_file` names a CA of your own",
             ) from error
+        if connection.closed:  # before it was one of ours, so that nobody would ever take it off the count
+            raise BadReply(f"{self._place} did not wait to be asked", hint=self._hint("and what is there"))
         self._open.add(connection)
         return connection
 
