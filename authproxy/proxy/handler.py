@@ -40,7 +40,7 @@ from authproxy.proxy.route import Route
 from authproxy.proxy.router import RouteTable, is_plain, judged_paths, upstream_target
 from authproxy.proxy.server import CLOSE, KEEP_ALIVE, UNREAD_SECONDS, Incoming
 from authproxy.proxy.tunnel import Tunnel
-from authproxy.proxy.upstream.connection import NO_BODY, SWITCHED, Reply
+from authproxy.proxy.upstream.connection import NO_BODY, SWITCHED, RawHeaders, Reply
 from authproxy.tally import Tally
 from authproxy.tokens.token import Token
 
@@ -172,22 +172,23 @@ class ProxyHandler:
         self._end(errand, keep_alive=keep_alive)
 
     def _end(self, errand: Errand, *, keep_alive: bool) -> None:
-        try:
-            self._log(errand)
-        finally:
-            errand.incoming.connection.finish(keep_alive=keep_alive)
+        self._log(errand)
+        errand.incoming.connection.finish(keep_alive=keep_alive)
 
     def _log(self, errand: Errand) -> None:
-        """Count the request, and log it."""
-        seconds = perf_counter() - errand.started
-        route, method = errand.route, errand.incoming.method
-        if route is not None:
-            self.tally.request(route.name, method, errand.status, seconds)
-            if errand.retried and route.credential is not None:
-                outcome = "refused" if route.credential.refuses(errand.status) else "accepted"
-                self.tally.retries[route.name, outcome] += 1
-        if self._access_log is not None:
-            self._access_log(method, errand, seconds)
+        """Count the request, and log it. The answer is out: no fault in here may make a second one."""
+        try:
+            seconds = perf_counter() - errand.started
+            route, method = errand.route, errand.incoming.method
+            if route is not None:
+                self.tally.request(route.name, method, errand.status, seconds)
+                if errand.retried and route.credential is not None:
+                    outcome = "refused" if route.credential.refuses(errand.status) else "accepted"
+                    self.tally.retries[route.name, outcome] += 1
+            if self._access_log is not None:
+                self._access_log(method, errand, seconds)
+        except Exception as error:  # noqa: BLE001 - see above
+            internal_error(error)
 
     def refused(self, error: AuthproxyError) -> None:
         """Count a request that was not forwarded, by the kind of its refusal."""
@@ -217,10 +218,8 @@ class ProxyHandler:
         except Exception as error:  # noqa: BLE001 - as in the quick lane
             keep_alive = self._fail(errand, error)
         finally:
-            try:
-                self._log(errand)
-            finally:
-                connection.done()
+            self._log(errand)
+            connection.done()
         return KEEP_ALIVE if keep_alive else CLOSE
 
     async def _forward(self, errand: Errand) -> bool:
@@ -371,7 +370,7 @@ class ProxyHandler:
         if not protocols(protocol.decode("latin-1")) <= protocols(wanted_protocol(errand.incoming) or ""):
             raise BadReply("the upstream switched to a protocol that was not asked for")
         errand.framed = False
-        head = route.response_headers.head(reply.status, reply.reason, reply.headers, errand.incoming)
+        head = passed_on(errand.incoming, route, reply, reply.headers)
 
         def switch(upstream: asyncio.Transport) -> Tunnel:
             client.write(head + b"Connection: Upgrade\r\nUpgrade: " + protocol + b"\r\n\r\n")
@@ -393,7 +392,7 @@ class ProxyHandler:
         headers = reply.headers
         if reply.status == 204:  # a length there would be waited for by some (RFC 9110 §8.6)
             headers = [pair for pair in headers if pair[0].lower() != b"content-length"]
-        head = route.response_headers.head(reply.status, reply.reason, headers, incoming)
+        head = passed_on(incoming, route, reply, headers)
         if errand.origin is not None:
             head += cors_lines(errand.origin)
         keep_alive = incoming.keep_alive and not incoming.connection.draining
@@ -460,6 +459,14 @@ class ProxyHandler:
             transport.write(head + b"Access-Control-Max-Age: 600\r\n\r\n")
             errand.answering(204)
         return incoming.keep_alive
+
+
+def passed_on(incoming: Incoming, route: Route, reply: Reply, headers: RawHeaders) -> bytes:
+    """Return status line and header section as the client gets them. Raises `BadReply`."""
+    try:
+        return route.response_headers.head(reply.status, reply.reason, headers, incoming)
+    except ValueError as error:  # what the upstream wrote cannot be read: nothing else comes in here
+        raise BadReply("the upstream sent a header that cannot be passed on") from error
 
 
 def reset_on_close(transport: asyncio.Transport) -> None:
