@@ -355,7 +355,10 @@ class ProxyHandler:
             writer.writelines([b"%x\r\n" % size, *parts, b"\r\n"] if chunked else parts)
             errand.sent += size
             if connection.writing_paused:
+                left = min(errand.sent, writer.get_write_buffer_size())
+                errand.sent -= left  # it is not out until the client takes it
                 await connection.drained(route.idle_seconds)
+                errand.sent += left
         if chunked:
             writer.write(LAST_CHUNK)
         return keep_alive

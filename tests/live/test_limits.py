@@ -397,6 +397,16 @@ def test_a_client_that_takes_nothing_of_its_answer_is_cut_off(lines: list[str]) 
                 assert got < ENDLESS
 
 
+def test_the_log_counts_what_was_sent_and_not_what_nobody_took() -> None:
+    with Upstream(a_long_answer) as upstream:
+        routes = one_route(upstream, timeouts={"idle": "500ms"})
+        with running_proxy({"routes": routes}) as proxy, small_window(proxy.url) as wire:
+            wire.send(request("GET", "/untaken"))
+            log = proxy.wait_for_log("path=/untaken")
+            wire.until(b"\r\n\r\n")
+            assert f" bytes={len(wire.rest())} " in log
+
+
 @needs_proc
 @pytest.mark.parametrize("last", ["keep-alive", "close"])
 def test_answers_that_nobody_takes_are_not_kept_for_ever(last: str) -> None:

@@ -176,7 +176,10 @@ class Pool:
                 hint="check `upstream`; `tls.ca_file` names a CA of your own",
             ) from error
         if connection.closed:  # before it was one of ours, so that nobody would ever take it off the count
-            raise BadReply(f"{self._place} did not wait to be asked", hint=self._hint("and what is there"))
+            raise BadReply(
+                f"{self._place} spoke, or hung up, before it was asked anything",
+                hint=self._hint("and whether it speaks HTTP"),
+            )
         self._open.add(connection)
         return connection
 

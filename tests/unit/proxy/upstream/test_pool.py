@@ -108,6 +108,32 @@ async def test_the_last_one_back_is_the_first_one_out(pool):
     assert pool.take(surely_alive=False) is first
 
 
+async def test_a_connection_lost_before_it_was_lent_takes_nobodys_place(pool, monkeypatch):
+    pool = pool(limit=1)
+    true_made = Connection.connection_made
+
+    def made(self, transport):
+        true_made(self, transport)
+        self.data_received(b"220 speaks first\r\n")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Connection, "connection_made", made)
+        for _ in range(3):
+            with pytest.raises(BadReply, match="before it was asked"):
+                await pool.connect()
+    await use(await pool.connect())
+
+
+async def test_a_connection_whose_state_cannot_be_told_stays_in_the_pool(pool, monkeypatch):
+    pool = pool(limit=1)
+    await use(await pool.connect())
+    with monkeypatch.context() as patched:
+        patched.setattr(Connection, "is_quiet", lambda _self: 1 // 0)
+        with pytest.raises(ZeroDivisionError):
+            pool.take(surely_alive=True)
+    assert pool.counts == {"active": 0, "idle": 1, "waiting": 0}
+
+
 async def test_no_more_than_the_limit_are_open(pool, server):
     pool = pool(limit=3)
 
