@@ -45,7 +45,8 @@ from authproxy.tally import Tally
 from authproxy.tokens.token import Token
 
 CONNECTION, EXPECT, UPGRADE = istr("Connection"), istr("Expect"), istr("Upgrade")
-HTTP_ITSELF = frozenset({"h2c", "h2", "http/1.0", "http/1.1", "http/2", "http/2.0", "tls/1.0"})
+# HTTP of any version, and what it would be spoken over; `h2c-14`, `h3-29` and `TLS/1.2` are such names too.
+HTTP_ITSELF = re.compile(r"(?:https?|h[0-9]+c?|hq|quic|tls|ssl)(?![a-z])")
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 REASONS = re.compile(r"(?<!^)(?=[A-Z])")  # BadRequest is counted as bad_request
 CLIENT_GONE = "the client went away"
@@ -298,7 +299,7 @@ class ProxyHandler:
         upgrades = listed is not None and b"upgrade" in listed and UPGRADE in incoming.headers
         if upgrades and incoming.headers[UPGRADE].lower() != "websocket":
             incoming.keep_alive = False  # aiohttp loses what came behind it in the same piece
-        protocol = wanted_protocol(incoming) if upgrades and body is None else None
+        protocol = wanted_protocol(incoming) if upgrades else None
         if protocol is not None:
             head += f"Connection: Upgrade\r\nUpgrade: {protocol}\r\n".encode("latin-1", "replace")
         return Outgoing(method, head, body, upgrades=protocol is not None)
@@ -495,7 +496,7 @@ def wanted_protocol(incoming: Incoming) -> str | None:
     protocol = incoming.headers.get(UPGRADE)
     if protocol is None or incoming.version != HttpVersion11:
         return None
-    return None if HTTP_ITSELF & protocols(protocol) else protocol
+    return None if any(map(HTTP_ITSELF.match, protocols(protocol))) else protocol
 
 
 def protocols(upgrade: str) -> set[str]:
