@@ -136,7 +136,7 @@ ROWS = (
      "pass", LIVE + "tunnel.py -k 'drain or half'"),
     # ── connections ──
     ("connections: whose request it was gives it back", HANDLER, "await errand.outgoing.close()", "pass",
-     LIVE + "own_faults.py " + LIVE + "limits.py -k 'given_back or cost_no'"),
+     LIVE + "streams.py -k goes_away"),
     ("connections: in the quick lane too", HANDLER, "        errand.give_up()\n        incoming =",
      "        incoming =", LIVE + "own_faults.py -k given_back"),
     ("connections: lost before it was lent", POOL, "if connection.closed:  #", "if False:  #",

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from .command import RunningProxy, running_proxy
-from .wire import Message, Upstream, chunked, connect, get, reply, request
+from .wire import Answer, Message, Upstream, Wire, chunked, connect, get, reply, request
 
 IN_THE_HEAD = """
 from authproxy.proxy.headers import ResponseHeaders
@@ -30,7 +30,7 @@ from authproxy.proxy.forward import Credential
 times = iter(range(100))
 
 def accepted(self, token):
-    if next(times) == 1:
+    if next(times) == 2:
         raise RuntimeError("in the upstream's callback")
 
 Credential.accepted = accepted
@@ -70,24 +70,30 @@ def faulty_proxy(directory: Path, fault: str, upstream: Upstream) -> Iterator[Ru
         yield proxy
 
 
-def whole(_request: Message, _wire: object) -> bytes:
+def wait_in_the_quick_lane(wire: Wire, proxy: RunningProxy) -> None:
+    """Have one request answered, so that the next one on `wire` is begun from callbacks."""
+    assert wire.send(request()).answer().status == 200
+    assert get(proxy.url).status == 200  # meanwhile the task of `wire` has come back to where it waits
+
+
+def whole(_request: Message, _wire: Wire) -> bytes:
     return reply(200, FAULTY, body=b"all of it")
 
 
-def in_pieces(_request: Message, wire: object) -> bytes:
+def in_pieces(_request: Message, _wire: Wire) -> bytes:
     return f"HTTP/1.1 200 OK\r\n{FAULTY}\r\nTransfer-Encoding: chunked\r\n\r\n".encode() + chunked(
         b"x", end=b""
     )
 
 
-def switched(_request: Message, _wire: object) -> bytes:
+def switched(_request: Message, _wire: Wire) -> bytes:
     return SWITCH
 
 
 @pytest.mark.parametrize(("error", "status"), [("RuntimeError", 500), ("ValueError", 502)])
 @pytest.mark.parametrize("answer", [whole, in_pieces, switched])
 def test_a_fault_amid_the_head_is_told_and_logged_as_what_it_was(
-    tmp_path: Path, answer: object, error: str, status: int
+    tmp_path: Path, answer: Answer, error: str, status: int
 ) -> None:
     lines = UPGRADE if answer is switched else ()
     with Upstream() as upstream, faulty_proxy(tmp_path, IN_THE_HEAD.format(error=error), upstream) as proxy:
@@ -105,8 +111,8 @@ def test_a_fault_amid_the_head_is_told_and_logged_as_what_it_was(
 
 def test_a_fault_in_the_upstreams_callback_is_told(tmp_path: Path) -> None:
     with Upstream() as upstream, faulty_proxy(tmp_path, WHEN_A_TOKEN_DID, upstream) as proxy:
-        with connect(proxy.url) as wire:  # from its second request on it is answered from callbacks
-            assert wire.send(request()).answer().status == 200
+        with connect(proxy.url) as wire:
+            wait_in_the_quick_lane(wire, proxy)
             told = wire.send(request()).answer()
             assert (told.status, told.proxy_error) == (500, "proxy_internal_error")
         assert get(proxy.url).status == 200
@@ -117,6 +123,7 @@ def test_a_fault_in_the_upstreams_callback_is_told(tmp_path: Path) -> None:
 def test_a_fault_amid_the_log_changes_no_answer(tmp_path: Path, body: bytes | None) -> None:
     with Upstream() as upstream, faulty_proxy(tmp_path, IN_THE_LOG, upstream) as proxy:
         with connect(proxy.url) as wire:
+            wait_in_the_quick_lane(wire, proxy)
             for _ in range(4):
                 assert wire.send(request("PUT", body=body)).answer().body == b"fine"
         assert proxy.wait_for_log("internal error")
@@ -128,7 +135,7 @@ def test_a_connection_that_is_lent_when_a_fault_happens_is_given_back(
 ) -> None:
     with Upstream() as upstream, faulty_proxy(tmp_path, WHERE_IT_IS_GIVEN, upstream) as proxy:
         for _ in range(3):
-            assert get(proxy.url).status == 200  # leaves a connection at hand
             with connect(proxy.url) as wire:
+                wait_in_the_quick_lane(wire, proxy)
                 assert wire.send(request("PUT", "/", FAULTY, body=body)).answer().status == 500
         assert get(proxy.url).status == 200
