@@ -183,9 +183,6 @@ class ProxyHandler:
             route, method = errand.route, errand.incoming.method
             if route is not None:
                 self.tally.request(route.name, method, errand.status, seconds)
-                if errand.retried and route.credential is not None:
-                    outcome = "refused" if route.credential.refuses(errand.status) else "accepted"
-                    self.tally.retries[route.name, outcome] += 1
             if self._access_log is not None:
                 self._access_log(method, errand, seconds)
         except Exception as error:  # noqa: BLE001 - see above
@@ -234,6 +231,9 @@ class ProxyHandler:
                 exchange = await route.sender.send(outgoing, b"")
         finally:
             errand.retried = outgoing.retried
+        if errand.retried and route.credential is not None:
+            outcome = "refused" if route.credential.refuses(exchange.reply.status) else "accepted"
+            self.tally.retries[route.name, outcome] += 1
         if exchange.reply.status == SWITCHED:
             return await self._tunnel(errand, route, exchange.reply)
         if exchange.reply.complete:
