@@ -129,7 +129,7 @@ ROWS = (
      "if status == SWITCHED and self._may_switch and self._reply is not None:",
      "if status == SWITCHED and self._reply is not None:", LIVE + "faulty_replies.py -k 101"),
     ("upgrades: the upstream's side is closed", TUNNEL,
-     'close_for_sure(self._ends["upstream"], idle_seconds)', "pass", LIVE + "tunnel.py -k left_of"),
+     'close_for_sure(self._ends["upstream"], self._idle_seconds)', "pass", LIVE + "tunnel.py -k left_of"),
     ("upgrades: told at the end of a drain", SERVER, "                    connection.end_tunnel()",
      "                    pass", LIVE + "tunnel.py -k drain"),
     ("upgrades: a moment for the other half", TUNNEL, "await asyncio.wait([self._parted], timeout=QUIET)",
