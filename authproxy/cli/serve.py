@@ -91,8 +91,7 @@ async def attend(
     """Serve on open sockets until a signal.
 
     `own` are the listeners of all processes, if there are others than `listeners`; `bottom` says where tokens
-    come from, if not from here; `alive` is a descriptor that ends with the
-    process above us.
+    come from, if not from here; `alive` is a descriptor that ends with the process above us.
     """
     stop, hurry = asyncio.Event(), asyncio.Event()
 
