@@ -28,6 +28,7 @@ from authproxy.grants.hands import Hands
 from authproxy.grants.interactive import InteractiveGrant
 from authproxy.http_proxy import proxy_for
 from authproxy.logins import Logins
+from authproxy.own_listeners import OwnListeners
 from authproxy.proxy.forward import Credential, Sender
 from authproxy.proxy.guard import Guard, plain_host
 from authproxy.proxy.handler import ProxyHandler
@@ -90,6 +91,19 @@ class Listeners:
     admin: tuple[str, socket.socket] | None = None
 
 
+def configured_addresses(config: Config) -> list[str]:
+    """Return every address that `config` says to listen on."""
+    return [*config.listen, *([config.admin.listen] if config.admin is not None else [])]
+
+
+def own_listeners(config: Config, listeners: Listeners) -> OwnListeners:
+    """Return what a request must not be sent to; each process needs to know of all listeners."""
+    sockets = [sock for _, sock in listeners.proxy]
+    if listeners.admin is not None:
+        sockets.append(listeners.admin[1])
+    return OwnListeners(configured_addresses(config), sockets)
+
+
 def open_listeners(config: Config, *, share: bool = False) -> Listeners:
     """Open the sockets that `config` asks for. Raises `ListenError`, and then none is left open."""
     opened: list[tuple[str, socket.socket]] = []
@@ -121,12 +135,21 @@ def _admin_socket(config: Config) -> tuple[str, socket.socket] | None:
 class App:
     """A configuration at work. Use `async with App(config) as app`, then `start`.
 
-    `bottom` makes what each credential's `CachedSource` stands on; without it, tokens are earned here. With
-    `retry_rejected` a credential that was rejected before is tried once more.
+    `bottom` makes what each credential's `CachedSource` stands on; without it, tokens are earned here.
+    `own` are the listeners of all processes, nothing of which is ever asked; by default those of `config`.
+    With `retry_rejected` a credential that was rejected before is tried once more.
     """
 
-    def __init__(self, config: Config, bottom: Bottom | None = None, *, retry_rejected: bool = False) -> None:
+    def __init__(
+        self,
+        config: Config,
+        bottom: Bottom | None = None,
+        own: OwnListeners | None = None,
+        *,
+        retry_rejected: bool = False,
+    ) -> None:
         self.config = config
+        self.own = own if own is not None else OwnListeners(configured_addresses(config))
         self._retry_rejected = retry_rejected
         self._bottom = bottom
         self._stack = contextlib.AsyncExitStack()
@@ -139,7 +162,8 @@ class App:
 
     async def __aenter__(self) -> Self:
         await self._stack.__aenter__()
-        hands = await self._stack.enter_async_context(Hands(directory=Path(self.config.file).parent))
+        directory = Path(self.config.file).parent
+        hands = await self._stack.enter_async_context(Hands(own=self.own, directory=directory))
         self.earning = Earning(self.config, hands, self.tally, retry_rejected=self._retry_rejected)
         self._stack.push_async_callback(self.earning.close)
         credentials = len({route.key for route in self.config.routes})
@@ -279,8 +303,10 @@ class App:
         for route in self.config.routes:
             for warning in route.warnings:
                 logs.warning(warning, route=route.name)
-            if (proxy := proxy_for(route.upstream, route.http_proxy)) is not None:
+            if (proxy := proxy_for(route.upstream, route.http_proxy, own=self.own)) is not None:
                 logs.info("goes through an HTTP proxy", route=route.name, proxy=proxy)
+            elif proxy_for(route.upstream, route.http_proxy) is not None:
+                logs.info("the environment's HTTP proxy is authproxy itself: ignored", route=route.name)
             if route.upstream.startswith("https:") and not route.tls.verify:
                 logs.warning(
                     "the upstream's certificate is not verified: anyone on the way can read the credential",
@@ -372,13 +398,15 @@ class App:
         )
 
     def _sender(self, route: RouteConfig, origin: Origin) -> Sender:
-        proxy = proxy_for(route.upstream, route.http_proxy)
+        proxy = proxy_for(route.upstream, route.http_proxy, own=self.own)
         # A proxy that forwards writes the upstream's `Host` itself, and lets no upgrade through.
         forwards = proxy is not None and origin.tls is None and not route.preserve_host
 
         def pool(*, tunnel: bool) -> Pool:
             limit, seconds = route.max_connections, route.timeouts.connect
-            made = Pool(origin, limit=limit, connect_seconds=seconds, proxy=proxy, tunnel=tunnel)
+            made = Pool(
+                origin, limit=limit, connect_seconds=seconds, proxy=proxy, tunnel=tunnel, own=self.own
+            )
             self._pools.append((route.name, made))
             return made
 

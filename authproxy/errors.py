@@ -12,6 +12,7 @@
     │   └── KeyRequired               401  a missing `access` token, the only 401 of our own
     ├── TokenError                    no token could be had
     │   ├── CredentialRejected        502  wrong password: trying again would lock the account
+    │   ├── TokenLoop                 502  the token endpoint is authproxy itself
     │   ├── BadTokenReply             502  an answer without a token in it
     │   ├── TokenUnavailable          503  down, or held back for a while
     │   ├── LoginRequired             503  a person must log in first
@@ -20,6 +21,7 @@
     │   └── StoreBusy                 503  it can, but another process does not let go of a credential
     └── UpstreamError                 the upstream could not be asked
         ├── DNSFailure, ConnectFailure, TLSFailure, BadReply     502
+        ├── Loop                                                 502  the upstream is authproxy itself
         ├── ConnectionLimit                                      503
         └── ConnectTimeout, ResponseTimeout                      504
 
@@ -184,6 +186,13 @@ class BadTokenReply(TokenError):
     proxy_error = "http_protocol_error"
 
 
+class TokenLoop(TokenError):
+    """The token endpoint turned out to be one of our own listeners."""
+
+    status = 502
+    proxy_error = "proxy_loop_detected"
+
+
 class TokenUnavailable(TokenError):
     """The token endpoint cannot be reached, or is left alone for `retry_after` seconds."""
 
@@ -239,6 +248,12 @@ class DNSFailure(UpstreamError):
     """The upstream's name does not resolve."""
 
     proxy_error = "dns_error"
+
+
+class Loop(UpstreamError):
+    """The upstream turned out to be one of our own listeners."""
+
+    proxy_error = "proxy_loop_detected"
 
 
 class ConnectFailure(UpstreamError):

@@ -2,7 +2,8 @@
 
     http_proxy: URL     that one
     http_proxy: none    none at all
-    (not set)           HTTPS_PROXY or HTTP_PROXY, else ALL_PROXY, unless NO_PROXY names the host
+    (not set)           HTTPS_PROXY or HTTP_PROXY, else ALL_PROXY, unless NO_PROXY names the host,
+                        or it is authproxy itself: it is set for the tools that should come to us
 
 Both wings ask here, so that a token takes the same way as the requests it is for. The environment is read as
 curl and Go read it. No message, and no `repr`, holds a proxy's user or password.
@@ -19,6 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import SecretStr
 
+from authproxy.own_listeners import NOBODY, OwnListeners
 from authproxy.values import is_loopback
 
 Setting = SecretStr | Literal["none"] | None
@@ -87,14 +89,25 @@ def read_proxy(text: str) -> HTTPProxy:
     return HTTPProxy(host, port, user, unquote(parts.password or ""))
 
 
-def proxy_for(url: str, setting: Setting = None, environ: Mapping[str, str] = os.environ) -> HTTPProxy | None:
+def proxy_for(
+    url: str,
+    setting: Setting = None,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    own: OwnListeners = NOBODY,
+) -> HTTPProxy | None:
     """Return the proxy that leads to `url`, or None for the direct way.
+
+    The environment's is passed over when it is one of `own`.
 
     Raises ValueError for one that cannot be used; it names the environment's variable if it came from there.
     """
     if setting == "none":
         return None
-    return read_proxy(setting.get_secret_value()) if setting is not None else environment_proxy(url, environ)
+    if setting is not None:
+        return read_proxy(setting.get_secret_value())
+    found = environment_proxy(url, environ)
+    return None if found is not None and own.named(found.host, found.port) else found
 
 
 def environment_proxy(url: str, environ: Mapping[str, str] = os.environ) -> HTTPProxy | None:

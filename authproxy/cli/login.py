@@ -68,7 +68,7 @@ async def _login(
                 "through the admin listener of the running proxy"
             )
         await store.load(route.key)  # one that cannot be used should say so before a person takes the trouble
-        hands = await stack.enter_async_context(Hands())
+        hands = await stack.enter_async_context(Hands(own=app.own))
         terminal = Terminal(no_browser=no_browser)
         redirect_uri = grant.comes_back_to
         if not (no_browser or device):

@@ -12,8 +12,9 @@ from typing import Any
 import click
 
 from authproxy import logs
-from authproxy.app import App, Listeners, TLSContexts, open_listeners, tls_contexts
+from authproxy.app import App, Listeners, TLSContexts, open_listeners, own_listeners, tls_contexts
 from authproxy.config.schema import Config
+from authproxy.own_listeners import OwnListeners
 from authproxy.proxy.listening import raise_file_limit, shown_address, unlink_address
 from authproxy.sources import Bottom
 from authproxy.workers import Channel, Child, Keeper, Supervisor, shared_listeners, worker_count
@@ -91,14 +92,15 @@ async def attend(
     tls: TLSContexts,
     *,
     ready: Callable[[App], None],
+    own: OwnListeners | None = None,
     bottom: Bottom | None = None,
     alive: int | None = None,
     retry_rejected: bool = False,
 ) -> None:
     """Serve on open sockets until a signal.
 
-    `bottom` says where tokens come from, if not from here; `alive` is a descriptor that ends with the
-    process above us.
+    `own` are the listeners of all processes, if there are others than `listeners`; `bottom` says where tokens
+    come from, if not from here; `alive` is a descriptor that ends with the process above us.
     """
     stop, hurry = asyncio.Event(), asyncio.Event()
 
@@ -114,7 +116,8 @@ async def attend(
         loop.add_signal_handler(number, on_signal, number)
     if alive is not None:
         loop.add_reader(alive, stop.set)
-    async with App(config, bottom, retry_rejected=retry_rejected) as app:
+    own = own or own_listeners(config, listeners)
+    async with App(config, bottom, own, retry_rejected=retry_rejected) as app:
         if listeners.proxy:
             await app.start(listeners.proxy, tls)
         if listeners.admin is not None:
@@ -154,6 +157,7 @@ def _serve_with_workers(
 ) -> int:
     alive, above = os.pipe()  # its other end closes when the supervisor is gone, however that came
     lines = [socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(count)]
+    own = own_listeners(config, listeners)
     shares = shared_listeners(listeners, count)
     sockets = [sock for share in shares for _, sock in share]
 
@@ -178,6 +182,7 @@ def _serve_with_workers(
             Listeners([], listeners.admin),
             tls,
             ready=start,
+            own=own,
             alive=alive,
             retry_rejected=retry_rejected,
         )
@@ -189,7 +194,9 @@ def _serve_with_workers(
             def start(app: App) -> None:
                 channel.counts = app.snapshot
 
-            await attend(config, Listeners(share), tls, ready=start, bottom=channel.bottom, alive=alive)
+            await attend(
+                config, Listeners(share), tls, ready=start, own=own, bottom=channel.bottom, alive=alive
+            )
 
         return work()
 

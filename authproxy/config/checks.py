@@ -6,16 +6,19 @@ A rule takes what was read and yields faults; it is only asked about what is oth
 from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
+from pydantic import SecretStr
+
 from authproxy.config.document import Item
-from authproxy.config.schema import FRAMING_HEADERS, FileKeys, RouteKeys
+from authproxy.config.schema import FRAMING_HEADERS, FileKeys, Route, RouteKeys
 from authproxy.errors import Fault
 from authproxy.grants.base import Grant
 from authproxy.grants.static import NoGrant
-from authproxy.http_proxy import proxy_for
+from authproxy.http_proxy import proxy_for, read_proxy
+from authproxy.own_listeners import OwnListeners
 from authproxy.values import is_loopback, split_address
 
-WILDCARDS = frozenset({"", "0.0.0.0", "::", "0:0:0:0:0:0:0:0"})  # noqa: S104 - what is warned about
 DEFAULT_PORTS = {"http": 80, "https": 443}
+OPENED_BY_A_BROWSER = "authorization_url"
 
 
 def file_faults(keys: FileKeys, top: Item) -> Iterator[Fault]:
@@ -87,18 +90,25 @@ def _urls(route: RouteKeys, grant: Grant, item: Item, auth: Item) -> list[tuple[
     return urls + [(auth.child(key) or auth, url) for key, url in grant.urls()]
 
 
-def loop_faults(keys: FileKeys, upstream: str, place: Item) -> Iterator[Fault]:
-    """Yield a fault when `upstream` is one of our own listeners."""
-    parts = urlsplit(upstream)
-    host, port = (parts.hostname or "").lower(), parts.port or DEFAULT_PORTS[parts.scheme]
+def loop_faults(keys: FileKeys, route: Route, item: Item) -> Iterator[Fault]:
+    """Yield a fault for each place that `route` asks, or asks by, that is one of our own listeners."""
+    auth = item.child("auth") or item
+    asked = [(item.child("upstream") or item, urlsplit(route.upstream))]
+    asked += [
+        (auth.child(key) or auth, urlsplit(url))
+        for key, url in route.grant.urls()
+        if key != OPENED_BY_A_BROWSER
+    ]
+    hosts = [(place, url.hostname or "", url.port or DEFAULT_PORTS[url.scheme]) for place, url in asked]
+    if isinstance(route.http_proxy, SecretStr):
+        proxy = read_proxy(route.http_proxy.get_secret_value())
+        hosts.append((item.child("http_proxy") or item, proxy.host, proxy.port))
     listeners = [(address, "the proxy's own listener") for address in keys.listen]
     if keys.admin is not None:
         listeners.append((keys.admin.listen, "the admin listener (`admin: {listen: …}` moves it)"))
-    for address, what in listeners:
-        where = split_address(address)
-        if where is None or where[1] != port:
-            continue
-        listens_here = is_loopback(where[0]) or where[0] in WILDCARDS
-        if host == where[0].lower() or host in WILDCARDS or (listens_here and is_loopback(host)):
+    told = set()  # a preset's token endpoint is on the upstream's host, as a rule
+    for place, host, port in hosts:
+        what = next((what for address, what in listeners if OwnListeners([address]).named(host, port)), None)
+        if what is not None and (host, port) not in told:
+            told.add((host, port))
             yield place.fault(f"is {what}: requests would go round in circles")
-            return

@@ -120,7 +120,7 @@ class _Reader:
         if keys is not None:
             self._faults += checks.file_faults(keys, top)
             for route, item in routes:
-                self._faults += checks.loop_faults(keys, route.upstream, item.child("upstream") or item)
+                self._faults += checks.loop_faults(keys, route, item)
         # What a reference did not give is not news when it will not do either.
         places = {(fault.file, fault.line, fault.column) for fault in unresolved}
         unresolved += [

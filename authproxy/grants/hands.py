@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import ssl
 import time
 from collections import deque
@@ -26,6 +27,7 @@ from authproxy.errors import (
     CredentialRejected,
     LoginRequired,
     TokenError,
+    TokenLoop,
     TokenTimeout,
     TokenUnavailable,
 )
@@ -49,6 +51,7 @@ from authproxy.grants.base import (
 from authproxy.grants.client import TooLong, client_session
 from authproxy.grants.discovery import Server, discover
 from authproxy.http_proxy import ADVICE, HTTPProxy, Setting, proxy_for
+from authproxy.own_listeners import NOBODY, OwnListeners
 from authproxy.tokens.source import Clock
 from authproxy.tokens.token import Token
 
@@ -81,16 +84,19 @@ class LoginUI(Protocol):
 class Hands:
     """Carries out the steps of flows. Use as `async with Hands() as hands`.
 
-    Programs are run in `directory`, from which a relative path of theirs starts too.
+    None of `own`, the proxy's listeners, is ever asked. Programs are run in `directory`, from which a
+    relative path of theirs starts too.
     """
 
     def __init__(
         self,
         *,
+        own: OwnListeners = NOBODY,
         directory: Path = Path(),
         clock: Clock = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        self._own = own
         self._directory = directory.absolute()
         self._clock = clock
         self._sleep = sleep
@@ -152,12 +158,13 @@ class Hands:
 
     async def _ask(self, ask: Ask, http_proxy: Setting) -> Answer:
         place = ask.place
-        proxy = _proxy_to(ask, http_proxy)
+        proxy = _proxy_to(ask, http_proxy, self._own)
         # aiohttp sends a proxy's headers with CONNECT; where there is none, the request itself carries them.
         forwarded = proxy.headers if proxy is not None and ask.url.startswith("http:") else {}
         tls = await _tls(ask.client_certificate) if ask.client_certificate is not None else True
         asked_at = self._clock()
         try:
+            await self._refuse_loops(ask, proxy)
             async with self._client().request(
                 ask.method,
                 URL(ask.url, encoded=True),
@@ -180,6 +187,25 @@ class Hands:
             raise _no_way(proxy, place) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise _translated(error, place) from error
+
+    async def _refuse_loops(self, ask: Ask, proxy: HTTPProxy | None) -> None:
+        """Raise `TokenLoop` when `ask` would come back to ourselves."""
+        url = URL(ask.url, encoded=True)
+        host, port = (proxy.host, proxy.port) if proxy is not None else (url.host or "", url.port or 0)
+        if not self._own.listens_at(port):
+            return
+        try:
+            loop = asyncio.get_running_loop()
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError):  # a timeout is one as well; who asks hears of it
+            return
+        if any(self._own.reached_by(each[4]) for each in found):
+            what = f"the HTTP proxy {proxy}" if proxy is not None else ask.place
+            raise TokenLoop(
+                f"{what} is one of authproxy's own listeners: requests would come back to it",
+                hint=ADVICE if proxy is not None else "name the token endpoint's own address",
+            )
 
     async def _discover(self, step: Discover, http_proxy: Setting) -> Server:
         """Return what the issuer publishes; what is known already is good for an hour."""
@@ -369,9 +395,9 @@ def _translated(error: Exception, place: str) -> TokenError:
     return TokenUnavailable(f"{place} did not answer in HTTP ({type(error).__name__})")
 
 
-def _proxy_to(ask: Ask, http_proxy: Setting) -> HTTPProxy | None:
+def _proxy_to(ask: Ask, http_proxy: Setting, own: OwnListeners) -> HTTPProxy | None:
     try:
-        return proxy_for(ask.url, http_proxy)
+        return proxy_for(ask.url, http_proxy, own=own)
     except ValueError as error:
         raise TokenUnavailable(f"no way to {ask.place}: {error}", hint=ADVICE) from None
 

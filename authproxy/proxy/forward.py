@@ -16,6 +16,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 from authproxy import logs
 from authproxy.errors import TokenError
@@ -30,13 +31,18 @@ IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE", "PRO
 
 @dataclass(slots=True)
 class Outgoing:
-    """A request as it goes to the upstream: all but the credential's line and the end of the head."""
+    """A request as it goes to the upstream: all but the credential's line and the end of the head.
+
+    `exchange` is what is under way for it, from the moment a connection was lent. Who made the request
+    closes it in the end, whatever happened on the way: nobody else has to give a connection back.
+    """
 
     method: str
     head: bytes
     body: Body | None
     upgrades: bool = False
     retried: bool = False
+    exchange: "Exchange | None" = None
 
     @property
     def repeatable(self) -> bool:
@@ -45,6 +51,17 @@ class Outgoing:
     @property
     def idempotent(self) -> bool:
         return self.method in IDEMPOTENT
+
+    def abort(self) -> None:
+        """Break off what is under way; there is nobody to answer."""
+        if self.exchange is not None:
+            self.exchange.abort()
+
+    async def close(self) -> None:
+        """Have done with what is under way: it is broken off, and the client's body is free again."""
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            await exchange.close()
 
 
 class Sender:
@@ -66,44 +83,37 @@ class Sender:
         pooled = self._pool(outgoing).take(surely_alive=not outgoing.idempotent)
         return self._begin(pooled, outgoing, credential) if pooled is not None else None
 
-    async def send(
-        self, outgoing: Outgoing, credential: bytes, begun: "Exchange | None" = None
-    ) -> "Exchange":
+    async def send(self, outgoing: Outgoing, credential: bytes) -> "Exchange":
         """Send `outgoing` with the line `credential` and wait for the head of the reply.
 
-        `begun` is what `begin_at_once` returned, if that was asked before. Raises `UpstreamError`, and
-        `RequestRefused` when the client's body is at fault.
+        What `begin_at_once` began is gone on with. Raises `UpstreamError`, and `RequestRefused` when the
+        client's body is at fault; the one who made `outgoing` closes it then too.
         """
-        exchange = begun or self.begin_at_once(outgoing, credential)
+        exchange = outgoing.exchange or self.begin_at_once(outgoing, credential)
         if exchange is None:
             # At its limit the pool hands over one that was in use until now: that may be dead as well.
             exchange = self._begin(await self._pool(outgoing).connect(), outgoing, credential)
         try:
-            return await self._answered(exchange)
+            await exchange.reply.head()
         except ClosedUnanswered:
             if not (outgoing.idempotent and outgoing.repeatable):
                 raise
-        connection = await self._pool(outgoing).connect()
-        return await self._answered(self._begin(connection, outgoing, credential))
+            await outgoing.close()
+            exchange = self._begin(await self._pool(outgoing).connect(), outgoing, credential)
+            await exchange.reply.head()
+        return exchange
 
     def _pool(self, outgoing: Outgoing) -> Pool:
         return self._upgrades if outgoing.upgrades else self.pool
 
-    async def _answered(self, exchange: "Exchange") -> "Exchange":
-        try:
-            await exchange.reply.head()
-        except BaseException:
-            await exchange.close()
-            raise
-        return exchange
-
     def _begin(self, connection: Connection, outgoing: Outgoing, credential: bytes) -> "Exchange":
+        exchange = outgoing.exchange = Exchange(connection)  # first of all: what follows may raise
         head = b"".join((outgoing.head, credential, b"\r\n"))
         body = outgoing.body
         if body is not None and (whole := body.at_hand()) is not None:
             head += (body.frame(whole) if whole else b"") + body.last
             body = None
-        reply = connection.begin(
+        exchange.reply = connection.begin(
             head,
             method=outgoing.method,
             response_seconds=self._response_seconds,
@@ -111,10 +121,10 @@ class Sender:
             more=body is not None,
             may_switch=outgoing.upgrades,
         )
-        if body is None:
-            return Exchange(reply)
-        upload = asyncio.create_task(self._upload(connection, body), name="upload")
-        return Exchange(reply, upload)
+        exchange.lent = None
+        if body is not None:
+            exchange.upload = asyncio.create_task(self._upload(connection, body), name="upload")
+        return exchange
 
     async def _upload(self, connection: Connection, body: Body) -> None:
         try:
@@ -129,30 +139,29 @@ class Sender:
 
 
 class Exchange:
-    """One request on its way: the reply, and the upload that may still be running."""
+    """One request on its way: the connection lent to it, the reply, the upload that may still be running."""
 
-    __slots__ = ("_upload", "reply")
+    __slots__ = ("lent", "reply", "upload")
 
-    def __init__(self, reply: Reply, upload: asyncio.Task[None] | None = None) -> None:
-        self.reply = reply
-        self._upload = upload
-
-    @property
-    def finished(self) -> bool:
-        """Whether both directions are through."""
-        return self.reply.complete and (self._upload is None or self._upload.done())
+    def __init__(self, connection: Connection) -> None:
+        self.lent: Connection | None = connection  # until there is a reply to be had on it
+        self.reply: Reply = cast("Reply", None)
+        self.upload: asyncio.Task[None] | None = None
 
     def abort(self) -> None:
         """Break it off; there is nobody to answer."""
-        self.reply.close()
-        if self._upload is not None:
-            self._upload.cancel()
+        if self.lent is not None:
+            self.lent.abort()
+        else:
+            self.reply.close()
+        if self.upload is not None:
+            self.upload.cancel()
 
     async def close(self) -> None:
         """Have done with it: what is not finished is broken off, and the client's body is free again."""
         self.abort()
-        if self._upload is not None:
-            await asyncio.wait([self._upload])
+        if self.upload is not None and not self.upload.done():
+            await asyncio.wait([self.upload])
 
 
 class Credential:
@@ -194,31 +203,20 @@ class Credential:
             self._token, self._line = token, f"{self.header}: {value}\r\n".encode("latin-1")
         return self._line
 
-    async def send(
-        self,
-        outgoing: Outgoing,
-        sender: Sender,
-        token: Token | None = None,
-        begun: Exchange | None = None,
-    ) -> Exchange:
+    async def send(self, outgoing: Outgoing, sender: Sender, token: Token | None = None) -> Exchange:
         """Send `outgoing`, and once more if its token is refused.
 
-        `begun` is an exchange that is under way already, with `token`. Raises what `Sender.send` does, and
-        `TokenError`.
+        `token` is the one it was begun with, if it was. Raises what `Sender.send` does, and `TokenError`.
         """
         if token is None:
             token = self.source.held() or await self.source.token()
-        exchange = await sender.send(outgoing, self.line(token), begun)
+        exchange = await sender.send(outgoing, self.line(token))
         if not self._may_renew(exchange.reply, token):
             return exchange
-        try:
-            fresh = await self._other_than(token)
-        except BaseException:
-            await exchange.close()
-            raise
+        fresh = await self._other_than(token)
         if fresh is None or not self._may_repeat(outgoing):
             return exchange
-        await exchange.close()
+        await outgoing.close()
         outgoing.retried = True
         exchange = await sender.send(outgoing, self.line(fresh))
         self._may_renew(exchange.reply, fresh)

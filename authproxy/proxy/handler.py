@@ -32,7 +32,7 @@ from authproxy.errors import (
     RequestRefused,
 )
 from authproxy.proxy.body import LAST_CHUNK, Body, chunk
-from authproxy.proxy.forward import Exchange, Outgoing
+from authproxy.proxy.forward import Outgoing
 from authproxy.proxy.guard import CONTENT_LENGTH, TE, Guard, split_absolute
 from authproxy.proxy.headers import listed_in
 from authproxy.proxy.problem import internal_error, problem_response
@@ -40,12 +40,13 @@ from authproxy.proxy.route import Route
 from authproxy.proxy.router import RouteTable, is_plain, judged_paths, upstream_target
 from authproxy.proxy.server import CLOSE, KEEP_ALIVE, UNREAD_SECONDS, Incoming
 from authproxy.proxy.tunnel import Tunnel
-from authproxy.proxy.upstream.connection import NO_BODY, SWITCHED, Reply
+from authproxy.proxy.upstream.connection import NO_BODY, SWITCHED, RawHeaders, Reply
 from authproxy.tally import Tally
 from authproxy.tokens.token import Token
 
 CONNECTION, EXPECT, UPGRADE = istr("Connection"), istr("Expect"), istr("Upgrade")
-HTTP_ITSELF = frozenset({"h2c", "h2", "http/1.0", "http/1.1", "http/2", "http/2.0", "tls/1.0"})
+# HTTP of any version, and what it would be spoken over; `h2c-14`, `h3-29` and `TLS/1.2` are such names too.
+HTTP_ITSELF = re.compile(r"(?:https?|h[0-9]+c?|hq|quic|tls|ssl)(?![a-z])")
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 REASONS = re.compile(r"(?<!^)(?=[A-Z])")  # BadRequest is counted as bad_request
 CLIENT_GONE = "the client went away"
@@ -57,8 +58,8 @@ class Errand:
     """One request on its way, and what the access log will say of it."""
 
     __slots__ = (
-        "cause", "exchange", "framed", "incoming", "injects", "origin", "outgoing", "path", "retried",
-        "route", "sent", "started", "status", "token",
+        "begun", "cause", "framed", "incoming", "injects", "origin", "outgoing", "path", "retried", "route",
+        "sent", "started", "status", "token",
     )  # fmt: skip
 
     def __init__(self, incoming: Incoming, started: float) -> None:
@@ -66,8 +67,9 @@ class Errand:
         self.started = started
         self.route: Route | None = None
         self.path = "-"
-        self.status = 0  # of the answer, once there is one
-        self.sent = 0  # bytes of its body
+        self.begun = False  # whether anything of an answer is out; only who writes it says so
+        self.status = 0  # of that answer
+        self.sent = 0  # bytes of its body that are out
         self.retried = False
         self.framed = True  # whether the client can tell a short body from a whole one
         self.cause: str | None = None
@@ -75,16 +77,19 @@ class Errand:
         self.outgoing: Outgoing | None = None
         self.injects = False
         self.token: Token | None = None
-        self.exchange: Exchange | None = None
 
     @property
     def route_name(self) -> str | None:
         return self.route.name if self.route is not None else None
 
+    def answering(self, status: int, sent: int = 0) -> None:
+        """Note that an answer has begun to go out, and what of its body went with it, in bytes."""
+        self.begun, self.status, self.sent = True, status, sent
+
     def give_up(self) -> None:
-        """Break off: the client is gone."""
-        if self.exchange is not None:
-            self.exchange.abort()
+        """Break off: the client is gone, or there will be no answer but our own."""
+        if self.outgoing is not None:
+            self.outgoing.abort()
 
     def __repr__(self) -> str:
         return f"<Errand {self.incoming.method} {self.route_name} {self.status or 'under way'}>"
@@ -142,25 +147,26 @@ class ProxyHandler:
             if errand.token is None:
                 return False
             line = route.credential.line(errand.token)
-        errand.exchange = route.sender.begin_at_once(outgoing, line)
-        if errand.exchange is None:
+        exchange = route.sender.begin_at_once(outgoing, line)
+        if exchange is None:
             return False
-        errand.exchange.reply.watcher = lambda: self._look(errand)
+        reply = exchange.reply
+        reply.watcher = lambda: self._look(errand, reply)
         return True
 
-    def _look(self, errand: Errand) -> None:
+    def _look(self, errand: Errand, reply: Reply) -> None:
         """Send the answer back if it is all there and stands; else let the slow lane see to it."""
-        route, exchange = errand.route, errand.exchange
-        assert route is not None and exchange is not None  # noqa: S101, PT018 - begun
-        reply, credential = exchange.reply, route.credential
-        if not reply.complete or (
-            errand.injects and credential is not None and credential.refuses(reply.status)
-        ):
-            errand.incoming.connection.hand_over(errand)
-            return
-        if errand.token is not None and credential is not None:
-            credential.accepted(errand.token)
         try:
+            route = errand.route
+            assert route is not None  # noqa: S101 - begun
+            credential = route.credential
+            if not reply.complete or (
+                errand.injects and credential is not None and credential.refuses(reply.status)
+            ):
+                errand.incoming.connection.hand_over(errand)
+                return
+            if errand.token is not None and credential is not None:
+                credential.accepted(errand.token)
             keep_alive = self._send_whole(errand, reply)
         except Exception as error:  # noqa: BLE001 - we are in the upstream's callback
             keep_alive = self._fail(errand, error)
@@ -171,16 +177,16 @@ class ProxyHandler:
         errand.incoming.connection.finish(keep_alive=keep_alive)
 
     def _log(self, errand: Errand) -> None:
-        """Count the request, and log it."""
-        seconds = perf_counter() - errand.started
-        route, method = errand.route, errand.incoming.method
-        if route is not None:
-            self.tally.request(route.name, method, errand.status, seconds)
-            if errand.retried and route.credential is not None:
-                outcome = "refused" if route.credential.refuses(errand.status) else "accepted"
-                self.tally.retries[route.name, outcome] += 1
-        if self._access_log is not None:
-            self._access_log(method, errand, seconds)
+        """Count the request, and log it. The answer is out: no fault in here may make a second one."""
+        try:
+            seconds = perf_counter() - errand.started
+            route, method = errand.route, errand.incoming.method
+            if route is not None:
+                self.tally.request(route.name, method, errand.status, seconds)
+            if self._access_log is not None:
+                self._access_log(method, errand, seconds)
+        except Exception as error:  # noqa: BLE001 - see above
+            internal_error(error)
 
     def refused(self, error: AuthproxyError) -> None:
         """Count a request that was not forwarded, by the kind of its refusal."""
@@ -196,10 +202,14 @@ class ProxyHandler:
         errand = handed_over or Errand(incoming, perf_counter())
         connection.busy = True
         try:
-            if connection.writing_paused:  # who pipelines and does not read would fill our memory
-                await connection.drained(UNREAD_SECONDS)
-            done = None if handed_over is not None else self._prepare(errand)
-            keep_alive = await self._forward(errand) if done is None else done
+            try:
+                if connection.writing_paused:  # who pipelines and does not read would fill our memory
+                    await connection.drained(UNREAD_SECONDS)
+                done = None if handed_over is not None else self._prepare(errand)
+                keep_alive = await self._forward(errand) if done is None else done
+            finally:  # before we answer ourselves: from here on nobody reads the client's body
+                if errand.outgoing is not None:
+                    await errand.outgoing.close()
         except asyncio.CancelledError:
             errand.cause = CLIENT_GONE
             raise
@@ -214,24 +224,21 @@ class ProxyHandler:
         """Send the request and relay the reply; tell whether the connection can go on."""
         route, outgoing = errand.route, errand.outgoing
         assert route is not None and outgoing is not None  # noqa: S101, PT018 - prepared
-        begun = errand.exchange
         try:
             if errand.injects and route.credential is not None:
-                exchange = await route.credential.send(outgoing, route.sender, errand.token, begun)
+                exchange = await route.credential.send(outgoing, route.sender, errand.token)
             else:
-                exchange = await route.sender.send(outgoing, b"", begun)
+                exchange = await route.sender.send(outgoing, b"")
         finally:
             errand.retried = outgoing.retried
-        errand.exchange = exchange
-        try:
-            if exchange.reply.status == SWITCHED:
-                return await self._tunnel(errand, route, exchange.reply)
-            if exchange.reply.complete:
-                return self._send_whole(errand, exchange.reply)
-            return await self._stream(errand, route, exchange.reply)
-        finally:
-            if not exchange.finished:
-                await exchange.close()
+        if errand.retried and route.credential is not None:
+            outcome = "refused" if route.credential.refuses(exchange.reply.status) else "accepted"
+            self.tally.retries[route.name, outcome] += 1
+        if exchange.reply.status == SWITCHED:
+            return await self._tunnel(errand, route, exchange.reply)
+        if exchange.reply.complete:
+            return self._send_whole(errand, exchange.reply)
+        return await self._stream(errand, route, exchange.reply)
 
     # ── before anything is sent ──────────────────────────────────────────────────────────────────
 
@@ -292,7 +299,7 @@ class ProxyHandler:
         upgrades = listed is not None and b"upgrade" in listed and UPGRADE in incoming.headers
         if upgrades and incoming.headers[UPGRADE].lower() != "websocket":
             incoming.keep_alive = False  # aiohttp loses what came behind it in the same piece
-        protocol = wanted_protocol(incoming) if upgrades and body is None else None
+        protocol = wanted_protocol(incoming) if upgrades else None
         if protocol is not None:
             head += f"Connection: Upgrade\r\nUpgrade: {protocol}\r\n".encode("latin-1", "replace")
         return Outgoing(method, head, body, upgrades=protocol is not None)
@@ -326,10 +333,11 @@ class ProxyHandler:
             errand.cause = CLIENT_GONE
             return False
         body = b"".join(reply.parts)
-        errand.sent = len(body)
+        size = len(body)
         if chunked:
             body = (chunk(body) if body else b"") + LAST_CHUNK
         transport.write(head + body)
+        errand.answering(reply.status, size)
         return keep_alive
 
     async def _stream(self, errand: Errand, route: Route, reply: Reply) -> bool:
@@ -340,14 +348,18 @@ class ProxyHandler:
         if writer is None:
             raise ConnectionResetError
         writer.write(head)
+        errand.answering(reply.status)
         while parts := await reply.read():
             if connection.transport is None:
                 raise ConnectionResetError
             size = sum(map(len, parts))
-            errand.sent += size
             writer.writelines([b"%x\r\n" % size, *parts, b"\r\n"] if chunked else parts)
+            errand.sent += size
             if connection.writing_paused:
+                left = min(errand.sent, writer.get_write_buffer_size())
+                errand.sent -= left  # it is not out until the client takes it
                 await connection.drained(route.idle_seconds)
+                errand.sent += left
         if chunked:
             writer.write(LAST_CHUNK)
         return keep_alive
@@ -361,26 +373,30 @@ class ProxyHandler:
         protocol = b", ".join(value for name, value in reply.headers if name.lower() == b"upgrade")
         if not protocols(protocol.decode("latin-1")) <= protocols(wanted_protocol(errand.incoming) or ""):
             raise BadReply("the upstream switched to a protocol that was not asked for")
-        errand.status, errand.framed = reply.status, False
-        head = route.response_headers.head(reply.status, reply.reason, reply.headers, errand.incoming)
-        client.write(head + b"Connection: Upgrade\r\nUpgrade: " + protocol + b"\r\n\r\n")
-        tunnel = cast("Tunnel", reply.join(lambda upstream: Tunnel(client, upstream)))
-        try:
-            connection.join(tunnel)
-            await tunnel.closed(route.idle_seconds)
-        finally:
-            errand.sent = tunnel.moved
+        errand.framed = False
+        head = passed_on(errand.incoming, route, reply, reply.headers)
+
+        def switch(upstream: asyncio.Transport) -> Tunnel:
+            client.write(head + b"Connection: Upgrade\r\nUpgrade: " + protocol + b"\r\n\r\n")
+            errand.answering(reply.status)
+            return Tunnel(client, upstream, route.idle_seconds)
+
+        with cast("Tunnel", reply.join(switch)) as tunnel:
+            try:
+                connection.join(tunnel)
+                await tunnel.closed()
+            finally:
+                errand.sent = tunnel.moved
         return False
 
     def _head(self, errand: Errand, reply: Reply) -> tuple[bytes, bool, bool]:
         """Return the head of the answer, whether the connection goes on, and whether the body is chunked."""
         incoming, route = errand.incoming, errand.route
         assert route is not None  # noqa: S101 - it was forwarded
-        errand.status = reply.status
         headers = reply.headers
         if reply.status == 204:  # a length there would be waited for by some (RFC 9110 §8.6)
             headers = [pair for pair in headers if pair[0].lower() != b"content-length"]
-        head = route.response_headers.head(reply.status, reply.reason, headers, incoming)
+        head = passed_on(incoming, route, reply, headers)
         if errand.origin is not None:
             head += cors_lines(errand.origin)
         keep_alive = incoming.keep_alive and not incoming.connection.draining
@@ -399,12 +415,13 @@ class ProxyHandler:
 
     def _fail(self, errand: Errand, error: Exception) -> bool:
         """Say what went wrong, while that can still be said; tell whether the connection can go on."""
+        errand.give_up()
         incoming = errand.incoming
         transport = incoming.connection.transport
-        if transport is None or isinstance(error, ConnectionError):
+        if transport is None or transport.is_closing():
             errand.cause = CLIENT_GONE
             return False
-        if errand.status:  # the answer has begun: cutting it short is all that can still be said
+        if errand.begun:  # the answer has begun: cutting it short is all that can still be said
             errand.cause = error.detail if isinstance(error, AuthproxyError) else type(error).__name__
             logs.warning("answer broken off", route=errand.route_name, cause=errand.cause)
             if not errand.framed:
@@ -414,27 +431,26 @@ class ProxyHandler:
         if not isinstance(error, AuthproxyError):
             error = internal_error(error)
         self.refused(error)
-        errand.status, errand.cause = error.status, error.detail
+        errand.cause = error.detail
         keep_alive = (
             incoming.keep_alive
             and error.status not in CLOSING_STATUSES
             and incoming.method != "CONNECT"  # what follows may be meant for the tunnel
             and incoming.payload.is_eof()
         )
-        transport.write(
-            problem_response(
-                error,
-                route=errand.route_name,
-                close=not keep_alive,
-                body=incoming.method != "HEAD",
-                more=cors_lines(errand.origin) if errand.origin is not None else b"",
-            )
+        answer = problem_response(
+            error,
+            route=errand.route_name,
+            close=not keep_alive,
+            body=incoming.method != "HEAD",
+            more=cors_lines(errand.origin) if errand.origin is not None else b"",
         )
+        transport.write(answer)
+        errand.answering(error.status, len(answer.partition(b"\r\n\r\n")[2]))
         return keep_alive
 
     def _send_preflight(self, errand: Errand, origin: str) -> bool:
         """Answer a CORS preflight ourselves (Fetch §3.2): the upstream has no say in who may call us."""
-        errand.status = 204
         incoming = errand.incoming
         wanted = incoming.headers.get("Access-Control-Request-Headers", "")
         lines = f"Access-Control-Allow-Methods: {incoming.headers['Access-Control-Request-Method']}\r\n"
@@ -445,7 +461,16 @@ class ProxyHandler:
         if transport is not None:
             head += b"" if incoming.keep_alive else b"Connection: close\r\n"
             transport.write(head + b"Access-Control-Max-Age: 600\r\n\r\n")
+            errand.answering(204)
         return incoming.keep_alive
+
+
+def passed_on(incoming: Incoming, route: Route, reply: Reply, headers: RawHeaders) -> bytes:
+    """Return status line and header section as the client gets them. Raises `BadReply`."""
+    try:
+        return route.response_headers.head(reply.status, reply.reason, headers, incoming)
+    except ValueError as error:  # what the upstream wrote cannot be read: nothing else comes in here
+        raise BadReply("the upstream sent a header that cannot be passed on") from error
 
 
 def reset_on_close(transport: asyncio.Transport) -> None:
@@ -471,7 +496,7 @@ def wanted_protocol(incoming: Incoming) -> str | None:
     protocol = incoming.headers.get(UPGRADE)
     if protocol is None or incoming.version != HttpVersion11:
         return None
-    return None if HTTP_ITSELF & protocols(protocol) else protocol
+    return None if any(map(HTTP_ITSELF.match, protocols(protocol))) else protocol
 
 
 def protocols(upgrade: str) -> set[str]:

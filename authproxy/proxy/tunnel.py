@@ -9,7 +9,7 @@ not take what it is sent stops the other from sending.
 """
 
 import asyncio
-from typing import Literal
+from typing import Literal, Self
 
 from authproxy.proxy.farewell import QUIET, close_for_sure
 
@@ -17,17 +17,27 @@ Side = Literal["client", "upstream"]
 
 
 class Tunnel:
-    """Joins two transports. `moved` counts the bytes that went to the client."""
+    """Joins two transports. Use as `with` block, at whose end the upstream's side is closed.
 
-    def __init__(self, client: asyncio.Transport, upstream: asyncio.Transport) -> None:
+    `idle_seconds` is how long it may be silent. `moved` counts the bytes that went to the client.
+    """
+
+    def __init__(self, client: asyncio.Transport, upstream: asyncio.Transport, idle_seconds: float) -> None:
         self._ends: dict[Side, asyncio.Transport] = {"client": client, "upstream": upstream}
         self._silent: set[Side] = set()  # who has ended its half
         self._told: set[Side] = set()  # whose other half we have ended
+        self._idle_seconds = idle_seconds
         self._loop = asyncio.get_running_loop()
         self._last = self._loop.time()
         self._over: asyncio.Future[None] = self._loop.create_future()  # nothing is passed on any more
         self._parted: asyncio.Future[None] = self._loop.create_future()  # and nobody has more to say
         self.moved = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        close_for_sure(self._ends["upstream"], self._idle_seconds)
 
     def feed(self, side: Side, data: bytes) -> None:
         """Take bytes that came from `side`; after the end they are dropped."""
@@ -82,17 +92,14 @@ class Tunnel:
         if not left and not self._parted.done():
             self._parted.set_result(None)
 
-    async def closed(self, idle_seconds: float) -> None:
-        """Wait for the end, or for `idle_seconds` without a byte; then close the upstream's side."""
-        try:
-            while not self._over.done() and (left := self._last + idle_seconds - self._loop.time()) > 0:
-                await asyncio.wait([self._over], timeout=left)
-            for side in self._ends:
-                self._tell(side)
-            self.close()
-            await asyncio.wait([self._parted], timeout=QUIET)
-        finally:
-            close_for_sure(self._ends["upstream"], idle_seconds)
+    async def closed(self) -> None:
+        """Wait for the end, or for too long a silence."""
+        while not self._over.done() and (left := self._last + self._idle_seconds - self._loop.time()) > 0:
+            await asyncio.wait([self._over], timeout=left)
+        for side in self._ends:
+            self._tell(side)
+        self.close()
+        await asyncio.wait([self._parted], timeout=QUIET)
 
     def __repr__(self) -> str:
         return f"<Tunnel {'closed' if self._over.done() else 'open'} {self.moved} bytes to the client>"

@@ -203,6 +203,23 @@ def test_half_an_answer_is_not_asked_for_again(place: Place) -> None:
     assert [sent.target for sent in place.api.requests] == ["/warm", "/half"]
 
 
+class SpeaksFirst(Upstream):
+    """A server of some other protocol, whose connections begin with a greeting."""
+
+    def _talk(self, wire: Wire) -> None:
+        wire.send(b"220 ready\r\n")
+        while wire.read():
+            pass
+
+
+def test_an_upstream_that_speaks_first_does_not_use_up_the_connections() -> None:
+    with SpeaksFirst() as upstream:
+        route = {"name": "api", "upstream": upstream.url, "auth": PLAIN, "max_connections": 1}
+        with running_proxy({"routes": [{**route, "timeouts": {"connect": "2s"}}]}) as proxy:
+            answers = [get(proxy.url) for _ in range(8)]
+            assert [answer.proxy_error for answer in answers] == ["http_protocol_error"] * 8
+
+
 @pytest.mark.route(auth=PLAIN)
 def test_what_an_upstream_says_unasked_is_never_taken_for_the_next_answer(place: Place) -> None:
     place.api.says(reply(body=b"mine") + reply(200, "X-Poison: 1", body=b"poison"))

@@ -153,6 +153,20 @@ def test_a_client_reads_its_413_though_it_sends_its_body_to_the_end(
     assert place.api.requests == [], "none came whole"
 
 
+@pytest.mark.parametrize("idle", [False, True], ids=["new connections", "one at hand"])
+def test_bodies_over_body_bytes_that_arrive_whole_cost_no_connection_to_the_upstream(*, idle: bool) -> None:
+    with Upstream() as upstream:
+        routes = one_route(upstream, max_connections=3, timeouts={"connect": "2s"})
+        with running_proxy({"limits": {"body_bytes": "1KiB"}, "routes": routes}) as proxy:
+            head = request("POST", "/", "Transfer-Encoding: chunked")
+            for _ in range(5):
+                if idle:
+                    assert get(proxy.url).status == 200
+                assert ask(proxy.url, head + chunked(b"x" * 2 * KIB)).status == 413
+            assert ask(proxy.url, head + chunked(b"x" * KIB)).status == 200
+            assert not any(sent.body for sent in upstream.requests[:-1])
+
+
 @pytest.mark.route(auth=PLAIN)
 def test_body_bytes_is_the_body_and_not_its_framing(place: Place) -> None:
     body = [b"x" * 16] * (BODY_BYTES // 16)
@@ -381,6 +395,16 @@ def test_a_client_that_takes_nothing_of_its_answer_is_cut_off(lines: list[str]) 
                 except ConnectionResetError:
                     pass
                 assert got < ENDLESS
+
+
+def test_the_log_counts_what_was_sent_and_not_what_nobody_took() -> None:
+    with Upstream(a_long_answer) as upstream:
+        routes = one_route(upstream, timeouts={"idle": "500ms"})
+        with running_proxy({"routes": routes}) as proxy, small_window(proxy.url) as wire:
+            wire.send(request("GET", "/untaken"))
+            log = proxy.wait_for_log("path=/untaken")
+            wire.until(b"\r\n\r\n")
+            assert f" bytes={len(wire.rest())} " in log
 
 
 @needs_proc

@@ -9,6 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.live.test_workers import children, statuses, system
+from tests.live.wire import UNAUTHORIZED, Message, Upstream, Wire, ask, request
 from tests.processes import running_proxy
 
 
@@ -56,6 +57,25 @@ async def test_requests_tokens_and_retries_are_counted_for_all_processes_togethe
     assert found["authproxy_refused_total", "forbidden"] == 1
     assert found["authproxy_token_expiry_timestamp_seconds", "api"] > 1_700_000_000
     assert ("authproxy_upstream_connections", "api", "idle") in found
+
+
+async def test_a_repetition_that_gets_no_answer_is_not_counted_as_accepted() -> None:
+    def refuse_and_hang_up(_request: Message, _wire: Wire) -> bytes | None:
+        return UNAUTHORIZED if len(upstream.requests) % 2 else None
+
+    with Upstream(refuse_and_hang_up) as upstream:
+        auth = {"grant": "command", "command": ["date", "+%s%N"]}
+        config = {"routes": [{"name": "api", "upstream": upstream.url, "auth": auth}]}
+        async with running_proxy(config, "--admin", "127.0.0.1:0") as proxy:
+            admin = await proxy.said("admin on ")
+            assert (await asyncio.to_thread(ask, proxy.url, request("POST"))).status == 502
+            async with asyncio.timeout(20):
+                while ("authproxy_requests_total", "POST", "api", "502") not in (
+                    found := await scraped(admin)
+                ):
+                    await asyncio.sleep(0.05)
+    assert len(upstream.requests) == 2
+    assert ("authproxy_retries_total", "accepted", "api") not in found
 
 
 async def test_what_a_dead_worker_had_counted_is_not_lost() -> None:

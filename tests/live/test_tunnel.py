@@ -215,7 +215,15 @@ async def test_nothing_is_left_of_a_tunnel_that_is_over(end: str) -> None:
         await descriptors_of(proxy, at_most=before)
 
 
-@pytest.mark.parametrize("protocol", [b"h2c", b"HTTP/2.0", b"websocket, h2c"])
+@pytest.mark.parametrize(
+    "protocol",
+    [
+        b"h2c", b"h2", b"H2C", b"h2c-14", b"h2-16", b"h3", b"h3-29", b"hq-interop", b"QUIC", b"quic/1",
+        b"HTTP", b"http/0.9", b"HTTP/1.1", b"HTTP/2.0", b"HTTP/2", b"HTTP/3.0", b"https/1.1",
+        b"TLS/1.0", b"TLS/1.2", b"tls", b"TLS/1.3, HTTP/1.1",
+        b"websocket, h2c", b"websocket,\tHTTP/3.0 , x", b"x,TLS/1.2",
+    ],
+)  # fmt: skip
 async def test_there_is_no_tunnel_for_http_itself(protocol: bytes) -> None:
     """In a tunnel of HTTP/2 nobody would judge the requests."""
     async with raw(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok") as (address, heard):
@@ -223,6 +231,16 @@ async def test_there_is_no_tunnel_for_http_itself(protocol: bytes) -> None:
         writer.write(HANDSHAKE % protocol)
         assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
         assert b"upgrade" not in (await heard.get()).lower()
+        writer.close()
+
+
+@pytest.mark.parametrize("protocol", [b"SPDY/3.1", b"tcp", b"h", b"tlsish", b"httpd-log/1", b"x/h2c"])
+async def test_what_only_looks_a_little_like_http_is_passed_on(protocol: bytes) -> None:
+    async with raw(SWITCH % protocol) as (address, heard):
+        reader, writer = await opened(address)
+        writer.write(HANDSHAKE % protocol)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 101 ")
+        assert b"\r\nUpgrade: %b\r\n" % protocol in await heard.get()
         writer.close()
 
 

@@ -4,6 +4,7 @@ import pytest
 from pydantic import SecretStr
 
 from authproxy.http_proxy import HTTPProxy, environment_proxy, proxy_for, read_proxy
+from authproxy.own_listeners import OwnListeners
 
 PROXY = {"http_proxy": "http://plain:1", "https_proxy": "http://secure:2"}
 
@@ -154,3 +155,11 @@ def test_a_route_may_name_one_or_none_whatever_the_environment_says():
     assert (
         str(proxy_for("http://localhost", SecretStr("http://mine:3"), {"no_proxy": "*"})) == "http://mine:3"
     )
+
+
+def test_the_environments_proxy_is_passed_over_when_it_is_ourselves():
+    own, environ = OwnListeners(["127.0.0.1:8080"]), {"http_proxy": "http://localhost:8080"}
+    assert proxy_for("http://api.example", None, environ, own=own) is None
+    assert str(proxy_for("http://api.example", None, environ)) == "http://localhost:8080"
+    elsewhere = {"http_proxy": "http://localhost:8081"}
+    assert str(proxy_for("http://api.example", None, elsewhere, own=own)) == "http://localhost:8081"

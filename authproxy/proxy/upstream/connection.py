@@ -181,6 +181,7 @@ class Connection(asyncio.Protocol):
         self._version_is_known = False  # to be 1.x: enough of it came at once
         self._is_head = False
         self._may_switch = False
+        self._switched = False  # what comes is not HTTP any more
         self._pipe: Pipe | None = None
         self._until_close = False
         self._keep_alive = True
@@ -260,7 +261,9 @@ class Connection(asyncio.Protocol):
     def sent(self, response_seconds: float) -> None:
         """Say that the request is out; from now on the upstream is awaited."""
         self._sending = False
-        if self._reply is not None and not self._reply.status:
+        if self._switched:
+            self._tell_of_switch()
+        elif self._reply is not None and not self._reply.status:
             self._untaken = self._transport.get_write_buffer_size()
             self._watch(response_seconds, AWAITED)
 
@@ -302,6 +305,12 @@ class Connection(asyncio.Protocol):
         poll.register(sock.fileno(), select.POLLIN)
         return not poll.poll(0)
 
+    def _pause(self) -> None:
+        """Read no more for now: enough is here that nobody has taken."""
+        if not self._reading_paused:
+            self._reading_paused = True
+            self._transport.pause_reading()
+
     def resume(self) -> None:
         """Read on: the reply was read."""
         if self._reading_paused and not self.closed:
@@ -320,8 +329,9 @@ class Connection(asyncio.Protocol):
             return
         if self._pipe is not None:
             self._pipe.feed("upstream", data)
-        elif self._reply is not None and self._reply.status == SWITCHED:  # the pipe is not joined yet
-            self._reply.feed(data)
+        elif self._switched and self._reply is not None:  # the pipe is not joined yet
+            if self._reply.feed(data):
+                self._pause()
         elif self._left:
             self._take(data)
         else:
@@ -437,9 +447,9 @@ class Connection(asyncio.Protocol):
         status = self._status = self._parser.get_status_code()
         self._check_head(status)
         if status == SWITCHED and self._may_switch and self._reply is not None:
-            self._head_done = True
-            self._reply.begun(status, self._reason, self._headers, None)
-            self._watch(self._idle_seconds, RECEIVING)
+            self._head_done = self._switched = True
+            if not self._sending:  # else not before the whole request is out (RFC 9110 §7.8)
+                self._tell_of_switch()
             return
         if status < 200:  # an interim reply; the answer is yet to come (RFC 9110 §15.2)
             if status == SWITCHED:
@@ -463,6 +473,11 @@ class Connection(asyncio.Protocol):
             self._parser = HttpResponseParser(self)
             self._ended()
 
+    def _tell_of_switch(self) -> None:
+        if self._reply is not None:
+            self._reply.begun(SWITCHED, self._reason, self._headers, None)
+            self._watch(self._idle_seconds, RECEIVING)
+
     def _check_head(self, status: int) -> None:
         """Refuse what llhttp lets through."""
         if not self._version_is_known and self._parser.get_http_version() not in HTTP_1:
@@ -479,10 +494,9 @@ class Connection(asyncio.Protocol):
         if reply is None:
             raise HttpParserError("more than was announced")
         self._received += len(data)
-        if reply.feed(data) and not self._reading_paused:
-            self._reading_paused = True
+        if reply.feed(data):
+            self._pause()
             self._stage = None  # it is the client who is slow now
-            self._transport.pause_reading()
 
     def on_message_complete(self) -> None:
         if self._status >= 200 and self._reply is not None and not self._until_close:

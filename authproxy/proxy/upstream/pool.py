@@ -19,8 +19,17 @@ from typing import Any
 
 import aiohappyeyeballs
 
-from authproxy.errors import ConnectFailure, ConnectionLimit, ConnectTimeout, DNSFailure, TLSFailure
+from authproxy.errors import (
+    BadReply,
+    ConnectFailure,
+    ConnectionLimit,
+    ConnectTimeout,
+    DNSFailure,
+    Loop,
+    TLSFailure,
+)
 from authproxy.http_proxy import ADVICE, HTTPProxy, bracketed
+from authproxy.own_listeners import NOBODY, OwnListeners
 from authproxy.proxy.upstream.connection import Connection
 from authproxy.proxy.upstream.through import Forwarding, open_tunnel
 
@@ -58,7 +67,8 @@ class Origin:
 class Pool:
     """Lends out connections to `origin`, at most `limit` at a time. `connect_seconds` bounds any wait.
 
-    With `proxy` they lead there: through a tunnel if `tunnel` says so, else requests are forwarded.
+    With `proxy` they lead there: through a tunnel if `tunnel` says so, else requests are forwarded. None ever
+    leads to one of `own`.
     """
 
     def __init__(
@@ -69,6 +79,7 @@ class Pool:
         connect_seconds: float,
         proxy: HTTPProxy | None = None,
         tunnel: bool = True,
+        own: OwnListeners = NOBODY,
     ) -> None:
         self.origin = origin
         self._limit = limit
@@ -76,6 +87,7 @@ class Pool:
         self._proxy = proxy
         self._forwarding = Forwarding(proxy, str(origin)) if proxy is not None and not tunnel else None
         self._place = f"{origin} (through the HTTP proxy {proxy})" if proxy is not None else str(origin)
+        self._own = own
         self._looking_up: asyncio.Future[Addresses] | None = None
         self._idle: deque[Connection] = deque()  # the oldest on the left
         self._open: set[Connection] = set()
@@ -91,10 +103,9 @@ class Pool:
         sent twice.
         """
         while self._idle:
-            connection = self._idle.pop()
-            if not surely_alive or connection.is_quiet():
-                return connection
-            connection.abort()
+            if not surely_alive or self._idle[-1].is_quiet():
+                return self._idle.pop()
+            self._idle[-1].abort()  # and with that it is gone from here
         return None
 
     async def connect(self) -> Connection:
@@ -176,6 +187,11 @@ class Pool:
                 f"no TLS with {self._place}: {reason}",
                 hint="check `upstream`; `tls.ca_file` names a CA of your own",
             ) from error
+        if connection.closed:  # before it was one of ours, so that nobody would ever take it off the count
+            raise BadReply(
+                f"{self._place} spoke, or hung up, before it was asked anything",
+                hint=self._hint("and whether it speaks HTTP"),
+            )
         self._open.add(connection)
         return connection
 
@@ -189,11 +205,20 @@ class Pool:
             raise DNSFailure(
                 f"the host name of {self._named(there)} does not resolve", hint=self._hint("and the network")
             ) from error
+        others = [each for each in found if not self._own.reached_by(each[4])]
+        loop = Loop(
+            f"{self._named(there)} is one of authproxy's own listeners: requests would come back to it",
+            hint=self._hint("which should be the API's own address"),
+        )
+        if found and not others:
+            raise loop
         try:
-            return await aiohappyeyeballs.start_connection(found, happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY)
+            return await aiohappyeyeballs.start_connection(others, happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY)
         except OSError as error:
             if error.errno in NO_DESCRIPTORS:
                 raise _no_descriptors() from error
+            if len(others) < len(found):  # that is why it is not where it was expected
+                raise loop from error
             reason = os.strerror(error.errno) if error.errno else "none of its addresses can be reached"
             raise ConnectFailure(
                 f"cannot connect to {self._named(there)}: {reason}", hint=self._hint("and whether it is up")

@@ -1,3 +1,5 @@
+import socket
+
 import pytest
 
 NONE = "auth: {grant: none}\nupstream: https://x\n"
@@ -94,6 +96,27 @@ def test_plain_http_will_do_without_a_credential(reader):
         ("0.0.0.0:8080", "http://127.0.0.1:8080"),
         ("0.0.0.0:8080", "http://0.0.0.0:8080"),
         ("192.0.2.1:8080", "http://192.0.2.1:8080"),
+        ("192.0.2.1:8080", "http://[::ffff:192.0.2.1]:8080"),
+        ("192.0.2.1:8080", "http://0xc0000201:8080"),
+        ("myself.example:8080", "http://MySelf.example.:8080"),
+        ("127.0.0.1:8080", "http://127.1:8080"),
+        ("127.0.0.1:8080", "http://127.0.1:8080"),
+        ("127.0.0.1:8080", "http://0x7f.1:8080"),
+        ("127.0.0.1:8080", "http://0x7F000001:8080"),
+        ("127.0.0.1:8080", "http://0177.0.0.1:8080"),
+        ("127.0.0.1:8080", "http://017700000001:8080"),
+        ("127.0.0.1:8080", "http://2130706433:8080"),
+        ("127.0.0.1:8080", "http://[::ffff:127.0.0.1]:8080"),
+        ("127.0.0.1:8080", "http://[::ffff:7f00:1]:8080"),
+        ("127.0.0.1:8080", "http://[0:0:0:0:0:0:0:1]:8080"),
+        ("127.0.0.1:8080", "http://0:8080"),
+        ("127.0.0.1:8080", "http://0x0:8080"),
+        ("127.0.0.1:8080", "http://[::]:8080"),
+        ("127.0.0.1:8080", "http://[::ffff:0.0.0.0]:8080"),
+        ("127.0.0.1:8080", "http://ip6-localhost:8080"),
+        ("127.0.0.1:8080", "http://localhost.localdomain:8080"),
+        ("0.0.0.0:8080", f"http://{socket.gethostname()}:8080"),
+        ("'[::]:8080'", f"http://{socket.gethostname().upper()}.local:8080"),
     ],
 )
 def test_the_proxy_does_not_forward_to_itself(reader, listen, upstream):
@@ -110,10 +133,41 @@ def test_the_proxy_does_not_forward_to_itself(reader, listen, upstream):
         ("127.0.0.1:8080", "http://192.0.2.1:8080"),
         ("192.0.2.1:8080", "http://127.0.0.1:8080"),
         ("unix:/a", "http://127.0.0.1:8080"),
+        ("127.0.0.1:8080", "http://127.1:8082"),
+        ("127.0.0.1:8080", "http://128.1:8080"),
+        ("127.0.0.1:8080", "http://0xc0000201:8080"),
+        ("127.0.0.1:8080", "http://dead.beef:8080"),
+        ("127.0.0.1:8080", f"http://{socket.gethostname()}:8080"),  # it may be the name of another address
+        ("0.0.0.0:8080", "http://192.0.2.1:8080"),
+        ("0.0.0.0:8080", "http://api.example:8080"),
     ],
 )
 def test_another_server_is_not_taken_for_the_proxy(reader, listen, upstream):
     reader.route(f"auth: {{grant: none}}\nupstream: {upstream}", f"listen: {listen}\nallow_remote: true")
+
+
+@pytest.mark.parametrize(
+    ("keys", "place"),
+    [
+        ("auth: {grant: client_credentials, client_id: a, client_secret: b, token_url: 'http://127.1:8080/t'}",
+         "auth.token_url"),
+        ("auth: {grant: client_credentials, client_id: a, client_secret: b, issuer: 'http://localhost:8080'}",
+         "auth.issuer"),
+        ("auth: {grant: token_request, url: 'http://[::ffff:127.0.0.1]:8080/login'}", "auth.url"),
+        ("auth: {grant: none}\nhttp_proxy: http://127.1:8080", "http_proxy"),
+        ("auth: {grant: none}\nhttp_proxy: http://me:secret@localhost:8080", "http_proxy"),
+    ],
+)  # fmt: skip
+def test_nor_does_it_ask_itself_for_tokens_or_take_itself_for_an_http_proxy(reader, keys, place):
+    keys = f"upstream: https://api.example\ninsecure: true\n{keys}"
+    fault = reader.route_fault(keys, "listen: 127.0.0.1:8080")
+    assert fault == f"{place}: is the proxy's own listener: requests would go round in circles"
+
+
+def test_a_loop_is_told_once_where_it_comes_from(reader):
+    auth = "auth: {preset: password-login, username: a, password: b}"
+    fault = reader.route_fault(f"upstream: http://localhost:8080\n{auth}", "listen: 127.0.0.1:8080")
+    assert fault.startswith("upstream: is the")
 
 
 def test_the_header_of_the_credential_is_not_set_twice(reader):

@@ -42,6 +42,7 @@ class Connection:
         self.upstream = upstream
         self.said = b""
         self.failure = None
+        self.aborted = False
 
     def begin(self, data, *, method, more, **_):
         self.said = data
@@ -60,6 +61,9 @@ class Connection:
     def fail(self, failure):
         self.failure = failure
 
+    def abort(self):
+        self.aborted = True
+
     @property
     def credential(self):
         return self.said.partition(HEAD)[2].partition(b"\r\n\r\n")[0].decode()
@@ -75,6 +79,7 @@ class Upstream:
         self.idle = idle
         self.connects = 0
         self.looked = []
+        self.lent = []
 
     def answer(self, _request):
         return self.replies.pop(0)
@@ -84,11 +89,15 @@ class Upstream:
         if not self.idle:
             return None
         self.idle -= 1
-        return Connection(self)
+        return self._lend()
 
     async def connect(self):
         self.connects += 1
-        return Connection(self)
+        return self._lend()
+
+    def _lend(self):
+        self.lent.append(Connection(self))
+        return self.lent[-1]
 
     @property
     def credentials(self):
@@ -307,8 +316,10 @@ async def test_the_wait_for_another_token_can_be_given_up():
         raise asyncio.CancelledError
 
     source.current, source.token = A, give_up
+    request = outgoing()
     with pytest.raises(asyncio.CancelledError):
-        await ask(credential(source), upstream)
+        await ask(credential(source), upstream, request)
+    await request.close()
     assert upstream.all[0].closed
 
 
@@ -373,13 +384,12 @@ async def test_a_body_that_is_still_coming_is_sent_as_it_comes(body):
     await settle()
     (request,) = upstream.requests
     assert request.said == HEAD + b"\r\n3\r\none\r\n"
-    assert not exchange.finished
+    assert not exchange.upload.done()
     payload.feed_data(b"two")
     payload.feed_eof()
     await settle()
     assert request.said == HEAD + b"\r\n3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n"
-    exchange.reply.complete = True
-    assert exchange.finished
+    assert exchange.upload.done()
 
 
 async def test_a_refusal_that_comes_early_does_not_stop_the_upload(body):
@@ -432,6 +442,20 @@ async def test_closing_an_exchange_frees_the_clients_body(body):
     assert exchange.reply.closed
 
 
+@pytest.mark.parametrize("idle", [0, 1], ids=["a new connection", "one at hand"])
+async def test_a_connection_lent_in_vain_is_given_back(body, idle):
+    whole, payload = body(limit=3)
+    payload.feed_data(b"four")
+    payload.feed_eof()
+    upstream, request = Upstream(200, idle=idle), outgoing("POST", whole)
+    lent = upstream.lent
+    with pytest.raises(BodyTooLarge):
+        await sender(upstream).send(request, b"")
+    await request.close()
+    assert [connection.aborted for connection in lent] == [True]
+    assert not upstream.requests
+
+
 # ── dead connections ─────────────────────────────────────────────────────────────────────────────
 
 
@@ -473,9 +497,10 @@ async def test_a_put_whose_body_is_gone_is_not_sent_again(body):
 
 @pytest.mark.parametrize("failure", [BadReply("broken"), ConnectFailure("refused")])
 async def test_another_failure_is_not_repeated(failure):
-    upstream = Upstream(failure, 200, idle=1)
+    upstream, request = Upstream(failure, 200, idle=1), outgoing()
     with pytest.raises(type(failure)):
-        await sender(upstream).send(outgoing(), b"")
+        await sender(upstream).send(request, b"")
+    await request.close()
     assert len(upstream.requests) == 1
     assert upstream.all[0].closed
 
@@ -488,9 +513,9 @@ async def test_a_connection_that_was_waited_for_may_turn_out_dead_too():
 
 async def test_what_was_begun_at_once_is_gone_on_with():
     upstream = Upstream(200, idle=1)
-    one = sender(upstream)
-    begun = one.begin_at_once(outgoing(), b"")
-    assert await one.send(outgoing(), b"", begun) is begun
+    one, request = sender(upstream), outgoing()
+    begun = one.begin_at_once(request, b"")
+    assert await one.send(request, b"") is begun
     assert len(upstream.requests) == 1
 
 

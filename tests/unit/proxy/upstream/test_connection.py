@@ -730,6 +730,36 @@ async def test_a_switch_that_was_asked_for_makes_the_connection_a_pipe(world):
     assert (world.idle, world.lost) == (0, 1)
 
 
+async def test_an_early_switch_is_told_of_when_the_request_is_out(world):
+    reply, pipe = world.ask("POST", more=True, may_switch=True), Pipe()
+    world.hear(SWITCH + b"first", b"second")
+    assert reply.status == 0
+    assert await world.connection.send(b"the rest")
+    world.connection.sent(60)
+    assert reply.status == 101
+    reply.join(lambda transport: pipe)
+    assert pipe.heard == [("feed", "upstream", b"first"), ("feed", "upstream", b"second")]
+
+
+async def test_what_comes_after_an_early_switch_does_not_pile_up(world):
+    reply = world.ask("POST", more=True, may_switch=True)
+    world.hear(SWITCH, b"x" * HIGH_WATER)
+    assert world.transport.reading
+    world.hear(b"x")
+    assert not world.transport.reading
+    world.connection.sent(60)
+    reply.join(lambda transport: Pipe())
+    assert world.transport.reading
+
+
+async def test_an_early_switch_does_not_stop_the_clock_for_the_client(world):
+    reply = world.ask("POST", more=True, idle=5, may_switch=True)
+    world.hear(SWITCH, b"x" * (HIGH_WATER + 1))
+    world.time.passes(6)
+    with pytest.raises(RequestTimeout):
+        await reply.head()
+
+
 async def test_a_switch_that_was_declined_is_an_ordinary_reply(world):
     reply = world.ask(may_switch=True)
     world.hear(OK + b"Content-Length: 0\r\n\r\n")

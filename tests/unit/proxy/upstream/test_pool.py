@@ -9,8 +9,17 @@ import ssl
 import pytest
 import trustme
 
-from authproxy.errors import BadReply, ConnectFailure, ConnectionLimit, ConnectTimeout, DNSFailure, TLSFailure
+from authproxy.errors import (
+    BadReply,
+    ConnectFailure,
+    ConnectionLimit,
+    ConnectTimeout,
+    DNSFailure,
+    Loop,
+    TLSFailure,
+)
 from authproxy.http_proxy import HTTPProxy
+from authproxy.own_listeners import NOBODY, OwnListeners
 from authproxy.proxy.upstream import pool as pool_module
 from authproxy.proxy.upstream.connection import Connection
 from authproxy.proxy.upstream.pool import IDLE_SECONDS, LONGEST_LIFE, Origin, Pool
@@ -55,9 +64,10 @@ async def pool(server):
     """Return a maker of pools to the server."""
     pools = []
 
-    def make(limit=2, seconds=5.0, proxy=None, *, tunnel=True, **origin):
+    def make(limit=2, seconds=5.0, proxy=None, *, tunnel=True, own=NOBODY, **origin):
         origin = Origin(**{"host": "127.0.0.1", "port": server.port} | origin)
-        pools.append(Pool(origin, limit=limit, connect_seconds=seconds, proxy=proxy, tunnel=tunnel))
+        more = {"proxy": proxy, "tunnel": tunnel, "own": own}
+        pools.append(Pool(origin, limit=limit, connect_seconds=seconds, **more))
         return pools[-1]
 
     yield make
@@ -106,6 +116,32 @@ async def test_the_last_one_back_is_the_first_one_out(pool):
     await use(second)
     assert pool.take(surely_alive=False) is second
     assert pool.take(surely_alive=False) is first
+
+
+async def test_a_connection_lost_before_it_was_lent_takes_nobodys_place(pool, monkeypatch):
+    pool = pool(limit=1)
+    true_made = Connection.connection_made
+
+    def made(self, transport):
+        true_made(self, transport)
+        self.data_received(b"220 speaks first\r\n")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Connection, "connection_made", made)
+        for _ in range(3):
+            with pytest.raises(BadReply, match="before it was asked"):
+                await pool.connect()
+    await use(await pool.connect())
+
+
+async def test_a_connection_whose_state_cannot_be_told_stays_in_the_pool(pool, monkeypatch):
+    pool = pool(limit=1)
+    await use(await pool.connect())
+    with monkeypatch.context() as patched:
+        patched.setattr(Connection, "is_quiet", lambda _self: 1 // 0)
+        with pytest.raises(ZeroDivisionError):
+            pool.take(surely_alive=True)
+    assert pool.counts == {"active": 0, "idle": 1, "waiting": 0}
 
 
 async def test_no_more_than_the_limit_are_open(pool, server):
@@ -449,6 +485,23 @@ async def test_addresses_are_looked_up_again_for_each_new_connection(pool, serve
     assert (names.asked, len(server.connections), len(moved.connections)) == (2, 1, 1)
     listener.close()
     await moved.hang_up()
+
+
+async def test_no_connection_leads_to_a_listener_of_our_own(pool, server, monkeypatch):
+    with socket.create_server(("127.0.0.2", server.port)) as ours:
+        names = Names(monkeypatch, ours.getsockname(), ("127.0.0.1", server.port))
+        pool = pool(host="up.example", own=OwnListeners(sockets=[ours]))
+        await use(await pool.connect())  # there is another address, and that one is the upstream's
+        names.addresses = [ours.getsockname()]
+        with pytest.raises(Loop, match=r"http://up\.example.* own listeners"):
+            await pool.connect()
+        names.addresses = [ours.getsockname(), ("127.0.0.3", server.port)]
+        with pytest.raises(Loop):  # nobody is there: it is the loop that is to be told of
+            await pool.connect()
+        assert pool.counts == {"active": 0, "idle": 1, "waiting": 0}
+        ours.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            ours.accept()
 
 
 async def test_all_who_wait_for_a_name_share_one_look_up_and_may_leave(pool, server, monkeypatch):
