@@ -82,6 +82,11 @@ def _header_name(value: str) -> str:
     return value
 
 
+def any_spelling(name: str) -> str:
+    """Return what is equal for all spellings of a header's name: to gateways `X_Api_Key` is `X-Api-Key`."""
+    return name.lower().replace("_", "-")
+
+
 def _header_value(value: str) -> str:
     if _UNSAFE_IN_HEADER.search(value):
         raise ValueError("should not contain line breaks or control characters")

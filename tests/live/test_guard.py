@@ -314,6 +314,17 @@ def test_a_caller_with_a_key_is_let_in_and_the_key_stays_here(locked: Locked, na
         assert sorted(locked.upstream.last.names) == ["authorization", "host"]
 
 
+def test_the_callers_key_never_goes_upstream_where_the_token_should_be() -> None:
+    for access, auth in (("X-Api-Key", "x_api_key"), ("X-API-KEY", "X-Api-Key")):
+        route = {"name": "a", "upstream": "https://x.example", "auth": {**PLAIN, "header": auth}}
+        config = {"access": {"tokens": [KEY], "header": access}, "routes": [route]}
+        ended = authproxy("check", config=config)
+        assert ended.returncode == 2
+        assert "routes[0].auth.header: " in ended.stdout
+        assert "access.header" in ended.stdout
+        assert KEY not in ended.stdout + ended.stderr
+
+
 def test_an_allowed_pages_preflight_needs_no_key_for_browsers_send_none(locked: Locked) -> None:
     wanted = ["Access-Control-Request-Method: GET", "Access-Control-Request-Headers: x-authproxy-key"]
     answer = ask(locked.proxy.url, request("OPTIONS", "/", f"Origin: {APP}", *wanted))
