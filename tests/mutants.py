@@ -27,6 +27,7 @@ SERVER, FAREWELL, TUNNEL, REWRITE = (
     f"proxy/{name}.py" for name in ("server", "farewell", "tunnel", "rewrite")
 )
 BODY, FORWARD, REWRITE = (f"proxy/{name}.py" for name in ("body", "forward", "rewrite"))
+VIEWS = "admin/views.py"
 CONNECTION, POOL, THROUGH = (f"proxy/upstream/{name}.py" for name in ("connection", "pool", "through"))
 LIVE = "tests/live/test_"
 UNIT = "tests/unit/proxy/"
@@ -107,6 +108,12 @@ ROWS = (
      LIVE + "fidelity.py -k interim"),
     ("fidelity: CORS is ours", HEADERS, 'or name.startswith(b"access-control-")', "",
      LIVE + "guard.py -k cors"),
+    # ── the admin listener ──
+    ("admin: wants the key", VIEWS, "if place not in WITHOUT_KEY:", "if False:", LIVE + "guard.py -k admin"),
+    ("admin: no login without it", VIEWS, "if not self._guard.is_key(await _key_in_form(request)):", "if False:",
+     LIVE + "login_links.py -k key"),
+    ("admin: no page of another origin", "app.py", "origins: Iterable[str] = ()) -> Guard:\n",
+     'origins: Iterable[str] = ("https://app.example.com",)) -> Guard:\n', LIVE + "guard.py -k admin"),
     # ── streams ──
     ("streams: no more than is read", CONNECTION, "return self._size > HIGH_WATER", "return False",
      LIVE + "streams.py -k 'does_not_read or 300'"),

@@ -268,6 +268,7 @@ def locked_proxy() -> Iterator[Locked]:
         routes = [{"name": "locked", "upstream": upstream.url, "auth": PLAIN}]
         config = {
             "listen": "0.0.0.0:0",
+            "admin": {"listen": "0.0.0.0:0"},
             "allowed_hosts": ["*"],
             "allowed_origins": [APP],
             "access": {"tokens": ["another-key", KEY]},
@@ -275,6 +276,7 @@ def locked_proxy() -> Iterator[Locked]:
         }
         with running_proxy({**config, "routes": routes}) as proxy:
             proxy.urls = [url.replace("0.0.0.0", "127.0.0.1") for url in proxy.urls]
+            proxy.admin_url = proxy.admin_url.replace("0.0.0.0", "127.0.0.1")
             yield Locked(proxy, upstream)
             assert KEY not in proxy.log()
 
@@ -312,6 +314,38 @@ def test_a_caller_with_a_key_is_let_in_and_the_key_stays_here(locked: Locked, na
     for key in (KEY, "another-key"):
         assert get(locked.proxy.url, "/", f"{name}: {key}").status == 200
         assert sorted(locked.upstream.last.names) == ["authorization", "host"]
+
+
+@pytest.mark.parametrize(
+    "target", ["/metrics", "/nothing", "/", "//healthz", "/readyz/", "/login/", "/login/a/b"]
+)
+@pytest.mark.parametrize("lines", [[], ["X-Authproxy-Key: wrong"], [f"Cookie: X-Authproxy-Key={KEY}"]])
+def test_the_admin_listener_wants_the_key_too(locked: Locked, target: str, lines: list[str]) -> None:
+    answer = get(locked.proxy.admin_url, target, *lines)
+    assert answer.status == 401
+    assert answer.one("WWW-Authenticate") == 'AuthproxyKey realm="authproxy"'
+    assert "access.tokens" in answer.json["hint"]
+    assert get(locked.proxy.admin_url, f"{target}?X-Authproxy-Key={KEY}", *lines).status == 401
+
+
+def test_with_the_key_the_admin_listener_answers(locked: Locked) -> None:
+    answer = get(locked.proxy.admin_url, "/metrics", f"X-Authproxy-Key: {KEY}")
+    assert answer.status == 200
+    assert b"authproxy_requests_total" in answer.body
+    assert get(locked.proxy.admin_url, "/nothing", f"X-Authproxy-Key: {KEY}").status == 404
+
+
+@pytest.mark.parametrize(("target", "status"), [("/healthz", 200), ("/readyz", 200), ("/callback", 400)])
+def test_probes_and_a_login_that_comes_back_need_no_key(locked: Locked, target: str, status: int) -> None:
+    assert get(locked.proxy.admin_url, target).status == status
+    assert authproxy("healthcheck", locked.proxy.admin_url).returncode == 0
+
+
+def test_an_allowed_origin_is_one_for_the_routes_and_not_for_the_admin_listener(locked: Locked) -> None:
+    lines = [f"Origin: {APP}", f"X-Authproxy-Key: {KEY}"]
+    assert get(locked.proxy.url, "/", *lines).status == 200
+    for target in ("/metrics", "/readyz", "/login/locked"):
+        assert get(locked.proxy.admin_url, target, *lines).status == 403
 
 
 def test_the_callers_key_never_goes_upstream_where_the_token_should_be() -> None:
