@@ -108,10 +108,14 @@ ROWS = (
      LIVE + "fidelity.py -k interim"),
     ("fidelity: CORS is ours", HEADERS, 'or name.startswith(b"access-control-")', "",
      LIVE + "guard.py -k cors"),
+    ("guard: an address is right for its connection only", GUARD,
+     "return address is not None and _address(host) == _address(address)",
+     "return address is not None and bool(_address(host))",
+     UNIT + "test_guard.py -k address"),
     # ── the admin listener ──
     ("admin: wants the key", VIEWS, "if place not in WITHOUT_KEY:", "if False:", LIVE + "guard.py -k admin"),
-    ("admin: no login without it", VIEWS, "if not self._guard.is_key(await _key_in_form(request)):", "if False:",
-     LIVE + "login_links.py -k key"),
+    ("admin: no login without it", VIEWS, "if not self._guard.is_key(await _key_in_form(request)):",
+     "if False:", LIVE + "login_links.py -k key"),
     ("admin: no page of another origin", "app.py", "origins: Iterable[str] = ()) -> Guard:\n",
      'origins: Iterable[str] = ("https://app.example.com",)) -> Guard:\n', LIVE + "guard.py -k admin"),
     # ── streams ──

@@ -22,7 +22,7 @@ from authproxy.admin.pages import FORM_HEADERS, SECURITY_HEADERS, code_page, key
 from authproxy.admin.status import RouteStatus, readiness
 from authproxy.errors import AuthproxyError, KeyRequired
 from authproxy.grants.base import Show
-from authproxy.proxy.guard import Guard
+from authproxy.proxy.guard import Guard, local_address
 from authproxy.proxy.problem import CHALLENGE
 
 CALLBACK, LOGIN = "/callback", "/login/{route}"
@@ -39,10 +39,12 @@ class Asked(NamedTuple):
     target: str
     version: HttpVersion
     headers: CIMultiDictProxy[str]
+    local_address: str | None
 
     @classmethod
     def by(cls, request: web.Request) -> Self:
-        return cls(request.method, request.raw_path, request.version, request.headers)
+        here = local_address(request.transport)
+        return cls(request.method, request.raw_path, request.version, request.headers, here)
 
 
 class Desk(Protocol):

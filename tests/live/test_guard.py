@@ -1,8 +1,10 @@
 """Who may ask at all: the proxy lends its credentials to whoever reaches it, so the door is watched."""
 
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -62,6 +64,45 @@ def test_a_routes_own_host_is_let_in() -> None:
             assert get(proxy.url, host="localhost").status == 404
             assert_refused(get(proxy.url, host="other.internal"))
         assert len(upstream.requests) == 1
+
+
+def own_address(family: socket.AddressFamily, anywhere: str) -> str:
+    """Return an address of this machine that is not loopback's; what is sent there does not leave it."""
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.connect((anywhere, 9))  # of UDP: it looks up the way, and sends nothing
+        except OSError:
+            pytest.skip("this machine has no such address")
+        return str(sock.getsockname()[0])
+
+
+@pytest.mark.parametrize(
+    ("listen", "family", "anywhere"),
+    [
+        ("0.0.0.0:0", socket.AF_INET, "192.0.2.1"),
+        ("[::]:0", socket.AF_INET, "192.0.2.1"),  # an address of IPv4, mapped
+        ("[::]:0", socket.AF_INET6, "2001:db8::1"),
+    ],
+)
+def test_the_address_that_was_asked_is_a_host_of_ours_as_probes_send_it(
+    listen: str, family: socket.AddressFamily, anywhere: str
+) -> None:
+    address = own_address(family, anywhere)
+    host = f"[{address}]" if ":" in address else address
+    with Upstream() as upstream:
+        route = {"name": "a", "upstream": upstream.url, "auth": PLAIN}
+        config = {"listen": listen, "admin": {"listen": listen}, "allow_remote": True, "routes": [route]}
+        with running_proxy(config) as proxy:
+            for url, target in ((proxy.url, "/x"), (proxy.admin_url, "/readyz")):
+                port = urlsplit(url).port
+                there = f"http://{host}:{port}"
+                for named in (host, f"{host}:{port}", f"{host}:1"):
+                    assert get(there, target, host=named).status == 200
+                    assert get(there, target, f"Origin: {evil}", host=named).status == 403
+                    here = f"http://{'[::1]' if ':' in address else '127.0.0.1'}:{port}"
+                    assert get(here, target, host=named).status == 403
+                assert get(there, target, host="evil.example").status == 403
+                assert get(there, target, host="10.0.0.1").status == 403
 
 
 # ── pages of other sites ─────────────────────────────────────────────────────────────────────────
