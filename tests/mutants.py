@@ -118,6 +118,17 @@ ROWS = (
      "if False:", LIVE + "login_links.py -k key"),
     ("admin: no page of another origin", "app.py", "origins: Iterable[str] = ()) -> Guard:\n",
      'origins: Iterable[str] = ("https://app.example.com",)) -> Guard:\n', LIVE + "guard.py -k admin"),
+    # ── words of others ──
+    ("words: half characters", "logs.py", 'return text.encode("utf-8", "replace").decode()', "return text",
+     LIVE + "errors.py -k half"),
+    ("words: short secrets", "logs.py", "if len(secret) >= SHORT_SECRET or _is_word(text, start, end):",
+     "if len(secret) >= SHORT_SECRET:", LIVE + "errors.py -k masked"),
+    ("words: parts of words", "logs.py", "if len(secret) >= SHORT_SECRET or _is_word(text, start, end):",
+     "if True:", LIVE + "errors.py -k masked"),
+    ("words: names", "grants/base.py", "            if not is_name(name):\n", "            if True:\n",
+     LIVE + "errors.py -k masked"),
+    ("words: spellings", "logs.py", "for each in _spellings(secret)}", "for each in [secret]}",
+     LIVE + "errors.py -k masked"),
     # ── streams ──
     ("streams: no more than is read", CONNECTION, "return self._size > HIGH_WATER", "return False",
      LIVE + "streams.py -k 'does_not_read or 300'"),

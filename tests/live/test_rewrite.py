@@ -253,7 +253,8 @@ def test_a_cookie_in_curls_jar_goes_to_its_own_route_and_to_no_other(
 @pytest.mark.parametrize(
     "attributes",
     ["; Path=/other", "; Path=/v2/other", '; Path="/other"', "; Path=/other; Path=/v2",
-     "; Path=/; Path=/other", "; Domain=localhost; Path=/other", "; Path=/kept/../other", "; path=/up42; Secure=no"],
+     "; Path=/; Path=/other", "; Domain=localhost; Path=/other", "; Path=/kept/../other",
+     "; path=/up42; Secure=no"],
 )  # fmt: skip
 @pytest.mark.parametrize("mount", ["kept", "up42"])
 def test_no_cookie_goes_to_the_route_that_its_upstream_names(
