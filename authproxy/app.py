@@ -9,7 +9,7 @@ import contextlib
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -212,7 +212,7 @@ class App:
             access_log = logs.AccessLog(config.log.format)
             self._stack.callback(access_log.flush)
         handler = ProxyHandler(
-            self._guard(),
+            self._guard(config.allowed_origins),
             RouteTable([self._route(route, tls.upstreams.get(route.name)) for route in config.routes]),
             header_limit=config.limits.header_bytes,
             body_limit=config.limits.body_bytes,
@@ -338,7 +338,8 @@ class App:
 
     # ── from configuration to what the data path wants ───────────────────────────────────────────
 
-    def _guard(self) -> Guard:
+    def _guard(self, origins: Iterable[str] = ()) -> Guard:
+        """Return who may ask; pages of `origins` may, but never of the admin listener."""
         config = self.config
         addresses = [*config.listen, *([config.admin.listen] if config.admin else [])]
         hosts = [place[0] for address in addresses if (place := split_address(address)) is not None]
@@ -346,7 +347,7 @@ class App:
         access = config.access
         return Guard(
             hosts=[*filter(None, hosts), *config.allowed_hosts],
-            origins=config.allowed_origins,
+            origins=origins,
             access_header=access.header if access else "",
             access_keys=[key.get_secret_value() for key in access.tokens] if access else (),
         )

@@ -20,7 +20,7 @@ _SIZE_UNITS = {"B": 1, None: 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
 _HOST = re.compile(r"[A-Za-z0-9._\-]*\Z")
 _UNSAFE_IN_HEADER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_UNSAFE_IN_URL = re.compile(r"[\x00-\x20\x7f\\]")
+_UNSAFE_IN_URL = re.compile(r"[\x00-\x20\x7f\\\ud800-\udfff]")
 
 
 def _duration(value: Any) -> float:
@@ -80,6 +80,11 @@ def _header_name(value: str) -> str:
     if not _HEADER_NAME.match(value):
         raise ValueError("should be a header name: letters, digits and hyphens")
     return value
+
+
+def any_spelling(name: str) -> str:
+    """Return what is equal for all spellings of a header's name: to gateways `X_Api_Key` is `X-Api-Key`."""
+    return name.lower().replace("_", "-")
 
 
 def _header_value(value: str) -> str:

@@ -206,6 +206,10 @@ class User:
         async with self._session.get(url, allow_redirects=False, **options) as reply:
             return Page(reply.status, await reply.text(), reply.headers.get("Location", ""), reply.headers)
 
+    async def post(self, url: str, **options: Any) -> Page:
+        async with self._session.post(url, allow_redirects=False, **options) as reply:
+            return Page(reply.status, await reply.text(), reply.headers.get("Location", ""), reply.headers)
+
     async def log_in(self, authorization_url: str) -> str:
         """Log in, and return where the server sends the browser back to."""
         page = await self.open(authorization_url)

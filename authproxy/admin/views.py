@@ -2,24 +2,32 @@
 
 /healthz            200 while the process lives
 /readyz             200 while every route can serve; ?route=NAME for one
+/metrics            counts
 /login/NAME         begins a login
 /callback           where the browser comes back to
+
+With `access` everything wants the key but the first two and `/callback`, whose `state` only the one knows who
+began the login. `/login/NAME` asks a browser for it.
 """
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
+from urllib.parse import parse_qs
 
 from aiohttp import HttpVersion, web
 from multidict import CIMultiDictProxy
 
-from authproxy.admin.pages import SECURITY_HEADERS, code_page, page
+from authproxy.admin.pages import FORM_HEADERS, SECURITY_HEADERS, code_page, key_page, onward_page, page
 from authproxy.admin.status import RouteStatus, readiness
-from authproxy.errors import AuthproxyError
+from authproxy.errors import AuthproxyError, KeyRequired
 from authproxy.grants.base import Show
-from authproxy.proxy.guard import Guard
+from authproxy.proxy.guard import Guard, local_address
+from authproxy.proxy.problem import CHALLENGE
 
-CALLBACK = "/callback"
+CALLBACK, LOGIN = "/callback", "/login/{route}"
+WITHOUT_KEY = frozenset({"/healthz", "/readyz", CALLBACK, LOGIN})  # the last one sees to it itself
+LARGEST_FORM = 16 << 10  # bytes
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -31,6 +39,12 @@ class Asked(NamedTuple):
     target: str
     version: HttpVersion
     headers: CIMultiDictProxy[str]
+    local_address: str | None
+
+    @classmethod
+    def by(cls, request: web.Request) -> Self:
+        here = local_address(request.transport)
+        return cls(request.method, request.raw_path, request.version, request.headers, here)
 
 
 class Desk(Protocol):
@@ -55,27 +69,32 @@ class Desk(Protocol):
 
 def admin_application(guard: Guard, desk: Desk) -> web.Application:
     """Return the application of the admin listener, behind the same guard as the proxy."""
-    views = _Views(desk)
+    views = _Views(guard, desk)
 
     @web.middleware
     async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
+        asked, resource = Asked.by(request), request.match_info.route.resource
+        place = resource.canonical if resource is not None else None
         try:
-            guard.check(
-                Asked(request.method, request.raw_path, request.version, request.headers),
-                # The login's server sends the browser here: another site, by nature. `state` is its key.
-                from_any_site=request.path == CALLBACK and request.method == "GET",
-            )
+            # The login's server sends the browser to the callback: another site, by nature.
+            guard.check(asked, from_any_site=place == CALLBACK and request.method == "GET")
+            if place not in WITHOUT_KEY:
+                guard.check_key(asked)
         except AuthproxyError as error:
-            return _json({"detail": error.detail, "hint": error.hint}, status=error.status)
+            refusal = _json({"detail": error.detail, "hint": error.hint}, status=error.status)
+            if isinstance(error, KeyRequired):
+                refusal.headers["WWW-Authenticate"] = CHALLENGE
+            return refusal
         return await handler(request)
 
-    application = web.Application(middlewares=[guarded])
+    application = web.Application(middlewares=[guarded], client_max_size=LARGEST_FORM)
     application.add_routes(
         [
             web.get("/healthz", views.healthz),
             web.get("/readyz", views.readyz),
             web.get("/metrics", views.metrics),
-            web.get("/login/{route}", views.login),
+            web.get(LOGIN, views.login),
+            web.post(LOGIN, views.login),
             web.get(CALLBACK, views.callback),
         ]
     )
@@ -83,7 +102,8 @@ def admin_application(guard: Guard, desk: Desk) -> web.Application:
 
 
 class _Views:
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, guard: Guard, desk: Desk) -> None:
+        self._guard = guard
         self._desk = desk
 
     async def healthz(self, _request: web.Request) -> web.Response:
@@ -101,16 +121,30 @@ class _Views:
         return web.Response(body=await self._desk.metrics(), headers={"Content-Type": PROMETHEUS})
 
     async def login(self, request: web.Request) -> web.Response:
-        route = request.match_info["route"]
+        """Begin a login, for who has the access key: in its header, or in the form that is shown for it."""
+        route, by_form = request.match_info["route"], request.method == "POST"
+        try:
+            self._guard.check_key(Asked.by(request))
+        except KeyRequired:
+            if not by_form:
+                return _html(key_page(route), headers=FORM_HEADERS)
+            if not self._guard.is_key(await _key_in_form(request)):
+                challenge = {"WWW-Authenticate": CHALLENGE}
+                return _html(key_page(route, wrong=True), status=401, headers=FORM_HEADERS | challenge)
+        return await self._begin(request, route, redirects=not by_form)
+
+    async def _begin(self, request: web.Request, route: str, *, redirects: bool) -> web.Response:
         try:
             show = await self._desk.begin_login(route, f"{request.scheme}://{request.host}{CALLBACK}")
         except AuthproxyError as error:
             return _page("The login cannot begin", error.detail, error.hint or "", status=error.status)
         if show is None:
             return _page("No login there", f"Nobody can log in to a route {route}.", status=404)
-        if show.code is None:
-            return web.Response(status=302, headers={"Location": show.url, **SECURITY_HEADERS})
-        return _html(code_page(route, show.code, show.url, show.complete_url))
+        if show.code is not None:
+            return _html(code_page(route, show.code, show.url, show.complete_url))
+        if not redirects:
+            return _html(onward_page(route, show.url))
+        return web.Response(status=302, headers={"Location": show.url, **SECURITY_HEADERS})
 
     async def callback(self, request: web.Request) -> web.Response:
         query = dict(request.query)
@@ -130,6 +164,13 @@ class _Views:
         return _page(f"Logged in to {route}", "You can close this page.", advice or "")
 
 
+async def _key_in_form(request: web.Request) -> str:
+    """Return what the form of `key_page` holds, "" if it is another one. Raises a 413 of aiohttp's."""
+    form = parse_qs((await request.read()).decode("utf-8", "replace"))
+    keys = form.get("key", [])
+    return keys[0] if len(keys) == 1 else ""
+
+
 def _json(document: dict[str, object], *, status: int = 200) -> web.Response:
     return web.Response(text=json.dumps(document) + "\n", status=status, content_type="application/json")
 
@@ -138,5 +179,5 @@ def _page(title: str, *paragraphs: str, status: int = 200) -> web.Response:
     return _html(page(title, *filter(None, paragraphs)), status=status)
 
 
-def _html(text: str, *, status: int = 200) -> web.Response:
-    return web.Response(text=text, status=status, content_type="text/html", headers=SECURITY_HEADERS)
+def _html(text: str, *, status: int = 200, headers: Mapping[str, str] = SECURITY_HEADERS) -> web.Response:
+    return web.Response(text=text, status=status, content_type="text/html", headers=headers)

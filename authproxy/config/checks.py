@@ -3,7 +3,7 @@
 A rule takes what was read and yields faults; it is only asked about what is otherwise in order.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
@@ -15,7 +15,7 @@ from authproxy.grants.base import Grant
 from authproxy.grants.static import NoGrant
 from authproxy.http_proxy import proxy_for, read_proxy
 from authproxy.own_listeners import OwnListeners
-from authproxy.values import is_loopback, split_address
+from authproxy.values import any_spelling, is_loopback, split_address
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 OPENED_BY_A_BROWSER = "authorization_url"
@@ -46,15 +46,36 @@ def route_faults(route: RouteKeys, grant: Grant, item: Item, auth: Item) -> Iter
     yield from credential_faults(route, grant, item, auth)
     if isinstance(grant, NoGrant):
         return
-    header = grant.header.lower()
+    header = any_spelling(grant.header)
     if header in FRAMING_HEADERS:
         yield (auth.child("header") or auth).fault("names a header that the proxy writes itself")
     rules = item.child("headers")
     given = rules.child("set") if rules else None
     for name in route.headers.set:
         place = given.child(name) if given else None
-        if place is not None and name.lower() == header:
+        if place is not None and any_spelling(name) == header:
             yield place.key_fault("is the header that `auth` sets already")
+
+
+def access_faults(keys: FileKeys, top: Item, routes: Iterable[tuple[Grant, Item]]) -> Iterator[Fault]:
+    """Yield a fault for each header that would carry the caller's key as well as something of the proxy's.
+
+    `routes` are each route's grant and mapping.
+    """
+    if keys.access is None:
+        return
+    access = top.child("access") or top
+    place, wanted = access.child("header"), any_spelling(keys.access.header)
+    if wanted in FRAMING_HEADERS:
+        yield (place or access).fault("names a header that the proxy writes itself")
+    for grant, item in routes:
+        if isinstance(grant, NoGrant) or any_spelling(grant.header) != wanted:
+            continue
+        auth = item.child("auth") or item
+        yield (auth.child("header") or place or access).fault(
+            "would carry both the caller's key (`access.header`) and the upstream's token (`auth.header`); "
+            "give `access` a header of its own"
+        )
 
 
 def credential_faults(route: RouteKeys, grant: Grant, item: Item, auth: Item) -> Iterator[Fault]:

@@ -119,6 +119,7 @@ class _Reader:
         routes = self._routes(top)
         if keys is not None:
             self._faults += checks.file_faults(keys, top)
+            self._faults += checks.access_faults(keys, top, [(route.grant, item) for route, item in routes])
             for route, item in routes:
                 self._faults += checks.loop_faults(keys, route, item)
         # What a reference did not give is not news when it will not do either.

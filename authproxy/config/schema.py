@@ -36,6 +36,7 @@ from authproxy.values import (
     ReadableFile,
     SecretHeaderValue,
     Size,
+    any_spelling,
     split_url,
 )
 
@@ -312,6 +313,8 @@ class HeaderRules:
         if framing := sorted(FRAMING_HEADERS.intersection(names)):
             hint = "; for Host there is preserve_host" if "host" in framing else ""
             raise ValueError(f"set should not name {', '.join(framing)}: the proxy writes that itself{hint}")
+        if lost := sorted({"content-length", "host"} & {any_spelling(name) for name in self.remove}):
+            raise ValueError(f"remove should not name {', '.join(lost)}: no message is whole without it")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

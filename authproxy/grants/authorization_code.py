@@ -36,7 +36,7 @@ from authproxy.grants.base import (
 from authproxy.grants.discovery import Server
 from authproxy.grants.interactive import InteractiveGrant
 from authproxy.grants.oauth import OAuthGrant
-from authproxy.logs import scrub
+from authproxy.logs import scrub, sound
 from authproxy.values import URL
 
 OURS = ("response_type", "client_id", "redirect_uri", "state", "code_challenge", "code_challenge_method")
@@ -196,7 +196,7 @@ def callback_query(text: str) -> dict[str, str]:
 
     Raises ValueError when there is none, or when a parameter comes twice (RFC 6749 §3.1).
     """
-    query = text.strip().partition("#")[0]
+    query = sound(text).strip().partition("#")[0]
     query = query.partition("?")[2] if "?" in query else query
     pairs = parse_qsl(query, keep_blank_values=True)
     found = dict(pairs)

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from math import inf, isfinite
 from typing import Annotated, Any, ClassVar, Literal
-from urllib.parse import quote_plus, urlencode
+from urllib.parse import urlencode
 
 from pydantic import AfterValidator, ConfigDict, SecretStr
 
@@ -30,7 +30,7 @@ from authproxy.errors import (
     TokenError,
     TokenUnavailable,
 )
-from authproxy.logs import scrub, without_query
+from authproxy.logs import scrub, sound, without_query
 from authproxy.tokens.token import Token
 from authproxy.values import Duration, HeaderName, Pointer, SecretHeaderValue
 
@@ -44,6 +44,12 @@ OAUTH_ERRORS = frozenset({  # RFC 6749 §5.2, RFC 8628 §3.5: words of the proto
     "server_error", "temporarily_unavailable",
 })  # fmt: skip
 DESCRIPTIONS = ("error_description", "message", "detail")  # where servers say more
+NAMES = frozenset({  # keys in capitals or not, with _, - or nothing in between
+    "user", "username", "userid", "login", "email", "emailaddress", "account", "accountid", "clientid",
+    "tenant", "tenantid", "realm", "domain", "service", "audience", "resource", "scope", "granttype",
+    "responsetype", "name", "type", "method", "lang", "language", "locale", "accept", "acceptlanguage",
+    "contenttype", "useragent",
+})  # fmt: skip
 BOUND_TOKEN_TYPES = frozenset({"dpop", "mac", "pop"})  # useless without the key they are bound to
 
 ENDS_AT = (  # where servers and programs say when a token ends, if not how long it lasts
@@ -245,9 +251,8 @@ class Grant:
         return iter(())
 
     def secrets(self) -> list[str]:
-        """Return every secret in here, in each spelling in which a server might echo it."""
-        plain = list(_secrets_in(self))
-        return plain + [quote_plus(secret) for secret in plain]
+        """Return every secret in here; `scrub` knows in which spellings a server might echo it."""
+        return list(_secrets_in(self))
 
     # ── reading what a token endpoint answered ───────────────────────────────────────────────────
 
@@ -542,10 +547,13 @@ def with_query(url: str, pairs: list[tuple[str, str]]) -> str:
 
 
 def read_json(answer: Answer) -> object:
-    """Return the JSON document in `answer`, or None. It should be in UTF-8 (RFC 8259 §8.1); not all are."""
+    """Return the JSON document in `answer`, or None. It should be in UTF-8 (RFC 8259 §8.1); not all are.
+
+    No text in it holds a lone surrogate.
+    """
     for text in (answer.body, read_text(answer)):
         try:
-            return json.loads(text)
+            return json.loads(sound(json.dumps(json.loads(text), ensure_ascii=False)))
         except (ValueError, RecursionError):
             continue
     return None
@@ -580,6 +588,11 @@ def is_page(answer: Answer) -> bool:
     return said and b"<" in answer.body and read_json(answer) is None
 
 
+def is_name(key: str) -> bool:
+    """Tell whether what stands under `key` in a request of the configuration's own making is no secret."""
+    return "".join(filter(str.isalnum, key)).lower() in NAMES
+
+
 def _secrets_in(value: object) -> Iterator[str]:
     if isinstance(value, SecretStr):
         yield value.get_secret_value()
@@ -587,8 +600,9 @@ def _secrets_in(value: object) -> Iterator[str]:
         for each in fields(value):
             yield from _secrets_in(getattr(value, each.name))
     elif isinstance(value, Mapping):
-        for each_value in value.values():
-            yield from _secrets_in(each_value)
+        for name, each_value in value.items():
+            if not is_name(name):
+                yield from _secrets_in(each_value)
 
 
 SecretMap = dict[str, SecretStr]

@@ -24,6 +24,7 @@ from authproxy.grants.base import (
     UseUp,
     base32,
     basic_value,
+    is_name,
     refreshed_or_earned,
     with_defaults,
     with_query,
@@ -32,7 +33,7 @@ from authproxy.logs import without_query
 from authproxy.tokens.token import Token
 from authproxy.values import URL, HeaderName
 
-SHORTEST_SECRET = 4  # characters; of a JSON body nobody says which values are secret
+SHORTEST_SECRET = 4  # characters of a JSON body's text; what is shorter is a switch or a language
 
 _CODE = re.compile(r"\d{6,8}\Z")
 _BASE32 = re.compile(r"[A-Z2-7]{8,}=*\Z")
@@ -179,11 +180,14 @@ class TokenRequest(Grant):
 
 
 def _texts(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for each in value.values() if isinstance(value, dict) else value:
+    """Yield what may be secret in a JSON body, of which nobody says what is."""
+    if isinstance(value, dict):
+        value = [each for name, each in value.items() if isinstance(each, dict | list) or not is_name(name)]
+    if isinstance(value, list):
+        for each in value:
             yield from _texts(each)
+    elif isinstance(value, str | int) and not isinstance(value, bool):
+        yield str(value)
 
 
 def _pairs(values: SecretMap) -> list[tuple[str, str]]:

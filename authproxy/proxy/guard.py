@@ -13,9 +13,11 @@ No single header catches them all: `Host`, `Sec-Fetch-Site` and `Origin` are all
 sends none of the latter two (curl, a script) is let through.
 """
 
+import asyncio
 import hmac
 import re
 from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -48,6 +50,9 @@ class Asked(Protocol):
     def version(self) -> HttpVersion: ...
     @property
     def headers(self) -> CIMultiDictProxy[str]: ...
+    @property
+    def local_address(self) -> str | None:
+        """The IP address at which the caller reached us; None where there is none."""
 
 
 class Guard:
@@ -84,9 +89,9 @@ class Guard:
         authority = headers.get(HOST, "")
         if not authority:
             raise BadRequest("the Host header is missing")
-        host = self._known.get(authority) or self._check_host(authority)
+        host = self._known.get(authority) or self._check_host(authority, request)
         if not target.startswith("/"):
-            authority, host, target = self._absolute(request.method, target, authority, host)
+            authority, host, target = self._absolute(request, target, authority, host)
         if _UNSAFE_IN_TARGET.search(target):
             raise BadRequest("the request target holds a space, a control character or a fragment")
         if not from_any_site and (SITE in headers or ORIGIN in headers):
@@ -97,12 +102,16 @@ class Guard:
         """Raise `KeyRequired` unless the caller sent one of the keys, if any is needed."""
         if not self._access_keys:
             return
-        sent = request.headers.get(self._access_header, "").encode("utf-8", "surrogateescape")
-        # Compared with every key, so that the time taken tells nothing.
-        if not sum([hmac.compare_digest(sent, key) for key in self._access_keys]):
+        if not self.is_key(request.headers.get(self._access_header, "")):
             raise KeyRequired(
                 f"this proxy wants a key in {self._access_header}", hint="send one of `access.tokens`"
             )
+
+    def is_key(self, sent: str) -> bool:
+        """Whether `sent` is one of the keys."""
+        # Compared with each of them, so that the time taken tells nothing.
+        given = sent.encode("utf-8", "surrogateescape")
+        return sum([hmac.compare_digest(given, key) for key in self._access_keys]) > 0
 
     @property
     def has_origins(self) -> bool:
@@ -123,28 +132,30 @@ class Guard:
         if AUTHORIZATION in headers and len(headers.getall(AUTHORIZATION)) > 1:
             raise BadRequest("there is more than one Authorization header")
 
-    def _check_host(self, authority: str) -> str:
+    def _check_host(self, authority: str, request: Asked) -> str:
         match = _AUTHORITY.match(authority)
         if match is None or not 0 < int(match[2] or 80) <= 65535:
             raise BadRequest("the Host header is malformed")
         host = plain_host(match[1])
-        if not (is_loopback(host) or host in self._hosts or "*" in self._hosts):
-            raise Forbidden(
-                f"requests to the host {host} are not answered here",
-                hint="if that name is yours, add it to `allowed_hosts`",
-            )
-        if len(self._known) < MOST_HOSTS:
-            self._known[authority] = host
-        return host
+        if is_loopback(host) or host in self._hosts or "*" in self._hosts:
+            if len(self._known) < MOST_HOSTS:
+                self._known[authority] = host
+            return host
+        if _is_address(host, request.local_address):
+            return host  # a literal cannot be a rebound name; another connection may have come in elsewhere
+        raise Forbidden(
+            f"requests to the host {host} are not answered here",
+            hint="if that name is yours, add it to `allowed_hosts`",
+        )
 
-    def _absolute(self, method: str, target: str, authority: str, host: str) -> tuple[str, str, str]:
+    def _absolute(self, request: Asked, target: str, authority: str, host: str) -> tuple[str, str, str]:
         """Judge a target that is not a path (RFC 9112 §3.2.2, §3.2.4); its host overrides `Host`."""
-        if target == "*" and method == "OPTIONS":
+        if target == "*" and request.method == "OPTIONS":
             return authority, host, target
         if not target.lower().startswith(("http://", "https://")):
             raise BadRequest("the request target is neither a path nor a URL")
         authority, path = split_absolute(target)
-        return authority, self._check_host(authority), path
+        return authority, self._check_host(authority, request), path
 
     def _check_site(self, headers: CIMultiDictProxy[str], authority: str) -> None:
         if len(headers.getall(ORIGIN, ())) > 1 or len(headers.getall(SITE, ())) > 1:
@@ -169,9 +180,28 @@ def split_absolute(target: str) -> tuple[str, str]:
     return authority, path if path.startswith("/") else f"/{path}"
 
 
+def local_address(transport: asyncio.BaseTransport | None) -> str | None:
+    """Return the IP address of our end of a connection, or None."""
+    name = transport.get_extra_info("sockname") if transport is not None else None
+    return str(name[0]) if isinstance(name, tuple) else None
+
+
 def plain_host(host: str) -> str:
     """Return `host` as hosts are compared: lower case, without brackets and the root's dot."""
     return host.strip("[]").rstrip(".").lower()
+
+
+def _is_address(host: str, address: str | None) -> bool:
+    """Whether `host` is the IP address `address`, in whatever spelling; one of IPv4 may be mapped to IPv6."""
+    try:
+        return address is not None and _address(host) == _address(address)
+    except ValueError:
+        return False
+
+
+def _address(text: str) -> IPv4Address | IPv6Address:
+    address = ip_address(text.partition("%")[0])
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def _is_own(origin: str, authority: str) -> bool:

@@ -269,10 +269,15 @@ class ProxyHandler:
 
     @staticmethod
     def _injects(incoming: Incoming, route: Route) -> bool:
-        """Tell whether the credential is to be added: what a caller brings along may take its place."""
+        """Tell whether the credential is to be added: what a caller brings along may take its place.
+
+        What is removed anyway was not brought along.
+        """
         if route.credential is None:
             return False
         if route.incoming == "replace" or route.credential.header not in incoming.headers:
+            return True
+        if route.request_headers.removes_credential:
             return True
         if route.incoming == "reject":
             raise Forbidden(f"requests to this route must not carry {route.credential.header}")

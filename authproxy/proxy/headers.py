@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from authproxy.proxy.guard import Asked
 from authproxy.proxy.rewrite import Bearings, Rewriting
+from authproxy.values import any_spelling
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
@@ -58,7 +59,8 @@ class RequestHeaders:
     """How one route turns a client's header section into the upstream's.
 
     `credential` is the name of the header that carries the token, or None; `host` is the upstream's, or
-    None to keep the client's.
+    None to keep the client's. What `remove` names is the client's: what is set, and the credential, are
+    added afterwards.
     """
 
     def __init__(
@@ -70,21 +72,25 @@ class RequestHeaders:
         remove: Iterable[str] = (),
     ) -> None:
         pairs = list(set_pairs)
-        self.credential = credential.lower().encode() if credential else None
         self._host = host.encode("ascii") if host else None
         self._set = header_lines(pairs)
         named = [*remove, *(name for name, _ in pairs)]
         self._dropped = HOP_BY_HOP | OWN_REQUEST_HEADERS
-        self._dropped |= {name.lower().replace("_", "-").encode() for name in named}
+        self._dropped |= {any_spelling(name).encode() for name in named}
+        self._credential = any_spelling(credential).encode() if credential else None
         self._verdicts = _Verdicts(self._judge)
 
+    @property
+    def removes_credential(self) -> bool:
+        """Whether a client's own header in the credential's place goes no further anyway."""
+        return self._credential in self._dropped
+
     def _judge(self, name: bytes) -> Verdict:
-        # Every spelling counts: gateways and WSGI make `X_Api_Key` and `X-Api-Key` one.
         spelled = name.replace(b"_", b"-")
-        if self.credential is not None and spelled == self.credential.replace(b"_", b"-"):
-            return CREDENTIAL
         if spelled in self._dropped or (spelled in FRAMING and spelled != name):
             return DROP
+        if spelled == self._credential:
+            return CREDENTIAL
         return HOST if name == b"host" else PASS
 
     def head(

@@ -8,6 +8,8 @@ from authproxy import logs
 from authproxy.errors import AuthproxyError, KeyRequired
 from authproxy.logs import scrub
 
+CHALLENGE = 'AuthproxyKey realm="authproxy"'  # what the 401 for a missing access key wants (RFC 9110 §15.5.2)
+
 
 def internal_error(fault: BaseException | None) -> AuthproxyError:
     """Log a fault of our own, with its place; return what the caller may hear of it."""
@@ -44,7 +46,7 @@ def problem_response(
     if error.retry_after is not None:
         lines.append(f"Retry-After: {max(1, ceil(error.retry_after))}")
     if isinstance(error, KeyRequired):
-        lines.append('WWW-Authenticate: AuthproxyKey realm="authproxy"')  # RFC 9110 §15.5.2 wants one
+        lines.append(f"WWW-Authenticate: {CHALLENGE}")
     if close:
         lines.append("Connection: close")
     return (

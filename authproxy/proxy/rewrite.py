@@ -6,8 +6,9 @@
 
 `Location`, `Content-Location` and the targets of `Link` are references (RFC 3986 §4.1). They mean one thing
 to whoever asked the upstream, and may mean another to whoever asked us; only those that do are changed.
-Of `Set-Cookie` it is `Domain` and `Path`. What points elsewhere, or cannot be read in one way, comes back
-as it is. Nothing is followed here.
+What points elsewhere, or cannot be read in one way, comes back as it is. Nothing is followed here.
+
+Of `Set-Cookie` it is `Domain` and `Path`, and those never point elsewhere: a cookie stays with its route.
 """
 
 import re
@@ -28,6 +29,7 @@ _REFERENCE = re.compile(
     re.DOTALL,
 )
 _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{0,5}))?\Z")
+_HOST_NAME = re.compile(r"[A-Za-z0-9._:\[\]-]*\Z")
 _TARGET = re.compile(r"(?:[A-Za-z]+://([^/?]*))?([^?]*)")
 # RFC 8288 §3: quoted strings are passed over; a target stands at the start or behind a comma.
 _LINK = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|(?:\A|,)[ \t,]*+(?:<([^>]*+))?', re.DOTALL)
@@ -176,39 +178,61 @@ class Rewriting:
     # ── cookies ──────────────────────────────────────────────────────────────────────────────────
 
     def _cookie(self, value: str, at: Bearings) -> str:
-        """Follow RFC 6265 §5.2: a semicolon ends everything, quotes or not, and the last of a name counts."""
+        """Follow RFC 6265 §5.2: a semicolon ends everything, quotes or not, and the last of a name counts.
+
+        To some clients it is the first of a name that does, so none may lead to another route.
+        """
         pair, *attributes = value.split(";")
-        if pair.lstrip(_BLANKS).lower().startswith("__host-"):  # it must have `Path=/`, and no `Domain`
-            return value
         named = [_attribute(each) for each in attributes]
-        paths = [index for index, (name, _) in enumerate(named) if name == "path"]
-        path = named[paths[-1]][1] if paths else ""
-        if path.startswith("/"):
-            attributes[paths[-1]] = attributes[paths[-1]].replace(path, self._cookie_path(path), 1)
-        elif len(at.here) < self._mount_depth:
-            # Asked for the bare mount, it would be for the directory that holds it, and all routes in there.
-            attributes.append(f" Path={self._mount}")
+        if not _is_for_the_whole_host(pair, named):
+            paths = [(index, text.strip('"')) for index, (name, text) in enumerate(named) if name == "path"]
+            for index, path in paths:
+                if path.startswith("/"):
+                    attributes[index] = attributes[index].replace(path, self._cookie_path(path), 1)
+            if not (paths and paths[-1][1].startswith("/")) and len(at.here) < self._mount_depth:
+                # Asked for the bare mount, it would be for the directory that holds it, and all routes there.
+                attributes.append(f" Path={self._mount}")
         domains = [text for name, text in named if name == "domain" and text]
-        if domains and self._is_domain(domains[-1], at):
+        if domains and (self._is_domain(domains[-1], at) or any(_reaches(each, at) for each in domains)):
             # Many clients refuse a `Domain` of localhost or of an address: none at all means this host.
             attributes = [each for each in attributes if _attribute(each)[0] != "domain"]
         return ";".join([pair, *attributes])
 
     def _cookie_path(self, path: str) -> str:
+        """Return the path on the proxy; one that is none of this route's is put under its mount as well."""
         steps = path.split("/")[1:]
         around = [_decoded(step) for step in (steps[:-1] if steps[-1] == "" else steps)]
         if around == self._owned[: len(around)] and (not around or len(around) < len(self._owned)):
             return self._mount  # it is for all that the route reaches
-        return self._moved(steps) or path
+        return self._moved(steps) or self._mount.rstrip("/") + path
 
     def _is_domain(self, domain: str, at: Bearings) -> bool:
-        """Whether the upstream's host domain-matches (RFC 6265 §5.1.3)."""
-        wanted = plain_host(domain.removeprefix("."))
+        """Whether the upstream may set a cookie for `domain`."""
         origins = [self._origin, _origin(self._scheme, at.host) if self._preserve_host else None]
-        return any(
-            host == wanted or (host.endswith(f".{wanted}") and not _is_address(host))
-            for host in (origin[1] for origin in origins if origin is not None)
-        )
+        return any(_matches(origin[1], domain) for origin in origins if origin is not None)
+
+
+def _is_for_the_whole_host(pair: str, named: list[tuple[str, str]]) -> bool:
+    """Whether this is a `__Host-` cookie (RFC 6265bis §4.1.3.2), good with `Path=/` only."""
+    paths = {text for name, text in named if name == "path"}
+    return pair.lstrip(_BLANKS).lower().startswith("__host-") and paths <= {"/"}
+
+
+def _reaches(domain: str, at: Bearings) -> bool:
+    """Whether a client that asked us there would take `domain`, and send the cookie to other hosts as well.
+
+    What is no plain name counts as well: clients make of it what they like.
+    """
+    match = _AUTHORITY.match(at.authority)
+    if not _HOST_NAME.match(domain):
+        return True
+    return match is not None and _matches(plain_host(match[1]), domain)
+
+
+def _matches(host: str, domain: str) -> bool:
+    """Whether `host` domain-matches (RFC 6265 §5.1.3)."""
+    wanted = plain_host(domain.removeprefix("."))
+    return host == wanted or (host.endswith(f".{wanted}") and not _is_address(host))
 
 
 def _origin(scheme: str, authority: str) -> Origin | None:

@@ -1,21 +1,38 @@
-"""Which route a request belongs to, what `allow` says, and what the upstream is asked for.
+r"""Which route a request belongs to, what `allow` says, and what the upstream is asked for.
 
-The *decoded* path is judged, the *raw* one is sent. A path is compared segment by segment; what a
-server might read as a step up (`..`, `%2e%2e`, `..;x`, `..%2f`) is walked through, and may not leave
-the route's prefix.
+The *decoded* path is judged, the *raw* one is sent. Servers do not agree on what a path says, so it is
+judged in every way in which one may read it:
+
+    /a/../b          nginx and Go walk the dots, Django and Express leave them alone
+    /a//b            nginx, Apache and Tomcat merge empty segments, Express and Envoy keep them
+    /a%2fb           to nginx, Go and Django these are two segments, to Express they are one
+    /a;x/b           Tomcat and Jetty take parameters off a segment, most others do not
+    /a\b, /a%5cb     to IIS, and to who parses URLs as browsers do, a backslash is a slash
+
+and in any order in which one may do so. No reading may leave the route's prefix; `allow` must allow them all.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Generic, Protocol, TypeVar
 from urllib.parse import unquote
 
 from authproxy.errors import Forbidden, NoRoute
 
 _NEEDS_CARE = re.compile(r"%|//|/\.|\\|;")
-_SEPARATORS = re.compile(r"[/\\]")
-# More bytes than UTF-8 takes for a character (RFC 3629 §3): a dot or a slash to some, nothing to others.
-_OVERLONG = re.compile(r"%(?:c[01]%[89ab]|e0%[89]|f0%8)[0-9a-f]", re.IGNORECASE)
+_EMPTY_SEGMENTS = re.compile("//+")
+_PARAMETERS = re.compile(r";[^/]*")
+# More bytes than UTF-8 takes for a character (RFC 3629 §3), and what only IIS takes for one: a dot or a slash
+# to some, nothing to others.
+_HIDDEN = re.compile(r"%(?:(?:c[01]%[89ab]|e0%[89]|f0%8)[0-9a-f]|u[0-9a-f]{4})", re.IGNORECASE)
+# Characters that matter, and what stands for an escaped one until it is decoded: no text holds surrogates.
+_ESCAPED = {plain: chr(0xD800 + ord(plain)) for plain in "/\\.;"}
+_ESCAPES = {f"%{ord(plain):02x}": escaped for plain, escaped in _ESCAPED.items()}
+_ESCAPE = re.compile("|".join(_ESCAPES), re.IGNORECASE)
+_AS_JUDGED = str.maketrans({escaped: plain for plain, escaped in _ESCAPED.items()} | {_ESCAPED["/"]: "%2F"})
+MOST_READINGS = 128  # of one path; what people ask for has a handful
+MOST_TO_READ = 256 << 10  # characters of all of them: whoever makes up a long path must not hold us up
 
 
 class Mounted(Protocol):
@@ -70,34 +87,57 @@ def _one_segment(raw: str) -> str:
 
 
 def judged_paths(path: str, prefix: str) -> set[str]:
-    """Return the path below `prefix` in each way in which a server may understand it.
+    """Return the path below `prefix` in each way in which a server may understand it, decoded.
 
-    Decoded, with its steps walked; and the same without the parameters (`;x=1`) that some servers take off
-    a segment first. Raises `Forbidden` for a path that steps out of `prefix`.
+    A slash that was encoded, and is none, stands there as `%2F`. Raises `Forbidden` for a path that can be
+    understood to step out of `prefix`, or in too many ways.
     """
-    depth = 0 if prefix == "/" else prefix.count("/")
-    below = path.split("/")[1 + depth :]
     if is_plain(path):
-        return {"/" + "/".join(below)}
-    if _OVERLONG.search(path):
-        raise Forbidden("the path hides characters in an overlong encoding")
-    parts: list[str] = []
-    for segment in below:
-        parts += _SEPARATORS.split(unquote(segment, errors="surrogateescape"))
-    return {_walked(parts), _walked([part.partition(";")[0] for part in parts])}
+        below = path if prefix == "/" else path[len(prefix) :]
+        return {below if below.startswith("/") else "/"}
+    depth = 0 if prefix == "/" else prefix.count("/")
+    below = "/" + "/".join(path.split("/")[1 + depth :])
+    if _HIDDEN.search(path):
+        raise Forbidden("the path hides characters in an overlong or unusual encoding")
+    held = _ESCAPE.sub(lambda escape: _ESCAPES[escape[0].lower()], below)
+    waiting = {unquote(held, errors="surrogateescape")}
+    found: set[str] = set()
+    while waiting:
+        found |= waiting
+        if len(found) > MOST_READINGS or len(found) * len(below) > MOST_TO_READ:
+            raise Forbidden("the path can be read in too many ways")
+        waiting = {read(each) for each in waiting for read in _WAYS} - found
+    return {each.translate(_AS_JUDGED) for each in found}
 
 
-def _walked(parts: list[str]) -> str:
+def _walked(path: str) -> str:
+    if "/." not in path:
+        return path
     walked: list[str] = []
+    parts = path.split("/")[1:]
     for part in parts:
         if part == "..":
             if not walked:
                 raise Forbidden("the path steps out of its route")
             walked.pop()
-        elif part not in {"", "."}:
+        elif part != ".":
             walked.append(part)
-    trailing = "/" if walked and parts[-1] in {"", ".", ".."} else ""
-    return "/" + "/".join(walked) + trailing
+    if parts[-1] in {".", ".."}:
+        walked.append("")
+    return "/" + "/".join(walked)
+
+
+def _replacing(old: str, new: str) -> Callable[[str], str]:
+    return lambda path: path.replace(old, new)
+
+
+_WAYS: tuple[Callable[[str], str], ...] = (
+    _walked,
+    partial(_EMPTY_SEGMENTS.sub, "/"),
+    partial(_PARAMETERS.sub, ""),
+    _replacing("\\", "/"),
+    *(_replacing(escaped, plain) for plain, escaped in _ESCAPED.items()),
+)
 
 
 class Allow:

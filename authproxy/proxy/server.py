@@ -34,6 +34,7 @@ from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE, RequestHandler, _ErrInfo
 from authproxy import logs
 from authproxy.errors import AuthproxyError, BadRequest, ConnectionLimit, HeadersTooLarge, RequestTimeout
 from authproxy.proxy.farewell import QUIET, Farewell, close_for_sure
+from authproxy.proxy.guard import local_address
 from authproxy.proxy.problem import internal_error, problem_response
 from authproxy.proxy.tunnel import Tunnel
 
@@ -77,6 +78,11 @@ class Incoming:
         self.payload = payload
         self.connection = connection
         self._task: object = None
+
+    @property
+    def local_address(self) -> str | None:
+        """The IP address at which the client reached us; None on a Unix socket."""
+        return local_address(self.connection.transport)
 
     def _finish(self) -> None:
         """Be finished with; aiohttp says so."""

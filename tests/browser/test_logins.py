@@ -33,9 +33,9 @@ def at_oidc(provider, **keys):
 
 
 @asynccontextmanager
-async def proxy_before(route, store):
+async def proxy_before(route, store, **settings):
     """Run a proxy; yield it and the URL of its admin listener."""
-    config = {"log": {"level": "debug"}, "token_store": store, "routes": [route]}
+    config = {"log": {"level": "debug"}, "token_store": store, "routes": [route], **settings}
     async with running_proxy(config, "--admin", "127.0.0.1:0") as proxy:
         yield proxy, await proxy.said("admin on ")
 
@@ -152,3 +152,25 @@ async def test_a_login_by_a_code_that_the_page_shows(page, client, django, store
                 await asyncio.sleep(0.1)
         assert (reply.status, reply.document["user"]) == (200, USER)
         assert (await client.get(f"{admin}/readyz")).status == 200
+
+
+async def test_a_login_where_callers_need_a_key(page, client, django, store):
+    access = {"tokens": ["the key"]}
+    async with proxy_before(at_django(django, **PHONE_APP), store, access=access) as (proxy, admin):
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        link = f"{admin}/login/api"
+        await page.goto(link)
+        assert asked == [link], "the page loads nothing else"
+        await page.get_by_label("Access key").fill("wrong")
+        await page.get_by_role("button", name="Log in").click()
+        await page.get_by_text("not one of the keys").wait_for()
+        assert await page.context.cookies() == []
+        await page.get_by_label("Access key").fill("the key")
+        await page.get_by_label("Access key").press("Enter")
+        await log_in_at_django(page)
+        await page.get_by_role("button", name="Authorize").click()
+        await page.get_by_role("heading", name="Logged in to api").wait_for()
+        assert not [url for url in asked if "key" in url.rpartition("?")[2]]
+        reply = await client.get(f"{proxy.url}/api/resource/", headers={"X-Authproxy-Key": "the key"})
+        assert (reply.status, reply.document["user"]) == (200, USER)

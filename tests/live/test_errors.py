@@ -1,14 +1,15 @@
 """What the proxy answers for itself: a status, a problem document, `Proxy-Status`, and never a secret."""
 
+import re
 import threading
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
-from .command import GUARD, running_proxy, wait_until
+from .command import GUARD, authproxy, running_proxy, wait_until
 from .conftest import Place
-from .wire import Message, Upstream, Wire, ask, chunked, connect, json_reply, reply, request
+from .wire import Message, Upstream, Wire, ask, chunked, connect, get, json_reply, reply, request
 
 SETTINGS: dict[str, Any] = {"limits": {"body_bytes": "1KiB", "header_bytes": "8KiB", "drain": "1s"}}
 PLAIN = {"grant": "static", "token": "never-changes"}
@@ -272,6 +273,90 @@ def test_an_error_never_repeats_a_secret_that_the_token_endpoint_echoes(place: P
     assert b"secret-for-nobody" not in answer.head + answer.body
     assert place.proxy is not None
     assert "secret-for-nobody" not in place.proxy.log()
+
+
+@pytest.mark.route(
+    auth={
+        "grant": "token_request",
+        "url": "{tokens}/login",
+        "form": {"username": "me", "password": "hunter2", "grant_type": "password", "key": "a-long/k&y"},
+    }
+)
+def test_an_error_repeats_the_servers_words_with_the_secrets_masked_and_not_the_names(place: Place) -> None:
+    said = "some named parameter of me is wrong: password hunter2, hunter22, "
+    said += "key=a-long%2fk%26y+ YS1sb25nL2smeQ=="
+    place.tokens.says(json_reply({"error": "invalid_grant", "error_description": said}, 401))
+    problem = assert_problem(place.get(), 502, "proxy_configuration_error", route=place.name)
+    masked = "some named parameter of me is wrong: password ••••, hunter22, key=••••+ ••••=="
+    assert problem["detail"].endswith(masked)
+
+
+HALF = json_reply({"error": "in\ud800valid", "error_description": "\udfffno \ud83d\ude00\ud83d"}, 400)
+
+
+def assert_can_be_read(text: bytes) -> None:
+    assert b"\\ud83d\\ude00" in text.lower() or "\U0001f600".encode() in text
+    assert not re.search(rb"\\ud(800|fff)", text.lower())
+
+
+@at_nobody(token_url="{tokens}/", client_id="half")
+def test_half_a_character_in_a_token_endpoints_words_breaks_no_answer(place: Place) -> None:
+    place.tokens.says(HALF)
+    answer = place.get()
+    assert_problem(answer, 502, "proxy_configuration_error", route=place.name)
+    assert_can_be_read(answer.body)
+    assert place.proxy is not None
+    assert_can_be_read(place.proxy.wait_for_log("no token route=" + place.name).encode())
+    ended = authproxy("token", place.name, config={"routes": [place.route]})
+    assert ended.returncode == 1
+    assert_can_be_read(ended.stderr.encode())
+
+
+@pytest.mark.route(
+    auth={
+        "grant": "device_code",
+        "client_id": "half-a-device",
+        "token_url": "{tokens}/",
+        "device_authorization_url": "{tokens}/device",
+    }
+)
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        (HALF, 502),
+        (
+            json_reply(
+                {"device_code": "d", "user_code": "A\ud800", "verification_uri": "https://x.example/"}
+            ),
+            200,
+        ),
+        (
+            json_reply({"device_code": "\ud800", "user_code": "A", "verification_uri": "https://x.example/"}),
+            200,
+        ),
+        (
+            json_reply(
+                {"device_code": "d", "user_code": "A", "verification_uri": "https://x.example/\ud800"}
+            ),
+            200,
+        ),
+    ],
+)
+def test_nor_does_it_break_a_login_page(place: Place, said: bytes, status: int) -> None:
+    place.tokens.says(said)
+    assert place.proxy is not None
+    answer = get(place.proxy.admin_url, f"/login/{place.name}")
+    assert answer.status == status
+    assert answer.one("Content-Type") == "text/html; charset=utf-8"
+    assert answer.body.decode()
+
+
+def test_nor_does_it_break_a_refresh(place: Place) -> None:
+    place.tokens.more["refresh_token"] = "half \ud800"
+    assert place.get().status == 200
+    place.tokens.revoke()
+    assert place.get().status == 200
+    assert place.tokens.last.form["grant_type"] == "refresh_token"
 
 
 # ── the request ──────────────────────────────────────────────────────────────────────────────────

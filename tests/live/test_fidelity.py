@@ -356,6 +356,27 @@ def test_a_callers_own_credential_is_rejected_when_told_so(place: Place) -> None
 API_KEY = {"grant": "static", "token": "ours", "header": "X-Api-Key", "scheme": ""}
 
 
+@pytest.mark.route(headers={"remove": ["Authorization"]})
+@pytest.mark.parametrize("lines", [["Authorization: Bearer mine"], ["authorization: Basic bWU6bWU="], []])
+def test_a_header_that_is_removed_is_the_callers_and_ours_is_added_and_renewed(
+    place: Place, lines: list[str]
+) -> None:
+    assert place.get("/", *lines).status == 200
+    place.tokens.revoke()
+    assert place.get("/", *lines).status == 200
+    assert [came.all("Authorization") for came in place.api.requests[-2:]] == [
+        [f"Bearer {token}"] for token in place.tokens.issued.every[-2:]
+    ]
+
+
+@pytest.mark.route(
+    auth={"grant": "static", "token": "ours", "incoming": "reject"}, headers={"remove": ["authorization"]}
+)
+def test_what_is_removed_does_not_count_as_brought_along(place: Place) -> None:
+    assert place.get("/", "Authorization: Bearer mine").status == 200
+    assert place.api.last.all("Authorization") == ["Bearer ours"]
+
+
 @pytest.mark.route(auth={**API_KEY, "incoming": "replace"})
 def test_every_spelling_of_the_header_is_dropped_when_it_is_replaced(place: Place) -> None:
     place.api.says(reply())

@@ -1,8 +1,10 @@
 """Who may ask at all: the proxy lends its credentials to whoever reaches it, so the door is watched."""
 
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -62,6 +64,45 @@ def test_a_routes_own_host_is_let_in() -> None:
             assert get(proxy.url, host="localhost").status == 404
             assert_refused(get(proxy.url, host="other.internal"))
         assert len(upstream.requests) == 1
+
+
+def own_address(family: socket.AddressFamily, anywhere: str) -> str:
+    """Return an address of this machine that is not loopback's; what is sent there does not leave it."""
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.connect((anywhere, 9))  # of UDP: it looks up the way, and sends nothing
+        except OSError:
+            pytest.skip("this machine has no such address")
+        return str(sock.getsockname()[0])
+
+
+@pytest.mark.parametrize(
+    ("listen", "family", "anywhere"),
+    [
+        ("0.0.0.0:0", socket.AF_INET, "192.0.2.1"),
+        ("[::]:0", socket.AF_INET, "192.0.2.1"),  # an address of IPv4, mapped
+        ("[::]:0", socket.AF_INET6, "2001:db8::1"),
+    ],
+)
+def test_the_address_that_was_asked_is_a_host_of_ours_as_probes_send_it(
+    listen: str, family: socket.AddressFamily, anywhere: str
+) -> None:
+    address = own_address(family, anywhere)
+    host = f"[{address}]" if ":" in address else address
+    with Upstream() as upstream:
+        route = {"name": "a", "upstream": upstream.url, "auth": PLAIN}
+        config = {"listen": listen, "admin": {"listen": listen}, "allow_remote": True, "routes": [route]}
+        with running_proxy(config) as proxy:
+            for url, target in ((proxy.url, "/x"), (proxy.admin_url, "/readyz")):
+                port = urlsplit(url).port
+                there = f"http://{host}:{port}"
+                for named in (host, f"{host}:{port}", f"{host}:1"):
+                    assert get(there, target, host=named).status == 200
+                    assert get(there, target, f"Origin: {evil}", host=named).status == 403
+                    here = f"http://{'[::1]' if ':' in address else '127.0.0.1'}:{port}"
+                    assert get(here, target, host=named).status == 403
+                assert get(there, target, host="evil.example").status == 403
+                assert get(there, target, host="10.0.0.1").status == 403
 
 
 # ── pages of other sites ─────────────────────────────────────────────────────────────────────────
@@ -268,6 +309,7 @@ def locked_proxy() -> Iterator[Locked]:
         routes = [{"name": "locked", "upstream": upstream.url, "auth": PLAIN}]
         config = {
             "listen": "0.0.0.0:0",
+            "admin": {"listen": "0.0.0.0:0"},
             "allowed_hosts": ["*"],
             "allowed_origins": [APP],
             "access": {"tokens": ["another-key", KEY]},
@@ -275,6 +317,7 @@ def locked_proxy() -> Iterator[Locked]:
         }
         with running_proxy({**config, "routes": routes}) as proxy:
             proxy.urls = [url.replace("0.0.0.0", "127.0.0.1") for url in proxy.urls]
+            proxy.admin_url = proxy.admin_url.replace("0.0.0.0", "127.0.0.1")
             yield Locked(proxy, upstream)
             assert KEY not in proxy.log()
 
@@ -312,6 +355,49 @@ def test_a_caller_with_a_key_is_let_in_and_the_key_stays_here(locked: Locked, na
     for key in (KEY, "another-key"):
         assert get(locked.proxy.url, "/", f"{name}: {key}").status == 200
         assert sorted(locked.upstream.last.names) == ["authorization", "host"]
+
+
+@pytest.mark.parametrize(
+    "target", ["/metrics", "/nothing", "/", "//healthz", "/readyz/", "/login/", "/login/a/b"]
+)
+@pytest.mark.parametrize("lines", [[], ["X-Authproxy-Key: wrong"], [f"Cookie: X-Authproxy-Key={KEY}"]])
+def test_the_admin_listener_wants_the_key_too(locked: Locked, target: str, lines: list[str]) -> None:
+    answer = get(locked.proxy.admin_url, target, *lines)
+    assert answer.status == 401
+    assert answer.one("WWW-Authenticate") == 'AuthproxyKey realm="authproxy"'
+    assert "access.tokens" in answer.json["hint"]
+    assert get(locked.proxy.admin_url, f"{target}?X-Authproxy-Key={KEY}", *lines).status == 401
+
+
+def test_with_the_key_the_admin_listener_answers(locked: Locked) -> None:
+    answer = get(locked.proxy.admin_url, "/metrics", f"X-Authproxy-Key: {KEY}")
+    assert answer.status == 200
+    assert b"authproxy_requests_total" in answer.body
+    assert get(locked.proxy.admin_url, "/nothing", f"X-Authproxy-Key: {KEY}").status == 404
+
+
+@pytest.mark.parametrize(("target", "status"), [("/healthz", 200), ("/readyz", 200), ("/callback", 400)])
+def test_probes_and_a_login_that_comes_back_need_no_key(locked: Locked, target: str, status: int) -> None:
+    assert get(locked.proxy.admin_url, target).status == status
+    assert authproxy("healthcheck", locked.proxy.admin_url).returncode == 0
+
+
+def test_an_allowed_origin_is_one_for_the_routes_and_not_for_the_admin_listener(locked: Locked) -> None:
+    lines = [f"Origin: {APP}", f"X-Authproxy-Key: {KEY}"]
+    assert get(locked.proxy.url, "/", *lines).status == 200
+    for target in ("/metrics", "/readyz", "/login/locked"):
+        assert get(locked.proxy.admin_url, target, *lines).status == 403
+
+
+def test_the_callers_key_never_goes_upstream_where_the_token_should_be() -> None:
+    for access, auth in (("X-Api-Key", "x_api_key"), ("X-API-KEY", "X-Api-Key")):
+        route = {"name": "a", "upstream": "https://x.example", "auth": {**PLAIN, "header": auth}}
+        config = {"access": {"tokens": [KEY], "header": access}, "routes": [route]}
+        ended = authproxy("check", config=config)
+        assert ended.returncode == 2
+        assert "routes[0].auth.header: " in ended.stdout
+        assert "access.header" in ended.stdout
+        assert KEY not in ended.stdout + ended.stderr
 
 
 def test_an_allowed_pages_preflight_needs_no_key_for_browsers_send_none(locked: Locked) -> None:

@@ -2,10 +2,13 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from html import unescape
+from typing import Any
+from urllib.parse import parse_qsl, quote, quote_plus, urlencode, urlsplit, urlunsplit
 
 import pytest
 import pytest_asyncio
@@ -59,8 +62,8 @@ class Place:
 
 
 @asynccontextmanager
-async def place(*args: str, store=None) -> AsyncIterator[Place]:
-    """Serve a provider and a proxy before it, with a route for each of `ROUTES`."""
+async def place(*args: str, store=None, **settings: Any) -> AsyncIterator[Place]:
+    """Serve a provider and a proxy before it, with a route for each of `ROUTES`; `settings` are more keys."""
     async with provider() as server, user() as ann:
         config = {
             "log": {"level": "debug"},
@@ -69,6 +72,7 @@ async def place(*args: str, store=None) -> AsyncIterator[Place]:
                 {"name": name, "path": f"/{name}", "upstream": f"{server.url}/api", "auth": make(server)}
                 for name, make in ROUTES.items()
             ],
+            **settings,
         }
         async with running_proxy(config, "--admin", "127.0.0.1:0", *args) as proxy:
             yield Place(server, proxy, await proxy.said("admin on "), ann)
@@ -254,6 +258,113 @@ async def test_a_login_is_every_workers():
                 statuses.append((await somebody.open(f"{here.proxy.url}/api/x")).status)
         assert statuses == [200] * 8
         assert len(here.server.redeemed) == 1
+
+
+KEY = "the key & nothing+but/the=kéy"
+ACCESS = {"tokens": ["another", KEY], "header": "X-Key"}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def locked():
+    """Return a place whose callers need a key."""
+    async with place(access=ACCESS) as found:
+        yield found
+        assert KEY not in found.proxy.log()
+
+
+def onward(page) -> str:
+    """Return where a page of ours leads by itself."""
+    (url,) = re.findall('<meta http-equiv="refresh" content="0; url=([^"]+)">', page.text)
+    return unescape(url)
+
+
+async def test_a_login_by_link_asks_for_the_key_and_begins_with_it(locked):
+    before = len(locked.server.asked)
+    link = f"{locked.admin}/login/api"
+    for asked in (link, f"{link}?key={quote(KEY)}", f"{locked.admin}/login/nobody"):
+        page = await locked.ann.open(asked)
+        assert page.status == 200
+        assert '<form method="post">' in page.text
+        assert 'type="password"' in page.text
+        policy = page.headers["Content-Security-Policy"]
+        assert policy.startswith("default-src 'none'; ")
+        assert "form-action 'self'" in policy
+        assert "<script" not in page.text
+        assert "Set-Cookie" not in page.headers
+    assert (await locked.ann.open(link, headers={"Cookie": f"key={KEY}"}, data={"key": KEY})).status == 200
+    page = await locked.ann.post(link, data={"key": KEY})
+    assert page.status == 200
+    assert "Set-Cookie" not in page.headers
+    assert KEY not in page.text
+    back = await locked.ann.log_in(onward(page))
+    assert len(locked.server.asked) == before + 1
+    page = await locked.ann.open(back, headers={"Sec-Fetch-Site": "cross-site"})
+    assert "Logged in to api" in page.text
+    assert (await locked.ann.open(f"{locked.proxy.url}/api/events", headers={"X-Key": KEY})).status == 200
+
+
+async def test_the_key_may_stand_in_its_header_too(locked):
+    for key in (KEY, "another"):
+        headers = {"X-Key": key}
+        page = await locked.ann.open(f"{locked.admin}/login/other", headers=headers)
+        assert page.status == 302
+        assert (await locked.ann.post(f"{locked.admin}/login/other", headers=headers)).status == 200
+    page = await locked.ann.post(f"{locked.admin}/login/device", data={"key": "another"})
+    assert "WDJB-MJHT" in page.text
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"data": {"key": "wrong"}},
+        {"data": {"key": ""}},
+        {"data": {}},
+        {"data": {"other": KEY}},
+        {"data": f"key=another&key={quote_plus(KEY)}"},
+        {"data": {"key": KEY + " "}},
+        {"data": {"key": KEY.upper()}},
+        {"data": b"key=\xff\xfe"},
+        {"data": b"key=%ff%fe%00"},
+        {"data": "key=another", "headers": {"Content-Type": "text/plain; charset=nonsense", "X-Key": "no"}},
+        {"json": {"key": KEY}},
+        {"params": {"key": KEY}},
+        {"headers": {"Cookie": f"key={KEY}; X-Key=another"}},
+        {"headers": {"X-Key": "wrong"}},
+        {"headers": {"Authorization": "Bearer another"}},
+    ],
+)
+async def test_no_login_begins_without_the_key(locked, sent):
+    before = len(locked.server.asked)
+    page = await locked.ann.post(f"{locked.admin}/login/api", **sent)
+    if sent.get("data") == "key=another":  # a form is a form
+        assert page.status == 200
+        return
+    assert page.status == 401
+    assert page.headers["WWW-Authenticate"] == 'AuthproxyKey realm="authproxy"'
+    assert "not one of the keys" in page.text
+    assert 'type="password"' in page.text
+    assert KEY not in page.text
+    assert len(locked.server.asked) == before
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Origin": "null"},
+        {"Origin": "https://evil.example"},
+        {"Host": "evil.example"},
+    ],
+)
+async def test_no_page_of_another_site_sends_the_key(locked, headers):
+    page = await locked.ann.post(f"{locked.admin}/login/api", data={"key": KEY}, headers=headers)
+    assert page.status == 403
+
+
+async def test_a_form_is_not_read_for_ever(locked):
+    page = await locked.ann.post(f"{locked.admin}/login/api", data="key=" + "x" * 100_000)
+    assert page.status == 413
 
 
 async def test_a_login_by_link_outlives_the_proxy_in_a_file_store(tmp_path):

@@ -249,6 +249,46 @@ def test_a_cookie_in_curls_jar_goes_to_its_own_route_and_to_no_other(
     assert world.other.last.one("Cookie") is None
 
 
+@pytest.mark.parametrize("clients", ["curl", "cookiejar"])
+@pytest.mark.parametrize(
+    "attributes",
+    ["; Path=/other", "; Path=/v2/other", '; Path="/other"', "; Path=/other; Path=/v2",
+     "; Path=/; Path=/other", "; Domain=localhost; Path=/other", "; Path=/kept/../other",
+     "; path=/up42; Secure=no"],
+)  # fmt: skip
+@pytest.mark.parametrize("mount", ["kept", "up42"])
+def test_no_cookie_goes_to_the_route_that_its_upstream_names(
+    world: World, tmp_path: Path, mount: str, attributes: str, clients: str
+) -> None:
+    set_cookie = reply(200, f"Set-Cookie: sid=5ecret{attributes}")
+    world.api.answer = lambda came, _wire: reply() if came.path == "/x" else set_cookie
+    jar, client = str(tmp_path / "jar"), opener(CookieJar())
+    for target in (f"/{mount}/x", "/other/x", "/bare/x", "/up42/x" if mount == "kept" else "/kept/x"):
+        if clients == "curl":
+            curl("-c", jar, "-b", jar, f"http://localhost:{world.port}{target}")
+        else:
+            client.open(world.url + target, timeout=GUARD).close()
+    assert [came.one("Cookie") for came in [*world.api.requests, *world.other.requests]] == [None] * 4
+
+
+@pytest.mark.parametrize("domain", ["team.localhost", ".Team.Localhost", "localhost", "a.team.localhost"])
+def test_no_cookie_goes_to_the_host_of_another_route(tmp_path: Path, domain: str) -> None:
+    jar = str(tmp_path / "jar")
+    with API() as api, API() as other:
+        named = [("a.team.localhost", api), ("b.team.localhost", other), ("x.a.team.localhost", other)]
+        hosted = [
+            {"name": f"r{number}", "host": host, "upstream": upstream.url, "auth": AUTH}
+            for number, (host, upstream) in enumerate(named)
+        ]
+        api.redirects("/x", f"Set-Cookie: sid=5ecret; Domain={domain}; Path=/", status=200)
+        with running_proxy({"routes": hosted}) as proxy:
+            port = urlsplit(proxy.url).port
+            for host, _ in [*named, named[0]]:
+                curl("-c", jar, "-b", jar, f"http://{host}:{port}/x")
+        assert [came.one("Cookie") for came in api.requests] == [None, "sid=5ecret"]
+        assert [came.one("Cookie") for came in other.requests] == [None, None]
+
+
 def test_without_rewriting_that_cookie_does_not_come_back(world: World, tmp_path: Path) -> None:
     jar = str(tmp_path / "jar")
     world.api.redirects("/v2/jobs", "Set-Cookie: sid=5ecret; Domain=127.0.0.1; Path=/v2", status=200)

@@ -255,6 +255,27 @@ def test_no_spelling_gets_into_what_is_not_allowed(place: Place, target: str) ->
     assert place.api.requests == []
 
 
+@pytest.mark.route(allow={"paths": ["!/admin/**", "!/v2/only%2Fhere", "/v2/**"]}, auth=BEARER)
+@pytest.mark.parametrize(
+    "target",
+    ["/admin/../v2/x", "/admin//../v2/x", "/admin/%2e%2e/v2/x", "/admin/..;/v2/x", "/admin/x/../../v2/x",
+     "/admin/./../v2/x", "/admin%2f../v2/x", "/admin/..%2fv2/x", "/admin/..\\v2/x", "/admin/..%5cv2/x",
+     "/v2/..//admin/../v2/x", "/v2/../admin//../v2/x", "//v2/x", "/./v2/x", "/%2e/v2/x", "/;a/v2/x",
+     "/x/../v2/x", "/v2//..//..//admin/x", "/v2/only%2fhere", "/v2/only%2Fhere;a", "/v2/x/%u002e%u002e/y"],
+)  # fmt: skip
+def test_a_path_passes_only_if_every_server_would_read_one_that_is_allowed(place: Place, target: str) -> None:
+    answer = ask(place, "GET", target)
+    assert (answer.status, answer.proxy_error) == (403, "http_request_denied")
+    assert place.api.requests == []
+
+
+@pytest.mark.route(path="/in", strip_path=False, allow={"paths": ["!/in/admin/**", "/in/**"]}, auth=BEARER)
+@pytest.mark.parametrize("target", ["/in/admin/../x", "/in/admin//../x", "/in/x//../../../in/x", "/in//../x"])
+def test_that_holds_where_the_prefix_stays_too(place: Place, target: str) -> None:
+    assert ask(place, "GET", target).status == 403
+    assert place.api.requests == []
+
+
 @pytest.mark.route(allow={"paths": ["!/v2/secret/**", "/v2/**"]}, auth=BEARER)
 @pytest.mark.parametrize(
     "target",

@@ -176,9 +176,69 @@ def test_the_header_of_the_credential_is_not_set_twice(reader):
     reader.route(f"{NONE}headers: {{set: {{authorization: x}}}}")
 
 
-def test_the_credential_does_not_go_into_a_framing_header(reader):
-    keys = "upstream: https://x\nauth: {grant: static, token: x, header: Host}"
+def test_nor_in_another_spelling(reader):
+    keys = "upstream: https://x\nauth: {grant: static, token: x, header: X-Key}\nheaders: {set: {x_KEY: y}}"
+    assert reader.route_fault(keys) == "headers.set.x_KEY: is the header that `auth` sets already"
+
+
+@pytest.mark.parametrize("header", ["Host", "content_length"])
+def test_the_credential_does_not_go_into_a_framing_header(reader, header):
+    keys = f"upstream: https://x\nauth: {{grant: static, token: x, header: {header}}}"
     assert reader.route_fault(keys) == "auth.header: names a header that the proxy writes itself"
+
+
+@pytest.mark.parametrize(
+    ("access", "auth", "place"),
+    [
+        ("X-Api-Key", "X-Api-Key", "routes[0].auth.header"),
+        ("X-Api-Key", "x_api_KEY", "routes[0].auth.header"),
+        ("x_api_key", "X-Api-Key", "routes[0].auth.header"),
+        (None, "X_Authproxy_Key", "routes[0].auth.header"),
+        ("authorization", None, "access.header"),
+        ("authorization", "Authorization", "routes[0].auth.header"),
+    ],
+)
+def test_the_callers_key_and_the_upstreams_token_do_not_share_a_header(reader, access, auth, place):
+    top = f"access: {{tokens: [x]{f', header: {access}' if access else ''}}}"
+    route = f"upstream: https://x\nauth: {{grant: static, token: x{f', header: {auth}' if auth else ''}}}"
+    fault = reader.fault(reader.with_route(route, top)).partition(": ")[2]
+    assert fault.startswith(
+        f"{place}: would carry both the caller's key (`access.header`) and the upstream's"
+    )
+
+
+def test_every_route_that_would_send_its_token_in_the_keys_header_is_named(reader):
+    key = "auth: {grant: static, token: x, header: X-Key}"
+    routes = [
+        f"  - {{name: a, path: /a, upstream: 'https://x', {key}}}",
+        f"  - {{name: b, path: /b, upstream: 'https://x', {STATIC.strip()}}}",
+        f"  - {{name: c, path: /c, upstream: 'https://x', {key}}}",
+        "  - {name: d, path: /d, upstream: 'https://x', auth: {grant: none}}",
+    ]
+    text = "\n".join(["access: {tokens: [x], header: X-Key}", "routes:", *routes])
+    places = [fault.split(": ")[1] for fault in reader.faults(text)]
+    assert places == ["routes[0].auth.header", "routes[2].auth.header"]
+
+
+def test_a_header_that_only_callers_use_is_nobodys_fault(reader):
+    reader.route(f"{NONE}", "access: {tokens: [x], header: Authorization}")
+    reader.route(f"{STATIC}upstream: https://x", "access: {tokens: [x]}")
+    reader.route(
+        f"{STATIC}upstream: https://x\nheaders: {{set: {{X-Authproxy-Key: y}}}}", "access: {tokens: [x]}"
+    )
+
+
+def test_the_key_is_not_read_from_a_framing_header(reader):
+    top = "access: {tokens: [x], header: Host}"
+    fault = reader.fault(reader.with_route(NONE, top))
+    assert fault.endswith("access.header: names a header that the proxy writes itself")
+
+
+@pytest.mark.parametrize("key", ["headers", "response_headers"])
+@pytest.mark.parametrize("name", ["Content-Length", "host", "content_length"])
+def test_no_message_loses_what_makes_it_whole(reader, key, name):
+    fault = reader.route_fault(f"{NONE}{key}: {{remove: [X-A, {name}]}}")
+    assert fault.startswith(f"{key}: remove should not name {name.lower().replace('_', '-')}")
 
 
 def test_a_proxy_of_the_environment_that_cannot_be_used_is_a_fault_where_it_is_needed(reader):

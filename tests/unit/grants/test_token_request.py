@@ -216,6 +216,33 @@ def test_a_secret_that_the_server_echoes_is_masked(keys, echo):
     assert caught.value.detail == f"https://id.example/token answered 401 the credential {MASK} is wrong"
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"form": {"username": "joe-the-user", "grant_type": "password", "password": "s3cr3t"}},
+        {"query": {"user_name": "joe-the-user", "scope": "a password"}, "form": {"pin": "s3cr3t"}},
+        {"headers": {"User-Agent": "password", "X-Key": "s3cr3t", "Accept": "the user"}},
+        {"json": {"userName": "joe-the-user", "login": {"pin": "s3cr3t", "type": "password", "on": True}}},
+        {"json": {"clientId": "joe-the-user", "pin": ["s3cr3t"]}},
+        {"basic": {"username": "joe-the-user", "password": "s3cr3t"}},
+    ],
+)
+def test_a_name_is_no_secret(keys):
+    flow = login(**keys).flow(None)
+    next(flow)
+    with pytest.raises(CredentialRejected) as caught:
+        flow.send(answer({"message": "the password s3cr3t of joe-the-user is wrong: True"}, status=401))
+    assert caught.value.detail.endswith(f"the password {MASK} of joe-the-user is wrong: True")
+
+
+def test_a_number_in_a_body_may_be_a_secret():
+    flow = login(json={"pin": 123456}).flow(None)
+    next(flow)
+    with pytest.raises(CredentialRejected) as caught:
+        flow.send(answer({"message": "123456 is wrong"}, status=401))
+    assert caught.value.detail.endswith(f"{MASK} is wrong")
+
+
 def test_a_missing_second_factor_is_told_by_its_hint():
     hints = [{"contains": "TIME_BASED_ONE_TIME_PASSWORD_REQUIRED", "say": "set totp"}]
     flow = login(hints=hints).flow(None)

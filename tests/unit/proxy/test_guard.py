@@ -12,7 +12,7 @@ from authproxy.proxy.guard import MOST_HOSTS, Guard, plain_host
 SITE, ORIGIN = "Sec-Fetch-Site", "Origin"
 
 
-def asked(target="/x", *, method="GET", version=(1, 1), host="127.0.0.1:8080", headers=()):
+def asked(target="/x", *, method="GET", version=(1, 1), host="127.0.0.1:8080", headers=(), here="127.0.0.1"):
     pairs = [("Host", host)] if host is not None else []
     pairs += headers.items() if isinstance(headers, dict) else headers
     return SimpleNamespace(
@@ -20,6 +20,7 @@ def asked(target="/x", *, method="GET", version=(1, 1), host="127.0.0.1:8080", h
         target=target,
         version=HttpVersion(*version),
         headers=CIMultiDictProxy(CIMultiDict(pairs)),
+        local_address=here,
     )
 
 
@@ -68,6 +69,50 @@ def test_the_host_must_be_ours(hosts, host, passes):
             with pytest.raises(Forbidden, match="are not answered here") as caught:
                 check(host=host, guard=guard)
             assert "allowed_hosts" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("here", "host", "passes"),
+    [
+        ("10.1.2.3", "10.1.2.3", True),
+        ("10.1.2.3", "10.1.2.3:8081", True),
+        ("10.1.2.3", "10.1.2.3.", True),
+        ("10.1.2.3", "[::ffff:10.1.2.3]:80", True),
+        ("::ffff:10.1.2.3", "10.1.2.3:80", True),
+        ("::ffff:10.1.2.3", "[::FFFF:a01:203]", True),
+        ("fd00::1", "[fd00::1]", True),
+        ("fd00::1", "[FD00:0:0::0:1]:8081", True),
+        ("fe80::1%eth0", "[fe80::1]:8081", True),
+        ("10.1.2.3", "10.1.2.4", False),
+        ("10.1.2.3", "[fd00::1]", False),
+        ("10.1.2.3", "010.1.2.3", False),
+        ("10.1.2.3", "167838211", False),
+        ("10.1.2.3", "10.1.515", False),
+        ("10.1.2.3", "10.1.2.3.nip.example", False),
+        ("0.0.0.0", "10.1.2.3", False),
+        (None, "10.1.2.3", False),  # on a Unix socket
+        ("a-name", "a-name", False),
+    ],
+)
+def test_the_host_may_be_the_address_at_which_the_connection_came_in(here, host, passes):
+    if passes:
+        assert check(host=host, here=here)[1] == "/x"
+        assert check(f"http://{host}/y", here=here)[1] == "/y"
+        origin = {ORIGIN: f"http://{host}", SITE: "same-origin"}
+        assert check(host=host, here=here, headers=origin)[1] == "/x"
+        with pytest.raises(Forbidden):
+            check(host=host, here=here, headers={ORIGIN: "http://evil.example"})
+    else:
+        for keys in ({"host": host}, {"target": f"http://{host}/y"}):
+            with pytest.raises(Forbidden, match="are not answered here"):
+                check(**keys, here=here)
+
+
+def test_an_address_that_was_right_for_one_connection_is_not_for_another():
+    guard = Guard()
+    check(host="10.1.2.3", here="10.1.2.3", guard=guard)
+    with pytest.raises(Forbidden):
+        check(host="10.1.2.3", here="10.1.2.4", guard=guard)
 
 
 def test_inventing_hosts_does_not_fill_our_memory():

@@ -115,6 +115,20 @@ def test_every_spelling_of_the_credentials_header_makes_room_for_ours(credential
     assert request(*lines, rules=rules, replace=False) == lines
 
 
+@pytest.mark.parametrize("removed", ["Authorization", "AUTHORIZATION"])
+@pytest.mark.parametrize("replace", [False, True])
+def test_what_is_removed_goes_though_it_is_where_the_credential_will_be(removed, replace):
+    rules = RequestHeaders(credential="Authorization", remove=[removed])
+    assert rules.removes_credential
+    assert request("authorization: theirs", "X-A: 1", rules=rules, replace=replace) == ["X-A: 1"]
+
+
+def test_a_credential_in_a_header_between_us_and_the_client_is_never_the_clients():
+    rules = RequestHeaders(credential="Proxy-Authorization")
+    assert rules.removes_credential
+    assert request("Proxy-Authorization: for us", rules=rules, replace=False) == []
+
+
 def test_another_authorization_than_ours_is_the_clients_business():
     assert request("Authorization: theirs", rules=RequestHeaders(credential="X-Api-Key")) == [
         "Authorization: theirs"

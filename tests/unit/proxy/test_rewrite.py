@@ -566,7 +566,7 @@ def test_the_time_that_a_hostile_link_takes_grows_with_its_length_only(said, tar
         ("a=1; Domain=other.example", None),
         ("a=1; Domain=pi.example.com", None),
         ("a=1; Domain=x.api.example.com", None),
-        ("a=1; Domain=localhost", None),
+        ("a=1; Domain=localhost", "a=1"),  # it would reach every host below localhost
         ("a=1; Domain=", None),
         ("a=1; Domain", None),
         ("a=1; Domain=.", None),
@@ -578,6 +578,30 @@ def test_the_time_that_a_hostile_link_takes_grows_with_its_length_only(said, tar
 )
 def test_a_domain_that_holds_the_upstream_is_taken_out(said, comes_back):
     assert cookie(said, route("/")) == (said if comes_back is None else comes_back)
+
+
+@pytest.mark.parametrize(
+    ("host", "domain", "stays"),
+    [
+        ("a.team.example", "team.example", False),
+        ("a.team.example:8080", ".Team.Example", False),
+        ("a.team.example.", "example", False),
+        ("a.team.example", "a.team.example", False),  # and all below it
+        ("a.team.example", "team.example.", False),
+        ("a.team.example", '"team.example"', False),
+        ("a.team.example", "t%65am.example", False),
+        ("a.team.example", "\xef\xbd\x94eam.example", False),
+        ("a.team.example", "b.team.example", True),  # no client takes that
+        ("a.team.example", "am.example", True),
+        ("a.localhost", "localhost", False),
+        ("127.0.0.1", "0.0.1", True),
+        ("[fd00::1]:80", "[fd00::1]", False),
+    ],
+)
+def test_no_domain_reaches_beyond_the_host_that_was_asked(host, domain, stays):
+    for said in (f"a=1; Domain={domain}", f"a=1; Domain={domain}; Domain=other.example"):
+        assert cookie(said, route("/"), host=host) == (said if stays else "a=1")
+        assert cookie(said, route("/"), f"http://{host}/x", "localhost") == (said if stays else "a=1")
 
 
 @pytest.mark.parametrize(
@@ -619,11 +643,12 @@ def test_with_preserve_host_the_callers_host_is_the_upstreams_too():
         ("/up42", "/a/b", "/a/b", "/up42"),
         ("/up42", "/a/b", "/a/b/", "/up42/"),
         ("/up42", "/a/b", "/%61/b/x%2F", "/up42/x%2F"),
-        ("/up42", "/a/b", "/a/bc", "/a/bc"),
-        ("/up42", "/a/b", "/a/c", "/a/c"),
-        ("/up42", "/a/b", "/A/b", "/A/b"),
-        ("/up42", "/a/b", "/a/b/../c", "/a/b/../c"),
-        ("/up42", "/a/b", "/x", "/x"),
+        ("/up42", "/a/b", "/a/bc", "/up42/a/bc"),
+        ("/up42", "/a/b", "/a/c", "/up42/a/c"),
+        ("/up42", "/a/b", "/A/b", "/up42/A/b"),
+        ("/up42", "/a/b", "/a/b/../c", "/up42/a/b/../c"),
+        ("/up42", "/a/b", "/x", "/up42/x"),
+        ("/", "/a/b", "/x", "/x"),
         ("/", "", "/", "/"),
         ("/", "", "/x", "/x"),
         ("/", "/a/b", "/", "/"),
@@ -641,9 +666,10 @@ def test_a_path_of_the_upstream_is_put_under_the_mount(mounted, base, said, come
 
 @pytest.mark.parametrize(
     ("base", "said", "comes_back"),
-    [("", "/", "/up42"), ("", "/up42", "/up42"), ("", "/up42/x", "/up42/x"), ("", "/x", "/x"),
+    [("", "/", "/up42"), ("", "/up42", "/up42"), ("", "/up42/x", "/up42/x"), ("", "/x", "/up42/x"),
+     ("", "/up42x", "/up42/up42x"), ("", "/up42/../x", "/up42/up42/../x"),
      ("/v2", "/", "/up42"), ("/v2", "/v2", "/up42"), ("/v2", "/v2/up42/x", "/up42/x"),
-     ("/v2", "/v2/x", "/v2/x")],
+     ("/v2", "/v2/x", "/up42/v2/x"), ("/v2", "/up42", "/up42/up42")],
 )  # fmt: skip
 def test_the_path_of_a_cookie_where_the_mount_is_not_stripped(base, said, comes_back):
     assert cookie(f"a=1; Path={said}", route(base=base, strips=False)) == f"a=1; Path={comes_back}"
@@ -654,14 +680,14 @@ def test_the_path_of_a_cookie_where_the_mount_is_not_stripped(base, said, comes_
     [
         ("a=1;path=/;HttpOnly", "a=1;path=/up42;HttpOnly"),
         ("a=1 ;  PATH =\t/x  ;", "a=1 ;  PATH =\t/up42/x  ;"),
-        ("a=1; Path=/x; Path=/y; Secure", "a=1; Path=/x; Path=/up42/y; Secure"),  # the last one counts
+        ("a=1; Path=/x; Path=/y; Secure", "a=1; Path=/up42/x; Path=/up42/y; Secure"),  # some take the first
         ("a=1; Path", None),
         ("a=1; Path=", None),
         ("a=1; Path=x", None),
-        ('a=1; Path="/x"', None),
+        ('a=1; Path="/x"', 'a=1; Path="/up42/x"'),  # curl takes the quotes off
         ("path=/x", None),
         ("a=1, b=2; Xpath=/x", None),
-        ('a="x; path=/y"; Path=/z', 'a="x; path=/y"; Path=/up42/z'),
+        ('a="x; path=/y"; Path=/z', 'a="x; path=/up42/y"; Path=/up42/z'),
         ("a=/x", None),
         ("", None),
         ("a", None),
@@ -670,6 +696,9 @@ def test_the_path_of_a_cookie_where_the_mount_is_not_stripped(base, said, comes_
         ("a=\xff; Path=/\xe9", "a=\xff; Path=/up42/\xe9"),
         ("__Host-a=1; Path=/; Secure", None),
         ("__HOST-a=1; Path=/; Secure", None),
+        ("__Host-a=1; Path=/x; Secure", "__Host-a=1; Path=/up42/x; Secure"),  # that makes it none
+        ("__Host-a=1; Path=/; Secure; Domain=api.example.com", "__Host-a=1; Path=/; Secure"),
+        ("__Secure-a=1; Path=/b; Domain=localhost", "__Secure-a=1; Path=/up42/b"),
         ("__Secure-a=1; Path=/; Secure", "__Secure-a=1; Path=/up42; Secure"),
         ("__Host=1; Path=/", "__Host=1; Path=/up42"),
     ],
@@ -686,7 +715,7 @@ def test_the_rest_of_a_cookie_stays_to_the_byte(said, comes_back):
         ("/up42", "/v2", "/up42", "a=1", "a=1; Path=/up42"),
         ("/up42", "", "/%75p42", "a=1", "a=1; Path=/up42"),
         ("/up42", "", "/up42", "a=1; Path=", "a=1; Path=; Path=/up42"),
-        ("/up42", "", "/up42", "a=1; Path=/x; Path=y", "a=1; Path=/x; Path=y; Path=/up42"),
+        ("/up42", "", "/up42", "a=1; Path=/x; Path=y", "a=1; Path=/up42/x; Path=y; Path=/up42"),
         ("/up42", "", "/up42", "a=1; Path=y; Path=/x", "a=1; Path=y; Path=/up42/x"),
         ("/a/b", "", "/a/b", "a=1", "a=1; Path=/a/b"),
         ("/up42", "", "/up42/", "a=1", "a=1"),
