@@ -272,6 +272,9 @@ class App:
                 possible=affordable,
                 hint="`ulimit -n` sets how many there are",
             )
+        for fault in self.config.warnings:
+            place = f"{fault.file}:{fault.line}:{fault.column}"
+            logs.warning(f"{fault.key} {fault.message}", place=place)
         for route in self.config.routes:
             for warning in route.warnings:
                 logs.warning(warning, route=route.name)

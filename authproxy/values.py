@@ -6,6 +6,7 @@ the messages repeats the value: it may be a secret put in the wrong place.
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,7 +21,7 @@ _SIZE_UNITS = {"B": 1, None: 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
 _HOST = re.compile(r"[A-Za-z0-9._\-]*\Z")
 _UNSAFE_IN_HEADER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_UNSAFE_IN_URL = re.compile(r"[\x00-\x20\x7f\\]")
+UNSAFE_IN_URL = re.compile(r"[\x00-\x20\x7f\\]")
 
 
 def _duration(value: Any) -> float:
@@ -54,7 +55,7 @@ def split_url(url: str) -> SplitResult:
         raise ValueError("should be an absolute URL that begins with https:// or http://")
     if not parts.hostname.isascii():
         raise ValueError("should name an international host in its ASCII form (xn--…)")
-    if _UNSAFE_IN_URL.search(url):
+    if UNSAFE_IN_URL.search(url):
         raise ValueError("should not contain spaces, control characters or backslashes")
     if parts.username is not None or parts.password is not None:
         raise ValueError("should not contain user information; give the credential under `auth`")
@@ -146,6 +147,59 @@ def _address(value: str) -> str:
     return value
 
 
+@dataclass(frozen=True, slots=True)
+class Charset:
+    """What a text may hold that is sent to prove who we are. Goes into `Annotated`, beside the type.
+
+    `authproxy.config.texts` judges it, as it knows where a text came from. `refused` characters are a fault,
+    `odd` ones a warning; `rule` says why. An empty text is a fault when it is `filled`. White space at either
+    end is a warning; when it is `bare` a fault, and nothing at all when it is `stripped` before it is sent.
+    """
+
+    rule: str
+    refused: re.Pattern[str]
+    odd: re.Pattern[str] | None = None
+    filled: bool = False
+    bare: bool = False
+    stripped: bool = False
+
+
+_NEVER = r"\ud800-\udfff\ufeff"  # half a character, and a byte order mark
+CLIENT = Charset(
+    "a client's id and secret hold printable ASCII only (RFC 6749 A.1, A.2)",
+    refused=re.compile(rf"[\x00-\x1f\x7f{_NEVER}]"),
+    odd=re.compile(r"[^\x20-\x7e]"),  # there are servers that take it
+)
+USER = Charset(
+    "a user's name and password hold no line break and no control character (RFC 6749 A.15, A.16)",
+    refused=re.compile(rf"[\x00-\x08\x0a-\x1f\x7f{_NEVER}]"),
+)
+BASIC = Charset(
+    "what Basic carries holds no control character (RFC 7617 §2)",
+    refused=re.compile(rf"[\x00-\x1f\x7f{_NEVER}]"),
+)
+TOKEN = Charset(
+    "a token holds printable ASCII only (RFC 6749 A.12, A.17)",
+    refused=re.compile(r"[^\x20-\x7e]"),
+    filled=True,
+)
+STATIC_TOKEN = Charset(TOKEN.rule, TOKEN.refused, filled=True, stripped=True)
+ACCESS_KEY = Charset(
+    "no header carries it, so that nobody could send this key",
+    refused=re.compile(rf"[\x00-\x1f\x7f{_NEVER}]"),
+    filled=True,
+    bare=True,
+)
+SECRET = Charset(
+    "a secret holds no control character, nor a line break at its ends",
+    refused=re.compile(rf"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f{_NEVER}]|\A[\r\n]+|[\r\n]+\Z"),
+    odd=re.compile(r"[\r\n]"),
+)
+PASSPHRASE = Charset(SECRET.rule, SECRET.refused, SECRET.odd, filled=True)
+HEADER_TEXT = Charset("", re.compile(r"(?!)"), stripped=True)  # its own type judges the rest
+OTHERWISE_READ = Charset("", re.compile(r"(?!)"), stripped=True)
+"""Of a text that is not sent but read, by who knows what it should be: a key, a second factor's secret."""
+
 _DURATION_SCHEMA = {
     "anyOf": [
         {"type": "number", "minimum": 0},
@@ -164,13 +218,21 @@ URL = Annotated[str, AfterValidator(_url), WithJsonSchema({"type": "string", "fo
 """An absolute http(s) URL without user information or fragment."""
 HeaderName = Annotated[str, AfterValidator(_header_name)]
 HeaderValue = Annotated[str, AfterValidator(_header_value)]
-SecretHeaderValue = Annotated[SecretStr, AfterValidator(_secret_header)]
+SecretHeaderValue = Annotated[SecretStr, AfterValidator(_secret_header), HEADER_TEXT]
 Pointer = Annotated[str, AfterValidator(_pointer)]
 """A JSON Pointer, RFC 6901."""
 LocalPath = Annotated[str, AfterValidator(_local_path)]
 """A path; a relative one starts from the directory of the configuration."""
 ReadableFile = Annotated[str, AfterValidator(_local_path), AfterValidator(_readable)]
 """A path to a file that can be read now."""
+ClientID = Annotated[str, CLIENT]
+ClientSecret = Annotated[SecretStr, CLIENT]
+Username = Annotated[str, USER]
+UserPassword = Annotated[SecretStr, USER]
+BasicUsername = Annotated[str, BASIC]
+BasicPassword = Annotated[SecretStr, BASIC]
+GivenToken = Annotated[SecretStr, TOKEN]
+"""A token that the configuration brings along, to be traded in."""
 Address = Annotated[str, AfterValidator(_address)]
 """Where to listen: HOST:PORT, [HOST]:PORT or unix:/PATH."""
 

@@ -27,6 +27,7 @@ SERVER, FAREWELL, TUNNEL, REWRITE = (
     f"proxy/{name}.py" for name in ("server", "farewell", "tunnel", "rewrite")
 )
 BODY, FORWARD, REWRITE = (f"proxy/{name}.py" for name in ("body", "forward", "rewrite"))
+TEXTS = "config/texts.py"
 CONNECTION, POOL, THROUGH = (f"proxy/upstream/{name}.py" for name in ("connection", "pool", "through"))
 LIVE = "tests/live/test_"
 UNIT = "tests/unit/proxy/"
@@ -72,6 +73,15 @@ ROWS = (
     ("parsing: overlong UTF-8", ROUTER, "if _OVERLONG.search(path):", "if False:", LIVE + "trust.py"),
     ("parsing: backslashes", ROUTER, r'_SEPARATORS = re.compile(r"[/\\]")', '_SEPARATORS = re.compile("/")',
      LIVE + "trust.py"),
+    # ── secrets ──
+    ("secrets: what they may hold", TEXTS, "if (unfit := charset.refused.search(text)) is not None:",
+     "if (unfit := None) is not None:", "tests/unit/config/test_texts.py"),
+    ("secrets: nothing where one should be", TEXTS, "    if nothing:\n", "    if False:\n",
+     "tests/unit/config/test_texts.py"),
+    ("secrets: byte order marks", "config/references.py", "if text.startswith(BYTE_ORDER_MARK):", "if False:",
+     "tests/unit/config/test_texts.py -k mark"),
+    ("secrets: read again", "config/read.py", "        self._judge(grant, auth)\n", "",
+     LIVE + "process.py -k half_there"),
     # ── fidelity ──
     ("fidelity: nothing vanishes by Connection", HEADERS,
      'frozenset(b"host content-length content-type authorization cookie".split())', "frozenset({b''})",

@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from authproxy.cli.options import config_option
+from authproxy.cli.options import config_option, warning_lines
 from authproxy.config.build import find_config
 from authproxy.config.read import load
 from authproxy.errors import ConfigError
@@ -20,5 +20,7 @@ def check(*, config_file: str | None) -> None:
     except ConfigError as error:
         click.echo("\n".join(map(str, error.faults)))  # what was asked for, so to stdout
         sys.exit(2)
+    for line in warning_lines(config):
+        click.echo(line)
     routes = f"{len(config.routes)} route{'s' if len(config.routes) > 1 else ''}"
     click.echo(f"{config.file}: ok, {routes}")

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import click
@@ -28,6 +29,11 @@ def json_option(function: F) -> F:
 def load_config(config_file: str | None) -> Config:
     """Return the configuration, found and checked. Raises `ConfigError`."""
     return load(find_config(config_file))
+
+
+def warning_lines(config: Config) -> list[str]:
+    """Return what is no fault of the configuration, but hardly meant; one line each, with its place."""
+    return [str(replace(each, message=f"warning: {each.message}")) for each in config.warnings]
 
 
 def find_route(config: Config, name: str) -> Route:

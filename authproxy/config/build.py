@@ -136,14 +136,21 @@ def _place(target: dict[str, Item], words: list[str], item: Item) -> None:
 
 def effective(config: Config) -> list[dict[str, Any]]:
     """Return the routes as they are after presets and defaults, as plain data, secrets masked."""
-    return [_route(route) for route in config.routes]
+    return [_route(route, _told_of(config, index)) for index, route in enumerate(config.routes)]
 
 
-def _route(route: Route) -> dict[str, Any]:
+def _told_of(config: Config, index: int) -> list[str]:
+    key = f"routes[{index}]."
+    return [
+        f"{each.key.removeprefix(key)} {each.message}" for each in config.warnings if each.key.startswith(key)
+    ]
+
+
+def _route(route: Route, told: list[str]) -> dict[str, Any]:
     shown = {each.name: _plain(getattr(route, each.name)) for each in fields(RouteKeys)}
     shown["retry"] = shown["retry"] or False
     shown = {name: value for name, value in shown.items() if value is not None and value != {}}
-    return shown | {"auth": dict(route.auth), "warnings": list(route.warnings)}
+    return shown | {"auth": dict(route.auth), "warnings": [*route.warnings, *told]}
 
 
 def _plain(value: Any) -> Any:

@@ -18,12 +18,14 @@ from typing import Any, TypeVar, cast
 
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
+from authproxy import logs
 from authproxy.config import checks
 from authproxy.config.document import Item, compose, merge, plain, scalars
 from authproxy.config.faults import UNKNOWN_KEY, faults_of, unknown_name
 from authproxy.config.presets import Preset, presets
 from authproxy.config.references import RENEWABLE, References
 from authproxy.config.schema import Config, FileKeys, Reload, Route, RouteKeys, credential_key
+from authproxy.config.texts import judge
 from authproxy.errors import ConfigError, Fault
 from authproxy.grants import GRANTS
 from authproxy.grants.base import Grant
@@ -107,6 +109,7 @@ class _Reader:
         self._references = references
         self._directory = directory
         self._faults: list[Fault] = []
+        self._warnings: list[Fault] = []
 
     def config(self, top: Item) -> Config:
         unresolved: list[Fault] = []
@@ -114,6 +117,7 @@ class _Reader:
         keys = self._validated(FileKeys, _without(top, "routes", "defaults"), also=("routes", "defaults"))
         routes = self._routes(top)
         if keys is not None:
+            self._judge(keys, top)
             self._faults += checks.file_faults(keys, top)
             for route, item in routes:
                 self._faults += checks.loop_faults(keys, route.upstream, item.child("upstream") or item)
@@ -130,6 +134,7 @@ class _Reader:
             routes=tuple(route for route, _ in routes),
             file=top.file,
             admin_is_default=admin is None or admin.value is None,
+            warnings=tuple(sorted({*self._references.warnings, *self._warnings})),
         )
 
     # ── routes ───────────────────────────────────────────────────────────────────────────────────
@@ -206,6 +211,7 @@ class _Reader:
         auth = self._auth(auth_item, base)
         if keys is None or auth is None:
             return None
+        self._judge(keys, item)
         self._faults += checks.route_faults(keys, auth.grant, item, auth.item)
         self._faults += checks.proxy_faults(keys, auth.grant, item, auth.item, self._references.environ)
         return Route(
@@ -257,22 +263,40 @@ class _Reader:
             return None
         also = ("grant", "preset", *(preset.keys if preset else ()))
         grant = self._validated(GRANTS[name.value], _without(auth, "grant"), also=also)
-        return _Auth(grant, auth, name.value, preset) if grant is not None else None
+        if grant is None:
+            return None
+        self._judge(grant, auth)
+        return _Auth(grant, auth, name.value, preset)
+
+    def _judge(self, value: Any, item: Item) -> None:
+        """Look at the texts in `value` that are sent to prove who we are, or that we compare with."""
+        found = judge(value, item)
+        self._faults += found.faults
+        self._warnings += found.warnings
 
     def _reload(self, keys: RouteKeys, item: Item, auth: Item) -> Reload | None:
         if not any(scalar.sources & RENEWABLE for scalar in scalars(auth)):
             return None
 
+        told: list[Fault] = []
+
         def read_again() -> Grant | None:
             references = self._references.again()
             reader = _Reader(references, self._directory)
-            fresh = references.resolved(auth, reader._faults)
-            found = reader._auth(fresh, keys.upstream)
-            if found is None or reader._faults:
-                return None
-            if any(checks.credential_faults(keys, found.grant, item, found.item)):
-                return None
-            return found.grant
+            faults = reader._faults
+            fresh = references.resolved(auth, faults)
+            found = reader._auth(fresh, keys.upstream) if not faults else None
+            if found is not None:
+                faults += checks.credential_faults(keys, found.grant, item, found.item)
+            if faults and faults != told:  # it is read again and again while it will not do
+                told[:] = faults
+                for fault in faults:
+                    logs.warning(
+                        "a credential was read again and cannot be used; the old one stays",
+                        route=keys.name,
+                        cause=f"{fault.key} {fault.message}",
+                    )
+            return found.grant if found is not None and not faults else None
 
         async def reload() -> Grant | None:
             return await asyncio.to_thread(read_again)

@@ -9,8 +9,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote_plus, urlencode
 
-from pydantic import SecretStr
-
 from authproxy.errors import BadTokenReply, CredentialRejected
 from authproxy.grants.base import (
     FORM,
@@ -42,7 +40,7 @@ from authproxy.grants.signing import (
     sign,
 )
 from authproxy.tokens.token import Token
-from authproxy.values import URL, ReadableFile
+from authproxy.values import URL, ClientID, ClientSecret, ReadableFile
 
 # What says that this refresh token, or refreshing at all, will never do: the grant's own way must. Anything
 # else (`invalid_client`) would be said to that as well, and count as a second failure.
@@ -61,8 +59,8 @@ class OAuthGrant(Grant):
 
     token_url: URL | None = None
     issuer: Issuer | None = None
-    client_id: str | None = None
-    client_secret: SecretStr | None = None
+    client_id: ClientID | None = None
+    client_secret: ClientSecret | None = None
     client_auth: ClientAuthName | None = None
     key: SigningKey | None = None
     key_id: str | None = None

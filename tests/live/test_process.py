@@ -326,6 +326,42 @@ def test_a_secret_that_is_rotated_in_its_file_needs_no_restart(tmp_path: Path) -
             assert not re.search("wrong-secret|right-secret", proxy.log())
 
 
+def test_a_rotated_secret_that_is_only_half_there_never_becomes_the_credential(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text("wrong-secret\n")
+    with Tokens() as tokens, API(tokens.issued) as api:
+        issue = tokens.answer
+
+        def judge(came: Message, wire: Wire) -> bytes | None:
+            if came.basic == "me:right-secret":
+                return issue(came, wire)
+            return json_reply({"error": "invalid_client"}, 401)
+
+        tokens.answer = judge
+        with running_proxy({"routes": one_route(api.url, client_of(tokens, f"${{file:{file}}}"))}) as proxy:
+            assert get(proxy.url).status == 502
+            for content in (b"", b"right-secret\n\n", b"\xef\xbb\xbfright-secret\n"):
+                file.write_bytes(content)
+                assert get(proxy.url).status == 503
+            assert {request.basic for request in tokens.requests} == {"me:wrong-secret"}
+            told = proxy.wait_for_log("the old one stays", times=3)
+            assert f"${{file:{file}}}" in told
+            file.write_text("right-secret\n")
+            assert get(proxy.url).status == 200
+            assert not re.search("wrong-secret|right-secret", proxy.log())
+
+
+def test_what_is_hardly_meant_is_said_when_it_starts(tmp_path: Path) -> None:
+    with Upstream() as upstream:
+        auth = {"grant": "basic", "username": "me", "password": "${PASSWORD}"}
+        config = {"routes": one_route(upstream.url, auth, headers={"set": {"X-Key": "$OTHER_KEY"}})}
+        with running_proxy(config, env={"PASSWORD": "hunter2 "}) as proxy:
+            log = proxy.wait_for_log("warning", times=2)
+            assert "routes[0].auth.password ends in white space, in what ${PASSWORD} gives" in log
+            assert "routes[0].headers.set.X-Key $OTHER_KEY is plain text; the variable is ${OTHER_KEY}" in log
+            assert "hunter" not in log
+
+
 # ── what it never says ───────────────────────────────────────────────────────────────────────────
 
 SECRETS = {
