@@ -149,10 +149,7 @@ class _Expanding:
                 value = self._references.read(kind, rest)
                 self.sources.add(kind)
                 return value
-            match = _NAME.match(reference)
-            if match is None:
-                raise Unresolved(f"a reference {_NOT_A_REFERENCE}")
-            name, default = match.groups()
+            name, default = _variable(reference)
             self.sources.add("env")
             found = self._references.variable(name)
         except Unresolved as unresolved:
@@ -180,6 +177,14 @@ class _Expanding:
     def _is_variable(self, name: str, *, alone: bool) -> bool:
         whole = alone and self._written == f"${name}" and bool(_WHOLE_VARIABLE.match(name))
         return whole or name in self._references.environ or bool(_LIKE_A_VARIABLE.match(name))
+
+
+def _variable(reference: str) -> tuple[str, str | None]:
+    """Return the name and the default of a reference to the environment. Raises `Unresolved`."""
+    match = _NAME.match(reference)
+    if match is None:
+        raise Unresolved(f"a reference {_NOT_A_REFERENCE}")
+    return match[1], match[2]
 
 
 def shown(reference: str) -> str:

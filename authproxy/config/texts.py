@@ -1,9 +1,9 @@
 """Secrets that will not do, or hardly can be meant: found before they are sent and lock an account.
 
-A secret that was copied with a blank, or saved with a byte order mark or one line break too many, looks right
-wherever it is shown. What each may hold says its type (`authproxy.values.Charset`); here it is looked for,
-and told where: which key, which reference, at which end, in which line. The text itself is never repeated, and
-neither is its length.
+A secret that was copied with a blank, or saved with a byte order mark or one line break too many, looks
+right wherever it is shown. What each may hold, its type says (`authproxy.values.Charset`). Here it is looked
+for, and told where it is: which key, which reference, at which end, in which line. The text itself is never
+repeated, and neither is its length.
 """
 
 from collections.abc import Iterator, Mapping
@@ -44,7 +44,8 @@ def _texts(value: Any, item: Item | None, charset: Charset | None) -> Iterator[t
     if item is None or value is None:
         return
     if is_dataclass(value):
-        charsets = _charsets(type(value))
+        kind: Any = type(value)
+        charsets = _charsets(kind)
         for each in fields(value):
             yield from _texts(getattr(value, each.name), item.child(each.name), charsets.get(each.name))
     elif isinstance(value, Mapping):

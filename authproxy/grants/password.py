@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from authproxy.grants.base import Flow
 from authproxy.grants.oauth import OAuthGrant
-from authproxy.values import UserPassword, Username
+from authproxy.values import Username, UserPassword
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 BASE = "upstream: https://x\n"
+LOGIN = "grant: token_request, url: https://x/t"
 OAUTH = "token_url: https://x/t"
 CLIENT = f"{BASE}auth: {{grant: client_credentials, {OAUTH}, client_id: %s, client_secret: %s}}"
 PASSWORD = f"{BASE}auth: {{grant: password, {OAUTH}, client_id: a, username: %s, password: %s}}"
@@ -17,6 +18,11 @@ NO_CONTROLS = "what Basic carries holds no control character (RFC 7617 §2)"
 USER = "a user's name and password hold no line break and no control character (RFC 6749 A.15, A.16)"
 TOKEN = "a token holds printable ASCII only (RFC 6749 A.12, A.17)"
 SECRET = "a secret holds no control character, nor a line break at its ends"
+FILE = ", in what ${file:secret} gives: "
+GIVES = "in what ${SECRET} gives"
+WHITE = "if that does not belong to it, take it off"
+MARK = "begins with a byte order mark (U+FEFF); save it without"
+DOLLARS = "holds $$, which stands for one $; two are written $$$$, and one may be written $"
 NOBODY = "no header carries it, so that nobody could send this key"
 
 
@@ -45,15 +51,16 @@ GRANTS = {
                     "auth.actor_token", TOKEN),
     "params": (f"{BASE}auth: {{grant: client_credentials, {OAUTH}, params: {{key: {REF}}}}}",
                "auth.params.key", SECRET),
-    "form": (f"{BASE}auth: {{grant: token_request, url: https://x/t, form: {{pw: {REF}}}}}",
+    "form": (f"{BASE}auth: {{{LOGIN}, form: {{pw: {REF}}}}}",
              "auth.form.pw", SECRET),
-    "query": (f"{BASE}auth: {{grant: token_request, url: https://x/t, query: {{pw: {REF}}}}}",
+    "query": (f"{BASE}auth: {{{LOGIN}, query: {{pw: {REF}}}}}",
               "auth.query.pw", SECRET),
-    "json": (f"{BASE}auth: {{grant: token_request, url: https://x/t, json: {{a: [{{pw: {REF}}}]}}}}",
+    "json": (f"{BASE}auth: {{{LOGIN}, json: {{a: [{{pw: {REF}}}]}}}}",
              "auth.json.a[0].pw", SECRET),
-    "login": (f"{BASE}auth: {{grant: token_request, url: https://x/t, basic: {{username: a, password: {REF}}}}}",
+    "login": (f"{BASE}auth: {{{LOGIN}, basic: {{username: a, password: {REF}}}}}",
               "auth.basic.password", NO_CONTROLS),
-    "preset's password": (f"{BASE}auth: {{preset: up42, username: a, password: {REF}}}", "auth.password", USER),
+    "preset's password": (f"{BASE}auth: {{preset: up42, username: a, password: {REF}}}",
+                          "auth.password", USER),
     "preset's form": (f"{BASE}auth: {{preset: password-login, username: a, password: {REF}}}",
                       "auth.password", SECRET),
     "preset's client": (f"{BASE}auth: {{preset: code42-api-client, client_id: a, client_secret: {REF}}}",
@@ -66,7 +73,7 @@ GRANTS = {
 @pytest.mark.parametrize(("keys", "key", "rule"), GRANTS.values(), ids=GRANTS)
 def test_a_line_break_at_the_end_of_a_secret_is_a_fault_of_its_reference(reader, keys, key, rule):
     fault = with_secret(reader, "hunter2\n").route_fault(keys)
-    assert fault == f"{key}: holds a line break at its end, in what ${{SECRET}} gives: {rule}"
+    assert fault == f"{key}: holds a line break at its end, {GIVES}: {rule}"
 
 
 @pytest.mark.parametrize(("keys", "key", "rule"), GRANTS.values(), ids=GRANTS)
@@ -78,7 +85,7 @@ def test_a_secret_that_a_reference_leaves_empty_is_a_fault(reader, keys, key, ru
 @pytest.mark.parametrize(("keys", "key", "rule"), GRANTS.values(), ids=GRANTS)
 def test_a_blank_at_the_end_of_a_secret_is_named(reader, keys, key, rule):
     assert warnings(with_secret(reader, "hunter2 "), keys) == [
-        f"routes[0].{key} ends in white space, in what ${{SECRET}} gives; if that does not belong to it, take it off"
+        f"routes[0].{key} ends in white space, {GIVES}; {WHITE}"
     ]
 
 
@@ -94,9 +101,7 @@ def test_an_ordinary_secret_is_not_remarked_upon(reader, keys, key, rule):
     assert warnings(with_secret(reader, "hun ter2$/+é"[: -1 if rule == TOKEN else None]), keys) == (
         []
         if rule != ASCII_CLIENT
-        else [
-            f"routes[0].{key} holds a character that is not ASCII at its end, in what ${{SECRET}} gives: {rule}"
-        ]
+        else [f"routes[0].{key} holds a character that is not ASCII at its end, {GIVES}: {rule}"]
     )
 
 
@@ -107,18 +112,16 @@ def test_a_byte_order_mark_is_a_fault_wherever_it_comes_from(reader, program, sc
     reader.environ = {"SECRET": "\ufeffhunter2"}
     reference = {"file": "${file:secret}", "command": "${command:./program}", "env": "${SECRET}"}[scheme]
     fault = reader.route_fault(STATIC % f"'{reference}'")
-    assert fault == (
-        f"auth.token: what the reference {reference} gives begins with a byte order mark (U+FEFF); save it without"
-    )
+    assert fault == (f"auth.token: what the reference {reference} gives {MARK}")
 
 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"hunter2\n\n", "auth.client_secret: holds a line break at its end, in what ${file:secret} gives: "),
-        (b"hunter2\r\n\r\n", "auth.client_secret: holds a line break at its end, in what ${file:secret} gives: "),
-        (b"\nhunter2\n", "auth.client_secret: holds a line break at its start, in what ${file:secret} gives: "),
-        (b"hunter2\nx\ny\tz\n", "auth.client_secret: holds a line break in line 1, in what ${file:secret} gives: "),
+        (b"hunter2\n\n", f"auth.client_secret: holds a line break at its end{FILE}"),
+        (b"hunter2\r\n\r\n", f"auth.client_secret: holds a line break at its end{FILE}"),
+        (b"\nhunter2\n", f"auth.client_secret: holds a line break at its start{FILE}"),
+        (b"hunter2\nx\ny\tz\n", f"auth.client_secret: holds a line break in line 1{FILE}"),
         (b"", "auth.client_secret: is empty where ${file:secret} should stand: that gives nothing"),
         (b"\n", "auth.client_secret: is empty where ${file:secret} should stand: that gives nothing"),
     ],
@@ -144,7 +147,8 @@ def test_a_file_that_holds_more_or_less_than_a_secret_is_named(reader, content, 
          "auth.refresh_token: should not be empty"),
         (f"{BASE}auth: {{grant: none}}\nheaders: {{set: {{X-Key: '${{EMPTY}}'}}}}",
          "headers.set.X-Key: is empty where ${EMPTY} should stand: that gives nothing"),
-        (STATIC % "'prefix-${EMPTY}'", "auth.token: is empty where ${EMPTY} should stand: that gives nothing"),
+        (STATIC % "'prefix-${EMPTY}'",
+         "auth.token: is empty where ${EMPTY} should stand: that gives nothing"),
     ],
 )  # fmt: skip
 def test_what_stands_in_the_file_itself_is_judged_alike(reader, keys, fault):
@@ -170,9 +174,9 @@ def test_an_emptiness_that_somebody_wrote_is_meant(reader, keys):
     ("top", "fault"),
     [
         ("access: {tokens: [good, '${SECRET}']}",
-         f"access.tokens[1]: ends in white space, in what ${{SECRET}} gives: {NOBODY}"),
-        ("access: {tokens: [\"a\\nb\"]}", f"access.tokens[0]: holds a line break in line 1: {NOBODY}"),
-        ("token_store: {type: file, key: \"${SECRET}\\n\"}",
+         f"access.tokens[1]: ends in white space, {GIVES}: {NOBODY}"),
+        ('access: {tokens: ["a\\nb"]}', f"access.tokens[0]: holds a line break in line 1: {NOBODY}"),
+        ('token_store: {type: file, key: "${SECRET}\\n"}',
          f"token_store.key: holds a line break at its end: {SECRET}"),
         ("token_store: {type: redis, url: 'redis://:${SECRET}@x/', key: k}",
          "token_store.url: should not contain spaces, control characters or backslashes"),
@@ -226,7 +230,7 @@ def test_a_plain_dollar_is_not_remarked_upon(reader, text):
 
 @pytest.mark.parametrize("text", ["pa$$word", "$$ecret", "a$$", "a$$$b", "a$$1"])
 def test_a_doubled_dollar_in_a_password_is_named(reader, text):
-    told = "routes[0].auth.password holds $$, which stands for one $; two are written $$$$, and one may be written $"
+    told = f"routes[0].auth.password {DOLLARS}"
     assert warnings(reader, BASIC % ("a", f"'{text}'")) == [told]
 
 
