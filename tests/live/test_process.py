@@ -74,6 +74,36 @@ def test_the_first_line_says_where_it_listens_and_the_next_where_its_admin_liste
         assert proxy.stop() == 0
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_localhost_is_listened_on_in_both_families_on_one_port_and_said_once(workers: int) -> None:
+    if not has_ipv6():
+        pytest.skip("no IPv6 here")
+    with Upstream() as upstream:
+        config = {"listen": "localhost:0", "admin": {"listen": "localhost:0"}, "workers": workers}
+        with running_proxy({**config, "routes": one_route(upstream.url)}) as proxy:
+            listening, admin = proxy.output().splitlines()
+            assert re.fullmatch(r"listening on http://localhost:[1-9]\d*", listening)
+            assert re.fullmatch(r"admin on http://localhost:[1-9]\d*", admin)
+            port, admin_port = (line.rpartition(":")[2] for line in (listening, admin))
+            for host in ("127.0.0.1", "[::1]"):
+                answers = [get(f"http://{host}:{port}", host=f"{host}:{port}") for _ in range(4)]
+                assert {answer.status for answer in answers} == {200}
+                assert get(f"http://{host}:{admin_port}", "/healthz").status == 200
+        assert proxy.stop() == 0
+
+
+def test_localhost_is_not_listened_on_when_one_of_its_addresses_is_taken() -> None:
+    if not has_ipv6():
+        pytest.skip("no IPv6 here")
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as taken:
+        address = f"localhost:{taken.getsockname()[1]}"
+        config = {"listen": address, "admin": False, "routes": one_route("http://127.0.0.1:1")}
+        ended = authproxy("run", config=config)
+    assert ended.returncode == 1
+    assert f"cannot listen on {address}: Address already in use" in ended.stderr
+    assert ended.stdout == ""
+
+
 def test_the_command_line_has_the_last_word_on_where_it_listens() -> None:
     with Upstream() as upstream, running_proxy(
         {"listen": "127.0.0.1:1", "routes": one_route(upstream.url)},
