@@ -20,6 +20,7 @@ from authproxy.grants.hands import Hands
 from authproxy.grants.interactive import InteractiveGrant
 from authproxy.grants.source import GrantSource, WatchedSource
 from authproxy.grants.static import NoGrant
+from authproxy.places import is_file
 from authproxy.tally import Tally
 from authproxy.tokens.patience import PatientSource
 from authproxy.tokens.shared import SharedSource
@@ -150,7 +151,7 @@ class Earning:
 
     def _invitation(self, route: RouteConfig) -> str:
         ways = [f"open {self.login_url}/login/{route.name}"] if self.login_url is not None else []
-        if Path(self._config.file).is_file() and self.store(route) is not None:
+        if is_file(Path(self._config.file)) and self.store(route) is not None:
             ways.append(f"run `authproxy login {route.name} -c {self._config.file}`")
         return ", or ".join(ways) or "log in"
 

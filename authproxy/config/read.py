@@ -30,6 +30,7 @@ from authproxy.errors import ConfigError, Fault
 from authproxy.grants import GRANTS
 from authproxy.grants.base import Grant
 from authproxy.logs import MASK
+from authproxy.places import working_directory
 
 COMMAND_LINE = "command line"
 ROUTE_LEVELS = 2  # a route's keys, and the keys of its mappings
@@ -84,7 +85,8 @@ def read(
         raise ConfigError([top.fault("should be a mapping: `listen`, `routes` and so on")])
     over = Item(None, COMMAND_LINE).made(dict(overrides or {}))
     top = replace(top, value=merge(over, top, 2).value)
-    return _Reader(References(directory.absolute(), environ), directory.absolute()).config(top)
+    directory = directory if directory.is_absolute() else working_directory() / directory
+    return _Reader(References(directory, environ), directory).config(top)
 
 
 @cache

@@ -376,7 +376,6 @@ async def test_a_store_that_cannot_be_used_fails_before_anybody_logs_in(server, 
 
 
 async def test_a_login_that_cannot_be_is_bad_usage_and_told_what_would_help(server):
-    static = {"grant": "static", "token": "t0ken"}
     cases = [
         (["login", "api"], config(server, {"type": "memory"}), "token_store"),
         (["login", "api", "--device", "--no-browser"], config(server, None), "exclude"),

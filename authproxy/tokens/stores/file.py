@@ -21,10 +21,9 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import platformdirs
-
 from authproxy import logs
 from authproxy.errors import StoreBusy, StoreError
+from authproxy.places import NO_HOME, state_directory
 from authproxy.tokens.source import Clock
 from authproxy.tokens.stores import LOCK_SECONDS, disk
 from authproxy.tokens.stores.cipher import Cipher, Unreadable
@@ -43,8 +42,14 @@ Entries = dict[str, dict[str, Any]]
 
 
 def default_path() -> Path:
-    """Return where a user's tokens are kept when the configuration does not say."""
-    return platformdirs.user_state_path("authproxy") / "tokens"
+    """Return where a user's tokens are kept when the configuration does not say. Raises `StoreError`."""
+    directory = state_directory()
+    if directory is None:
+        raise StoreError(
+            f"tokens cannot be kept: {NO_HOME}",
+            hint="set HOME or XDG_STATE_HOME, or name the file: token_store: {type: file, path: …}",
+        )
+    return directory / "tokens"
 
 
 class FileStore:
