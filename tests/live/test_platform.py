@@ -134,14 +134,3 @@ def test_a_place_for_tokens_that_cannot_be_made_is_said_and_the_proxy_goes_on(tm
     with running_proxy(config(LOGIN, token_store=store)) as proxy:
         assert get(proxy.url).status == 503
         assert "Traceback" not in proxy.wait_for_log("token store unavailable")
-
-
-@pytest.mark.skipif(
-    not Path("/proc/self/attr").exists(), reason="needs a directory that even root cannot write"
-)
-def test_where_we_may_not_write_the_hint_says_how_to_name_another_place(tmp_path: Path) -> None:
-    store = {"type": "file", "path": "/proc/self/attr/no/tokens"}
-    ended = authproxy("login", "api", config=config(LOGIN, token_store=store))
-    assert ended.returncode == 1
-    assert "/proc/self/attr" in ended.stderr
-    assert "Traceback" not in ended.stderr
