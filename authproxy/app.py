@@ -185,7 +185,7 @@ class App:
             self._stack.callback(access_log.flush)
         handler = ProxyHandler(
             self._guard(),
-            RouteTable([self._route(route, tls.upstreams.get(route.name)) for route in config.routes]),
+            self.route_table(tls),
             header_limit=config.limits.header_bytes,
             body_limit=config.limits.body_bytes,
             access_log=access_log,
@@ -208,6 +208,10 @@ class App:
             )
             self._stack.callback(listener.close)
             self._listeners.append(listener)
+
+    def route_table(self, tls: TLSContexts) -> RouteTable[Route]:
+        """Make the routes, and all that they stand on; nothing is contacted. Raises `AuthproxyError`."""
+        return RouteTable([self._route(route, tls.upstreams.get(route.name)) for route in self.config.routes])
 
     def _connection_limit(self) -> int:
         upstream = sum(route.max_connections for route in self.config.routes)

@@ -4,7 +4,9 @@ Each is a plain type with a validator, so that a schema is an ordinary class wit
 the messages repeats the value: it may be a secret put in the wrong place.
 """
 
+import os
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -20,6 +22,8 @@ _SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB)?\Z")
 _SIZE_UNITS = {"B": 1, None: 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
 _HOST = re.compile(r"[A-Za-z0-9._\-]*\Z")
+LONGEST_SOCKET_PATH = 107 if sys.platform == "linux" else 103  # bytes, as unix(7) has it
+
 _UNSAFE_IN_HEADER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 UNSAFE_IN_URL = re.compile(r"[\x00-\x20\x7f\\]")
 
@@ -143,7 +147,8 @@ def split_address(address: str) -> tuple[str, int] | None:
 
 
 def _address(value: str) -> str:
-    split_address(value)
+    if split_address(value) is None and len(os.fsencode(value)) > len("unix:") + LONGEST_SOCKET_PATH:
+        raise ValueError(f"should be unix: and a path of at most {LONGEST_SOCKET_PATH} bytes")
     return value
 
 

@@ -4,10 +4,11 @@ A rule takes what was read and yields faults; it is only asked about what is oth
 """
 
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from urllib.parse import urlsplit
 
 from authproxy.config.document import Item
-from authproxy.config.schema import FRAMING_HEADERS, FileKeys, RouteKeys
+from authproxy.config.schema import FRAMING_HEADERS, FileKeys, RedisStore, RouteKeys
 from authproxy.errors import Fault
 from authproxy.grants.base import Grant
 from authproxy.grants.static import NoGrant
@@ -37,6 +38,15 @@ def file_faults(keys: FileKeys, top: Item) -> Iterator[Fault]:
         yield place.fault(
             "lets other machines use the credentials; listen on 127.0.0.1, or set `access` "
             "(callers must send a key), or `allow_remote: true`"
+        )
+
+
+def store_faults(keys: FileKeys, top: Item) -> Iterator[Fault]:
+    """Yield a fault for a store whose package is an extra that is not installed."""
+    if isinstance(keys.token_store, RedisStore) and find_spec("redis") is None:
+        place = top.child("token_store") or top
+        yield (place.child("type") or place).fault(
+            "needs the package redis, which is not installed: pip install 'authproxy[redis]'"
         )
 
 

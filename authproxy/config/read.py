@@ -121,6 +121,7 @@ class _Reader:
         if keys is not None:
             self._judge(keys, top)
             self._faults += checks.file_faults(keys, top)
+            self._faults += checks.store_faults(keys, top)
             for route, item in routes:
                 self._faults += checks.loop_faults(keys, route.upstream, item.child("upstream") or item)
         # What a reference did not give is not news when it will not do either.

@@ -54,6 +54,66 @@ def homeless(*args: str, directory: Path) -> subprocess.CompletedProcess[str]:
     return run(sys.executable, "-c", NOBODY, *args, directory=directory)
 
 
+WITHOUT = """
+import sys
+sys.modules[{package!r}] = None
+from authproxy.cli import main
+main()
+"""
+
+
+def without(package: str, *args: str, directory: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command where `package`, an extra, is not installed."""
+    return run(sys.executable, "-c", WITHOUT.format(package=package), *args, directory=directory)
+
+
+# ── what cannot be started ───────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("package", "top", "says"),
+    [
+        ("redis", {"token_store": {"type": "redis", "url": "redis://127.0.0.1:1", "key": "k"}},
+         "token_store.type: needs the package redis, which is not installed: pip install 'authproxy[redis]'"),
+        ("keyring", {"access": {"tokens": ["${keyring:authproxy/me}"]}},
+         "access.tokens[0]: the package keyring is not installed (reference ${keyring:authproxy/me}): pip"),
+        ("", {"token_store": {"type": "redis", "url": "redis://x:no-port", "key": "k"}},
+         "1:1: token_store: redis://x:no-port is not the URL of a Redis; redis://:PASSWORD@HOST"),
+        ("", {"tls": {"cert_file": "authproxy-test.yaml", "key_file": "authproxy-test.yaml"}},
+         "1:1: tls: the certificate or the key cannot be used"),
+        ("", {"listen": "unix:/" + "x" * 200}, "1:9: listen: should be unix: and a path of at most 10"),
+    ],
+)  # fmt: skip
+def test_check_finds_what_run_would_stumble_over_before_it_listens(
+    package: str, top: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    auth = {"grant": "client_credentials", "token_url": "http://127.0.0.1:1/token", "client_id": "x"}
+    file = write_config(tmp_path, config(auth, **top))
+    checked = without(package or "none", "check", "-c", str(file), directory=tmp_path)
+    assert (checked.returncode, checked.stderr) == (2, "")
+    place, text, _ = checked.stdout.partition(says)
+    assert text, checked.stdout
+    assert place.startswith(f"{file}:")
+    ended = without(package or "none", "run", "-c", str(file), directory=tmp_path)
+    assert ended.returncode in {1, 2}
+    assert ended.stdout == ""
+
+
+def test_check_finds_that_a_login_could_not_be_kept(tmp_path: Path) -> None:
+    ended = homeless("check", "-c", str(write_config(tmp_path, config(LOGIN))), directory=tmp_path)
+    assert ended.returncode == 2
+    assert f":1:1: token_store: tokens cannot be kept: {HOMELESS}; set HOME" in ended.stdout
+
+
+def test_check_contacts_nobody_and_binds_nothing(tmp_path: Path) -> None:
+    with Upstream() as upstream:
+        auth = {"grant": "client_credentials", "token_url": f"{upstream.url}/token", "client_id": "x"}
+        made = config(auth, listen=f"127.0.0.1:{upstream.port}", token_store={"type": "file"})
+        made["defaults"] = {"prefetch": True}
+        ended = authproxy("check", config=made)
+        assert (ended.returncode, upstream.connections) == (0, 0)
+
+
 # ── no home ──────────────────────────────────────────────────────────────────────────────────────
 
 
