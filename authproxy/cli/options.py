@@ -1,12 +1,14 @@
 """What several verbs share: where the configuration is, which route is meant, how results are printed."""
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
 import click
 
+from authproxy.cli.output import is_unicode
 from authproxy.config.build import find_config
 from authproxy.config.read import load
 from authproxy.config.schema import Config, Route
@@ -46,7 +48,7 @@ def find_route(config: Config, name: str) -> Route:
 
 
 def print_json(document: object) -> None:
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    click.echo(json.dumps(document, indent=2, ensure_ascii=not is_unicode(sys.stdout)))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -3,6 +3,7 @@
 What comes of that is a sentence that says what to do, never a traceback.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from .command import GUARD, authproxy, running_proxy, write_config
+from .command import ANY_PORT, COMMAND, GUARD, authproxy, environment, running_proxy, write_config
 from .wire import Upstream, get
 
 LOGIN = {
@@ -149,6 +150,88 @@ def test_a_configuration_in_a_home_that_does_not_exist_is_said_plainly(named: st
     ended = homeless("check", "-c", named, directory=tmp_path)
     assert ended.returncode == 2
     assert f"{named}:1:1: names a home directory (~) that does not exist" in ended.stdout + ended.stderr
+
+
+# ── characters that cannot be shown ──────────────────────────────────────────────────────────────
+
+ENCODINGS = ["ascii", "latin-1", "utf-8"]
+FOREIGN = {
+    "name": "api",
+    "upstream": "http://127.0.0.1:1",
+    "allow": {"paths": ["/…/**", "/😀/**"], "hint": "→ café"},
+    "auth": {"preset": "code42-basic", "username": "josé", "password": "x "},
+}
+
+
+def spoken(encoding: str) -> dict[str, str]:
+    return {"PYTHONIOENCODING": encoding, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+def said(encoding: str, *args: str, directory: Path) -> tuple[int, str, str]:
+    """Return the exit code, and what was written to stdout and stderr, which must be in `encoding`."""
+    write_config(directory, {"listen": ANY_PORT, "admin": False, "routes": [FOREIGN]})
+    ended = subprocess.run(
+        [*COMMAND, *args], cwd=directory, env=environment(directory, spoken(encoding)),
+        stdin=subprocess.DEVNULL, capture_output=True, timeout=GUARD, check=False,
+    )  # fmt: skip
+    assert b"Traceback" not in ended.stderr
+    return ended.returncode, ended.stdout.decode(encoding), ended.stderr.decode(encoding)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [
+        (["--help"], 0),
+        (["routes", "--help"], 0),
+        (["routes", "-c", "authproxy-test.yaml"], 0),
+        (["routes", "--json", "-c", "authproxy-test.yaml"], 0),
+        (["check", "-c", "authproxy-test.yaml"], 0),
+        (["check", "-c", "né…e.yaml"], 2),
+        (["check", "-c", os.fsdecode(b"\xff.yaml")], 2),  # a name that is no text
+        (["token", "…", "-c", "authproxy-test.yaml"], 2),
+        (["login", "api", "-c", "authproxy-test.yaml"], 0),
+        (["logout", "api", "-c", "authproxy-test.yaml"], 0),
+        (["token", "api", "-c", "authproxy-test.yaml"], 0),
+        (["healthcheck", "http://127.0.0.1:1/…"], 1),
+        (["presets"], 0),
+        (["presets", "--json"], 0),
+        (["presets", "show", "code42-api-client"], 0),
+        (["schema"], 0),
+    ],
+)
+def test_a_verb_survives_an_output_that_cannot_show_everything(
+    encoding: str, args: list[str], code: int, tmp_path: Path
+) -> None:
+    assert said(encoding, *args, directory=tmp_path)[0] == code
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_a_mask_is_readable_in_every_encoding_and_json_says_the_same(encoding: str, tmp_path: Path) -> None:
+    file = "authproxy-test.yaml"
+    _, table, _ = said(encoding, "routes", "-c", file, directory=tmp_path)
+    assert ("password=••••" if encoding == "utf-8" else "password=****") in table
+    _, document, _ = said(encoding, "routes", "--json", "-c", file, directory=tmp_path)
+    (route,) = json.loads(document)
+    assert route["auth"]["password"] == "••••"
+    assert route["auth"]["username"] == "josé"
+    assert route["allow"] == FOREIGN["allow"]
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_log_lines_survive_it_and_stay_json(encoding: str) -> None:
+    login = {"name": "login", "path": "/login", "upstream": "http://127.0.0.1:1", "auth": LOGIN}
+    store = {"type": "file", "path": f"{__file__}/né…e/😀"}  # of which the log will speak
+    made = {"routes": [FOREIGN, login], "log": {"format": "json"}, "token_store": store}
+    with running_proxy(made, env=spoken(encoding)) as proxy:
+        assert get(proxy.url, "/café").status == 403
+        proxy.wait_for_log("token store unavailable")
+        proxy.wait_for_log("/caf")
+        assert proxy.stop() == 0
+        log = (proxy.directory / "stderr").read_bytes().decode(encoding)
+    lines = [json.loads(line) for line in log.splitlines()]
+    (unavailable,) = [line for line in lines if line["event"] == "token store unavailable"]
+    assert f"{__file__}/né" in unavailable["cause"]
 
 
 # ── no place to be, nor to write ─────────────────────────────────────────────────────────────────
