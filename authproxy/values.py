@@ -114,10 +114,23 @@ def _local_path(value: str, info: ValidationInfo) -> str:
     context: Mapping[str, Path] = info.context or {}
     if not value or "\0" in value:
         raise ValueError("should be a path")
+    _as_bytes(value)
     try:
         return str(context.get("directory", Path()) / Path(value).expanduser())
     except RuntimeError:
         raise ValueError("names a home directory (~) that does not exist") from None
+
+
+def _as_bytes(path: str) -> bytes:
+    """Return `path` as the system takes it; raise ValueError when the locale cannot say it."""
+    try:
+        return os.fsencode(path)
+    except UnicodeEncodeError:
+        encoding = sys.getfilesystemencoding()
+        raise ValueError(
+            f"holds a character that names of files cannot have under this locale ({encoding}); "
+            "set LC_ALL=C.UTF-8"
+        ) from None
 
 
 def _readable(value: str) -> str:
@@ -147,7 +160,7 @@ def split_address(address: str) -> tuple[str, int] | None:
 
 
 def _address(value: str) -> str:
-    if split_address(value) is None and len(os.fsencode(value)) > len("unix:") + LONGEST_SOCKET_PATH:
+    if split_address(value) is None and len(_as_bytes(value)) > len("unix:") + LONGEST_SOCKET_PATH:
         raise ValueError(f"should be unix: and a path of at most {LONGEST_SOCKET_PATH} bytes")
     return value
 

@@ -223,7 +223,7 @@ def test_log_lines_survive_it_and_stay_json(encoding: str) -> None:
     login = {"name": "login", "path": "/login", "upstream": "http://127.0.0.1:1", "auth": LOGIN}
     store = {"type": "file", "path": f"{__file__}/né…e/😀"}  # of which the log will speak
     made = {"routes": [FOREIGN, login], "log": {"format": "json"}, "token_store": store}
-    with running_proxy(made, env=spoken(encoding)) as proxy:
+    with running_proxy(made, env={"PYTHONIOENCODING": encoding, "PYTHONUTF8": "1"}) as proxy:
         assert get(proxy.url, "/café").status == 403
         proxy.wait_for_log("token store unavailable")
         proxy.wait_for_log("/caf")
@@ -232,6 +232,21 @@ def test_log_lines_survive_it_and_stay_json(encoding: str) -> None:
     lines = [json.loads(line) for line in log.splitlines()]
     (unavailable,) = [line for line in lines if line["event"] == "token store unavailable"]
     assert f"{__file__}/né" in unavailable["cause"]
+
+
+@pytest.mark.parametrize(
+    ("top", "key"),
+    [
+        ({"token_store": {"type": "file", "path": "né/tokens"}}, "token_store.path"),
+        ({"listen": "unix:/tmp/né"}, "listen"),
+    ],
+)
+def test_a_file_that_the_locale_has_no_name_for_is_a_fault(top: dict[str, Any], key: str) -> None:
+    ended = authproxy("check", config=config(LOGIN, **top), env=spoken("utf-8"))
+    assert ended.returncode == 2
+    assert (
+        f"{key}: holds a character that names of files cannot have under this locale (ascii)" in ended.stdout
+    )
 
 
 # ── no place to be, nor to write ─────────────────────────────────────────────────────────────────
