@@ -27,7 +27,7 @@ SERVER, FAREWELL, TUNNEL, REWRITE = (
     f"proxy/{name}.py" for name in ("server", "farewell", "tunnel", "rewrite")
 )
 BODY, FORWARD, REWRITE = (f"proxy/{name}.py" for name in ("body", "forward", "rewrite"))
-TEXTS = "config/texts.py"
+TEXTS, LISTENING = "config/texts.py", "proxy/listening.py"
 CONNECTION, POOL, THROUGH = (f"proxy/upstream/{name}.py" for name in ("connection", "pool", "through"))
 LIVE = "tests/live/test_"
 UNIT = "tests/unit/proxy/"
@@ -82,6 +82,19 @@ ROWS = (
      "tests/unit/config/test_texts.py -k mark"),
     ("secrets: read again", "config/read.py", "        self._judge(grant, auth)\n", "",
      LIVE + "process.py -k half_there"),
+    # ── listening ──
+    ("listening: localhost in both families", LISTENING,
+     'if is_loopback(host) and host.rstrip(".").lower().endswith("localhost"):', "if False:",
+     LIVE + "process.py -k localhost"),
+    ("listening: port 0 is free in both families", LISTENING,
+     "tries = PORT_TRIES if port == 0 and len(places) > 1 else 1", "tries = 1", UNIT + "test_listening.py"),
+    ("listening: a machine without IPv6", LISTENING, "if error.errno not in NO_SUCH_FAMILY:", "if True:",
+     UNIT + "test_listening.py"),
+    # ── platform ──
+    ("platform: any encoding", "cli/__init__.py", "    survive_any_encoding()\n", "",
+     LIVE + "platform.py -k mask"),
+    ("platform: check prepares", "cli/check.py", "asyncio.run(_prepare(config))", "pass",
+     LIVE + "platform.py -k 'stumble or kept'"),
     # ── fidelity ──
     ("fidelity: nothing vanishes by Connection", HEADERS,
      'frozenset(b"host content-length content-type authorization cookie".split())', "frozenset({b''})",
@@ -203,7 +216,7 @@ ROWS = (
      "        if True:\n            self.force_close()", LIVE + "limits.py -k 'head or 413 or turned'"),
     ("limits: a closed client that takes nothing", FAREWELL, "if left:\n        asyncio",
      "if False:\n        asyncio", LIVE + "limits.py -k nobody_takes"),
-    ("limits: file descriptors", "proxy/listening.py", "min(wanted, max(1, room // 2, room - upstream))",
+    ("limits: file descriptors", LISTENING, "min(wanted, max(1, room // 2, room - upstream))",
      "wanted", LIVE + "limits.py -k descriptors"),
     ("limits: keepalive spares a head on its way", SERVER,
      "        if self._between:\n            super()._process_keepalive()",

@@ -44,7 +44,7 @@ def run(
     *command: str, directory: Path, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     ended = subprocess.run(
-        command, cwd=directory, env={"PATH": os.environ["PATH"], "HOME": str(directory), **(env or {})},
+        command, cwd=directory, env=environment(directory, env),
         stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=GUARD, check=False,
     )  # fmt: skip
     assert "Traceback" not in ended.stderr
@@ -269,7 +269,7 @@ def test_a_proxy_without_a_file_runs_where_the_current_directory_is_gone(tmp_pat
         args = ["run", "--upstream", upstream.url, "--listen", "127.0.0.1:0", "--no-admin"]
         process = subprocess.Popen(
             ["sh", "-c", gone, "sh", sys.executable, "-P", "-c", code, *args],
-            cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            cwd=tmp_path, env=environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         try:
             assert process.stdout is not None
