@@ -269,7 +269,8 @@ def test_a_proxy_without_a_file_runs_where_the_current_directory_is_gone(tmp_pat
         args = ["run", "--upstream", upstream.url, "--listen", "127.0.0.1:0", "--no-admin"]
         process = subprocess.Popen(
             ["sh", "-c", gone, "sh", sys.executable, "-P", "-c", code, *args],
-            cwd=tmp_path, env=environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            cwd=tmp_path, env=environment(tmp_path), text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
         try:
             assert process.stdout is not None
