@@ -28,6 +28,7 @@ _NAME = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?\Z", re.DOTALL)
 _UNBRACED = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LIKE_A_VARIABLE = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+\Z")  # as hardly anything else is written
 _WHOLE_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*\Z")
+_ARGUMENT = re.compile(r"\.command\[\d+\]\Z")  # what a shell is told has variables of its own
 _DOLLARS = re.compile(r"\$*")
 _NOT_A_REFERENCE = (
     "should be ${NAME}, ${NAME:-default}, ${file:PATH}, ${keyring:SERVICE/USER} or ${command:PROGRAM ARGS}; "
@@ -69,7 +70,7 @@ class References:
             expanding = _Expanding(self, written)
             text = expanding.text(written)
             faults.extend(scalar.fault(problem) for problem in expanding.problems)
-            for name in dict.fromkeys(expanding.unbraced):
+            for name in dict.fromkeys(() if _ARGUMENT.search(scalar.key) else expanding.unbraced):
                 self.warnings.append(scalar.fault(f"${name} is plain text; the variable is ${{{name}}}"))
             return replace(
                 scalar,

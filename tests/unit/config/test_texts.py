@@ -179,7 +179,7 @@ def test_an_emptiness_that_somebody_wrote_is_meant(reader, keys):
         ('token_store: {type: file, key: "${SECRET}\\n"}',
          f"token_store.key: holds a line break at its end: {SECRET}"),
         ("token_store: {type: redis, url: 'redis://:${SECRET}@x/', key: k}",
-         "token_store.url: should not contain spaces, control characters or backslashes"),
+         "token_store.url: should not contain spaces, control characters or backslashes (from ${SECRET})"),
     ],
 )  # fmt: skip
 def test_keys_beside_the_routes_are_judged_too(reader, top, fault):
@@ -191,7 +191,22 @@ def test_the_password_of_a_proxy_is_not_sent_without_its_line_break(reader):
     fault = with_secret(reader, "hunter2\n").route_fault(
         f"{BASE}auth: {{grant: none}}\nhttp_proxy: 'http://me:${{SECRET}}@proxy.example:3128'"
     )
-    assert fault == "http_proxy: should not contain spaces, control characters or backslashes"
+    assert (
+        fault == "http_proxy: should not contain spaces, control characters or backslashes (from ${SECRET})"
+    )
+
+
+@pytest.mark.parametrize(
+    ("keys", "fault"),
+    [
+        (f"{BASE}auth: {{grant: none}}\nheaders: {{set: {{X-Key: {REF}}}}}",
+         "headers.set.X-Key: should not contain line breaks or control characters (from ${SECRET})"),
+        (f"{BASE}auth: {{grant: none}}\nmax_connections: {REF}",
+         "max_connections: should be a whole number (from ${SECRET})"),
+    ],
+)  # fmt: skip
+def test_any_fault_of_what_a_reference_gave_names_it(reader, keys, fault):
+    assert with_secret(reader, "hunter\n2").route_fault(keys) == fault
 
 
 def test_a_key_for_signing_may_be_framed_by_line_breaks(reader):
@@ -226,6 +241,11 @@ def test_a_variable_without_braces_is_named(reader, text, name):
 )
 def test_a_plain_dollar_is_not_remarked_upon(reader, text):
     assert warnings(with_secret(reader, "hunter2"), STATIC % f"'{text}'") == []
+
+
+def test_a_variable_in_what_a_shell_is_told_is_the_shells(reader):
+    auth = "auth: {grant: command, command: [sh, -c, 'echo $SECRET']}"
+    assert warnings(with_secret(reader, "hunter2"), BASE + auth) == []
 
 
 @pytest.mark.parametrize("text", ["pa$$word", "$$ecret", "a$$", "a$$$b", "a$$1"])
