@@ -172,6 +172,7 @@ class Charset:
     `authproxy.config.texts` judges it, as it knows where a text came from. `refused` characters are a fault,
     `odd` ones a warning; `rule` says why. An empty text is a fault when it is `filled`. White space at either
     end is a warning; when it is `bare` a fault, and nothing at all when it is `stripped` before it is sent.
+    With `only_given` just the parts are judged that references gave: nobody says whether the rest is secret.
     """
 
     rule: str
@@ -180,6 +181,7 @@ class Charset:
     filled: bool = False
     bare: bool = False
     stripped: bool = False
+    only_given: bool = False
 
 
 _NEVER = r"\ud800-\udfff\ufeff"  # half a character, and a byte order mark
@@ -214,6 +216,7 @@ SECRET = Charset(
     odd=re.compile(r"[\r\n]"),
 )
 PASSPHRASE = Charset(SECRET.rule, SECRET.refused, SECRET.odd, filled=True)
+JSON_TEXT = Charset(SECRET.rule, SECRET.refused, SECRET.odd, only_given=True)
 HEADER_TEXT = Charset("", re.compile(r"(?!)"), stripped=True)  # its own type judges the rest
 OTHERWISE_READ = Charset("", re.compile(r"(?!)"), stripped=True)
 """Of a text that is not sent but read, by who knows what it should be: a key, a second factor's secret."""

@@ -71,7 +71,7 @@ class References:
             text = expanding.text(written)
             faults.extend(scalar.fault(problem) for problem in expanding.problems)
             for name in dict.fromkeys(() if _ARGUMENT.search(scalar.key) else expanding.unbraced):
-                self.warnings.append(scalar.fault(f"${name} is plain text; the variable is ${{{name}}}"))
+                self.warnings.append(scalar.fault(self._unbraced(name)))
             return replace(
                 scalar,
                 value=text,
@@ -82,6 +82,11 @@ class References:
             )
 
         return each_scalar(item, change)
+
+    def _unbraced(self, name: str) -> str:
+        if name in self.environ:
+            return f"${name} is plain text; the variable is ${{{name}}}"
+        return "a $ without braces is plain text; a variable is ${NAME}"  # what follows may be a password's
 
     def read(self, kind: str, rest: str) -> str:
         """Return what `${kind:rest}` gives, read at most once. Raises `Unresolved`."""
@@ -194,7 +199,9 @@ def shown(reference: str) -> str:
     if kind == "command":
         words = rest.split()
         return f"${{command:{words[0] if words else ''}{' …' if words[1:] else ''}}}"
-    return f"${{{reference}}}" if colon and kind in READERS else f"${{{kind}}}"
+    if colon and kind in READERS:
+        return f"${{{reference}}}"
+    return f"${{{kind}}}" if _NAME.match(reference) else "${…}"
 
 
 def _refuse_mark(text: str, reference: str) -> None:

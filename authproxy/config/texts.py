@@ -7,7 +7,7 @@ repeated, and neither is its length.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from functools import cache
 from typing import Any, NamedTuple, get_args, get_type_hints
 
@@ -55,7 +55,15 @@ def _texts(value: Any, item: Item | None, charset: Charset | None) -> Iterator[t
         for index, inner in enumerate(value):
             yield from _texts(inner, item.child(index), charset)
     elif isinstance(item.value, str) and (charset is not None or isinstance(value, SecretStr)):
-        yield item, charset or SECRET
+        charset = charset or SECRET
+        for place in _given_parts(item) if charset.only_given else [item]:
+            yield place, charset
+
+
+def _given_parts(item: Item) -> Iterator[Item]:
+    for part in item.given:
+        text = item.value[part.start : part.end]
+        yield replace(item, value=text, given=(replace(part, start=0, end=len(text)),), doubled=False)
 
 
 @cache

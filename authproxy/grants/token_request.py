@@ -29,7 +29,7 @@ from authproxy.grants.base import (
 )
 from authproxy.logs import without_query
 from authproxy.tokens.token import Token
-from authproxy.values import OTHERWISE_READ, SECRET, URL, BasicPassword, BasicUsername, HeaderName
+from authproxy.values import JSON_TEXT, OTHERWISE_READ, URL, BasicPassword, BasicUsername, HeaderName
 
 SHORTEST_SECRET = 4  # characters; of a JSON body nobody says which values are secret
 
@@ -104,7 +104,7 @@ class TokenRequest(Grant):
     headers: HeaderMap = field(default_factory=dict)
     query: SecretMap = field(default_factory=dict)
     form: SecretMap | None = None
-    json: Annotated[Any, SECRET] = field(default=None, repr=False)
+    json: Annotated[Any, JSON_TEXT] = field(default=None, repr=False)
     params_in: Literal["body", "query"] = "body"
     basic: BasicLogin | None = None
     totp: Annotated[OneTimePassword | None, BeforeValidator(_code_or_secret)] = None

@@ -115,7 +115,7 @@ ODD = {
 
 
 def test_check_names_what_is_hardly_meant_and_is_content() -> None:
-    ended = authproxy("check", config=ODD)
+    ended = authproxy("check", config=ODD, env={"USER_NAME": "joe"})
     assert ended.returncode == 0
     assert ended.stderr == ""
     name, white, dollars, ok = ended.stdout.splitlines()
