@@ -33,7 +33,7 @@ from authproxy.proxy.forward import Credential, Sender
 from authproxy.proxy.guard import Guard, plain_host
 from authproxy.proxy.handler import ProxyHandler
 from authproxy.proxy.headers import RequestHeaders, ResponseHeaders
-from authproxy.proxy.listening import ListenError, affordable_connections, listening_socket, shown_address
+from authproxy.proxy.listening import ListenError, affordable_connections, listening_sockets, shown_address
 from authproxy.proxy.rewrite import Rewriting
 from authproxy.proxy.route import Route
 from authproxy.proxy.router import Allow, RouteTable
@@ -85,10 +85,10 @@ def tls_contexts(config: Config) -> TLSContexts:
 
 @dataclass(slots=True)
 class Listeners:
-    """Open sockets, each with the address it was asked for."""
+    """Open sockets, each with the address it was asked for; a name such as `localhost` may have several."""
 
     proxy: list[tuple[str, socket.socket]]
-    admin: tuple[str, socket.socket] | None = None
+    admin: tuple[str, list[socket.socket]] | None = None
 
 
 def configured_addresses(config: Config) -> list[str]:
@@ -100,7 +100,7 @@ def own_listeners(config: Config, listeners: Listeners) -> OwnListeners:
     """Return what a request must not be sent to; each process needs to know of all listeners."""
     sockets = [sock for _, sock in listeners.proxy]
     if listeners.admin is not None:
-        sockets.append(listeners.admin[1])
+        sockets += listeners.admin[1]
     return OwnListeners(configured_addresses(config), sockets)
 
 
@@ -109,19 +109,19 @@ def open_listeners(config: Config, *, share: bool = False) -> Listeners:
     opened: list[tuple[str, socket.socket]] = []
     try:
         for address in config.listen:
-            opened.append((address, listening_socket(address, share=share)))  # noqa: PERF401 - see below
-        return Listeners(opened, _admin_socket(config))
+            opened += [(address, sock) for sock in listening_sockets(address, share=share)]
+        return Listeners(opened, _admin_sockets(config))
     except ListenError:
         for _, sock in opened:
             sock.close()
         raise
 
 
-def _admin_socket(config: Config) -> tuple[str, socket.socket] | None:
+def _admin_sockets(config: Config) -> tuple[str, list[socket.socket]] | None:
     if config.admin is None:
         return None
     try:
-        return config.admin.listen, listening_socket(config.admin.listen)
+        return config.admin.listen, listening_sockets(config.admin.listen)
     except ListenError as error:
         if not config.admin_is_default:
             raise
@@ -213,7 +213,7 @@ class App:
             self._stack.callback(access_log.flush)
         handler = ProxyHandler(
             self._guard(config.allowed_origins),
-            RouteTable([self._route(route, tls.upstreams.get(route.name)) for route in config.routes]),
+            self.route_table(tls),
             header_limit=config.limits.header_bytes,
             body_limit=config.limits.body_bytes,
             access_log=access_log,
@@ -237,17 +237,22 @@ class App:
             self._stack.callback(listener.close)
             self._listeners.append(listener)
 
+    def route_table(self, tls: TLSContexts) -> RouteTable[Route]:
+        """Make the routes, and all that they stand on; nothing is contacted. Raises `AuthproxyError`."""
+        return RouteTable([self._route(route, tls.upstreams.get(route.name)) for route in self.config.routes])
+
     def _connection_limit(self) -> int:
         upstream = sum(route.max_connections for route in self.config.routes)
         return affordable_connections(self.config.limits.connections, upstream=upstream)
 
-    async def start_admin(self, address: str, sock: socket.socket) -> None:
-        """Serve the admin listener on an open socket."""
-        self.earning.login_url = shown_address(address, sock, secure=False)
+    async def start_admin(self, address: str, sockets: list[socket.socket]) -> None:
+        """Serve the admin listener on open sockets."""
+        self.earning.login_url = shown_address(address, sockets[0], secure=False)
         runner = web.AppRunner(admin_application(self._guard(), self), access_log=None)
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
-        await web.SockSite(runner, sock).start()
+        for sock in sockets:
+            await web.SockSite(runner, sock).start()
 
     async def drain(self) -> None:
         """Stop accepting; let what is in flight finish, for up to `limits.drain` seconds."""
@@ -300,6 +305,9 @@ class App:
                 possible=affordable,
                 hint="`ulimit -n` sets how many there are",
             )
+        for fault in self.config.warnings:
+            place = f"{fault.file}:{fault.line}:{fault.column}"
+            logs.warning(f"{fault.key} {fault.message}", place=place)
         for route in self.config.routes:
             for warning in route.warnings:
                 logs.warning(warning, route=route.name)

@@ -23,9 +23,10 @@ from authproxy.grants.interactive import InteractiveGrant
 from authproxy.grants.refresh_token import RefreshToken
 from authproxy.grants.source import GrantSource, WatchedSource
 from authproxy.grants.static import NoGrant
+from authproxy.places import is_file
 from authproxy.tally import Tally
 from authproxy.tokens.patience import PatientSource
-from authproxy.tokens.rejection import RememberedRejection
+from authproxy.tokens.rejection import RejectionStore, RememberedRejection
 from authproxy.tokens.shared import SharedSource
 from authproxy.tokens.source import CachedSource, HeldSource, TokenSource, token_cache
 from authproxy.tokens.stores import TokenStore
@@ -166,11 +167,14 @@ class Earning:
         grant, http_proxy = route.grant, route.http_proxy
         if grant.in_configuration or isinstance(grant, NoGrant | File | Command):
             return None
-        if self._rejections is None:
+        place: RejectionStore | None = store or self._rejections
+        if place is None and (path := rejections_path()) is not None:
             # Without the keyring: that might ask its user to unlock it, and there is no token in here.
-            self._rejections = FileStore(rejections_path(), keyring=lambda: None)
+            place = self._rejections = FileStore(path, keyring=lambda: None)
+        if place is None:
+            return None
         return RememberedRejection(
-            store or self._rejections,
+            place,
             credential_identity(grant, http_proxy),
             lambda: credential_key(earned.grant, http_proxy),
             takes_turns=store is None,  # else there is a lock already
@@ -182,7 +186,7 @@ class Earning:
 
     def _invitation(self, route: RouteConfig) -> str:
         ways = [f"open {self.login_url}/login/{route.name}"] if self.login_url is not None else []
-        if Path(self._config.file).is_file() and self.store(route) is not None:
+        if is_file(Path(self._config.file)) and self.store(route) is not None:
             ways.append(f"run `authproxy login {route.name} -c {self._config.file}`")
         return ", or ".join(ways) or "log in"
 

@@ -4,8 +4,11 @@ Each is a plain type with a validator, so that a schema is an ordinary class wit
 the messages repeats the value: it may be a secret put in the wrong place.
 """
 
+import os
 import re
+import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,8 +22,10 @@ _SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB)?\Z")
 _SIZE_UNITS = {"B": 1, None: 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
 _HOST = re.compile(r"[A-Za-z0-9._\-]*\Z")
+LONGEST_SOCKET_PATH = 107 if sys.platform == "linux" else 103  # bytes, as unix(7) has it
+
 _UNSAFE_IN_HEADER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_UNSAFE_IN_URL = re.compile(r"[\x00-\x20\x7f\\\ud800-\udfff]")
+UNSAFE_IN_URL = re.compile(r"[\x00-\x20\x7f\\\ud800-\udfff]")
 
 
 def _duration(value: Any) -> float:
@@ -54,7 +59,7 @@ def split_url(url: str) -> SplitResult:
         raise ValueError("should be an absolute URL that begins with https:// or http://")
     if not parts.hostname.isascii():
         raise ValueError("should name an international host in its ASCII form (xn--…)")
-    if _UNSAFE_IN_URL.search(url):
+    if UNSAFE_IN_URL.search(url):
         raise ValueError("should not contain spaces, control characters or backslashes")
     if parts.username is not None or parts.password is not None:
         raise ValueError("should not contain user information; give the credential under `auth`")
@@ -114,10 +119,23 @@ def _local_path(value: str, info: ValidationInfo) -> str:
     context: Mapping[str, Path] = info.context or {}
     if not value or "\0" in value:
         raise ValueError("should be a path")
+    _as_bytes(value)
     try:
         return str(context.get("directory", Path()) / Path(value).expanduser())
     except RuntimeError:
         raise ValueError("names a home directory (~) that does not exist") from None
+
+
+def _as_bytes(path: str) -> bytes:
+    """Return `path` as the system takes it; raise ValueError when the locale cannot say it."""
+    try:
+        return os.fsencode(path)
+    except UnicodeEncodeError:
+        encoding = sys.getfilesystemencoding()
+        raise ValueError(
+            f"holds a character that names of files cannot have under this locale ({encoding}); "
+            "set LC_ALL=C.UTF-8"
+        ) from None
 
 
 def _readable(value: str) -> str:
@@ -147,9 +165,66 @@ def split_address(address: str) -> tuple[str, int] | None:
 
 
 def _address(value: str) -> str:
-    split_address(value)
+    if split_address(value) is None and len(_as_bytes(value)) > len("unix:") + LONGEST_SOCKET_PATH:
+        raise ValueError(f"should be unix: and a path of at most {LONGEST_SOCKET_PATH} bytes")
     return value
 
+
+@dataclass(frozen=True, slots=True)
+class Charset:
+    """What a text may hold that is sent to prove who we are. Goes into `Annotated`, beside the type.
+
+    `authproxy.config.texts` judges it, as it knows where a text came from. `refused` characters are a fault,
+    `odd` ones a warning; `rule` says why. An empty text is a fault when it is `filled`. White space at either
+    end is a warning; when it is `bare` a fault, and nothing at all when it is `stripped` before it is sent.
+    With `only_given` just the parts are judged that references gave: nobody says whether the rest is secret.
+    """
+
+    rule: str
+    refused: re.Pattern[str]
+    odd: re.Pattern[str] | None = None
+    filled: bool = False
+    bare: bool = False
+    stripped: bool = False
+    only_given: bool = False
+
+
+_NEVER = r"\ud800-\udfff\ufeff"  # half a character, and a byte order mark
+CLIENT = Charset(
+    "a client's id and secret hold printable ASCII only (RFC 6749 A.1, A.2)",
+    refused=re.compile(rf"[\x00-\x1f\x7f{_NEVER}]"),
+    odd=re.compile(r"[^\x20-\x7e]"),  # there are servers that take it
+)
+USER = Charset(
+    "a user's name and password hold no line break and no control character (RFC 6749 A.15, A.16)",
+    refused=re.compile(rf"[\x00-\x08\x0a-\x1f\x7f{_NEVER}]"),
+)
+BASIC = Charset(
+    "what Basic carries holds no control character (RFC 7617 §2)",
+    refused=re.compile(rf"[\x00-\x1f\x7f{_NEVER}]"),
+)
+TOKEN = Charset(
+    "a token holds printable ASCII only (RFC 6749 A.12, A.17)",
+    refused=re.compile(r"[^\x20-\x7e]"),
+    filled=True,
+)
+STATIC_TOKEN = Charset(TOKEN.rule, TOKEN.refused, filled=True, stripped=True)
+ACCESS_KEY = Charset(
+    "no header carries it, so that nobody could send this key",
+    refused=re.compile(rf"[\x00-\x1f\x7f{_NEVER}]"),
+    filled=True,
+    bare=True,
+)
+SECRET = Charset(
+    "a secret holds no control character, nor a line break at its ends",
+    refused=re.compile(rf"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f{_NEVER}]|\A[\r\n]+|[\r\n]+\Z"),
+    odd=re.compile(r"[\r\n]"),
+)
+PASSPHRASE = Charset(SECRET.rule, SECRET.refused, SECRET.odd, filled=True)
+JSON_TEXT = Charset(SECRET.rule, SECRET.refused, SECRET.odd, only_given=True)
+HEADER_TEXT = Charset("", re.compile(r"(?!)"), stripped=True)  # its own type judges the rest
+OTHERWISE_READ = Charset("", re.compile(r"(?!)"), stripped=True)
+"""Of a text that is not sent but read, by who knows what it should be: a key, a second factor's secret."""
 
 _DURATION_SCHEMA = {
     "anyOf": [
@@ -169,13 +244,21 @@ URL = Annotated[str, AfterValidator(_url), WithJsonSchema({"type": "string", "fo
 """An absolute http(s) URL without user information or fragment."""
 HeaderName = Annotated[str, AfterValidator(_header_name)]
 HeaderValue = Annotated[str, AfterValidator(_header_value)]
-SecretHeaderValue = Annotated[SecretStr, AfterValidator(_secret_header)]
+SecretHeaderValue = Annotated[SecretStr, AfterValidator(_secret_header), HEADER_TEXT]
 Pointer = Annotated[str, AfterValidator(_pointer)]
 """A JSON Pointer, RFC 6901."""
 LocalPath = Annotated[str, AfterValidator(_local_path)]
 """A path; a relative one starts from the directory of the configuration."""
 ReadableFile = Annotated[str, AfterValidator(_local_path), AfterValidator(_readable)]
 """A path to a file that can be read now."""
+ClientID = Annotated[str, CLIENT]
+ClientSecret = Annotated[SecretStr, CLIENT]
+Username = Annotated[str, USER]
+UserPassword = Annotated[SecretStr, USER]
+BasicUsername = Annotated[str, BASIC]
+BasicPassword = Annotated[SecretStr, BASIC]
+GivenToken = Annotated[SecretStr, TOKEN]
+"""A token that the configuration brings along, to be traded in."""
 Address = Annotated[str, AfterValidator(_address)]
 """Where to listen: HOST:PORT, [HOST]:PORT or unix:/PATH."""
 

@@ -27,7 +27,7 @@ from authproxy.app import Listeners
 from authproxy.config.schema import Config
 from authproxy.config.schema import Route as RouteConfig
 from authproxy.errors import AuthproxyError, TokenError, TokenTimeout, TokenUnavailable
-from authproxy.proxy.listening import listening_socket
+from authproxy.proxy.listening import another_socket
 from authproxy.sources import TokenSources
 from authproxy.tokens.token import Token
 
@@ -345,15 +345,14 @@ def _end(work: Callable[[], int]) -> NoReturn:
 
 
 def shared_listeners(first: Listeners, count: int) -> list[list[tuple[str, socket.socket]]]:
-    """Return each worker's sockets: TCP ones of its own on the same port, Unix ones in common."""
-    shares = [first.proxy]
-    for _ in range(count - 1):
-        share = []
-        for address, sock in first.proxy:
-            if address.startswith("unix:"):
-                share.append((address, sock))
-            else:
-                host = address.rpartition(":")[0]
-                share.append((address, listening_socket(f"{host}:{sock.getsockname()[1]}", share=True)))
-        shares.append(share)
-    return shares
+    """Return each worker's sockets: TCP ones of its own on the same address, Unix ones in common."""
+    return [
+        first.proxy,
+        *(
+            [
+                (address, sock if address.startswith("unix:") else another_socket(sock))
+                for address, sock in first.proxy
+            ]
+            for _ in range(count - 1)
+        ),
+    ]

@@ -28,6 +28,7 @@ SERVER, FAREWELL, TUNNEL, REWRITE = (
 )
 BODY, FORWARD, REWRITE = (f"proxy/{name}.py" for name in ("body", "forward", "rewrite"))
 VIEWS = "admin/views.py"
+TEXTS, LISTENING = "config/texts.py", "proxy/listening.py"
 CONNECTION, POOL, THROUGH = (f"proxy/upstream/{name}.py" for name in ("connection", "pool", "through"))
 BASE, HANDS = (f"grants/{name}.py" for name in ("base", "hands"))
 LIVE = "tests/live/test_"
@@ -82,6 +83,28 @@ ROWS = (
      'raise Forbidden("the path steps out of its route")', "continue", LIVE + "trust.py"),
     ("parsing: overlong UTF-8", ROUTER, "if _HIDDEN.search(path):", "if False:", LIVE + "trust.py"),
     ("parsing: backslashes", ROUTER, '    _replacing("\\\\", "/"),\n', "", LIVE + "trust.py"),
+    # ── secrets ──
+    ("secrets: what they may hold", TEXTS, "if (unfit := charset.refused.search(text)) is not None:",
+     "if (unfit := None) is not None:", "tests/unit/config/test_texts.py"),
+    ("secrets: nothing where one should be", TEXTS, "    if nothing:\n", "    if False:\n",
+     "tests/unit/config/test_texts.py"),
+    ("secrets: byte order marks", "config/references.py", "if text.startswith(BYTE_ORDER_MARK):", "if False:",
+     "tests/unit/config/test_texts.py -k mark"),
+    ("secrets: read again", "config/read.py", "        self._judge(grant, auth)\n", "",
+     LIVE + "process.py -k half_there"),
+    # ── listening ──
+    ("listening: localhost in both families", LISTENING,
+     'if is_loopback(host) and host.rstrip(".").lower().endswith("localhost"):', "if False:",
+     LIVE + "process.py -k localhost"),
+    ("listening: port 0 is free in both families", LISTENING,
+     "tries = PORT_TRIES if port == 0 and len(places) > 1 else 1", "tries = 1", UNIT + "test_listening.py"),
+    ("listening: a machine without IPv6", LISTENING, "if error.errno not in NO_SUCH_FAMILY:", "if True:",
+     UNIT + "test_listening.py"),
+    # ── platform ──
+    ("platform: any encoding", "cli/__init__.py", "    survive_any_encoding()\n", "",
+     LIVE + "platform.py -k mask"),
+    ("platform: check prepares", "cli/check.py", "asyncio.run(_prepare(config))", "pass",
+     LIVE + "platform.py -k 'stumble or kept'"),
     # ── fidelity ──
     ("fidelity: nothing vanishes by Connection", HEADERS,
      'frozenset(b"host content-length content-type authorization cookie".split())', "frozenset({b''})",
@@ -181,7 +204,7 @@ ROWS = (
     ("loops: the environment's proxy", "http_proxy.py",
      "return None if found is not None and own.named(found.host, found.port) else found", "return found",
      LIVE + "loops.py -k environment"),
-    ("loops: other processes' listeners", "app.py", "sockets.append(listeners.admin[1])", "pass",
+    ("loops: other processes' listeners", "app.py", "sockets += listeners.admin[1]", "pass",
      LIVE + "loops.py -k admin"),
     # ── connections ──
     ("connections: whose request it was gives it back", HANDLER, "await errand.outgoing.close()", "pass",
@@ -287,7 +310,7 @@ ROWS = (
      "        if True:\n            self.force_close()", LIVE + "limits.py -k 'head or 413 or turned'"),
     ("limits: a closed client that takes nothing", FAREWELL, "if left:\n        asyncio",
      "if False:\n        asyncio", LIVE + "limits.py -k nobody_takes"),
-    ("limits: file descriptors", "proxy/listening.py", "min(wanted, max(1, room // 2, room - upstream))",
+    ("limits: file descriptors", LISTENING, "min(wanted, max(1, room // 2, room - upstream))",
      "wanted", LIVE + "limits.py -k descriptors"),
     ("limits: keepalive spares a head on its way", SERVER,
      "        if self._between:\n            super()._process_keepalive()",

@@ -10,6 +10,7 @@ from importlib import import_module
 import click
 
 from authproxy import __version__
+from authproxy.cli.output import survive_any_encoding
 from authproxy.errors import AuthproxyError, ConfigError
 
 VERBS = {
@@ -52,6 +53,7 @@ def authproxy() -> None:
 
 def main() -> None:
     """Run the command; the one place where errors become exit codes."""
+    survive_any_encoding()
     try:
         code = authproxy.main(prog_name="authproxy", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)

@@ -1,13 +1,16 @@
 """`authproxy check`: one line a fault, exit code 2 if there is any."""
 
+import asyncio
 import sys
 
 import click
 
-from authproxy.cli.options import config_option
+from authproxy.app import App, tls_contexts
+from authproxy.cli.options import config_option, warning_lines
 from authproxy.config.build import find_config
 from authproxy.config.read import load
-from authproxy.errors import ConfigError
+from authproxy.config.schema import Config
+from authproxy.errors import ConfigError, Fault, StoreError
 
 
 @click.command()
@@ -17,8 +20,24 @@ def check(*, config_file: str | None) -> None:
     path = find_config(config_file)
     try:
         config = load(path)
+        asyncio.run(_prepare(config))
     except ConfigError as error:
         click.echo("\n".join(map(str, error.faults)))  # what was asked for, so to stdout
         sys.exit(2)
+    for line in warning_lines(config):
+        click.echo(line)
     routes = f"{len(config.routes)} route{'s' if len(config.routes) > 1 else ''}"
     click.echo(f"{config.file}: ok, {routes}")
+
+
+async def _prepare(config: Config) -> None:
+    """Do what `run` does before it listens, so that it will not fail where we are content.
+
+    Raises `ConfigError`.
+    """
+    async with App(config) as app:
+        try:
+            app.route_table(tls_contexts(config))
+        except StoreError as error:
+            message = f"{error.detail}; {error.hint}" if error.hint else error.detail
+            raise ConfigError([Fault(config.file, 1, 1, "token_store", message)]) from error

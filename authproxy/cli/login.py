@@ -23,7 +23,7 @@ from authproxy.grants.device_code import DeviceCode, device_login
 from authproxy.grants.hands import Hands
 from authproxy.grants.interactive import InteractiveGrant
 from authproxy.logins import LOGIN_SECONDS
-from authproxy.proxy.listening import ListenError, listening_socket
+from authproxy.proxy.listening import ListenError, listening_sockets
 from authproxy.values import is_loopback, split_url
 
 STDIN = 0
@@ -47,7 +47,8 @@ def login(*, route: str, config_file: str | None, no_browser: bool, device: bool
     config = load_config(config_file)
     wanted = find_route(config, route)
     if not isinstance(wanted.grant, InteractiveGrant):
-        raise click.UsageError(f"nobody can log in to the route {route}: its grant needs no person")
+        click.echo(f"nobody has to log in to {route}: its grant needs no person")
+        return
     if device and wanted.grant.issuer is None and not isinstance(wanted.grant, DeviceCode):
         raise click.UsageError(
             f"the route {route} names no device_authorization_url, nor an issuer to find it by"
@@ -63,7 +64,7 @@ async def _login(
         app = await stack.enter_async_context(App(config))
         store = app.earning.store(route)
         if store is None:
-            raise click.UsageError(
+            raise click.ClickException(
                 "a login would be lost at once, as tokens are kept in memory; name a token_store, or log in "
                 "through the admin listener of the running proxy"
             )
@@ -161,16 +162,19 @@ class Comeback:
         if self._redirect_uri is not None:
             parts = split_url(self._redirect_uri)
             if parts.scheme != "http" or not is_loopback(parts.hostname or ""):
-                raise click.UsageError(f"redirect_uri {self._redirect_uri} does not lead here; {ELSEWHERE}")
+                raise click.ClickException(
+                    f"redirect_uri {self._redirect_uri} does not lead here; {ELSEWHERE}"
+                )
             host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
             address, self._path = f"{host}:{parts.port or 80}", parts.path or "/"
         try:
-            sock = listening_socket(address)
+            sockets = listening_sockets(address)
         except ListenError as error:
             raise ListenError(error.detail, hint=ELSEWHERE) from error
         await self._runner.setup()
-        await web.SockSite(self._runner, sock).start()
-        return self._redirect_uri or f"http://127.0.0.1:{sock.getsockname()[1]}{CALLBACK}"
+        for sock in sockets:
+            await web.SockSite(self._runner, sock).start()
+        return self._redirect_uri or f"http://127.0.0.1:{sockets[0].getsockname()[1]}{CALLBACK}"
 
     async def __aexit__(self, *_: object) -> None:
         await self._runner.cleanup()

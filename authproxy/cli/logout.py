@@ -18,14 +18,19 @@ def logout(*, route: str, config_file: str | None) -> None:
     config = load_config(config_file)
     wanted = find_route(config, route)
     logs.set_up("error", config.log.format)
-    asyncio.run(_logout(config, wanted))
-    click.echo(f"forgot the tokens of {route}")
+    if asyncio.run(_logout(config, wanted)):
+        click.echo(f"forgot the tokens of {route}")
+    else:
+        click.echo(f"no tokens are stored for {route}: there is nothing to forget")
 
 
-async def _logout(config: Config, route: Route) -> None:
+async def _logout(config: Config, route: Route) -> bool:
+    """Forget the tokens of `route`; tell whether there were any."""
     async with App(config) as app:
         store = app.earning.store(route)
         if store is None:
-            raise click.UsageError(f"no tokens are stored for {route.name}")
+            return False
         async with store.lock(route.key):
-            await store.forget(route.key)
+            found = await store.load(route.key) is not None
+            await store.forget(route.key)  # even what cannot be read
+        return found

@@ -1,11 +1,14 @@
 """What several verbs share: where the configuration is, which route is meant, how results are printed."""
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import click
 
+from authproxy.cli.output import is_unicode
 from authproxy.config.build import find_config
 from authproxy.config.read import load
 from authproxy.config.schema import Config, Route
@@ -38,6 +41,11 @@ def load_config(config_file: str | None) -> Config:
     return load(find_config(config_file))
 
 
+def warning_lines(config: Config) -> list[str]:
+    """Return what is no fault of the configuration, but hardly meant; one line each, with its place."""
+    return [str(replace(each, message=f"warning: {each.message}")) for each in config.warnings]
+
+
 def find_route(config: Config, name: str) -> Route:
     """Return the route `name`. Raises `click.UsageError`, which lists those there are."""
     for route in config.routes:
@@ -48,7 +56,7 @@ def find_route(config: Config, name: str) -> Route:
 
 
 def print_json(document: object) -> None:
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    click.echo(json.dumps(document, indent=2, ensure_ascii=not is_unicode(sys.stdout)))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -2,7 +2,14 @@
 
 import click
 
-from authproxy.cli.options import config_option, json_option, load_config, print_json, print_table
+from authproxy.cli.options import (
+    config_option,
+    json_option,
+    load_config,
+    print_json,
+    print_table,
+    warning_lines,
+)
 from authproxy.config.build import effective
 
 
@@ -11,7 +18,10 @@ from authproxy.config.build import effective
 @json_option
 def routes(*, config_file: str | None, as_json: bool) -> None:
     """Show the effective routes, after presets and defaults; secrets as ••••."""
-    found = effective(load_config(config_file))
+    config = load_config(config_file)
+    found = effective(config)
+    for line in warning_lines(config):
+        click.echo(line, err=True)
     if as_json:
         print_json(found)
         return

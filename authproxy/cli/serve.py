@@ -76,10 +76,18 @@ def serve(config: Config, *, ready: Ready = say_nothing, retry_rejected: bool = 
 
 def announce(config: Config, listeners: Listeners, ready: Ready) -> None:
     """Say where the listeners are."""
-    urls = [shown_address(address, sock, secure=config.tls is not None) for address, sock in listeners.proxy]
+    # A name's sockets are on one port, so that they have one URL.
+    urls = list(
+        dict.fromkeys(
+            shown_address(address, sock, secure=config.tls is not None) for address, sock in listeners.proxy
+        )
+    )
     for url in urls:
         click.echo(f"listening on {url}")
-    admin_url = shown_address(*listeners.admin, secure=False) if listeners.admin is not None else None
+    admin_url = None
+    if listeners.admin is not None:
+        address, sockets = listeners.admin
+        admin_url = shown_address(address, sockets[0], secure=False)
     if admin_url is not None:
         click.echo(f"admin on {admin_url}")
     ready(urls, admin_url)

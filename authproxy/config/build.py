@@ -10,7 +10,6 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 from pydantic import SecretStr
 
 from authproxy.config.document import Item, compose
@@ -18,6 +17,7 @@ from authproxy.config.read import COMMAND_LINE, read
 from authproxy.config.schema import Config, Route, RouteKeys
 from authproxy.errors import ConfigError, Fault
 from authproxy.logs import MASK
+from authproxy.places import NO_HOME, config_directory, is_file
 
 SYSTEM_CONFIG = Path("/etc/authproxy/config.yaml")
 ROUTE_NAME = "default"
@@ -31,27 +31,23 @@ def find_config(explicit: str | None, *, environ: Mapping[str, str] = os.environ
     """
     named = explicit or environ.get("AUTHPROXY_CONFIG")
     if named:
-        return Path(named).expanduser()
-    places = [
-        Path("authproxy.yaml"),
-        platformdirs.user_config_path("authproxy") / "config.yaml",
-        SYSTEM_CONFIG,
-    ]
+        try:
+            return Path(named).expanduser()
+        except RuntimeError:
+            raise ConfigError(
+                [Fault(named, 1, 1, "", "names a home directory (~) that does not exist")]
+            ) from None
+    directory = config_directory()
+    own = [directory / "config.yaml"] if directory is not None else []
+    places = [Path("authproxy.yaml"), *own, SYSTEM_CONFIG]
     for place in places:
-        if place.is_file():
+        if is_file(place):
             return place
     searched = ", ".join(["$AUTHPROXY_CONFIG", *map(str, places)])
-    raise ConfigError(
-        [
-            Fault(
-                "authproxy.yaml",
-                1,
-                1,
-                "",
-                f"there is no configuration; searched {searched}. Name one with -c",
-            )
-        ]
-    )
+    message = f"there is no configuration; searched {searched}. Name one with -c"
+    if directory is None:
+        message += f" ({NO_HOME})"
+    raise ConfigError([Fault("authproxy.yaml", 1, 1, "", message)])
 
 
 def from_command_line(
@@ -136,14 +132,21 @@ def _place(target: dict[str, Item], words: list[str], item: Item) -> None:
 
 def effective(config: Config) -> list[dict[str, Any]]:
     """Return the routes as they are after presets and defaults, as plain data, secrets masked."""
-    return [_route(route) for route in config.routes]
+    return [_route(route, _told_of(config, index)) for index, route in enumerate(config.routes)]
 
 
-def _route(route: Route) -> dict[str, Any]:
+def _told_of(config: Config, index: int) -> list[str]:
+    key = f"routes[{index}]."
+    return [
+        f"{each.key.removeprefix(key)} {each.message}" for each in config.warnings if each.key.startswith(key)
+    ]
+
+
+def _route(route: Route, told: list[str]) -> dict[str, Any]:
     shown = {each.name: _plain(getattr(route, each.name)) for each in fields(RouteKeys)}
     shown["retry"] = shown["retry"] or False
     shown = {name: value for name, value in shown.items() if value is not None and value != {}}
-    return shown | {"auth": dict(route.auth), "warnings": list(route.warnings)}
+    return shown | {"auth": dict(route.auth), "warnings": [*route.warnings, *told]}
 
 
 def _plain(value: Any) -> Any:

@@ -4,12 +4,13 @@ A rule takes what was read and yields faults; it is only asked about what is oth
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from importlib.util import find_spec
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
 from authproxy.config.document import Item
-from authproxy.config.schema import FRAMING_HEADERS, FileKeys, Route, RouteKeys
+from authproxy.config.schema import FRAMING_HEADERS, FileKeys, RedisStore, Route, RouteKeys
 from authproxy.errors import Fault
 from authproxy.grants.base import Grant
 from authproxy.grants.static import NoGrant
@@ -31,15 +32,33 @@ def file_faults(keys: FileKeys, top: Item) -> Iterator[Fault]:
     for address, place in places:
         where = split_address(address)
         if where is None or where[1]:
-            if (where or address) in seen:
+            taken = _bound(address)
+            if seen & taken:
                 yield place.fault("is an address that is listened on already")
-            seen.add(where or address)
+            seen |= taken
         if where is None or is_loopback(where[0]) or keys.allow_remote or keys.access is not None:
             continue
         yield place.fault(
             "lets other machines use the credentials; listen on 127.0.0.1, or set `access` "
             "(callers must send a key), or `allow_remote: true`"
         )
+
+
+def store_faults(keys: FileKeys, top: Item) -> Iterator[Fault]:
+    """Yield a fault for a store whose package is an extra that is not installed."""
+    if isinstance(keys.token_store, RedisStore) and find_spec("redis") is None:
+        place = top.child("token_store") or top
+        yield (place.child("type") or place).fault(
+            "needs the package redis, which is not installed: pip install 'authproxy[redis]'"
+        )
+
+
+def _bound(address: str) -> set[object]:
+    """Return what is listened on for `address`: for `localhost`, both of its addresses."""
+    where = split_address(address)
+    if where is None or not (is_loopback(where[0]) and where[0].rstrip(".").lower().endswith("localhost")):
+        return {where or address}
+    return {("127.0.0.1", where[1]), ("::1", where[1])}
 
 
 def route_faults(route: RouteKeys, grant: Grant, item: Item, auth: Item) -> Iterator[Fault]:

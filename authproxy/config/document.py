@@ -23,12 +23,30 @@ MOST_ITEMS = 100_000
 _PREFIX = "tag:yaml.org,2002:"
 _MERGE = f"{_PREFIX}merge"
 _SCALARS = frozenset(_PREFIX + name for name in ("str", "null", "bool", "int", "float", "timestamp"))
+_NO_TEXT = re.compile(r"[\ud800-\udfff]")
 _NAMED = re.compile(r"\b(alias|anchor|handle) '.*")  # in PyYAML's messages: what the file says
 
 
 @dataclass(frozen=True, slots=True)
+class Given:
+    """The part of a string, from `start` to `end`, that a reference gave; `reference` is fit to print.
+
+    `may_be_empty` says that its own default is the empty string (`${NAME:-}`).
+    """
+
+    start: int
+    end: int
+    reference: str
+    may_be_empty: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Item:
-    """A value and its place. `written` is a string's own text, `sources` what its references read."""
+    """A value and its place.
+
+    `written` is a string's own text, `sources` what its references read, `given` which part each gave.
+    `doubled` says that a literal `$$` stands for one `$` where nobody needed that.
+    """
 
     value: Any = field(repr=False)
     file: str
@@ -39,6 +57,8 @@ class Item:
     key_column: int = 1
     written: str | None = field(default=None, repr=False)
     sources: frozenset[str] = frozenset()
+    given: tuple[Given, ...] = ()
+    doubled: bool = False
 
     def fault(self, message: str) -> Fault:
         return Fault(self.file, self.line, self.column, self.key, message)
@@ -64,7 +84,7 @@ class Item:
             value = {name: self.made(each, below(key, name)) for name, each in value.items()}
         elif isinstance(value, list | tuple):
             value = [self.made(each, f"{key}[{index}]") for index, each in enumerate(value)]
-        return replace(self, value=value, key=key, written=None, sources=frozenset())
+        return replace(self, value=value, key=key, written=None, sources=frozenset(), given=(), doubled=False)
 
 
 def below(key: str, name: str) -> str:
@@ -206,6 +226,9 @@ class _Builder:
             value: str | int | float | bool | date | None = self._loader.construct_object(node)
         except (yaml.YAMLError, ValueError, OverflowError):
             self.faults.append(item.fault("is neither a number nor a date; put it in quotes"))
+            return None
+        if isinstance(value, str) and _NO_TEXT.search(value):  # "\ud800": nothing can encode it
+            self.faults.append(item.fault("holds half a surrogate pair, which is no character"))
             return None
         return value
 

@@ -121,6 +121,8 @@ def _complaint(details: Any, item: Item, kind: type, also: Iterable[str]) -> _Co
         return _Complaint(item, parts, in_union, item.key_fault(unknown_key(str(loc[-1]), known)))
     message = MESSAGES.get(what) or details["msg"].replace("Input should", "should")
     text = message if isinstance(message, str) else message(item, context)
+    if item.given:  # what stands in the file looks right
+        text += f" (from {', '.join(dict.fromkeys(each.reference for each in item.given))})"
     return _Complaint(item, parts, in_union, item.key_fault(text) if on_key else item.fault(text))
 
 

@@ -21,16 +21,19 @@ from typing import Any, TypeVar, cast
 
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
+from authproxy import logs
 from authproxy.config import checks
 from authproxy.config.document import Item, compose, merge, plain, scalars
 from authproxy.config.faults import UNKNOWN_KEY, faults_of, unknown_name
 from authproxy.config.presets import Preset, presets
 from authproxy.config.references import RENEWABLE, References
 from authproxy.config.schema import Config, FileKeys, Reload, Route, RouteKeys, credential_key
+from authproxy.config.texts import judge
 from authproxy.errors import ConfigError, Fault
 from authproxy.grants import GRANTS
 from authproxy.grants.base import Grant
 from authproxy.logs import MASK
+from authproxy.places import working_directory
 
 COMMAND_LINE = "command line"
 ROUTE_LEVELS = 2  # a route's keys, and the keys of its mappings
@@ -86,7 +89,8 @@ def read(
         raise ConfigError([top.fault("should be a mapping: `listen`, `routes` and so on")])
     over = Item(None, COMMAND_LINE).made(dict(overrides or {}))
     top = replace(top, value=merge(over, top, 2).value)
-    return _Reader(References(directory.absolute(), environ), directory.absolute()).config(top)
+    directory = directory if directory.is_absolute() else working_directory() / directory
+    return _Reader(References(directory, environ), directory).config(top)
 
 
 @cache
@@ -111,6 +115,7 @@ class _Reader:
         self._references = references
         self._directory = directory
         self._faults: list[Fault] = []
+        self._warnings: list[Fault] = []
 
     def config(self, top: Item) -> Config:
         unresolved: list[Fault] = []
@@ -118,8 +123,10 @@ class _Reader:
         keys = self._validated(FileKeys, _without(top, "routes", "defaults"), also=("routes", "defaults"))
         routes = self._routes(top)
         if keys is not None:
+            self._judge(keys, top)
             self._faults += checks.file_faults(keys, top)
             self._faults += checks.access_faults(keys, top, [(route.grant, item) for route, item in routes])
+            self._faults += checks.store_faults(keys, top)
             for route, item in routes:
                 self._faults += checks.loop_faults(keys, route, item)
         # What a reference did not give is not news when it will not do either.
@@ -135,6 +142,7 @@ class _Reader:
             routes=tuple(route for route, _ in routes),
             file=top.file,
             admin_is_default=admin is None or admin.value is None,
+            warnings=tuple(sorted({*self._references.warnings, *self._warnings})),
         )
 
     # ── routes ───────────────────────────────────────────────────────────────────────────────────
@@ -211,6 +219,7 @@ class _Reader:
         auth = self._auth(auth_item, base)
         if keys is None or auth is None:
             return None
+        self._judge(keys, item)
         self._faults += checks.route_faults(keys, auth.grant, item, auth.item)
         self._faults += checks.proxy_faults(keys, auth.grant, item, auth.item, self._references.environ)
         return Route(
@@ -263,13 +272,23 @@ class _Reader:
             return None
         also = ("grant", "preset", *(preset.keys if preset else ()))
         grant = self._validated(GRANTS[name.value], _without(auth, "grant"), also=also)
-        return _Auth(grant, auth, name.value, preset) if grant is not None else None
+        if grant is None:
+            return None
+        self._judge(grant, auth)
+        return _Auth(grant, auth, name.value, preset)
+
+    def _judge(self, value: Any, item: Item) -> None:
+        """Look at the texts in `value` that are sent to prove who we are, or that we compare with."""
+        found = judge(value, item)
+        self._faults += found.faults
+        self._warnings += found.warnings
 
     def _reload(self, keys: RouteKeys, item: Item, auth: Item) -> Reload | None:
         if not any(scalar.sources & RENEWABLE for scalar in scalars(auth)):
             return None
 
         references, ran_at, one_at_a_time = self._references, -inf, threading.Lock()
+        told: list[Fault] = []
 
         def read_again() -> Grant | None:
             nonlocal references, ran_at
@@ -282,13 +301,20 @@ class _Reader:
 
         def grant_from(references: References) -> Grant | None:
             reader = _Reader(references, self._directory)
-            fresh = references.resolved(auth, reader._faults)
-            found = reader._auth(fresh, keys.upstream)
-            if found is None or reader._faults:
-                return None
-            if any(checks.credential_faults(keys, found.grant, item, found.item)):
-                return None
-            return found.grant
+            faults = reader._faults
+            fresh = references.resolved(auth, faults)
+            found = reader._auth(fresh, keys.upstream) if not faults else None
+            if found is not None:
+                faults += checks.credential_faults(keys, found.grant, item, found.item)
+            if faults and faults != told:  # it is read again and again while it will not do
+                told[:] = faults
+                for fault in faults:
+                    logs.warning(
+                        "a credential was read again and cannot be used; the old one stays",
+                        route=keys.name,
+                        cause=f"{fault.key} {fault.message}",
+                    )
+            return found.grant if found is not None and not faults else None
 
         async def reload() -> Grant | None:
             return await asyncio.to_thread(read_again)

@@ -4,6 +4,8 @@
 
 Each is resolved once, however often it is written. `again` gives references that ask files and commands
 anew and go on with what the environment and the keyring said. No message holds what a reference gave.
+
+A `$` before anything else is plain. Where that is hardly meant, `warnings` says how to write it.
 """
 
 import os
@@ -15,13 +17,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from authproxy.config.document import Item, each_scalar
+from authproxy.config.document import Given, Item, each_scalar
 from authproxy.errors import Fault
 
 COMMAND_TIMEOUT = 30.0  # seconds
 RENEWABLE = frozenset({"file", "command"})
+BYTE_ORDER_MARK = "\ufeff"
 
 _NAME = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?\Z", re.DOTALL)
+_UNBRACED = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_LIKE_A_VARIABLE = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+\Z")  # as hardly anything else is written
+_WHOLE_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*\Z")
+_ARGUMENT = re.compile(r"\.command\[\d+\]\Z")  # what a shell is told has variables of its own
+_DOLLARS = re.compile(r"\$*")
 _NOT_A_REFERENCE = (
     "should be ${NAME}, ${NAME:-default}, ${file:PATH}, ${keyring:SERVICE/USER} or ${command:PROGRAM ARGS}; "
     "write $$ for a literal $"
@@ -41,6 +49,7 @@ class References:
         self._directory = directory
         self.environ = dict(environ)
         self._known = dict(known or {})
+        self.warnings: list[Fault] = []
 
     def again(self, kinds: frozenset[str] = RENEWABLE) -> "References":
         """Return references that ask sources of these `kinds` anew."""
@@ -58,57 +67,148 @@ class References:
             written = scalar.value if scalar.written is None else scalar.written
             if not isinstance(written, str) or "$" not in written:
                 return scalar
-            problems: list[str] = []
-            text, sources = self._expand(written, problems)
-            faults.extend(scalar.fault(problem) for problem in problems)
-            return replace(scalar, value=text, written=written, sources=sources)
+            expanding = _Expanding(self, written)
+            text = expanding.text(written)
+            faults.extend(scalar.fault(problem) for problem in expanding.problems)
+            for name in dict.fromkeys(() if _ARGUMENT.search(scalar.key) else expanding.unbraced):
+                self.warnings.append(scalar.fault(self._unbraced(name)))
+            return replace(
+                scalar,
+                value=text,
+                written=written,
+                sources=frozenset(expanding.sources),
+                given=tuple(expanding.given),
+                doubled=expanding.doubled,
+            )
 
         return each_scalar(item, change)
 
-    def _expand(self, text: str, problems: list[str]) -> tuple[str, frozenset[str]]:
-        pieces: list[str] = []
-        sources: frozenset[str] = frozenset()
+    def _unbraced(self, name: str) -> str:
+        if name in self.environ:
+            return f"${name} is plain text; the variable is ${{{name}}}"
+        return "a $ without braces is plain text; a variable is ${NAME}"  # what follows may be a password's
+
+    def read(self, kind: str, rest: str) -> str:
+        """Return what `${kind:rest}` gives, read at most once. Raises `Unresolved`."""
+        reference = f"{kind}:{rest}"
+        if reference not in self._known:
+            found = READERS[kind](rest, self._directory)
+            _refuse_mark(found, shown(reference))
+            self._known[reference] = found
+        return self._known[reference]
+
+    def variable(self, name: str) -> str | None:
+        """Return an environment variable. Raises `Unresolved` when it is not text."""
+        value = self.environ.get(name)
+        if value is not None:
+            try:
+                value.encode()
+            except UnicodeEncodeError:  # the system's bytes, smuggled through
+                raise Unresolved(f"what the reference ${{{name}}} gives is not UTF-8 text") from None
+            _refuse_mark(value, f"${{{name}}}")
+        return value
+
+
+class _Expanding:
+    """One string on its way: what its references gave, and what is wrong or odd about it."""
+
+    def __init__(self, references: References, written: str) -> None:
+        self._references = references
+        self._written = written
+        self.problems: list[str] = []
+        self.sources: set[str] = set()
+        self.given: list[Given] = []
+        self.unbraced: list[str] = []
+        self.doubled = False
+
+    def text(self, text: str, *, inner: bool = False) -> str:
+        """Return `text` with its references resolved; `inner` is a default within a reference."""
+        done = ""
         position = 0
         while (dollar := text.find("$", position)) >= 0:
-            pieces.append(text[position:dollar])
+            done += text[position:dollar]
             following = text[dollar + 1 : dollar + 2]
             if following != "{":
-                pieces.append("$")
+                self._look_at(text, dollar)
+                done += "$"
                 position = dollar + (2 if following == "$" else 1)
                 continue
             end = _closing_brace(text, dollar + 2)
             if end is None:
-                problems.append("a reference ${ is not closed with }; write $${ for a literal ${")
-                return "", sources
-            value, read = self._value(text[dollar + 2 : end], problems)
-            pieces.append(value)
-            sources |= read
+                self.problems.append("a reference ${ is not closed with }; write $${ for a literal ${")
+                return ""
+            reference = text[dollar + 2 : end]
+            value = self._value(reference)
+            if not inner:
+                may_be_empty = reference.endswith(":-") and _NAME.match(reference) is not None
+                self.given.append(
+                    Given(len(done), len(done) + len(value), shown(reference), may_be_empty=may_be_empty)
+                )
+            done += value
             position = end + 1
-        pieces.append(text[position:])
-        return "".join(pieces), sources
+        return done + text[position:]
 
-    def _value(self, reference: str, problems: list[str]) -> tuple[str, frozenset[str]]:
+    def _value(self, reference: str) -> str:
         kind, colon, rest = reference.partition(":")
-        if colon and kind in READERS:
-            try:
-                if reference not in self._known:
-                    self._known[reference] = READERS[kind](rest, self._directory)
-                return self._known[reference], frozenset({kind})
-            except Unresolved as unresolved:
-                problems.append(str(unresolved))
-                return "", frozenset()
-        match = _NAME.match(reference)
-        if match is None:
-            problems.append(f"a reference {_NOT_A_REFERENCE}")
-            return "", frozenset()
-        name, default = match.groups()
-        value = self.environ.get(name)
-        if default is not None and not value:
-            value, sources = self._expand(default, problems)
-            return value, sources | {"env"}
-        if value is None:
-            problems.append(f"environment variable {name} is not set (reference ${{{name}}})")
-        return value or "", frozenset({"env"})
+        try:
+            if colon and kind in READERS:
+                value = self._references.read(kind, rest)
+                self.sources.add(kind)
+                return value
+            name, default = _variable(reference)
+            self.sources.add("env")
+            found = self._references.variable(name)
+        except Unresolved as unresolved:
+            self.problems.append(str(unresolved))
+            return ""
+        if default is not None and not found:
+            return self.text(default, inner=True)
+        if found is None:
+            self.problems.append(f"environment variable {name} is not set (reference ${{{name}}})")
+        return found or ""
+
+    def _look_at(self, text: str, dollar: int) -> None:
+        """Take note of a `$NAME` that was hardly meant literally, and of a `$$` that nobody needed."""
+        if text[dollar - 1 : dollar] == "$" and dollar:
+            return  # the end of a longer row, which was looked at from its start
+        row = _DOLLARS.match(text, dollar)
+        count = len(row[0]) if row else 1
+        after = _UNBRACED.match(text, dollar + count)
+        variable = after is not None and self._is_variable(after[0], alone=count == 1)
+        if count == 1 and after is not None and variable:
+            self.unbraced.append(after[0])
+        if count in {2, 3} and not variable and text[dollar + count : dollar + count + 1] != "{":
+            self.doubled = True
+
+    def _is_variable(self, name: str, *, alone: bool) -> bool:
+        whole = alone and self._written == f"${name}" and bool(_WHOLE_VARIABLE.match(name))
+        return whole or name in self._references.environ or bool(_LIKE_A_VARIABLE.match(name))
+
+
+def _variable(reference: str) -> tuple[str, str | None]:
+    """Return the name and the default of a reference to the environment. Raises `Unresolved`."""
+    match = _NAME.match(reference)
+    if match is None:
+        raise Unresolved(f"a reference {_NOT_A_REFERENCE}")
+    return match[1], match[2]
+
+
+def shown(reference: str) -> str:
+    """Return a reference without what may be secret in it: a default, a program's arguments."""
+    kind, colon, rest = reference.partition(":")
+    if kind == "command":
+        words = rest.split()
+        return f"${{command:{words[0] if words else ''}{' …' if words[1:] else ''}}}"
+    if colon and kind in READERS:
+        return f"${{{reference}}}"
+    return f"${{{kind}}}" if _NAME.match(reference) else "${…}"
+
+
+def _refuse_mark(text: str, reference: str) -> None:
+    if text.startswith(BYTE_ORDER_MARK):
+        raise Unresolved(
+            f"what the reference {reference} gives begins with a byte order mark (U+FEFF); save it without"
+        )
 
 
 def _closing_brace(text: str, start: int) -> int | None:

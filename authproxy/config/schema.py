@@ -25,9 +25,13 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from authproxy.errors import Fault
 from authproxy.grants.base import Grant
 from authproxy.http_proxy import Setting, read_proxy
 from authproxy.values import (
+    ACCESS_KEY,
+    PASSPHRASE,
+    UNSAFE_IN_URL,
     URL,
     Address,
     Duration,
@@ -129,24 +133,25 @@ def _some_time(value: float) -> float:
     return value
 
 
-def _filled(value: SecretStr) -> SecretStr:
-    if not value.get_secret_value():
-        raise ValueError("should not be empty")
-    return value
-
-
 def _http_proxy(value: Any) -> Setting:
     if value is None or value is False or value == "none":
         return None if value is None else "none"
     if not isinstance(value, str):
         raise ValueError("should be a URL such as http://proxy.example:3128, or none")  # noqa: TRY004 - as above
+    _refuse_spaces(value)
     read_proxy(value)
     return SecretStr(value)
+
+
+def _refuse_spaces(url: str) -> None:
+    if UNSAFE_IN_URL.search(url):  # some are dropped unasked, and a password would be another one
+        raise ValueError("should not contain spaces, control characters or backslashes")
 
 
 def _redis_url(value: SecretStr) -> SecretStr:
     if not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
         raise ValueError("should begin with redis://, rediss:// or unix://")
+    _refuse_spaces(value.get_secret_value())
     return value
 
 
@@ -164,7 +169,7 @@ PathPattern = Annotated[
 ]
 Count = Annotated[int, Field(ge=1), BeforeValidator(_whole)]
 Status = Annotated[int, Field(ge=400, le=599), BeforeValidator(_whole)]
-Passphrase = Annotated[SecretStr, AfterValidator(_filled)]
+Passphrase = Annotated[SecretStr, PASSPHRASE]
 HTTPProxy = Annotated[
     Setting,
     PlainValidator(_http_proxy),
@@ -193,14 +198,10 @@ class Access:
 
     __pydantic_config__ = KEYS
 
-    tokens: Annotated[tuple[SecretStr, ...], Field(min_length=1)]
+    tokens: Annotated[tuple[Annotated[SecretStr, ACCESS_KEY], ...], Field(min_length=1)]
     """Any one of these lets a caller through."""
     header: HeaderName = "X-Authproxy-Key"
     """The header that carries it; it is not forwarded."""
-
-    def __post_init__(self) -> None:
-        if not all(token.get_secret_value() for token in self.tokens):
-            raise ValueError("tokens should not be empty")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -493,6 +494,8 @@ class Config(FileKeys):
 
     routes: tuple[Route, ...]
     file: str
+    warnings: tuple[Fault, ...] = field(default=(), repr=False, compare=False)
+    """What is no fault, but hardly meant: named at its place by `check`, `routes` and `run`."""
     admin_is_default: bool = False
 
 

@@ -7,10 +7,9 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import SecretStr
-
 from authproxy.grants.base import Flow, Step
 from authproxy.grants.oauth import SIGNING_KEYS, OAuthGrant
+from authproxy.values import GivenToken
 
 GRANT_TYPE = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 
@@ -25,7 +24,7 @@ class JWTBearer(OAuthGrant):
     issuer_claim: str | None = None
     subject: str | None = None
     claims: dict[str, Any] = field(default_factory=dict, repr=False)
-    assertion: SecretStr | None = None
+    assertion: GivenToken | None = None
 
     def __post_init__(self) -> None:
         if (self.key is None) == (self.assertion is None):

@@ -9,8 +9,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote_plus, urlencode
 
-from pydantic import SecretStr
-
 from authproxy.errors import BadTokenReply
 from authproxy.grants.base import (
     FORM,
@@ -47,7 +45,7 @@ from authproxy.grants.signing import (
     sign,
 )
 from authproxy.tokens.token import Token
-from authproxy.values import URL, Duration, ReadableFile
+from authproxy.values import URL, ClientID, ClientSecret, Duration, ReadableFile
 
 SIGNING_KEYS = frozenset({"key", "key_id", "algorithm", "audience_claim", "assertion_lifetime", "clock_skew"})
 """The keys about signed assertions."""
@@ -65,8 +63,8 @@ class OAuthGrant(Grant):
 
     token_url: URL | None = None
     issuer: Issuer | None = None
-    client_id: str | None = None
-    client_secret: SecretStr | None = None
+    client_id: ClientID | None = None
+    client_secret: ClientSecret | None = None
     client_auth: ClientAuthName | None = None
     key: SigningKey | None = None
     key_id: str | None = None

@@ -2,18 +2,17 @@
 
 from dataclasses import dataclass
 
-from pydantic import SecretStr
-
 from authproxy.grants.base import Flow
 from authproxy.grants.oauth import OAuthGrant
+from authproxy.values import Username, UserPassword
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Password(OAuthGrant):
     """RFC 6749 §4.3."""
 
-    username: str
-    password: SecretStr
+    username: Username
+    password: UserPassword
 
     def earn(self) -> Flow:
         answer = yield from self.ask(

@@ -2,18 +2,17 @@
 
 from dataclasses import dataclass
 
-from pydantic import SecretStr
-
 from authproxy.grants.base import Flow
 from authproxy.grants.oauth import OAuthGrant
 from authproxy.tokens.token import Token
+from authproxy.values import GivenToken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefreshToken(OAuthGrant):
     """RFC 6749 §6. A rotated refresh token takes the configured one's place while the process lives."""
 
-    refresh_token: SecretStr
+    refresh_token: GivenToken
 
     def flow(self, spent: Token | None) -> Flow:
         configured = self.refresh_token.get_secret_value()

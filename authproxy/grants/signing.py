@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, SecretStr
 
+from authproxy.values import OTHERWISE_READ
+
 if TYPE_CHECKING:
     from joserfc.jwk import Key
 
@@ -139,5 +141,5 @@ def _readable(value: SecretStr) -> SecretStr:
     return value
 
 
-SigningKey = Annotated[SecretStr, AfterValidator(_readable)]
+SigningKey = Annotated[SecretStr, AfterValidator(_readable), OTHERWISE_READ]
 """A private key that can sign, as PEM or JWK."""

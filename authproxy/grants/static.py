@@ -2,12 +2,13 @@
 
 import time
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import SecretStr
 
 from authproxy.grants.base import Flow, Grant, Scheme, basic_value
 from authproxy.tokens.token import Token
+from authproxy.values import STATIC_TOKEN, BasicPassword, BasicUsername
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +22,7 @@ class Static(Grant):
 
     in_configuration: ClassVar[bool] = True
 
-    token: SecretStr
+    token: Annotated[SecretStr, STATIC_TOKEN]
 
     def flow(self, spent: Token | None) -> Flow:  # noqa: ARG002 - there is only this one
         yield from ()
@@ -36,8 +37,8 @@ class Basic(Grant):
     in_configuration: ClassVar[bool] = True
 
     scheme: Scheme = "Basic"
-    username: str
-    password: SecretStr
+    username: BasicUsername
+    password: BasicPassword
 
     def __post_init__(self) -> None:
         if ":" in self.username:

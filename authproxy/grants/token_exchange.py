@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import AfterValidator, SecretStr
+from pydantic import AfterValidator
 
 from authproxy.errors import BadTokenReply
 from authproxy.grants.base import Answer, Flow, find, read_json
 from authproxy.grants.oauth import OAuthGrant
+from authproxy.values import GivenToken
 
 GRANT_TYPE = "urn:ietf:params:oauth:grant-type:token-exchange"
 TOKEN_TYPE = "urn:ietf:params:oauth:token-type:"  # noqa: S105 - the start of a name
@@ -30,9 +31,9 @@ TokenType = Annotated[str, AfterValidator(_token_type)]
 class TokenExchange(OAuthGrant):
     """RFC 8693. With an actor's token the new one says on whose behalf it acts (§1.1)."""
 
-    subject_token: SecretStr
+    subject_token: GivenToken
     subject_token_type: TokenType = TOKEN_TYPE + "access_token"
-    actor_token: SecretStr | None = None
+    actor_token: GivenToken | None = None
     actor_token_type: TokenType | None = None
     requested_token_type: TokenType | None = None
 

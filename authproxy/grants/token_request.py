@@ -31,7 +31,7 @@ from authproxy.grants.base import (
 )
 from authproxy.logs import without_query
 from authproxy.tokens.token import Token
-from authproxy.values import URL, HeaderName
+from authproxy.values import JSON_TEXT, OTHERWISE_READ, URL, BasicPassword, BasicUsername, HeaderName
 
 SHORTEST_SECRET = 4  # characters of a JSON body's text; what is shorter is a switch or a language
 
@@ -45,8 +45,8 @@ class BasicLogin:
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
-    username: str
-    password: SecretStr
+    username: BasicUsername
+    password: BasicPassword
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +56,8 @@ class OneTimePassword:
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     header: HeaderName
-    secret: SecretStr | None = None
-    code: SecretStr | None = None
+    secret: Annotated[SecretStr | None, OTHERWISE_READ] = None
+    code: Annotated[SecretStr | None, OTHERWISE_READ] = None
 
     def __post_init__(self) -> None:
         if (self.secret is None) == (self.code is None):
@@ -106,7 +106,7 @@ class TokenRequest(Grant):
     headers: HeaderMap = field(default_factory=dict)
     query: SecretMap = field(default_factory=dict)
     form: SecretMap | None = None
-    json: Any = field(default=None, repr=False)
+    json: Annotated[Any, JSON_TEXT] = field(default=None, repr=False)
     params_in: Literal["body", "query"] = "body"
     basic: BasicLogin | None = None
     totp: Annotated[OneTimePassword | None, BeforeValidator(_code_or_secret)] = None

@@ -104,6 +104,44 @@ routes:
     assert all(re.match(r"\d+:\d+: routes\[\d\]\.", place) for place in places)
 
 
+ODD = {
+    "routes": [
+        {
+            "name": "odd",
+            "upstream": "https://api.example.com",
+            "auth": {"preset": "password-login", "username": "$USER_NAME", "password": "never$$shown "},
+        }
+    ]
+}
+
+
+def test_check_names_what_is_hardly_meant_and_is_content() -> None:
+    ended = authproxy("check", config=ODD, env={"USER_NAME": "joe"})
+    assert ended.returncode == 0
+    assert ended.stderr == ""
+    name, white, dollars, ok = ended.stdout.splitlines()
+    assert name.endswith(":6:15: routes[0].auth.username: warning: $USER_NAME is plain text; "
+                         "the variable is ${USER_NAME}")  # fmt: skip
+    assert ":7:15: routes[0].auth.password: warning: " in white
+    assert ":7:15: routes[0].auth.password: warning: holds $$, which" in dollars
+    assert "ok, 1 route" in ok
+    assert "shown" not in ended.stdout
+
+
+def test_routes_tells_what_is_hardly_meant_beside_its_table_and_in_its_json() -> None:
+    ended = authproxy("routes", config=ODD)
+    assert (ended.returncode, ended.stderr.count("warning: ")) == (0, 3)
+    assert "warning" not in ended.stdout
+    ended = authproxy("routes", "--json", config=ODD)
+    (route,) = json.loads(ended.stdout)
+    assert [told.split(" ")[0] for told in route["warnings"]] == [
+        "auth.username",
+        "auth.password",
+        "auth.password",
+    ]
+    assert "shown" not in ended.stdout + ended.stderr
+
+
 def test_routes_shows_what_the_file_comes_to_with_secrets_masked() -> None:
     ended = authproxy("routes", config=CONFIG)
     assert ended.returncode == 0

@@ -201,7 +201,7 @@ TOO_LONG = json_reply({"access_token": "t", "padding": "x" * (2 << 20)})
             ("empty", reply(), 502, "http_protocol_error"),
             ("no-token", json_reply({"token": "t"}), 502, "http_protocol_error"),
             ("null", json_reply({"access_token": None}), 502, "http_protocol_error"),
-            ("number", json_reply({"access_token": 5}), 502, "http_protocol_error"),
+            ("number", json_reply({"access_token": 7.5}), 502, "http_protocol_error"),
             ("list", json_reply([]), 502, "http_protocol_error"),
             ("control", json_reply({"access_token": "a\r\nX-Evil: 1"}), 502, "http_protocol_error"),
             ("not-ascii", json_reply({"access_token": "\u20ac"}), 502, "http_protocol_error"),

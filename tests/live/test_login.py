@@ -256,6 +256,20 @@ async def test_a_redirect_uri_of_the_configuration_is_where_the_browser_is_await
     assert server.asked[0]["redirect_uri"] == server.redeemed[0]["redirect_uri"] == auth["redirect_uri"]
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+async def test_a_browser_that_comes_back_to_localhost_is_awaited_in_both_families(
+    server, ann, store, tmp_path, host
+):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    settings = config(server, store, server.auth(redirect_uri=f"http://localhost:{port}/back"))
+    async with verb(tmp_path, settings, "login", "api") as login:
+        back = await ann.log_in(await login.says("/authorize?"))
+        assert back.startswith(f"http://localhost:{port}/back?")
+        assert (await ann.open(back.replace("localhost", host))).status == 200
+        assert await login.end() == (0, "logged in to api\n")
+
+
 async def test_only_the_browser_that_was_sent_can_come_back_and_only_once(server, ann, store, tmp_path):
     async with verb(tmp_path, config(server, store), "login", "api") as login:
         back = await ann.log_in(await login.says("/authorize?"))
@@ -341,8 +355,9 @@ async def test_a_login_without_a_refresh_token_warns_and_logout_forgets_it(serve
         login.type(await ann.log_in(await login.says("/authorize?")))
         assert await login.end() == (0, "logged in to api\n")
         assert "offline_access" in login.log
-    ended = await authproxy("logout", "api", config=settings)
-    assert (ended.code, ended.result) == (0, "forgot the tokens of api\n")
+    for said in ("forgot the tokens of api\n", "no tokens are stored for api: there is nothing to forget\n"):
+        ended = await authproxy("logout", "api", config=settings)
+        assert (ended.code, ended.result) == (0, said)
     async with running_proxy(settings) as proxy:
         assert (await ann.open(f"{proxy.url}/events")).status == 503
 
@@ -361,10 +376,7 @@ async def test_a_store_that_cannot_be_used_fails_before_anybody_logs_in(server, 
 
 
 async def test_a_login_that_cannot_be_is_bad_usage_and_told_what_would_help(server):
-    static = {"grant": "static", "token": "t0ken"}
     cases = [
-        (["login", "api"], config(server, None, static), "needs no person"),
-        (["logout", "api"], config(server, None, static), "no tokens are stored"),
         (["login", "api"], config(server, {"type": "memory"}), "token_store"),
         (["login", "api", "--device", "--no-browser"], config(server, None), "exclude"),
         (["login", "api", "--device"], config(server, None), "device_authorization_url"),
@@ -374,7 +386,20 @@ async def test_a_login_that_cannot_be_is_bad_usage_and_told_what_would_help(serv
         assert (each.code, each.result) == (2, "")
         assert says in each.log
         assert "t0ken" not in each.log
+        assert ("Usage:" in each.log) == (says != "token_store"), "the configuration is at fault there"
     assert server.asked == []
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["login", "api"], "nobody has to log in to api: its grant needs no person\n"),
+        (["logout", "api"], "no tokens are stored for api: there is nothing to forget\n"),
+    ],
+)
+async def test_where_there_is_nothing_to_do_it_is_said_and_done(server, args, says):
+    ended = await authproxy(*args, config=config(server, None, {"grant": "static", "token": "t0ken"}))
+    assert (ended.code, ended.result, ended.log) == (0, says, "")
 
 
 async def test_a_redirect_uri_where_the_browser_cannot_be_awaited_is_refused_with_the_other_ways(
@@ -387,6 +412,7 @@ async def test_a_redirect_uri_where_the_browser_cannot_be_awaited_is_refused_wit
         ]
     )
     assert (remote.code, taken.code) == (2, 1)
+    assert "Usage:" not in remote.log
     assert "--no-browser" in remote.log
     assert "--no-browser" in taken.log
 

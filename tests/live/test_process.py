@@ -74,6 +74,36 @@ def test_the_first_line_says_where_it_listens_and_the_next_where_its_admin_liste
         assert proxy.stop() == 0
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_localhost_is_listened_on_in_both_families_on_one_port_and_said_once(workers: int) -> None:
+    if not has_ipv6():
+        pytest.skip("no IPv6 here")
+    with Upstream() as upstream:
+        config = {"listen": "localhost:0", "admin": {"listen": "localhost:0"}, "workers": workers}
+        with running_proxy({**config, "routes": one_route(upstream.url)}) as proxy:
+            listening, admin = proxy.output().splitlines()
+            assert re.fullmatch(r"listening on http://localhost:[1-9]\d*", listening)
+            assert re.fullmatch(r"admin on http://localhost:[1-9]\d*", admin)
+            port, admin_port = (line.rpartition(":")[2] for line in (listening, admin))
+            for host in ("127.0.0.1", "[::1]"):
+                answers = [get(f"http://{host}:{port}", host=f"{host}:{port}") for _ in range(4)]
+                assert {answer.status for answer in answers} == {200}
+                assert get(f"http://{host}:{admin_port}", "/healthz").status == 200
+        assert proxy.stop() == 0
+
+
+def test_localhost_is_not_listened_on_when_one_of_its_addresses_is_taken() -> None:
+    if not has_ipv6():
+        pytest.skip("no IPv6 here")
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as taken:
+        address = f"localhost:{taken.getsockname()[1]}"
+        config = {"listen": address, "admin": False, "routes": one_route("http://127.0.0.1:1")}
+        ended = authproxy("run", config=config)
+    assert ended.returncode == 1
+    assert f"cannot listen on {address}: Address already in use" in ended.stderr
+    assert ended.stdout == ""
+
+
 def test_the_command_line_has_the_last_word_on_where_it_listens() -> None:
     with Upstream() as upstream, running_proxy(
         {"listen": "127.0.0.1:1", "routes": one_route(upstream.url)},
@@ -324,6 +354,42 @@ def test_a_secret_that_is_rotated_in_its_file_needs_no_restart(tmp_path: Path) -
             assert get(proxy.url).status == 200
             assert len(tokens.requests) == 2
             assert not re.search("wrong-secret|right-secret", proxy.log())
+
+
+def test_a_rotated_secret_that_is_only_half_there_never_becomes_the_credential(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text("wrong-secret\n")
+    with Tokens() as tokens, API(tokens.issued) as api:
+        issue = tokens.answer
+
+        def judge(came: Message, wire: Wire) -> bytes | None:
+            if came.basic == "me:right-secret":
+                return issue(came, wire)
+            return json_reply({"error": "invalid_client"}, 401)
+
+        tokens.answer = judge
+        with running_proxy({"routes": one_route(api.url, client_of(tokens, f"${{file:{file}}}"))}) as proxy:
+            assert get(proxy.url).status == 502
+            for content in (b"", b"right-secret\n\n", b"\xef\xbb\xbfright-secret\n"):
+                file.write_bytes(content)
+                assert get(proxy.url).status == 503
+            assert {request.basic for request in tokens.requests} == {"me:wrong-secret"}
+            told = proxy.wait_for_log("the old one stays", times=3)
+            assert f"${{file:{file}}}" in told
+            file.write_text("right-secret\n")
+            assert get(proxy.url).status == 200
+            assert not re.search("wrong-secret|right-secret", proxy.log())
+
+
+def test_what_is_hardly_meant_is_said_when_it_starts(tmp_path: Path) -> None:
+    with Upstream() as upstream:
+        auth = {"grant": "basic", "username": "me", "password": "${PASSWORD}"}
+        config = {"routes": one_route(upstream.url, auth, headers={"set": {"X-Key": "$OTHER_KEY"}})}
+        with running_proxy(config, env={"PASSWORD": "hunter2 "}) as proxy:
+            log = proxy.wait_for_log("warning", times=2)
+            assert "routes[0].auth.password ends in white space, in what ${PASSWORD} gives" in log
+            assert "routes[0].headers.set.X-Key a $ without braces is plain text" in log
+            assert "hunter" not in log
 
 
 # ── what it never says ───────────────────────────────────────────────────────────────────────────

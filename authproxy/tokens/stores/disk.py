@@ -23,6 +23,9 @@ DIRECTORY_MODE = 0o700
 LONGEST = 64 << 20  # bytes; thousands of tokens fit
 POLL = 0.005  # seconds
 
+NOT_OURS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+"""What the system says of a place where we may not write."""
+
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
@@ -190,4 +193,5 @@ def _flush_directory(path: Path) -> None:
 def _trouble(path: Path, error: OSError) -> StoreError:
     if error.errno == errno.ELOOP:
         return StoreError(f"{path} is a symbolic link", hint="name the file itself")
-    return StoreError(f"{path}: {os.strerror(error.errno or 0)}")
+    hint = "name another file: token_store: {type: file, path: …}" if error.errno in NOT_OURS else None
+    return StoreError(f"{path}: {os.strerror(error.errno or 0)}", hint=hint)

@@ -21,10 +21,9 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import platformdirs
-
 from authproxy import logs
 from authproxy.errors import StoreBusy, StoreError
+from authproxy.places import NO_HOME, state_directory
 from authproxy.tokens.rejection import Rejection
 from authproxy.tokens.source import Clock
 from authproxy.tokens.stores import LOCK_SECONDS, disk
@@ -44,13 +43,23 @@ Entries = dict[str, dict[str, Any]]
 
 
 def default_path() -> Path:
-    """Return where a user's tokens are kept when the configuration does not say."""
-    return platformdirs.user_state_path("authproxy") / "tokens"
+    """Return where a user's tokens are kept when the configuration does not say. Raises `StoreError`."""
+    directory = state_directory()
+    if directory is None:
+        raise StoreError(
+            f"tokens cannot be kept: {NO_HOME}",
+            hint="set HOME or XDG_STATE_HOME, or name the file: token_store: {type: file, path: …}",
+        )
+    return directory / "tokens"
 
 
-def rejections_path() -> Path:
-    """Return where it is remembered which credentials were rejected, while tokens are kept in memory."""
-    return platformdirs.user_state_path("authproxy") / "rejections"
+def rejections_path() -> Path | None:
+    """Return where it is remembered which credentials were rejected, while tokens are kept in memory.
+
+    None when the user has no such place.
+    """
+    directory = state_directory()
+    return directory / "rejections" if directory is not None else None
 
 
 class FileStore:

@@ -1,5 +1,6 @@
 import json
 
+import platformdirs
 import pytest
 from pydantic import SecretStr
 
@@ -23,7 +24,7 @@ def faults(upstream="https://x", preset=None, settings=()):
 def places(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(build, "SYSTEM_CONFIG", tmp_path / "etc/config.yaml")
-    monkeypatch.setattr(build.platformdirs, "user_config_path", lambda name: tmp_path / "home" / name)
+    monkeypatch.setattr(platformdirs, "user_config_path", lambda name: tmp_path / "home" / name)
     return [
         tmp_path / "authproxy.yaml",
         tmp_path / "home/authproxy/config.yaml",

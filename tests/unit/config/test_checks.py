@@ -39,6 +39,8 @@ def test_listening_on_this_machine_needs_nothing(reader, address):
         ("listen: ['127.0.0.1:1', '127.0.0.1:1']", "listen[1]: is an address that is listened on already"),
         ("listen: ['unix:/a', 'unix:/a']", "listen[1]: is an address that is listened on already"),
         ("listen: 127.0.0.1:8081", "admin: is an address that is listened on already"),
+        ("listen: ['localhost:1', '[::1]:1']", "listen[1]: is an address that is listened on already"),
+        ("listen: ['127.0.0.1:1', 'localhost:1']", "listen[1]: is an address that is listened on already"),
         (
             "listen: 127.0.0.1:1\nadmin: {listen: '127.0.0.1:1'}",
             "admin.listen: is an address that is listened on already",

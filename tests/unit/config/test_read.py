@@ -304,7 +304,9 @@ async def test_the_environment_stays_as_it_was(reader):
 
 
 async def test_reading_again_does_not_hold_up_the_loop(reader, program):
-    program("test -e ready || { touch ready; exit 0; }; until test -e go; do sleep 0.01; done; echo x")
+    program(
+        "test -e ready || { touch ready; echo old; exit 0; }; until test -e go; do sleep 0.01; done; echo x"
+    )
     route = reader.route("upstream: https://x\nauth: {grant: static, token: '${command:./program}'}")
     reading = asyncio.create_task(route.reload())
     await asyncio.sleep(0)

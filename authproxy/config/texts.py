@@ -1,0 +1,156 @@
+"""Secrets that will not do, or hardly can be meant: found before they are sent and lock an account.
+
+A secret that was copied with a blank, or saved with a byte order mark or one line break too many, looks
+right wherever it is shown. What each may hold, its type says (`authproxy.values.Charset`). Here it is looked
+for, and told where it is: which key, which reference, at which end, in which line. The text itself is never
+repeated, and neither is its length.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass, replace
+from functools import cache
+from typing import Any, NamedTuple, get_args, get_type_hints
+
+from pydantic import SecretStr
+
+from authproxy.config.document import Item
+from authproxy.errors import Fault
+from authproxy.values import SECRET, Charset
+
+
+class Found(NamedTuple):
+    """What is wrong with the texts of a mapping, and what is only odd."""
+
+    faults: list[Fault]
+    warnings: list[Fault]
+
+
+def judge(value: Any, item: Item) -> Found:
+    """Judge every text in `value`, a dataclass that was read from `item`."""
+    found = Found([], [])
+    for place, charset in _texts(value, item, None):
+        faults = list(_faults(place, charset))
+        found.faults.extend(faults)
+        if not faults:
+            found.warnings.extend(_warnings(place, charset))
+    return found
+
+
+# ── which texts there are ────────────────────────────────────────────────────────────────────────
+
+
+def _texts(value: Any, item: Item | None, charset: Charset | None) -> Iterator[tuple[Item, Charset]]:
+    """Yield the place of each text that is sent, and what it may hold; defaults have no place."""
+    if item is None or value is None:
+        return
+    if is_dataclass(value):
+        kind: Any = type(value)
+        charsets = _charsets(kind)
+        for each in fields(value):
+            yield from _texts(getattr(value, each.name), item.child(each.name), charsets.get(each.name))
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _texts(inner, item.child(name), charset)
+    elif isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            yield from _texts(inner, item.child(index), charset)
+    elif isinstance(item.value, str) and (charset is not None or isinstance(value, SecretStr)):
+        charset = charset or SECRET
+        for place in _given_parts(item) if charset.only_given else [item]:
+            yield place, charset
+
+
+def _given_parts(item: Item) -> Iterator[Item]:
+    for part in item.given:
+        text = item.value[part.start : part.end]
+        yield replace(item, value=text, given=(replace(part, start=0, end=len(text)),), doubled=False)
+
+
+@cache
+def _charsets(kind: Any) -> dict[str, Charset]:
+    hints = get_type_hints(kind, include_extras=True)
+    found = {name: next(_charsets_in(hint), None) for name, hint in hints.items()}
+    return {name: charset for name, charset in found.items() if charset is not None}
+
+
+def _charsets_in(hint: Any) -> Iterator[Charset]:
+    """Yield what stands in `Annotated`, however deep within unions, tuples and mappings."""
+    yield from (each for each in getattr(hint, "__metadata__", ()) if isinstance(each, Charset))
+    for inner in get_args(hint):
+        yield from _charsets_in(inner)
+
+
+# ── what is wrong with one ───────────────────────────────────────────────────────────────────────
+
+
+def _faults(item: Item, charset: Charset) -> Iterator[Fault]:
+    text: str = item.value
+    nothing = [each for each in item.given if each.start == each.end and not each.may_be_empty]
+    if nothing:
+        yield item.fault(f"is empty where {nothing[0].reference} should stand: that gives nothing")
+        return
+    if charset.stripped:
+        text = text.strip()
+    if not text:
+        if charset.filled:
+            yield item.fault("should not be empty")
+        return
+    offset = item.value.index(text)
+    if (unfit := charset.refused.search(text)) is not None:
+        at = offset + unfit.start()
+        yield item.fault(f"holds {_named(item.value[at])} {_where(item, at)}: {charset.rule}")
+    elif charset.bare and text.strip() != text:
+        yield item.fault(f"{_white_end(item)}: {charset.rule}")
+
+
+def _warnings(item: Item, charset: Charset) -> Iterator[Fault]:
+    text: str = item.value
+    if not charset.stripped and text.strip() != text:
+        yield item.fault(f"{_white_end(item)}; if that does not belong to it, take it off")
+    if charset.odd is not None and (unusual := charset.odd.search(text)) is not None:
+        at = unusual.start()
+        yield item.fault(f"holds {_named(text[at])} {_where(item, at)}: {charset.rule}")
+    if item.doubled:
+        yield item.fault("holds $$, which stands for one $; two are written $$$$, and one may be written $")
+
+
+def _white_end(item: Item) -> str:
+    text: str = item.value
+    if not text.strip():
+        return f"is nothing but white space{_source(item, 0)}"
+    begins = text[:1].isspace()
+    return f"{'begins' if begins else 'ends'} in white space{_source(item, 0 if begins else len(text) - 1)}"
+
+
+def _named(character: str) -> str:
+    if character in "\r\n":
+        return "a line break"
+    if character == "\ufeff":
+        return "a byte order mark (U+FEFF)"
+    if character == "\t":
+        return "a tab"
+    if character < " " or character == "\x7f":
+        return "a control character"
+    return "white space" if character.isspace() else "a character that is not ASCII"
+
+
+def _where(item: Item, at: int) -> str:
+    """Say where in `item` the character `at` is: at an end, in a line, or else after how many others."""
+    text: str = item.value
+    part = next((each for each in item.given if each.start <= at < each.end), None)
+    start, end = (part.start, part.end) if part is not None else (0, len(text))
+    before, after = text[start:at], text[at + 1 : end]
+    if not after.strip():  # its number would be the length
+        place = "at its end"
+    elif not before.strip():
+        place = "at its start"
+    elif "\n" in text[start:end].strip():
+        place = "in line " + str(before.count("\n") + 1)
+    else:
+        place = f"at character {len(before) + 1}"
+    return f"{place}{_source(item, at)}"
+
+
+def _source(item: Item, at: int) -> str:
+    part = next((each for each in item.given if each.start <= at < each.end), None)
+    return f", in what {part.reference} gives" if part is not None else ""
