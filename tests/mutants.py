@@ -198,6 +198,11 @@ ROWS = (
     ("limits: keepalive spares a head on its way", SERVER,
      "        if self._between:\n            super()._process_keepalive()",
      "        if True:\n            super()._process_keepalive()", LIVE + "limits.py -k on_its_way"),
+    ("limits: a log that nobody reads", "stderr.py", "self._held + len(piece) > self._limit", "False",
+     "tests/unit/test_stderr.py -k 'told_once'"),
+    ("limits: a log that nobody reads holds nobody up", "cli/serve.py",
+     "with dropping_stderr(partial(logs.dropped_lines, config.log.format)):", "if True:",
+     LIVE + "log.py -k reader"),
 )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import click
@@ -16,6 +17,7 @@ from authproxy.app import App, Listeners, TLSContexts, open_listeners, tls_conte
 from authproxy.config.schema import Config
 from authproxy.proxy.listening import raise_file_limit, shown_address, unlink_address
 from authproxy.sources import Bottom
+from authproxy.stderr import dropping_stderr
 from authproxy.workers import Channel, Child, Keeper, Supervisor, shared_listeners, worker_count
 
 GARBAGE_THRESHOLDS = (50_000, 20, 100)  # objects made before a look, and looks before a longer one
@@ -50,7 +52,12 @@ def serve(config: Config, *, ready: Ready = say_nothing) -> int:
     A second signal ends at once. `ready` gets the URLs of the listeners and of the admin listener. Raises
     `ListenError`, `ConfigError`.
     """
-    logs.set_up(config.log.level, config.log.format)
+    with dropping_stderr(partial(logs.dropped_lines, config.log.format)):
+        logs.set_up(config.log.level, config.log.format)
+        return _serve(config, ready)
+
+
+def _serve(config: Config, ready: Ready) -> int:
     raise_file_limit(config.limits.connections + sum(route.max_connections for route in config.routes))
     tls = tls_contexts(config)  # a certificate that cannot be used should fail here, not in a worker
     count = worker_count(config)
