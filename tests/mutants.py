@@ -23,8 +23,8 @@ PATIENCE = 300  # seconds for the tests of one mutant
 
 
 GUARD, HANDLER, HEADERS, ROUTER = (f"proxy/{name}.py" for name in ("guard", "handler", "headers", "router"))
-SERVER, FAREWELL, TUNNEL, REWRITE = (
-    f"proxy/{name}.py" for name in ("server", "farewell", "tunnel", "rewrite")
+SERVER, FAREWELL, TUNNEL, FRAMING = (
+    f"proxy/{name}.py" for name in ("server", "farewell", "tunnel", "framing")
 )
 BODY, FORWARD, REWRITE = (f"proxy/{name}.py" for name in ("body", "forward", "rewrite"))
 CONNECTION, POOL, THROUGH = (f"proxy/upstream/{name}.py" for name in ("connection", "pool", "through"))
@@ -59,8 +59,21 @@ ROWS = (
      LIVE + "parsing.py -k CONNECT"),
     ("parsing: a fault closes", HANDLER, "CLOSING_STATUSES = frozenset({400, 431, 500})",
      "CLOSING_STATUSES = frozenset({500})", LIVE + "parsing.py -k 'whole and Host'"),
-    ("parsing: one message at a time", SERVER, "cuts.append(end + len(_EMPTY_LINE))",
-     "cuts.append(len(whole)); break", LIVE + "parsing.py -k trailer"),
+    ("parsing: one message at a time", FRAMING, "end += len(EMPTY_LINE)\n        if end < 0",
+     "end = len(data)\n        if end < 0", LIVE + "parsing.py -k trailer"),
+    ("parsing: an empty line may come in pieces", FRAMING, "find(EMPTY_LINE) if before else -1", "find(b'#')",
+     LIVE + "parsing.py -k cut_in_its_last"),
+    ("parsing: an empty line may be data", FRAMING, 'number + len(b"\\r\\n")', "0", UNIT + "test_framing.py"),
+    ("parsing: chunks of an HTTP/1.0 client", SERVER, "return message._replace(should_close=True)",
+     "return message", LIVE + "parsing.py -k 1_0"),
+    ("parsing: nothing behind a fault", SERVER, "self._taker = drop  # nobody knows", "pass  # nobody knows",
+     LIVE + "parsing.py -k malformed"),
+    ("parsing: TRACE in any spelling", GUARD, "request.method.upper() in", "request.method in",
+     LIVE + "methods.py -k trace"),
+    ("parsing: a method is what was sent", SERVER, "message = message._replace(method=self._method)", "pass",
+     LIVE + "methods.py -k allow"),
+    ("parsing: a method is a token", SERVER, 'if found is not None and data.startswith(b" ", found.end()):',
+     "if found is not None:", LIVE + "parsing.py -k 'malformed and method'"),
     ("parsing: no trailer becomes a header", SERVER, "self._parser = self._server.parser_for(self)", "pass",
      LIVE + "parsing.py -k trailer"),
     ("parsing: a malformed body is heard of", SERVER, "elif not self._payload.is_eof():", "elif False:",
@@ -182,7 +195,10 @@ ROWS = (
     # ── limits ──
     ("limits: connections", SERVER, "len(self._connections) - len(self._turned_away) > self._limit", "False",
      LIVE + "limits.py -k 'turned or flood'"),
-    ("limits: the head as a whole", SERVER, "if self._head_size <= self._server.header_bytes:", "if True:",
+    ("limits: the trailer", SERVER,
+     "if framing.part is Part.TRAILER and framing.section > self._server.header_bytes:", "if False:",
+     LIVE + "parsing.py -k without_end"),
+    ("limits: the head as a whole", SERVER, "if size <= self._server.header_bytes:", "if True:",
      LIVE + "limits.py -k head"),
     ("limits: the head in time", SERVER,
      "if self._head_timer is None and self.transport is not None:", "if False:",

@@ -77,7 +77,7 @@ class Guard:
         headers = request.headers
         if request.version not in (HttpVersion11, HttpVersion10):
             raise BadRequest("only HTTP/1.0 and HTTP/1.1 are spoken here")
-        if request.method in REFUSED_METHODS:
+        if request.method.upper() in REFUSED_METHODS:  # to some servers `trace` is TRACE
             raise Forbidden(f"{request.method} is not forwarded")
         self._check_framing(request, headers)
         target = request.target
