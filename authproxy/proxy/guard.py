@@ -30,7 +30,8 @@ AUTHORIZATION, TE = istr("Authorization"), istr("Transfer-Encoding")
 CONTENT_LENGTH = istr("Content-Length")
 REFUSED_METHODS = frozenset({"TRACE", "CONNECT"})
 OWN_SITE = frozenset({"same-origin", "none"})
-MOST_HOSTS = 1024  # spellings of `Host` remembered
+MOST_HOSTS = 1024  # spellings of `Host` remembered,
+LONGEST_HOST = 128  # characters each: callers may make them up
 
 _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?)(?::([0-9]{1,5}))?\Z")
 _PATH_OR_QUERY = re.compile(r"[/?]")
@@ -133,7 +134,7 @@ class Guard:
                 f"requests to the host {host} are not answered here",
                 hint="if that name is yours, add it to `allowed_hosts`",
             )
-        if len(self._known) < MOST_HOSTS:
+        if len(self._known) < MOST_HOSTS and len(authority) <= LONGEST_HOST:
             self._known[authority] = host
         return host
 

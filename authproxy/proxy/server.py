@@ -280,12 +280,11 @@ class ClientConnection(RequestHandler):
             self._between = False
             self._part_of_a_head(len(data) - at)
             return False
-        if found is not None and data.startswith(b" ", found.end()):
-            if not data.startswith(_PARSERS_METHODS, at):
-                self._method = found[0].decode()
-                self._take_part(found.end(), _STAND_IN)
-        else:
+        if found is None:
             self._take_part(at)
+        elif not data.startswith(_PARSERS_METHODS, at):
+            self._method = found[0].decode()
+            self._take_part(found.end(), _STAND_IN)
         return True
 
     def _take_part(self, start: int, before: bytes = b"") -> None:
