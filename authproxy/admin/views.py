@@ -13,9 +13,10 @@ from typing import NamedTuple, Protocol
 from aiohttp import HttpVersion, web
 from multidict import CIMultiDictProxy
 
+from authproxy.admin.listener import problem
 from authproxy.admin.pages import SECURITY_HEADERS, code_page, page
 from authproxy.admin.status import RouteStatus, readiness
-from authproxy.errors import AuthproxyError
+from authproxy.errors import AuthproxyError, NoRoute
 from authproxy.grants.base import Show
 from authproxy.proxy.guard import Guard
 
@@ -66,7 +67,7 @@ def admin_application(guard: Guard, desk: Desk) -> web.Application:
                 from_any_site=request.path == CALLBACK and request.method == "GET",
             )
         except AuthproxyError as error:
-            return _json({"detail": error.detail, "hint": error.hint}, status=error.status)
+            return problem(error)
         return await handler(request)
 
     application = web.Application(middlewares=[guarded])
@@ -93,7 +94,7 @@ class _Views:
         wanted = request.query.get("route")
         routes = [each for each in self._desk.states() if wanted in {None, each.route}]
         if wanted is not None and not routes:
-            return _json({"detail": "there is no route of that name"}, status=404)
+            return problem(NoRoute("there is no route of that name"))
         status, document = readiness(routes)
         return _json(document, status=status)
 

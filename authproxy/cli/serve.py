@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from authproxy import logs
+from authproxy.admin.listener import MOST_CONNECTIONS
 from authproxy.app import App, Listeners, TLSContexts, open_listeners, tls_contexts
 from authproxy.config.schema import Config
 from authproxy.proxy.listening import raise_file_limit, shown_address, unlink_address
@@ -58,7 +59,8 @@ def serve(config: Config, *, ready: Ready = say_nothing) -> int:
 
 
 def _serve(config: Config, ready: Ready) -> int:
-    raise_file_limit(config.limits.connections + sum(route.max_connections for route in config.routes))
+    upstream = sum(route.max_connections for route in config.routes)
+    raise_file_limit(config.limits.connections + MOST_CONNECTIONS + upstream)
     tls = tls_contexts(config)  # a certificate that cannot be used should fail here, not in a worker
     count = worker_count(config)
     listeners = open_listeners(config, share=count > 1)

@@ -139,8 +139,16 @@ class Sent:
         return None
 
 
+class Refused(Sent):
+    """Says that `refuse` has answered, and has taken leave of the client."""
+
+    async def prepare(self, incoming: object) -> None:  # noqa: ARG002 - aiohttp's signature
+        return None
+
+
 KEEP_ALIVE = cast("StreamResponse", Sent(keep_alive=True))
 CLOSE = cast("StreamResponse", Sent(keep_alive=False))
+REFUSED = cast("StreamResponse", Refused(keep_alive=False))
 
 
 class ClientConnection(RequestHandler):
@@ -576,16 +584,20 @@ class ClientConnection(RequestHandler):
         else:
             error = internal_error(exc)
         self.refuse(error)
-        return CLOSE
+        return REFUSED
 
 
 class ProxyServer(Server):
-    """Makes a `ClientConnection` for each connection, up to `limit`."""
+    """Makes a `ClientConnection` for each connection, up to `limit`.
+
+    `request_factory` makes what `answerer` is called with.
+    """
 
     def __init__(
         self,
         answerer: Answerer,
         *,
+        request_factory: Callable[..., object] = Incoming,
         limit: int,
         keepalive: float,
         header_bytes: int,
@@ -593,7 +605,7 @@ class ProxyServer(Server):
     ) -> None:
         super().__init__(
             cast("_RequestHandler", answerer),
-            request_factory=cast("_RequestFactory", Incoming),
+            request_factory=cast("_RequestFactory", request_factory),
             handler_cancellation=True,  # a client that goes away cancels its upstream request
             keepalive_timeout=keepalive,
             max_line_size=header_bytes,
@@ -637,7 +649,7 @@ class ProxyServer(Server):
 
     def _turn_away(self, connection: ClientConnection) -> None:
         error = ConnectionLimit(
-            f"authproxy has {self._limit} connections open already",
+            f"this listener has {self._limit} connections open already",
             hint="`limits.connections` sets the limit",
             retry_after=1,
         )
