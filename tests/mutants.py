@@ -219,7 +219,7 @@ ROWS = (
      "limit=min(MOST_CONNECTIONS, max(FEWEST_CONNECTIONS, self._connection_limit() // 4)),", "limit=999,",
      LIVE + "admin.py -k 503"),
     ("limits: the trailer", SERVER,
-     "if framing.part is Part.TRAILER and framing.section > self._server.header_bytes:", "if False:",
+     "if framing.part == TRAILER and framing.section > self._server.header_bytes:", "if False:",
      LIVE + "parsing.py -k without_end"),
     ("limits: the head as a whole", SERVER, "if size <= self._server.header_bytes:", "if True:",
      LIVE + "limits.py -k head"),

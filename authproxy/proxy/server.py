@@ -10,7 +10,8 @@ upload in flight finish, and two lanes:
 
 The quick lane only begins what the slow one would begin as well; whatever takes a wait is handed over,
 as far as it has come. It leans on how `RequestHandler` queues its messages, hence the narrow bounds on
-aiohttp's version.
+aiohttp's version. The parser knows a list of methods only: it reads `PATCH` in place of any other token, and
+the message gets its own method back.
 """
 
 import asyncio
@@ -32,7 +33,7 @@ from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE, RequestHandler, _ErrInfo
 from authproxy import logs
 from authproxy.errors import AuthproxyError, BadRequest, ConnectionLimit, HeadersTooLarge, RequestTimeout
 from authproxy.proxy.farewell import QUIET, Farewell, close_for_sure
-from authproxy.proxy.framing import EMPTY_LINE, Framing, Part
+from authproxy.proxy.framing import EMPTY_LINE, HEAD, TRAILER, Framing
 from authproxy.proxy.guard import CONTENT_LENGTH
 from authproxy.proxy.problem import internal_error, problem_response
 from authproxy.proxy.tunnel import Tunnel
@@ -220,12 +221,14 @@ class ClientConnection(RequestHandler):
     def done(self) -> None:
         """Note that no request is under way any more."""
         self.busy = False
+        framing = self._framing
         self._between = (
-            self._framing.between
-            and self._at == len(self._ahead)
+            framing.part == HEAD
+            and not framing.section
+            and (not self._ahead or self._at == len(self._ahead))
             and (self._payload is EMPTY_PAYLOAD or self._payload.is_eof())
         )
-        if self._in_head:
+        if not self._between and self._in_head:
             self._watch_head()  # while we answered, nobody could tell how slow it is
         self._server.noticed()
 
@@ -235,16 +238,17 @@ class ClientConnection(RequestHandler):
         framing = self._framing
         if not self._ahead:
             # A whole head and nothing else, part of a body, or no HTTP any more: as it is.
-            if self._taker is not None or framing.is_part_of_body(len(data)):
-                self._take(data)
-                return
             if (
-                framing.between
+                framing.part == HEAD
+                and not framing.section
                 and data.find(EMPTY_LINE) == len(data) - len(EMPTY_LINE)
                 and data.startswith(_PARSERS_METHODS)
                 and not self._holds
             ):
                 self._take(data if data.isascii() else ascii_target(data))
+                return
+            if self._taker is not None or framing.is_part_of_body(len(data)):
+                self._take(data)
                 return
         if not data:
             self._take(data)  # aiohttp has the parser go on with what it holds
@@ -303,7 +307,7 @@ class ClientConnection(RequestHandler):
         self._at = end
         piece = before + data[start:end] if before or start or end < len(data) else data
         self._take(ascii_target(piece) if head and not piece.isascii() else piece)
-        if framing.part is Part.TRAILER and framing.section > self._server.header_bytes:
+        if framing.part == TRAILER and framing.section > self._server.header_bytes:
             self._taker = drop
             self._payload.set_exception(HeadersTooLarge(TRAILER_TOO_LARGE))
 
@@ -324,7 +328,7 @@ class ClientConnection(RequestHandler):
             self._waiter = waiter
         if self._request_count != count:
             self._head_has_come()
-        elif self._framing.section and self._framing.part is Part.HEAD:
+        elif self._framing.section and self._framing.part == HEAD:
             self._part_of_a_head(self._framing.section)
         elif 0 < len(data) < SMALL_PIECE:
             self._count_pieces()
@@ -365,7 +369,8 @@ class ClientConnection(RequestHandler):
                 self._method = None
             if payload is not EMPTY_PAYLOAD:
                 message = self._body_follows(message)
-            self._messages[-1] = message, payload
+            if message is not self._messages[-1][0]:
+                self._messages[-1] = message, payload
         else:
             self._taker = drop  # nobody knows where another request would begin
             if not self._payload.is_eof():  # aiohttp tells nobody who reads it
@@ -395,7 +400,7 @@ class ClientConnection(RequestHandler):
     def _in_head(self) -> bool:
         """Whether part of a head has come, a method that may go on included."""
         framing = self._framing
-        return framing.part is Part.HEAD and (
+        return framing.part == HEAD and (
             bool(framing.section) or (self._at < len(self._ahead) and not self._holds)
         )
 
