@@ -240,7 +240,7 @@ ROWS = (
     ("limits: a log that nobody reads", "stderr.py", "self._held + len(piece) > self._limit", "False",
      "tests/unit/test_stderr.py -k 'told_once'"),
     ("limits: a log that nobody reads holds nobody up", "cli/serve.py",
-     "with dropping_stderr(partial(logs.dropped_lines, config.log.format)):", "if True:",
+     "with stderr.dropping_stderr(partial(logs.dropped_lines, config.log.format)):", "if True:",
      LIVE + "log.py -k reader"),
 )  # fmt: skip
 

@@ -12,13 +12,11 @@ from typing import Any
 
 import click
 
-from authproxy import logs
-from authproxy.admin.listener import MOST_CONNECTIONS
+from authproxy import logs, stderr
 from authproxy.app import App, Listeners, TLSContexts, open_listeners, tls_contexts
 from authproxy.config.schema import Config
 from authproxy.proxy.listening import raise_file_limit, shown_address, unlink_address
 from authproxy.sources import Bottom
-from authproxy.stderr import dropping_stderr
 from authproxy.workers import Channel, Child, Keeper, Supervisor, shared_listeners, worker_count
 
 GARBAGE_THRESHOLDS = (50_000, 20, 100)  # objects made before a look, and looks before a longer one
@@ -53,14 +51,13 @@ def serve(config: Config, *, ready: Ready = say_nothing) -> int:
     A second signal ends at once. `ready` gets the URLs of the listeners and of the admin listener. Raises
     `ListenError`, `ConfigError`.
     """
-    with dropping_stderr(partial(logs.dropped_lines, config.log.format)):
+    with stderr.dropping_stderr(partial(logs.dropped_lines, config.log.format)):
         logs.set_up(config.log.level, config.log.format)
         return _serve(config, ready)
 
 
 def _serve(config: Config, ready: Ready) -> int:
-    upstream = sum(route.max_connections for route in config.routes)
-    raise_file_limit(config.limits.connections + MOST_CONNECTIONS + upstream)
+    raise_file_limit(config.limits.connections + sum(route.max_connections for route in config.routes))
     tls = tls_contexts(config)  # a certificate that cannot be used should fail here, not in a worker
     count = worker_count(config)
     listeners = open_listeners(config, share=count > 1)
@@ -76,6 +73,7 @@ def _serve(config: Config, ready: Ready) -> int:
 
 def announce(config: Config, listeners: Listeners, ready: Ready) -> None:
     """Say where the listeners are."""
+    stderr.finish()  # warnings come first on a terminal, as they were said first
     urls = [shown_address(address, sock, secure=config.tls is not None) for address, sock in listeners.proxy]
     for url in urls:
         click.echo(f"listening on {url}")
