@@ -13,11 +13,12 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from aiohttp import web
 
 from authproxy import logs
+from authproxy.admin.listener import FEWEST_CONNECTIONS, MOST_CONNECTIONS, AdminServer
 from authproxy.admin.status import RouteStatus, route_status
 from authproxy.admin.views import admin_application
 from authproxy.config.schema import Config, UpstreamTLS
@@ -251,8 +252,18 @@ class App:
         runner = web.AppRunner(admin_application(self._guard(), self), access_log=None)
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
+        limits = self.config.limits
+        server = AdminServer(
+            cast("web.Server", runner.server),
+            limit=min(MOST_CONNECTIONS, max(FEWEST_CONNECTIONS, self._connection_limit() // 4)),
+            keepalive=limits.keepalive,
+            header_bytes=limits.header_bytes,
+            header_seconds=limits.header_timeout,
+        )
+        self._stack.push_async_callback(server.shutdown, 0.1)
         for sock in sockets:
-            await web.SockSite(runner, sock).start()
+            listener = await asyncio.get_running_loop().create_server(server, sock=sock)
+            self._stack.callback(listener.close)
 
     async def drain(self) -> None:
         """Stop accepting; let what is in flight finish, for up to `limits.drain` seconds."""

@@ -130,6 +130,14 @@ class NoRoute(RequestRefused):
     proxy_error = "destination_not_found"
 
 
+class MethodNotAllowed(RequestRefused):
+    """A page of our own that does not take the method."""
+
+    status = 405
+    title = "Method not allowed"
+    proxy_error = "http_request_error"
+
+
 class RequestTimeout(RequestRefused):
     """The client did not end its header section in time, or stopped in the middle of its body."""
 

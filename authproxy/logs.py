@@ -62,7 +62,7 @@ def error(event: str, /, **facts: object) -> None:
 def set_up(level: str, style: str) -> None:
     """Send the log to stderr, at `level` (a key of `LEVELS`) and in `style` (`text` or `json`)."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JSONLines() if style == "json" else _TextLines())
+    handler.setFormatter(_formatter(style))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
@@ -71,6 +71,17 @@ def set_up(level: str, style: str) -> None:
     # aiohttp's own lines would repeat what a client sent, header values included.
     for name in ("aiohttp.server", "aiohttp.access", "aiohttp.client"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def dropped_lines(style: str, lines: int) -> str:
+    """Return the line that tells how many lines the log had to drop."""
+    facts = {"lines": lines, "hint": "whatever reads standard error was too slow, or its disk is full"}
+    record = {"msg": "log lines dropped", "levelname": "WARNING", "facts": facts}
+    return _formatter(style).format(logging.makeLogRecord(record)) + "\n"
+
+
+def _formatter(style: str) -> logging.Formatter:
+    return _JSONLines() if style == "json" else _TextLines()
 
 
 class AccessLog:

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from authproxy import errors, logs
+from authproxy import errors, logs, stderr
 from authproxy.app import Listeners
 from authproxy.config.schema import Config
 from authproxy.config.schema import Route as RouteConfig
@@ -341,6 +341,7 @@ def _end(work: Callable[[], int]) -> NoReturn:
     except Exception as error:  # noqa: BLE001 - the last stop
         logs.logger.error("process failed", exc_info=error)
     finally:
+        stderr.finish()
         os._exit(code)
 
 

@@ -23,8 +23,8 @@ PATIENCE = 300  # seconds for the tests of one mutant
 
 
 GUARD, HANDLER, HEADERS, ROUTER = (f"proxy/{name}.py" for name in ("guard", "handler", "headers", "router"))
-SERVER, FAREWELL, TUNNEL, REWRITE = (
-    f"proxy/{name}.py" for name in ("server", "farewell", "tunnel", "rewrite")
+SERVER, FAREWELL, TUNNEL, FRAMING = (
+    f"proxy/{name}.py" for name in ("server", "farewell", "tunnel", "framing")
 )
 BODY, FORWARD, REWRITE = (f"proxy/{name}.py" for name in ("body", "forward", "rewrite"))
 VIEWS = "admin/views.py"
@@ -62,11 +62,21 @@ ROWS = (
      LIVE + "parsing.py -k CONNECT"),
     ("parsing: a fault closes", HANDLER, "CLOSING_STATUSES = frozenset({400, 431, 500})",
      "CLOSING_STATUSES = frozenset({500})", LIVE + "parsing.py -k 'whole and Host'"),
-    ("parsing: one message at a time", SERVER, "cuts.append(end + len(_EMPTY_LINE))",
-     "cuts.append(len(whole)); break", LIVE + "parsing.py -k trailer"),
+    ("parsing: one message at a time", FRAMING, "end += len(EMPTY_LINE)\n        if end < 0",
+     "end = len(data)\n        if end < 0", LIVE + "parsing.py -k trailer"),
+    ("parsing: an empty line may come in pieces", FRAMING, "find(EMPTY_LINE) if before else -1", "find(b'#')",
+     LIVE + "parsing.py -k cut_in_its_last"),
+    ("parsing: an empty line may be data", FRAMING, 'number + len(b"\\r\\n")', "0", UNIT + "test_framing.py"),
+    ("parsing: chunks of an HTTP/1.0 client", SERVER, "return message._replace(should_close=True)",
+     "return message", LIVE + "parsing.py -k 1_0"),
+    ("parsing: TRACE in any spelling", GUARD, "request.method.upper() in", "request.method in",
+     LIVE + "methods.py -k trace"),
+    ("parsing: a method is what was sent", SERVER, "message = message._replace(method=self._method)", "pass",
+     LIVE + "methods.py -k allow"),
     ("parsing: no trailer becomes a header", SERVER, "self._parser = self._server.parser_for(self)", "pass",
      LIVE + "parsing.py -k trailer"),
-    ("parsing: a malformed body is heard of", SERVER, "elif not self._payload.is_eof():", "elif False:",
+    ("parsing: a malformed body is heard of", SERVER,
+     "if not self._payload.is_eof():  # aiohttp tells", "if False:  # aiohttp tells",
      LIVE + "parsing.py -k 'malformed_body and pieces and size'"),
     ("parsing: a path with its parameters", ROUTER, '    partial(_PARAMETERS.sub, ""),\n', "",
      LIVE + "trust.py"),
@@ -154,7 +164,7 @@ ROWS = (
     ("words: spellings", "logs.py", "for each in _spellings(secret)}", "for each in [secret]}",
      LIVE + "errors.py -k masked"),
     # ── streams ──
-    ("streams: no more than is read", CONNECTION, "return self._size > HIGH_WATER", "return False",
+    ("streams: no more than is read", CONNECTION, "return self._size > HIGH_WATER or", "return",
      LIVE + "streams.py -k 'does_not_read or 300'"),
     ("streams: who does not read is not answered", HANDLER, "if connection.writing_paused:  # who",
      "if connection.writing_paused and False:  # who", LIVE + "streams.py -k pipelines"),
@@ -299,7 +309,36 @@ ROWS = (
     # ── limits ──
     ("limits: connections", SERVER, "len(self._connections) - len(self._turned_away) > self._limit", "False",
      LIVE + "limits.py -k 'turned or flood'"),
-    ("limits: the head as a whole", SERVER, "if self._head_size <= self._server.header_bytes:", "if True:",
+    ("limits: small pieces of a reply", CONNECTION, "reply.join_from(before)", "pass",
+     UNIT + "upstream/test_connection.py -k tiny"),
+    ("limits: small pieces of a reply, one by one", CONNECTION, " or len(self.parts) > MOST_HELD", "",
+     UNIT + "upstream/test_connection.py -k tiny"),
+    ("limits: few pieces go on", CONNECTION, ' if len(parts) <= MOST_PIECES else [b"".join(parts)]', "",
+     UNIT + "upstream/test_connection.py -k tiny"),
+    ("limits: small pieces of an upload", SERVER, "if len(payload._buffer) > MOST_PIECES:", "if False:",
+     UNIT + "test_server.py -k upload"),
+    ("limits: small pieces of an upload that is kept", BODY,
+     "elif self._kept and len(self._kept[-1]) < PIECE:", "elif False:", UNIT + "test_body.py -k tiny"),
+    ("limits: a reply's trailer", CONNECTION, "if self._framed > LONGEST_HEAD:", "if False:",
+     LIVE + "faulty_replies.py -k without_end"),
+    ("limits: long names are not remembered", HEADERS, " and len(name) <= LONGEST_NAME", "",
+     UNIT + "test_headers.py -k remembered"),
+    ("limits: long lists are not remembered", HEADERS,
+     "_remembered(connection) if len(connection) <= LONGEST_LIST else _listed_in(connection)",
+     "_remembered(connection)", UNIT + "test_headers.py -k remembered"),
+    ("limits: long hosts are not remembered", GUARD, " and len(authority) <= LONGEST_HOST", "",
+     UNIT + "test_guard.py -k remembered"),
+    ("limits: heads on the admin listener", "admin/listener.py", "if size > self._header_bytes:", "if False:",
+     LIVE + "admin.py -k header_bytes"),
+    ("limits: bodies on the admin listener", "admin/listener.py",
+     "if (request.content_length or 0) > LARGEST_BODY:", "if False:", LIVE + "admin.py -k 413"),
+    ("limits: connections of the admin listener", "app.py",
+     "limit=min(MOST_CONNECTIONS, max(FEWEST_CONNECTIONS, self._connection_limit() // 4)),", "limit=999,",
+     LIVE + "admin.py -k 503"),
+    ("limits: the trailer", SERVER,
+     "if framing.part == TRAILER and framing.section > self._server.header_bytes:", "if False:",
+     LIVE + "parsing.py -k without_end"),
+    ("limits: the head as a whole", SERVER, "if size <= self._server.header_bytes:", "if True:",
      LIVE + "limits.py -k head"),
     ("limits: the head in time", SERVER,
      "if self._head_timer is None and self.transport is not None:", "if False:",
@@ -341,6 +380,11 @@ ROWS = (
      LIVE + "workers.py -k stopped"),
     ("workers: long messages go in pieces", "workers.py", "DATAGRAM = 32 << 10", "DATAGRAM = 1 << 30",
      LIVE + "workers.py -k datagram"),
+    ("limits: a log that nobody reads", "stderr.py", "self._held + len(piece) > self._limit", "False",
+     "tests/unit/test_stderr.py -k 'told_once'"),
+    ("limits: a log that nobody reads holds nobody up", "cli/serve.py",
+     "with stderr.dropping_stderr(partial(logs.dropped_lines, config.log.format)):", "if True:",
+     LIVE + "log.py -k reader"),
 )  # fmt: skip
 
 

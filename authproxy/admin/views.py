@@ -18,9 +18,10 @@ from urllib.parse import parse_qs
 from aiohttp import HttpVersion, web
 from multidict import CIMultiDictProxy
 
+from authproxy.admin.listener import problem
 from authproxy.admin.pages import FORM_HEADERS, SECURITY_HEADERS, code_page, key_page, onward_page, page
 from authproxy.admin.status import RouteStatus, readiness
-from authproxy.errors import AuthproxyError, KeyRequired
+from authproxy.errors import AuthproxyError, KeyRequired, NoRoute
 from authproxy.grants.base import Show
 from authproxy.proxy.guard import Guard, local_address
 from authproxy.proxy.problem import CHALLENGE
@@ -81,10 +82,7 @@ def admin_application(guard: Guard, desk: Desk) -> web.Application:
             if place not in WITHOUT_KEY:
                 guard.check_key(asked)
         except AuthproxyError as error:
-            refusal = _json({"detail": error.detail, "hint": error.hint}, status=error.status)
-            if isinstance(error, KeyRequired):
-                refusal.headers["WWW-Authenticate"] = CHALLENGE
-            return refusal
+            return problem(error)
         return await handler(request)
 
     application = web.Application(middlewares=[guarded], client_max_size=LARGEST_FORM)
@@ -113,7 +111,7 @@ class _Views:
         wanted = request.query.get("route")
         routes = [each for each in self._desk.states() if wanted in {None, each.route}]
         if wanted is not None and not routes:
-            return _json({"detail": "there is no route of that name"}, status=404)
+            return problem(NoRoute("there is no route of that name"))
         status, document = readiness(routes)
         return _json(document, status=status)
 

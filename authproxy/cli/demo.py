@@ -11,6 +11,7 @@ from authproxy.cli.options import config_option
 from authproxy.cli.serve import announce, attend, run_loop
 from authproxy.config.read import parse
 from authproxy.demo import Demo, stand_ins
+from authproxy.stderr import dropping_stderr
 
 
 @click.command()
@@ -34,14 +35,15 @@ def demo(*, config_file: str | None, listen: str, admin: str | None, no_admin: b
 async def _demo(overrides: dict[str, object]) -> None:
     async with stand_ins() as running:
         config = parse(yaml.safe_dump(running.config()), "the demo's configuration", overrides=overrides)
-        logs.set_up(config.log.level, config.log.format)
-        listeners = open_listeners(config)
-        await attend(
-            config,
-            listeners,
-            tls_contexts(config),
-            ready=lambda _app: announce(config, listeners, partial(_explain, running)),
-        )
+        with dropping_stderr(partial(logs.dropped_lines, config.log.format)):
+            logs.set_up(config.log.level, config.log.format)
+            listeners = open_listeners(config)
+            await attend(
+                config,
+                listeners,
+                tls_contexts(config),
+                ready=lambda _app: announce(config, listeners, partial(_explain, running)),
+            )
 
 
 def _explain(running: Demo, urls: list[str], admin_url: str | None) -> None:

@@ -7,11 +7,12 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import click
 
-from authproxy import logs
+from authproxy import logs, stderr
 from authproxy.app import App, Listeners, TLSContexts, open_listeners, own_listeners, tls_contexts
 from authproxy.config.schema import Config
 from authproxy.own_listeners import OwnListeners
@@ -51,7 +52,12 @@ def serve(config: Config, *, ready: Ready = say_nothing, retry_rejected: bool = 
     A second signal ends at once. `ready` gets the URLs of the listeners and of the admin listener. Raises
     `ListenError`, `ConfigError`.
     """
-    logs.set_up(config.log.level, config.log.format)
+    with stderr.dropping_stderr(partial(logs.dropped_lines, config.log.format)):
+        logs.set_up(config.log.level, config.log.format)
+        return _serve(config, ready, retry_rejected=retry_rejected)
+
+
+def _serve(config: Config, ready: Ready, *, retry_rejected: bool) -> int:
     raise_file_limit(config.limits.connections + sum(route.max_connections for route in config.routes))
     tls = tls_contexts(config)  # a certificate that cannot be used should fail here, not in a worker
     count = worker_count(config)
@@ -76,6 +82,7 @@ def serve(config: Config, *, ready: Ready = say_nothing, retry_rejected: bool = 
 
 def announce(config: Config, listeners: Listeners, ready: Ready) -> None:
     """Say where the listeners are."""
+    stderr.finish()  # warnings come first on a terminal, as they were said first
     # A name's sockets are on one port, so that they have one URL.
     urls = list(
         dict.fromkeys(

@@ -57,7 +57,7 @@ _HOST = re.compile(r"[a-z0-9_]([a-z0-9._-]*[a-z0-9_])?\.?\Z")
 _IPV6 = re.compile(r"\[[0-9a-f:.]+\]\Z")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?\Z")
 _PATH = re.compile(r"(/[^/?#%\\\x00-\x20\x7f]+)+\Z|/\Z")
-_METHOD = re.compile(r"[A-Z][A-Z-]*\Z")
+_METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")  # a token (RFC 9110 §9.1)
 _PATTERN = re.compile(r"!?/[^?#\x00-\x20\x7f]*\Z")
 
 
@@ -163,7 +163,7 @@ AcceptedHost = Annotated[str, AfterValidator(_accepted_host)]
 Origin = Annotated[str, AfterValidator(_origin)]
 MountPath = Annotated[str, AfterValidator(_mount)]
 Upstream = Annotated[URL, AfterValidator(_upstream)]
-Method = Annotated[str, AfterValidator(_matches(_METHOD, "should be a method in capitals, such as GET"))]
+Method = Annotated[str, AfterValidator(_matches(_METHOD, "should be a method, such as GET"))]
 PathPattern = Annotated[
     str, AfterValidator(_matches(_PATTERN, "should be a pattern that begins with / or !/, such as /v2/**"))
 ]
@@ -325,7 +325,7 @@ class Allow:
     __pydantic_config__ = KEYS
 
     methods: tuple[Method, ...] | None = None
-    """Methods, in capitals; every method when left out."""
+    """Methods, spelled exactly as clients send them; every method when left out."""
     paths: tuple[PathPattern, ...] | None = None
     """Patterns for the path after the route's prefix: `*` is any text within a segment, `**` any depth, a
     leading `!` refuses. The first that fits decides; what fits none is refused."""

@@ -33,7 +33,7 @@ class Body:
         self._payload = payload
         self._limit = limit
         self._keep = keep if length is None or length <= keep else -1
-        self._kept: list[bytes] = []
+        self._kept: list[bytearray] = []  # few, however small the pieces are that come
         self._size = 0
 
     @property
@@ -58,8 +58,8 @@ class Body:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body from its beginning. Raises `BadRequest` or `BodyTooLarge`."""
-        for piece in list(self._kept):
-            yield piece
+        for kept in list(self._kept):
+            yield bytes(kept)
         while True:
             try:
                 piece = await self._payload.read(PIECE)
@@ -74,10 +74,12 @@ class Body:
         self._size += len(piece)
         if self._limit is not None and self._size > self._limit:
             raise _too_large(self._limit)
-        if self._size <= self._keep:
-            self._kept.append(piece)
-        else:
+        if self._size > self._keep:
             self._kept.clear()
+        elif self._kept and len(self._kept[-1]) < PIECE:
+            self._kept[-1] += piece
+        else:
+            self._kept.append(bytearray(piece))
 
     def frame(self, piece: bytes) -> bytes:
         """Return `piece` as it goes on the wire (RFC 9112 §7.1)."""

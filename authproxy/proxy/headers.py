@@ -23,7 +23,10 @@ OWN_REQUEST_HEADERS = frozenset({b"expect"})  # answered by the proxy, not forwa
 FRAMING = frozenset({b"host", b"content-length"})  # pass, but only spelled like this
 # What no client may make vanish by listing it in `Connection`.
 KEPT_FROM_CONNECTION = frozenset(b"host content-length content-type authorization cookie".split())
-MOST_VERDICTS = 2048  # names remembered; clients that invent names must not fill our memory
+# What is remembered is bounded by number and by size: clients that invent names must not fill our memory.
+MOST_VERDICTS = 512
+LONGEST_NAME = 64  # bytes of a name
+LONGEST_LIST = 128  # characters of a `Connection` header
 
 PASS, DROP, HOST, CREDENTIAL, LISTS, REWRITE = range(6)
 Verdict = int
@@ -38,7 +41,7 @@ class _Verdicts(dict[bytes, Verdict]):
 
     def __missing__(self, name: bytes) -> Verdict:
         verdict = self._judge(name.lower())
-        if len(self) < MOST_VERDICTS:
+        if len(self) < MOST_VERDICTS and len(name) <= LONGEST_NAME:
             self[name] = verdict
         return verdict
 
@@ -48,11 +51,17 @@ def header_lines(pairs: Iterable[tuple[str, str]]) -> bytes:
     return b"".join(f"{name}: {value}\r\n".encode("latin-1") for name, value in pairs)
 
 
-@lru_cache(maxsize=256)
 def listed_in(connection: str) -> frozenset[bytes]:
     """Return the names that a `Connection` header lists, those that may be dropped for it."""
+    return _remembered(connection) if len(connection) <= LONGEST_LIST else _listed_in(connection)
+
+
+def _listed_in(connection: str) -> frozenset[bytes]:
     names = {name.strip().lower().encode("utf-8", "surrogateescape") for name in connection.split(",")}
     return frozenset(names - KEPT_FROM_CONNECTION - {b"", b"close", b"keep-alive"})
+
+
+_remembered = lru_cache(maxsize=256)(_listed_in)
 
 
 class RequestHeaders:

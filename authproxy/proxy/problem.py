@@ -17,10 +17,8 @@ def internal_error(fault: BaseException | None) -> AuthproxyError:
     return AuthproxyError("something went wrong inside authproxy; its log has the place")
 
 
-def problem_response(
-    error: AuthproxyError, *, route: str | None, close: bool, body: bool = True, more: bytes = b""
-) -> bytes:
-    """Return the whole response for `error`; `body` is False in answer to HEAD, `more` are header lines."""
+def problem_content(error: AuthproxyError, *, route: str | None) -> tuple[dict[str, str], bytes]:
+    """Return the headers, but for those of the connection, and the body that say `error`."""
     document = {
         "type": "about:blank",
         "title": error.title,
@@ -36,17 +34,26 @@ def problem_response(
     details = (
         scrub(error.detail, ()).encode("ascii", "replace").decode().replace("\\", "\\\\").replace('"', '\\"')
     )
-    lines = [
-        f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}",
-        "Content-Type: application/problem+json",
-        f"Content-Length: {len(content)}",
-        f'Proxy-Status: authproxy; error={error.proxy_error}; details="{details}"',
-        "Cache-Control: no-store",
-    ]
+    headers = {
+        "Content-Type": "application/problem+json",
+        "Content-Length": str(len(content)),
+        "Proxy-Status": f'authproxy; error={error.proxy_error}; details="{details}"',
+        "Cache-Control": "no-store",
+    }
     if error.retry_after is not None:
-        lines.append(f"Retry-After: {max(1, ceil(error.retry_after))}")
+        headers["Retry-After"] = str(max(1, ceil(error.retry_after)))
     if isinstance(error, KeyRequired):
-        lines.append(f"WWW-Authenticate: {CHALLENGE}")
+        headers["WWW-Authenticate"] = CHALLENGE
+    return headers, content
+
+
+def problem_response(
+    error: AuthproxyError, *, route: str | None, close: bool, body: bool = True, more: bytes = b""
+) -> bytes:
+    """Return the whole response for `error`; `body` is False in answer to HEAD, `more` are header lines."""
+    headers, content = problem_content(error, route=route)
+    lines = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
     if close:
         lines.append("Connection: close")
     return (

@@ -10,21 +10,20 @@ upload in flight finish, and two lanes:
 
 The quick lane only begins what the slow one would begin as well; whatever takes a wait is handed over,
 as far as it has come. It leans on how `RequestHandler` queues its messages, hence the narrow bounds on
-aiohttp's version.
+aiohttp's version. The parser knows a list of methods only: it reads `PATCH` in place of any other token, and
+the message gets its own method back.
 """
 
 import asyncio
 import re
 from abc import abstractmethod
-from collections import deque
 from collections.abc import Callable
 from functools import partial
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from aiohttp import StreamReader
 from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http import RawRequestMessage
+from aiohttp.http import HttpVersion11, RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.http_parser import HttpRequestParser
 from aiohttp.streams import EMPTY_PAYLOAD
@@ -34,22 +33,31 @@ from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE, RequestHandler, _ErrInfo
 from authproxy import logs
 from authproxy.errors import AuthproxyError, BadRequest, ConnectionLimit, HeadersTooLarge, RequestTimeout
 from authproxy.proxy.farewell import QUIET, Farewell, close_for_sure
-from authproxy.proxy.guard import local_address
+from authproxy.proxy.framing import EMPTY_LINE, HEAD, TRAILER, Framing
+from authproxy.proxy.guard import CONTENT_LENGTH, local_address
 from authproxy.proxy.problem import internal_error, problem_response
 from authproxy.proxy.tunnel import Tunnel
 
 if TYPE_CHECKING:
     from aiohttp.web_protocol import _RequestFactory, _RequestHandler
 
-_EMPTY_LINE = b"\r\n\r\n"
-_REQUEST_LINE = re.compile(rb"[A-Z]+ [^\r\n]+ HTTP/1\.[01]\r\n")  # whole: a head may begin behind a body
+_REQUEST_LINE = re.compile(rb"[A-Z]+ [^\r\n]+ HTTP/1\.[01]\r\n")
+_METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # any token (RFC 9110 §9.1)
+_PARSERS_METHODS = (
+    b"GET ", b"POST ", b"PUT ", b"HEAD ", b"PATCH ", b"DELETE ", b"OPTIONS ", b"CONNECT ", b"TRACE ",
+)  # fmt: skip
+_STAND_IN = b"PATCH"  # what the parser reads in place of others; GET may be RTSP's as well, to it
+_EMPTY_LINES = re.compile(rb"[\r\n]+")
 _EIGHT_BIT = re.compile(rb"[\x80-\xff]")
 TOO_MANY = "Too many headers"  # how aiohttp says it
+TRAILER_TOO_LARGE = "the trailer section is too large"
 MOST_HEADERS = 1000  # lines; the size of the section is limited besides
 UNREAD_SECONDS = 60.0  # how long a client may leave an answer unread while it asks for more
 LINGER = 2.0  # seconds that a body which nobody wants is read on, so that its connection can be kept
 MOST_TURNED_AWAY = 16  # connections over the limit that are seen off at a time; more are just closed
 READ_BUFFER = 256 << 10  # bytes of a body taken from a client before it has to wait
+SMALL_PIECE = 1 << 10  # bytes; of smaller ones no more than MOST_PIECES may wait, as each costs memory too
+MOST_PIECES = 4096
 
 
 class Incoming:
@@ -137,8 +145,16 @@ class Sent:
         return None
 
 
+class Refused(Sent):
+    """Says that `refuse` has answered, and has taken leave of the client."""
+
+    async def prepare(self, incoming: object) -> None:  # noqa: ARG002 - aiohttp's signature
+        return None
+
+
 KEEP_ALIVE = cast("StreamResponse", Sent(keep_alive=True))
 CLOSE = cast("StreamResponse", Sent(keep_alive=False))
+REFUSED = cast("StreamResponse", Refused(keep_alive=False))
 
 
 class ClientConnection(RequestHandler):
@@ -148,9 +164,8 @@ class ClientConnection(RequestHandler):
     """
 
     __slots__ = (
-        "_begun", "_between", "_chunked", "_farewell", "_head_size", "_head_timer", "_idle", "_last_bytes",
-        "_payload", "_pieces", "_server", "_silent", "_taker", "_tunnel", "busy",
-        "stall_seconds",
+        "_ahead", "_at", "_begun", "_between", "_chunked", "_farewell", "_framing", "_head_timer", "_holds",
+        "_idle", "_method", "_payload", "_server", "_silent", "_taker", "_tunnel", "busy", "stall_seconds",
     )  # fmt: skip
 
     def __init__(self, server: "ProxyServer", **settings: Any) -> None:
@@ -161,11 +176,12 @@ class ClientConnection(RequestHandler):
         self._tunnel: Tunnel | None = None
         self._head_timer: asyncio.TimerHandle | None = None
         self._between = True  # two requests: what comes next is a request line
-        self._head_size = 0  # bytes of a head that is not complete yet
+        self._framing = Framing()
         self._payload = EMPTY_PAYLOAD  # the body of the last request that came in
         self._chunked = False  # whether that body is still coming in, in chunks
-        self._pieces: deque[bytes] = deque()  # what has come, and is yet to be parsed
-        self._last_bytes = b""  # of what was cut into pieces: an empty line may have begun there
+        self._ahead, self._at = b"", 0  # what has come, and how much of it the parser has
+        self._holds = False  # what came behind a request that may switch protocols, until that is answered
+        self._method: str | None = None  # of the head that is coming in, if the parser got another
         self._taker: Callable[[bytes], None] | None = None  # of what comes, if it is no request
         self._farewell: Farewell | None = None
         self._silent = False  # the client has ended its half, or said that this is its last request
@@ -210,42 +226,102 @@ class ClientConnection(RequestHandler):
     def done(self) -> None:
         """Note that no request is under way any more."""
         self.busy = False
-        self._between = not self._head_size and (self._payload is EMPTY_PAYLOAD or self._payload.is_eof())
-        if self._head_size:
+        framing = self._framing
+        self._between = (
+            framing.part == HEAD
+            and not framing.section
+            and (not self._ahead or self._at == len(self._ahead))
+            and (self._payload is EMPTY_PAYLOAD or self._payload.is_eof())
+        )
+        if not self._between and self._in_head:
             self._watch_head()  # while we answered, nobody could tell how slow it is
         self._server.noticed()
 
     # ── the quick lane ───────────────────────────────────────────────────────────────────────────
 
     def data_received(self, data: bytes) -> None:
-        end = data.find(_EMPTY_LINE)
-        if self._taker is not None or (
-            (end == len(data) - 4 or end < 0)
-            and data
-            and not (self._chunked or self._pieces or self._head_size)
-        ):
-            self._take(data)
-            return
-        # A head, and a body in chunks, ends with an empty line. aiohttp's parser gets no more than one of
-        # them at a time: it forgets good requests with a bad one behind them, and takes the last trailer of
-        # a body for a header of the request that follows.
-        if data:
-            self._pieces += cut_behind_empty_lines(data, self._last_bytes)
-            self._last_bytes = (self._last_bytes + data)[-3:]
-        else:
+        framing = self._framing
+        if not self._ahead:
+            # A whole head and nothing else, part of a body, or no HTTP any more: as it is.
+            if (
+                framing.part == HEAD
+                and not framing.section
+                and data.find(EMPTY_LINE) == len(data) - len(EMPTY_LINE)
+                and data.startswith(_PARSERS_METHODS)
+                and not self._holds
+            ):
+                self._take(data if data.isascii() else ascii_target(data))
+                return
+            if self._taker is not None or framing.is_part_of_body(len(data)):
+                self._take(data)
+                return
+        if not data:
             self._take(data)  # aiohttp has the parser go on with what it holds
-        while self._pieces and not self._reading_paused and len(self._messages) < MAX_MSG_QUEUE_SIZE:
-            self._take(self._pieces.popleft())
+        elif self._at == len(self._ahead):
+            self._ahead, self._at = data, 0
+        else:
+            self._ahead, self._at = self._ahead[self._at :] + data, 0
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Have aiohttp parse what is ahead, one head or body at a time: see `framing`."""
+        framing = self._framing
+        while self._at < len(self._ahead) and not self._reading_paused:
+            if self._taker is not None:
+                self._taker(self._ahead[self._at :])
+                self._at = len(self._ahead)
+            elif len(self._messages) >= MAX_MSG_QUEUE_SIZE or (self._holds and framing.between):
+                break
+            elif framing.between and not self._ahead.startswith(_PARSERS_METHODS, self._at):
+                if not self._begin_head():
+                    break
+            else:
+                self._take_part(self._at)
+        if self._at == len(self._ahead):
+            self._ahead, self._at = b"", 0
+        elif self._holds and len(self._ahead) - self._at > READ_BUFFER and not self._buffer_paused:
+            self._pause_reading_for_buffer()
+
+    def _begin_head(self) -> bool:
+        """Take the beginning of a head with a method that the parser does not know; tell whether to go on.
+
+        It reads another method in its place.
+        """
+        data, at = self._ahead, self._at
+        if (lines := _EMPTY_LINES.match(data, at)) is not None:  # a server should ignore them (RFC 9112 §2.2)
+            at = self._at = lines.end()
+        if at == len(data):
+            return False
+        found = _METHOD.match(data, at)
+        if found is not None and found.end() == len(data):  # it may go on
+            self._between = False
+            self._part_of_a_head(len(data) - at)
+            return False
+        if found is None:
+            self._take_part(at)
+        elif not data.startswith(_PARSERS_METHODS, at):
+            self._method = found[0].decode()
+            self._take_part(found.end(), _STAND_IN)
+        return True
+
+    def _take_part(self, start: int, before: bytes = b"") -> None:
+        """Have aiohttp parse what is ahead up to the end of its part, from `start` on, `before` before it."""
+        framing, data = self._framing, self._ahead
+        head = framing.between
+        end = framing.end(data, self._at)
+        self._at = end
+        piece = before + data[start:end] if before or start or end < len(data) else data
+        self._take(ascii_target(piece) if head and not piece.isascii() else piece)
+        if framing.part == TRAILER and framing.section > self._server.header_bytes:
+            self._taker = drop
+            self._payload.set_exception(HeadersTooLarge(TRAILER_TOO_LARGE))
 
     def _take(self, data: bytes) -> None:
         """Have aiohttp parse `data`, and see to what is complete with it."""
         if self._taker is not None:
             self._taker(data)
             return
-        waiter, payload, count = self._waiter, self._payload, self._request_count
-        in_head = payload is EMPTY_PAYLOAD or payload.is_eof()
-        if in_head and not self._head_size and not data.isascii() and _REQUEST_LINE.match(data):
-            data = ascii_target(data)
+        waiter, count = self._waiter, self._request_count
         if data:
             self._between = False
         # aiohttp's task sees to it, when it is at work, or has to wait for the client to read.
@@ -257,13 +333,24 @@ class ClientConnection(RequestHandler):
             self._waiter = waiter
         if self._request_count != count:
             self._head_has_come()
-        elif in_head and data:
-            self._part_of_a_head(len(data))
+        elif self._framing.section and self._framing.part == HEAD:
+            self._part_of_a_head(self._framing.section)
+        elif 0 < len(data) < SMALL_PIECE:
+            self._count_pieces()
         if self._chunked and self._payload.is_eof():
             self._chunked = False
             self._parser = self._server.parser_for(self)  # without what it knows of trailers
         if waiter is not None and not is_slow and self._messages and not waiter.done():
             self._begin_answer(waiter)
+
+    def _count_pieces(self) -> None:
+        """Have a client wait that sends its body in very many pieces to an upstream that does not read."""
+        payload = self._payload
+        if payload.is_eof() or self._reading_paused:
+            return
+        if len(payload._buffer) > MOST_PIECES:  # noqa: SLF001 - it counts bytes only
+            self._reading_paused = True  # until somebody reads
+            self._pause_transport_reading()
 
     def _begin_answer(self, waiter: asyncio.Future[None]) -> None:
         """Answer in the quick lane what it may answer; wake aiohttp's task for anything else."""
@@ -278,21 +365,56 @@ class ClientConnection(RequestHandler):
         self._server.answerer.quick(Incoming(message, payload, self))
 
     def _head_has_come(self) -> None:
-        self._head_size = 0
         message, payload = self._messages[-1]
         if isinstance(message, RawRequestMessage):
             self._chunked = message.chunked
-        elif not self._payload.is_eof():
-            self._payload.set_exception(RequestPayloadError("malformed"))  # aiohttp tells nobody who reads it
+            self._holds = bool(message.upgrade)
+            if self._method is not None:
+                message = message._replace(method=self._method)
+                self._method = None
+            if payload is not EMPTY_PAYLOAD:
+                message = self._body_follows(message)
+            if message is not self._messages[-1][0]:
+                self._messages[-1] = message, payload
+        else:
+            self._taker = drop  # nobody knows where another request would begin
+            if not self._payload.is_eof():  # aiohttp tells nobody who reads it
+                self._payload.set_exception(
+                    HeadersTooLarge(TRAILER_TOO_LARGE)
+                    if is_too_large(message.exc)
+                    else RequestPayloadError("malformed")
+                )
         self._payload = payload
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
 
+    def _body_follows(self, message: RawRequestMessage) -> RawRequestMessage:
+        """Have the framing follow the body of `message`; return how that is to be taken."""
+        if not message.chunked:
+            if length := int(message.headers.get(CONTENT_LENGTH, 0)):
+                self._framing.length(length)
+            return message
+        self._framing.chunks()
+        if message.version == HttpVersion11:
+            return message
+        # An HTTP/1.0 peer that knows of chunks, or one in between that does not: RFC 9112 §6.1 wants a close.
+        return message._replace(should_close=True)
+
+    @property
+    def _in_head(self) -> bool:
+        """Whether part of a head has come, a method that may go on included."""
+        framing = self._framing
+        return framing.part == HEAD and (
+            bool(framing.section) or (self._at < len(self._ahead) and not self._holds)
+        )
+
     def _part_of_a_head(self, size: int) -> None:
-        """Bound how long a head may take, and how large it may be: aiohttp bounds each line only."""
-        self._head_size += size
-        if self._head_size <= self._server.header_bytes:
+        """Bound how long a head of `size` bytes so far may take, and how large it may be.
+
+        aiohttp bounds each line only.
+        """
+        if size <= self._server.header_bytes:
             self._watch_head()
             return
         self._taker = drop
@@ -368,10 +490,8 @@ class ClientConnection(RequestHandler):
         """Hand everything that comes from now on to `tunnel`; what has come already goes first."""
         self._tunnel = tunnel
         self._taker = partial(tunnel.feed, "client")
-        early, self._message_tail = self._message_tail, b""
-        for piece in [early, *self._pieces]:
-            tunnel.feed("client", piece)
-        self._pieces.clear()
+        tunnel.feed("client", self._ahead[self._at :])
+        self._ahead, self._at = b"", 0
         if self._buffer_paused:
             self._resume_reading_for_buffer()
 
@@ -447,6 +567,18 @@ class ClientConnection(RequestHandler):
             begun.give_up()
         self.done()
 
+    async def finish_response(
+        self, request: BaseRequest, resp: StreamResponse, start_time: float | None
+    ) -> tuple[StreamResponse, bool]:
+        """End a request of the slow lane; what was held back behind it is one now, and no other protocol."""
+        finished = await super().finish_response(request, resp, start_time)
+        if self._holds and not self._messages and self._tunnel is None:
+            self._holds = False
+            if self._buffer_paused:
+                self._resume_reading_for_buffer()
+            self._go_on()
+        return finished
+
     def handle_error(
         self,
         request: BaseRequest,  # noqa: ARG002
@@ -455,23 +587,27 @@ class ClientConnection(RequestHandler):
         message: str | None = None,  # noqa: ARG002 - it quotes the request
     ) -> StreamResponse:
         """Answer a request that could not be parsed, or a fault of our own; close the connection."""
-        if isinstance(exc, LineTooLong) or TOO_MANY in str(exc):
+        if is_too_large(exc):
             error: AuthproxyError = HeadersTooLarge("the header section is too large")
         elif status == 400:
             error = BadRequest("the request is not valid HTTP/1.1")
         else:
             error = internal_error(exc)
         self.refuse(error)
-        return CLOSE
+        return REFUSED
 
 
 class ProxyServer(Server):
-    """Makes a `ClientConnection` for each connection, up to `limit`."""
+    """Makes a `ClientConnection` for each connection, up to `limit`.
+
+    `request_factory` makes what `answerer` is called with.
+    """
 
     def __init__(
         self,
         answerer: Answerer,
         *,
+        request_factory: Callable[..., object] = Incoming,
         limit: int,
         keepalive: float,
         header_bytes: int,
@@ -479,7 +615,7 @@ class ProxyServer(Server):
     ) -> None:
         super().__init__(
             cast("_RequestHandler", answerer),
-            request_factory=cast("_RequestFactory", Incoming),
+            request_factory=cast("_RequestFactory", request_factory),
             handler_cancellation=True,  # a client that goes away cancels its upstream request
             keepalive_timeout=keepalive,
             max_line_size=header_bytes,
@@ -523,7 +659,7 @@ class ProxyServer(Server):
 
     def _turn_away(self, connection: ClientConnection) -> None:
         error = ConnectionLimit(
-            f"authproxy has {self._limit} connections open already",
+            f"this listener has {self._limit} connections open already",
             hint="`limits.connections` sets the limit",
             retry_after=1,
         )
@@ -582,22 +718,17 @@ def drop(_data: bytes) -> None:
     """Take what nobody wants."""
 
 
-def cut_behind_empty_lines(data: bytes, before: bytes) -> list[bytes]:
-    """Return `data` in pieces, cut behind each empty line; one may have begun in `before`, its last bytes."""
-    whole, first = before + data, len(before)
-    cuts = [first]
-    end = whole.find(_EMPTY_LINE)
-    while end >= 0:
-        cuts.append(end + len(_EMPTY_LINE))
-        end = whole.find(_EMPTY_LINE, cuts[-1])
-    cuts.append(len(whole))
-    return [whole[start:stop] for start, stop in pairwise(cuts) if start < stop]
+def is_too_large(error: BaseException | None) -> bool:
+    """Whether aiohttp's parser found too long a header line, or too many of them."""
+    return isinstance(error, LineTooLong) or TOO_MANY in str(error)
 
 
 def ascii_target(data: bytes) -> bytes:
-    """Return `data` with the raw 8-bit characters of its request line percent-encoded.
+    """Return a head with the raw 8-bit characters of its request line percent-encoded, if that is whole.
 
     curl sends a URL as it was typed, and servers take it; aiohttp's parser does not.
     """
+    if not _REQUEST_LINE.match(data):
+        return data
     line, end, rest = data.partition(b"\r\n")
     return _EIGHT_BIT.sub(lambda found: b"%%%02X" % found[0][0], line) + end + rest

@@ -85,21 +85,25 @@ def running_proxy(
     env: Mapping[str, str] | None = None,
     verb: str = "run",
     files: int | None = None,
+    stderr: int | None = None,
+    before: tuple[str, ...] = (),
 ) -> Iterator[RunningProxy]:
     """Run the proxy with `config` until the end of the block; ports are free ones unless it says otherwise.
 
-    `config` is None for a command line that needs no file; `files` limits the descriptors there are.
+    `config` is None for a command line that needs no file; `files` limits the descriptors there are;
+    `stderr` is a descriptor to write to instead of the file that `log` reads; `before` stands in front of the
+    command.
     """
     with tempfile.TemporaryDirectory(prefix="authproxy-") as made:
         directory = Path(made)
         if config is not None:
             config = {"listen": ANY_PORT, "admin": {"listen": ANY_PORT}, **config}
             args = ("-c", str(write_config(directory, config)), *args)
-        with (directory / "stdout").open("wb") as stdout, (directory / "stderr").open("wb") as stderr:
+        with (directory / "stdout").open("wb") as stdout, (directory / "stderr").open("wb") as log:
             process = subprocess.Popen(
-                [*(limited_to(files) if files else ()), *COMMAND, verb, *args],
+                [*(limited_to(files) if files else before), *COMMAND, verb, *args],
                 cwd=directory, env=environment(directory, env), stdin=subprocess.DEVNULL,
-                stdout=stdout, stderr=stderr,
+                stdout=stdout, stderr=log if stderr is None else stderr,
             )  # fmt: skip
         proxy = RunningProxy(process, directory)
         try:

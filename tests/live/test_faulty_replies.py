@@ -200,3 +200,34 @@ def test_empty_lines_after_an_answer_do_no_harm(place: Place) -> None:
     for number in range(5):
         answer = place.get(f"/own/{number}")
         assert (answer.status, answer.body) == (200, f"/own/{number}".encode())
+
+
+@pytest.mark.route(auth=PLAIN)
+@pytest.mark.parametrize("endless", [b"X-A: " + b"x" * 1000 + b"\r\n", b"x" * 1000], ids=["lines", "a line"])
+def test_a_trailer_without_end_ends_the_connection(place: Place, endless: bytes) -> None:
+    sent = [0]
+
+    def answer(_request: Message, wire: Wire) -> None:
+        wire.send(CHUNKED + b"0\r\nX-A: ")
+        with contextlib.suppress(OSError):
+            while sent[0] < 64 << 20:
+                wire.send(endless * 64)
+                sent[0] += len(endless) * 64
+
+    place.api.answer = answer
+    with place.connect() as wire:
+        wire.send(place.request("GET"))
+        with pytest.raises((BrokenOff, ConnectionResetError)):
+            wire.answer()
+    wait_until(lambda: sent[0] > 0)
+    assert sent[0] < 64 << 20
+
+
+@pytest.mark.route(auth=PLAIN)
+def test_chunks_of_an_http_1_0_server_end_its_connection(place: Place) -> None:
+    """Something on the way may have seen another end (RFC 9112 §6.1)."""
+    lines = b"Connection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+    place.api.says(b"HTTP/1.0 200 OK\r\n" + lines)
+    for number in range(1, 4):
+        assert place.get().body == b"hello"
+        assert place.api.connections == number

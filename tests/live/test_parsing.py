@@ -98,12 +98,11 @@ VERSIONS = {
 }  # fmt: skip
 METHODS = {
     "no method": line(b" / HTTP/1.1"),
-    "a method in lower case": line(b"get / HTTP/1.1"),
-    "a method in mixed case": line(b"Get / HTTP/1.1"),
-    "a method that nobody knows": line(b"FROB / HTTP/1.1"),
-    "a method that goes on": line(b"GETGET / HTTP/1.1"),
-    "an overlong method": line(b"X" * 5000 + b" / HTTP/1.1"),
     "a bracket in the method": line(b"G(T / HTTP/1.1"),
+    "a colon in the method": line(b"LIST: / HTTP/1.1"),
+    "an 8-bit method": line(b"L\xc9ST / HTTP/1.1"),
+    "a method that nobody knows, of another protocol": line(b"PLAY / RTSP/1.0"),
+    "a method that nobody knows, without a target": line(b"LIST HTTP/1.1"),
     "a NUL before the method": line(b"\0GET / HTTP/1.1"),
     "a blank before the method": line(b" GET / HTTP/1.1"),
     "a byte order mark": line(b"\xef\xbb\xbfGET / HTTP/1.1"),
@@ -248,6 +247,7 @@ def test_a_malformed_head_is_refused_and_leaves_no_trace_at_the_upstream(
 
 
 TOO_MUCH = {
+    "an overlong method": line(b"X" * 40_000 + b" / HTTP/1.1"),
     "an overlong target": line(b"GET /" + b"x" * 40_000 + b" HTTP/1.1"),
     "an overlong value": get(b"X-A: " + b"x" * 40_000),
     "an overlong name": get(b"x" * 40_000 + b": 1"),
@@ -259,6 +259,7 @@ REFUSED = {
     "CONNECT of a path": line(b"CONNECT / HTTP/1.1"),
     "CONNECT with a body": b"CONNECT localhost:443 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n",
 }
+PARTS_OF_AN_EMPTY_LINE = pytest.mark.parametrize("cut", [1, 2, 3])
 
 
 @heads
@@ -284,6 +285,53 @@ def test_an_innocent_request_before_a_malformed_one_is_not_sent_twice(place: Pla
         while wire.read():
             pass
     assert len(place.api.requests) <= 1
+
+
+@plain_route
+@PARTS_OF_AN_EMPTY_LINE
+@pytest.mark.parametrize("number", [1, 2], ids=["first request", "second request"])
+def test_a_head_cut_in_its_last_line_is_not_lost_by_what_is_behind_it(
+    place: Place, number: int, cut: int
+) -> None:
+    good = place.request("GET", "/good")
+    with place.connect() as wire:
+        for _ in range(number - 1):
+            assert wire.send(good).answer().status == 200
+        wire.send(good[:-cut])
+        time.sleep(0.1)
+        wire.send(good[-cut:] + b"GARBAGE\r\n\r\n")
+        assert wire.answer().status == 200
+        assert wire.answer().status == 400
+        assert wire.is_closed()
+    assert len(place.api.requests) == number
+
+
+@plain_route
+@PARTS_OF_AN_EMPTY_LINE
+def test_a_chunked_body_cut_in_its_last_line_is_not_lost_by_what_is_behind_it(place: Place, cut: int) -> None:
+    good = place.request("POST", "/good", "Transfer-Encoding: chunked") + chunked(b"hello")
+    with place.connect() as wire:
+        wire.send(good[:-cut])
+        time.sleep(0.1)
+        wire.send(good[-cut:] + b"GARBAGE\r\n\r\n")
+        assert wire.answer().status == 200
+        assert wire.answer().status == 400
+        assert wire.is_closed()
+    assert [sent.body for sent in place.api.requests] == [b"hello"]
+
+
+@heads
+@pytest.mark.parametrize("method", ["POST", "TRACE", "LIST"])
+def test_chunks_of_an_http_1_0_client_end_its_connection(place: Place, method: str) -> None:
+    """Whatever it is answered: something on the way may have seen another end of it (RFC 9112 §6.1)."""
+    lines = b" / HTTP/1.0\r\nHost: localhost\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with place.connect() as wire:
+        wire.send(method.encode() + lines + chunked(b"hello") + SECOND)
+        answer = wire.answer()
+        assert answer.status == (403 if method == "TRACE" else 400)
+        assert answer.one("Connection") == "close"
+        assert wire.is_closed()
+    assert place.api.requests == []
 
 
 # ── bodies ───────────────────────────────────────────────────────────────────────────────────────
@@ -387,6 +435,29 @@ def test_a_chunked_upload_without_trailers_keeps_its_connection(place: Place) ->
                 say(wire, sent)
                 assert wire.answer().one("Connection") is None
     assert len(place.api.requests) == 6
+
+
+@plain_route
+def test_empty_lines_in_a_chunk_are_data_like_any_other(place: Place) -> None:
+    empty = b"\r\n" * (2 << 20)
+    sent = place.request("POST", "/", "Transfer-Encoding: chunked") + chunked(empty)
+    with place.connect() as wire:
+        assert wire.send(sent + place.request("GET", "/2")).answer().status == 200
+        assert wire.answer().status == 200
+    assert place.api.requests[0].body == empty
+
+
+@plain_route
+@pytest.mark.parametrize("lines", [b"X-A: " + b"x" * 1000 + b"\r\n", b"x" * 1000], ids=["lines", "a line"])
+def test_a_trailer_without_end_is_431(place: Place, lines: bytes) -> None:
+    with place.connect() as wire:
+        wire.send(place.request("POST", "/", "Transfer-Encoding: chunked") + b"5\r\nhello\r\n0\r\nX-A: ")
+        for _ in range(60):
+            wire.send(lines)
+        answer = wire.answer()
+        assert (answer.status, answer.one("Connection")) == (431, "close")
+        assert wire.is_closed()
+    assert place.api.requests == []
 
 
 @plain_route

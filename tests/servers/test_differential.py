@@ -253,11 +253,11 @@ class Stream(Example):
 
 
 TCHAR = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-# aiohttp's parser knows a list of methods, and no other; TRACE and CONNECT are refused.
+# TRACE and CONNECT are refused; nginx takes no lower case.
 METHODS = (
     b"GET HEAD POST PUT DELETE OPTIONS PATCH PROPFIND PROPPATCH MKCOL COPY MOVE LOCK UNLOCK SEARCH BIND"
     b" REBIND UNBIND ACL REPORT MKACTIVITY CHECKOUT MERGE M-SEARCH NOTIFY SUBSCRIBE UNSUBSCRIBE PURGE"
-    b" MKCALENDAR LINK UNLINK SOURCE QUERY"
+    b" MKCALENDAR LINK UNLINK SOURCE QUERY LIST BAN REFRESH VERSION-CONTROL"
 ).split()
 NAMES = (
     b"Accept Accept-Encoding Accept-Language Cache-Control Content-Encoding Content-Language Content-Type"

@@ -10,6 +10,7 @@ TABLE = {
     errors.KeyRequired: (401, "http_request_denied"),
     errors.Forbidden: (403, "http_request_denied"),
     errors.NoRoute: (404, "destination_not_found"),
+    errors.MethodNotAllowed: (405, "http_request_error"),
     errors.RequestTimeout: (408, "http_request_error"),
     errors.BodyTooLarge: (413, "http_request_error"),
     errors.HeadersTooLarge: (431, "http_request_error"),

@@ -44,7 +44,9 @@ RECEIVING: Stage = (BadReply, "{} sent nothing of its body for {:g} s")
 TAKING = (NOT_TAKEN, AWAITED)  # in these an upstream that takes more of the upload is slow, but not stalled
 
 HIGH_WATER = 512 << 10  # bytes of a body we hold before the upstream has to wait
-LONGEST_HEAD = 256 << 10  # bytes, interim replies included
+MOST_HELD = 4096  # pieces of it: an upstream may send very small ones, and each costs memory of its own
+MOST_PIECES = 16  # that are left as they came; more are joined
+LONGEST_HEAD = 256 << 10  # bytes, interim replies included; and of what frames a body, without any of it
 SWITCHED = 101
 HTTP_1 = frozenset({"1.0", "1.1"})
 REASONS = frozenset(status.phrase.encode() for status in HTTPStatus)
@@ -99,7 +101,7 @@ class Reply:
         parts, self.parts, self._size = self.parts, [], 0
         if not self.complete and self._connection is not None:
             self._connection.resume()
-        return parts
+        return parts if len(parts) <= MOST_PIECES else [b"".join(parts)]
 
     def join(self, pipe_to: Callable[[asyncio.Transport], Pipe]) -> Pipe:
         """Make the connection of a 101 a pipe. Raises `UpstreamError` if it is gone already."""
@@ -123,7 +125,11 @@ class Reply:
         self.parts.append(data)
         self._size += len(data)
         self._wake()
-        return self._size > HIGH_WATER
+        return self._size > HIGH_WATER or len(self.parts) > MOST_HELD
+
+    def join_from(self, first: int) -> None:
+        """Join the parts from the number `first` on, which came at once."""
+        self.parts[first:] = [b"".join(self.parts[first:])]
 
     def end(self, failure: Exception | None = None) -> None:
         self.complete = failure is None
@@ -191,6 +197,8 @@ class Connection(asyncio.Protocol):
         self._length: int | None = None
         self._received = 0  # bytes of the body so far
         self._left = 0  # bytes of it that need no parser
+        self._seen = 0  # of those received, when last looked at
+        self._framed = 0  # bytes since then that were none of the body
         self._chunked = False
         self._head_done = False
         self._head_size = 0
@@ -359,6 +367,7 @@ class Connection(asyncio.Protocol):
                 self._broken("did not answer in HTTP/1.x")
                 return
         reply = self._reply
+        before = len(reply.parts) if reply is not None else 0
         try:
             self._parser.feed_data(data)
         except HttpParserUpgrade as switch:
@@ -366,6 +375,8 @@ class Connection(asyncio.Protocol):
                 self.data_received(rest)
         except HttpParserError:
             self._broken("sent a faulty reply")  # or more than its reply: then that stands
+        if reply is not None and len(reply.parts) - before > MOST_PIECES:
+            reply.join_from(before)
         if self._reply is not None:
             self._check_progress(len(data))
         if reply is not None and reply.watcher is not None and reply.status:
@@ -380,6 +391,13 @@ class Connection(asyncio.Protocol):
             return
         if self._length is not None:
             self._left = self._length - self._received
+        elif self._received != self._seen:
+            self._seen, self._framed = self._received, 0
+        else:  # sizes of chunks, extensions, trailers: there could be no end to them
+            self._framed += size
+            if self._framed > LONGEST_HEAD:
+                self._broken("sent too long a trailer section")
+                return
         if not self._reading_paused:
             self._deadline = self._loop.time() + self._idle_seconds
 
@@ -426,7 +444,7 @@ class Connection(asyncio.Protocol):
         self._headers = []
         self._reason = b""
         self._length = None
-        self._received = 0
+        self._received = self._seen = self._framed = 0
         self._chunked = self._head_done = False
 
     def on_status(self, reason: bytes) -> None:
@@ -463,7 +481,10 @@ class Connection(asyncio.Protocol):
         if reply is None:
             raise HttpParserError("a reply that nobody asked for")
         self._head_done = True
-        self._keep_alive = self._parser.should_keep_alive()
+        # Chunks in HTTP/1.0: something on the way may have seen another end (RFC 9112 §6.1).
+        self._keep_alive = self._parser.should_keep_alive() and not (
+            self._chunked and self._parser.get_http_version() == "1.0"
+        )
         bodiless = self._is_head or status in NO_BODY
         self._until_close = not bodiless and not self._chunked and self._length is None
         reply.begun(status, self._reason, self._headers, self._length)

@@ -273,7 +273,8 @@ def test_a_key_of_a_route(reader, key, attribute, value):
 @pytest.mark.parametrize(
     ("key", "fault"),
     [
-        ("allow: {methods: [get]}", "allow.methods[0]: should be a method in capitals, such as GET"),
+        ("allow: {methods: ['a b']}", "allow.methods[0]: should be a method, such as GET"),
+        ("allow: {methods: ['']}", "allow.methods[0]: should be a method, such as GET"),
         (
             "allow: {paths: [v2]}",
             "allow.paths[0]: should be a pattern that begins with / or !/, such as /v2/**",

@@ -73,6 +73,17 @@ async def test_a_body_is_kept_up_to_a_limit(payload, length, keep, size, repeata
     assert repeatable or body._kept == []  # and no memory is held for nothing
 
 
+async def test_a_body_that_comes_in_tiny_pieces_is_kept_in_a_few(payload):
+    body = make(payload, keep=1 << 20)
+    pieces = body.chunks()
+    for _ in range(1000):
+        arrives(payload, b"x", end=False)
+        assert await anext(pieces) == b"x"
+    assert len(body._kept) == 1
+    arrives(payload, b"end")
+    assert await said(body) == b"x" * 1000 + b"end"
+
+
 async def test_a_body_that_is_announced_as_too_long_to_keep_is_not_kept_from_the_start(payload):
     body = make(payload, length=1000, keep=10)
     arrives(payload, b"x", end=False)

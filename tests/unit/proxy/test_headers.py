@@ -2,7 +2,10 @@
 
 import pytest
 
+from authproxy.proxy import headers
 from authproxy.proxy.headers import (
+    LONGEST_LIST,
+    LONGEST_NAME,
     MOST_VERDICTS,
     RequestHeaders,
     ResponseHeaders,
@@ -192,3 +195,22 @@ def test_configured_response_headers_are_set_and_removed():
 @pytest.mark.parametrize("reason", [b"OK", b"", b"Alles gr\xfcn"])
 def test_the_status_line_is_the_upstreams(reason):
     assert ResponseHeaders().head(207, reason, [], ASKED) == b"HTTP/1.1 207 " + reason + b"\r\n"
+
+
+@pytest.mark.parametrize("rules", [RequestHeaders(remove=["X" * 99]), ResponseHeaders(remove=["X" * 99])])
+def test_a_name_is_remembered_if_it_is_short_and_judged_alike_if_it_is_not(rules):
+    long, short = b"X" * 99, b"X" * LONGEST_NAME
+    assert len(long) > LONGEST_NAME
+    for _ in range(2):
+        verdicts = [rules._verdicts[name] for name in (long, short)]
+        assert verdicts == [headers.DROP, headers.PASS]
+    assert list(rules._verdicts) == [short]
+
+
+def test_a_list_is_remembered_if_it_is_short_and_read_alike_if_it_is_not():
+    before = headers._remembered.cache_info().currsize
+    names = [b"x-%d" % number for number in range(LONGEST_LIST)]
+    assert listed_in(b",".join(names).decode()) == frozenset(names)
+    assert headers._remembered.cache_info().currsize == before
+    assert listed_in("x-remembered, x-too") == {b"x-remembered", b"x-too"}
+    assert headers._remembered.cache_info().currsize == before + 1

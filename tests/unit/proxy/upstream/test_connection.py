@@ -6,7 +6,13 @@ import pytest
 
 from authproxy.errors import BadReply, ConnectFailure, RequestTimeout, ResponseTimeout
 from authproxy.http_proxy import HTTPProxy
-from authproxy.proxy.upstream.connection import HIGH_WATER, LONGEST_HEAD, ClosedUnanswered, Connection
+from authproxy.proxy.upstream.connection import (
+    HIGH_WATER,
+    LONGEST_HEAD,
+    MOST_HELD,
+    ClosedUnanswered,
+    Connection,
+)
 from authproxy.proxy.upstream.through import Forwarding
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -456,6 +462,22 @@ async def test_an_upstream_that_is_faster_than_its_reader_waits(world):
     world.time.passes(60)  # now it is the upstream
     with pytest.raises(BadReply, match="nothing of its body"):
         await reply.read()
+
+
+@pytest.mark.parametrize("at_once", [1, 1000])
+async def test_tiny_chunks_are_held_in_few_pieces(world, at_once):
+    reply = world.ask()
+    world.hear(OK + b"Transfer-Encoding: chunked\r\n\r\n")
+    said = 0
+    while world.transport.reading and said < 100_000:
+        world.hear(b"2\r\nxx\r\n" * at_once)
+        said += at_once
+    assert len(reply.parts) <= MOST_HELD + 1
+    assert at_once == 1 or said == 100_000, "1,000 that come together are one"
+    parts = await reply.read()
+    assert b"".join(parts) == b"xx" * said
+    assert len(parts) <= 100
+    assert world.transport.reading
 
 
 async def test_a_paused_connection_reads_again_for_the_next_exchange(world):

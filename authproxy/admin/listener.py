@@ -1,0 +1,130 @@
+"""The admin listener's server: the proxy's own connections, limits and error pages, before the views.
+
+    ClientConnection ──▶ aiohttp's task ──▶ AdminAnswerer ──▶ guard, views
+            └─ no HTTP, too large, too slow, too many ──▶ problem
+
+What a caller sent is never repeated in an error page.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import cast
+
+from aiohttp import web
+
+from authproxy.errors import (
+    AuthproxyError,
+    BadRequest,
+    BodyTooLarge,
+    HeadersTooLarge,
+    MethodNotAllowed,
+    NoRoute,
+)
+from authproxy.proxy.problem import problem_content
+from authproxy.proxy.server import UNREAD_SECONDS, ClientConnection, Incoming, ProxyServer
+
+FEWEST_CONNECTIONS, MOST_CONNECTIONS = 8, 64  # that it takes, as there are file descriptors
+LARGEST_BODY = 64 << 10  # bytes; a form, no more
+
+_REFUSALS: dict[int, AuthproxyError] = {
+    404: NoRoute("the admin listener has no such page"),
+    405: MethodNotAllowed("that page of the admin listener does not take this method"),
+    413: BodyTooLarge("the body is too large for the admin listener"),
+}
+"""What is said in place of aiohttp's own pages, by their status."""
+
+
+class AdminServer(ProxyServer):
+    """Serves `application`, which is set up already. Sizes are in bytes, times in seconds."""
+
+    def __init__(
+        self,
+        application: web.Server,
+        *,
+        limit: int,
+        keepalive: float,
+        header_bytes: int,
+        header_seconds: float,
+    ) -> None:
+        super().__init__(
+            AdminAnswerer(application.request_handler, header_bytes),
+            request_factory=application.request_factory,
+            limit=limit,
+            keepalive=keepalive,
+            header_bytes=header_bytes,
+            header_seconds=header_seconds,
+        )
+
+
+class AdminAnswerer:
+    """Has requests answered by `handler`, an application's, in aiohttp's task."""
+
+    def __init__(self, handler: Callable[..., Awaitable[web.StreamResponse]], header_bytes: int) -> None:
+        self._handler = handler
+        self._header_bytes = header_bytes
+
+    def quick(self, incoming: Incoming) -> None:
+        """Leave the request to aiohttp's task."""
+        incoming.connection.hand_over(_Postponed(incoming))
+
+    def refused(self, error: AuthproxyError) -> None:
+        """Count nothing: the counts are of what is asked of routes."""
+
+    async def __call__(self, incoming: object) -> web.StreamResponse:
+        """Answer a request; who does not take the answer is cut off."""
+        request = cast("web.Request", incoming)
+        connection = cast("ClientConnection", request.protocol)
+        connection.take_over()
+        connection.busy = True
+        try:
+            response = await self._answer(request)
+            try:
+                async with asyncio.timeout(UNREAD_SECONDS):
+                    await response.prepare(request)
+                    await response.write_eof()
+            except TimeoutError:
+                connection.force_close()
+                raise ConnectionAbortedError("the client took nothing of its answer") from None
+            if not response.keep_alive:
+                connection.take_leave(silent=not request.keep_alive and request.content.is_eof())
+            return response
+        finally:
+            connection.done()
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        size = len(request.raw_path) + sum(len(name) + len(value) + 4 for name, value in request.raw_headers)
+        if size > self._header_bytes:
+            return problem(
+                HeadersTooLarge(f"the header section is over {self._header_bytes} bytes"), close=True
+            )
+        if (request.content_length or 0) > LARGEST_BODY:
+            return problem(_REFUSALS[413], close=True)
+        try:
+            return await self._handler(request)
+        except web.HTTPException as error:
+            if error.status < 400:
+                return error
+            refusal = _REFUSALS.get(error.status) or BadRequest("the admin listener cannot read this request")
+            response = problem(refusal, close=not request.content.is_eof())
+            if "Allow" in error.headers:
+                response.headers["Allow"] = error.headers["Allow"]
+            return response
+
+
+class _Postponed:
+    """A request that the quick lane did not begin."""
+
+    def __init__(self, incoming: Incoming) -> None:
+        self.incoming = incoming
+
+    def give_up(self) -> None:
+        """Break off nothing: aiohttp cancels its task."""
+
+
+def problem(error: AuthproxyError, *, close: bool = False) -> web.Response:
+    """Return the answer for `error` (RFC 9457), and with `close` the connection's last."""
+    headers, content = problem_content(error, route=None)
+    response = web.Response(status=error.status, headers=headers, body=content)
+    if close:
+        response.force_close()
+    return response

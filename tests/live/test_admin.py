@@ -1,0 +1,182 @@
+"""The admin listener: the same limits and error pages as the proxy's own, and it repeats nothing."""
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+
+import pytest
+
+from .command import RunningProxy, running_proxy, wait_until
+from .test_limits import SLOW_HEAD, ends_orderly, trickle
+from .wire import BrokenOff, Message, Upstream, Wire, ask, chunked, connect, get, request
+
+SECRET = "s3cr3t-of-a-caller"
+HEADER_BYTES = 4 << 10
+
+
+@pytest.fixture(scope="module")
+def proxy() -> Iterator[RunningProxy]:
+    with Upstream() as upstream:
+        limits = {"header_timeout": "1s", "keepalive": "2s", "header_bytes": HEADER_BYTES, "connections": 20}
+        routes = [{"name": "api", "upstream": upstream.url, "auth": {"grant": "none"}}]
+        with running_proxy({"limits": limits, "routes": routes, "log": {"level": "debug"}}) as made:
+            yield made
+            assert made.stop() == 0
+            assert SECRET not in made.log()
+            assert "Traceback" not in made.log()
+
+
+def assert_problem(answer: Message, status: int) -> None:
+    assert answer.status == status
+    assert answer.one("Content-Type") == "application/problem+json"
+    assert answer.json["status"] == status
+    assert answer.proxy_error is not None
+    assert SECRET.encode() not in answer.head + answer.body
+
+
+def says(url: str, sent: bytes) -> Message:
+    """Send what ends the connection; return the answer."""
+    with connect(url) as wire:
+        wire.send(sent)
+        answer = wire.answer()
+        assert answer.one("Connection") == "close"
+        assert ends_orderly(wire)
+        return answer
+
+
+# ── heads ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("before", [0, 1], ids=["first request", "second request"])
+def test_a_head_that_trickles_in_is_408_in_time(proxy: RunningProxy, before: int) -> None:
+    with connect(proxy.admin_url) as wire:
+        for _ in range(before):
+            assert wire.send(request("GET", "/healthz")).answer().status == 200
+        assert_problem(trickle(wire, SLOW_HEAD), 408)
+        assert wire.is_closed()
+
+
+@pytest.mark.parametrize("before", [0, 1], ids=["never a word", "idle"])
+def test_who_says_nothing_more_is_not_kept(proxy: RunningProxy, before: int) -> None:
+    with connect(proxy.admin_url) as wire:
+        for _ in range(before):
+            assert wire.send(request("GET", "/healthz")).answer().status == 200
+        assert ends_orderly(wire)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        request("GET", "/healthz", f"Authorization: Bearer {SECRET}\0"),
+        request("GET", "/healthz", f"Authorization : Bearer {SECRET}"),
+        request("GET", f"/healthz?x={SECRET}\x01"),
+        request("GET", "/healthz", f"Sec-WebSocket-Key1: {SECRET}"),
+        f"GET /healthz HTTP/1.1\r\n{SECRET}\r\n\r\n".encode(),
+        f"{SECRET}\r\n\r\n".encode(),
+    ],
+)
+def test_what_is_no_request_is_400_and_not_repeated(proxy: RunningProxy, sent: bytes) -> None:
+    with connect(proxy.admin_url) as wire:
+        wire.send(sent)
+        assert_problem(wire.answer(), 400)
+        assert wire.is_closed()
+
+
+@pytest.mark.parametrize("size", [700, 1 << 20], ids=["in pieces", "whole"])
+@pytest.mark.parametrize(
+    "lines", [["X-A: " + "x" * HEADER_BYTES], ["X-A: " + "x" * 500] * 12], ids=["a long line", "many lines"]
+)
+def test_a_head_over_header_bytes_is_431(proxy: RunningProxy, lines: list[str], size: int) -> None:
+    sent = request("GET", "/healthz", *lines)
+    with connect(proxy.admin_url) as wire:
+        for start in range(0, len(sent), size):
+            wire.send(sent[start : start + size])
+        answer = wire.answer()
+        assert_problem(answer, 431)
+        assert answer.one("Connection") == "close"
+        assert ends_orderly(wire)
+
+
+def test_chunks_of_an_http_1_0_client_end_its_connection(proxy: RunningProxy) -> None:
+    lines = b"Host: localhost\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with connect(proxy.admin_url) as wire:
+        wire.send(b"GET /healthz HTTP/1.0\r\n" + lines + chunked(b"hello") + request("GET", "/healthz"))
+        assert_problem(wire.answer(), 400)
+        assert wire.is_closed()
+
+
+# ── pages ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_requests_on_one_connection_are_answered_in_turn(proxy: RunningProxy) -> None:
+    sent = [request("GET", target) for target in ("/healthz", "/nowhere", "/readyz", "/metrics", "/healthz")]
+    for size in (1, 50, 1 << 16):
+        with connect(proxy.admin_url) as wire:
+            for start in range(0, len(b"".join(sent)), size):
+                wire.send(b"".join(sent)[start : start + size])
+            assert [wire.answer().status for _ in sent] == [200, 404, 200, 200, 200]
+
+
+def test_what_is_not_there_or_not_allowed_is_a_problem(proxy: RunningProxy) -> None:
+    admin = proxy.admin_url
+    assert_problem(get(admin, f"/{SECRET}"), 404)
+    assert_problem(get(admin, f"/readyz?route={SECRET}"), 404)
+    assert_problem(get(admin, "/healthz", host="evil.example"), 403)
+    for method in ("DELETE", "LIST"):
+        answer = ask(admin, request(method, "/healthz"))
+        assert_problem(answer, 405)
+        assert answer.one("Allow") == "GET,HEAD"
+
+
+# ── bodies ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_body_that_is_announced_as_large_is_413(proxy: RunningProxy) -> None:
+    assert_problem(says(proxy.admin_url, request("POST", "/healthz", body=b"x" * (1 << 20))), 413)
+
+
+def test_a_small_body_does_no_harm(proxy: RunningProxy) -> None:
+    with connect(proxy.admin_url) as wire:
+        assert wire.send(request("GET", "/healthz", body=b"x" * 100)).answer().status == 200
+        wire.send(request("GET", "/healthz", "Transfer-Encoding: chunked") + chunked(b"x" * 100))
+        assert wire.answer().status == 200
+        assert wire.send(request("GET", "/healthz")).answer().status == 200
+
+
+def test_a_body_without_end_ends_the_connection(proxy: RunningProxy) -> None:
+    with connect(proxy.admin_url) as wire:
+        wire.send(request("GET", "/healthz", "Transfer-Encoding: chunked"))
+        assert wire.answer().status == 200
+        began = time.monotonic()
+        with suppress(OSError):
+            while time.monotonic() - began < 60:
+                wire.send(chunked(b"x" * 10_000, end=b""))
+                time.sleep(0.01)
+        assert time.monotonic() - began < 50
+
+
+# ── connections ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_more_connections_than_it_takes_are_503(proxy: RunningProxy) -> None:
+    def is_served(wire: Wire) -> bool:
+        try:
+            return wire.send(request("GET", "/healthz")).answer().status == 200
+        except (OSError, BrokenOff):
+            return False
+
+    with ExitStack() as stack:
+        served = []
+        for _ in range(30):
+            wire = stack.enter_context(connect(proxy.admin_url))
+            answer = wire.send(request("GET", "/healthz")).answer()
+            if answer.status == 200:
+                served.append(wire)
+            else:
+                assert_problem(answer, 503)
+                assert ends_orderly(wire)
+                break
+        assert 0 < len(served) <= 8, "those of other tests may take a moment to end"
+        assert get(proxy.url).status == 200, "the proxy has its own"
+        served.pop().close()
+        wait_until(lambda: is_served(stack.enter_context(connect(proxy.admin_url))))
