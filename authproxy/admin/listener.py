@@ -20,8 +20,10 @@ from authproxy.errors import (
     MethodNotAllowed,
     NoRoute,
 )
+from authproxy.proxy.downstream.connection import UNREAD_SECONDS, ClientConnection
+from authproxy.proxy.downstream.incoming import Incoming
+from authproxy.proxy.downstream.server import ProxyServer
 from authproxy.proxy.problem import problem_content
-from authproxy.proxy.server import UNREAD_SECONDS, ClientConnection, Incoming, ProxyServer
 
 FEWEST_CONNECTIONS, MOST_CONNECTIONS = 8, 64  # that it takes, as there are file descriptors
 LARGEST_BODY = 64 << 10  # bytes; a form, no more

@@ -7,7 +7,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from authproxy.tally import BOUNDS, Tally
+from authproxy.observe.counters import BOUNDS, Tally
 
 COUNTERS = (
     ("requests", "authproxy_requests", "Requests answered.", ("route", "method", "status")),

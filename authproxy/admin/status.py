@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from authproxy.errors import LoginRequired, TokenError
-from authproxy.tokens.source import CachedSource
+from authproxy.tokens.cache import CachedSource
 
 State = Literal["no token needed", "idle", "valid", "failing", "rejected", "login required"]
 READY: frozenset[State] = frozenset({"no token needed", "idle", "valid"})

@@ -5,11 +5,12 @@ import sys
 
 import click
 
-from authproxy.app import App, tls_contexts
+from authproxy.app.application import App
+from authproxy.app.tls import tls_contexts
 from authproxy.cli.options import config_option, warning_lines
-from authproxy.config.build import find_config
+from authproxy.config.find import find_config
+from authproxy.config.model import Config
 from authproxy.config.read import load
-from authproxy.config.schema import Config
 from authproxy.errors import ConfigError, Fault, StoreError
 
 

@@ -6,9 +6,11 @@ import click
 import yaml
 
 from authproxy import logs
-from authproxy.app import open_listeners, tls_contexts
+from authproxy.app.listeners import open_listeners
+from authproxy.app.serving import attend, run_loop
+from authproxy.app.tls import tls_contexts
 from authproxy.cli.options import config_option
-from authproxy.cli.serve import announce, attend, run_loop
+from authproxy.cli.serve import announce
 from authproxy.config.read import parse
 from authproxy.demo import Demo, stand_ins
 from authproxy.stderr import dropping_stderr

@@ -11,19 +11,20 @@ import click
 from aiohttp import web
 
 from authproxy import logs
+from authproxy.admin.api import CALLBACK
 from authproxy.admin.pages import SECURITY_HEADERS, page
-from authproxy.admin.views import CALLBACK
-from authproxy.app import App
+from authproxy.app.application import App
+from authproxy.app.listeners import ListenError, listening_sockets
+from authproxy.app.logins import LOGIN_SECONDS
 from authproxy.cli.options import config_option, find_route, load_config
-from authproxy.config.schema import Config, Route
+from authproxy.config.model import Config
+from authproxy.config.route import Route
 from authproxy.errors import LoginRequired, TokenTimeout
 from authproxy.grants.authorization_code import callback_query
-from authproxy.grants.base import Show
 from authproxy.grants.device_code import DeviceCode, device_login
-from authproxy.grants.hands import Hands
 from authproxy.grants.interactive import InteractiveGrant
-from authproxy.logins import LOGIN_SECONDS
-from authproxy.proxy.listening import ListenError, listening_sockets
+from authproxy.grants.runner import Hands
+from authproxy.grants.steps import Show
 from authproxy.values import is_loopback, split_url
 
 STDIN = 0

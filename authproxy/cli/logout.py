@@ -5,9 +5,10 @@ import asyncio
 import click
 
 from authproxy import logs
-from authproxy.app import App
+from authproxy.app.application import App
 from authproxy.cli.options import config_option, find_route, load_config
-from authproxy.config.schema import Config, Route
+from authproxy.config.model import Config
+from authproxy.config.route import Route
 
 
 @click.command()

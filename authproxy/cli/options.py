@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 import click
 
 from authproxy.cli.output import is_unicode
-from authproxy.config.build import find_config
+from authproxy.config.find import find_config
+from authproxy.config.model import Config
 from authproxy.config.read import load
-from authproxy.config.schema import Config, Route
+from authproxy.config.route import Route
 
 F = TypeVar("F", bound=Callable[..., Any])
 

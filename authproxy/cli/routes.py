@@ -10,7 +10,7 @@ from authproxy.cli.options import (
     print_table,
     warning_lines,
 )
-from authproxy.config.build import effective
+from authproxy.config.effective import effective
 
 
 @click.command()

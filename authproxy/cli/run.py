@@ -6,7 +6,8 @@ import click
 
 from authproxy.cli.options import config_option, retry_rejected_option
 from authproxy.cli.serve import serve
-from authproxy.config.build import find_config, from_command_line
+from authproxy.config.command_line import from_command_line
+from authproxy.config.find import find_config
 from authproxy.config.read import load
 from authproxy.logs import LEVELS
 

@@ -1,9 +1,6 @@
 """Serving until a signal says otherwise, in one process or in several; `run` and `demo` share it."""
 
-import asyncio
-import gc
 import os
-import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine
@@ -13,33 +10,20 @@ from typing import Any
 import click
 
 from authproxy import logs, stderr
-from authproxy.app import App, Listeners, TLSContexts, open_listeners, own_listeners, tls_contexts
-from authproxy.config.schema import Config
-from authproxy.own_listeners import OwnListeners
-from authproxy.proxy.listening import raise_file_limit, shown_address, unlink_address
-from authproxy.sources import Bottom
-from authproxy.workers import Channel, Child, Keeper, Supervisor, shared_listeners, worker_count
+from authproxy.app.application import App
+from authproxy.app.file_limits import raise_file_limit
+from authproxy.app.listeners import Listeners, open_listeners, own_listeners, shown_address, unlink_address
+from authproxy.app.serving import attend, run_loop
+from authproxy.app.tls import TLSContexts, tls_contexts
+from authproxy.config.model import Config
+from authproxy.workers.broker import Keeper
+from authproxy.workers.channel import Channel
+from authproxy.workers.supervisor import Child, Supervisor, shared_listeners, worker_count
 
-GARBAGE_THRESHOLDS = (50_000, 20, 100)  # objects made before a look, and looks before a longer one
 Ready = Callable[[list[str], str | None], None]
+
+
 Share = list[tuple[str, socket.socket]]  # the listeners of one worker, each with its address
-
-
-def run_loop(work: Coroutine[Any, Any, None]) -> None:
-    """Run `work` on uvloop where there is one."""
-    if sys.platform == "win32":
-        asyncio.run(work)
-    else:
-        import uvloop  # noqa: PLC0415 - not on every platform
-
-        uvloop.run(work)
-
-
-def collect_less() -> None:
-    """Look for garbage in circles less often: a request leaves none, and looking costs a tenth of it."""
-    gc.collect()
-    gc.freeze()  # what is here now stays to the end
-    gc.set_threshold(*GARBAGE_THRESHOLDS)
 
 
 def say_nothing(_urls: list[str], _admin_url: str | None) -> None:
@@ -99,58 +83,6 @@ def announce(config: Config, listeners: Listeners, ready: Ready) -> None:
         click.echo(f"admin on {admin_url}")
     ready(urls, admin_url)
     sys.stdout.flush()
-
-
-async def attend(
-    config: Config,
-    listeners: Listeners,
-    tls: TLSContexts,
-    *,
-    ready: Callable[[App], None],
-    own: OwnListeners | None = None,
-    bottom: Bottom | None = None,
-    alive: int | None = None,
-    retry_rejected: bool = False,
-) -> None:
-    """Serve on open sockets until a signal.
-
-    `own` are the listeners of all processes, if there are others than `listeners`; `bottom` says where tokens
-    come from, if not from here; `alive` is a descriptor that ends with the process above us.
-    """
-    stop, hurry = asyncio.Event(), asyncio.Event()
-
-    def on_signal(number: int) -> None:
-        if stop.is_set():
-            hurry.set()
-        else:
-            logs.debug("stopping", signal=signal.Signals(number).name)
-        stop.set()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal, number)
-    if alive is not None:
-        loop.add_reader(alive, stop.set)
-    own = own or own_listeners(config, listeners)
-    async with App(config, bottom, own, retry_rejected=retry_rejected) as app:
-        if listeners.proxy:
-            await app.start(listeners.proxy, tls)
-        if listeners.admin is not None:
-            await app.start_admin(*listeners.admin)
-        if bottom is None:
-            app.warn()
-            app.prefetch()
-        ready(app)
-        collect_less()
-        await stop.wait()
-        drained = asyncio.create_task(app.drain())
-        hurried = asyncio.create_task(hurry.wait())
-        await asyncio.wait([drained, hurried], return_when=asyncio.FIRST_COMPLETED)
-        hurried.cancel()
-        if not drained.done():
-            drained.cancel()
-            app.sources.in_a_hurry = True
-            logs.warning("ended at once, by a second signal")
 
 
 def close_all_but(share: Share, sockets: list[socket.socket]) -> None:

@@ -9,9 +9,10 @@ from math import ceil, isinf
 import click
 
 from authproxy import logs
-from authproxy.app import App
+from authproxy.app.application import App
 from authproxy.cli.options import config_option, find_route, load_config, retry_rejected_option
-from authproxy.config.schema import Config, Route
+from authproxy.config.model import Config
+from authproxy.config.route import Route
 from authproxy.errors import TokenUnavailable
 from authproxy.tokens.token import Token
 

@@ -10,12 +10,13 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from authproxy.config.document import Item
-from authproxy.config.schema import FRAMING_HEADERS, FileKeys, RedisStore, Route, RouteKeys
+from authproxy.config.model import FileKeys, RedisStore
+from authproxy.config.route import FRAMING_HEADERS, Route, RouteKeys
 from authproxy.errors import Fault
-from authproxy.grants.base import Grant
+from authproxy.grants.grant import Grant
 from authproxy.grants.static import NoGrant
-from authproxy.http_proxy import proxy_for, read_proxy
-from authproxy.own_listeners import OwnListeners
+from authproxy.net.http_proxy import proxy_for, read_proxy
+from authproxy.net.own_listeners import OwnListeners
 from authproxy.values import any_spelling, is_loopback, split_address
 
 DEFAULT_PORTS = {"http": 80, "https": 443}

@@ -8,8 +8,9 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from authproxy.config.model import FileKeys
 from authproxy.config.presets import Preset, presets
-from authproxy.config.schema import FileKeys, RouteKeys
+from authproxy.config.route import RouteKeys
 from authproxy.grants import GRANTS
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

@@ -25,14 +25,15 @@ from authproxy import logs
 from authproxy.config import checks
 from authproxy.config.document import Item, compose, merge, plain, scalars
 from authproxy.config.faults import UNKNOWN_KEY, faults_of, unknown_name
+from authproxy.config.model import Config, FileKeys
 from authproxy.config.presets import Preset, presets
 from authproxy.config.references import RENEWABLE, References
-from authproxy.config.schema import Config, FileKeys, Reload, Route, RouteKeys, credential_key
+from authproxy.config.route import Reload, Route, RouteKeys, credential_key
 from authproxy.config.texts import judge
 from authproxy.errors import ConfigError, Fault
 from authproxy.grants import GRANTS
-from authproxy.grants.base import Grant
-from authproxy.logs import MASK
+from authproxy.grants.grant import Grant
+from authproxy.masking import MASK
 from authproxy.places import working_directory
 
 COMMAND_LINE = "command line"

@@ -1,11 +1,11 @@
 """How a token is earned: one small file a grant, and the hands that do what a grant asks for."""
 
 from authproxy.grants.authorization_code import AuthorizationCode
-from authproxy.grants.base import Grant
 from authproxy.grants.client_credentials import ClientCredentials
 from authproxy.grants.command import Command
 from authproxy.grants.device_code import DeviceCode
 from authproxy.grants.file import File
+from authproxy.grants.grant import Grant
 from authproxy.grants.jwt_bearer import JWTBearer
 from authproxy.grants.password import Password
 from authproxy.grants.refresh_token import RefreshToken

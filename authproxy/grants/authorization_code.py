@@ -21,22 +21,14 @@ from typing import Any
 from urllib.parse import parse_qsl, urljoin, urlsplit
 
 from authproxy.errors import BadTokenReply, CredentialRejected, LoginRequired, TokenUnavailable
-from authproxy.grants.base import (
-    Answer,
-    Ask,
-    Callback,
-    Flow,
-    SecretMap,
-    Show,
-    Step,
-    in_pairs,
-    read_json,
-    with_query,
-)
 from authproxy.grants.discovery import Server
+from authproxy.grants.grant import SecretMap
 from authproxy.grants.interactive import InteractiveGrant
 from authproxy.grants.oauth import OAuthGrant
-from authproxy.logs import scrub, sound
+from authproxy.grants.reply import read_json
+from authproxy.grants.requests import in_pairs, with_query
+from authproxy.grants.steps import Answer, Ask, Callback, Flow, Show, Step
+from authproxy.masking import scrub, sound
 from authproxy.values import URL
 
 OURS = ("response_type", "client_id", "redirect_uri", "state", "code_challenge", "code_challenge_method")

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Literal
 from urllib.parse import quote_plus
 
-from authproxy.grants.base import basic_value
+from authproxy.grants.requests import basic_value
 
 ClientAuthName = Literal[
     "client_secret_basic",

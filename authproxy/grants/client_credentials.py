@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from authproxy.grants.base import Flow
 from authproxy.grants.oauth import OAuthGrant
+from authproxy.grants.steps import Flow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

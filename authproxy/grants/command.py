@@ -8,7 +8,9 @@ and `gcloud config config-helper` print.
 from dataclasses import dataclass, field
 
 from authproxy.errors import BadTokenReply
-from authproxy.grants.base import ENDS_AT, Answer, Flow, Grant, ReplyPointers, Run, read_json, read_text
+from authproxy.grants.grant import Grant, ReplyPointers
+from authproxy.grants.reply import ENDS_AT, read_json, read_text
+from authproxy.grants.steps import Answer, Flow, Run
 from authproxy.tokens.token import Token
 from authproxy.values import Pointer
 

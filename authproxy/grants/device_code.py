@@ -17,10 +17,11 @@ from authproxy.errors import (
     TokenTimeout,
     TokenUnavailable,
 )
-from authproxy.grants.base import Flow, Now, Show, Step, Wait, find, read_json, read_lifetime
 from authproxy.grants.interactive import InteractiveGrant
 from authproxy.grants.oauth import OAuthGrant
-from authproxy.logs import scrub
+from authproxy.grants.reply import find, read_json, read_lifetime
+from authproxy.grants.steps import Flow, Now, Show, Step, Wait
+from authproxy.masking import scrub
 from authproxy.values import URL, is_url
 
 GRANT_TYPE = "urn:ietf:params:oauth:grant-type:device_code"

@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator
 
 from authproxy.errors import BadTokenReply, TokenUnavailable
-from authproxy.grants.base import PASSING_TROUBLE, Answer, Ask, read_json, retry_after
-from authproxy.logs import scrub
+from authproxy.grants.reply import PASSING_TROUBLE, read_json, retry_after
+from authproxy.grants.steps import Answer, Ask
+from authproxy.masking import scrub
 from authproxy.values import URL, is_loopback, split_url
 
 ENDPOINTS = {  # RFC 8414 §2, RFC 8628 §4; and the key under which the configuration has it

@@ -6,7 +6,9 @@ import json
 from dataclasses import dataclass
 
 from authproxy.errors import BadTokenReply
-from authproxy.grants.base import Answer, Flow, Grant, Read, read_text
+from authproxy.grants.grant import Grant
+from authproxy.grants.reply import read_text
+from authproxy.grants.steps import Answer, Flow, Read
 from authproxy.tokens.token import Token
 from authproxy.values import LocalPath
 

@@ -9,8 +9,8 @@ Whoever runs the login puts its token where the source of tokens looks: into the
 from dataclasses import dataclass
 
 from authproxy.errors import LoginRequired
-from authproxy.grants.base import Flow
 from authproxy.grants.oauth import OAuthGrant
+from authproxy.grants.steps import Flow
 from authproxy.tokens.token import Token
 
 

@@ -7,8 +7,8 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any
 
-from authproxy.grants.base import Flow, Step
 from authproxy.grants.oauth import SIGNING_KEYS, OAuthGrant
+from authproxy.grants.steps import Flow, Step
 from authproxy.values import GivenToken
 
 GRANT_TYPE = "urn:ietf:params:oauth:grant-type:jwt-bearer"

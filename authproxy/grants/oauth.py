@@ -10,28 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote_plus, urlencode
 
 from authproxy.errors import BadTokenReply
-from authproxy.grants.base import (
-    FORM,
-    Answer,
-    Ask,
-    ClientCertificate,
-    Discover,
-    Flow,
-    Grant,
-    HeaderMap,
-    Now,
-    Parameters,
-    ReplyPointers,
-    SecretMap,
-    Step,
-    basic_value,
-    in_pairs,
-    refreshed_or_earned,
-    with_defaults,
-    with_query,
-)
 from authproxy.grants.client_auth import CLIENT_AUTH, NEEDS, SIGNED, ClientAuthName
 from authproxy.grants.discovery import GIVE_ENDPOINTS, Issuer, Server
+from authproxy.grants.grant import Grant, HeaderMap, ReplyPointers, SecretMap, refreshed_or_earned
+from authproxy.grants.requests import FORM, Parameters, basic_value, in_pairs, with_defaults, with_query
 from authproxy.grants.signing import (
     CLOCK_SKEW,
     LIFETIME,
@@ -44,6 +26,7 @@ from authproxy.grants.signing import (
     secret_key,
     sign,
 )
+from authproxy.grants.steps import Answer, Ask, ClientCertificate, Discover, Flow, Now, Step
 from authproxy.tokens.token import Token
 from authproxy.values import URL, ClientID, ClientSecret, Duration, ReadableFile
 

@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from authproxy.errors import CredentialRejected, TokenError
-from authproxy.grants.base import Grant
-from authproxy.grants.hands import Hands
-from authproxy.http_proxy import Setting
+from authproxy.grants.grant import Grant
+from authproxy.grants.runner import Hands
+from authproxy.net.http_proxy import Setting
 from authproxy.tokens.source import HeldSource
 from authproxy.tokens.token import Token
 

@@ -6,7 +6,9 @@ from typing import Annotated, ClassVar
 
 from pydantic import SecretStr
 
-from authproxy.grants.base import Flow, Grant, Scheme, basic_value
+from authproxy.grants.grant import Grant, Scheme
+from authproxy.grants.requests import basic_value
+from authproxy.grants.steps import Flow
 from authproxy.tokens.token import Token
 from authproxy.values import STATIC_TOKEN, BasicPassword, BasicUsername
 

@@ -6,8 +6,9 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 from authproxy.errors import BadTokenReply
-from authproxy.grants.base import Answer, Flow, find, read_json
 from authproxy.grants.oauth import OAuthGrant
+from authproxy.grants.reply import find, read_json
+from authproxy.grants.steps import Answer, Flow
 from authproxy.values import GivenToken
 
 GRANT_TYPE = "urn:ietf:params:oauth:grant-type:token-exchange"

@@ -10,26 +10,10 @@ from urllib.parse import urlencode
 from pydantic import BeforeValidator, ConfigDict, SecretStr
 
 from authproxy.errors import BadTokenReply
-from authproxy.grants.base import (
-    FORM,
-    Answer,
-    Ask,
-    Code,
-    Flow,
-    Grant,
-    HeaderMap,
-    ReplyPointers,
-    SecretMap,
-    Step,
-    UseUp,
-    base32,
-    basic_value,
-    is_name,
-    refreshed_or_earned,
-    with_defaults,
-    with_query,
-)
-from authproxy.logs import without_query
+from authproxy.grants.grant import Grant, HeaderMap, ReplyPointers, SecretMap, is_name, refreshed_or_earned
+from authproxy.grants.requests import FORM, base32, basic_value, with_defaults, with_query
+from authproxy.grants.steps import Answer, Ask, Code, Flow, Step, UseUp
+from authproxy.masking import without_query
 from authproxy.tokens.token import Token
 from authproxy.values import JSON_TEXT, OTHERWISE_READ, URL, BasicPassword, BasicUsername, HeaderName
 

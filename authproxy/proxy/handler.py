@@ -31,17 +31,19 @@ from authproxy.errors import (
     HeadersTooLarge,
     RequestRefused,
 )
+from authproxy.net.tunnel import Tunnel
+from authproxy.observe.counters import Tally
 from authproxy.proxy.body import LAST_CHUNK, Body, chunk
-from authproxy.proxy.forward import Outgoing
+from authproxy.proxy.downstream.connection import CLOSE, KEEP_ALIVE, UNREAD_SECONDS
+from authproxy.proxy.downstream.incoming import Incoming
 from authproxy.proxy.guard import CONTENT_LENGTH, TE, Guard, split_absolute
 from authproxy.proxy.headers import listed_in
 from authproxy.proxy.problem import internal_error, problem_response
 from authproxy.proxy.route import Route
 from authproxy.proxy.router import RouteTable, is_plain, judged_paths, upstream_target
-from authproxy.proxy.server import CLOSE, KEEP_ALIVE, UNREAD_SECONDS, Incoming
-from authproxy.proxy.tunnel import Tunnel
-from authproxy.proxy.upstream.connection import NO_BODY, SWITCHED, RawHeaders, Reply
-from authproxy.tally import Tally
+from authproxy.proxy.send import Outgoing
+from authproxy.proxy.upstream.connection import NO_BODY, SWITCHED
+from authproxy.proxy.upstream.reply import RawHeaders, Reply
 from authproxy.tokens.token import Token
 
 CONNECTION, EXPECT, UPGRADE = istr("Connection"), istr("Expect"), istr("Upgrade")

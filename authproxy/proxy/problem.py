@@ -6,7 +6,7 @@ from math import ceil
 
 from authproxy import logs
 from authproxy.errors import AuthproxyError, KeyRequired
-from authproxy.logs import scrub
+from authproxy.masking import scrub
 
 CHALLENGE = 'AuthproxyKey realm="authproxy"'  # what the 401 for a missing access key wants (RFC 9110 §15.5.2)
 

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
-from authproxy.proxy.forward import Credential, Sender
+from authproxy.proxy.allow import Allow
 from authproxy.proxy.headers import RequestHeaders, ResponseHeaders
-from authproxy.proxy.router import Allow
+from authproxy.proxy.renewal import Credential
+from authproxy.proxy.send import Sender
 
 
 @dataclass(frozen=True, slots=True)

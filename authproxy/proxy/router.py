@@ -13,7 +13,7 @@ and in any order in which one may do so. No reading may leave the route's prefix
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 from urllib.parse import unquote
@@ -21,17 +21,35 @@ from urllib.parse import unquote
 from authproxy.errors import Forbidden, NoRoute
 
 _NEEDS_CARE = re.compile(r"%|//|/\.|\\|;")
+
+
 _EMPTY_SEGMENTS = re.compile("//+")
+
+
 _PARAMETERS = re.compile(r";[^/]*")
+
+
 # More bytes than UTF-8 takes for a character (RFC 3629 §3), and what only IIS takes for one: a dot or a slash
 # to some, nothing to others.
 _HIDDEN = re.compile(r"%(?:(?:c[01]%[89ab]|e0%[89]|f0%8)[0-9a-f]|u[0-9a-f]{4})", re.IGNORECASE)
+
+
 # Characters that matter, and what stands for an escaped one until it is decoded: no text holds surrogates.
 _ESCAPED = {plain: chr(0xD800 + ord(plain)) for plain in "/\\.;"}
+
+
 _ESCAPES = {f"%{ord(plain):02x}": escaped for plain, escaped in _ESCAPED.items()}
+
+
 _ESCAPE = re.compile("|".join(_ESCAPES), re.IGNORECASE)
+
+
 _AS_JUDGED = str.maketrans({escaped: plain for plain, escaped in _ESCAPED.items()} | {_ESCAPED["/"]: "%2F"})
+
+
 MOST_READINGS = 128  # of one path; what people ask for has a handful
+
+
 MOST_TO_READ = 256 << 10  # characters of all of them: whoever makes up a long path must not hold us up
 
 
@@ -138,46 +156,6 @@ _WAYS: tuple[Callable[[str], str], ...] = (
     _replacing("\\", "/"),
     *(_replacing(escaped, plain) for plain, escaped in _ESCAPED.items()),
 )
-
-
-class Allow:
-    """Least privilege: what a route lets out. Patterns know `*` (within a segment), `**` and a leading `!`.
-
-    The first pattern that fits decides; `!` refuses. What fits none is refused.
-    """
-
-    def __init__(
-        self,
-        *,
-        methods: Sequence[str] | None = None,
-        paths: Sequence[str] | None = None,
-        hint: str | None = None,
-    ) -> None:
-        self._methods = frozenset(methods) if methods is not None else None
-        self._paths = (
-            None if paths is None else [(_pattern(path), not path.startswith("!")) for path in paths]
-        )
-        self._hint = hint
-
-    def check(self, method: str, path: str) -> None:
-        """Raise `Forbidden` unless `method` and the judged `path` may leave."""
-        if self._methods is not None and method not in self._methods:
-            raise Forbidden(f"this route does not allow {method}", hint=self._hint)
-        if self._paths is None:
-            return
-        for pattern, verdict in self._paths:
-            if pattern.match(path):
-                if verdict:
-                    return
-                break
-        raise Forbidden("this route does not allow that path", hint=self._hint)
-
-
-def _pattern(glob: str) -> re.Pattern[str]:
-    """Compile a glob; `/a/**` fits `/a/` and everything below it, `/**` everything."""
-    parts = re.split(r"(\*\*|\*)", glob.removeprefix("!"))
-    words = {"**": ".*", "*": "[^/]*"}
-    return re.compile("".join(words.get(part, re.escape(part)) for part in parts) + r"\Z", re.DOTALL)
 
 
 def upstream_target(target: str, *, strip: str, base: str) -> str:

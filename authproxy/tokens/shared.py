@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 
 from authproxy import logs
 from authproxy.errors import StoreBusy, StoreError, TokenUnavailable
-from authproxy.tokens.patience import PatientSource
+from authproxy.tokens.backoff import PatientSource
 from authproxy.tokens.source import Clock
 from authproxy.tokens.stores import TokenStore
 from authproxy.tokens.token import Token

@@ -12,7 +12,7 @@ from math import inf
 import pytest
 
 from authproxy.errors import StoreError
-from authproxy.tokens.patience import PatientSource
+from authproxy.tokens.backoff import PatientSource
 from authproxy.tokens.shared import SharedSource
 from authproxy.tokens.stores.redis import KEEP_SECONDS, RedisStore
 from authproxy.tokens.token import Token

@@ -9,7 +9,7 @@ from math import inf
 import pytest
 
 from authproxy.errors import StoreBusy
-from authproxy.tokens.patience import PatientSource
+from authproxy.tokens.backoff import PatientSource
 from authproxy.tokens.shared import SharedSource
 from authproxy.tokens.token import Token
 from tests.contracts.conftest import PASSPHRASE

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from authproxy.tokens.patience import PatientSource
+from authproxy.tokens.backoff import PatientSource
 from authproxy.tokens.shared import SharedSource
 from authproxy.tokens.stores import TokenStore
 from authproxy.tokens.stores.file import FileStore

@@ -12,10 +12,11 @@ import yaml
 from joserfc.jwk import ECKey
 
 from authproxy.config.json_schema import json_schema
+from authproxy.config.model import FileKeys
 from authproxy.config.presets import presets
 from authproxy.config.read import load
 from authproxy.config.references import READERS
-from authproxy.config.schema import FileKeys, RouteKeys
+from authproxy.config.route import RouteKeys
 from authproxy.grants import GRANTS
 
 ROOT = Path(__file__).parents[2]

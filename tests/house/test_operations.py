@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from authproxy.admin.api import admin_application
 from authproxy.admin.metrics import exposition
-from authproxy.admin.views import admin_application
 from authproxy.cli import VERBS
+from authproxy.observe.counters import Tally
 from authproxy.proxy.guard import Guard
-from authproxy.tally import Tally
 
 OPERATIONS = (Path(__file__).parents[2] / "docs" / "operations.md").read_text("utf-8")
 

@@ -29,7 +29,9 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from authproxy.app import App, open_listeners, tls_contexts
+from authproxy.app.application import App
+from authproxy.app.listeners import open_listeners
+from authproxy.app.tls import tls_contexts
 from authproxy.config.read import parse
 from tests.faults import BlackHole, Fault, FaultyLink, Latency, Reset, Slow, Truncate
 from tests.processes import running_proxy

@@ -3,8 +3,8 @@
 import pytest
 from pydantic import SecretStr
 
-from authproxy.http_proxy import HTTPProxy, environment_proxy, proxy_for, read_proxy
-from authproxy.own_listeners import OwnListeners
+from authproxy.net.http_proxy import HTTPProxy, environment_proxy, proxy_for, read_proxy
+from authproxy.net.own_listeners import OwnListeners
 
 PROXY = {"http_proxy": "http://plain:1", "https_proxy": "http://secure:2"}
 

@@ -14,7 +14,8 @@ from urllib.parse import quote, quote_plus
 import pytest
 
 from authproxy import logs
-from authproxy.logs import MASK, AccessLog, scrub, without_query
+from authproxy.masking import MASK, scrub, without_query
+from authproxy.observe.access_log import AccessLog
 
 ESCAPES = "\x1b[31m red \x9b0m \x7f bell\x07"
 

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from authproxy.own_listeners import OwnListeners
+from authproxy.net.own_listeners import OwnListeners
 
 
 def listening(host, family=socket.AF_INET):
@@ -73,7 +73,7 @@ def test_an_interfaces_address_is_told_by_where_one_goes_there_from(own, monkeyp
             return ("10.1.2.3", 40000)  # from there one goes everywhere
 
     reached = own("0.0.0.0")
-    monkeypatch.setattr("authproxy.own_listeners.socket.socket", Interface)
+    monkeypatch.setattr("authproxy.net.own_listeners.socket.socket", Interface)
     assert reached("10.1.2.3")
     assert not reached("10.1.2.4")
 

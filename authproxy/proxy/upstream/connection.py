@@ -14,149 +14,53 @@ import re
 import select
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Literal, Protocol, cast
+from typing import cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from authproxy.errors import AuthproxyError, BadReply, RequestTimeout, ResponseTimeout
-from authproxy.proxy.upstream.through import REFUSED, Forwarding
-
-
-class Pipe(Protocol):
-    """What takes over a connection that has switched protocols; `side` is always "upstream" here."""
-
-    def feed(self, side: Literal["upstream"], data: bytes) -> None: ...
-    def end(self, side: Literal["upstream"]) -> None: ...
-    def pause(self, side: Literal["upstream"]) -> None: ...
-    def resume(self, side: Literal["upstream"]) -> None: ...
-    def close(self) -> None: ...
-
-
-RawHeaders = list[tuple[bytes, bytes]]
+from authproxy.proxy.upstream.http_tunnel import REFUSED, Forwarding
+from authproxy.proxy.upstream.reply import MOST_PIECES, Pipe, RawHeaders, Reply
 
 Stage = tuple[type[AuthproxyError], str]
 """What passing a deadline means in one stage of an exchange."""
 
+
 UPLOADING: Stage = (RequestTimeout, "the client sent nothing of its body to {} for {:g} s")
+
+
 NOT_TAKEN: Stage = (ResponseTimeout, "{} took nothing of the upload for {:g} s")
+
+
 AWAITED: Stage = (ResponseTimeout, "{} did not answer within {:g} s")
+
+
 RECEIVING: Stage = (BadReply, "{} sent nothing of its body for {:g} s")
+
+
 TAKING = (NOT_TAKEN, AWAITED)  # in these an upstream that takes more of the upload is slow, but not stalled
 
-HIGH_WATER = 512 << 10  # bytes of a body we hold before the upstream has to wait
-MOST_HELD = 4096  # pieces of it: an upstream may send very small ones, and each costs memory of its own
-MOST_PIECES = 16  # that are left as they came; more are joined
+
 LONGEST_HEAD = 256 << 10  # bytes, interim replies included; and of what frames a body, without any of it
+
+
 SWITCHED = 101
+
+
 HTTP_1 = frozenset({"1.0", "1.1"})
+
+
 REASONS = frozenset(status.phrase.encode() for status in HTTPStatus)
+
+
 _CONTROLS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
+
 NO_BODY = frozenset({204, 304})
 
 
 class ClosedUnanswered(BadReply):
     """A kept connection turned out to be dead: not one byte came back."""
-
-
-class Reply:
-    """An upstream's reply: its head at once, its body as it arrives.
-
-    `length` is the announced size of the body in bytes, None when nobody said; `parts` is what arrived
-    and was not read yet.
-    """
-
-    __slots__ = (
-        "_connection", "_size", "_waiter", "complete", "failure", "headers", "length", "parts", "reason",
-        "status", "watcher",
-    )  # fmt: skip
-
-    def __init__(self, connection: "Connection") -> None:
-        self.status = 0
-        self.reason = b""
-        self.headers: RawHeaders = []
-        self.length: int | None = None
-        self.parts: list[bytes] = []
-        self.complete = False
-        self.failure: Exception | None = None
-        self.watcher: Callable[[], None] | None = None  # called once, when there is something to see
-        self._connection: Connection | None = connection
-        self._size = 0
-        self._waiter: asyncio.Future[None] | None = None
-
-    async def head(self) -> None:
-        """Wait for the head. Raises `UpstreamError`."""
-        while not self.status and self.failure is None:
-            await self._wait()
-        if self.failure is not None and not self.status:
-            raise self.failure
-
-    async def read(self) -> list[bytes]:
-        """Return what arrived since the last call; nothing at the end. Raises `UpstreamError`."""
-        while not self.parts:
-            if self.failure is not None:
-                raise self.failure
-            if self.complete:
-                return []
-            await self._wait()
-        parts, self.parts, self._size = self.parts, [], 0
-        if not self.complete and self._connection is not None:
-            self._connection.resume()
-        return parts if len(parts) <= MOST_PIECES else [b"".join(parts)]
-
-    def join(self, pipe_to: Callable[[asyncio.Transport], Pipe]) -> Pipe:
-        """Make the connection of a 101 a pipe. Raises `UpstreamError` if it is gone already."""
-        if self._connection is None:
-            raise self.failure or BadReply("the upstream switched protocols and was gone")
-        return self._connection.join(pipe_to)
-
-    def close(self) -> None:
-        """Have done with this reply: a connection that is still busy with it is closed."""
-        if self._connection is not None:
-            self._connection.abort()
-
-    # ── what the connection tells ────────────────────────────────────────────────────────────────
-
-    def begun(self, status: int, reason: bytes, headers: RawHeaders, length: int | None) -> None:
-        self.status, self.reason, self.headers, self.length = status, reason, headers, length
-        self._wake()
-
-    def feed(self, data: bytes) -> bool:
-        """Take a piece of the body; tell whether the upstream should pause."""
-        self.parts.append(data)
-        self._size += len(data)
-        self._wake()
-        return self._size > HIGH_WATER or len(self.parts) > MOST_HELD
-
-    def join_from(self, first: int) -> None:
-        """Join the parts from the number `first` on, which came at once."""
-        self.parts[first:] = [b"".join(self.parts[first:])]
-
-    def end(self, failure: Exception | None = None) -> None:
-        self.complete = failure is None
-        self.failure = failure
-        self._connection = None
-        self._wake()
-
-    def show(self) -> None:
-        """Call the watcher, now that all that has arrived is here."""
-        watcher, self.watcher = self.watcher, None
-        if watcher is not None:
-            watcher()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    async def _wait(self) -> None:
-        self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-
-    def __repr__(self) -> str:
-        state = "complete" if self.complete else "failed" if self.failure else "open"
-        return f"<Reply {self.status} {state}>"
 
 
 class Connection(asyncio.Protocol):

@@ -28,10 +28,10 @@ from authproxy.errors import (
     Loop,
     TLSFailure,
 )
-from authproxy.http_proxy import ADVICE, HTTPProxy, bracketed
-from authproxy.own_listeners import NOBODY, OwnListeners
+from authproxy.net.http_proxy import ADVICE, HTTPProxy, bracketed
+from authproxy.net.own_listeners import NOBODY, OwnListeners
 from authproxy.proxy.upstream.connection import Connection
-from authproxy.proxy.upstream.through import Forwarding, open_tunnel
+from authproxy.proxy.upstream.http_tunnel import Forwarding, open_tunnel
 
 IDLE_SECONDS = 60.0  # an idle connection is closed after this; most servers keep theirs longer
 LONGEST_LIFE = 3600.0  # seconds; after this a connection that comes back is closed (nginx's keepalive_time)

@@ -20,6 +20,7 @@ from typing import Any, TypeVar, cast
 
 from authproxy import logs
 from authproxy.errors import StoreBusy, StoreError
+from authproxy.masking import without_query
 from authproxy.tokens.rejection import Rejection
 from authproxy.tokens.source import Clock
 from authproxy.tokens.stores import LOCK_SECONDS
@@ -221,7 +222,7 @@ def _client(url: str) -> tuple[Any, str]:
         raise StoreError(
             "the package redis is not installed", hint="pip install 'authproxy[redis]'"
         ) from None
-    place = logs.without_query(url)
+    place = without_query(url)
     try:
         client = Redis.from_url(
             url,

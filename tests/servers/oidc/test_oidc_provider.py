@@ -15,7 +15,7 @@ from authproxy.errors import BadTokenReply, CredentialRejected, LoginRequired
 from authproxy.grants.authorization_code import AuthorizationCode
 from authproxy.grants.client_credentials import ClientCredentials
 from authproxy.grants.device_code import DeviceCode, device_login
-from authproxy.grants.hands import Hands
+from authproxy.grants.runner import Hands
 from tests.contracts.conftest import RedisServer
 from tests.processes import running_proxy
 from tests.servers.conftest import need

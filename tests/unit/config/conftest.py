@@ -6,8 +6,9 @@ from textwrap import indent
 
 import pytest
 
+from authproxy.config.model import Config
 from authproxy.config.read import parse
-from authproxy.config.schema import Config, Route
+from authproxy.config.route import Route
 from authproxy.errors import ConfigError
 
 ENVIRON = {"USER_NAME": "joe", "PASSWORD": "hunter2", "EMPTY": ""}

@@ -4,11 +4,13 @@ import platformdirs
 import pytest
 from pydantic import SecretStr
 
-from authproxy.config import build
-from authproxy.config.build import effective, find_config, from_command_line
+from authproxy.config import effective as build
+from authproxy.config.command_line import from_command_line
+from authproxy.config.effective import effective
+from authproxy.config.find import find_config
 from authproxy.errors import ConfigError
 from authproxy.grants.static import NoGrant, Static
-from authproxy.logs import MASK
+from authproxy.masking import MASK
 
 
 def faults(upstream="https://x", preset=None, settings=()):

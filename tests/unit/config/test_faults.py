@@ -1,7 +1,8 @@
 import pytest
 
 from authproxy.config.faults import names_at, unknown_key, unknown_name
-from authproxy.config.schema import FileKeys, RouteKeys
+from authproxy.config.model import FileKeys
+from authproxy.config.route import RouteKeys
 from authproxy.grants.token_request import TokenRequest
 
 DURATION = "duration: seconds, or a number with ms, s, m, h or d, such as 500ms or 5m"

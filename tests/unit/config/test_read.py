@@ -6,7 +6,7 @@ from pydantic import SecretStr
 from authproxy.config import read
 from authproxy.config.presets import presets
 from authproxy.config.read import load
-from authproxy.config.schema import Retry, Timeouts
+from authproxy.config.route import Retry, Timeouts
 from authproxy.errors import ConfigError
 from authproxy.grants import GRANTS
 from authproxy.grants.static import Basic, NoGrant, Static

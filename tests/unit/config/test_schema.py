@@ -3,17 +3,8 @@ from dataclasses import FrozenInstanceError
 import pytest
 from pydantic import SecretStr
 
-from authproxy.config.schema import (
-    Admin,
-    Allow,
-    HeaderRules,
-    Limits,
-    Log,
-    Retry,
-    Timeouts,
-    UpstreamTLS,
-    credential_key,
-)
+from authproxy.config.model import Admin, Limits, Log
+from authproxy.config.route import Allow, HeaderRules, Retry, Timeouts, UpstreamTLS, credential_key
 from authproxy.grants import GRANTS
 from authproxy.grants.client_credentials import ClientCredentials
 from authproxy.grants.static import NoGrant, Static

@@ -9,7 +9,7 @@ import pytest
 from authproxy.config.read import parse
 from authproxy.demo.systems import USERNAME
 from authproxy.errors import CredentialRejected, LoginRequired
-from authproxy.grants.hands import Hands
+from authproxy.grants.runner import Hands
 
 SYSTEM = "calendar42-oauth"
 

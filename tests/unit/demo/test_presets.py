@@ -6,7 +6,7 @@ import pytest
 
 from authproxy.config.read import parse
 from authproxy.errors import CredentialRejected
-from authproxy.grants.hands import Hands
+from authproxy.grants.runner import Hands
 
 NAMES = (
     "code42",

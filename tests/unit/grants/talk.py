@@ -5,7 +5,7 @@ from urllib.parse import parse_qsl
 
 from pydantic import TypeAdapter
 
-from authproxy.grants.base import Answer
+from authproxy.grants.steps import Answer
 from authproxy.tokens.token import Token
 
 NOW = 1_700_000_000.0

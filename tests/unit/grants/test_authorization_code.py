@@ -7,8 +7,8 @@ from pydantic import ValidationError
 
 from authproxy.errors import BadTokenReply, CredentialRejected, LoginRequired, TokenUnavailable
 from authproxy.grants.authorization_code import AuthorizationCode, callback_query, challenge
-from authproxy.grants.base import Ask, Callback, Discover, Show
 from authproxy.grants.discovery import Server
+from authproxy.grants.steps import Ask, Callback, Discover, Show
 
 from .talk import TOKEN_URL, answer, make, pairs, refusal, spent
 

@@ -8,23 +8,12 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from authproxy.errors import BadTokenReply, CredentialRejected, TokenUnavailable
-from authproxy.grants.base import (
-    LONGEST_LIFETIME,
-    Ask,
-    Code,
-    Grant,
-    ReplyPointers,
-    Run,
-    basic_value,
-    find,
-    jwt_expiry,
-    read_lifetime,
-    retry_after,
-    with_defaults,
-    with_query,
-)
+from authproxy.grants.grant import Grant, ReplyPointers
 from authproxy.grants.password import Password
-from authproxy.logs import MASK
+from authproxy.grants.reply import LONGEST_LIFETIME, find, jwt_expiry, read_lifetime, retry_after
+from authproxy.grants.requests import basic_value, with_defaults, with_query
+from authproxy.grants.steps import Ask, Code, Run
+from authproxy.masking import MASK
 
 from .talk import NOW, TOKEN_URL, answer, make
 

@@ -8,10 +8,10 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey
 from pydantic import ValidationError
 
-from authproxy.grants.base import ClientCertificate, Now
 from authproxy.grants.client_auth import CLIENT_AUTH
 from authproxy.grants.client_credentials import ClientCredentials
 from authproxy.grants.discovery import Server
+from authproxy.grants.steps import ClientCertificate, Now
 
 from .talk import NOW, TOKEN_URL, make, pairs, spent
 

@@ -8,8 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from authproxy.errors import BadTokenReply, CredentialRejected
-from authproxy.grants.base import Run
 from authproxy.grants.command import Command
+from authproxy.grants.steps import Run
 
 from .talk import NOW, answer, hold, make, spent
 

@@ -11,9 +11,9 @@ from authproxy.errors import (
     TokenUnavailable,
 )
 from authproxy.grants.authorization_code import AuthorizationCode
-from authproxy.grants.base import Ask, Discover, Now, Show, Wait
 from authproxy.grants.device_code import DeviceCode, device_login
 from authproxy.grants.discovery import Server
+from authproxy.grants.steps import Ask, Discover, Now, Show, Wait
 
 from .talk import NOW, TOKEN_URL, answer, make, pairs, refusal, spent
 

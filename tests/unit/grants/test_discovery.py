@@ -3,9 +3,9 @@
 import pytest
 
 from authproxy.errors import BadTokenReply, TokenUnavailable
-from authproxy.grants.base import Ask, Discover
 from authproxy.grants.client_credentials import ClientCredentials
 from authproxy.grants.discovery import Server, discover, well_known
+from authproxy.grants.steps import Ask, Discover
 
 from .talk import TOKEN_URL, answer, make
 

@@ -6,8 +6,8 @@ import json
 import pytest
 
 from authproxy.errors import BadTokenReply
-from authproxy.grants.base import Read
 from authproxy.grants.file import File
+from authproxy.grants.steps import Read
 
 from .talk import NOW, answer, hold, make, spent
 

@@ -11,9 +11,9 @@ from aiohttp.test_utils import TestServer
 from pydantic import SecretStr
 
 from authproxy.errors import BadTokenReply, TokenTimeout, TokenUnavailable
-from authproxy.grants import hands as hands_module
-from authproxy.grants.base import Ask, Code, Read, Run
-from authproxy.grants.hands import Hands
+from authproxy.grants import runner as hands_module
+from authproxy.grants.runner import Hands
+from authproxy.grants.steps import Ask, Code, Read, Run
 from authproxy.tokens.token import Token
 
 NOW = 1_700_000_000.0  # 20 s into a period of 30

@@ -9,8 +9,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from authproxy.errors import BadTokenReply, CredentialRejected, LoginRequired, TokenUnavailable
-from authproxy.grants.base import Ask, Callback, ClientCertificate, Discover, Now, Read, Show, UseUp, Wait
-from authproxy.grants.hands import Hands
+from authproxy.grants.runner import Hands
+from authproxy.grants.steps import Ask, Callback, ClientCertificate, Discover, Now, Read, Show, UseUp, Wait
 from authproxy.tokens.token import Token
 
 NOW = 1_700_000_000.0

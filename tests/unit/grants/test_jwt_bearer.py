@@ -7,9 +7,9 @@ from joserfc import jwt
 from joserfc.jwk import ECKey
 from pydantic import ValidationError
 
-from authproxy.grants.base import Discover, Now
 from authproxy.grants.discovery import Server
 from authproxy.grants.jwt_bearer import JWTBearer
+from authproxy.grants.steps import Discover, Now
 
 from .talk import NOW, TOKEN_URL, answer, make, pairs, spent
 

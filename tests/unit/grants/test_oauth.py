@@ -8,9 +8,9 @@ import pytest
 from pydantic import ValidationError
 
 from authproxy.errors import BadTokenReply, CredentialRejected, TokenError, TokenUnavailable
-from authproxy.grants.base import Ask
 from authproxy.grants.client_credentials import ClientCredentials
-from authproxy.logs import MASK
+from authproxy.grants.steps import Ask
+from authproxy.masking import MASK
 
 from .talk import TOKEN_URL, answer, hold, make, pairs, refusal, spent
 

@@ -9,7 +9,7 @@ from authproxy.errors import CredentialRejected, TokenUnavailable
 from authproxy.grants.client_credentials import ClientCredentials
 from authproxy.grants.source import GrantSource, WatchedSource
 from authproxy.grants.static import Static
-from authproxy.tokens.source import CachedSource, token_cache
+from authproxy.tokens.cache import CachedSource, token_cache
 from authproxy.tokens.token import Token
 
 from .talk import TOKEN_URL, spent

@@ -7,9 +7,9 @@ import pytest
 from pydantic import ValidationError
 
 from authproxy.errors import BadTokenReply, CredentialRejected, TokenUnavailable
-from authproxy.grants.base import Ask, Code, UseUp
+from authproxy.grants.steps import Ask, Code, UseUp
 from authproxy.grants.token_request import TokenRequest
-from authproxy.logs import MASK
+from authproxy.masking import MASK
 
 from .talk import answer, hold, make, pairs, refusal, spent
 

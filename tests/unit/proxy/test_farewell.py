@@ -4,8 +4,8 @@ import heapq
 
 import pytest
 
-from authproxy.proxy import farewell
-from authproxy.proxy.farewell import LONGEST, QUIET, Farewell, close_for_sure
+from authproxy.net import lingering_close as farewell
+from authproxy.net.lingering_close import LONGEST, QUIET, Farewell, close_for_sure
 
 STALL = 60.0
 

@@ -8,7 +8,8 @@ from aiohttp.base_protocol import BaseProtocol
 
 from authproxy.errors import BadReply, BodyTooLarge, ConnectFailure, TokenUnavailable
 from authproxy.proxy.body import Body
-from authproxy.proxy.forward import Credential, Outgoing, Sender
+from authproxy.proxy.renewal import Credential
+from authproxy.proxy.send import Outgoing, Sender
 from authproxy.proxy.upstream.connection import ClosedUnanswered
 from authproxy.tokens.token import Token
 

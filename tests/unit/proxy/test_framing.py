@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from authproxy.proxy.framing import FAULT, HEAD, TRAILER, Framing
+from authproxy.proxy.downstream.framing import FAULT, HEAD, TRAILER, Framing
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\n\r\n"

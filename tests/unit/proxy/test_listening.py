@@ -5,8 +5,8 @@ import socket
 
 import pytest
 
-from authproxy.proxy import listening
-from authproxy.proxy.listening import ListenError, listening_sockets
+from authproxy.app import listeners as listening
+from authproxy.app.listeners import ListenError, listening_sockets
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
 

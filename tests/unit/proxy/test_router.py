@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from authproxy.errors import Forbidden, NoRoute
 from authproxy.proxy import router
-from authproxy.proxy.router import Allow, RouteTable, is_plain, judged_paths, upstream_target
+from authproxy.proxy.allow import Allow
+from authproxy.proxy.router import RouteTable, is_plain, judged_paths, upstream_target
 
 
 @dataclass

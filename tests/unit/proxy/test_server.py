@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from authproxy.proxy.server import MOST_PIECES, ProxyServer
+from authproxy.proxy.downstream.connection import MOST_PIECES
+from authproxy.proxy.downstream.server import ProxyServer
 
 
 class Transport(asyncio.Transport):

@@ -11,7 +11,7 @@ from authproxy.errors import (
     TokenTimeout,
     TokenUnavailable,
 )
-from authproxy.tokens.patience import PatientSource
+from authproxy.tokens.backoff import PatientSource
 from authproxy.tokens.rejection import RememberedRejection
 from authproxy.tokens.token import Token
 from tests.stores import MemoryStore, Shelf

@@ -6,9 +6,9 @@ import logging
 import pytest
 
 from authproxy.errors import CredentialRejected, StoreError, TokenUnavailable
-from authproxy.tokens.patience import PatientSource
+from authproxy.tokens.backoff import PatientSource
+from authproxy.tokens.cache import CachedSource, token_cache
 from authproxy.tokens.shared import MEND_SECONDS, SharedSource
-from authproxy.tokens.source import CachedSource, token_cache
 from authproxy.tokens.token import Token
 from tests.stores import MemoryStore, Shelf
 

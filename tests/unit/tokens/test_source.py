@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from authproxy.errors import TokenUnavailable
-from authproxy.tokens import source as source_module
-from authproxy.tokens.source import CachedSource, token_cache
+from authproxy.tokens import cache as source_module
+from authproxy.tokens.cache import CachedSource, token_cache
 from authproxy.tokens.token import Token
 
 

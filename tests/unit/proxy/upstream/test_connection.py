@@ -5,15 +5,10 @@ import asyncio
 import pytest
 
 from authproxy.errors import BadReply, ConnectFailure, RequestTimeout, ResponseTimeout
-from authproxy.http_proxy import HTTPProxy
-from authproxy.proxy.upstream.connection import (
-    HIGH_WATER,
-    LONGEST_HEAD,
-    MOST_HELD,
-    ClosedUnanswered,
-    Connection,
-)
-from authproxy.proxy.upstream.through import Forwarding
+from authproxy.net.http_proxy import HTTPProxy
+from authproxy.proxy.upstream.connection import LONGEST_HEAD, ClosedUnanswered, Connection
+from authproxy.proxy.upstream.http_tunnel import Forwarding
+from authproxy.proxy.upstream.reply import HIGH_WATER, MOST_HELD
 
 OK = b"HTTP/1.1 200 OK\r\n"
 

@@ -18,8 +18,8 @@ from authproxy.errors import (
     Loop,
     TLSFailure,
 )
-from authproxy.http_proxy import HTTPProxy
-from authproxy.own_listeners import NOBODY, OwnListeners
+from authproxy.net.http_proxy import HTTPProxy
+from authproxy.net.own_listeners import NOBODY, OwnListeners
 from authproxy.proxy.upstream import pool as pool_module
 from authproxy.proxy.upstream.connection import Connection
 from authproxy.proxy.upstream.pool import IDLE_SECONDS, LONGEST_LIFE, Origin, Pool

@@ -1,0 +1,189 @@
+"""The admin listener: health, counts, and the logins of people.
+
+/healthz            200 while the process lives
+/readyz             200 while every route can serve; ?route=NAME for one
+/metrics            counts
+/login/NAME         begins a login
+/callback           where the browser comes back to
+
+With `access` everything wants the key but the first two and `/callback`, whose `state` only the one knows who
+began the login. `/login/NAME` asks a browser for it.
+"""
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from typing import NamedTuple, Protocol, Self
+from urllib.parse import parse_qs
+
+from aiohttp import HttpVersion, web
+from multidict import CIMultiDictProxy
+
+from authproxy.admin.listener import problem
+from authproxy.admin.pages import FORM_HEADERS, SECURITY_HEADERS, code_page, key_page, onward_page, page
+from authproxy.admin.status import RouteStatus, readiness
+from authproxy.errors import AuthproxyError, KeyRequired, NoRoute
+from authproxy.grants.steps import Show
+from authproxy.proxy.guard import Guard, local_address
+from authproxy.proxy.problem import CHALLENGE
+
+CALLBACK, LOGIN = "/callback", "/login/{route}"
+
+
+WITHOUT_KEY = frozenset({"/healthz", "/readyz", CALLBACK, LOGIN})  # the last one sees to it itself
+
+
+LARGEST_FORM = 16 << 10  # bytes
+
+
+PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
+
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Asked(NamedTuple):
+    """A request, as the guard wants to see it."""
+
+    method: str
+    target: str
+    version: HttpVersion
+    headers: CIMultiDictProxy[str]
+    local_address: str | None
+
+    @classmethod
+    def by(cls, request: web.Request) -> Self:
+        here = local_address(request.transport)
+        return cls(request.method, request.raw_path, request.version, request.headers, here)
+
+
+class Desk(Protocol):
+    """What the admin listener needs of the application."""
+
+    def states(self) -> list[RouteStatus]:
+        """Return the state of every route's token."""
+        ...
+
+    async def metrics(self) -> bytes:
+        """Return the counts of all processes in the Prometheus text format."""
+        ...
+
+    async def begin_login(self, route: str, callback_url: str) -> Show | None:
+        """Begin a login and return what to show; None when nobody can log in to `route`."""
+        ...
+
+    async def end_login(self, query: Mapping[str, str]) -> tuple[str, str | None] | None:
+        """End the login that `query` belongs to; return its route and advice; None when there is none."""
+        ...
+
+
+def admin_application(guard: Guard, desk: Desk) -> web.Application:
+    """Return the application of the admin listener, behind the same guard as the proxy."""
+    views = _Views(guard, desk)
+
+    @web.middleware
+    async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
+        asked, resource = Asked.by(request), request.match_info.route.resource
+        place = resource.canonical if resource is not None else None
+        try:
+            # The login's server sends the browser to the callback: another site, by nature.
+            guard.check(asked, from_any_site=place == CALLBACK and request.method == "GET")
+            if place not in WITHOUT_KEY:
+                guard.check_key(asked)
+        except AuthproxyError as error:
+            return problem(error)
+        return await handler(request)
+
+    application = web.Application(middlewares=[guarded], client_max_size=LARGEST_FORM)
+    application.add_routes(
+        [
+            web.get("/healthz", views.healthz),
+            web.get("/readyz", views.readyz),
+            web.get("/metrics", views.metrics),
+            web.get(LOGIN, views.login),
+            web.post(LOGIN, views.login),
+            web.get(CALLBACK, views.callback),
+        ]
+    )
+    return application
+
+
+class _Views:
+    def __init__(self, guard: Guard, desk: Desk) -> None:
+        self._guard = guard
+        self._desk = desk
+
+    async def healthz(self, _request: web.Request) -> web.Response:
+        return _json({"alive": True})
+
+    async def readyz(self, request: web.Request) -> web.Response:
+        wanted = request.query.get("route")
+        routes = [each for each in self._desk.states() if wanted in {None, each.route}]
+        if wanted is not None and not routes:
+            return problem(NoRoute("there is no route of that name"))
+        status, document = readiness(routes)
+        return _json(document, status=status)
+
+    async def metrics(self, _request: web.Request) -> web.Response:
+        return web.Response(body=await self._desk.metrics(), headers={"Content-Type": PROMETHEUS})
+
+    async def login(self, request: web.Request) -> web.Response:
+        """Begin a login, for who has the access key: in its header, or in the form that is shown for it."""
+        route, by_form = request.match_info["route"], request.method == "POST"
+        try:
+            self._guard.check_key(Asked.by(request))
+        except KeyRequired:
+            if not by_form:
+                return _html(key_page(route), headers=FORM_HEADERS)
+            if not self._guard.is_key(await _key_in_form(request)):
+                challenge = {"WWW-Authenticate": CHALLENGE}
+                return _html(key_page(route, wrong=True), status=401, headers=FORM_HEADERS | challenge)
+        return await self._begin(request, route, redirects=not by_form)
+
+    async def _begin(self, request: web.Request, route: str, *, redirects: bool) -> web.Response:
+        try:
+            show = await self._desk.begin_login(route, f"{request.scheme}://{request.host}{CALLBACK}")
+        except AuthproxyError as error:
+            return _page("The login cannot begin", error.detail, error.hint or "", status=error.status)
+        if show is None:
+            return _page("No login there", f"Nobody can log in to a route {route}.", status=404)
+        if show.code is not None:
+            return _html(code_page(route, show.code, show.url, show.complete_url))
+        if not redirects:
+            return _html(onward_page(route, show.url))
+        return web.Response(status=302, headers={"Location": show.url, **SECURITY_HEADERS})
+
+    async def callback(self, request: web.Request) -> web.Response:
+        query = dict(request.query)
+        if len(query) < len(request.query):
+            return _page("That is no answer to a login", "A parameter is there twice.", status=400)
+        try:
+            ended = await self._desk.end_login(query)
+        except AuthproxyError as error:
+            return _page("The login failed", error.detail, error.hint or "", status=error.status)
+        if ended is None:
+            return _page(
+                "No login waits for this",
+                "It was answered before, it took too long, or it did not begin here. Begin it again.",
+                status=400,
+            )
+        route, advice = ended
+        return _page(f"Logged in to {route}", "You can close this page.", advice or "")
+
+
+async def _key_in_form(request: web.Request) -> str:
+    """Return what the form of `key_page` holds, "" if it is another one. Raises a 413 of aiohttp's."""
+    form = parse_qs((await request.read()).decode("utf-8", "replace"))
+    keys = form.get("key", [])
+    return keys[0] if len(keys) == 1 else ""
+
+
+def _json(document: dict[str, object], *, status: int = 200) -> web.Response:
+    return web.Response(text=json.dumps(document) + "\n", status=status, content_type="application/json")
+
+
+def _page(title: str, *paragraphs: str, status: int = 200) -> web.Response:
+    return _html(page(title, *filter(None, paragraphs)), status=status)
+
+
+def _html(text: str, *, status: int = 200, headers: Mapping[str, str] = SECURITY_HEADERS) -> web.Response:
+    return web.Response(text=text, status=status, content_type="text/html", headers=headers)

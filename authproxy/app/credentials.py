@@ -1,0 +1,205 @@
+"""Where tokens come from: the stack of sources that each credential gets.
+
+    CachedSource ─▶ SharedSource (only with a store) ─▶ PatientSource ─▶ InvitingSource ─▶ GrantSource
+
+Routes with an equal `auth` share a stack. In a worker `CachedSource` stands on a line to the keeper instead.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from authproxy.config.model import Config, MemoryStore
+from authproxy.config.model import FileStore as FileStoreKeys
+from authproxy.config.model import RedisStore as RedisStoreKeys
+from authproxy.config.route import Route as RouteConfig
+from authproxy.config.route import credential_identity, credential_key
+from authproxy.errors import LoginRequired
+from authproxy.grants.command import Command
+from authproxy.grants.file import File
+from authproxy.grants.grant import Grant
+from authproxy.grants.interactive import InteractiveGrant
+from authproxy.grants.refresh_token import RefreshToken
+from authproxy.grants.runner import Hands
+from authproxy.grants.source import GrantSource, WatchedSource
+from authproxy.grants.static import NoGrant
+from authproxy.observe.counters import Tally
+from authproxy.places import is_file
+from authproxy.tokens.backoff import PatientSource
+from authproxy.tokens.cache import CachedSource, token_cache
+from authproxy.tokens.rejection import RejectionStore, RememberedRejection
+from authproxy.tokens.shared import SharedSource
+from authproxy.tokens.source import HeldSource, TokenSource
+from authproxy.tokens.stores import TokenStore
+from authproxy.tokens.stores.file import FileStore, default_path, rejections_path
+from authproxy.tokens.stores.redis import RedisStore
+from authproxy.tokens.token import Token
+
+Bottom = Callable[[RouteConfig], TokenSource]
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """One credential's sources: the cup that holds its token, what is asked, and what the cup stands on."""
+
+    held: CachedSource
+    top: HeldSource
+    bottom: TokenSource
+
+
+class TokenSources:
+    """The stacks of sources, one a credential; routes with an equal `auth` get the same one.
+
+    `bottom` makes what `CachedSource` stands on; `credentials` is how many there will be.
+    """
+
+    def __init__(self, bottom: Bottom, *, credentials: int = 0) -> None:
+        self._bottom = bottom
+        self._cache = token_cache(credentials)
+        self._stacks: dict[str, Stack] = {}
+        self.in_a_hurry = False
+
+    def stack(self, route: RouteConfig) -> Stack | None:
+        """Return the stack of the route's credential; None for plain forwarding."""
+        if isinstance(route.grant, NoGrant):
+            return None
+        if route.key not in self._stacks:
+            self._stacks[route.key] = self._build(route)
+        return self._stacks[route.key]
+
+    async def adopt(self, route: RouteConfig, token: Token) -> None:
+        """Hold, and store, a token that a person's login brought."""
+        stack = self.stack(route)
+        assert stack is not None  # noqa: S101 - nobody logs in to plain forwarding
+        if isinstance(stack.bottom, SharedSource):
+            await stack.bottom.adopt(token)
+        elif isinstance(stack.bottom, PatientSource):
+            await stack.bottom.forgive()
+        stack.held.adopt(token)
+
+    async def close(self) -> None:
+        """Let renewals end: one that is broken off may lose a refresh token."""
+        for stack in self._stacks.values():
+            if not self.in_a_hurry:
+                await stack.held.settle()
+            if isinstance(stack.bottom, SharedSource):
+                await stack.bottom.close()
+
+    def _build(self, route: RouteConfig) -> Stack:
+        grant = route.grant
+        before = grant.refresh_before
+        source = self._bottom(route)
+        cached = CachedSource(
+            source,
+            self._cache,
+            route.key,
+            name=route.name,
+            refresh_before=None if before == "auto" else before,
+        )
+        top = WatchedSource(cached, grant.path) if isinstance(grant, File) else cached
+        return Stack(cached, top, source)
+
+
+class InvitingSource:
+    """Completes the hint of a missing login: who runs the proxy knows where one logs in."""
+
+    def __init__(self, source: TokenSource, hint: Callable[[], str]) -> None:
+        self._source = source
+        self._hint = hint
+
+    async def token(self, *, instead_of: Token | None = None) -> Token:
+        try:
+            return await self._source.token(instead_of=instead_of)
+        except LoginRequired as error:
+            raise LoginRequired(error.detail, hint=self._hint(), error=error.error) from error
+
+
+class Earning:
+    """Makes the bottom of each stack where tokens are earned: the grant, patience, and a store.
+
+    With `retry_rejected` what was rejected before this process is tried once more.
+    """
+
+    def __init__(self, config: Config, hands: Hands, tally: Tally, *, retry_rejected: bool = False) -> None:
+        self._config = config
+        self._retry_rejected = retry_rejected
+        self._rejections: FileStore | None = None
+        self._tally = tally
+        self._hands = hands
+        self._stores: dict[str, TokenStore] = {}
+        self.login_url: str | None = None  # of the admin listener, once it is open
+
+    def bottom(self, route: RouteConfig) -> TokenSource:
+        earned = GrantSource(route.grant, self._hands, reload=route.reload, http_proxy=route.http_proxy)
+        inviting = InvitingSource(earned, lambda: self._invitation(route))
+        store = self.store(route)
+        patient = PatientSource(
+            inviting,
+            name=route.name,
+            count=partial(self._count, route.name),
+            changed=earned.changed,
+            memory=self._memory(route, earned, store),
+            backs_off=not isinstance(route.grant, File),
+        )
+        return SharedSource(patient, store, route.key, name=route.name) if store is not None else patient
+
+    def store(self, route: RouteConfig) -> TokenStore | None:
+        """Return where the route's tokens are kept, or None when they are not."""
+        keys = self._config.token_store
+        if route.grant.in_configuration or isinstance(route.grant, NoGrant | File):
+            return None
+        if keys is None and _must_last(route.grant):
+            keys = FileStoreKeys(type="file")
+        if keys is None or isinstance(keys, MemoryStore):
+            return None
+        if keys.type not in self._stores:
+            self._stores[keys.type] = _open_store(keys)
+        return self._stores[keys.type]
+
+    async def close(self) -> None:
+        """Let go of the stores."""
+        for store in self._stores.values():
+            await store.close()
+
+    def _memory(
+        self, route: RouteConfig, earned: GrantSource, store: TokenStore | None
+    ) -> RememberedRejection | None:
+        """Return where it is remembered that the credential was rejected; None where nobody can reject it."""
+        grant, http_proxy = route.grant, route.http_proxy
+        if grant.in_configuration or isinstance(grant, NoGrant | File | Command):
+            return None
+        place: RejectionStore | None = store or self._rejections
+        if place is None and (path := rejections_path()) is not None:
+            # Without the keyring: that might ask its user to unlock it, and there is no token in here.
+            place = self._rejections = FileStore(path, keyring=lambda: None)
+        if place is None:
+            return None
+        return RememberedRejection(
+            place,
+            credential_identity(grant, http_proxy),
+            lambda: credential_key(earned.grant, http_proxy),
+            takes_turns=store is None,  # else there is a lock already
+            retry=self._retry_rejected,
+        )
+
+    def _count(self, route: str, outcome: str) -> None:
+        self._tally.token_requests[route, outcome] += 1
+
+    def _invitation(self, route: RouteConfig) -> str:
+        ways = [f"open {self.login_url}/login/{route.name}"] if self.login_url is not None else []
+        if is_file(Path(self._config.file)) and self.store(route) is not None:
+            ways.append(f"run `authproxy login {route.name} -c {self._config.file}`")
+        return ", or ".join(ways) or "log in"
+
+
+def _must_last(grant: Grant) -> bool:
+    """Tell whether the tokens should outlive the process: a lost one costs a person a login."""
+    return isinstance(grant, RefreshToken) or (isinstance(grant, InteractiveGrant) and grant.needs_person)
+
+
+def _open_store(keys: FileStoreKeys | RedisStoreKeys) -> TokenStore:
+    key = keys.key.get_secret_value() if keys.key is not None else None
+    if isinstance(keys, FileStoreKeys):
+        return FileStore(Path(keys.path) if keys.path is not None else default_path(), key)
+    return RedisStore(keys.url.get_secret_value(), key or "", prefix=keys.prefix)

@@ -1,0 +1,213 @@
+"""The sockets that are listened on: TCP, or a Unix socket that only its owner can reach.
+
+Each listener of the configuration may have several, as a name may have several addresses.
+"""
+
+import errno
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from authproxy import logs
+from authproxy.config.model import Config
+from authproxy.errors import AuthproxyError
+from authproxy.net.own_listeners import OwnListeners
+from authproxy.values import is_loopback, split_address
+
+
+@dataclass(slots=True)
+class Listeners:
+    """Open sockets, each with the address it was asked for; a name such as `localhost` may have several."""
+
+    proxy: list[tuple[str, socket.socket]]
+    admin: tuple[str, list[socket.socket]] | None = None
+
+
+def configured_addresses(config: Config) -> list[str]:
+    """Return every address that `config` says to listen on."""
+    return [*config.listen, *([config.admin.listen] if config.admin is not None else [])]
+
+
+def own_listeners(config: Config, listeners: Listeners) -> OwnListeners:
+    """Return what a request must not be sent to; each process needs to know of all listeners."""
+    sockets = [sock for _, sock in listeners.proxy]
+    if listeners.admin is not None:
+        sockets += listeners.admin[1]
+    return OwnListeners(configured_addresses(config), sockets)
+
+
+def open_listeners(config: Config, *, share: bool = False) -> Listeners:
+    """Open the sockets that `config` asks for. Raises `ListenError`, and then none is left open."""
+    opened: list[tuple[str, socket.socket]] = []
+    try:
+        for address in config.listen:
+            opened += [(address, sock) for sock in listening_sockets(address, share=share)]
+        return Listeners(opened, _admin_sockets(config))
+    except ListenError:
+        for _, sock in opened:
+            sock.close()
+        raise
+
+
+def _admin_sockets(config: Config) -> tuple[str, list[socket.socket]] | None:
+    if config.admin is None:
+        return None
+    try:
+        return config.admin.listen, listening_sockets(config.admin.listen)
+    except ListenError as error:
+        if not config.admin_is_default:
+            raise
+        # Nobody asked for this address: a second proxy on the machine must not fail over it.
+        logs.warning(
+            "no admin listener", cause=error.detail, hint="--admin ADDR chooses another, --no-admin none"
+        )
+        return None
+
+
+BACKLOG = 1024
+
+
+PORT_TRIES = 50  # for one that is free on every address of a name
+
+
+NO_SUCH_FAMILY = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT})
+"""What the system says of an address of a family that it does not have."""
+
+
+Place = tuple[int, tuple[Any, ...]]
+"""A family of addresses, and an address as `bind` takes it."""
+
+
+class ListenError(AuthproxyError):
+    """An address cannot be listened on."""
+
+
+def listening_sockets(address: str, *, share: bool = False) -> list[socket.socket]:
+    """Return the sockets that listen on a checked address; with `share` others may listen there too.
+
+    There is one for each address that a name has, all on one port: `localhost` is 127.0.0.1 and ::1, and
+    nobody knows which of them a client tries (RFC 8252 §7.3). Raises `ListenError`.
+    """
+    place = split_address(address)
+    try:
+        if place is None:
+            return [_unix_socket(address.removeprefix("unix:"))]
+        return _tcp_sockets(*place, share=share)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else "the name does not resolve"
+        raise ListenError(f"cannot listen on {address}: {reason}", hint="port 0 picks a free port") from error
+
+
+def another_socket(sock: socket.socket) -> socket.socket:
+    """Return a socket that shares the address of `sock`, which was opened to be shared.
+
+    Raises `ListenError`.
+    """
+    place = sock.getsockname()
+    try:
+        return _tcp_socket(sock.family, place, share=True, alone=_is_alone(sock))
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        raise ListenError(f"cannot listen on {place[0]} port {place[1]} once more: {reason}") from error
+
+
+def _is_alone(sock: socket.socket) -> bool:
+    return sock.family == socket.AF_INET6 and bool(sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY))
+
+
+def _tcp_sockets(host: str, port: int, *, share: bool) -> list[socket.socket]:
+    places = _places(host, port)
+    tries = PORT_TRIES if port == 0 and len(places) > 1 else 1
+    while True:
+        tries -= 1
+        try:
+            return _on_one_port(places, share=share)
+        except OSError as error:
+            # The port that the first address got may be taken on another one.
+            if tries == 0 or error.errno != errno.EADDRINUSE:
+                raise
+
+
+def _places(host: str, port: int) -> list[Place]:
+    """Return every address that `host` has, IPv4 first."""
+    if is_loopback(host) and host.rstrip(".").lower().endswith("localhost"):
+        # What the name means, whatever a resolver says (RFC 6761 §6.3).
+        return [(socket.AF_INET, ("127.0.0.1", port)), (socket.AF_INET6, ("::1", port, 0, 0))]
+    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    places: dict[Place, None] = {(int(family), place): None for family, _, _, _, place in found}
+    return sorted(places, key=lambda each: each[0] != socket.AF_INET)
+
+
+def _on_one_port(places: list[Place], *, share: bool) -> list[socket.socket]:
+    """Listen on every one of `places`; a family that this machine lacks is left out of several."""
+    sockets: list[socket.socket] = []
+    lacking: OSError | None = None
+    try:
+        for family, (host, port, *rest) in places:
+            same = sockets[0].getsockname()[1] if sockets else port
+            try:
+                sockets.append(_tcp_socket(family, (host, same, *rest), share=share, alone=len(places) > 1))
+            except OSError as error:
+                if error.errno not in NO_SUCH_FAMILY:
+                    raise
+                lacking = error
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    if not sockets and lacking is not None:
+        raise lacking
+    return sockets
+
+
+def _tcp_socket(family: int, place: tuple[Any, ...], *, share: bool, alone: bool) -> socket.socket:
+    """Listen on `place`; one of IPv6 takes no IPv4 with it when it is `alone` in its family."""
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if share:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6 and alone:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(place)
+        sock.listen(BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _unix_socket(path: str) -> socket.socket:
+    """Bind a Unix socket that only its owner can reach; one that nobody listens on is replaced."""
+    if Path(path).is_socket():
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            if probe.connect_ex(path) != 0:
+                Path(path).unlink()
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o177)
+    try:
+        sock.bind(path)
+        sock.listen(BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    finally:
+        os.umask(mask)
+    return sock
+
+
+def shown_address(address: str, sock: socket.socket, *, secure: bool) -> str:
+    """Return the URL of a listener, with the port that it really got."""
+    if address.startswith("unix:"):
+        return address
+    host = address.rpartition(":")[0].strip("[]")
+    shown = f"[{host}]" if ":" in host else host or "0.0.0.0"  # noqa: S104 - what an empty host means
+    return f"http{'s' if secure else ''}://{shown}:{sock.getsockname()[1]}"
+
+
+def unlink_address(address: str) -> None:
+    """Take a Unix socket's name away, once nobody listens on it any more."""
+    if address.startswith("unix:"):
+        Path(address.removeprefix("unix:")).unlink(missing_ok=True)

@@ -1,0 +1,87 @@
+"""The event loop and the signals: serving on open sockets until a signal says otherwise."""
+
+import asyncio
+import gc
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from authproxy import logs
+from authproxy.app.application import App
+from authproxy.app.credentials import Bottom
+from authproxy.app.listeners import Listeners, own_listeners
+from authproxy.app.tls import TLSContexts
+from authproxy.config.model import Config
+from authproxy.net.own_listeners import OwnListeners
+
+GARBAGE_THRESHOLDS = (50_000, 20, 100)  # objects made before a look, and looks before a longer one
+
+
+def run_loop(work: Coroutine[Any, Any, None]) -> None:
+    """Run `work` on uvloop where there is one."""
+    if sys.platform == "win32":
+        asyncio.run(work)
+    else:
+        import uvloop  # noqa: PLC0415 - not on every platform
+
+        uvloop.run(work)
+
+
+def collect_less() -> None:
+    """Look for garbage in circles less often: a request leaves none, and looking costs a tenth of it."""
+    gc.collect()
+    gc.freeze()  # what is here now stays to the end
+    gc.set_threshold(*GARBAGE_THRESHOLDS)
+
+
+async def attend(
+    config: Config,
+    listeners: Listeners,
+    tls: TLSContexts,
+    *,
+    ready: Callable[[App], None],
+    own: OwnListeners | None = None,
+    bottom: Bottom | None = None,
+    alive: int | None = None,
+    retry_rejected: bool = False,
+) -> None:
+    """Serve on open sockets until a signal.
+
+    `own` are the listeners of all processes, if there are others than `listeners`; `bottom` says where tokens
+    come from, if not from here; `alive` is a descriptor that ends with the process above us.
+    """
+    stop, hurry = asyncio.Event(), asyncio.Event()
+
+    def on_signal(number: int) -> None:
+        if stop.is_set():
+            hurry.set()
+        else:
+            logs.debug("stopping", signal=signal.Signals(number).name)
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal, number)
+    if alive is not None:
+        loop.add_reader(alive, stop.set)
+    own = own or own_listeners(config, listeners)
+    async with App(config, bottom, own, retry_rejected=retry_rejected) as app:
+        if listeners.proxy:
+            await app.start(listeners.proxy, tls)
+        if listeners.admin is not None:
+            await app.start_admin(*listeners.admin)
+        if bottom is None:
+            app.warn()
+            app.prefetch()
+        ready(app)
+        collect_less()
+        await stop.wait()
+        drained = asyncio.create_task(app.drain())
+        hurried = asyncio.create_task(hurry.wait())
+        await asyncio.wait([drained, hurried], return_when=asyncio.FIRST_COMPLETED)
+        hurried.cancel()
+        if not drained.done():
+            drained.cancel()
+            app.sources.in_a_hurry = True
+            logs.warning("ended at once, by a second signal")

@@ -1,0 +1,36 @@
+"""Where the configuration file is."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from authproxy.errors import ConfigError, Fault
+from authproxy.places import NO_HOME, config_directory, is_file
+
+SYSTEM_CONFIG = Path("/etc/authproxy/config.yaml")
+
+
+def find_config(explicit: str | None, *, environ: Mapping[str, str] = os.environ) -> Path:
+    """Return the configuration file; raise `ConfigError` naming the places that were searched.
+
+    A file that is named (`-c`, `$AUTHPROXY_CONFIG`) is the one, whether it is there or not.
+    """
+    named = explicit or environ.get("AUTHPROXY_CONFIG")
+    if named:
+        try:
+            return Path(named).expanduser()
+        except RuntimeError:
+            raise ConfigError(
+                [Fault(named, 1, 1, "", "names a home directory (~) that does not exist")]
+            ) from None
+    directory = config_directory()
+    own = [directory / "config.yaml"] if directory is not None else []
+    places = [Path("authproxy.yaml"), *own, SYSTEM_CONFIG]
+    for place in places:
+        if is_file(place):
+            return place
+    searched = ", ".join(["$AUTHPROXY_CONFIG", *map(str, places)])
+    message = f"there is no configuration; searched {searched}. Name one with -c"
+    if directory is None:
+        message += f" ({NO_HOME})"
+    raise ConfigError([Fault("authproxy.yaml", 1, 1, "", message)])

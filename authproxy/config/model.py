@@ -1,0 +1,229 @@
+"""The top level of a configuration. A class is a mapping in the file, its fields are the keys.
+
+    Config ─┬─ listen, admin, access, tls, limits, log …
+            └─ routes (config/route.py)
+
+Everything is frozen: a changed file makes another Config.
+"""
+
+import re
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+
+from authproxy.config.route import (
+    KEYS,
+    Count,
+    Passphrase,
+    Route,
+    Timeout,
+    _host,
+    _off_is_none,
+    _refuse_spaces,
+)
+from authproxy.errors import Fault
+from authproxy.values import ACCESS_KEY, Address, Duration, HeaderName, LocalPath, ReadableFile, Size
+
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?\Z")
+
+
+def _accepted_host(value: str) -> str:
+    return value if value == "*" else _host(value)
+
+
+def _origin(value: str) -> str:
+    origin = value.lower()
+    if not _ORIGIN.match(origin):
+        raise ValueError(
+            "should be an origin such as https://app.example.com: scheme, host and port, no path"
+        )
+    return origin
+
+
+def _one_or_more(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _none_is_none(value: Any) -> Any:
+    return None if value == "none" else value
+
+
+def _redis_url(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("should begin with redis://, rediss:// or unix://")
+    _refuse_spaces(value.get_secret_value())
+    return value
+
+
+AcceptedHost = Annotated[str, AfterValidator(_accepted_host)]
+
+
+Origin = Annotated[str, AfterValidator(_origin)]
+
+
+RedisURL = Annotated[SecretStr, AfterValidator(_redis_url)]
+
+
+# ── the mappings of the file ─────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admin:
+    """The admin listener: health, metrics and the status page."""
+
+    __pydantic_config__ = KEYS
+
+    listen: Address = "127.0.0.1:8081"
+    """Where it listens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """What callers must send to be let through."""
+
+    __pydantic_config__ = KEYS
+
+    tokens: Annotated[tuple[Annotated[SecretStr, ACCESS_KEY], ...], Field(min_length=1)]
+    """Any one of these lets a caller through."""
+    header: HeaderName = "X-Authproxy-Key"
+    """The header that carries it; it is not forwarded."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerTLS:
+    """Serve HTTPS instead of HTTP."""
+
+    __pydantic_config__ = KEYS
+
+    cert_file: ReadableFile
+    """The certificate chain, PEM."""
+    key_file: ReadableFile
+    """Its private key, PEM."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryStore:
+    """Tokens end with the process."""
+
+    __pydantic_config__ = KEYS
+
+    type: Literal["memory"] = "memory"
+    """Where tokens are kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileStore:
+    """Tokens are kept in an encrypted file, for all processes of the machine."""
+
+    __pydantic_config__ = KEYS
+
+    type: Literal["file"]
+    """Where tokens are kept."""
+    path: LocalPath | None = None
+    """The file; by default in the user's state directory."""
+    key: Passphrase | None = None
+    """The passphrase; by default a key of its own, in the keyring or in a file beside it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedisStore:
+    """Tokens are kept in Redis, encrypted, for all replicas."""
+
+    __pydantic_config__ = KEYS
+
+    type: Literal["redis"]
+    """Where tokens are kept."""
+    url: RedisURL
+    """`redis://`, `rediss://` or `unix://`, with user, password and database if need be."""
+    key: Passphrase
+    """The passphrase; the same for all replicas."""
+    prefix: str = "authproxy:"
+    """What the names of the entries begin with."""
+
+
+TokenStoreKeys = Annotated[MemoryStore | FileStore | RedisStore, Field(discriminator="type")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much the proxy takes on."""
+
+    __pydantic_config__ = KEYS
+
+    connections: Count = 1024
+    """Client connections at the same time."""
+    header_bytes: Size = 32 << 10
+    """The longest header section; a longer one is answered 431."""
+    body_bytes: Annotated[
+        Size | None,
+        BeforeValidator(_none_is_none, json_schema_input_type=Size | Literal["none"] | None),
+    ] = None
+    """The longest request body, or `none`; a longer one is answered 413."""
+    header_timeout: Timeout = 10.0
+    """How long a client may take to send its header section."""
+    keepalive: Duration = 75.0
+    """How long an idle client connection is kept."""
+    drain: Duration = 30.0
+    """How long the end waits for what is in flight."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    """What is logged, on stderr."""
+
+    __pydantic_config__ = KEYS
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least that is logged."""
+    format: Literal["text", "json"] = "text"
+    """One line of text, or one JSON object, for each event."""
+    access: bool = True
+    """Whether each request gets a line."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileKeys:
+    """The file's top level, `routes` and `defaults` aside."""
+
+    __pydantic_config__ = KEYS
+
+    listen: Annotated[
+        tuple[Address, ...],
+        Field(min_length=1),
+        BeforeValidator(_one_or_more, json_schema_input_type=Address | tuple[Address, ...]),
+    ] = ("127.0.0.1:8080",)
+    """Where to listen, or a list of that: `HOST:PORT`, `[::1]:PORT` or `unix:/PATH`; port 0 picks one."""
+    admin: Annotated[Admin | None, BeforeValidator(_off_is_none, json_schema_input_type=Admin | bool)] = (
+        field(default_factory=Admin)
+    )
+    """The admin listener; `false` for none."""
+    workers: Count | Literal["auto"] = 1
+    """Processes that serve, or `auto` for one for each processor. Limits hold for each of them."""
+    allowed_hosts: tuple[AcceptedHost, ...] = ()
+    """`Host` names accepted besides the loopback ones and the routes' own; `*` for any."""
+    allowed_origins: tuple[Origin, ...] = ()
+    """Web origins whose pages may call the proxy (CORS)."""
+    allow_remote: bool = False
+    """Must be true to listen on other than loopback without `access`."""
+    access: Access | None = None
+    """What callers must send to be let through."""
+    tls: ListenerTLS | None = None
+    """Serve HTTPS."""
+    token_store: TokenStoreKeys | None = None
+    """Where tokens live on. Without it in memory, and in a file for grants that need a person."""
+    limits: Limits = field(default_factory=Limits)
+    """How much the proxy takes on."""
+    log: Log = field(default_factory=Log)
+    """What is logged."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config(FileKeys):
+    """A whole configuration, checked."""
+
+    routes: tuple[Route, ...]
+    file: str
+    warnings: tuple[Fault, ...] = field(default=(), repr=False, compare=False)
+    """What is no fault, but hardly meant: named at its place by `check`, `routes` and `run`."""
+    admin_is_default: bool = False

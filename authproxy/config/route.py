@@ -1,0 +1,369 @@
+"""A route of a configuration: its keys, and the grant that is made from its `auth`.
+
+`RouteKeys` is what stands in the file; `Route` adds what the reader makes of it.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    SecretStr,
+    WithJsonSchema,
+)
+
+from authproxy.grants.grant import Grant
+from authproxy.net.http_proxy import Setting, read_proxy
+from authproxy.values import (
+    PASSPHRASE,
+    UNSAFE_IN_URL,
+    URL,
+    Duration,
+    HeaderName,
+    ReadableFile,
+    SecretHeaderValue,
+    Size,
+    any_spelling,
+    split_url,
+)
+
+KEYS = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+FRAMING_HEADERS = frozenset({
+    "connection", "content-length", "host", "keep-alive", "proxy-connection", "te", "trailer",
+    "transfer-encoding", "upgrade",
+})  # fmt: skip
+"""What belongs to one connection (RFC 9110 §7.6.1) or frames a message: the proxy writes these itself."""
+
+
+_NAME = re.compile(r"[a-z0-9-]+\Z")
+
+
+_HOST = re.compile(r"[a-z0-9_]([a-z0-9._-]*[a-z0-9_])?\.?\Z")
+
+
+_IPV6 = re.compile(r"\[[0-9a-f:.]+\]\Z")
+
+
+_PATH = re.compile(r"(/[^/?#%\\\x00-\x20\x7f]+)+\Z|/\Z")
+
+
+_METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")  # a token (RFC 9110 §9.1)
+
+
+_PATTERN = re.compile(r"!?/[^?#\x00-\x20\x7f]*\Z")
+
+
+# ── values of this file alone ────────────────────────────────────────────────────────────────────
+
+
+def _matches(pattern: re.Pattern[str], message: str) -> Callable[[str], str]:
+    def check(value: str) -> str:
+        if not pattern.match(value):
+            raise ValueError(message)
+        return value
+
+    return check
+
+
+def _host(value: str) -> str:
+    host = value.lower()
+    if not _HOST.match(host) and not _IPV6.match(host):
+        raise ValueError("should be a host name without scheme, port or path")
+    return host
+
+
+def _mount(value: str) -> str:
+    if not _PATH.match(value):
+        raise ValueError(
+            "should be a path that begins with / and does not end with one, without query, fragment or %"
+        )
+    if {".", ".."} & set(value.split("/")):
+        raise ValueError("should not contain . or .. segments")
+    return value
+
+
+def _upstream(value: str) -> str:
+    if split_url(value).query or "?" in value:
+        raise ValueError("should not contain a query (?)")
+    return value
+
+
+def _off_is_none(value: Any) -> Any:
+    return None if value is False else {} if value is True else value
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("should be a whole number")  # noqa: TRY004 - pydantic would take true for 1
+    return value
+
+
+def _some_time(value: float) -> float:
+    if value <= 0:
+        raise ValueError("should be more than 0")
+    return value
+
+
+def _http_proxy(value: Any) -> Setting:
+    if value is None or value is False or value == "none":
+        return None if value is None else "none"
+    if not isinstance(value, str):
+        raise ValueError("should be a URL such as http://proxy.example:3128, or none")  # noqa: TRY004 - as above
+    _refuse_spaces(value)
+    read_proxy(value)
+    return SecretStr(value)
+
+
+def _refuse_spaces(url: str) -> None:
+    if UNSAFE_IN_URL.search(url):  # some are dropped unasked, and a password would be another one
+        raise ValueError("should not contain spaces, control characters or backslashes")
+
+
+RouteName = Annotated[
+    str, AfterValidator(_matches(_NAME, "should hold lower-case letters, digits and hyphens only"))
+]
+
+
+Host = Annotated[str, AfterValidator(_host)]
+
+
+MountPath = Annotated[str, AfterValidator(_mount)]
+
+
+Upstream = Annotated[URL, AfterValidator(_upstream)]
+
+
+Method = Annotated[str, AfterValidator(_matches(_METHOD, "should be a method, such as GET"))]
+
+
+PathPattern = Annotated[
+    str, AfterValidator(_matches(_PATTERN, "should be a pattern that begins with / or !/, such as /v2/**"))
+]
+
+
+Count = Annotated[int, Field(ge=1), BeforeValidator(_whole)]
+
+
+Status = Annotated[int, Field(ge=400, le=599), BeforeValidator(_whole)]
+
+
+Passphrase = Annotated[SecretStr, PASSPHRASE]
+
+
+HTTPProxy = Annotated[
+    Setting,
+    PlainValidator(_http_proxy),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"const": False}, {"type": "null"}]}),
+]
+
+
+Timeout = Annotated[Duration, AfterValidator(_some_time)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeaderRules:
+    """Headers to set and to remove."""
+
+    __pydantic_config__ = KEYS
+
+    set: dict[HeaderName, SecretHeaderValue] = field(default_factory=dict)
+    """Headers to add; one that is there is replaced."""
+    remove: tuple[HeaderName, ...] = ()
+    """Headers to take out."""
+
+    def __post_init__(self) -> None:
+        names = [name.lower() for name in self.set]
+        if len(set(names)) < len(names):
+            raise ValueError("set names a header twice")
+        if framing := sorted(FRAMING_HEADERS.intersection(names)):
+            hint = "; for Host there is preserve_host" if "host" in framing else ""
+            raise ValueError(f"set should not name {', '.join(framing)}: the proxy writes that itself{hint}")
+        if lost := sorted({"content-length", "host"} & {any_spelling(name) for name in self.remove}):
+            raise ValueError(f"remove should not name {', '.join(lost)}: no message is whole without it")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allow:
+    """The requests that may pass; any other is answered 403 and goes nowhere."""
+
+    __pydantic_config__ = KEYS
+
+    methods: tuple[Method, ...] | None = None
+    """Methods, spelled exactly as clients send them; every method when left out."""
+    paths: tuple[PathPattern, ...] | None = None
+    """Patterns for the path after the route's prefix: `*` is any text within a segment, `**` any depth, a
+    leading `!` refuses. The first that fits decides; what fits none is refused."""
+    hint: str | None = None
+    """What to tell a caller who is refused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """When a request is repeated with a new token."""
+
+    __pydantic_config__ = KEYS
+
+    statuses: tuple[Status, ...] = (401,)
+    """The upstream's answers that mean: this token will not do."""
+    methods: Literal["all", "idempotent"] = "all"
+    """Which methods are repeated."""
+    max_body: Size = 1 << 20
+    """The longest body that is kept for this; a request with a longer one is not repeated."""
+    cooldown: Duration = 30.0
+    """After a repeated request was refused too, how long further refusals fetch no token."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """How long the upstream may take."""
+
+    __pydantic_config__ = KEYS
+
+    connect: Timeout = 10.0
+    """To accept a connection, TLS included."""
+    response: Timeout = 60.0
+    """To begin its answer."""
+    idle: Timeout = 300.0
+    """Between two pieces of a body or of a tunnel."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamTLS:
+    """How the upstream's certificate is checked, and which one is shown to it."""
+
+    __pydantic_config__ = KEYS
+
+    verify: bool = True
+    """Whether the certificate must be good. `false` lets anyone on the way read the credential."""
+    ca_file: ReadableFile | None = None
+    """Certificates to trust instead of the system's, PEM."""
+    cert_file: ReadableFile | None = None
+    """The client certificate, PEM."""
+    key_file: ReadableFile | None = None
+    """Its private key, PEM."""
+    server_name: Host | None = None
+    """The name to ask for and to check, if it is not the upstream's host."""
+
+    def __post_init__(self) -> None:
+        if self.key_file is not None and self.cert_file is None:
+            raise ValueError("key_file needs cert_file")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteKeys:
+    """A route as the file has it, `auth` aside."""
+
+    __pydantic_config__ = KEYS
+
+    name: RouteName
+    """Unique; lower-case letters, digits and hyphens."""
+    path: MountPath = "/"
+    """The prefix, on a segment boundary."""
+    host: Host | None = None
+    """The `Host` it answers to, with or instead of `path`."""
+    upstream: Upstream
+    """Where requests go: scheme, host, and optionally port and base path."""
+    strip_path: bool = True
+    """Whether `path` is taken off before the rest is put under the upstream's base path."""
+    headers: HeaderRules = field(default_factory=HeaderRules)
+    """Changes to request headers."""
+    response_headers: HeaderRules = field(default_factory=HeaderRules)
+    """Changes to response headers."""
+    allow: Allow | None = None
+    """Least privilege: the requests that may pass."""
+    retry: Annotated[Retry | None, BeforeValidator(_off_is_none, json_schema_input_type=Retry | bool)] = (
+        field(default_factory=Retry)
+    )
+    """When a request is repeated with a new token; `false` for never."""
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    """How long the upstream may take."""
+    tls: UpstreamTLS = field(default_factory=UpstreamTLS)
+    """TLS towards the upstream."""
+    http_proxy: HTTPProxy = None
+    """The HTTP proxy on the way to the upstream and to the token endpoint: `http://[USER:PASSWORD@]HOST:PORT`,
+    or `none`. By default the one that the environment names (HTTPS_PROXY, HTTP_PROXY, NO_PROXY)."""
+    preserve_host: bool = False
+    """Whether the caller's `Host` is sent instead of the upstream's."""
+    rewrite: bool = True
+    """Whether redirects, links and cookies that point at the upstream come back pointing at the proxy."""
+    insecure: bool = False
+    """Must be true to send a credential over plain http to another machine."""
+    max_connections: Count = 256
+    """Connections to the upstream at the same time."""
+    prefetch: bool = False
+    """Whether the token is fetched at the start instead of at the first request."""
+
+
+Reload = Callable[[], Awaitable[Grant | None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route(RouteKeys):
+    """A route, its `auth` made into a grant.
+
+    `key` is the credential's: routes with the same key share a token. `reload` reads the grant's files and
+    commands again and returns the grant as it is now, or None when it cannot be made; it is None when
+    there is nothing to read again. `runs_commands` says that it may run some. `auth` is for people: what the
+    grant was made from, secrets masked.
+    """
+
+    grant: Grant = field(repr=False)
+    key: str
+    preset: str | None = None
+    warnings: tuple[str, ...] = ()
+    auth: Mapping[str, object] = field(default_factory=dict, repr=False, compare=False)
+    reload: Reload | None = field(default=None, repr=False, compare=False)
+    runs_commands: bool = field(default=False, compare=False)
+
+
+# ── credentials ──────────────────────────────────────────────────────────────────────────────────
+
+
+def credential_key(grant: Grant, http_proxy: Setting = None) -> str:
+    """Return what is equal for equal credentials, the secrets included, and tells nothing of them."""
+    document = {"grant": type(grant).__name__, "settings": _revealed(grant)}
+    if http_proxy is not None:  # the token is earned through it
+        document["http_proxy"] = _revealed(http_proxy)
+    return hashlib.sha256(json.dumps(document, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def credential_identity(grant: Grant, http_proxy: Setting = None) -> str:
+    """Return what stays the same when only the secrets of a credential change."""
+    document = {"grant": type(grant).__name__, "settings": _without_secrets(grant)}
+    if isinstance(http_proxy, SecretStr):
+        document["http_proxy"] = str(read_proxy(http_proxy.get_secret_value()))
+    return hashlib.sha256(json.dumps(document, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, SecretStr):
+        return None
+    if is_dataclass(value):
+        return {each.name: _without_secrets(getattr(value, each.name)) for each in fields(value) if each.repr}
+    if isinstance(value, Mapping):
+        return {str(name): _without_secrets(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_secrets(each) for each in value]
+    return value
+
+
+def _revealed(value: Any) -> Any:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if is_dataclass(value):
+        return {each.name: _revealed(getattr(value, each.name)) for each in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(name): _revealed(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_revealed(each) for each in value]
+    return value

@@ -1,0 +1,342 @@
+"""What a grant is: its keys, and a conversation that ends in a token.
+
+    flow = grant.flow(spent)            a generator; it does no I/O
+    step = next(flow)                   Ask an HTTP server, Run a command, Read a file, get a Code
+    step = flow.send(answer)            … and so on, until it returns a Token
+           flow.throw(error)            when a step failed (`TokenError`); most flows let it pass
+
+The frozen dataclass *is* the YAML under `auth:`; a field's annotation is its check. A new grant is one
+file beside this one, one row in `GRANTS`, one test and one paragraph of `docs/configuration.md`.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from math import inf
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AfterValidator, ConfigDict, SecretStr
+
+from authproxy.errors import BadTokenReply, CredentialRejected, TokenError, TokenUnavailable
+from authproxy.grants.reply import (
+    ENDS_AT,
+    LONGEST_LIFETIME,
+    PASSING_TROUBLE,
+    _token_in,
+    find,
+    is_page,
+    jwt_expiry,
+    read_json,
+    read_lifetime,
+    read_moment,
+    read_text,
+    retry_after,
+)
+from authproxy.grants.steps import Answer, Flow
+from authproxy.masking import scrub
+from authproxy.tokens.token import Token
+from authproxy.values import Duration, HeaderName, Pointer, SecretHeaderValue
+
+REJECTIONS = frozenset({400, 401, 403, 422, 423})  # 423: the account is locked
+
+
+OAUTH_ERRORS = frozenset({  # RFC 6749 §5.2, RFC 8628 §3.5: words of the protocol, whatever a secret may be
+    "invalid_request", "invalid_client", "invalid_grant", "unauthorized_client", "unsupported_grant_type",
+    "invalid_scope", "invalid_target", "authorization_pending", "slow_down", "access_denied", "expired_token",
+    "server_error", "temporarily_unavailable",
+})  # fmt: skip
+
+
+DESCRIPTIONS = ("error_description", "message", "detail")  # where servers say more
+
+
+NAMES = frozenset({  # keys in capitals or not, with _, - or nothing in between
+    "user", "username", "userid", "login", "email", "emailaddress", "account", "accountid", "clientid",
+    "tenant", "tenantid", "realm", "domain", "service", "audience", "resource", "scope", "granttype",
+    "responsetype", "name", "type", "method", "lang", "language", "locale", "accept", "acceptlanguage",
+    "contenttype", "useragent",
+})  # fmt: skip
+
+
+BOUND_TOKEN_TYPES = frozenset({"dpop", "mac", "pop"})  # useless without the key they are bound to
+
+
+_TOKEN = re.compile(r"[\x20-\x7e]+\Z")
+
+
+# ── fields that grants share ─────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyHint:
+    """What to tell the user when the token endpoint answers `status`, or with `contains` in its body."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    say: str
+    status: int | None = None
+    contains: str | None = None
+
+    def fits(self, answer: Answer) -> bool:
+        return self.status in {None, answer.status} and (
+            self.contains is None or self.contains.encode() in answer.body
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyPointers:
+    """Where a token reply holds what: JSON Pointers (RFC 6901); of a list the first that is there."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    token: Pointer | tuple[Pointer, ...] = "/access_token"  # noqa: S105 - a place, not a token
+    expires_in: Pointer | tuple[Pointer, ...] = "/expires_in"
+    expires_at: Pointer | tuple[Pointer, ...] = ENDS_AT
+    token_type: Pointer | tuple[Pointer, ...] = "/token_type"  # noqa: S105
+    refresh_token: Pointer | tuple[Pointer, ...] | None = "/refresh_token"  # noqa: S105
+
+
+def _plain_scheme(value: str) -> str:
+    if value and not re.fullmatch(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", value):
+        raise ValueError('should be one word, such as Bearer, or "" for the bare token')
+    return value
+
+
+Scheme = Annotated[str, AfterValidator(_plain_scheme)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """The keys that every grant takes, and the conversation it must have."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    in_configuration: ClassVar[bool] = False
+    """Whether the token itself stands in the configuration, so that only a changed source brings another."""
+
+    scheme: Scheme = "Bearer"
+    header: HeaderName = "Authorization"
+    incoming: Literal["keep", "replace", "reject"] = "keep"
+    refresh_before: Literal["auto"] | Duration = "auto"
+    default_lifetime: Duration | None = None
+    hints: tuple[ReplyHint, ...] = ()
+
+    def flow(self, spent: Token | None) -> Flow:
+        """Hold the conversation that earns a token; `spent` is the worn-out one, if there was one.
+
+        Raises `TokenError`.
+        """
+        raise NotImplementedError
+
+    def urls(self) -> Iterator[tuple[str, str]]:
+        """Yield the key and the value of every URL that gets to see a credential."""
+        return iter(())
+
+    def secrets(self) -> list[str]:
+        """Return every secret in here; `scrub` knows in which spellings a server might echo it."""
+        return list(_secrets_in(self))
+
+    # ── reading what a token endpoint answered ───────────────────────────────────────────────────
+
+    def read_token(
+        self,
+        answer: Answer,
+        pointers: ReplyPointers,
+        *,
+        keep: str | None = None,
+        scope: str | None = None,
+        local_time: bool = False,
+        more_secrets: tuple[str, ...] = (),
+    ) -> Token:
+        """Return the token that `answer` holds; `keep` is the refresh token to go on with if none comes back.
+
+        `scope` is what it is for if the answer does not say (RFC 6749 §5.1). `local_time` says that moments
+        without a zone are local time, not UTC. `more_secrets` are those in the question that are not in the
+        configuration. Raises `CredentialRejected`, `BadTokenReply` or `TokenUnavailable`.
+        """
+        document = read_json(answer)
+        self.refuse_failures(answer, document, (keep or "", *more_secrets))
+        if pointers.token == "" and document is None:
+            document = read_text(answer).strip()
+        value = _token_in(document, pointers.token)
+        if not value:
+            where = pointers.token if isinstance(pointers.token, str) else " or ".join(pointers.token)
+            raise BadTokenReply(
+                f"{answer.place} answered {answer.status} without a token at {where}",
+                hint=self._hint(answer) or "`response.token` says where the reply holds the token",
+            )
+        token_type = find(document, pointers.token_type)
+        if isinstance(token_type, str) and token_type.lower() in BOUND_TOKEN_TYPES:
+            raise BadTokenReply(
+                f"{answer.place} issued a {token_type} token, good only for the holder of its key",
+                hint="have the client registered for Bearer tokens",
+            )
+        lifetime = read_lifetime(find(document, pointers.expires_in))
+        if lifetime is None:
+            ends_at = read_moment(find(document, pointers.expires_at), local_time=local_time)
+            lifetime = read_lifetime(ends_at - answer.asked_at) if ends_at is not None else None
+        refresh_token = find(document, pointers.refresh_token) if pointers.refresh_token is not None else None
+        return self.make_token(
+            value,
+            asked_at=answer.asked_at,
+            lifetime=lifetime,
+            refresh_token=refresh_token if isinstance(refresh_token, str) and refresh_token else keep,
+            scope=_scope_in(document, scope),
+            place=answer.place,
+        )
+
+    def read_refreshed(
+        self, answer: Answer, pointers: ReplyPointers, refresh_token: str, scope: str | None = None
+    ) -> Token:
+        """Return the token that `refresh_token` was traded in for; it stays good if no other comes back.
+
+        Raises as `read_token` does, with `refresh_refused` set when the answer is the server's no to the
+        refresh token, in whatever words; and `TokenUnavailable` for a page of HTML, which is nobody's no.
+        """
+        try:
+            return self.read_token(answer, pointers, keep=refresh_token, scope=scope)
+        except (CredentialRejected, BadTokenReply) as failure:
+            if is_page(answer):
+                raise TokenUnavailable(
+                    f"{answer.place} answered {answer.status} with an HTML page",
+                    hint="something in between may have answered, such as a firewall or a captive portal; "
+                    "else check the URL of the token endpoint",
+                    retry_after=retry_after(answer.headers, answer.asked_at),
+                ) from failure
+            failure.refresh_refused = _is_no_to_refresh_token(answer, pointers, failure)
+            raise
+
+    def make_token(
+        self,
+        value: str,
+        *,
+        asked_at: float,
+        place: str,
+        lifetime: float | None = None,
+        refresh_token: str | None = None,
+        scope: str | None = None,
+    ) -> Token:
+        """Return a token, its lifetime (seconds) taken from the first that knows it.
+
+        That is `lifetime`, then the `exp` of a JWT (RFC 7519 §4.1.4; read, not verified), then
+        `default_lifetime`; else it holds until it is refused. Raises `BadTokenReply` for a token that a
+        header cannot carry.
+        """
+        if not _TOKEN.match(value):
+            raise BadTokenReply(f"the token from {place} holds characters that a header cannot carry")
+        if lifetime is None and (exp := jwt_expiry(value)) is not None and exp > asked_at:
+            lifetime = min(exp - asked_at, LONGEST_LIFETIME)
+        if lifetime is None:
+            lifetime = self.default_lifetime or inf
+        return Token(
+            value,
+            issued_at=asked_at,
+            expires_at=asked_at + lifetime,
+            refresh_token=refresh_token,
+            scope=scope,
+        )
+
+    def refuse_failures(self, answer: Answer, document: object, more_secrets: Iterable[str] = ()) -> None:
+        """Raise what a failing answer means, if it is one."""
+        secrets = [*self.secrets(), *more_secrets]
+        code = document.get("error") if isinstance(document, dict) else None
+        if 200 <= answer.status < 300 and not code:
+            return
+        error = None
+        if isinstance(code, str):
+            error = code if code in OAUTH_ERRORS else scrub(code, secrets)
+        said = [document.get(key) for key in DESCRIPTIONS] if isinstance(document, dict) else []
+        words = [error, *(scrub(text, secrets) for text in said if isinstance(text, str))]
+        raise _failure_kind(answer, error)(
+            f"{answer.place} answered {answer.status} {': '.join(filter(None, words))}".rstrip(),
+            hint=self._hint(answer) or _general_hint(answer, error),
+            error=error,
+            retry_after=retry_after(answer.headers, answer.asked_at),
+        )
+
+    def _hint(self, answer: Answer) -> str | None:
+        return next((hint.say for hint in self.hints if hint.fits(answer)), None)
+
+
+def _failure_kind(answer: Answer, error: str | None) -> type[TokenError]:
+    if answer.status >= 500 or answer.status in PASSING_TROUBLE:
+        return TokenUnavailable
+    if error in {"temporarily_unavailable", "server_error", "slow_down"}:
+        return TokenUnavailable
+    if answer.status in REJECTIONS or error is not None:
+        return CredentialRejected
+    return BadTokenReply
+
+
+def refreshed_or_earned(refresh: Flow, earn: Flow) -> Flow:
+    """Hold `refresh`; when that refresh token is refused, hold `earn` at once, and let its failure say so."""
+    try:
+        return (yield from refresh)
+    except TokenError as failure:
+        if not failure.refresh_refused:
+            raise
+    try:
+        return (yield from earn)
+    except TokenError as failure:
+        failure.refresh_refused = True
+        raise
+
+
+def _is_no_to_refresh_token(answer: Answer, pointers: ReplyPointers, failure: TokenError) -> bool:
+    """Tell whether a failure that is no outage means the refresh token: servers have many words for that.
+
+    `invalid_client` would be said to the grant's own way as well, and count as a second failure; and what
+    is no orderly answer (a redirect, text cut short) says nothing of the refresh token.
+    """
+    if failure.error == "invalid_client":
+        return False
+    if failure.error is not None or 400 <= answer.status < 500:
+        return True
+    document = read_json(answer)
+    orderly = 200 <= answer.status < 300 and (document is not None or not answer.body.strip())
+    return orderly and not _token_in(document, pointers.token)
+
+
+def _general_hint(answer: Answer, error: str | None) -> str | None:
+    if 300 <= answer.status < 400:
+        return "redirects are not followed with a credential; give the final URL"
+    if answer.status in {404, 405, 410, 415}:
+        return "check the URL of the token endpoint, and what it expects"
+    if error == "invalid_client":
+        return "check client_id and client_secret, and how the server wants them (client_auth)"
+    if error == "invalid_scope":
+        return "check scope"
+    if answer.status in REJECTIONS:
+        return "check the credential"
+    return None
+
+
+def _scope_in(document: object, asked: str | None) -> str | None:
+    """Return the scope of a token reply, by some written as a list; `asked` if it does not say."""
+    scope = find(document, "/scope")
+    if isinstance(scope, list) and all(isinstance(each, str) for each in scope):
+        return " ".join(scope)
+    return scope if isinstance(scope, str) else asked
+
+
+def is_name(key: str) -> bool:
+    """Tell whether what stands under `key` in a request of the configuration's own making is no secret."""
+    return "".join(filter(str.isalnum, key)).lower() in NAMES
+
+
+def _secrets_in(value: object) -> Iterator[str]:
+    if isinstance(value, SecretStr):
+        yield value.get_secret_value()
+    elif is_dataclass(value):
+        for each in fields(value):
+            yield from _secrets_in(getattr(value, each.name))
+    elif isinstance(value, Mapping):
+        for name, each_value in value.items():
+            if not is_name(name):
+                yield from _secrets_in(each_value)
+
+
+SecretMap = dict[str, SecretStr]
+
+
+HeaderMap = dict[HeaderName, SecretHeaderValue]

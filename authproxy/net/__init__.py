@@ -1,0 +1,1 @@
+"""What both wings need of the network: HTTP proxies, our own listeners, and how a connection is ended."""

@@ -1,0 +1,1 @@
+"""What is known of requests once they are answered: counters and the access log."""

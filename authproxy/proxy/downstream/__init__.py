@@ -1,0 +1,1 @@
+"""The client's side: bytes come in, an answer goes out."""

@@ -1,0 +1,125 @@
+"""The heart: a request whose token is refused is sent once more, with another one.
+
+    token cached? ── no ──▶ wait for one
+        │
+        ▼
+      send ──▶ refused? ── no ──▶ the reply
+                  │
+                 yes ──▶ a token other than that one ──▶ send once more ──▶ the reply, whatever it is
+
+A request answered 401 has not been applied (RFC 9110 §15.5.2): that is what makes repeating a POST right.
+"""
+
+import time
+from collections.abc import Callable
+
+from authproxy import logs
+from authproxy.errors import TokenError
+from authproxy.proxy.send import Exchange, Outgoing, Sender
+from authproxy.proxy.upstream.reply import Reply
+from authproxy.tokens.source import HeldSource
+from authproxy.tokens.token import Token
+
+
+class Credential:
+    """The line that one route adds, and what it does when the upstream refuses it.
+
+    `statuses` are what counts as a refusal; `cooldown` is in seconds. With `asks_freely` another token may be
+    asked for as often as one likes: it costs nobody anything.
+    """
+
+    def __init__(
+        self,
+        source: HeldSource,
+        *,
+        header: str,
+        scheme: str,
+        statuses: frozenset[int],
+        idempotent_only: bool,
+        cooldown: float,
+        asks_freely: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.source = source
+        self.header = header
+        self.scheme = scheme
+        self._statuses = statuses
+        self._idempotent_only = idempotent_only
+        self._cooldown = cooldown
+        self._asks_freely = asks_freely
+        self._clock = clock
+        self._cool_until = 0.0
+        self._on_trial: Token | None = None
+        self._token: Token | None = None
+        self._line = b""
+
+    def line(self, token: Token) -> bytes:
+        """Return the header line for `token`; encoded once a token."""
+        if token is not self._token:
+            value = f"{self.scheme} {token.value}" if self.scheme else token.value
+            self._token, self._line = token, f"{self.header}: {value}\r\n".encode("latin-1")
+        return self._line
+
+    async def send(self, outgoing: Outgoing, sender: Sender, token: Token | None = None) -> Exchange:
+        """Send `outgoing`, and once more if its token is refused.
+
+        `token` is the one it was begun with, if it was. Raises what `Sender.send` does, and `TokenError`.
+        """
+        if token is None:
+            token = self.source.held() or await self.source.token()
+        exchange = await sender.send(outgoing, self.line(token))
+        if not self._may_renew(exchange.reply, token):
+            return exchange
+        fresh = await self._other_than(token)
+        if fresh is None or not self._may_repeat(outgoing):
+            return exchange
+        await outgoing.close()
+        outgoing.retried = True
+        exchange = await sender.send(outgoing, self.line(fresh))
+        self._may_renew(exchange.reply, fresh)
+        return exchange
+
+    def refuses(self, status: int) -> bool:
+        """Whether the upstream says that the token will not do."""
+        return status in self._statuses
+
+    def accepted(self, token: Token) -> None:
+        """Note that `token` does what it should."""
+        if self._on_trial is not None and token == self._on_trial:
+            self._on_trial = None
+
+    def _may_renew(self, reply: Reply, token: Token) -> bool:
+        """Whether another token could help: not while one has just not helped, nor with too little scope."""
+        if not self.refuses(reply.status):
+            self.accepted(token)
+            return False
+        if any(
+            name.lower() == b"www-authenticate" and b"insufficient_scope" in value
+            for name, value in reply.headers
+        ):
+            return False
+        now = self._clock()
+        if token == self._on_trial:  # it came in place of a refused one, and never did any better
+            self._cool_until = now + self._cooldown
+            self._on_trial = None
+        if now >= self._cool_until:
+            return True
+        held = self.source.held()
+        return held is not None and held != token  # that one is to be had for nothing
+
+    def _may_repeat(self, outgoing: Outgoing) -> bool:
+        return outgoing.repeatable and (outgoing.idempotent or not self._idempotent_only)
+
+    async def _other_than(self, refused: Token) -> Token | None:
+        """Return another token, or None when there is none: then the upstream's own answer must do."""
+        try:
+            fresh = await self.source.token(instead_of=refused)
+        except TokenError as error:
+            logs.debug("no other token", cause=error.detail)
+            return None
+        if fresh == refused:
+            if not self._asks_freely:
+                self._cool_until = self._clock() + self._cooldown
+            return None
+        self._on_trial = fresh
+        return fresh

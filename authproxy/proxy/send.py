@@ -1,0 +1,151 @@
+"""Sending a request to an upstream, on a connection that is open already or on a new one.
+
+A connection that dies unanswered does not prove that the request was not applied, so only idempotent
+requests are sent again (RFC 9110 §9.2.2).
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import cast
+
+from authproxy.proxy.body import Body
+from authproxy.proxy.upstream.connection import ClosedUnanswered, Connection
+from authproxy.proxy.upstream.pool import Pool
+from authproxy.proxy.upstream.reply import Reply
+
+IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE", "PROPFIND", "REPORT", "SEARCH"})
+
+
+@dataclass(slots=True)
+class Outgoing:
+    """A request as it goes to the upstream: all but the credential's line and the end of the head.
+
+    `exchange` is what is under way for it, from the moment a connection was lent. Who made the request
+    closes it in the end, whatever happened on the way: nobody else has to give a connection back.
+    """
+
+    method: str
+    head: bytes
+    body: Body | None
+    upgrades: bool = False
+    retried: bool = False
+    exchange: "Exchange | None" = None
+
+    @property
+    def repeatable(self) -> bool:
+        return self.body is None or self.body.repeatable
+
+    @property
+    def idempotent(self) -> bool:
+        return self.method in IDEMPOTENT
+
+    def abort(self) -> None:
+        """Break off what is under way; there is nobody to answer."""
+        if self.exchange is not None:
+            self.exchange.abort()
+
+    async def close(self) -> None:
+        """Have done with what is under way: it is broken off, and the client's body is free again."""
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            await exchange.close()
+
+
+class Sender:
+    """Sends requests to one upstream. Times are in seconds.
+
+    `upgrades` is for those that ask for another protocol, when they need connections of another kind.
+    """
+
+    def __init__(
+        self, pool: Pool, *, response_seconds: float, idle_seconds: float, upgrades: Pool | None = None
+    ) -> None:
+        self.pool = pool
+        self._upgrades = upgrades or pool
+        self._response_seconds = response_seconds
+        self._idle_seconds = idle_seconds
+
+    def begin_at_once(self, outgoing: Outgoing, credential: bytes) -> "Exchange | None":
+        """Send `outgoing` on a connection that is open already, if there is one."""
+        pooled = self._pool(outgoing).take(surely_alive=not outgoing.idempotent)
+        return self._begin(pooled, outgoing, credential) if pooled is not None else None
+
+    async def send(self, outgoing: Outgoing, credential: bytes) -> "Exchange":
+        """Send `outgoing` with the line `credential` and wait for the head of the reply.
+
+        What `begin_at_once` began is gone on with. Raises `UpstreamError`, and `RequestRefused` when the
+        client's body is at fault; the one who made `outgoing` closes it then too.
+        """
+        exchange = outgoing.exchange or self.begin_at_once(outgoing, credential)
+        if exchange is None:
+            # At its limit the pool hands over one that was in use until now: that may be dead as well.
+            exchange = self._begin(await self._pool(outgoing).connect(), outgoing, credential)
+        try:
+            await exchange.reply.head()
+        except ClosedUnanswered:
+            if not (outgoing.idempotent and outgoing.repeatable):
+                raise
+            await outgoing.close()
+            exchange = self._begin(await self._pool(outgoing).connect(), outgoing, credential)
+            await exchange.reply.head()
+        return exchange
+
+    def _pool(self, outgoing: Outgoing) -> Pool:
+        return self._upgrades if outgoing.upgrades else self.pool
+
+    def _begin(self, connection: Connection, outgoing: Outgoing, credential: bytes) -> "Exchange":
+        exchange = outgoing.exchange = Exchange(connection)  # first of all: what follows may raise
+        head = b"".join((outgoing.head, credential, b"\r\n"))
+        body = outgoing.body
+        if body is not None and (whole := body.at_hand()) is not None:
+            head += (body.frame(whole) if whole else b"") + body.last
+            body = None
+        exchange.reply = connection.begin(
+            head,
+            method=outgoing.method,
+            response_seconds=self._response_seconds,
+            idle_seconds=self._idle_seconds,
+            more=body is not None,
+            may_switch=outgoing.upgrades,
+        )
+        exchange.lent = None
+        if body is not None:
+            exchange.upload = asyncio.create_task(self._upload(connection, body), name="upload")
+        return exchange
+
+    async def _upload(self, connection: Connection, body: Body) -> None:
+        try:
+            async for piece in body.chunks():
+                if not await connection.send(body.frame(piece)):
+                    return  # answered, or lost, before it was all out
+            if body.last and not await connection.send(body.last):
+                return
+            connection.sent(self._response_seconds)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the one who waits for the reply hears it
+            connection.fail(error)
+
+
+class Exchange:
+    """One request on its way: the connection lent to it, the reply, the upload that may still be running."""
+
+    __slots__ = ("lent", "reply", "upload")
+
+    def __init__(self, connection: Connection) -> None:
+        self.lent: Connection | None = connection  # until there is a reply to be had on it
+        self.reply: Reply = cast("Reply", None)
+        self.upload: asyncio.Task[None] | None = None
+
+    def abort(self) -> None:
+        """Break it off; there is nobody to answer."""
+        if self.lent is not None:
+            self.lent.abort()
+        else:
+            self.reply.close()
+        if self.upload is not None:
+            self.upload.cancel()
+
+    async def close(self) -> None:
+        """Have done with it: what is not finished is broken off, and the client's body is free again."""
+        self.abort()
+        if self.upload is not None and not self.upload.done():
+            await asyncio.wait([self.upload])

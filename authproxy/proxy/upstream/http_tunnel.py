@@ -1,0 +1,100 @@
+"""The way through an HTTP proxy, one of two.
+
+    tunnel     CONNECT HOST:PORT ─▶ 2xx ─▶ a way for bytes to the upstream itself (RFC 9110 §9.3.6)
+    forward    each request names its whole URL, and the proxy asks the upstream for it (RFC 9112 §3.2.2)
+
+TLS and upgrades go through a tunnel, plain http is forwarded: many proxies tunnel to port 443 only. The
+proxy's password goes to the proxy alone: into the CONNECT, or into each request that it forwards.
+"""
+
+import asyncio
+import re
+import socket
+from dataclasses import dataclass
+
+from authproxy.errors import BadReply, ConnectFailure
+from authproxy.net.http_proxy import ADVICE, HTTPProxy, bracketed
+
+LONGEST_HEAD = 16 << 10  # bytes of an answer to CONNECT, interim ones included
+
+
+REFUSED = 407
+
+
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-9]\d\d)(?: [^\x00\r\n]*)?(?:\r\n|\Z)")
+
+
+async def open_tunnel(sock: socket.socket, proxy: HTTPProxy, host: str, port: int) -> None:
+    """Have `proxy`, to which `sock` leads, open a tunnel to the upstream. Raises `UpstreamError`."""
+    authority = f"{bracketed(host)}:{port}".encode("ascii")
+    asked = b"CONNECT %b HTTP/1.1\r\nHost: %b\r\n%b\r\n" % (authority, authority, _who(proxy))
+    try:
+        await asyncio.get_running_loop().sock_sendall(sock, asked)
+        status, rest = await _answer(sock, proxy)
+    except OSError as error:
+        raise _broken(proxy, "closed the connection") from error
+    if not 200 <= status < 300:
+        raise refusal(proxy, status, f"CONNECT {authority.decode()}")
+    if rest:  # the upstream has not been asked anything yet: whoever speaks here is not the upstream
+        raise _broken(proxy, "sent more than its answer")
+
+
+async def _answer(sock: socket.socket, proxy: HTTPProxy) -> tuple[int, bytes]:
+    """Return the status of the answer to CONNECT, and what came behind its head."""
+    heard, size = b"", 0
+    while True:
+        head, end, rest = heard.partition(b"\r\n\r\n")
+        if end:
+            line = _STATUS_LINE.match(head)
+            if line is None:
+                raise _broken(proxy, "did not answer in HTTP/1.x")
+            status = int(line[1])
+            if not 100 <= status < 200 or status == 101:
+                return status, rest
+            heard = rest  # an interim answer (RFC 9110 §15.2)
+            continue
+        if not b"HTTP/1.".startswith(heard[:7]):
+            raise _broken(proxy, "did not answer in HTTP/1.x")
+        if size > LONGEST_HEAD:
+            raise _broken(proxy, "sent too long an answer")
+        piece = await asyncio.get_running_loop().sock_recv(sock, 4096)
+        if not piece:
+            raise _broken(proxy, "closed the connection")
+        heard += piece
+        size += len(piece)
+
+
+def _who(proxy: HTTPProxy) -> bytes:
+    """Return the header line that says who we are, or nothing."""
+    return b"".join(f"{name}: {value}\r\n".encode("ascii") for name, value in proxy.headers.items())
+
+
+def _broken(proxy: HTTPProxy, how: str) -> BadReply:
+    return BadReply(f"the HTTP proxy {proxy} {how} instead of opening a tunnel", hint=ADVICE)
+
+
+def refusal(proxy: HTTPProxy, status: int, what: str) -> ConnectFailure:
+    """Return the error for a proxy that does not do `what` it was asked."""
+    hint = f"it wants a user and a password; {ADVICE}" if status == REFUSED else ADVICE
+    return ConnectFailure(f"the HTTP proxy {proxy} answered {status} to {what}", hint=hint)
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarding:
+    """How a proxy is asked to forward requests to `origin`, such as `http://api.example:8080`."""
+
+    proxy: HTTPProxy
+    origin: str
+
+    def addressed(self, data: bytes) -> bytes:
+        """Return the first bytes of a request, as the proxy wants them."""
+        method, target, rest = data.split(b" ", 2)
+        version, _, lines = rest.partition(b"\r\n")
+        if target == b"*":  # that is said by a URL without a path (RFC 9112 §3.2.4)
+            target = b""
+        start = b"%b %b%b %b\r\n" % (method, self.origin.encode("ascii"), target, version)
+        return b"".join((start, _who(self.proxy), lines))
+
+    def refusal(self) -> ConnectFailure:
+        """Return the error for a 407: that is the proxy's own answer, never the upstream's."""
+        return refusal(self.proxy, REFUSED, f"a request to {self.origin}")

@@ -1,0 +1,180 @@
+"""Leaves a failing token endpoint alone for a while.
+
+    failure                                  next try after
+    network, timeout, 5xx, 429, garbage      1 s, 2 s, 4 s … 5 min (or `Retry-After`)
+    rejected credential, login required      30 s, 60 s, 120 s … 5 min
+
+The first to fail hears the cause; until the next try is due everyone else hears it at once, as a 503
+with `Retry-After`, and nothing is sent. So a wrong password is tried once, not once a request: that is
+what locks accounts. A credential whose secret has changed at its source is new, and tried at once. A
+rejection is remembered beyond the process, and looked up before each try: others may have been rejected.
+"""
+
+import random
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+
+from authproxy import logs
+from authproxy.errors import CredentialRejected, LoginRequired, TokenError, TokenUnavailable
+from authproxy.tokens.rejection import Rejection, RememberedRejection
+from authproxy.tokens.source import Clock, TokenSource
+from authproxy.tokens.token import Token
+
+OUTCOMES = {CredentialRejected: "rejected", LoginRequired: "login_required"}  # any other is a failure
+
+
+FIRST_DELAY = 1.0  # seconds
+
+
+FIRST_DELAY_REJECTED = 30.0
+
+
+LONGEST_DELAY = 300.0
+
+
+LONGEST_RETRY_AFTER = 3600.0  # a server may ask for more than we would wait of ourselves, within reason
+
+
+JITTER = 0.2
+
+
+async def _never() -> bool:
+    return False
+
+
+class PatientSource:
+    """Asks the source behind it, and backs off while that fails.
+
+    `changed` tells whether the credential's secret is another one now; it is awaited only while a
+    rejected credential is held back. `count` hears the outcome of every try. `memory` is what is known beyond
+    this process; without `backs_off` failures are only told, for a source that costs nothing to ask.
+    """
+
+    def __init__(
+        self,
+        source: TokenSource,
+        *,
+        name: str = "",
+        count: Callable[[str], None] = lambda _outcome: None,
+        changed: Callable[[], Awaitable[bool]] = _never,
+        memory: RememberedRejection | None = None,
+        backs_off: bool = True,
+        clock: Clock = time.monotonic,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._source = source
+        self._name = name
+        self._count = count
+        self._changed = changed
+        self._memory = memory
+        self._backs_off = backs_off
+        self._clock = clock
+        self._jitter = jitter
+        self._failures = 0
+        self._failure: TokenError | None = None
+        self._resume_at = 0.0
+
+    async def token(self, *, instead_of: Token | None = None) -> Token:
+        await self.ready()
+        async with AsyncExitStack() as stack:
+            if self._memory is not None:
+                await stack.enter_async_context(self._memory.turn())
+                await self._heed(await self._memory.recall())
+            return await self._try(instead_of)
+
+    async def forgive(self) -> None:
+        """Forget the last failure: a token came from elsewhere, so the next renewal is another matter."""
+        rejected = self._failure is not None and self._failure.rejects
+        self._failures, self._failure = 0, None
+        if rejected and self._memory is not None:
+            await self._memory.forget()
+
+    async def ready(self) -> None:
+        """Return when the source behind may be asked; raise `TokenUnavailable` while it is left alone."""
+        if self._failure is not None and self._backs_off:
+            await self._hold_back(self._failure)
+
+    async def _try(self, instead_of: Token | None) -> Token:
+        started = self._clock()
+        try:
+            token = await self._source.token(instead_of=instead_of)
+        except TokenError as failure:
+            await self._note(failure)
+            raise
+        await self.forgive()
+        self._count("success")
+        if token != instead_of:
+            logs.info("token renewed", route=self._name, seconds=self._clock() - started)
+        return token
+
+    async def _heed(self, rejection: Rejection | None) -> None:
+        """Leave a credential alone that was rejected before, by us or by another process."""
+        if rejection is None or self._memory is None:
+            return
+        self._failure, self._failures = rejection.as_error(), rejection.failures
+        left = rejection.seconds_left(self._memory.clock())
+        self._resume_at = self._clock() + left
+        if left > 0:
+            logs.warning(
+                "no token: the credential was rejected before", route=self._name, cause=rejection.detail,
+                hint=rejection.hint, next_try_in=round(left, 1),
+            )  # fmt: skip
+        await self.ready()
+
+    async def _hold_back(self, failure: TokenError) -> None:
+        left = self._resume_at - self._clock()
+        if left <= 0:
+            return
+        if failure.rejects and await self._changed():
+            await self.forgive()
+            return
+        if isinstance(failure, LoginRequired):
+            raise LoginRequired(failure.detail, hint=failure.hint, error=failure.error, retry_after=left)
+        held_back = TokenUnavailable(failure.detail, hint=failure.hint, error=failure.error, retry_after=left)
+        held_back.title, held_back.rejects = failure.title, failure.rejects
+        raise held_back from failure
+
+    async def _note(self, failure: TokenError) -> None:
+        self._count(OUTCOMES.get(type(failure), "failure"))
+        if not self._backs_off:
+            if self._failure is None or self._failure.detail != failure.detail:
+                logs.warning("no token", route=self._name, cause=failure.detail, hint=failure.hint)
+            self._failure = failure
+            return
+        delay = self._delay(failure)
+        failure.retry_after = delay
+        self._failures += 1
+        self._failure = failure
+        self._resume_at = self._clock() + delay
+        logs.warning(
+            "no token", route=self._name, cause=failure.detail, hint=failure.hint, next_try_in=round(delay, 1)
+        )
+        if failure.rejects and self._memory is not None:
+            await self._memory.remember(self._rejection(failure, delay, self._memory.clock()))
+
+    def _delay(self, failure: TokenError) -> float:
+        """Return the seconds until the next try."""
+        careful = failure.rejects or isinstance(failure, LoginRequired)
+        first = FIRST_DELAY_REJECTED if careful else FIRST_DELAY
+        delay: float = min(first * 2 ** min(self._failures, 20), LONGEST_DELAY)
+        delay = min(delay * (1 + JITTER * self._jitter()), LONGEST_DELAY)
+        if failure.retry_after is not None:
+            delay = max(delay, min(failure.retry_after, LONGEST_RETRY_AFTER))
+        return delay
+
+    def _rejection(self, failure: TokenError, delay: float, now: float) -> Rejection:
+        return Rejection(
+            detail=failure.detail,
+            hint=failure.hint,
+            error=failure.error,
+            in_good_order=not isinstance(failure, CredentialRejected),
+            failures=self._failures,
+            at=now,
+            next_try_at=now + delay,
+        )
+
+    def __repr__(self) -> str:
+        left = self._resume_at - self._clock()
+        state = f"failing, next try in {left:.0f} s" if self._failure and left > 0 else "ready"
+        return f"<PatientSource {state}>"

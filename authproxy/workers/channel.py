@@ -1,0 +1,164 @@
+"""Messages between the broker and the workers, over a datagram socket pair for each worker.
+
+worker: BrokerSource ─▶ BrokerClient ─▶ Channel ═══ Channel ─▶ Broker
+"""
+
+import asyncio
+import contextlib
+import json
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from authproxy import errors
+from authproxy.config.route import Route as RouteConfig
+from authproxy.errors import TokenError, TokenTimeout
+from authproxy.tokens.token import Token
+
+DATAGRAM = 32 << 10  # bytes of a message in one datagram; longer ones go in several
+
+
+ANSWER_SECONDS = 60.0  # a worker waits this long for the keeper; a token request takes 30 s at most
+
+
+Message = dict[str, Any]
+
+
+class KeptSource:
+    """A worker's source: the keeper, asked over `channel`."""
+
+    def __init__(self, channel: "Channel", key: str) -> None:
+        self._channel = channel
+        self._key = key
+
+    async def token(self, *, instead_of: Token | None = None) -> Token:
+        refused = instead_of.value if instead_of is not None else None
+        answer = await self._channel.ask({"key": self._key, "instead_of": refused})
+        if "error" in answer:
+            raise _heard(answer["error"])
+        value, expires_at, issued_at = answer["token"]
+        return Token(value, expires_at=expires_at, issued_at=issued_at)
+
+
+def _told(error: TokenError) -> Message:
+    """Return `error` as it is told to a worker."""
+    kept = {name: getattr(error, name) for name in ("detail", "hint", "error", "retry_after")}
+    return {"kind": type(error).__name__, "kept": kept, "title": error.title, "rejects": error.rejects}
+
+
+def _heard(told: Message) -> TokenError:
+    """Return the error that `_told` told of."""
+    error: TokenError = getattr(errors, told["kind"])(**told["kept"])
+    error.title, error.rejects = told["title"], told["rejects"]
+    return error
+
+
+class Channel:
+    """A worker's end of its line to the keeper."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.counts: Callable[[], Message] | None = None  # what this worker has counted
+        self._waiting: dict[int, tuple[Message, asyncio.Future[Message]]] = {}
+        # A predecessor may have asked on this line: its answers must not be taken for ours.
+        self._next = self._who = time.monotonic_ns()
+        self._line = Line(sock, self._hear)
+
+    def bottom(self, route: RouteConfig) -> KeptSource:
+        """Return what a worker's `CachedSource` stands on."""
+        return KeptSource(self, route.key)
+
+    async def ask(self, question: Message) -> Message:
+        """Return the keeper's answer. Raises `TokenTimeout`."""
+        self._next += 1
+        number = self._next
+        future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        question = {"id": number, **question}
+        self._waiting[number] = question, future
+        try:
+            self._line.send(question)
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return await future
+        except TimeoutError:
+            raise TokenTimeout("the process that keeps the tokens did not answer in time") from None
+        finally:
+            del self._waiting[number]
+
+    def _hear(self, line: "Line", answer: Message) -> None:
+        if "count" in answer:
+            if self.counts is not None:
+                line.send({"counts": self.counts(), "who": self._who})
+        elif "again" in answer:  # a new keeper: the old one took our questions with it
+            for question, _ in self._waiting.values():
+                line.send(question)
+        elif (waiting := self._waiting.get(int(str(answer["id"])))) is not None and not waiting[1].done():
+            waiting[1].set_result(answer)
+
+
+class Line:
+    """One end of a datagram socket pair, for messages of any length; `hear` gets those that come.
+
+    Each datagram is a piece of a message: WHO NUMBER LEFT and its bytes, LEFT being how many pieces follow.
+    Both ends outlive the process that writes: what one that died has left incomplete is never heard of. What
+    the socket does not take now waits here, so nothing is lost while the other side is slow.
+    """
+
+    def __init__(self, sock: socket.socket, hear: Callable[["Line", Message], None]) -> None:
+        self._sock = sock
+        self._hear = hear
+        self._loop = asyncio.get_running_loop()
+        self._who = time.monotonic_ns()
+        self._number = 0
+        self._to_send: deque[bytes] = deque()
+        self._incomplete: tuple[bytes, list[bytes]] = (b"", [])  # of whom and which, and its pieces
+        sock.setblocking(False)  # noqa: FBT003 - the standard library's way
+        self._loop.add_reader(sock, self._read)
+
+    def send(self, message: Message) -> None:
+        """Send `message`, now or as soon as the other side has taken what was sent before."""
+        self._number += 1
+        data = json.dumps(message).encode()
+        pieces = [data[start : start + DATAGRAM] for start in range(0, len(data), DATAGRAM)]
+        waits = bool(self._to_send)
+        for left, piece in zip(reversed(range(len(pieces))), pieces, strict=True):
+            self._to_send.append(b"%d %d %d %b" % (self._who, self._number, left, piece))
+        if not waits:
+            self._write()
+            if self._to_send:
+                self._loop.add_writer(self._sock, self._write_more)
+
+    def _write_more(self) -> None:
+        self._write()
+        if not self._to_send:
+            self._loop.remove_writer(self._sock)
+
+    def _write(self) -> None:
+        try:
+            while self._to_send:
+                self._sock.send(self._to_send[0])
+                self._to_send.popleft()
+        except BlockingIOError:
+            pass
+        except ConnectionError:  # the other end is gone for good
+            self._to_send.clear()
+
+    def _read(self) -> None:
+        with contextlib.suppress(BlockingIOError, ConnectionError):
+            while data := self._sock.recv(2 * DATAGRAM):
+                self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        who, number, left, piece = data.split(b" ", 3)
+        message = who + b" " + number
+        of, pieces = self._incomplete
+        pieces = [*pieces, piece] if of == message else [piece]
+        if left != b"0":
+            self._incomplete = message, pieces
+            return
+        self._incomplete = b"", []
+        try:
+            whole = json.loads(b"".join(pieces))
+        except ValueError:
+            return  # its first pieces went to a process that is gone
+        self._hear(self, whole)
