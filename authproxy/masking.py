@@ -33,7 +33,7 @@ _WORD = re.compile(r"[0-9A-Za-z_\u00c0-\u024f]")
 _ESCAPED = re.compile(r"(?:%[0-9A-Fa-f]{2}|\\[bfnrt]|\\u[0-9A-Fa-f]{4})\Z")  # %3Dword, \nword, \u0022word
 
 
-LONGEST_ESCAPE = 6  # characters
+MAX_ESCAPE = 6  # characters
 
 
 def without_query(url: str) -> str:
@@ -88,7 +88,7 @@ def _is_word(text: str, start: int, end: int) -> bool:
     """Whether no word that begins before `start` or ends behind `end` holds what is in between."""
     if _WORD.match(text, end - 1) and _WORD.match(text, end):
         return False
-    before = text[max(0, start - LONGEST_ESCAPE) : start]
+    before = text[max(0, start - MAX_ESCAPE) : start]
     goes_on = _WORD.match(before[-1:]) and _WORD.match(text, start)
     return not goes_on or _ESCAPED.search(before) is not None
 

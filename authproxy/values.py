@@ -22,7 +22,7 @@ _SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB)?\Z")
 _SIZE_UNITS = {"B": 1, None: 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
 _HOST = re.compile(r"[A-Za-z0-9._\-]*\Z")
-LONGEST_SOCKET_PATH = 107 if sys.platform == "linux" else 103  # bytes, as unix(7) has it
+MAX_SOCKET_PATH = 107 if sys.platform == "linux" else 103  # bytes, as unix(7) has it
 
 _UNSAFE_IN_HEADER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 UNSAFE_IN_URL = re.compile(r"[\x00-\x20\x7f\\\ud800-\udfff]")
@@ -165,8 +165,8 @@ def split_address(address: str) -> tuple[str, int] | None:
 
 
 def _address(value: str) -> str:
-    if split_address(value) is None and len(_as_bytes(value)) > len("unix:") + LONGEST_SOCKET_PATH:
-        raise ValueError(f"should be unix: and a path of at most {LONGEST_SOCKET_PATH} bytes")
+    if split_address(value) is None and len(_as_bytes(value)) > len("unix:") + MAX_SOCKET_PATH:
+        raise ValueError(f"should be unix: and a path of at most {MAX_SOCKET_PATH} bytes")
     return value
 
 

@@ -135,7 +135,7 @@ class FaultyLink:
             if not piece:
                 _end(sink)
                 return
-            await self._hold_back(len(piece))
+            await self._check_wait(len(piece))
             await loop.sock_sendall(sink, piece)
             left = None if left is None else left - len(piece)
         raise _Struck
@@ -147,7 +147,7 @@ class FaultyLink:
                 return self.fault.at
         return None
 
-    async def _hold_back(self, size: int) -> None:
+    async def _check_wait(self, size: int) -> None:
         match self.fault:
             case Latency(seconds):
                 await asyncio.sleep(seconds)

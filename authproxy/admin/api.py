@@ -56,7 +56,7 @@ class Asked(NamedTuple):
         return cls(request.method, request.raw_path, request.version, request.headers, here)
 
 
-class Desk(Protocol):
+class AdminBackend(Protocol):
     """What the admin listener needs of the application."""
 
     def states(self) -> list[RouteStatus]:
@@ -76,9 +76,9 @@ class Desk(Protocol):
         ...
 
 
-def admin_application(guard: Guard, desk: Desk) -> web.Application:
+def admin_application(guard: Guard, backend: AdminBackend) -> web.Application:
     """Return the application of the admin listener, behind the same guard as the proxy."""
-    views = _Views(guard, desk)
+    views = _Views(guard, backend)
 
     @web.middleware
     async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -108,23 +108,23 @@ def admin_application(guard: Guard, desk: Desk) -> web.Application:
 
 
 class _Views:
-    def __init__(self, guard: Guard, desk: Desk) -> None:
+    def __init__(self, guard: Guard, backend: AdminBackend) -> None:
         self._guard = guard
-        self._desk = desk
+        self._backend = backend
 
     async def healthz(self, _request: web.Request) -> web.Response:
         return _json({"alive": True})
 
     async def readyz(self, request: web.Request) -> web.Response:
         wanted = request.query.get("route")
-        routes = [each for each in self._desk.states() if wanted in {None, each.route}]
+        routes = [each for each in self._backend.states() if wanted in {None, each.route}]
         if wanted is not None and not routes:
             return problem(NoRoute("there is no route of that name"))
         status, document = readiness(routes)
         return _json(document, status=status)
 
     async def metrics(self, _request: web.Request) -> web.Response:
-        return web.Response(body=await self._desk.metrics(), headers={"Content-Type": PROMETHEUS})
+        return web.Response(body=await self._backend.metrics(), headers={"Content-Type": PROMETHEUS})
 
     async def login(self, request: web.Request) -> web.Response:
         """Begin a login, for who has the access key: in its header, or in the form that is shown for it."""
@@ -141,7 +141,7 @@ class _Views:
 
     async def _begin(self, request: web.Request, route: str, *, redirects: bool) -> web.Response:
         try:
-            show = await self._desk.begin_login(route, f"{request.scheme}://{request.host}{CALLBACK}")
+            show = await self._backend.begin_login(route, f"{request.scheme}://{request.host}{CALLBACK}")
         except AuthproxyError as error:
             return _page("The login cannot begin", error.detail, error.hint or "", status=error.status)
         if show is None:
@@ -157,7 +157,7 @@ class _Views:
         if len(query) < len(request.query):
             return _page("That is no answer to a login", "A parameter is there twice.", status=400)
         try:
-            ended = await self._desk.end_login(query)
+            ended = await self._backend.end_login(query)
         except AuthproxyError as error:
             return _page("The login failed", error.detail, error.hint or "", status=error.status)
         if ended is None:

@@ -25,7 +25,7 @@ from authproxy.proxy.downstream.incoming import Incoming
 from authproxy.proxy.downstream.server import ProxyServer
 from authproxy.proxy.problem import problem_content
 
-FEWEST_CONNECTIONS, MOST_CONNECTIONS = 8, 64  # that it takes, as there are file descriptors
+FEWEST_CONNECTIONS, MAX_CONNECTIONS = 8, 64  # that it takes, as there are file descriptors
 LARGEST_BODY = 64 << 10  # bytes; a form, no more
 
 _REFUSALS: dict[int, AuthproxyError] = {
@@ -88,7 +88,7 @@ class AdminAnswerer:
                 connection.force_close()
                 raise ConnectionAbortedError("the client took nothing of its answer") from None
             if not response.keep_alive:
-                connection.take_leave(silent=not request.keep_alive and request.content.is_eof())
+                connection.linger(silent=not request.keep_alive and request.content.is_eof())
             return response
         finally:
             connection.done()
@@ -114,7 +114,7 @@ class AdminAnswerer:
 
 
 class _Postponed:
-    """A request that the quick lane did not begin."""
+    """A request that the fast path did not begin."""
 
     def __init__(self, incoming: Incoming) -> None:
         self.incoming = incoming

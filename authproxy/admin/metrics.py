@@ -7,7 +7,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from authproxy.observe.counters import BOUNDS, Tally
+from authproxy.observe.counters import BOUNDS, Counters
 
 COUNTERS = (
     ("requests", "authproxy_requests", "Requests answered.", ("route", "method", "status")),
@@ -18,22 +18,22 @@ COUNTERS = (
 
 
 def exposition(
-    tally: Tally, *, expiries: Mapping[str, float], connections: Iterable[tuple[str, str, int]] = ()
+    counters: Counters, *, expiries: Mapping[str, float], connections: Iterable[tuple[str, str, int]] = ()
 ) -> bytes:
     """Return the metrics as text.
 
     `expiries` is each route's token's end in epoch seconds; `connections` are (route, state, number).
     """
     registry = CollectorRegistry()
-    registry.register(_Collected(tally, dict(expiries), list(connections)))
+    registry.register(_Collected(counters, dict(expiries), list(connections)))
     return generate_latest(registry)
 
 
 class _Collected(Collector):
     def __init__(
-        self, tally: Tally, expiries: dict[str, float], connections: list[tuple[str, str, int]]
+        self, counters: Counters, expiries: dict[str, float], connections: list[tuple[str, str, int]]
     ) -> None:
-        self._tally = tally
+        self._tally = counters
         self._expiries = expiries
         self._connections = connections
 

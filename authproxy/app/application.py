@@ -18,9 +18,9 @@ from aiohttp import web
 
 from authproxy import logs
 from authproxy.admin.api import admin_application
-from authproxy.admin.listener import FEWEST_CONNECTIONS, MOST_CONNECTIONS, AdminServer
+from authproxy.admin.listener import FEWEST_CONNECTIONS, MAX_CONNECTIONS, AdminServer
 from authproxy.admin.status import RouteStatus, route_status
-from authproxy.app.credentials import Bottom, Earning, Stack, TokenSources
+from authproxy.app.credentials import GrantSources, InnerSource, Stack, TokenSources
 from authproxy.app.file_limits import affordable_connections
 from authproxy.app.listeners import configured_addresses, shown_address
 from authproxy.app.logins import Logins
@@ -29,12 +29,12 @@ from authproxy.config.model import Config
 from authproxy.config.route import Route as RouteConfig
 from authproxy.errors import TokenError
 from authproxy.grants.interactive import InteractiveGrant
-from authproxy.grants.runner import Hands
+from authproxy.grants.runner import FlowRunner
 from authproxy.grants.steps import Show
 from authproxy.net.http_proxy import proxy_for
 from authproxy.net.own_listeners import OwnListeners
 from authproxy.observe.access_log import AccessLog
-from authproxy.observe.counters import Tally, total
+from authproxy.observe.counters import Counters, total
 from authproxy.proxy.allow import Allow
 from authproxy.proxy.downstream.server import ProxyServer
 from authproxy.proxy.guard import Guard, plain_host
@@ -55,7 +55,7 @@ Snapshot = dict[str, Any]
 class App:
     """A configuration at work. Use `async with App(config) as app`, then `start`.
 
-    `bottom` makes what each credential's `CachedSource` stands on; without it, tokens are earned here.
+    `inner_source` makes what each credential's `CachedSource` stands on; without it, tokens are earned here.
     `own` are the listeners of all processes, nothing of which is ever asked; by default those of `config`.
     With `retry_rejected` a credential that was rejected before is tried once more.
     """
@@ -63,7 +63,7 @@ class App:
     def __init__(
         self,
         config: Config,
-        bottom: Bottom | None = None,
+        inner_source: InnerSource | None = None,
         own: OwnListeners | None = None,
         *,
         retry_rejected: bool = False,
@@ -71,25 +71,29 @@ class App:
         self.config = config
         self.own = own if own is not None else OwnListeners(configured_addresses(config))
         self._retry_rejected = retry_rejected
-        self._bottom = bottom
+        self._inner_source = inner_source
         self._stack = contextlib.AsyncExitStack()
         self._listeners: list[asyncio.Server] = []
         self._server: ProxyServer | None = None
         self._pools: list[tuple[str, Pool]] = []
-        self.tally = Tally()
+        self.counters = Counters()
         self.others: Callable[[], Awaitable[list[Snapshot]]] | None = None  # the workers' counts
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         await self._stack.__aenter__()
         directory = Path(self.config.file).parent
-        hands = await self._stack.enter_async_context(Hands(own=self.own, directory=directory))
-        self.earning = Earning(self.config, hands, self.tally, retry_rejected=self._retry_rejected)
-        self._stack.push_async_callback(self.earning.close)
+        runner = await self._stack.enter_async_context(FlowRunner(own=self.own, directory=directory))
+        self.grant_sources = GrantSources(
+            self.config, runner, self.counters, retry_rejected=self._retry_rejected
+        )
+        self._stack.push_async_callback(self.grant_sources.close)
         credentials = len({route.key for route in self.config.routes})
-        self.sources = TokenSources(self._bottom or self.earning.bottom, credentials=credentials)
+        self.sources = TokenSources(
+            self._inner_source or self.grant_sources.inner_source, credentials=credentials
+        )
         self._stack.push_async_callback(self.sources.close)
-        self._logins = Logins(hands)
+        self._logins = Logins(runner)
         self._stack.push_async_callback(self._logins.close)
         return self
 
@@ -105,7 +109,7 @@ class App:
         stack = self.sources.stack(route)
         if stack is None:
             raise TokenError(f"the route {route.name} needs no token: its grant is none")
-        return await stack.top.token()
+        return await stack.outer.token()
 
     # ── logins ───────────────────────────────────────────────────────────────────────────────────
 
@@ -137,7 +141,7 @@ class App:
             header_limit=config.limits.header_bytes,
             body_limit=config.limits.body_bytes,
             access_log=access_log,
-            tally=self.tally,
+            counters=self.counters,
         )
         self._server = ProxyServer(
             handler,
@@ -167,14 +171,14 @@ class App:
 
     async def start_admin(self, address: str, sockets: list[socket.socket]) -> None:
         """Serve the admin listener on open sockets."""
-        self.earning.login_url = shown_address(address, sockets[0], secure=False)
+        self.grant_sources.login_url = shown_address(address, sockets[0], secure=False)
         runner = web.AppRunner(admin_application(self._guard(), self), access_log=None)
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
         limits = self.config.limits
         server = AdminServer(
             cast("web.Server", runner.server),
-            limit=min(MOST_CONNECTIONS, max(FEWEST_CONNECTIONS, self._connection_limit() // 4)),
+            limit=min(MAX_CONNECTIONS, max(FEWEST_CONNECTIONS, self._connection_limit() // 4)),
             keepalive=limits.keepalive,
             header_bytes=limits.header_bytes,
             header_seconds=limits.header_timeout,
@@ -196,7 +200,7 @@ class App:
         found = []
         for route in self.config.routes:
             stack = self.sources.stack(route)
-            found.append(route_status(route.name, stack.held if stack else None))
+            found.append(route_status(route.name, stack.cached if stack else None))
             if stack is not None and found[-1].state == "login required":
                 self._fetch(route, stack)  # somebody may have logged in elsewhere meanwhile
         return found
@@ -206,7 +210,7 @@ class App:
         connections = [
             [route, state, number] for route, pool in self._pools for state, number in pool.counts.items()
         ]
-        return self.tally.snapshot() | {"connections": connections}
+        return self.counters.snapshot() | {"connections": connections}
 
     async def metrics(self) -> bytes:
         """Return the counts of all processes in the Prometheus text format."""
@@ -220,7 +224,7 @@ class App:
         expiries = {}
         for each in self.config.routes:
             stack = self.sources.stack(each)
-            if stack is not None and (moment := stack.held.expires_at) is not None:
+            if stack is not None and (moment := stack.cached.expires_at) is not None:
                 expiries[each.name] = moment
         rows = [(route, state, number) for (route, state), number in connections.items()]
         return exposition(total(snapshots), expiries=expiries, connections=rows)
@@ -268,7 +272,7 @@ class App:
 
         async def fetch() -> None:
             with contextlib.suppress(TokenError):  # logged by the source; the first request hears of it again
-                await stack.top.token()
+                await stack.outer.token()
 
         task = asyncio.create_task(fetch(), name=f"fetch {route.name}")
         self._tasks.add(task)
@@ -362,7 +366,7 @@ class App:
             return None
         retry = route.retry
         return Credential(
-            stack.top,
+            stack.outer,
             header=route.grant.header,
             scheme=route.grant.scheme,
             statuses=frozenset(retry.statuses) if retry else frozenset(),

@@ -1,8 +1,8 @@
 """Where tokens come from: the stack of sources that each credential gets.
 
-    CachedSource ─▶ SharedSource (only with a store) ─▶ PatientSource ─▶ InvitingSource ─▶ GrantSource
+    CachedSource ─▶ SharedSource (only with a store) ─▶ BackoffSource ─▶ LoginHintSource ─▶ GrantSource
 
-Routes with an equal `auth` share a stack. In a worker `CachedSource` stands on a line to the keeper instead.
+Routes with an equal `auth` share a stack. In a worker `CachedSource` stands on a line to the broker instead.
 """
 
 from collections.abc import Callable
@@ -21,41 +21,41 @@ from authproxy.grants.file import File
 from authproxy.grants.grant import Grant
 from authproxy.grants.interactive import InteractiveGrant
 from authproxy.grants.refresh_token import RefreshToken
-from authproxy.grants.runner import Hands
+from authproxy.grants.runner import FlowRunner
 from authproxy.grants.source import GrantSource, WatchedSource
 from authproxy.grants.static import NoGrant
-from authproxy.observe.counters import Tally
+from authproxy.observe.counters import Counters
 from authproxy.places import is_file
-from authproxy.tokens.backoff import PatientSource
+from authproxy.tokens.backoff import BackoffSource
 from authproxy.tokens.cache import CachedSource, token_cache
 from authproxy.tokens.rejection import RejectionStore, RememberedRejection
 from authproxy.tokens.shared import SharedSource
-from authproxy.tokens.source import HeldSource, TokenSource
+from authproxy.tokens.source import CachingSource, TokenSource
 from authproxy.tokens.stores import TokenStore
 from authproxy.tokens.stores.file import FileStore, default_path, rejections_path
 from authproxy.tokens.stores.redis import RedisStore
 from authproxy.tokens.token import Token
 
-Bottom = Callable[[RouteConfig], TokenSource]
+InnerSource = Callable[[RouteConfig], TokenSource]
 
 
 @dataclass(frozen=True, slots=True)
 class Stack:
     """One credential's sources: the cup that holds its token, what is asked, and what the cup stands on."""
 
-    held: CachedSource
-    top: HeldSource
-    bottom: TokenSource
+    cached: CachedSource
+    outer: CachingSource
+    inner: TokenSource
 
 
 class TokenSources:
     """The stacks of sources, one a credential; routes with an equal `auth` get the same one.
 
-    `bottom` makes what `CachedSource` stands on; `credentials` is how many there will be.
+    `inner_source` makes what `CachedSource` stands on; `credentials` is how many there will be.
     """
 
-    def __init__(self, bottom: Bottom, *, credentials: int = 0) -> None:
-        self._bottom = bottom
+    def __init__(self, inner_source: InnerSource, *, credentials: int = 0) -> None:
+        self._inner_source = inner_source
         self._cache = token_cache(credentials)
         self._stacks: dict[str, Stack] = {}
         self.in_a_hurry = False
@@ -72,24 +72,24 @@ class TokenSources:
         """Hold, and store, a token that a person's login brought."""
         stack = self.stack(route)
         assert stack is not None  # noqa: S101 - nobody logs in to plain forwarding
-        if isinstance(stack.bottom, SharedSource):
-            await stack.bottom.adopt(token)
-        elif isinstance(stack.bottom, PatientSource):
-            await stack.bottom.forgive()
-        stack.held.adopt(token)
+        if isinstance(stack.inner, SharedSource):
+            await stack.inner.adopt(token)
+        elif isinstance(stack.inner, BackoffSource):
+            await stack.inner.reset()
+        stack.cached.adopt(token)
 
     async def close(self) -> None:
         """Let renewals end: one that is broken off may lose a refresh token."""
         for stack in self._stacks.values():
             if not self.in_a_hurry:
-                await stack.held.settle()
-            if isinstance(stack.bottom, SharedSource):
-                await stack.bottom.close()
+                await stack.cached.settle()
+            if isinstance(stack.inner, SharedSource):
+                await stack.inner.close()
 
     def _build(self, route: RouteConfig) -> Stack:
         grant = route.grant
         before = grant.refresh_before
-        source = self._bottom(route)
+        source = self._inner_source(route)
         cached = CachedSource(
             source,
             self._cache,
@@ -101,7 +101,7 @@ class TokenSources:
         return Stack(cached, top, source)
 
 
-class InvitingSource:
+class LoginHintSource:
     """Completes the hint of a missing login: who runs the proxy knows where one logs in."""
 
     def __init__(self, source: TokenSource, hint: Callable[[], str]) -> None:
@@ -115,34 +115,36 @@ class InvitingSource:
             raise LoginRequired(error.detail, hint=self._hint(), error=error.error) from error
 
 
-class Earning:
-    """Makes the bottom of each stack where tokens are earned: the grant, patience, and a store.
+class GrantSources:
+    """Makes the inner_source of each stack where tokens are earned: the grant, patience, and a store.
 
     With `retry_rejected` what was rejected before this process is tried once more.
     """
 
-    def __init__(self, config: Config, hands: Hands, tally: Tally, *, retry_rejected: bool = False) -> None:
+    def __init__(
+        self, config: Config, runner: FlowRunner, counters: Counters, *, retry_rejected: bool = False
+    ) -> None:
         self._config = config
         self._retry_rejected = retry_rejected
         self._rejections: FileStore | None = None
-        self._tally = tally
-        self._hands = hands
+        self._tally = counters
+        self._runner = runner
         self._stores: dict[str, TokenStore] = {}
         self.login_url: str | None = None  # of the admin listener, once it is open
 
-    def bottom(self, route: RouteConfig) -> TokenSource:
-        earned = GrantSource(route.grant, self._hands, reload=route.reload, http_proxy=route.http_proxy)
-        inviting = InvitingSource(earned, lambda: self._invitation(route))
+    def inner_source(self, route: RouteConfig) -> TokenSource:
+        earned = GrantSource(route.grant, self._runner, reload=route.reload, http_proxy=route.http_proxy)
+        with_hint = LoginHintSource(earned, lambda: self._login_hint(route))
         store = self.store(route)
-        patient = PatientSource(
-            inviting,
+        backoff = BackoffSource(
+            with_hint,
             name=route.name,
             count=partial(self._count, route.name),
             changed=earned.changed,
             memory=self._memory(route, earned, store),
             backs_off=not isinstance(route.grant, File),
         )
-        return SharedSource(patient, store, route.key, name=route.name) if store is not None else patient
+        return SharedSource(backoff, store, route.key, name=route.name) if store is not None else backoff
 
     def store(self, route: RouteConfig) -> TokenStore | None:
         """Return where the route's tokens are kept, or None when they are not."""
@@ -186,7 +188,7 @@ class Earning:
     def _count(self, route: str, outcome: str) -> None:
         self._tally.token_requests[route, outcome] += 1
 
-    def _invitation(self, route: RouteConfig) -> str:
+    def _login_hint(self, route: RouteConfig) -> str:
         ways = [f"open {self.login_url}/login/{route.name}"] if self.login_url is not None else []
         if is_file(Path(self._config.file)) and self.store(route) is not None:
             ways.append(f"run `authproxy login {route.name} -c {self._config.file}`")

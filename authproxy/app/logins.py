@@ -15,7 +15,7 @@ from typing import Any
 from authproxy import logs
 from authproxy.errors import AuthproxyError, TokenTimeout
 from authproxy.grants.interactive import InteractiveGrant
-from authproxy.grants.runner import Hands
+from authproxy.grants.runner import FlowRunner
 from authproxy.grants.steps import Flow, Show
 from authproxy.net.http_proxy import Setting
 from authproxy.tokens.token import Token
@@ -23,7 +23,7 @@ from authproxy.tokens.token import Token
 LOGIN_SECONDS = 600.0  # how long a person may take
 
 
-MOST_LOGINS = 100  # under way at the same time
+MAX_LOGINS = 100  # under way at the same time
 
 
 Adopt = Callable[[Token], Awaitable[None]]
@@ -48,10 +48,10 @@ class PendingLogin:
 
 
 class Logins:
-    """The logins under way, at most `MOST_LOGINS`; the oldest gives way."""
+    """The logins under way, at most `MAX_LOGINS`; the oldest gives way."""
 
-    def __init__(self, hands: Hands) -> None:
-        self._hands = hands
+    def __init__(self, runner: FlowRunner) -> None:
+        self._runner = runner
         self._pending: list[PendingLogin] = []
 
     async def start(
@@ -70,7 +70,7 @@ class Logins:
         login.task = asyncio.create_task(held, name=f"login {route}")
         login.task.add_done_callback(lambda task: self._ended(login, task))
         self._pending.append(login)
-        if len(self._pending) > MOST_LOGINS:
+        if len(self._pending) > MAX_LOGINS:
             self._give_up(self._pending[0])
         waiting: list[asyncio.Future[Any]] = [login.shown, login.task]
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -101,7 +101,7 @@ class Logins:
     ) -> str | None:
         try:
             async with asyncio.timeout(LOGIN_SECONDS):
-                token = await self._hands.carry_out(flow, login, http_proxy=http_proxy)
+                token = await self._runner.run(flow, login, http_proxy=http_proxy)
         except TimeoutError:
             raise TokenTimeout("nobody came back from the login in time") from None
         await adopt(token)

@@ -9,7 +9,7 @@ from typing import Any
 
 from authproxy import logs
 from authproxy.app.application import App
-from authproxy.app.credentials import Bottom
+from authproxy.app.credentials import InnerSource
 from authproxy.app.listeners import Listeners, own_listeners
 from authproxy.app.tls import TLSContexts
 from authproxy.config.model import Config
@@ -42,13 +42,13 @@ async def attend(
     *,
     ready: Callable[[App], None],
     own: OwnListeners | None = None,
-    bottom: Bottom | None = None,
+    inner_source: InnerSource | None = None,
     alive: int | None = None,
     retry_rejected: bool = False,
 ) -> None:
     """Serve on open sockets until a signal.
 
-    `own` are the listeners of all processes, if there are others than `listeners`; `bottom` says where tokens
+    `own` are the listeners of all processes, if there are others than `listeners`; `inner_source` says where tokens
     come from, if not from here; `alive` is a descriptor that ends with the process above us.
     """
     stop, hurry = asyncio.Event(), asyncio.Event()
@@ -66,12 +66,12 @@ async def attend(
     if alive is not None:
         loop.add_reader(alive, stop.set)
     own = own or own_listeners(config, listeners)
-    async with App(config, bottom, own, retry_rejected=retry_rejected) as app:
+    async with App(config, inner_source, own, retry_rejected=retry_rejected) as app:
         if listeners.proxy:
             await app.start(listeners.proxy, tls)
         if listeners.admin is not None:
             await app.start_admin(*listeners.admin)
-        if bottom is None:
+        if inner_source is None:
             app.warn()
             app.prefetch()
         ready(app)

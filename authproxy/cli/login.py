@@ -23,7 +23,7 @@ from authproxy.errors import LoginRequired, TokenTimeout
 from authproxy.grants.authorization_code import callback_query
 from authproxy.grants.device_code import DeviceCode, device_login
 from authproxy.grants.interactive import InteractiveGrant
-from authproxy.grants.runner import Hands
+from authproxy.grants.runner import FlowRunner
 from authproxy.grants.steps import Show
 from authproxy.values import is_loopback, split_url
 
@@ -63,22 +63,22 @@ async def _login(
 ) -> None:
     async with AsyncExitStack() as stack:
         app = await stack.enter_async_context(App(config))
-        store = app.earning.store(route)
+        store = app.grant_sources.store(route)
         if store is None:
             raise click.ClickException(
                 "a login would be lost at once, as tokens are kept in memory; name a token_store, or log in "
                 "through the admin listener of the running proxy"
             )
         await store.load(route.key)  # one that cannot be used should say so before a person takes the trouble
-        hands = await stack.enter_async_context(Hands(own=app.own))
+        runner = await stack.enter_async_context(FlowRunner(own=app.own))
         terminal = Terminal(no_browser=no_browser)
         redirect_uri = grant.comes_back_to
         if not (no_browser or device):
-            redirect_uri = await stack.enter_async_context(Comeback(terminal, redirect_uri))
+            redirect_uri = await stack.enter_async_context(LoopbackReceiver(terminal, redirect_uri))
         flow = device_login(grant) if device else grant.login(redirect_uri or f"http://127.0.0.1{CALLBACK}")
         try:
             async with asyncio.timeout(LOGIN_SECONDS):
-                token = await hands.carry_out(flow, terminal, http_proxy=route.http_proxy)
+                token = await runner.run(flow, terminal, http_proxy=route.http_proxy)
         except TimeoutError:
             raise TokenTimeout("nobody came back from the login in time", hint="log in again") from None
         async with store.lock(route.key):
@@ -149,7 +149,7 @@ def _read_lines(put: Callable[[str], None]) -> None:
     put("")
 
 
-class Comeback:
+class LoopbackReceiver:
     """Listens on loopback for the browser to come back, once (RFC 8252 §7.3)."""
 
     def __init__(self, terminal: Terminal, redirect_uri: str | None) -> None:

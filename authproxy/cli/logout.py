@@ -28,7 +28,7 @@ def logout(*, route: str, config_file: str | None) -> None:
 async def _logout(config: Config, route: Route) -> bool:
     """Forget the tokens of `route`; tell whether there were any."""
     async with App(config) as app:
-        store = app.earning.store(route)
+        store = app.grant_sources.store(route)
         if store is None:
             return False
         async with store.lock(route.key):

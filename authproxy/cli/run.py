@@ -20,8 +20,8 @@ from authproxy.logs import LEVELS
 @click.option("--admin", metavar="ADDR", help="Where the admin listener is.")
 @click.option("--no-admin", is_flag=True, help="No admin listener.")
 @click.option("--workers", metavar="N", help="Processes that serve, or auto: one for each processor.")
-@click.option("--log-level", type=click.Choice(list(LEVELS)), help="The least that is logged.")
-@click.option("--log-format", type=click.Choice(["text", "json"]), help="How it is logged.")
+@click.option("--log-level", type=click.Choice(list(LEVELS)), help="Minimum log level.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), help="Log format.")
 @click.option("--upstream", metavar="URL", help="Serve one route, mounted at /, without a file.")
 @click.option("--preset", metavar="NAME", help="With --upstream: its preset.")
 @click.option(

@@ -16,8 +16,8 @@ from authproxy.app.listeners import Listeners, open_listeners, own_listeners, sh
 from authproxy.app.serving import attend, run_loop
 from authproxy.app.tls import TLSContexts, tls_contexts
 from authproxy.config.model import Config
-from authproxy.workers.broker import Keeper
-from authproxy.workers.channel import Channel
+from authproxy.workers.broker import Broker
+from authproxy.workers.channel import BrokerClient
 from authproxy.workers.supervisor import Child, Supervisor, shared_listeners, worker_count
 
 Ready = Callable[[list[str], str | None], None]
@@ -120,9 +120,9 @@ def _serve_with_workers(
 
     def keep() -> Coroutine[Any, Any, None]:
         def start(app: App) -> None:
-            keeper = Keeper(config, app.sources, [ours for ours, _ in lines])
-            keeper.start()
-            app.others = keeper.counts
+            broker = Broker(config, app.sources, [ours for ours, _ in lines])
+            broker.start()
+            app.others = broker.counts
 
         return attend(
             config,
@@ -136,18 +136,24 @@ def _serve_with_workers(
 
     def serve_share(number: int, share: Share) -> Coroutine[Any, Any, None]:
         async def work() -> None:
-            channel = Channel(lines[number][1])
+            channel = BrokerClient(lines[number][1])
 
             def start(app: App) -> None:
                 channel.counts = app.snapshot
 
             await attend(
-                config, Listeners(share), tls, ready=start, own=own, bottom=channel.bottom, alive=alive
+                config,
+                Listeners(share),
+                tls,
+                ready=start,
+                own=own,
+                inner_source=channel.inner_source,
+                alive=alive,
             )
 
         return work()
 
-    children = [Child("keeper", as_child(keep, []))]
+    children = [Child("broker", as_child(keep, []))]
     for number, share in enumerate(shares):
         work = as_child(lambda n=number, s=share: serve_share(n, s), share)  # type: ignore[misc]
         children.append(Child(f"worker {number + 1}", work))

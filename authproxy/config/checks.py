@@ -152,4 +152,4 @@ def loop_faults(keys: FileKeys, route: Route, item: Item) -> Iterator[Fault]:
         what = next((what for address, what in listeners if OwnListeners([address]).named(host, port)), None)
         if what is not None and (host, port) not in told:
             told.add((host, port))
-            yield place.fault(f"is {what}: requests would go round in circles")
+            yield place.fault(f"is {what}: requests would loop back to the proxy")

@@ -18,7 +18,7 @@ import yaml
 
 from authproxy.errors import ConfigError, Fault
 
-MOST_ITEMS = 100_000
+MAX_ITEMS = 100_000
 
 _PREFIX = "tag:yaml.org,2002:"
 _MERGE = f"{_PREFIX}merge"
@@ -194,7 +194,7 @@ class _Builder:
 
     def _item(self, node: yaml.Node, key: str, key_mark: yaml.Mark) -> Item:
         self._count += 1
-        if self._count > MOST_ITEMS:
+        if self._count > MAX_ITEMS:
             raise _TooMuch
         mark = node.start_mark
         item = Item(

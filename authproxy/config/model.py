@@ -175,7 +175,7 @@ class Log:
     __pydantic_config__ = KEYS
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    """The least that is logged."""
+    """Minimum log level."""
     format: Literal["text", "json"] = "text"
     """One line of text, or one JSON object, for each event."""
     access: bool = True

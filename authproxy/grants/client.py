@@ -15,9 +15,9 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import RawResponseMessage
 from aiohttp.streams import StreamReader
 
-LONGEST_HEAD = 256 << 10  # bytes, interim replies included
-LONGEST_BODY = 8 << 20  # bytes, framing included
-MOST_HEADERS = LONGEST_HEAD >> 4  # so many short ones; the bytes above are the bound
+MAX_HEAD = 256 << 10  # bytes, interim replies included
+MAX_BODY = 8 << 20  # bytes, framing included
+MAX_HEADERS = MAX_HEAD >> 4  # so many short ones; the bytes above are the bound
 PIECE = 8 << 10  # bytes
 SWITCHED = 101
 
@@ -31,7 +31,7 @@ class BoundedHandler(ResponseHandler):
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
-        self._room = LONGEST_HEAD
+        self._room = MAX_HEAD
         self._answered = False
 
     def data_received(self, data: bytes) -> None:
@@ -51,7 +51,7 @@ class BoundedHandler(ResponseHandler):
         if interim or self._answered:
             return  # nobody here waits for a 100, nor for a second answer
         self._answered = True
-        self._room += LONGEST_BODY
+        self._room += MAX_BODY
         super().feed_data(data, size)
 
     def _give_up(self) -> None:
@@ -79,7 +79,7 @@ def client_session(timeout: aiohttp.ClientTimeout) -> aiohttp.ClientSession:
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=timeout,
         trust_env=False,  # it would also read ~/.netrc
-        max_line_size=LONGEST_HEAD,
-        max_field_size=LONGEST_HEAD,
-        max_headers=MOST_HEADERS,
+        max_line_size=MAX_HEAD,
+        max_field_size=MAX_HEAD,
+        max_headers=MAX_HEADERS,
     )

@@ -42,7 +42,7 @@ class Command(Grant):
         if not self.command or not self.command[0]:
             raise ValueError("command should name a program")
 
-    def flow(self, spent: Token | None) -> Flow:  # noqa: ARG002 - the program keeps its own state
+    def flow(self, expired: Token | None) -> Flow:  # noqa: ARG002 - the program keeps its own state
         answer: Answer = yield Run(self.command)
         document = read_json(answer)
         if isinstance(document, dict | list):

@@ -27,7 +27,7 @@ from authproxy.values import URL, is_url
 GRANT_TYPE = "urn:ietf:params:oauth:grant-type:device_code"
 INTERVAL = 5.0  # seconds between two questions, when the server does not say (§3.2)
 SLOWER = 5.0  # seconds that `slow_down` adds (§3.5)
-LONGEST_PAUSE = 60.0  # seconds, while nothing comes
+MAX_PAUSE = 60.0  # seconds, while nothing comes
 LIFETIME = 600.0  # seconds, of a server that leaves out the required `expires_in`
 GONE = frozenset({"expired_token", "invalid_grant"})
 
@@ -108,7 +108,7 @@ def _poll(grant: OAuthGrant, device: _Device) -> Flow:
             elif isinstance(failure, CredentialRejected):
                 raise _final(failure) from failure
             else:
-                pause = max(min(pause * 2, LONGEST_PAUSE), interval, failure.retry_after or 0)
+                pause = max(min(pause * 2, MAX_PAUSE), interval, failure.retry_after or 0)
 
 
 def _redeem(grant: OAuthGrant, device: _Device) -> Flow:

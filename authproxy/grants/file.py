@@ -21,12 +21,12 @@ class File(Grant):
 
     path: LocalPath
 
-    def flow(self, spent: Token | None) -> Flow:
+    def flow(self, expired: Token | None) -> Flow:
         answer: Answer = yield Read(self.path)
         value = read_text(answer).strip()
         if not value:
             raise BadTokenReply(f"{self.path} is empty")
-        was_jwt = spent is not None and is_jwt(spent.value)
+        was_jwt = expired is not None and is_jwt(expired.value)
         if was_jwt and answer.age < SETTLING_SECONDS and not is_jwt(value):
             raise BadTokenReply(f"{self.path} is half written: it held a JWT, and does not now")
         return self.make_token(value, asked_at=answer.asked_at, place=self.path)

@@ -1,6 +1,6 @@
 """What a grant is: its keys, and a conversation that ends in a token.
 
-    flow = grant.flow(spent)            a generator; it does no I/O
+    flow = grant.flow(expired)            a generator; it does no I/O
     step = next(flow)                   Ask an HTTP server, Run a command, Read a file, get a Code
     step = flow.send(answer)            … and so on, until it returns a Token
            flow.throw(error)            when a step failed (`TokenError`); most flows let it pass
@@ -20,7 +20,7 @@ from pydantic import AfterValidator, ConfigDict, SecretStr
 from authproxy.errors import BadTokenReply, CredentialRejected, TokenError, TokenUnavailable
 from authproxy.grants.reply import (
     ENDS_AT,
-    LONGEST_LIFETIME,
+    MAX_LIFETIME,
     PASSING_TROUBLE,
     _token_in,
     find,
@@ -121,8 +121,8 @@ class Grant:
     default_lifetime: Duration | None = None
     hints: tuple[ReplyHint, ...] = ()
 
-    def flow(self, spent: Token | None) -> Flow:
-        """Hold the conversation that earns a token; `spent` is the worn-out one, if there was one.
+    def flow(self, expired: Token | None) -> Flow:
+        """Hold the conversation that earns a token; `expired` is the worn-out one, if there was one.
 
         Raises `TokenError`.
         """
@@ -225,7 +225,7 @@ class Grant:
         if not _TOKEN.match(value):
             raise BadTokenReply(f"the token from {place} holds characters that a header cannot carry")
         if lifetime is None and (exp := jwt_expiry(value)) is not None and exp > asked_at:
-            lifetime = min(exp - asked_at, LONGEST_LIFETIME)
+            lifetime = min(exp - asked_at, MAX_LIFETIME)
         if lifetime is None:
             lifetime = self.default_lifetime or inf
         return Token(

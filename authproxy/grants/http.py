@@ -17,7 +17,7 @@ CONNECT_TIMEOUT = 10.0  # seconds
 TOTAL_TIMEOUT = 30.0
 
 
-LONGEST_REPLY = 1 << 20  # bytes
+MAX_REPLY = 1 << 20  # bytes
 
 
 PROXY_REFUSED = 407

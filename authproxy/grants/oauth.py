@@ -1,6 +1,6 @@
 """What the grants that talk to an OAuth 2.0 token endpoint have in common (RFC 6749).
 
-A refresh token, when the spent token brought one, goes first; when the server refuses it, in whatever words,
+A refresh token, when the expired token brought one, goes first; when the server refuses it, in whatever words,
 the grant's own way follows at once (§6, §5.2).
 """
 
@@ -115,10 +115,10 @@ class OAuthGrant(Grant):
 
     # ── the conversation ─────────────────────────────────────────────────────────────────────────
 
-    def flow(self, spent: Token | None) -> Flow:
-        if spent is None or spent.refresh_token is None:
+    def flow(self, expired: Token | None) -> Flow:
+        if expired is None or expired.refresh_token is None:
             return self.earn()
-        return refreshed_or_earned(self.refresh(spent.refresh_token, spent.scope), self.earn())
+        return refreshed_or_earned(self.refresh(expired.refresh_token, expired.scope), self.earn())
 
     def earn(self) -> Flow:
         """Hold the grant's own conversation, without a refresh token."""

@@ -14,11 +14,13 @@ class RefreshToken(OAuthGrant):
 
     refresh_token: GivenToken
 
-    def flow(self, spent: Token | None) -> Flow:
+    def flow(self, expired: Token | None) -> Flow:
         configured = self.refresh_token.get_secret_value()
-        if spent is not None and spent.refresh_token == configured:
-            return self.refresh(configured, spent.scope)  # never rotated: refused once, it is not sent again
-        return OAuthGrant.flow(self, spent)
+        if expired is not None and expired.refresh_token == configured:
+            return self.refresh(
+                configured, expired.scope
+            )  # never rotated: refused once, it is not sent again
+        return OAuthGrant.flow(self, expired)
 
     def earn(self) -> Flow:
         return (yield from self.refresh(self.refresh_token.get_secret_value()))

@@ -13,7 +13,7 @@ from math import isfinite
 from authproxy.grants.steps import Answer
 from authproxy.masking import sound
 
-LONGEST_LIFETIME = 10 * 365 * 86400.0  # seconds; whoever says more means for ever
+MAX_LIFETIME = 10 * 365 * 86400.0  # seconds; whoever says more means for ever
 
 
 PASSING_TROUBLE = frozenset({408, 425, 429})
@@ -71,7 +71,7 @@ def _token_in(document: object, pointers: str | tuple[str, ...]) -> str | None:
 def read_lifetime(value: object) -> float | None:
     """Return `expires_in` in seconds, or None for what is no time to come: a boolean, 0, a negative, text."""
     seconds = _read_seconds(value)
-    return min(seconds, LONGEST_LIFETIME) if seconds is not None else None
+    return min(seconds, MAX_LIFETIME) if seconds is not None else None
 
 
 def _read_seconds(value: object) -> float | None:
@@ -80,7 +80,7 @@ def _read_seconds(value: object) -> float | None:
     try:
         seconds = float(value)
     except OverflowError:
-        seconds = LONGEST_LIFETIME if isinstance(value, int) and value > 0 else -1
+        seconds = MAX_LIFETIME if isinstance(value, int) and value > 0 else -1
     except ValueError:
         return None
     return seconds if isfinite(seconds) and seconds > 0 else None

@@ -32,7 +32,7 @@ from authproxy.grants.client import client_session
 from authproxy.grants.discovery import Server, discover
 from authproxy.grants.http import (
     CONNECT_TIMEOUT,
-    LONGEST_REPLY,
+    MAX_REPLY,
     PROXY_REFUSED,
     TOTAL_TIMEOUT,
     _no_way,
@@ -83,8 +83,8 @@ class LoginUI(Protocol):
         ...
 
 
-class Hands:
-    """Carries out the steps of flows. Use as `async with Hands() as hands`.
+class FlowRunner:
+    """Carries out the steps of flows. Use as `async with FlowRunner() as runner`.
 
     None of `own`, the proxy's listeners, is ever asked. Programs are run in `directory`, from which a
     relative path of theirs starts too.
@@ -108,7 +108,7 @@ class Hands:
         self._servers: dict[
             str, tuple[float, Server]
         ] = {}  # what each issuer publishes, and since when we know
-        self._deeds: dict[type, Callable[[Any], Awaitable[Any]]] = {
+        self._handlers: dict[type, Callable[[Any], Awaitable[Any]]] = {
             Now: self._now,
             Wait: self._wait,
             Run: self._run,
@@ -124,7 +124,7 @@ class Hands:
         if self._session is not None:
             await self._session.close()
 
-    async def carry_out(self, flow: Flow, ui: LoginUI | None = None, *, http_proxy: Setting = None) -> Token:
+    async def run(self, flow: Flow, ui: LoginUI | None = None, *, http_proxy: Setting = None) -> Token:
         """Hold `flow`'s conversation to its end; a login has it with a person too. Raises `TokenError`.
 
         `http_proxy` is the route's: its requests go that way.
@@ -151,10 +151,10 @@ class Hands:
             return await self._ask(step, http_proxy)
         if isinstance(step, Discover):
             return await self._discover(step, http_proxy)
-        deed = self._deeds.get(type(step))
-        if deed is None:
+        handler = self._handlers.get(type(step))
+        if handler is None:
             raise TypeError(f"a flow cannot ask for a {type(step).__name__}")
-        return await deed(step)
+        return await handler(step)
 
     # ── HTTP ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -180,7 +180,7 @@ class Hands:
             ) as response:
                 if response.status == PROXY_REFUSED and proxy is not None:
                     raise _no_way(proxy, place)
-                body = await _read_up_to(response.content, LONGEST_REPLY, place)
+                body = await _read_up_to(response.content, MAX_REPLY, place)
                 return Answer(body, asked_at, place, response.status, response.headers)
         except TimeoutError as error:
             raise TokenTimeout(f"{place} did not answer in time") from error
@@ -248,7 +248,7 @@ class Hands:
         asked_at = self._clock()
         try:
             transport, protocol = await loop.subprocess_exec(
-                lambda: asyncio.subprocess.SubprocessStreamProtocol(LONGEST_REPLY, loop),
+                lambda: asyncio.subprocess.SubprocessStreamProtocol(MAX_REPLY, loop),
                 *run.argv,
                 cwd=self._directory,
                 env=EXEC_INFO | os.environ,
@@ -266,7 +266,7 @@ class Hands:
         try:
             async with asyncio.timeout(TOTAL_TIMEOUT):
                 assert process.stdout is not None  # noqa: S101 - asked for above
-                output = await _read_up_to(process.stdout, LONGEST_REPLY, program)
+                output = await _read_up_to(process.stdout, MAX_REPLY, program)
                 code = await process.wait()
         except TimeoutError as error:
             raise TokenTimeout(f"{program} did not end within {TOTAL_TIMEOUT:.0f} s") from error
@@ -289,8 +289,8 @@ class Hands:
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else type(error).__name__
             raise TokenUnavailable(f"cannot read {read.path}: {reason}") from error
-        if len(body) > LONGEST_REPLY:
-            raise BadTokenReply(f"{read.path} holds more than {LONGEST_REPLY >> 20} MiB")
+        if len(body) > MAX_REPLY:
+            raise BadTokenReply(f"{read.path} holds more than {MAX_REPLY >> 20} MiB")
         return Answer(body, asked_at, read.path, age=abs(asked_at - written_at))
 
     # ── one-time codes ───────────────────────────────────────────────────────────────────────────
@@ -323,7 +323,7 @@ class Hands:
 def _content(path: str) -> tuple[bytes, float]:
     """Return what is in a file, up to a little more than a token may have, and when it was written to."""
     with Path(path).open("rb") as file:
-        return file.read(LONGEST_REPLY + 1), os.fstat(file.fileno()).st_mtime
+        return file.read(MAX_REPLY + 1), os.fstat(file.fileno()).st_mtime
 
 
 async def _of_the_user(step: Show | Callback, ui: LoginUI | None) -> Mapping[str, str] | None:

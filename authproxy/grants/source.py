@@ -1,6 +1,6 @@
-"""Where a grant becomes a token source: the bottom of the stack.
+"""Where a grant becomes a token source: the inner_source of the stack.
 
-CachedSource → PatientSource → GrantSource → flow ⇄ hands
+CachedSource → BackoffSource → GrantSource → flow ⇄ runner
 """
 
 import asyncio
@@ -10,9 +10,9 @@ from dataclasses import replace
 
 from authproxy.errors import CredentialRejected, TokenError
 from authproxy.grants.grant import Grant
-from authproxy.grants.runner import Hands
+from authproxy.grants.runner import FlowRunner
 from authproxy.net.http_proxy import Setting
-from authproxy.tokens.source import HeldSource
+from authproxy.tokens.source import CachingSource
 from authproxy.tokens.token import Token
 
 Reload = Callable[[], Awaitable[Grant | None]]
@@ -24,15 +24,15 @@ class GrantSource:
     `reload` reads the secrets' sources (`${file:…}`, `${command:…}`) again and returns the grant they
     make now, or None when they cannot be read. It is asked only once a credential was rejected.
 
-    A refresh token that the server refused is not sent again, though the spent token that brought it stays
+    A refresh token that the server refused is not sent again, though the expired token that brought it stays
     with whoever holds it until another one is earned.
     """
 
     def __init__(
-        self, grant: Grant, hands: Hands, *, reload: Reload | None = None, http_proxy: Setting = None
+        self, grant: Grant, runner: FlowRunner, *, reload: Reload | None = None, http_proxy: Setting = None
     ) -> None:
         self.grant = grant  # as its secrets were when they were last read
-        self._hands = hands
+        self._runner = runner
         self._reload = reload
         self._reloading: asyncio.Task[bool] | None = None
         self._http_proxy = http_proxy
@@ -43,13 +43,13 @@ class GrantSource:
             await self.changed()
         try:
             flow = self.grant.flow(self._spendable(instead_of))
-            return await self._hands.carry_out(flow, http_proxy=self._http_proxy)
+            return await self._runner.run(flow, http_proxy=self._http_proxy)
         except TokenError as failure:
             if failure.refresh_refused and instead_of is not None:
                 self._refused = instead_of.refresh_token
             if not isinstance(failure, CredentialRejected) or not await self.changed():
                 raise
-            return await self._hands.carry_out(self.grant.flow(None), http_proxy=self._http_proxy)
+            return await self._runner.run(self.grant.flow(None), http_proxy=self._http_proxy)
 
     async def changed(self) -> bool:
         """Read the secrets again, once for all who ask meanwhile; tell whether they are others now."""
@@ -70,10 +70,10 @@ class GrantSource:
     def _was_read(self, _task: "asyncio.Task[bool]") -> None:
         self._reloading = None
 
-    def _spendable(self, spent: Token | None) -> Token | None:
-        if spent is None or self._refused is None or spent.refresh_token != self._refused:
-            return spent
-        return replace(spent, refresh_token=None)
+    def _spendable(self, expired: Token | None) -> Token | None:
+        if expired is None or self._refused is None or expired.refresh_token != self._refused:
+            return expired
+        return replace(expired, refresh_token=None)
 
     def __repr__(self) -> str:
         return f"<GrantSource {type(self.grant).__name__}>"
@@ -85,20 +85,20 @@ class WatchedSource:
     While the file is empty, missing or half written, the last good token serves.
     """
 
-    def __init__(self, source: HeldSource, path: str) -> None:
+    def __init__(self, source: CachingSource, path: str) -> None:
         self._source = source
         self._path = path
         self._seen: tuple[int, ...] | None = None
 
-    def held(self) -> Token | None:
-        token = self._source.held()
+    def cached(self) -> Token | None:
+        token = self._source.cached()
         return token if self._stamp() == self._seen else None
 
     async def token(self, *, instead_of: Token | None = None) -> Token:
         stamp = self._stamp()
         if stamp == self._seen:
             return await self._source.token(instead_of=instead_of)
-        last = self._source.held()
+        last = self._source.cached()
         try:
             token = await self._source.token(instead_of=last or instead_of)
         except TokenError:

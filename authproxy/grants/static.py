@@ -26,7 +26,7 @@ class Static(Grant):
 
     token: Annotated[SecretStr, STATIC_TOKEN]
 
-    def flow(self, spent: Token | None) -> Flow:  # noqa: ARG002 - there is only this one
+    def flow(self, expired: Token | None) -> Flow:  # noqa: ARG002 - there is only this one
         yield from ()
         value = self.token.get_secret_value().strip()
         return Token(self.make_token(value, asked_at=time.time(), place="the configuration").value)
@@ -46,6 +46,6 @@ class Basic(Grant):
         if ":" in self.username:
             raise ValueError("a username for Basic must not contain a colon (RFC 7617 §2)")
 
-    def flow(self, spent: Token | None) -> Flow:  # noqa: ARG002
+    def flow(self, expired: Token | None) -> Flow:  # noqa: ARG002
         yield from ()
         return Token(basic_value(self.username, self.password.get_secret_value()))

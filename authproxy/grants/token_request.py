@@ -102,9 +102,9 @@ class TokenRequest(Grant):
         if self.form is not None and self.json is not None:
             raise ValueError("form and json exclude each other (`form: null` takes a preset's form away)")
 
-    def flow(self, spent: Token | None) -> Flow:
-        if spent is not None and spent.refresh_token is not None:
-            return refreshed_or_earned(self._refresh(spent.refresh_token), self._earn())
+    def flow(self, expired: Token | None) -> Flow:
+        if expired is not None and expired.refresh_token is not None:
+            return refreshed_or_earned(self._refresh(expired.refresh_token), self._earn())
         return self._earn()
 
     def _earn(self) -> Flow:

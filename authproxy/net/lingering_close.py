@@ -2,7 +2,7 @@
 
     our half ends (FIN) ──▶ what still comes is read and dropped ──▶ closed
                              until the other side ends its half too, or sends nothing for
-                             QUIET seconds, or has sent for LONGEST
+                             QUIET seconds, or has sent for MAX_SECONDS
 
 A socket that is closed while the other side is sending is reset by the kernel, and a reset may overtake the
 answer (RFC 9112 §9.6). What was written waits here until the other side takes it; one that takes nothing at
@@ -14,10 +14,10 @@ import asyncio
 QUIET = 2.0  # seconds
 
 
-LONGEST = 30.0  # seconds
+MAX_SECONDS = 30.0  # seconds
 
 
-class Farewell:
+class LingeringClose:
     """Sees one side off. `stall_seconds` is how long it may take nothing of what was written."""
 
     def __init__(self, transport: asyncio.Transport, stall_seconds: float) -> None:
@@ -26,7 +26,7 @@ class Farewell:
         self._transport = transport
         self._stall_seconds = stall_seconds
         if transport.is_closing() or not transport.can_write_eof():
-            close_for_sure(transport, stall_seconds)  # TLS says goodbye by itself
+            close_or_abort(transport, stall_seconds)  # TLS says goodbye by itself
             return
         transport.write_eof()
         self._look_again(left=transport.get_write_buffer_size(), taken_at=self._loop.time())
@@ -49,13 +49,13 @@ class Farewell:
             taken_at = now
         if left and now - taken_at >= self._stall_seconds:
             self._transport.abort()
-        elif not left and (self._heard == heard_before or now - taken_at >= LONGEST):
+        elif not left and (self._heard == heard_before or now - taken_at >= MAX_SECONDS):
             self._transport.close()
         else:
             self._look_again(left=left, taken_at=taken_at)
 
 
-def close_for_sure(transport: asyncio.Transport, stall_seconds: float) -> None:
+def close_or_abort(transport: asyncio.Transport, stall_seconds: float) -> None:
     """Close `transport`; cut the other side off when it takes nothing of what is left for `stall_seconds`."""
     transport.close()
     _watch(transport, stall_seconds)

@@ -11,7 +11,7 @@ not take what it is sent stops the other from sending.
 import asyncio
 from typing import Literal, Self
 
-from authproxy.net.lingering_close import QUIET, close_for_sure
+from authproxy.net.lingering_close import QUIET, close_or_abort
 
 Side = Literal["client", "upstream"]
 
@@ -37,7 +37,7 @@ class Tunnel:
         return self
 
     def __exit__(self, *_: object) -> None:
-        close_for_sure(self._ends["upstream"], self._idle_seconds)
+        close_or_abort(self._ends["upstream"], self._idle_seconds)
 
     def feed(self, side: Side, data: bytes) -> None:
         """Take bytes that came from `side`; after the end they are dropped."""

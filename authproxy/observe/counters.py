@@ -1,7 +1,7 @@
 """What one process has counted: plain numbers, cheap to add to, easy to send and to add up.
 
     handler ─▶ requests, durations, retries, refusals ┐
-    patience ─▶ token requests                        ├─▶ snapshot() ─▶ (the keeper) ─▶ /metrics
+    patience ─▶ token requests                        ├─▶ snapshot() ─▶ (the broker) ─▶ /metrics
     pools ─▶ connections, when asked                  ┘
 
 Names and labels are made of these in `authproxy.admin.metrics`, where somebody wants to read them.
@@ -25,7 +25,7 @@ OTHER = "other"  # any other method: clients must not be able to make up time se
 Key = tuple[str, ...]
 
 
-class Tally:
+class Counters:
     """Counts of one process, or the sum of several."""
 
     def __init__(self) -> None:
@@ -64,9 +64,9 @@ class Tally:
 COUNTERS = ("requests", "retries", "refused", "token_requests", "seconds")
 
 
-def total(snapshots: Iterable[dict[str, Any]]) -> Tally:
+def total(snapshots: Iterable[dict[str, Any]]) -> Counters:
     """Return the sum of several processes' counts."""
-    tally = Tally()
+    counters = Counters()
     for snapshot in snapshots:
-        tally.add(snapshot)
-    return tally
+        counters.add(snapshot)
+    return counters

@@ -32,8 +32,8 @@ AUTHORIZATION, TE = istr("Authorization"), istr("Transfer-Encoding")
 CONTENT_LENGTH = istr("Content-Length")
 REFUSED_METHODS = frozenset({"TRACE", "CONNECT"})
 OWN_SITE = frozenset({"same-origin", "none"})
-MOST_HOSTS = 1024  # spellings of `Host` remembered,
-LONGEST_HOST = 128  # characters each: callers may make them up
+MAX_HOSTS = 1024  # spellings of `Host` remembered,
+MAX_HOST = 128  # characters each: callers may make them up
 
 _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?)(?::([0-9]{1,5}))?\Z")
 _PATH_OR_QUERY = re.compile(r"[/?]")
@@ -82,7 +82,7 @@ class Guard:
         """
         headers = request.headers
         if request.version not in (HttpVersion11, HttpVersion10):
-            raise BadRequest("only HTTP/1.0 and HTTP/1.1 are spoken here")
+            raise BadRequest("unsupported HTTP version: send HTTP/1.1 or HTTP/1.0")
         if request.method.upper() in REFUSED_METHODS:  # to some servers `trace` is TRACE
             raise Forbidden(f"{request.method} is not forwarded")
         self._check_framing(request, headers)
@@ -139,7 +139,7 @@ class Guard:
             raise BadRequest("the Host header is malformed")
         host = plain_host(match[1])
         if is_loopback(host) or host in self._hosts or "*" in self._hosts:
-            if len(self._known) < MOST_HOSTS and len(authority) <= LONGEST_HOST:
+            if len(self._known) < MAX_HOSTS and len(authority) <= MAX_HOST:
                 self._known[authority] = host
             return host
         if _is_address(host, request.local_address):

@@ -4,9 +4,9 @@
       └────────┴─────────┴───────────┴──────────────┴──▶ problem (before a byte of the answer is out)
                                                     relay ──▶ the connection is cut short (after)
 
-Up to `forward` nothing waits, so both lanes (see `server`) take that way alike. With a token held and a
-connection at hand the quick lane sends at once; an answer that is all there goes straight back. Anything
-else, a refused token, a long body, a fault, goes on in the slow lane from where it stands.
+Up to `forward` nothing waits, so both ways (see `server`) take that way alike. With a token held and a
+connection at hand the fast path sends at once; an answer that is all there goes straight back. Anything
+else, a refused token, a long body, a fault, goes on in the task from where it stands.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ from authproxy.errors import (
     RequestRefused,
 )
 from authproxy.net.tunnel import Tunnel
-from authproxy.observe.counters import Tally
+from authproxy.observe.counters import Counters
 from authproxy.proxy.body import LAST_CHUNK, Body, chunk
 from authproxy.proxy.downstream.connection import CLOSE, KEEP_ALIVE, UNREAD_SECONDS
 from authproxy.proxy.downstream.incoming import Incoming
@@ -40,7 +40,7 @@ from authproxy.proxy.guard import CONTENT_LENGTH, TE, Guard, split_absolute
 from authproxy.proxy.headers import listed_in
 from authproxy.proxy.problem import internal_error, problem_response
 from authproxy.proxy.route import Route
-from authproxy.proxy.router import RouteTable, is_plain, judged_paths, upstream_target
+from authproxy.proxy.router import RouteTable, is_plain, path_interpretations, upstream_target
 from authproxy.proxy.send import Outgoing
 from authproxy.proxy.upstream.connection import NO_BODY, SWITCHED
 from authproxy.proxy.upstream.reply import RawHeaders, Reply
@@ -52,11 +52,11 @@ HTTP_ITSELF = re.compile(r"(?:https?|h[0-9]+c?|hq|quic|tls|ssl)(?![a-z])")
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 REASONS = re.compile(r"(?<!^)(?=[A-Z])")  # BadRequest is counted as bad_request
 CLIENT_GONE = "the client went away"
-MOST_DIGITS = 18  # of a length; aiohttp takes the largest numbers of all for no body
+MAX_DIGITS = 18  # of a length; aiohttp takes the largest numbers of all for no body
 CLOSING_STATUSES = frozenset({400, 431, 500})  # after these nobody knows where the next request begins
 
 
-class Errand:
+class RequestContext:
     """One request on its way, and what the access log will say of it."""
 
     __slots__ = (
@@ -94,10 +94,10 @@ class Errand:
             self.outgoing.abort()
 
     def __repr__(self) -> str:
-        return f"<Errand {self.incoming.method} {self.route_name} {self.status or 'under way'}>"
+        return f"<RequestContext {self.incoming.method} {self.route_name} {self.status or 'under way'}>"
 
 
-AccessLog = Callable[[str, Errand, float], None]
+AccessLog = Callable[[str, RequestContext, float], None]
 
 
 class ProxyHandler:
@@ -111,162 +111,162 @@ class ProxyHandler:
         header_limit: int,
         body_limit: int | None = None,
         access_log: AccessLog | None = None,
-        tally: Tally | None = None,
+        counters: Counters | None = None,
     ) -> None:
         self.guard = guard
-        self.tally = tally or Tally()
+        self.counters = counters or Counters()
         self.routes = routes
         self._header_limit = header_limit
         self._body_limit = body_limit
         self._access_log = access_log
 
-    # ── the quick lane ───────────────────────────────────────────────────────────────────────────
+    # ── the fast path ───────────────────────────────────────────────────────────────────────────
 
     def quick(self, incoming: Incoming) -> None:
         """Answer without a task, as far as nothing has to be waited for."""
-        errand = Errand(incoming, perf_counter())
+        context = RequestContext(incoming, perf_counter())
         begun = False
         try:
-            done = self._prepare(errand)
+            done = self._prepare(context)
             if done is None:
-                begun = self._begin_at_once(errand)
+                begun = self._begin_at_once(context)
         except Exception as error:  # noqa: BLE001 - the one place where errors become responses
-            done = self._fail(errand, error)
+            done = self._fail(context, error)
         if done is not None:
-            self._end(errand, keep_alive=done)
+            self._end(context, keep_alive=done)
         elif begun:
-            incoming.connection.begin(errand)
+            incoming.connection.begin(context)
         else:
-            incoming.connection.hand_over(errand)
+            incoming.connection.hand_over(context)
 
-    def _begin_at_once(self, errand: Errand) -> bool:
+    def _begin_at_once(self, context: RequestContext) -> bool:
         """Send the request, if a token and a connection are at hand."""
-        route, outgoing = errand.route, errand.outgoing
+        route, outgoing = context.route, context.outgoing
         assert route is not None and outgoing is not None  # noqa: S101, PT018 - prepared
         line = b""
-        if errand.injects and route.credential is not None:
-            errand.token = route.credential.source.held()
-            if errand.token is None:
+        if context.injects and route.credential is not None:
+            context.token = route.credential.source.cached()
+            if context.token is None:
                 return False
-            line = route.credential.line(errand.token)
+            line = route.credential.line(context.token)
         exchange = route.sender.begin_at_once(outgoing, line)
         if exchange is None:
             return False
         reply = exchange.reply
-        reply.watcher = lambda: self._look(errand, reply)
+        reply.watcher = lambda: self._look(context, reply)
         return True
 
-    def _look(self, errand: Errand, reply: Reply) -> None:
-        """Send the answer back if it is all there and stands; else let the slow lane see to it."""
+    def _look(self, context: RequestContext, reply: Reply) -> None:
+        """Send the answer back if it is all there and stands; else let the task see to it."""
         try:
-            route = errand.route
+            route = context.route
             assert route is not None  # noqa: S101 - begun
             credential = route.credential
             if not reply.complete or (
-                errand.injects and credential is not None and credential.refuses(reply.status)
+                context.injects and credential is not None and credential.refuses(reply.status)
             ):
-                errand.incoming.connection.hand_over(errand)
+                context.incoming.connection.hand_over(context)
                 return
-            if errand.token is not None and credential is not None:
-                credential.accepted(errand.token)
-            keep_alive = self._send_whole(errand, reply)
+            if context.token is not None and credential is not None:
+                credential.accepted(context.token)
+            keep_alive = self._send_whole(context, reply)
         except Exception as error:  # noqa: BLE001 - we are in the upstream's callback
-            keep_alive = self._fail(errand, error)
-        self._end(errand, keep_alive=keep_alive)
+            keep_alive = self._fail(context, error)
+        self._end(context, keep_alive=keep_alive)
 
-    def _end(self, errand: Errand, *, keep_alive: bool) -> None:
-        self._log(errand)
-        errand.incoming.connection.finish(keep_alive=keep_alive)
+    def _end(self, context: RequestContext, *, keep_alive: bool) -> None:
+        self._log(context)
+        context.incoming.connection.finish(keep_alive=keep_alive)
 
-    def _log(self, errand: Errand) -> None:
+    def _log(self, context: RequestContext) -> None:
         """Count the request, and log it. The answer is out: no fault in here may make a second one."""
         try:
-            seconds = perf_counter() - errand.started
-            route, method = errand.route, errand.incoming.method
+            seconds = perf_counter() - context.started
+            route, method = context.route, context.incoming.method
             if route is not None:
-                self.tally.request(route.name, method, errand.status, seconds)
+                self.counters.request(route.name, method, context.status, seconds)
             if self._access_log is not None:
-                self._access_log(method, errand, seconds)
+                self._access_log(method, context, seconds)
         except Exception as error:  # noqa: BLE001 - see above
             internal_error(error)
 
     def refused(self, error: AuthproxyError) -> None:
         """Count a request that was not forwarded, by the kind of its refusal."""
         if isinstance(error, RequestRefused | ConnectionLimit):
-            self.tally.refused[REASONS.sub("_", type(error).__name__).lower(),] += 1
+            self.counters.refused[REASONS.sub("_", type(error).__name__).lower(),] += 1
 
-    # ── the slow lane ────────────────────────────────────────────────────────────────────────────
+    # ── the task ────────────────────────────────────────────────────────────────────────────
 
     async def __call__(self, incoming: Incoming) -> StreamResponse:
-        """Answer `incoming`; go on where the quick lane has come to."""
+        """Answer `incoming`; go on where the fast path has come to."""
         connection = incoming.connection
-        handed_over = cast("Errand | None", connection.take_over())
-        errand = handed_over or Errand(incoming, perf_counter())
+        handed_over = cast("RequestContext | None", connection.take_over())
+        context = handed_over or RequestContext(incoming, perf_counter())
         connection.busy = True
         try:
             try:
                 if connection.writing_paused:  # who pipelines and does not read would fill our memory
                     await connection.drained(UNREAD_SECONDS)
-                done = None if handed_over is not None else self._prepare(errand)
-                keep_alive = await self._forward(errand) if done is None else done
+                done = None if handed_over is not None else self._prepare(context)
+                keep_alive = await self._forward(context) if done is None else done
             finally:  # before we answer ourselves: from here on nobody reads the client's body
-                if errand.outgoing is not None:
-                    await errand.outgoing.close()
+                if context.outgoing is not None:
+                    await context.outgoing.close()
         except asyncio.CancelledError:
-            errand.cause = CLIENT_GONE
+            context.cause = CLIENT_GONE
             raise
-        except Exception as error:  # noqa: BLE001 - as in the quick lane
-            keep_alive = self._fail(errand, error)
+        except Exception as error:  # noqa: BLE001 - as in the fast path
+            keep_alive = self._fail(context, error)
         finally:
-            self._log(errand)
+            self._log(context)
             connection.done()
         return KEEP_ALIVE if keep_alive else CLOSE
 
-    async def _forward(self, errand: Errand) -> bool:
+    async def _forward(self, context: RequestContext) -> bool:
         """Send the request and relay the reply; tell whether the connection can go on."""
-        route, outgoing = errand.route, errand.outgoing
+        route, outgoing = context.route, context.outgoing
         assert route is not None and outgoing is not None  # noqa: S101, PT018 - prepared
         try:
-            if errand.injects and route.credential is not None:
-                exchange = await route.credential.send(outgoing, route.sender, errand.token)
+            if context.injects and route.credential is not None:
+                exchange = await route.credential.send(outgoing, route.sender, context.token)
             else:
                 exchange = await route.sender.send(outgoing, b"")
         finally:
-            errand.retried = outgoing.retried
-        if errand.retried and route.credential is not None:
+            context.retried = outgoing.retried
+        if context.retried and route.credential is not None:
             outcome = "refused" if route.credential.refuses(exchange.reply.status) else "accepted"
-            self.tally.retries[route.name, outcome] += 1
+            self.counters.retries[route.name, outcome] += 1
         if exchange.reply.status == SWITCHED:
-            return await self._tunnel(errand, route, exchange.reply)
+            return await self._tunnel(context, route, exchange.reply)
         if exchange.reply.complete:
-            return self._send_whole(errand, exchange.reply)
-        return await self._stream(errand, route, exchange.reply)
+            return self._send_whole(context, exchange.reply)
+        return await self._stream(context, route, exchange.reply)
 
     # ── before anything is sent ──────────────────────────────────────────────────────────────────
 
-    def _prepare(self, errand: Errand) -> bool | None:
+    def _prepare(self, context: RequestContext) -> bool | None:
         """Judge the request and make it ready to go. Raises `RequestRefused`.
 
         Returns None; or, when it was answered here (a preflight), whether the connection can go on.
         """
-        incoming = errand.incoming
+        incoming = context.incoming
         if incoming.target.startswith("/"):
-            errand.path = incoming.target.partition("?")[0]  # for the log, should the guard refuse it
+            context.path = incoming.target.partition("?")[0]  # for the log, should the guard refuse it
         if self.guard.has_origins:
-            errand.origin = self.guard.allowed_origin(incoming)
+            context.origin = self.guard.allowed_origin(incoming)
         host, target = self.guard.check(incoming)
-        path = errand.path = target.partition("?")[0]
-        if errand.origin is not None and is_preflight(incoming):
-            return self._send_preflight(errand, errand.origin)  # browsers send no key with it
+        path = context.path = target.partition("?")[0]
+        if context.origin is not None and is_preflight(incoming):
+            return self._send_preflight(context, context.origin)  # browsers send no key with it
         self.guard.check_key(incoming)
-        route = errand.route = self.routes.match(host, path)
+        route = context.route = self.routes.match(host, path)
         incoming.connection.stall_seconds = route.idle_seconds
         if route.allow is not None or not is_plain(path):
-            for judged in judged_paths(path, route.path):
+            for judged in path_interpretations(path, route.path):
                 if route.allow is not None:
                     route.allow.check(incoming.method, judged if route.strips else route.path + judged)
-        errand.injects = self._injects(incoming, route)
-        errand.outgoing = self._outgoing(incoming, route, target, injects=errand.injects)
+        context.injects = self._injects(incoming, route)
+        context.outgoing = self._outgoing(incoming, route, target, injects=context.injects)
         return None
 
     @staticmethod
@@ -317,8 +317,8 @@ class ProxyHandler:
         length = headers.get(CONTENT_LENGTH)
         if (length is None and TE not in headers) or length == "0":
             return None
-        if length is not None and len(length) > MOST_DIGITS:
-            raise BadRequest("the announced length of the body is beyond all measure")
+        if length is not None and len(length) > MAX_DIGITS:
+            raise BadRequest("Content-Length is too large")
         body = Body(
             incoming.payload,
             length=int(length) if length is not None else None,
@@ -332,60 +332,60 @@ class ProxyHandler:
 
     # ── the answer ───────────────────────────────────────────────────────────────────────────────
 
-    def _send_whole(self, errand: Errand, reply: Reply) -> bool:
+    def _send_whole(self, context: RequestContext, reply: Reply) -> bool:
         """Send a reply that is all there, in one write; tell whether the connection can go on."""
-        head, keep_alive, chunked = self._head(errand, reply)
-        transport = errand.incoming.connection.transport
+        head, keep_alive, chunked = self._head(context, reply)
+        transport = context.incoming.connection.transport
         if transport is None:
-            errand.cause = CLIENT_GONE
+            context.cause = CLIENT_GONE
             return False
         body = b"".join(reply.parts)
         size = len(body)
         if chunked:
             body = (chunk(body) if body else b"") + LAST_CHUNK
         transport.write(head + body)
-        errand.answering(reply.status, size)
+        context.answering(reply.status, size)
         return keep_alive
 
-    async def _stream(self, errand: Errand, route: Route, reply: Reply) -> bool:
+    async def _stream(self, context: RequestContext, route: Route, reply: Reply) -> bool:
         """Send a reply as it arrives, no faster than the client takes it."""
-        head, keep_alive, chunked = self._head(errand, reply)
-        connection = errand.incoming.connection
+        head, keep_alive, chunked = self._head(context, reply)
+        connection = context.incoming.connection
         writer = connection.transport
         if writer is None:
             raise ConnectionResetError
         writer.write(head)
-        errand.answering(reply.status)
+        context.answering(reply.status)
         while parts := await reply.read():
             if connection.transport is None:
                 raise ConnectionResetError
             size = sum(map(len, parts))
             writer.writelines([b"%x\r\n" % size, *parts, b"\r\n"] if chunked else parts)
-            errand.sent += size
+            context.sent += size
             if connection.writing_paused:
-                left = min(errand.sent, writer.get_write_buffer_size())
-                errand.sent -= left  # it is not out until the client takes it
+                left = min(context.sent, writer.get_write_buffer_size())
+                context.sent -= left  # it is not out until the client takes it
                 await connection.drained(route.idle_seconds)
-                errand.sent += left
+                context.sent += left
         if chunked:
             writer.write(LAST_CHUNK)
         return keep_alive
 
-    async def _tunnel(self, errand: Errand, route: Route, reply: Reply) -> bool:
+    async def _tunnel(self, context: RequestContext, route: Route, reply: Reply) -> bool:
         """Pass the switch of protocols on, and then bytes both ways until one side is gone."""
-        connection = errand.incoming.connection
+        connection = context.incoming.connection
         client = connection.transport
         if client is None:
             raise ConnectionResetError
         protocol = b", ".join(value for name, value in reply.headers if name.lower() == b"upgrade")
-        if not protocols(protocol.decode("latin-1")) <= protocols(wanted_protocol(errand.incoming) or ""):
+        if not protocols(protocol.decode("latin-1")) <= protocols(wanted_protocol(context.incoming) or ""):
             raise BadReply("the upstream switched to a protocol that was not asked for")
-        errand.framed = False
-        head = passed_on(errand.incoming, route, reply, reply.headers)
+        context.framed = False
+        head = passed_on(context.incoming, route, reply, reply.headers)
 
         def switch(upstream: asyncio.Transport) -> Tunnel:
             client.write(head + b"Connection: Upgrade\r\nUpgrade: " + protocol + b"\r\n\r\n")
-            errand.answering(reply.status)
+            context.answering(reply.status)
             return Tunnel(client, upstream, route.idle_seconds)
 
         with cast("Tunnel", reply.join(switch)) as tunnel:
@@ -393,25 +393,25 @@ class ProxyHandler:
                 connection.join(tunnel)
                 await tunnel.closed()
             finally:
-                errand.sent = tunnel.moved
+                context.sent = tunnel.moved
         return False
 
-    def _head(self, errand: Errand, reply: Reply) -> tuple[bytes, bool, bool]:
+    def _head(self, context: RequestContext, reply: Reply) -> tuple[bytes, bool, bool]:
         """Return the head of the answer, whether the connection goes on, and whether the body is chunked."""
-        incoming, route = errand.incoming, errand.route
+        incoming, route = context.incoming, context.route
         assert route is not None  # noqa: S101 - it was forwarded
         headers = reply.headers
         if reply.status == 204:  # a length there would be waited for by some (RFC 9110 §8.6)
             headers = [pair for pair in headers if pair[0].lower() != b"content-length"]
         head = passed_on(incoming, route, reply, headers)
-        if errand.origin is not None:
-            head += cors_lines(errand.origin)
+        if context.origin is not None:
+            head += cors_lines(context.origin)
         keep_alive = incoming.keep_alive and not incoming.connection.draining
         chunked = False
         if reply.length is None and incoming.method != "HEAD" and reply.status not in NO_BODY:
             chunked = incoming.version == HttpVersion11
             keep_alive = keep_alive and chunked  # HTTP/1.0 learns the end from the connection
-            errand.framed = chunked
+            context.framed = chunked
         if chunked:
             head += b"Transfer-Encoding: chunked\r\n"
         if not keep_alive:
@@ -420,25 +420,25 @@ class ProxyHandler:
             head += b"Connection: keep-alive\r\n"
         return head + b"\r\n", keep_alive, chunked
 
-    def _fail(self, errand: Errand, error: Exception) -> bool:
+    def _fail(self, context: RequestContext, error: Exception) -> bool:
         """Say what went wrong, while that can still be said; tell whether the connection can go on."""
-        errand.give_up()
-        incoming = errand.incoming
+        context.give_up()
+        incoming = context.incoming
         transport = incoming.connection.transport
         if transport is None or transport.is_closing():
-            errand.cause = CLIENT_GONE
+            context.cause = CLIENT_GONE
             return False
-        if errand.begun:  # the answer has begun: cutting it short is all that can still be said
-            errand.cause = error.detail if isinstance(error, AuthproxyError) else type(error).__name__
-            logs.warning("answer broken off", route=errand.route_name, cause=errand.cause)
-            if not errand.framed:
+        if context.begun:  # the answer has begun: cutting it short is all that can still be said
+            context.cause = error.detail if isinstance(error, AuthproxyError) else type(error).__name__
+            logs.warning("answer broken off", route=context.route_name, cause=context.cause)
+            if not context.framed:
                 reset_on_close(transport)
             transport.close()
             return False
         if not isinstance(error, AuthproxyError):
             error = internal_error(error)
         self.refused(error)
-        errand.cause = error.detail
+        context.cause = error.detail
         keep_alive = (
             incoming.keep_alive
             and error.status not in CLOSING_STATUSES
@@ -447,18 +447,18 @@ class ProxyHandler:
         )
         answer = problem_response(
             error,
-            route=errand.route_name,
+            route=context.route_name,
             close=not keep_alive,
             body=incoming.method != "HEAD",
-            more=cors_lines(errand.origin) if errand.origin is not None else b"",
+            more=cors_lines(context.origin) if context.origin is not None else b"",
         )
         transport.write(answer)
-        errand.answering(error.status, len(answer.partition(b"\r\n\r\n")[2]))
+        context.answering(error.status, len(answer.partition(b"\r\n\r\n")[2]))
         return keep_alive
 
-    def _send_preflight(self, errand: Errand, origin: str) -> bool:
+    def _send_preflight(self, context: RequestContext, origin: str) -> bool:
         """Answer a CORS preflight ourselves (Fetch §3.2): the upstream has no say in who may call us."""
-        incoming = errand.incoming
+        incoming = context.incoming
         wanted = incoming.headers.get("Access-Control-Request-Headers", "")
         lines = f"Access-Control-Allow-Methods: {incoming.headers['Access-Control-Request-Method']}\r\n"
         if wanted:
@@ -468,7 +468,7 @@ class ProxyHandler:
         if transport is not None:
             head += b"" if incoming.keep_alive else b"Connection: close\r\n"
             transport.write(head + b"Access-Control-Max-Age: 600\r\n\r\n")
-            errand.answering(204)
+            context.answering(204)
         return incoming.keep_alive
 
 

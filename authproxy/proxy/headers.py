@@ -24,9 +24,9 @@ FRAMING = frozenset({b"host", b"content-length"})  # pass, but only spelled like
 # What no client may make vanish by listing it in `Connection`.
 KEPT_FROM_CONNECTION = frozenset(b"host content-length content-type authorization cookie".split())
 # What is remembered is bounded by number and by size: clients that invent names must not fill our memory.
-MOST_VERDICTS = 512
-LONGEST_NAME = 64  # bytes of a name
-LONGEST_LIST = 128  # characters of a `Connection` header
+MAX_VERDICTS = 512
+MAX_NAME = 64  # bytes of a name
+MAX_LIST = 128  # characters of a `Connection` header
 
 PASS, DROP, HOST, CREDENTIAL, LISTS, REWRITE = range(6)
 Verdict = int
@@ -41,7 +41,7 @@ class _Verdicts(dict[bytes, Verdict]):
 
     def __missing__(self, name: bytes) -> Verdict:
         verdict = self._judge(name.lower())
-        if len(self) < MOST_VERDICTS and len(name) <= LONGEST_NAME:
+        if len(self) < MAX_VERDICTS and len(name) <= MAX_NAME:
             self[name] = verdict
         return verdict
 
@@ -53,7 +53,7 @@ def header_lines(pairs: Iterable[tuple[str, str]]) -> bytes:
 
 def listed_in(connection: str) -> frozenset[bytes]:
     """Return the names that a `Connection` header lists, those that may be dropped for it."""
-    return _remembered(connection) if len(connection) <= LONGEST_LIST else _listed_in(connection)
+    return _remembered(connection) if len(connection) <= MAX_LIST else _listed_in(connection)
 
 
 def _listed_in(connection: str) -> frozenset[bytes]:

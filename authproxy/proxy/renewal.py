@@ -17,7 +17,7 @@ from authproxy import logs
 from authproxy.errors import TokenError
 from authproxy.proxy.send import Exchange, Outgoing, Sender
 from authproxy.proxy.upstream.reply import Reply
-from authproxy.tokens.source import HeldSource
+from authproxy.tokens.source import CachingSource
 from authproxy.tokens.token import Token
 
 
@@ -30,7 +30,7 @@ class Credential:
 
     def __init__(
         self,
-        source: HeldSource,
+        source: CachingSource,
         *,
         header: str,
         scheme: str,
@@ -66,7 +66,7 @@ class Credential:
         `token` is the one it was begun with, if it was. Raises what `Sender.send` does, and `TokenError`.
         """
         if token is None:
-            token = self.source.held() or await self.source.token()
+            token = self.source.cached() or await self.source.token()
         exchange = await sender.send(outgoing, self.line(token))
         if not self._may_renew(exchange.reply, token):
             return exchange
@@ -104,7 +104,7 @@ class Credential:
             self._on_trial = None
         if now >= self._cool_until:
             return True
-        held = self.source.held()
+        held = self.source.cached()
         return held is not None and held != token  # that one is to be had for nothing
 
     def _may_repeat(self, outgoing: Outgoing) -> bool:

@@ -47,10 +47,10 @@ _ESCAPE = re.compile("|".join(_ESCAPES), re.IGNORECASE)
 _AS_JUDGED = str.maketrans({escaped: plain for plain, escaped in _ESCAPED.items()} | {_ESCAPED["/"]: "%2F"})
 
 
-MOST_READINGS = 128  # of one path; what people ask for has a handful
+MAX_READINGS = 128  # of one path; what people ask for has a handful
 
 
-MOST_TO_READ = 256 << 10  # characters of all of them: whoever makes up a long path must not hold us up
+MAX_TO_READ = 256 << 10  # characters of all of them: whoever makes up a long path must not hold us up
 
 
 class Mounted(Protocol):
@@ -104,7 +104,7 @@ def _one_segment(raw: str) -> str:
     return unquote(raw, errors="surrogateescape").replace("/", "%2F")
 
 
-def judged_paths(path: str, prefix: str) -> set[str]:
+def path_interpretations(path: str, prefix: str) -> set[str]:
     """Return the path below `prefix` in each way in which a server may understand it, decoded.
 
     A slash that was encoded, and is none, stands there as `%2F`. Raises `Forbidden` for a path that can be
@@ -122,7 +122,7 @@ def judged_paths(path: str, prefix: str) -> set[str]:
     found: set[str] = set()
     while waiting:
         found |= waiting
-        if len(found) > MOST_READINGS or len(found) * len(below) > MOST_TO_READ:
+        if len(found) > MAX_READINGS or len(found) * len(below) > MAX_TO_READ:
             raise Forbidden("the path can be read in too many ways")
         waiting = {read(each) for each in waiting for read in _WAYS} - found
     return {each.translate(_AS_JUDGED) for each in found}

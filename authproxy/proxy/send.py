@@ -67,7 +67,7 @@ class Sender:
 
     def begin_at_once(self, outgoing: Outgoing, credential: bytes) -> "Exchange | None":
         """Send `outgoing` on a connection that is open already, if there is one."""
-        pooled = self._pool(outgoing).take(surely_alive=not outgoing.idempotent)
+        pooled = self._pool(outgoing).take(check_liveness=not outgoing.idempotent)
         return self._begin(pooled, outgoing, credential) if pooled is not None else None
 
     async def send(self, outgoing: Outgoing, credential: bytes) -> "Exchange":

@@ -30,10 +30,10 @@ FIRST_DELAY = 1.0  # seconds
 FIRST_DELAY_REJECTED = 30.0
 
 
-LONGEST_DELAY = 300.0
+MAX_DELAY = 300.0
 
 
-LONGEST_RETRY_AFTER = 3600.0  # a server may ask for more than we would wait of ourselves, within reason
+MAX_RETRY_AFTER = 3600.0  # a server may ask for more than we would wait of ourselves, within reason
 
 
 JITTER = 0.2
@@ -43,7 +43,7 @@ async def _never() -> bool:
     return False
 
 
-class PatientSource:
+class BackoffSource:
     """Asks the source behind it, and backs off while that fails.
 
     `changed` tells whether the credential's secret is another one now; it is awaited only while a
@@ -83,7 +83,7 @@ class PatientSource:
                 await self._heed(await self._memory.recall())
             return await self._try(instead_of)
 
-    async def forgive(self) -> None:
+    async def reset(self) -> None:
         """Forget the last failure: a token came from elsewhere, so the next renewal is another matter."""
         rejected = self._failure is not None and self._failure.rejects
         self._failures, self._failure = 0, None
@@ -93,7 +93,7 @@ class PatientSource:
     async def ready(self) -> None:
         """Return when the source behind may be asked; raise `TokenUnavailable` while it is left alone."""
         if self._failure is not None and self._backs_off:
-            await self._hold_back(self._failure)
+            await self._check_wait(self._failure)
 
     async def _try(self, instead_of: Token | None) -> Token:
         started = self._clock()
@@ -102,7 +102,7 @@ class PatientSource:
         except TokenError as failure:
             await self._note(failure)
             raise
-        await self.forgive()
+        await self.reset()
         self._count("success")
         if token != instead_of:
             logs.info("token renewed", route=self._name, seconds=self._clock() - started)
@@ -122,12 +122,12 @@ class PatientSource:
             )  # fmt: skip
         await self.ready()
 
-    async def _hold_back(self, failure: TokenError) -> None:
+    async def _check_wait(self, failure: TokenError) -> None:
         left = self._resume_at - self._clock()
         if left <= 0:
             return
         if failure.rejects and await self._changed():
-            await self.forgive()
+            await self.reset()
             return
         if isinstance(failure, LoginRequired):
             raise LoginRequired(failure.detail, hint=failure.hint, error=failure.error, retry_after=left)
@@ -157,10 +157,10 @@ class PatientSource:
         """Return the seconds until the next try."""
         careful = failure.rejects or isinstance(failure, LoginRequired)
         first = FIRST_DELAY_REJECTED if careful else FIRST_DELAY
-        delay: float = min(first * 2 ** min(self._failures, 20), LONGEST_DELAY)
-        delay = min(delay * (1 + JITTER * self._jitter()), LONGEST_DELAY)
+        delay: float = min(first * 2 ** min(self._failures, 20), MAX_DELAY)
+        delay = min(delay * (1 + JITTER * self._jitter()), MAX_DELAY)
         if failure.retry_after is not None:
-            delay = max(delay, min(failure.retry_after, LONGEST_RETRY_AFTER))
+            delay = max(delay, min(failure.retry_after, MAX_RETRY_AFTER))
         return delay
 
     def _rejection(self, failure: TokenError, delay: float, now: float) -> Rejection:
@@ -177,4 +177,4 @@ class PatientSource:
     def __repr__(self) -> str:
         left = self._resume_at - self._clock()
         state = f"failing, next try in {left:.0f} s" if self._failure and left > 0 else "ready"
-        return f"<PatientSource {state}>"
+        return f"<BackoffSource {state}>"

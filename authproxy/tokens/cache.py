@@ -88,7 +88,7 @@ class CachedSource:
         self._renewal: asyncio.Task[Token] | None = None
         self._renewed_for: Token | None = None  # the refused token that the renewal under way is for
 
-    def held(self) -> Token | None:
+    def cached(self) -> Token | None:
         token = self._cache.get(self._key)
         if token is None:
             return None
@@ -124,7 +124,7 @@ class CachedSource:
         return token.expires_at if token is not None and token.expires_at < inf else None
 
     async def token(self, *, instead_of: Token | None = None) -> Token:
-        token = self.held()
+        token = self.cached()
         if token is not None:
             if token != instead_of:
                 return token
@@ -132,7 +132,7 @@ class CachedSource:
         try:
             return await self._renewed_token(instead_of)
         except TokenError:
-            held = self.held()
+            held = self.cached()
             if held is None or held == instead_of:
                 raise
             return held
@@ -162,8 +162,8 @@ class CachedSource:
         return self._renewal
 
     async def _ask(self) -> Token:
-        spent = self._cache.get(self._key)
-        token = await self._source.token(instead_of=spent)
+        expired = self._cache.get(self._key)
+        token = await self._source.token(instead_of=expired)
         self._keep(token)
         return token
 

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 
 from authproxy import logs
 from authproxy.errors import StoreBusy, StoreError, TokenUnavailable
-from authproxy.tokens.backoff import PatientSource
+from authproxy.tokens.backoff import BackoffSource
 from authproxy.tokens.source import Clock
 from authproxy.tokens.stores import TokenStore
 from authproxy.tokens.token import Token
@@ -34,7 +34,7 @@ class SharedSource:
 
     def __init__(
         self,
-        source: PatientSource,
+        source: BackoffSource,
         store: TokenStore,
         key: str,
         *,
@@ -70,7 +70,7 @@ class SharedSource:
 
     async def adopt(self, token: Token) -> None:
         """Save a token that was earned elsewhere, by a person's login."""
-        await self._source.forgive()
+        await self._source.reset()
         try:
             async with self._store.lock(self._key):
                 await self._store.save(self._key, token)
@@ -94,7 +94,7 @@ class SharedSource:
     async def _load(self) -> None:
         stored = await self._store.load(self._key)
         if stored is not None and stored != self._stored:
-            await self._source.forgive()  # somebody earned one, or logged in: so may we
+            await self._source.reset()  # somebody earned one, or logged in: so may we
         unsaved = self._newest is not self._stored
         if not unsaved or (stored is not None and stored != self._stored):
             self._newest = stored

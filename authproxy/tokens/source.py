@@ -20,9 +20,9 @@ class TokenSource(Protocol):
         ...
 
 
-class HeldSource(TokenSource, Protocol):
+class CachingSource(TokenSource, Protocol):
     """A source that also knows, without waiting, what it holds."""
 
-    def held(self) -> Token | None:
+    def cached(self) -> Token | None:
         """Return the token that is usable right now, or None."""
         ...

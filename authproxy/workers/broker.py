@@ -9,7 +9,7 @@ from authproxy.app.credentials import TokenSources
 from authproxy.config.model import Config
 from authproxy.errors import TokenError, TokenUnavailable
 from authproxy.tokens.token import Token
-from authproxy.workers.channel import Line, Message, _told
+from authproxy.workers.channel import Channel, Message, _told
 
 COUNT_SECONDS = 1.0  # how long a reader of `/metrics` waits for the workers' counts
 
@@ -17,14 +17,14 @@ COUNT_SECONDS = 1.0  # how long a reader of `/metrics` waits for the workers' co
 # ── tokens between processes ─────────────────────────────────────────────────────────────────────
 
 
-class Keeper:
+class Broker:
     """Answers the workers' questions for tokens."""
 
     def __init__(self, config: Config, sources: TokenSources, channels: list[socket.socket]) -> None:
         self._routes = {route.key: route for route in config.routes}
         self._sources = sources
         self._channels = channels
-        self._lines: list[Line] = []
+        self._open_channels: list[Channel] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._counted: dict[int, Message] = {}  # by worker, the dead included: their counts still count
@@ -33,33 +33,33 @@ class Keeper:
 
     async def counts(self) -> list[Message]:
         """Return what each worker has counted, those that died included."""
-        self._awaited = len(self._lines)
+        self._awaited = len(self._open_channels)
         self._all_counted.clear()
-        for line in self._lines:
-            line.send({"count": True})
+        for channel in self._open_channels:
+            channel.send({"count": True})
         with contextlib.suppress(TimeoutError):  # who does not answer in time has its last count
             async with asyncio.timeout(COUNT_SECONDS):
                 await self._all_counted.wait()
         return list(self._counted.values())
 
     def start(self) -> None:
-        """Listen to the workers; ask those who asked a keeper before us to ask again."""
-        self._lines = [Line(channel, self._hear) for channel in self._channels]
-        for line in self._lines:
-            line.send({"again": True})
+        """Listen to the workers; ask those who asked a broker before us to ask again."""
+        self._open_channels = [Channel(channel, self._hear) for channel in self._channels]
+        for channel in self._open_channels:
+            channel.send({"again": True})
 
-    def _hear(self, line: "Line", question: Message) -> None:
+    def _hear(self, channel: "Channel", question: Message) -> None:
         if "counts" in question:
             self._counted[question["who"]] = question["counts"]
             self._awaited -= 1
             if self._awaited <= 0:
                 self._all_counted.set()
             return
-        task = asyncio.create_task(self._answer(line, question))
+        task = asyncio.create_task(self._answer(channel, question))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _answer(self, line: "Line", question: Message) -> None:
+    async def _answer(self, channel: "Channel", question: Message) -> None:
         """Answer in any case: a worker that hears nothing has its client wait."""
         try:
             token = await self._token(question)
@@ -69,10 +69,10 @@ class Keeper:
         except Exception as error:  # noqa: BLE001 - as above
             logs.logger.error("token renewal failed", exc_info=error)
             answer = {"error": _told(TokenUnavailable("something went wrong inside authproxy"))}
-        line.send({"id": question["id"]} | answer)
+        channel.send({"id": question["id"]} | answer)
 
     async def _token(self, question: Message) -> Token:
         refused = question.get("instead_of")
         stack = self._sources.stack(self._routes[str(question["key"])])
         assert stack is not None  # noqa: S101 - a worker asks only for what needs a token
-        return await stack.top.token(instead_of=Token(refused) if isinstance(refused, str) else None)
+        return await stack.outer.token(instead_of=Token(refused) if isinstance(refused, str) else None)

@@ -1,6 +1,6 @@
 """Messages between the broker and the workers, over a datagram socket pair for each worker.
 
-worker: BrokerSource ─▶ BrokerClient ─▶ Channel ═══ Channel ─▶ Broker
+worker: BrokerSource ─▶ BrokerClient ─▶ BrokerClient ═══ BrokerClient ─▶ Broker
 """
 
 import asyncio
@@ -20,16 +20,16 @@ from authproxy.tokens.token import Token
 DATAGRAM = 32 << 10  # bytes of a message in one datagram; longer ones go in several
 
 
-ANSWER_SECONDS = 60.0  # a worker waits this long for the keeper; a token request takes 30 s at most
+ANSWER_SECONDS = 60.0  # a worker waits this long for the broker; a token request takes 30 s at most
 
 
 Message = dict[str, Any]
 
 
-class KeptSource:
-    """A worker's source: the keeper, asked over `channel`."""
+class BrokerSource:
+    """A worker's source: the broker, asked over `channel`."""
 
-    def __init__(self, channel: "Channel", key: str) -> None:
+    def __init__(self, channel: "BrokerClient", key: str) -> None:
         self._channel = channel
         self._key = key
 
@@ -55,29 +55,29 @@ def _heard(told: Message) -> TokenError:
     return error
 
 
-class Channel:
-    """A worker's end of its line to the keeper."""
+class BrokerClient:
+    """A worker's end of its line to the broker."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.counts: Callable[[], Message] | None = None  # what this worker has counted
         self._waiting: dict[int, tuple[Message, asyncio.Future[Message]]] = {}
         # A predecessor may have asked on this line: its answers must not be taken for ours.
         self._next = self._who = time.monotonic_ns()
-        self._line = Line(sock, self._hear)
+        self._channel = Channel(sock, self._hear)
 
-    def bottom(self, route: RouteConfig) -> KeptSource:
+    def inner_source(self, route: RouteConfig) -> BrokerSource:
         """Return what a worker's `CachedSource` stands on."""
-        return KeptSource(self, route.key)
+        return BrokerSource(self, route.key)
 
     async def ask(self, question: Message) -> Message:
-        """Return the keeper's answer. Raises `TokenTimeout`."""
+        """Return the broker's answer. Raises `TokenTimeout`."""
         self._next += 1
         number = self._next
         future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         question = {"id": number, **question}
         self._waiting[number] = question, future
         try:
-            self._line.send(question)
+            self._channel.send(question)
             async with asyncio.timeout(ANSWER_SECONDS):
                 return await future
         except TimeoutError:
@@ -85,18 +85,18 @@ class Channel:
         finally:
             del self._waiting[number]
 
-    def _hear(self, line: "Line", answer: Message) -> None:
+    def _hear(self, line: "Channel", answer: Message) -> None:
         if "count" in answer:
             if self.counts is not None:
                 line.send({"counts": self.counts(), "who": self._who})
-        elif "again" in answer:  # a new keeper: the old one took our questions with it
+        elif "again" in answer:  # a new broker: the old one took our questions with it
             for question, _ in self._waiting.values():
                 line.send(question)
         elif (waiting := self._waiting.get(int(str(answer["id"])))) is not None and not waiting[1].done():
             waiting[1].set_result(answer)
 
 
-class Line:
+class Channel:
     """One end of a datagram socket pair, for messages of any length; `hear` gets those that come.
 
     Each datagram is a piece of a message: WHO NUMBER LEFT and its bytes, LEFT being how many pieces follow.
@@ -104,7 +104,7 @@ class Line:
     the socket does not take now waits here, so nothing is lost while the other side is slow.
     """
 
-    def __init__(self, sock: socket.socket, hear: Callable[["Line", Message], None]) -> None:
+    def __init__(self, sock: socket.socket, hear: Callable[["Channel", Message], None]) -> None:
         self._sock = sock
         self._hear = hear
         self._loop = asyncio.get_running_loop()

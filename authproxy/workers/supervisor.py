@@ -1,8 +1,8 @@
 """Several processes on one set of listeners, with one set of tokens.
 
-    supervisor ─┬─ keeper     earns the tokens, serves the admin listener
+    supervisor ─┬─ broker     earns the tokens, serves the admin listener
                 ├─ worker 1 ──┐
-                ├─ worker 2 ──┼── ask the keeper for tokens, over a socket pair each
+                ├─ worker 2 ──┼── ask the broker for tokens, over a socket pair each
                 └─ worker 3 ──┘   and hold them as a single process would
 
 The supervisor opens the sockets, forks, passes signals on, and puts a new process in the place of one that
@@ -94,7 +94,7 @@ class Supervisor:
             child.pid = 0
             if self.stopping:
                 failed = failed or status != 0
-                self._stop_keeper()
+                self._stop_broker()
                 continue
             logs.error("process died", process=child.name, status=os.waitstatus_to_exitcode(status))
             if time.monotonic() - child.started < QUICK_DEATH:
@@ -110,12 +110,12 @@ class Supervisor:
         for child in workers if not hurry else self.children:
             if child.pid:
                 os.kill(child.pid, number)
-        self._stop_keeper()
+        self._stop_broker()
 
-    def _stop_keeper(self) -> None:
-        keeper, *workers = self.children
-        if keeper.pid and not any(worker.pid for worker in workers):
-            os.kill(keeper.pid, signal.SIGTERM)
+    def _stop_broker(self) -> None:
+        broker, *workers = self.children
+        if broker.pid and not any(worker.pid for worker in workers):
+            os.kill(broker.pid, signal.SIGTERM)
 
 
 def _end(work: Callable[[], int]) -> NoReturn:

@@ -30,14 +30,14 @@ class RotatingEndpoint:
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
-            spent = (await reader.readline()).decode().strip()
-            if self._leeway and spent in self.issued[-2:-1]:
+            expired = (await reader.readline()).decode().strip()
+            if self._leeway and expired in self.issued[-2:-1]:
                 self.issued.pop()  # nobody got it
-            good = spent == self.issued[-1]
+            good = expired == self.issued[-1]
             if good:
                 self.renewals += 1
                 self.issued.append(f"refresh-{self.renewals}")
-            elif spent:  # else the client is gone already
+            elif expired:  # else the client is gone already
                 self.reused += 1
             line = f"access-{self.renewals} {self.issued[-1]} {self._lifetime}" if good else "reused"
             await asyncio.sleep(self._slowness)
@@ -64,12 +64,12 @@ class RotatingSource:
 
     async def token(self, *, instead_of: Token | None = None) -> Token:
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
-        spent = instead_of.refresh_token if instead_of else None
-        writer.write(f"{spent}\n".encode())
+        expired = instead_of.refresh_token if instead_of else None
+        writer.write(f"{expired}\n".encode())
         line = (await reader.readline()).decode().split()
         writer.close()
         await writer.wait_closed()
         if len(line) != 3:
-            raise CredentialRejected(f"{spent} was used before", error="invalid_grant")
+            raise CredentialRejected(f"{expired} was used before", error="invalid_grant")
         now = time.time()
         return Token(line[0], issued_at=now, expires_at=now + float(line[2]), refresh_token=line[1])

@@ -243,7 +243,7 @@ async def test_a_write_that_fails_leaves_what_was_there(open_store, path, monkey
 
 
 async def test_credentials_that_were_not_saved_for_longest_make_room(open_store, monkeypatch):
-    monkeypatch.setattr(file_module, "MOST_ENTRIES", 3)
+    monkeypatch.setattr(file_module, "MAX_ENTRIES", 3)
     store = open_store(clock=itertools.count(1).__next__)
     for number in range(5):
         await store.save(f"key {number}", Token("t"))

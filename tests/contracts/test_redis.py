@@ -12,7 +12,7 @@ from math import inf
 import pytest
 
 from authproxy.errors import StoreError
-from authproxy.tokens.backoff import PatientSource
+from authproxy.tokens.backoff import BackoffSource
 from authproxy.tokens.shared import SharedSource
 from authproxy.tokens.stores.redis import KEEP_SECONDS, RedisStore
 from authproxy.tokens.token import Token
@@ -61,7 +61,7 @@ def short_nap(_seconds):
 
 
 def shared(store, source):
-    return SharedSource(PatientSource(source), store, KEY, name="up42", sleep=short_nap)
+    return SharedSource(BackoffSource(source), store, KEY, name="up42", sleep=short_nap)
 
 
 async def until(true):

@@ -9,7 +9,7 @@ from math import inf
 import pytest
 
 from authproxy.errors import StoreBusy
-from authproxy.tokens.backoff import PatientSource
+from authproxy.tokens.backoff import BackoffSource
 from authproxy.tokens.shared import SharedSource
 from authproxy.tokens.token import Token
 from tests.contracts.conftest import PASSPHRASE
@@ -156,7 +156,7 @@ async def test_many_sources_renew_together_and_use_each_refresh_token_once(make_
     async with rotating_endpoint(lifetime=0.6) as endpoint:
         await make_store().save(KEY, endpoint.first())
         sources = [
-            SharedSource(PatientSource(RotatingSource(endpoint.port)), make_store(), KEY, name=f"{number}")
+            SharedSource(BackoffSource(RotatingSource(endpoint.port)), make_store(), KEY, name=f"{number}")
             for number in range(6)
         ]
         for _ in range(3):

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from authproxy.tokens.backoff import PatientSource
+from authproxy.tokens.backoff import BackoffSource
 from authproxy.tokens.shared import SharedSource
 from authproxy.tokens.stores import TokenStore
 from authproxy.tokens.stores.file import FileStore
@@ -28,7 +28,7 @@ def open_store(options: dict[str, Any]) -> TokenStore:
 
 
 async def work(port: int, store: TokenStore, renewals: int) -> None:
-    source = SharedSource(PatientSource(RotatingSource(port)), store, KEY, name="worker")
+    source = SharedSource(BackoffSource(RotatingSource(port)), store, KEY, name="worker")
     token = None
     count = 0
     while not renewals or count < renewals:

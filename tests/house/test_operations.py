@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from authproxy.admin.api import admin_application
 from authproxy.admin.metrics import exposition
 from authproxy.cli import VERBS
-from authproxy.observe.counters import Tally
+from authproxy.observe.counters import Counters
 from authproxy.proxy.guard import Guard
 
 OPERATIONS = (Path(__file__).parents[2] / "docs" / "operations.md").read_text("utf-8")
@@ -21,7 +21,7 @@ def test_every_verb_is_documented(verb):
 
 
 def test_every_metric_is_documented_and_no_other():
-    families = text_string_to_metric_families(exposition(Tally(), expiries={}).decode())
+    families = text_string_to_metric_families(exposition(Counters(), expiries={}).decode())
     named = {each.name + ("_total" if each.type == "counter" else "") for each in families}
     assert named == set(re.findall(r"^\| `(authproxy_\w+)`", OPERATIONS, re.MULTILINE))
 

@@ -803,7 +803,7 @@ class Leaving:
 
     @property
     def route(self) -> str:
-        return f"{'patient' if self.within == PROMPTLY else 'short'}-{self.server}"
+        return f"{'backoff' if self.within == PROMPTLY else 'short'}-{self.server}"
 
     @property
     def server(self) -> str:
@@ -864,7 +864,7 @@ async def _have_clients_leave() -> Left:
         around.config["routes"] += [
             route(f"{patience}-{server}", port, timeouts=timeouts)
             for server, port in around.ports.items()
-            for patience, timeouts in (("patient", PATIENT), ("short", SHORT))
+            for patience, timeouts in (("backoff", PATIENT), ("short", SHORT))
         ]
         async with running_proxy(around.config, "--admin", "127.0.0.1:0") as proxy:
             admin, port = await proxy.said("admin on "), port_of(proxy.url)

@@ -381,7 +381,7 @@ def small_window(url: str) -> Wire:
 def test_a_client_that_takes_nothing_of_its_answer_is_cut_off(lines: list[str]) -> None:
     with Upstream(a_long_answer) as upstream:
         routes = one_route(upstream, timeouts={"idle": "500ms"})
-        routes += [{"name": "patient", "path": "/patient", "upstream": upstream.url, "auth": PLAIN}]
+        routes += [{"name": "backoff", "path": "/backoff", "upstream": upstream.url, "auth": PLAIN}]
         with running_proxy({"routes": routes}) as proxy:
             before = descriptors(proxy)
             with small_window(proxy.url) as wire:
@@ -484,9 +484,9 @@ def test_more_clients_than_descriptors_do_it_no_harm(
                     outcome["closed"] += 1
             assert set(outcome) <= {200, 503, "closed"}
             assert outcome[200] > 5, outcome
-        spent, said = cpu_seconds(proxy), len(proxy.log())
+        expired, said = cpu_seconds(proxy), len(proxy.log())
         time.sleep(2)
-        assert cpu_seconds(proxy) - spent < 1, "it spins"
+        assert cpu_seconds(proxy) - expired < 1, "it spins"
         assert len(proxy.log()) - said < 20_000, "it floods its log"
         assert len(proxy.log().splitlines()) < 500
         for wire in wires:

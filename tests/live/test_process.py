@@ -207,7 +207,7 @@ def test_sigterm_lets_a_slow_answer_and_an_upload_finish_and_takes_nobody_new() 
         sending.send(b"-last")
         assert sending.answer().status == 200
         assert upload.last.body == b"first-last"
-        assert proxy.process.poll() is None, "the slow one is not finished yet"
+        assert proxy.process.poll() is None, "the task is not finished yet"
         held.go.set()
         answer = waiting.answer()
         assert (answer.status, answer.body) == (200, b"at last")

@@ -390,7 +390,7 @@ def lines_of(answer: Message) -> list[str]:
 
 
 def warm(wire: Wire) -> None:
-    """Have a connection to the upstream at hand, so that the next answer takes the quick lane."""
+    """Have a connection to the upstream at hand, so that the next answer takes the fast path."""
     assert wire.send(request("GET", "/up42/warm")).answer().status == 200
 
 

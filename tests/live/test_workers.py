@@ -65,7 +65,7 @@ async def statuses(url: str, count: int) -> list[int]:
 
 
 def children(pid: int) -> list[int]:
-    """Return the keeper's process id and the workers', in the order of their start."""
+    """Return the broker's process id and the workers', in the order of their start."""
     return sorted(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()))
 
 
@@ -107,8 +107,8 @@ async def test_questions_that_a_stopped_keeper_cannot_take_are_answered_once_it_
         ]
         api.refuses_nobody = True
         async with running_proxy({"workers": 2, "routes": routes}) as proxy:
-            keeper = children(proxy.pid)[0]
-            os.kill(keeper, signal.SIGSTOP)
+            broker = children(proxy.pid)[0]
+            os.kill(broker, signal.SIGSTOP)
             connector = aiohttp.TCPConnector(limit=0, force_close=True)
             async with aiohttp.ClientSession(connector=connector) as session:
 
@@ -117,8 +117,8 @@ async def test_questions_that_a_stopped_keeper_cannot_take_are_answered_once_it_
                         return response.status
 
                 asked = asyncio.gather(*[ask(number) for number in range(900)])
-                await asyncio.sleep(0.5)  # all of them wait for the keeper by now, most for room on the line
-                os.kill(keeper, signal.SIGCONT)
+                await asyncio.sleep(0.5)  # all of them wait for the broker by now, most for room on the line
+                os.kill(broker, signal.SIGCONT)
                 async with asyncio.timeout(50):
                     assert await asked == [200] * 900
         assert api.issued == 900
@@ -165,11 +165,11 @@ async def test_a_worker_that_is_killed_is_replaced() -> None:
 async def test_the_death_of_the_keeper_goes_unnoticed() -> None:
     async with system() as api, running_proxy(api.config()) as proxy:
         await statuses(proxy.url, 30)
-        keeper = children(proxy.pid)[0]
-        os.kill(keeper, signal.SIGKILL)
+        broker = children(proxy.pid)[0]
+        os.kill(broker, signal.SIGKILL)
         assert await statuses(proxy.url, 60) == [200] * 60  # from what the workers hold
         async with asyncio.timeout(20):
-            while keeper in children(proxy.pid) or len(children(proxy.pid)) < 4:
+            while broker in children(proxy.pid) or len(children(proxy.pid)) < 4:
                 await asyncio.sleep(0.05)
         api.valid = "revoked"
         assert await statuses(proxy.url, 60) == [200] * 60

@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 from .peers import TOKEN, Heard, Lane, Seen, running_authproxy, running_haproxy, running_nginx, say
 
 EXAMPLES = 300  # a property, in continuous integration
-MOST_PIECES = 1000  # for an example with a long body
+MAX_PIECES = 1000  # for an example with a long body
 QUIET = 0.04  # seconds of silence after which nothing more is expected
 CERTAIN = 2.0  # the same, when an example seems to fail: a busy machine is no fault
 SECONDS = float(os.environ.get("AUTHPROXY_FUZZ_SECONDS", "0"))  # for all properties; 0: the usual examples
@@ -158,7 +158,7 @@ class World:
     async def _send(self, example: Example, quiet: float, settle: float) -> Outcomes:
         await asyncio.sleep(settle)
         raw = example.raw
-        size = max(example.size, len(raw) // MOST_PIECES)
+        size = max(example.size, len(raw) // MAX_PIECES)
         sent = {
             "whole": [raw],
             "pieces": [raw[start : start + size] for start in range(0, len(raw), size)],

@@ -4,11 +4,11 @@ aiohttp parses requests, keeps connections alive and runs one handler a request.
 our words (its own would repeat what the client sent), a limit on connections, a drain that lets an
 upload in flight finish, and two lanes:
 
-    data_received ─▶ parsed ─┬─ plain request, nothing queued ─▶ quick lane: answered from callbacks
+    data_received ─▶ parsed ─┬─ plain request, nothing queued ─▶ fast path: answered from callbacks
                              │                                        │ not all there at once
-                             └─ everything else ──────────────▶ slow lane: aiohttp's task a connection
+                             └─ everything else ──────────────▶ task: aiohttp's task a connection
 
-The quick lane only begins what the slow one would begin as well; whatever takes a wait is handed over,
+The fast path only begins what the task would begin as well; whatever takes a wait is handed over,
 as far as it has come. It leans on how `RequestHandler` queues its messages, hence the narrow bounds on
 aiohttp's version. The parser knows a list of methods only: it reads `PATCH` in place of any other token, and
 the message gets its own method back.
@@ -27,7 +27,7 @@ from aiohttp.web import BaseRequest, RequestPayloadError, StreamResponse
 from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE, RequestHandler, _ErrInfo
 
 from authproxy.errors import AuthproxyError, BadRequest, HeadersTooLarge, RequestTimeout
-from authproxy.net.lingering_close import Farewell, close_for_sure
+from authproxy.net.lingering_close import LingeringClose, close_or_abort
 from authproxy.net.tunnel import Tunnel
 from authproxy.proxy.downstream.framing import EMPTY_LINE, HEAD, TRAILER, Framing
 from authproxy.proxy.downstream.incoming import Incoming
@@ -63,7 +63,7 @@ TOO_MANY = "Too many headers"  # how aiohttp says it
 TRAILER_TOO_LARGE = "the trailer section is too large"
 
 
-MOST_HEADERS = 1000  # lines; the size of the section is limited besides
+MAX_HEADERS = 1000  # lines; the size of the section is limited besides
 
 
 UNREAD_SECONDS = 60.0  # how long a client may leave an answer unread while it asks for more
@@ -72,14 +72,14 @@ UNREAD_SECONDS = 60.0  # how long a client may leave an answer unread while it a
 READ_BUFFER = 256 << 10  # bytes of a body taken from a client before it has to wait
 
 
-SMALL_PIECE = 1 << 10  # bytes; of smaller ones no more than MOST_PIECES may wait, as each costs memory too
+SMALL_PIECE = 1 << 10  # bytes; of smaller ones no more than MAX_PIECES may wait, as each costs memory too
 
 
-MOST_PIECES = 4096
+MAX_PIECES = 4096
 
 
 class Begun(Protocol):
-    """What the quick lane hands over."""
+    """What the fast path hands over."""
 
     incoming: Incoming
 
@@ -98,7 +98,7 @@ class Sent:
 
     async def prepare(self, incoming: Incoming) -> None:
         if not self.keep_alive:
-            incoming.connection.bow_out(incoming)
+            incoming.connection.close_after(incoming)
 
     async def write_eof(self) -> None:
         return None
@@ -127,14 +127,30 @@ class ClientConnection(RequestHandler):
     """
 
     __slots__ = (
-        "_ahead", "_at", "_begun", "_between", "_chunked", "_farewell", "_framing", "_head_timer", "_holds",
-        "_idle", "_method", "_payload", "_server", "_silent", "_taker", "_tunnel", "busy", "stall_seconds",
+        "_ahead",
+        "_at",
+        "_begun",
+        "_between",
+        "_chunked",
+        "_framing",
+        "_head_timer",
+        "_holds",
+        "_idle",
+        "_lingering_close",
+        "_method",
+        "_payload",
+        "_server",
+        "_silent",
+        "_taker",
+        "_tunnel",
+        "busy",
+        "stall_seconds",
     )  # fmt: skip
 
     def __init__(self, server: "ProxyServer", **settings: Any) -> None:
         super().__init__(server, **settings)
         self._server = server
-        self._begun: Begun | None = None  # what the quick lane has under way, or has handed over
+        self._begun: Begun | None = None  # what the fast path has under way, or has handed over
         self._idle: asyncio.Future[None] | None = None  # what aiohttp's task waits for, while we answer
         self._tunnel: Tunnel | None = None
         self._head_timer: asyncio.TimerHandle | None = None
@@ -146,7 +162,7 @@ class ClientConnection(RequestHandler):
         self._holds = False  # what came behind a request that may switch protocols, until that is answered
         self._method: str | None = None  # of the head that is coming in, if the parser got another
         self._taker: Callable[[bytes], None] | None = None  # of what comes, if it is no request
-        self._farewell: Farewell | None = None
+        self._lingering_close: LingeringClose | None = None
         self._silent = False  # the client has ended its half, or said that this is its last request
         self.busy = False
         self.stall_seconds = UNREAD_SECONDS
@@ -168,7 +184,7 @@ class ClientConnection(RequestHandler):
     @property
     def leaving(self) -> bool:
         """Whether it is only being seen off."""
-        return self._farewell is not None
+        return self._lingering_close is not None
 
     async def drained(self, seconds: float) -> None:
         """Wait until the client has taken enough to go on. Raises `ConnectionError`.
@@ -200,7 +216,7 @@ class ClientConnection(RequestHandler):
             self._watch_head()  # while we answered, nobody could tell how slow it is
         self._server.noticed()
 
-    # ── the quick lane ───────────────────────────────────────────────────────────────────────────
+    # ── the fast path ───────────────────────────────────────────────────────────────────────────
 
     def data_received(self, data: bytes) -> None:
         framing = self._framing
@@ -311,12 +327,12 @@ class ClientConnection(RequestHandler):
         payload = self._payload
         if payload.is_eof() or self._reading_paused:
             return
-        if len(payload._buffer) > MOST_PIECES:  # noqa: SLF001 - it counts bytes only
+        if len(payload._buffer) > MAX_PIECES:  # noqa: SLF001 - it counts bytes only
             self._reading_paused = True  # until somebody reads
             self._pause_transport_reading()
 
     def _begin_answer(self, waiter: asyncio.Future[None]) -> None:
-        """Answer in the quick lane what it may answer; wake aiohttp's task for anything else."""
+        """Answer in the fast path what it may answer; wake aiohttp's task for anything else."""
         message, payload = self._messages[0]
         if payload is not EMPTY_PAYLOAD or not isinstance(message, RawRequestMessage) or message.upgrade:
             waiter.set_result(None)
@@ -412,7 +428,7 @@ class ClientConnection(RequestHandler):
         self._begun = begun
 
     def finish(self, *, keep_alive: bool) -> None:
-        """End a request of the quick lane; its answer is out."""
+        """End a request of the fast path; its answer is out."""
         self._begun = None
         waiter, self._idle = self._idle, None
         self.done()
@@ -421,7 +437,7 @@ class ClientConnection(RequestHandler):
         self._parser.message_consumed()
         self._waiter = waiter
         if not keep_alive or self._close:
-            self.take_leave(silent=self._silent)
+            self.linger(silent=self._silent)
             return
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         if self._keepalive_handle is None:
@@ -432,7 +448,7 @@ class ClientConnection(RequestHandler):
             waiter.set_result(None)
 
     def hand_over(self, begun: Begun) -> None:
-        """Let the slow lane go on with what the quick one has begun."""
+        """Let the task go on with what the fast path has begun."""
         self._begun = begun
         waiter, self._idle = self._idle, None
         if waiter is None or waiter.done():
@@ -443,7 +459,7 @@ class ClientConnection(RequestHandler):
         waiter.set_result(None)
 
     def take_over(self) -> Begun | None:
-        """Return what the quick lane has handed over, if it has."""
+        """Return what the fast path has handed over, if it has."""
         begun, self._begun = self._begun, None
         return begun
 
@@ -464,7 +480,7 @@ class ClientConnection(RequestHandler):
             self._tunnel.close()
 
     def eof_received(self) -> bool | None:  # type: ignore[override]  # aiohttp says None: close
-        if self._tunnel is None or self._farewell is not None:
+        if self._tunnel is None or self._lingering_close is not None:
             return None
         self._silent = True
         self._tunnel.end("client")
@@ -482,14 +498,14 @@ class ClientConnection(RequestHandler):
 
     # ── the end ──────────────────────────────────────────────────────────────────────────────────
 
-    def bow_out(self, incoming: Incoming) -> None:
+    def close_after(self, incoming: Incoming) -> None:
         """Close after the answer to `incoming`."""
-        self.take_leave(silent=self._silent or (not incoming.keep_alive and incoming.payload.is_eof()))
+        self.linger(silent=self._silent or (not incoming.keep_alive and incoming.payload.is_eof()))
 
-    def take_leave(self, *, silent: bool) -> None:
+    def linger(self, *, silent: bool) -> None:
         """Close so that the client gets to read what it was sent; `silent` when it will send no more."""
         transport = self.transport
-        if transport is None or self._farewell is not None:
+        if transport is None or self._lingering_close is not None:
             return
         if silent:
             self.force_close()
@@ -497,8 +513,8 @@ class ClientConnection(RequestHandler):
         self._force_close = self._between = True  # aiohttp's task ends
         if self._waiter is not None:
             self._waiter.cancel()
-        self._farewell = Farewell(transport, self.stall_seconds)
-        self._taker = self._farewell.hear
+        self._lingering_close = LingeringClose(transport, self.stall_seconds)
+        self._taker = self._lingering_close.hear
         if self._reading_paused or self._buffer_paused:
             self._resume_transport_reading()
 
@@ -506,14 +522,14 @@ class ClientConnection(RequestHandler):
         transport = self.transport
         super().force_close()
         if transport is not None:
-            close_for_sure(transport, self.stall_seconds)
+            close_or_abort(transport, self.stall_seconds)
 
     def refuse(self, error: AuthproxyError) -> None:
         """Answer what is not even a request, and close."""
         self._server.answerer.refused(error)
         if self.transport is not None:
             self.transport.write(problem_response(error, route=None, close=True))
-        self.take_leave(silent=False)
+        self.linger(silent=False)
 
     # ── aiohttp's side ───────────────────────────────────────────────────────────────────────────
 
@@ -533,7 +549,7 @@ class ClientConnection(RequestHandler):
     async def finish_response(
         self, request: BaseRequest, resp: StreamResponse, start_time: float | None
     ) -> tuple[StreamResponse, bool]:
-        """End a request of the slow lane; what was held back behind it is one now, and no other protocol."""
+        """End a request of the task; what was held back behind it is one now, and no other protocol."""
         finished = await super().finish_response(request, resp, start_time)
         if self._holds and not self._messages and self._tunnel is None:
             self._holds = False

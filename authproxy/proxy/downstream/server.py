@@ -12,7 +12,7 @@ from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE, RequestHandler
 from authproxy import logs
 from authproxy.errors import AuthproxyError, ConnectionLimit
 from authproxy.net.lingering_close import QUIET
-from authproxy.proxy.downstream.connection import MOST_HEADERS, READ_BUFFER, ClientConnection
+from authproxy.proxy.downstream.connection import MAX_HEADERS, READ_BUFFER, ClientConnection
 from authproxy.proxy.downstream.incoming import Incoming
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 LINGER = 2.0  # seconds that a body which nobody wants is read on, so that its connection can be kept
 
 
-MOST_TURNED_AWAY = 16  # connections over the limit that are seen off at a time; more are just closed
+MAX_TURNED_AWAY = 16  # connections over the limit that are seen off at a time; more are just closed
 
 
 class Answerer(Protocol):
@@ -30,11 +30,11 @@ class Answerer(Protocol):
 
     @abstractmethod
     async def __call__(self, incoming: Incoming) -> StreamResponse:
-        """Answer in the slow lane; go on where the quick lane has come to."""
+        """Answer in the task; go on where the fast path has come to."""
 
     @abstractmethod
     def quick(self, incoming: Incoming) -> None:
-        """Answer in the quick lane: end with the connection's `finish` or `hand_over`."""
+        """Answer in the fast path: end with the connection's `finish` or `hand_over`."""
 
     @abstractmethod
     def refused(self, error: AuthproxyError) -> None:
@@ -64,7 +64,7 @@ class ProxyServer(Server):
             keepalive_timeout=keepalive,
             max_line_size=header_bytes,
             max_field_size=header_bytes,
-            max_headers=MOST_HEADERS,
+            max_headers=MAX_HEADERS,
             read_bufsize=READ_BUFFER,
             auto_decompress=False,  # bodies are forwarded as they are
             lingering_time=LINGER,
@@ -89,7 +89,7 @@ class ProxyServer(Server):
             READ_BUFFER,
             max_line_size=self.header_bytes,
             max_field_size=self.header_bytes,
-            max_headers=MOST_HEADERS,
+            max_headers=MAX_HEADERS,
             payload_exception=RequestPayloadError,
             auto_decompress=False,
             max_msg_queue_size=MAX_MSG_QUEUE_SIZE,
@@ -108,7 +108,7 @@ class ProxyServer(Server):
             retry_after=1,
         )
         connection.refuse(error)
-        if len(self._turned_away) > MOST_TURNED_AWAY:
+        if len(self._turned_away) > MAX_TURNED_AWAY:
             connection.force_close()
 
     def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:

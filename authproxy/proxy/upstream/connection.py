@@ -20,7 +20,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from authproxy.errors import AuthproxyError, BadReply, RequestTimeout, ResponseTimeout
 from authproxy.proxy.upstream.http_tunnel import REFUSED, Forwarding
-from authproxy.proxy.upstream.reply import MOST_PIECES, Pipe, RawHeaders, Reply
+from authproxy.proxy.upstream.reply import MAX_PIECES, Pipe, RawHeaders, Reply
 
 Stage = tuple[type[AuthproxyError], str]
 """What passing a deadline means in one stage of an exchange."""
@@ -41,7 +41,7 @@ RECEIVING: Stage = (BadReply, "{} sent nothing of its body for {:g} s")
 TAKING = (NOT_TAKEN, AWAITED)  # in these an upstream that takes more of the upload is slow, but not stalled
 
 
-LONGEST_HEAD = 256 << 10  # bytes, interim replies included; and of what frames a body, without any of it
+MAX_HEAD = 256 << 10  # bytes, interim replies included; and of what frames a body, without any of it
 
 
 SWITCHED = 101
@@ -279,7 +279,7 @@ class Connection(asyncio.Protocol):
                 self.data_received(rest)
         except HttpParserError:
             self._broken("sent a faulty reply")  # or more than its reply: then that stands
-        if reply is not None and len(reply.parts) - before > MOST_PIECES:
+        if reply is not None and len(reply.parts) - before > MAX_PIECES:
             reply.join_from(before)
         if self._reply is not None:
             self._check_progress(len(data))
@@ -290,7 +290,7 @@ class Connection(asyncio.Protocol):
         """Bound the head; once it is there, see what of the body needs no parser."""
         if not self._head_done:
             self._head_size += size
-            if self._head_size > LONGEST_HEAD:
+            if self._head_size > MAX_HEAD:
                 self._broken("sent too long a header section")
             return
         if self._length is not None:
@@ -299,7 +299,7 @@ class Connection(asyncio.Protocol):
             self._seen, self._framed = self._received, 0
         else:  # sizes of chunks, extensions, trailers: there could be no end to them
             self._framed += size
-            if self._framed > LONGEST_HEAD:
+            if self._framed > MAX_HEAD:
                 self._broken("sent too long a trailer section")
                 return
         if not self._reading_paused:

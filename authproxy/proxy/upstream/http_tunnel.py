@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from authproxy.errors import BadReply, ConnectFailure
 from authproxy.net.http_proxy import ADVICE, HTTPProxy, bracketed
 
-LONGEST_HEAD = 16 << 10  # bytes of an answer to CONNECT, interim ones included
+MAX_HEAD = 16 << 10  # bytes of an answer to CONNECT, interim ones included
 
 
 REFUSED = 407
@@ -55,7 +55,7 @@ async def _answer(sock: socket.socket, proxy: HTTPProxy) -> tuple[int, bytes]:
             continue
         if not b"HTTP/1.".startswith(heard[:7]):
             raise _broken(proxy, "did not answer in HTTP/1.x")
-        if size > LONGEST_HEAD:
+        if size > MAX_HEAD:
             raise _broken(proxy, "sent too long an answer")
         piece = await asyncio.get_running_loop().sock_recv(sock, 4096)
         if not piece:

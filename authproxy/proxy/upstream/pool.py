@@ -3,7 +3,7 @@
     take()      an idle one, at once, or None
     connect()   a new one; at the limit, wait for one to come back
 
-Each route has a pool of its own, so a slow one never starves another. The last one back is the first
+Each route has a pool of its own, so a task never starves another. The last one back is the first
 one out: the others may then fall asleep and be closed. Addresses are looked up for each new connection, and
 none is kept for ever, so that a changed answer of the DNS is heeded.
 """
@@ -34,7 +34,7 @@ from authproxy.proxy.upstream.connection import Connection
 from authproxy.proxy.upstream.http_tunnel import Forwarding, open_tunnel
 
 IDLE_SECONDS = 60.0  # an idle connection is closed after this; most servers keep theirs longer
-LONGEST_LIFE = 3600.0  # seconds; after this a connection that comes back is closed (nginx's keepalive_time)
+MAX_LIFE = 3600.0  # seconds; after this a connection that comes back is closed (nginx's keepalive_time)
 HAPPY_EYEBALLS_DELAY = 0.25  # seconds before the next address is tried (RFC 8305 §5)
 NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
 
@@ -96,14 +96,14 @@ class Pool:
         self._sweep: asyncio.TimerHandle | None = None
         self._closed = False
 
-    def take(self, *, surely_alive: bool) -> Connection | None:
+    def take(self, *, check_liveness: bool) -> Connection | None:
         """Return an idle connection, or None.
 
-        With `surely_alive`, look first whether the upstream has closed it: for requests that must not be
+        With `check_liveness`, look first whether the upstream has closed it: for requests that must not be
         sent twice.
         """
         while self._idle:
-            if not surely_alive or self._idle[-1].is_quiet():
+            if not check_liveness or self._idle[-1].is_quiet():
                 return self._idle.pop()
             self._idle[-1].abort()  # and with that it is gone from here
         return None
@@ -251,7 +251,7 @@ class Pool:
         """Take a connection back, for the one who waited longest."""
         if connection.closed:
             return
-        if self._closed or connection.idle_since - connection.opened_at >= LONGEST_LIFE:
+        if self._closed or connection.idle_since - connection.opened_at >= MAX_LIFE:
             connection.abort()
             return
         while self._waiters:

@@ -26,10 +26,10 @@ RawHeaders = list[tuple[bytes, bytes]]
 HIGH_WATER = 512 << 10  # bytes of a body we hold before the upstream has to wait
 
 
-MOST_HELD = 4096  # pieces of it: an upstream may send very small ones, and each costs memory of its own
+MAX_HELD = 4096  # pieces of it: an upstream may send very small ones, and each costs memory of its own
 
 
-MOST_PIECES = 16  # that are left as they came; more are joined
+MAX_PIECES = 16  # that are left as they came; more are joined
 
 
 class Reply:
@@ -75,7 +75,7 @@ class Reply:
         parts, self.parts, self._size = self.parts, [], 0
         if not self.complete and self._connection is not None:
             self._connection.resume()
-        return parts if len(parts) <= MOST_PIECES else [b"".join(parts)]
+        return parts if len(parts) <= MAX_PIECES else [b"".join(parts)]
 
     def join(self, pipe_to: Callable[[asyncio.Transport], Pipe]) -> Pipe:
         """Make the connection of a 101 a pipe. Raises `UpstreamError` if it is gone already."""
@@ -99,7 +99,7 @@ class Reply:
         self.parts.append(data)
         self._size += len(data)
         self._wake()
-        return self._size > HIGH_WATER or len(self.parts) > MOST_HELD
+        return self._size > HIGH_WATER or len(self.parts) > MAX_HELD
 
     def join_from(self, first: int) -> None:
         """Join the parts from the number `first` on, which came at once."""

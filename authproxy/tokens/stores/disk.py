@@ -20,7 +20,7 @@ from authproxy.errors import StoreBusy, StoreError
 
 FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
-LONGEST = 64 << 20  # bytes; thousands of tokens fit
+MAX_BYTES = 64 << 20  # bytes; thousands of tokens fit
 POLL = 0.005  # seconds
 
 NOT_OURS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -45,13 +45,13 @@ def read_private(path: Path) -> bytes | None:
     try:
         _refuse_foreign(path, os.fstat(handle))
         with os.fdopen(handle, "rb", closefd=False) as file:
-            content = file.read(LONGEST + 1)
+            content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise _trouble(path, error) from error
     finally:
         os.close(handle)
-    if len(content) > LONGEST:
-        raise StoreError(f"{path} is larger than {LONGEST >> 20} MiB", hint="it is not ours; move it away")
+    if len(content) > MAX_BYTES:
+        raise StoreError(f"{path} is larger than {MAX_BYTES >> 20} MiB", hint="it is not ours; move it away")
     return content
 
 

@@ -33,10 +33,10 @@ from authproxy.tokens.token import Token
 
 FORMAT = "authproxy tokens"
 VERSION = 1
-MOST_ENTRIES = 5000  # the one saved longest ago goes first: its credential is no longer in the configuration
+MAX_ENTRIES = 5000  # the one saved longest ago goes first: its credential is no longer in the configuration
 WRITE_SECONDS = 10.0  # how long a write waits for others' writes, of milliseconds each
 FIRST_POLL = 0.005  # seconds between two tries for a lock, doubled up to…
-LONGEST_POLL = 0.1
+MAX_POLL = 0.1
 
 T = TypeVar("T")
 Entries = dict[str, dict[str, Any]]
@@ -121,7 +121,7 @@ class FileStore:
                         f"another process has been renewing this token for {self._lock_seconds:.0f} s"
                     )
                 await asyncio.sleep(poll * random.uniform(0.5, 1))  # noqa: S311 - so that nobody keeps step
-                poll = min(poll * 2, LONGEST_POLL)
+                poll = min(poll * 2, MAX_POLL)
             yield
         finally:
             disk.drop_lock(handle)
@@ -176,7 +176,7 @@ class FileStore:
         with self._exclusive():
             entries = self._entries_or_aside()
             entries[cipher.name(key)] = entry
-            for name in sorted(entries, key=lambda each: _saved(entries[each]))[:-MOST_ENTRIES]:
+            for name in sorted(entries, key=lambda each: _saved(entries[each]))[:-MAX_ENTRIES]:
                 del entries[name]
             self._write(entries)
 

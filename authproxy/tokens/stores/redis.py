@@ -36,7 +36,7 @@ KEEP_SECONDS = 400 * 86400.0  # an entry that may be good for ever: it holds a r
 KEEP_REJECTION_SECONDS = 86400.0  # so long it counts how often in a row a credential was rejected
 KEEP_EXPIRED_SECONDS = 60.0  # an entry without a refresh token, after its token expired
 FIRST_POLL = 0.02  # seconds between two tries for a lock, doubled up to…
-LONGEST_POLL = 0.2
+MAX_POLL = 0.2
 
 T = TypeVar("T")
 
@@ -132,7 +132,7 @@ class RedisStore:
                     f"another replica has been renewing this token for {self._lock_seconds:.0f} s"
                 )
             await asyncio.sleep(poll * random.uniform(0.5, 1))  # noqa: S311 - so that nobody keeps step
-            poll = min(poll * 2, LONGEST_POLL)
+            poll = min(poll * 2, MAX_POLL)
 
     async def _take(self, name: str, holder: str) -> bool:
         lease = str(int(self._lease_seconds * 1000))

@@ -15,7 +15,7 @@ from authproxy.errors import BadTokenReply, CredentialRejected, LoginRequired
 from authproxy.grants.authorization_code import AuthorizationCode
 from authproxy.grants.client_credentials import ClientCredentials
 from authproxy.grants.device_code import DeviceCode, device_login
-from authproxy.grants.runner import Hands
+from authproxy.grants.runner import FlowRunner
 from tests.contracts.conftest import RedisServer
 from tests.processes import running_proxy
 from tests.servers.conftest import need
@@ -39,9 +39,9 @@ def make(grant, **keys):
 
 
 @pytest.fixture
-async def hands():
-    async with Hands() as hands:
-        yield hands
+async def runner():
+    async with FlowRunner() as runner:
+        yield runner
 
 
 async def takes(client, provider, token):
@@ -54,22 +54,22 @@ async def takes(client, provider, token):
 
 
 @pytest.mark.parametrize("client_id", MACHINES)
-async def test_each_way_of_authenticating_a_client(oidc_provider, hands, client, client_id):
+async def test_each_way_of_authenticating_a_client(oidc_provider, runner, client, client_id):
     grant = make(ClientCredentials, issuer=oidc_provider.issuer, client_id=client_id, **MACHINES[client_id])
     for _ in range(2):  # an assertion sent twice would be refused
-        token = await hands.carry_out(grant.flow(None))
+        token = await runner.run(grant.flow(None))
     assert await takes(client, oidc_provider, token) == client_id
 
 
 @pytest.mark.parametrize("client_id", ["secret-jwt", "key-jwt"])
-async def test_an_assertion_may_be_for_the_token_endpoint(oidc_provider, hands, client, client_id):
+async def test_an_assertion_may_be_for_the_token_endpoint(oidc_provider, runner, client, client_id):
     token_url = f"{oidc_provider.issuer}/token"
     grant = make(ClientCredentials, token_url=token_url, client_id=client_id, **MACHINES[client_id])
-    token = await hands.carry_out(grant.flow(None))
+    token = await runner.run(grant.flow(None))
     assert await takes(client, oidc_provider, token) == client_id
 
 
-async def test_a_client_certificate(oidc_provider, hands, client, monkeypatch):
+async def test_a_client_certificate(oidc_provider, runner, client, monkeypatch):
     monkeypatch.setenv("SSL_CERT_FILE", str(oidc_provider.authority))
     grant = make(
         ClientCredentials,
@@ -78,7 +78,7 @@ async def test_a_client_certificate(oidc_provider, hands, client, monkeypatch):
         client_auth="tls_client_auth",
         cert_file=str(oidc_provider.certificate),
     )
-    token = await hands.carry_out(grant.flow(None))
+    token = await runner.run(grant.flow(None))
     assert await takes(client, oidc_provider, token) == "certificate"
 
 
@@ -96,24 +96,24 @@ async def test_a_client_certificate(oidc_provider, hands, client, monkeypatch):
         ),
     ],
 )
-async def test_a_wrong_proof_is_rejected_with_a_hint(oidc_provider, hands, client_id, wrong):
+async def test_a_wrong_proof_is_rejected_with_a_hint(oidc_provider, runner, client_id, wrong):
     grant = make(ClientCredentials, issuer=oidc_provider.issuer, client_id=client_id, **wrong)
     with pytest.raises(CredentialRejected) as caught:
-        await hands.carry_out(grant.flow(None))
+        await runner.run(grant.flow(None))
     assert caught.value.error == "invalid_client"
     assert "client_auth" in caught.value.hint
     assert AWKWARD not in caught.value.detail
 
 
-async def test_an_issuer_must_be_spelled_as_it_spells_itself(oidc_provider, hands):
+async def test_an_issuer_must_be_spelled_as_it_spells_itself(oidc_provider, runner):
     grant = make(
         ClientCredentials, issuer=f"{oidc_provider.issuer}/", client_id="basic", client_secret=AWKWARD
     )
     with pytest.raises(BadTokenReply, match="another issuer"):
-        await hands.carry_out(grant.flow(None))
+        await runner.run(grant.flow(None))
 
 
-async def test_a_dpop_token_is_refused(oidc_provider, hands):
+async def test_a_dpop_token_is_refused(oidc_provider, runner):
     key = ECKey.generate_key("P-256")
     now = int(time.time())
     claims = {"jti": "once", "htm": "POST", "htu": f"{oidc_provider.issuer}/token", "iat": now}
@@ -126,7 +126,7 @@ async def test_a_dpop_token_is_refused(oidc_provider, hands):
         headers={"DPoP": jwt.encode(header, claims, key)},
     )
     with pytest.raises(BadTokenReply, match="DPoP token") as caught:
-        await hands.carry_out(grant.flow(None))
+        await runner.run(grant.flow(None))
     assert "Bearer" in caught.value.hint
 
 
@@ -153,34 +153,34 @@ def browser_grant(provider, client_id, **more):
 @pytest.mark.parametrize(
     ("client_id", "keys"), [("public", {}), ("confidential", {"client_secret": AWKWARD})]
 )
-async def test_a_login_in_a_browser(oidc_provider, hands, client, joe, client_id, keys):
+async def test_a_login_in_a_browser(oidc_provider, runner, client, joe, client_id, keys):
     grant = browser_grant(oidc_provider, client_id, **keys)
     with pytest.raises(LoginRequired):
-        await hands.carry_out(grant.flow(None))
-    token = await hands.carry_out(grant.login(LOOPBACK), joe)
+        await runner.run(grant.flow(None))
+    token = await runner.run(grant.login(LOOPBACK), joe)
     assert joe.came_back.startswith(LOOPBACK)
     assert "iss=" in joe.came_back
     assert await takes(client, oidc_provider, token) == client_id
     assert grant.advice(token) is None
-    renewed = await hands.carry_out(grant.flow(token))
+    renewed = await runner.run(grant.flow(token))
     assert await takes(client, oidc_provider, renewed) == client_id
     assert renewed.refresh_token != token.refresh_token
 
 
-async def test_a_rotated_refresh_token_used_again_ends_the_login(oidc_provider, hands, joe):
+async def test_a_rotated_refresh_token_used_again_ends_the_login(oidc_provider, runner, joe):
     grant = browser_grant(oidc_provider, "public")
-    first = await hands.carry_out(grant.login(LOOPBACK), joe)
-    second = await hands.carry_out(grant.flow(first))
+    first = await runner.run(grant.login(LOOPBACK), joe)
+    second = await runner.run(grant.flow(first))
     for _ in range(3):  # the newest is always good
-        second = await hands.carry_out(grant.flow(second))
+        second = await runner.run(grant.flow(second))
     for worn_out in (first, second):  # reuse kills the family
         with pytest.raises(LoginRequired):
-            await hands.carry_out(grant.flow(worn_out))
+            await runner.run(grant.flow(worn_out))
 
 
-async def test_a_login_without_offline_access_comes_with_advice(oidc_provider, hands, joe):
+async def test_a_login_without_offline_access_comes_with_advice(oidc_provider, runner, joe):
     grant = browser_grant(oidc_provider, "public", scope="openid", authorization_params={})
-    token = await hands.carry_out(grant.login(LOOPBACK), joe)
+    token = await runner.run(grant.login(LOOPBACK), joe)
     assert "offline_access" in grant.advice(token)
 
 
@@ -204,17 +204,17 @@ class Forger:
         ({"code": "made-up"}, "invalid_grant"),
     ],
 )
-async def test_what_was_forged_on_the_way_back_is_refused(oidc_provider, hands, joe, other, says):
+async def test_what_was_forged_on_the_way_back_is_refused(oidc_provider, runner, joe, other, says):
     with pytest.raises((BadTokenReply, CredentialRejected), match=says):
-        await hands.carry_out(browser_grant(oidc_provider, "public").login(LOOPBACK), Forger(joe, **other))
+        await runner.run(browser_grant(oidc_provider, "public").login(LOOPBACK), Forger(joe, **other))
 
 
-async def test_a_code_is_good_once(oidc_provider, hands, joe):
+async def test_a_code_is_good_once(oidc_provider, runner, joe):
     grant = browser_grant(oidc_provider, "public")
-    await hands.carry_out(grant.login(LOOPBACK), joe)
+    await runner.run(grant.login(LOOPBACK), joe)
     replayed = (await joe.callback(""))["code"]
     with pytest.raises(CredentialRejected, match="invalid_grant"):
-        await hands.carry_out(grant.login(LOOPBACK), Forger(joe, code=replayed))
+        await runner.run(grant.login(LOOPBACK), Forger(joe, code=replayed))
 
 
 async def test_a_login_on_another_device(oidc_provider, client, joe):
@@ -224,11 +224,11 @@ async def test_a_login_on_another_device(oidc_provider, client, joe):
         paused.append(seconds)
 
     grant = make(DeviceCode, issuer=oidc_provider.issuer, client_id="public", scope=OFFLINE["scope"])
-    async with Hands(sleep=sleep) as hands:
-        token = await hands.carry_out(grant.login(), joe)
+    async with FlowRunner(sleep=sleep) as runner:
+        token = await runner.run(grant.login(), joe)
         assert joe.shown[0] == f"{oidc_provider.issuer}/device"
         assert await takes(client, oidc_provider, token) == "public"
-        renewed = await hands.carry_out(grant.flow(token))
+        renewed = await runner.run(grant.flow(token))
         assert await takes(client, oidc_provider, renewed) == "public"
     assert paused == [5]
 
@@ -247,8 +247,8 @@ async def test_a_login_on_another_device_is_waited_for(oidc_provider, client, jo
         if len(paused) == 3:
             await joe.show(user.show)
 
-    async with Hands(sleep=sleep) as hands:
-        token = await hands.carry_out(device_login(browser_grant(oidc_provider, "public")), user)
+    async with FlowRunner(sleep=sleep) as runner:
+        token = await runner.run(device_login(browser_grant(oidc_provider, "public")), user)
     assert paused == [5, 5, 5]
     assert await takes(client, oidc_provider, token) == "public"
 
@@ -274,10 +274,10 @@ def stores(tmp_path):
 
 @pytest.mark.parametrize(("proxies", "store"), [(1, "memory"), (2, "file"), (3, "redis")])
 async def test_a_login_survives_a_crowd_of_short_lived_tokens(
-    oidc_provider, hands, client, joe, stores, proxies, store
+    oidc_provider, runner, client, joe, stores, proxies, store
 ):
     """Tokens of two seconds, rotating refresh tokens, and eight clients at once: nobody sees a failure."""
-    token = await hands.carry_out(browser_grant(oidc_provider, "public").login(LOOPBACK), joe)
+    token = await runner.run(browser_grant(oidc_provider, "public").login(LOOPBACK), joe)
     auth = {"grant": "refresh_token", "issuer": oidc_provider.issuer, "client_id": "public"}
     auth |= {"refresh_token": token.refresh_token}
     config = {"routes": [{"name": "api", "upstream": f"{oidc_provider.issuer}/api", "auth": auth}]}

@@ -125,7 +125,7 @@ def test_the_proxy_does_not_forward_to_itself(reader, listen, upstream):
     top = f"listen: {listen}\nallow_remote: true"
     fault = reader.route_fault(f"auth: {{grant: none}}\nupstream: {upstream}", top)
     assert fault.startswith("upstream: is the")
-    assert fault.endswith("requests would go round in circles")
+    assert fault.endswith("requests would loop back to the proxy")
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_another_server_is_not_taken_for_the_proxy(reader, listen, upstream):
 def test_nor_does_it_ask_itself_for_tokens_or_take_itself_for_an_http_proxy(reader, keys, place):
     keys = f"upstream: https://api.example\ninsecure: true\n{keys}"
     fault = reader.route_fault(keys, "listen: 127.0.0.1:8080")
-    assert fault == f"{place}: is the proxy's own listener: requests would go round in circles"
+    assert fault == f"{place}: is the proxy's own listener: requests would loop back to the proxy"
 
 
 def test_a_loop_is_told_once_where_it_comes_from(reader):

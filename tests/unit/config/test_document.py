@@ -71,7 +71,7 @@ def test_aliases_that_multiply_are_cut_off():
 
 
 def test_an_ordinary_file_is_not_too_large(monkeypatch):
-    monkeypatch.setattr(document, "MOST_ITEMS", 4)
+    monkeypatch.setattr(document, "MAX_ITEMS", 4)
     assert plain(compose("[1, 2, 3]", "f")) == [1, 2, 3]
     assert said("[1, 2, 3, 4]") == ["f:1:1: is too large once its aliases (*) are expanded"]
 

@@ -9,7 +9,7 @@ import pytest
 from authproxy.config.read import parse
 from authproxy.demo.systems import USERNAME
 from authproxy.errors import CredentialRejected, LoginRequired
-from authproxy.grants.runner import Hands
+from authproxy.grants.runner import FlowRunner
 
 SYSTEM = "calendar42-oauth"
 
@@ -53,46 +53,46 @@ class Browser:
 
 async def test_a_user_consents_and_the_refresh_token_keeps_it(client, demo, clock):
     consent = grant(demo, "calendar42-oauth")
-    async with Hands(clock=clock) as hands:
+    async with FlowRunner(clock=clock) as runner:
         with pytest.raises(LoginRequired):
-            await hands.carry_out(consent.flow(None))
+            await runner.run(consent.flow(None))
         browser = Browser(client, allow="yes")
-        token = await hands.carry_out(consent.login("http://127.0.0.1:9/callback"), browser)
+        token = await runner.run(consent.login("http://127.0.0.1:9/callback"), browser)
         assert browser.location.startswith("http://127.0.0.1:9/callback?")
         assert await status(client, demo, token) == 200
         form = demo.last_token_request[SYSTEM].form
         assert {"client_id", "client_secret", "service", "code_verifier"} <= form.keys()
         assert consent.advice(token) is None
-        token = await hands.carry_out(consent.flow(token))
+        token = await runner.run(consent.flow(token))
         assert demo.last_token_request[SYSTEM].form["grant_type"] == "refresh_token"
         assert await status(client, demo, token) == 200
 
 
 async def test_a_user_refuses(client, demo, clock):
     flow = grant(demo, "calendar42-oauth").login("http://127.0.0.1:9/callback")
-    async with Hands(clock=clock) as hands:
+    async with FlowRunner(clock=clock) as runner:
         with pytest.raises(CredentialRejected, match="access_denied"):
-            await hands.carry_out(flow, Browser(client, allow="no"))
+            await runner.run(flow, Browser(client, allow="no"))
     assert demo.token_requests[SYSTEM] == 0
 
 
 async def test_a_sandbox_user_is_asked_nothing(client, demo, clock):
-    async with Hands(clock=clock) as hands:
-        token = await hands.carry_out(grant(demo, "calendar42-silent").flow(None))
+    async with FlowRunner(clock=clock) as runner:
+        token = await runner.run(grant(demo, "calendar42-silent").flow(None))
     assert await status(client, demo, token) == 200
     assert demo.token_requests[SYSTEM] == 1
 
 
 async def test_a_user_with_an_account_must_log_in(client, demo, clock):
     silent = grant(demo, "calendar42-silent", email_address=USERNAME)
-    async with Hands(clock=clock) as hands:
+    async with FlowRunner(clock=clock) as runner:
         with pytest.raises(LoginRequired, match="wants a person to log in"):
-            await hands.carry_out(silent.flow(None))
+            await runner.run(silent.flow(None))
         browser = Browser(client, allow="yes", password="demo password: 100% sure")
-        token = await hands.carry_out(silent.login(), browser)
+        token = await runner.run(silent.login(), browser)
         assert await status(client, demo, token) == 200
         with pytest.raises(CredentialRejected):
-            await hands.carry_out(silent.login(), Browser(client, allow="yes", password="wrong"))
+            await runner.run(silent.login(), Browser(client, allow="yes", password="wrong"))
 
 
 @pytest.mark.parametrize(
@@ -105,17 +105,17 @@ async def test_a_user_with_an_account_must_log_in(client, demo, clock):
     ],
 )
 async def test_what_is_wrong_is_said(demo, clock, wrong, says):
-    async with Hands(clock=clock) as hands:
+    async with FlowRunner(clock=clock) as runner:
         with pytest.raises(CredentialRejected, match=says) as caught:
-            await hands.carry_out(grant(demo, "calendar42-silent", **wrong).flow(None))
+            await runner.run(grant(demo, "calendar42-silent", **wrong).flow(None))
     assert caught.value.hint
 
 
 async def test_a_code_is_good_once_for_its_own_redirect_uri_and_verifier(client, demo, clock):
     consent = grant(demo, "calendar42-oauth")
-    async with Hands(clock=clock) as hands:
+    async with FlowRunner(clock=clock) as runner:
         browser = Browser(client, allow="yes")
-        await hands.carry_out(consent.login("http://127.0.0.1:9/callback"), browser)
+        await runner.run(consent.login("http://127.0.0.1:9/callback"), browser)
         code = dict(parse_qsl(urlsplit(browser.location).query))["code"]
     used = demo.last_token_request[SYSTEM].form
     assert used["code"] == code
@@ -140,9 +140,9 @@ async def test_no_token_is_401_and_a_wrong_one_403(client, demo, authorization, 
 
 async def test_revoked_tokens_are_refused(client, demo, clock):
     silent = grant(demo, "calendar42-silent")
-    async with Hands(clock=clock) as hands:
-        token = await hands.carry_out(silent.flow(None))
+    async with FlowRunner(clock=clock) as runner:
+        token = await runner.run(silent.flow(None))
         demo.revoke(SYSTEM)
         assert await status(client, demo, token) == 403
-        token = await hands.carry_out(silent.flow(token))  # its refresh token is gone too
+        token = await runner.run(silent.flow(token))  # its refresh token is gone too
         assert await status(client, demo, token) == 200

@@ -6,7 +6,7 @@ import pytest
 
 from authproxy.config.read import parse
 from authproxy.errors import CredentialRejected
-from authproxy.grants.runner import Hands
+from authproxy.grants.runner import FlowRunner
 
 NAMES = (
     "code42",
@@ -36,20 +36,20 @@ async def call(client, demo, route, token):
 @pytest.mark.parametrize("name", NAMES)
 async def test_a_preset_earns_a_token_that_the_api_takes(client, demo, clock, name):
     route = routes(demo)[name]
-    async with Hands(clock=clock) as hands:
-        token = await hands.carry_out(route.grant.flow(None))
+    async with FlowRunner(clock=clock) as runner:
+        token = await runner.run(route.grant.flow(None))
     assert await call(client, demo, route, token) == 200
 
 
 async def test_up42_tokens_are_refreshed_and_a_dead_refresh_token_falls_back(client, demo, clock):
     route = routes(demo)["up42"]
-    async with Hands(clock=clock) as hands:
-        token = await hands.carry_out(route.grant.flow(None))
-        token = await hands.carry_out(route.grant.flow(token))
+    async with FlowRunner(clock=clock) as runner:
+        token = await runner.run(route.grant.flow(None))
+        token = await runner.run(route.grant.flow(token))
         assert demo.last_token_request["up42"].form["grant_type"] == "refresh_token"
         demo.revoke("up42")
         assert await call(client, demo, route, token) == 401
-        token = await hands.carry_out(route.grant.flow(token))
+        token = await runner.run(route.grant.flow(token))
     assert demo.token_requests["up42"] == 4
     assert await call(client, demo, route, token) == 200
 
@@ -59,11 +59,11 @@ async def test_a_wrong_password_is_rejected_with_the_vendors_words(demo, clock):
     for route in config["routes"]:
         route["auth"] |= {key: "wrong" for key in ("password", "client_secret") if key in route["auth"]}
     config = parse(json.dumps(config), "demo.yaml", environ={})
-    async with Hands(clock=clock) as hands:
+    async with FlowRunner(clock=clock) as runner:
         for route in config.routes:
             if route.name in {"code42", "code42-user", "incydr", "up42", "login"}:
                 with pytest.raises(CredentialRejected):
-                    await hands.carry_out(route.grant.flow(None))
+                    await runner.run(route.grant.flow(None))
 
 
 async def test_a_missing_code_brings_the_hint_to_set_totp(demo, clock):
@@ -75,7 +75,7 @@ async def test_a_missing_code_brings_the_hint_to_set_totp(demo, clock):
         for each in parse(json.dumps(config), "demo.yaml", environ={}).routes
         if each.name == "code42-user"
     )
-    async with Hands(clock=clock) as hands:
+    async with FlowRunner(clock=clock) as runner:
         with pytest.raises(CredentialRejected) as rejection:
-            await hands.carry_out(route.grant.flow(None))
+            await runner.run(route.grant.flow(None))
     assert "totp" in rejection.value.hint

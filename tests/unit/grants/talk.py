@@ -43,5 +43,5 @@ def pairs(step):
     return parse_qsl(step.body.decode(), keep_blank_values=True, strict_parsing=True)
 
 
-def spent(refresh_token=None):
+def expired(refresh_token=None):
     return Token("old", issued_at=NOW - 600, expires_at=NOW - 300, refresh_token=refresh_token)

@@ -10,7 +10,7 @@ from authproxy.grants.authorization_code import AuthorizationCode, callback_quer
 from authproxy.grants.discovery import Server
 from authproxy.grants.steps import Ask, Callback, Discover, Show
 
-from .talk import TOKEN_URL, answer, make, pairs, refusal, spent
+from .talk import TOKEN_URL, answer, expired, make, pairs, refusal
 
 AUTHORIZATION_URL = "https://id.example/authorize"
 REDIRECT_URI = "http://127.0.0.1:8081/callback"
@@ -209,11 +209,11 @@ def test_without_a_login_there_is_no_token():
 
 
 def test_a_refresh_token_keeps_the_login():
-    assert dict(pairs(next(code_grant().flow(spent("r")))))["grant_type"] == "refresh_token"
+    assert dict(pairs(next(code_grant().flow(expired("r")))))["grant_type"] == "refresh_token"
 
 
 def test_a_dead_refresh_token_means_another_login():
-    flow = code_grant().flow(spent("r"))
+    flow = code_grant().flow(expired("r"))
     next(flow)
     with pytest.raises(LoginRequired):
         flow.send(refusal("invalid_grant"))
@@ -252,7 +252,7 @@ def test_a_code_that_comes_at_once_is_redeemed(status):
 
 def test_a_silent_grant_refreshes_first():
     grant = code_grant(silent=True, redirect_uri=REDIRECT_URI)
-    assert dict(pairs(next(grant.flow(spent("r")))))["grant_type"] == "refresh_token"
+    assert dict(pairs(next(grant.flow(expired("r")))))["grant_type"] == "refresh_token"
 
 
 @pytest.mark.parametrize(

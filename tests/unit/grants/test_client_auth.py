@@ -13,7 +13,7 @@ from authproxy.grants.client_credentials import ClientCredentials
 from authproxy.grants.discovery import Server
 from authproxy.grants.steps import ClientCertificate, Now
 
-from .talk import NOW, TOKEN_URL, make, pairs, spent
+from .talk import NOW, TOKEN_URL, expired, make, pairs
 
 CLIENT_ID, SECRET = "id:1 ü", "s&c r%t"
 
@@ -123,7 +123,7 @@ def test_an_assertion_is_for_the_issuer_when_there_is_one_or_for_whom_the_config
 
 def test_a_refresh_is_signed_too():
     flow = client(client_auth="private_key_jwt", key=json.dumps(EC_KEY.as_dict(private=True))).flow(
-        spent("r")
+        expired("r")
     )
     assert next(flow) == Now()
     assert dict(pairs(flow.send(NOW)))["grant_type"] == "refresh_token"

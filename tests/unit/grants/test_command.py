@@ -11,7 +11,7 @@ from authproxy.errors import BadTokenReply, CredentialRejected
 from authproxy.grants.command import Command
 from authproxy.grants.steps import Run
 
-from .talk import NOW, answer, hold, make, spent
+from .talk import NOW, answer, expired, hold, make
 
 GRANT = make(Command, command=["program", "get-token"], default_lifetime=900)
 
@@ -39,7 +39,7 @@ def exec_credential(**status):
     return {"kind": "ExecCredential", "apiVersion": "client.authentication.k8s.io/v1", "status": status}
 
 
-@pytest.mark.parametrize("old", [None, spent("r")])
+@pytest.mark.parametrize("old", [None, expired("r")])
 def test_the_program_is_run_as_it_is_given(old):
     (step,), _ = hold(GRANT.flow(old), answer(body=b"a"))
     assert step == Run(("program", "get-token"))

@@ -15,7 +15,7 @@ from authproxy.grants.device_code import DeviceCode, device_login
 from authproxy.grants.discovery import Server
 from authproxy.grants.steps import Ask, Discover, Now, Show, Wait
 
-from .talk import NOW, TOKEN_URL, answer, make, pairs, refusal, spent
+from .talk import NOW, TOKEN_URL, answer, expired, make, pairs, refusal
 
 DEVICE_URL = "https://id.example/device"
 STARTED = {
@@ -71,14 +71,14 @@ def test_without_a_login_there_is_no_token():
 
 
 def test_a_refresh_token_keeps_the_login():
-    flow = device().flow(spent("r"))
+    flow = device().flow(expired("r"))
     assert dict(pairs(next(flow)))["grant_type"] == "refresh_token"
     with pytest.raises(StopIteration):
         flow.send(answer({"access_token": "new"}))
 
 
 def test_a_dead_refresh_token_means_another_login():
-    flow = device().flow(spent("r"))
+    flow = device().flow(expired("r"))
     next(flow)
     with pytest.raises(LoginRequired):
         flow.send(refusal("invalid_grant"))
@@ -254,8 +254,8 @@ def test_there_must_be_a_device_endpoint():
 
 
 def test_a_login_without_a_refresh_token_comes_with_advice():
-    assert "offline_access" in device().advice(spent())
-    assert device().advice(spent("r")) is None
+    assert "offline_access" in device().advice(expired())
+    assert device().advice(expired("r")) is None
 
 
 def test_every_url_is_told():

@@ -9,12 +9,12 @@ from authproxy.errors import BadTokenReply
 from authproxy.grants.file import File
 from authproxy.grants.steps import Read
 
-from .talk import NOW, answer, hold, make, spent
+from .talk import NOW, answer, expired, hold, make
 
 GRANT = make(File, path="/run/token")
 
 
-@pytest.mark.parametrize("old", [None, spent("r")])
+@pytest.mark.parametrize("old", [None, expired("r")])
 def test_the_file_is_read(old):
     (step,), token = hold(GRANT.flow(old), answer(body=b" a\n", place="/run/token"))
     assert step == Read("/run/token")

@@ -11,7 +11,7 @@ from authproxy.grants.discovery import Server
 from authproxy.grants.jwt_bearer import JWTBearer
 from authproxy.grants.steps import Discover, Now
 
-from .talk import NOW, TOKEN_URL, answer, make, pairs, spent
+from .talk import NOW, TOKEN_URL, answer, expired, make, pairs
 
 KEY = ECKey.generate_key("P-256")
 KEY_TEXT = json.dumps(KEY.as_dict(private=True))
@@ -99,7 +99,7 @@ def test_the_assertion_is_for_the_issuer_when_there_is_one():
 
 
 def test_a_refresh_token_goes_first():
-    assert dict(pairs(next(robot().flow(spent("r")))))["grant_type"] == "refresh_token"
+    assert dict(pairs(next(robot().flow(expired("r")))))["grant_type"] == "refresh_token"
 
 
 def test_the_answer_is_the_token():

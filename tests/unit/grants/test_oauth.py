@@ -12,7 +12,7 @@ from authproxy.grants.client_credentials import ClientCredentials
 from authproxy.grants.steps import Ask
 from authproxy.masking import MASK
 
-from .talk import TOKEN_URL, answer, hold, make, pairs, refusal, spent
+from .talk import TOKEN_URL, answer, expired, hold, make, pairs, refusal
 
 FORM = "application/x-www-form-urlencoded"
 
@@ -132,7 +132,9 @@ def test_the_token_url_is_told_because_it_sees_the_credential():
 
 
 def test_a_refresh_token_goes_first():
-    (step,), token = hold(client(scope="a", audience="b").flow(spent("r1")), answer({"access_token": "new"}))
+    (step,), token = hold(
+        client(scope="a", audience="b").flow(expired("r1")), answer({"access_token": "new"})
+    )
     assert pairs(step) == [
         ("grant_type", "refresh_token"),
         ("refresh_token", "r1"),
@@ -145,7 +147,7 @@ def test_a_refresh_token_goes_first():
 
 @pytest.mark.parametrize(("came", "kept"), [("r2", "r2"), (None, "r1")])
 def test_a_rotated_refresh_token_takes_the_old_ones_place(came, kept):
-    _, token = hold(client().flow(spent("r1")), answer({"access_token": "new", "refresh_token": came}))
+    _, token = hold(client().flow(expired("r1")), answer({"access_token": "new", "refresh_token": came}))
     assert token.refresh_token == kept
 
 
@@ -162,7 +164,7 @@ def test_a_refresh_asks_for_the_scope_that_was_granted(granted, asked):
 
 
 def test_the_grants_own_way_asks_for_all_that_is_wished_again():
-    old = replace(spent("r1"), scope="a")
+    old = replace(expired("r1"), scope="a")
     (refresh, own), _ = hold(
         client(scope="a b").flow(old), refusal("invalid_grant"), answer({"access_token": "new"})
     )
@@ -170,7 +172,7 @@ def test_the_grants_own_way_asks_for_all_that_is_wished_again():
 
 
 def test_a_spent_token_without_a_refresh_token_is_earned_anew():
-    (step,), _ = hold(client().flow(spent()), answer({"access_token": "new"}))
+    (step,), _ = hold(client().flow(expired()), answer({"access_token": "new"}))
     assert pairs(step) == [("grant_type", "client_credentials")]
 
 
@@ -181,7 +183,7 @@ def test_a_spent_token_without_a_refresh_token_is_earned_anew():
 @pytest.mark.parametrize("status", [400, 401, 200])
 def test_a_dead_refresh_token_gives_way_to_the_grants_own_way_at_once(error, status):
     (_, step), token = hold(
-        client().flow(spent("r1")), refusal(error, status=status), answer({"access_token": "new"})
+        client().flow(expired("r1")), refusal(error, status=status), answer({"access_token": "new"})
     )
     assert pairs(step) == [("grant_type", "client_credentials")]
     assert token.value == "new"
@@ -203,7 +205,7 @@ def test_a_dead_refresh_token_gives_way_to_the_grants_own_way_at_once(error, sta
     ],
 )
 def test_a_refresh_token_is_dead_whatever_words_a_server_has_for_it(given):
-    (_, step), token = hold(client().flow(spent("r1")), given, answer({"access_token": "new"}))
+    (_, step), token = hold(client().flow(expired("r1")), given, answer({"access_token": "new"}))
     assert pairs(step) == [("grant_type", "client_credentials")]
     assert token.value == "new"
 
@@ -227,14 +229,14 @@ def test_a_refresh_token_is_dead_whatever_words_a_server_has_for_it(given):
     ],
 )
 def test_another_failure_of_refreshing_is_not_followed_by_a_second_request(given, failure):
-    flow = client().flow(spent("r1"))
+    flow = client().flow(expired("r1"))
     next(flow)
     with pytest.raises(failure):
         flow.send(given)
 
 
 def test_when_the_grants_own_way_fails_too_that_is_the_failure():
-    flow = client().flow(spent("r1"))
+    flow = client().flow(expired("r1"))
     next(flow)
     flow.send(refusal("invalid_grant"))
     with pytest.raises(CredentialRejected, match="invalid_client") as caught:
@@ -245,7 +247,7 @@ def test_when_the_grants_own_way_fails_too_that_is_the_failure():
 
 def test_a_failure_says_that_a_refresh_token_was_refused_only_when_it_was():
     for old, given in [("r1", answer({}, status=503)), (None, refusal("invalid_grant"))]:
-        flow = client().flow(spent(old))
+        flow = client().flow(expired(old))
         next(flow)
         with pytest.raises(TokenError) as caught:
             flow.send(given)
@@ -256,7 +258,7 @@ def test_a_failure_says_that_a_refresh_token_was_refused_only_when_it_was():
 
 
 def test_a_refresh_token_that_a_server_echoes_is_masked():
-    flow = client().flow(spent("r3fr3sh"))
+    flow = client().flow(expired("r3fr3sh"))
     next(flow)
     with pytest.raises(CredentialRejected) as caught:
         flow.send(refusal("invalid_client", error_description="r3fr3sh is too old"))

@@ -2,7 +2,7 @@
 
 from authproxy.grants.password import Password
 
-from .talk import TOKEN_URL, answer, hold, make, pairs, refusal, spent
+from .talk import TOKEN_URL, answer, expired, hold, make, pairs, refusal
 
 GRANT = make(Password, token_url=TOKEN_URL, client_id="up42-api", username="joe@a", password="p&ß +")
 LOGIN = [("grant_type", "password"), ("username", "joe@a"), ("password", "p&ß +"), ("client_id", "up42-api")]
@@ -18,7 +18,7 @@ def test_a_name_and_a_password_earn_the_token():
 
 
 def test_the_password_is_not_sent_while_there_is_a_refresh_token():
-    (step,), _ = hold(GRANT.flow(spent("r1")), answer({"access_token": "b"}))
+    (step,), _ = hold(GRANT.flow(expired("r1")), answer({"access_token": "b"}))
     assert pairs(step) == [
         ("grant_type", "refresh_token"),
         ("refresh_token", "r1"),
@@ -28,7 +28,7 @@ def test_the_password_is_not_sent_while_there_is_a_refresh_token():
 
 def test_the_password_is_sent_again_once_the_refresh_token_is_too_old():
     (_, step), token = hold(
-        GRANT.flow(spent("r1")),
+        GRANT.flow(expired("r1")),
         refusal("invalid_grant"),
         answer({"access_token": "b", "refresh_token": "r2"}),
     )

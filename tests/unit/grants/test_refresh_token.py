@@ -5,7 +5,7 @@ import pytest
 from authproxy.errors import CredentialRejected
 from authproxy.grants.refresh_token import RefreshToken
 
-from .talk import TOKEN_URL, answer, hold, make, pairs, refusal, spent
+from .talk import TOKEN_URL, answer, expired, hold, make, pairs, refusal
 
 GRANT = make(RefreshToken, token_url=TOKEN_URL, client_id="id", refresh_token="configured")
 
@@ -32,7 +32,7 @@ def test_a_rotated_one_takes_its_place():
 
 def test_the_configured_one_is_tried_when_the_rotated_one_is_dead():
     (first, second), _ = hold(
-        GRANT.flow(spent("rotated")), refusal("invalid_grant"), answer({"access_token": "b"})
+        GRANT.flow(expired("rotated")), refusal("invalid_grant"), answer({"access_token": "b"})
     )
     assert (sent(first), sent(second)) == ("rotated", "configured")
 
@@ -46,7 +46,7 @@ def test_each_asks_for_the_scope_that_was_granted(old):
 
 
 def test_one_that_was_refused_is_not_sent_once_more():
-    flow = GRANT.flow(spent("configured"))
+    flow = GRANT.flow(expired("configured"))
     assert sent(next(flow)) == "configured"
     with pytest.raises(CredentialRejected):
         flow.send(refusal("invalid_grant"))

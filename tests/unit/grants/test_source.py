@@ -12,15 +12,15 @@ from authproxy.grants.static import Static
 from authproxy.tokens.cache import CachedSource, token_cache
 from authproxy.tokens.token import Token
 
-from .talk import TOKEN_URL, spent
+from .talk import TOKEN_URL, expired
 
 
 class Grant(ClientCredentials):
     """One whose conversation needs no steps: `outcomes` says, by its secret, what comes of it."""
 
-    def flow(self, spent):
+    def flow(self, expired):
         outcome = OUTCOMES[self.client_secret.get_secret_value()]
-        FLOWS.append((self.client_secret.get_secret_value(), spent))
+        FLOWS.append((self.client_secret.get_secret_value(), expired))
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
@@ -30,8 +30,8 @@ class Grant(ClientCredentials):
 OUTCOMES, FLOWS = {}, []
 
 
-class Hands:
-    async def carry_out(self, flow, *, http_proxy):
+class FlowRunner:
+    async def run(self, flow, *, http_proxy):
         assert http_proxy is None
         try:
             while True:
@@ -65,8 +65,8 @@ def grant(secret):
 
 async def test_a_conversation_is_held_each_time_with_the_spent_token():
     OUTCOMES["one"] = Token("a")
-    source = GrantSource(grant("one"), Hands())
-    old = spent("r1")
+    source = GrantSource(grant("one"), FlowRunner())
+    old = expired("r1")
     assert await source.token() == Token("a")
     await source.token(instead_of=old)
     assert [("one", None), ("one", old)] == FLOWS
@@ -75,8 +75,8 @@ async def test_a_conversation_is_held_each_time_with_the_spent_token():
 
 async def test_a_rejected_credential_is_read_again_and_tried_once_when_it_has_changed():
     OUTCOMES.update(one=CredentialRejected("no"), two=Token("b"))
-    source = GrantSource(grant("one"), Hands(), reload=Reload(grant("two")))
-    assert await source.token(instead_of=spent("r1")) == Token("b")
+    source = GrantSource(grant("one"), FlowRunner(), reload=Reload(grant("two")))
+    assert await source.token(instead_of=expired("r1")) == Token("b")
     assert FLOWS[1] == ("two", None)  # the refresh token belonged to the other credential
     assert await source.token() == Token("b")
     assert [secret for secret, _ in FLOWS] == ["one", "two", "two"]
@@ -86,14 +86,14 @@ async def test_a_rejected_credential_is_read_again_and_tried_once_when_it_has_ch
 async def test_a_rejected_credential_that_has_not_changed_is_not_repeated(reload):
     OUTCOMES["one"] = CredentialRejected("no")
     with pytest.raises(CredentialRejected):
-        await GrantSource(grant("one"), Hands(), reload=reload).token()
+        await GrantSource(grant("one"), FlowRunner(), reload=reload).token()
     assert len(FLOWS) == 1
 
 
 async def test_a_changed_credential_that_is_rejected_too_is_not_tried_a_third_time():
     OUTCOMES.update(one=CredentialRejected("no"), two=CredentialRejected("no"))
     with pytest.raises(CredentialRejected):
-        await GrantSource(grant("one"), Hands(), reload=Reload(grant("two"), grant("one"))).token()
+        await GrantSource(grant("one"), FlowRunner(), reload=Reload(grant("two"), grant("one"))).token()
     assert [secret for secret, _ in FLOWS] == ["one", "two"]
 
 
@@ -101,7 +101,7 @@ async def test_an_outage_is_no_reason_to_read_secrets_again():
     OUTCOMES["one"] = TokenUnavailable("down")
     reload = Reload(grant("two"))
     with pytest.raises(TokenUnavailable):
-        await GrantSource(grant("one"), Hands(), reload=reload).token()
+        await GrantSource(grant("one"), FlowRunner(), reload=reload).token()
     assert reload.asked == 0
 
 
@@ -109,21 +109,21 @@ async def test_a_refused_refresh_token_is_not_tried_again_though_the_spent_token
     refused = TokenUnavailable("the grant's own way is down")
     refused.refresh_refused = True
     OUTCOMES["one"] = refused
-    source = GrantSource(grant("one"), Hands())
+    source = GrantSource(grant("one"), FlowRunner())
     for _ in range(2):
         with pytest.raises(TokenUnavailable):
-            await source.token(instead_of=spent("r1"))
+            await source.token(instead_of=expired("r1"))
     with pytest.raises(TokenUnavailable):
-        await source.token(instead_of=spent("r2"))
+        await source.token(instead_of=expired("r2"))
     assert [old.refresh_token for _, old in FLOWS] == ["r1", None, "r2"]
 
 
 async def test_a_refresh_token_that_met_an_outage_is_tried_again():
     OUTCOMES["one"] = TokenUnavailable("down")
-    source = GrantSource(grant("one"), Hands())
+    source = GrantSource(grant("one"), FlowRunner())
     for _ in range(2):
         with pytest.raises(TokenUnavailable):
-            await source.token(instead_of=spent("r1"))
+            await source.token(instead_of=expired("r1"))
     assert [old.refresh_token for _, old in FLOWS] == ["r1", "r1"]
 
 
@@ -133,14 +133,14 @@ def static(token):
 
 async def test_a_static_token_is_read_again_once_it_is_refused():
     reload = Reload(static("new"))
-    source = GrantSource(static("old"), Hands(), reload=reload)
+    source = GrantSource(static("old"), FlowRunner(), reload=reload)
     old = await source.token()
     assert reload.asked == 0
     assert await source.token(instead_of=old) == Token("new")
 
 
 async def test_a_static_token_whose_source_has_not_changed_stays_the_same():
-    source = GrantSource(static("old"), Hands(), reload=Reload(static("old")))
+    source = GrantSource(static("old"), FlowRunner(), reload=Reload(static("old")))
     assert await source.token(instead_of=Token("old")) == Token("old")
 
 
@@ -188,18 +188,18 @@ def rewrite(path, text):
 
 
 async def test_a_file_is_read_once_while_it_stays_as_it_is(source, behind):
-    assert source.held() is None
+    assert source.cached() is None
     assert await source.token() == Token("one")
-    assert source.held() == await source.token() == Token("one")
+    assert source.cached() == await source.token() == Token("one")
     assert behind.asked == 1
 
 
 async def test_a_changed_file_is_read_at_the_next_request(source, path):
     await source.token()
     rewrite(path, "two")
-    assert source.held() is None
+    assert source.cached() is None
     assert await source.token() == Token("two")
-    assert source.held() == Token("two")
+    assert source.cached() == Token("two")
 
 
 async def test_a_link_that_points_elsewhere_now_is_a_change(tmp_path, behind, clock):
@@ -220,14 +220,14 @@ async def test_a_file_that_is_written_again_with_the_same_token_is_read_once(sou
     await source.token()
     rewrite(path, "one")
     assert await source.token() == Token("one")
-    assert source.held() == Token("one")
+    assert source.cached() == Token("one")
     assert behind.asked == 2
 
 
 async def test_a_file_that_is_away_for_a_moment_has_not_changed(source, path):
     await source.token()
     path.unlink()
-    assert source.held() == Token("one")
+    assert source.cached() == Token("one")
     rewrite(path, "two")
     assert await source.token() == Token("two")
 

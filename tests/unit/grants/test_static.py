@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from authproxy.errors import BadTokenReply
 from authproxy.grants.static import Basic, NoGrant, Static
 
-from .talk import make, spent
+from .talk import expired, make
 
 
 def earned(grant, old=None):
@@ -20,7 +20,7 @@ def earned(grant, old=None):
 @pytest.mark.parametrize("token", ["a", " a\n"])
 def test_a_static_token_is_given_as_it_is(token):
     assert earned(make(Static, token=token)).value == "a"
-    assert earned(make(Static, token=token), spent()).value == "a"
+    assert earned(make(Static, token=token), expired()).value == "a"
 
 
 def test_a_static_token_holds_until_it_is_refused():

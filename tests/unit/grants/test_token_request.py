@@ -11,7 +11,7 @@ from authproxy.grants.steps import Ask, Code, UseUp
 from authproxy.grants.token_request import TokenRequest
 from authproxy.masking import MASK
 
-from .talk import answer, hold, make, pairs, refusal, spent
+from .talk import answer, expired, hold, make, pairs, refusal
 
 URL = "https://api.example/authorization"
 FORM = "application/x-www-form-urlencoded"
@@ -157,7 +157,7 @@ def test_a_refresh_token_is_not_kept_unless_the_configuration_says_where_it_is()
 
 def test_a_refresh_token_is_traded_in_at_the_same_place():
     (step,), token = hold(
-        login(form=LOGIN, headers={"X-Key": "k"}).flow(spent("r1")), answer({"access_token": "b"})
+        login(form=LOGIN, headers={"X-Key": "k"}).flow(expired("r1")), answer({"access_token": "b"})
     )
     assert (step.method, step.url) == ("POST", URL)
     assert pairs(step) == [("grant_type", "refresh_token"), ("refresh_token", "r1")]
@@ -177,20 +177,20 @@ def test_a_refresh_token_is_traded_in_at_the_same_place():
     ],
 )
 def test_whatever_a_login_endpoint_has_against_a_refresh_token_it_is_asked_for_a_login(given):
-    (_, step), token = hold(login(form=LOGIN).flow(spent("r1")), given, answer({"access_token": "b"}))
+    (_, step), token = hold(login(form=LOGIN).flow(expired("r1")), given, answer({"access_token": "b"}))
     assert pairs(step) == list(LOGIN.items())
     assert token.value == "b"
 
 
 def test_a_login_is_not_sent_to_an_endpoint_that_is_down():
-    flow = login(form=LOGIN).flow(spent("r1"))
+    flow = login(form=LOGIN).flow(expired("r1"))
     next(flow)
     with pytest.raises(Exception, match="503"):
         flow.send(answer({}, status=503))
 
 
 def test_a_page_from_somebody_in_between_is_not_taken_for_the_end_of_a_refresh_token():
-    flow = login(form=LOGIN).flow(spent("r1"))
+    flow = login(form=LOGIN).flow(expired("r1"))
     next(flow)
     with pytest.raises(TokenUnavailable, match="answered 403 with an HTML page"):
         flow.send(answer(body=b"<html>Blocked</html>", status=403))

@@ -7,7 +7,7 @@ from aiohttp import HttpVersion
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from authproxy.errors import BadRequest, Forbidden, KeyRequired
-from authproxy.proxy.guard import LONGEST_HOST, MOST_HOSTS, Guard, plain_host
+from authproxy.proxy.guard import MAX_HOST, MAX_HOSTS, Guard, plain_host
 
 SITE, ORIGIN = "Sec-Fetch-Site", "Origin"
 
@@ -117,14 +117,14 @@ def test_an_address_that_was_right_for_one_connection_is_not_for_another():
 
 def test_inventing_hosts_does_not_fill_our_memory():
     guard = Guard(hosts=["*"])
-    for number in range(MOST_HOSTS + 10):
+    for number in range(MAX_HOSTS + 10):
         check(host=f"h{number}.example", guard=guard)
-    assert len(guard._known) == MOST_HOSTS
+    assert len(guard._known) == MAX_HOSTS
 
 
 def test_a_host_is_remembered_if_it_is_short_and_judged_alike_if_it_is_not():
     guard = Guard()
-    long = "x" * LONGEST_HOST + ".localhost"
+    long = "x" * MAX_HOST + ".localhost"
     for _ in range(2):
         assert check("/", host=long, guard=guard) == (long, "/")
     check("/", host="short.localhost", guard=guard)

@@ -4,9 +4,9 @@ import pytest
 
 from authproxy.proxy import headers
 from authproxy.proxy.headers import (
-    LONGEST_LIST,
-    LONGEST_NAME,
-    MOST_VERDICTS,
+    MAX_LIST,
+    MAX_NAME,
+    MAX_VERDICTS,
     RequestHeaders,
     ResponseHeaders,
     header_lines,
@@ -150,9 +150,9 @@ def test_header_lines_are_latin_1():
 
 def test_inventing_names_does_not_fill_our_memory():
     rules = RequestHeaders(remove=["X-Drop"])
-    names = [f"X-{number}: 1" for number in range(MOST_VERDICTS + 10)]
+    names = [f"X-{number}: 1" for number in range(MAX_VERDICTS + 10)]
     assert request(*names, "X-Drop: 1", rules=rules) == names  # judged all the same
-    assert len(rules._verdicts) == MOST_VERDICTS
+    assert len(rules._verdicts) == MAX_VERDICTS
 
 
 # ── responses ────────────────────────────────────────────────────────────────────────────────────
@@ -199,8 +199,8 @@ def test_the_status_line_is_the_upstreams(reason):
 
 @pytest.mark.parametrize("rules", [RequestHeaders(remove=["X" * 99]), ResponseHeaders(remove=["X" * 99])])
 def test_a_name_is_remembered_if_it_is_short_and_judged_alike_if_it_is_not(rules):
-    long, short = b"X" * 99, b"X" * LONGEST_NAME
-    assert len(long) > LONGEST_NAME
+    long, short = b"X" * 99, b"X" * MAX_NAME
+    assert len(long) > MAX_NAME
     for _ in range(2):
         verdicts = [rules._verdicts[name] for name in (long, short)]
         assert verdicts == [headers.DROP, headers.PASS]
@@ -209,7 +209,7 @@ def test_a_name_is_remembered_if_it_is_short_and_judged_alike_if_it_is_not(rules
 
 def test_a_list_is_remembered_if_it_is_short_and_read_alike_if_it_is_not():
     before = headers._remembered.cache_info().currsize
-    names = [b"x-%d" % number for number in range(LONGEST_LIST)]
+    names = [b"x-%d" % number for number in range(MAX_LIST)]
     assert listed_in(b",".join(names).decode()) == frozenset(names)
     assert headers._remembered.cache_info().currsize == before
     assert listed_in("x-remembered, x-too") == {b"x-remembered", b"x-too"}

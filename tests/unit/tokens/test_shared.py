@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from authproxy.errors import CredentialRejected, StoreError, TokenUnavailable
-from authproxy.tokens.backoff import PatientSource
+from authproxy.tokens.backoff import BackoffSource
 from authproxy.tokens.cache import CachedSource, token_cache
 from authproxy.tokens.shared import MEND_SECONDS, SharedSource
 from authproxy.tokens.token import Token
@@ -80,8 +80,8 @@ async def process(endpoint, clock, naps):
     made = []
 
     def make(store, source=None):
-        patient = PatientSource(source or endpoint, clock=clock, jitter=lambda: 0)
-        shared = SharedSource(patient, store, KEY, name="up42", clock=clock, sleep=naps)
+        backoff = BackoffSource(source or endpoint, clock=clock, jitter=lambda: 0)
+        shared = SharedSource(backoff, store, KEY, name="up42", clock=clock, sleep=naps)
         made.append(shared)
         return shared
 
@@ -236,8 +236,8 @@ async def test_a_changed_secret_is_tried_at_once(store, endpoint, clock):
     async def changed():
         return bool(changes and changes.pop())
 
-    patient = PatientSource(endpoint, changed=changed, clock=clock, jitter=lambda: 0)
-    source = SharedSource(patient, store, KEY, name="up42", clock=clock)
+    backoff = BackoffSource(endpoint, changed=changed, clock=clock, jitter=lambda: 0)
+    source = SharedSource(backoff, store, KEY, name="up42", clock=clock)
     endpoint.failure = CredentialRejected("wrong password")
     with pytest.raises(CredentialRejected):
         await source.token()
@@ -421,10 +421,10 @@ async def test_an_expired_token_is_not_handed_out_without_the_store_either(proce
 
 async def test_a_new_outage_is_said_again(process, store, naps, events):
     source = process(store)
-    spent = await source.token()
+    expired = await source.token()
     for _ in range(2):
         store.trouble = StoreError("it is down")
-        spent = await source.token(instead_of=spent)
+        expired = await source.token(instead_of=expired)
         store.trouble = None
         await naps.end()
     assert events() == ["token store unavailable", "token store available again"] * 2

@@ -6,9 +6,9 @@ import pytest
 
 from authproxy.errors import BadReply, ConnectFailure, RequestTimeout, ResponseTimeout
 from authproxy.net.http_proxy import HTTPProxy
-from authproxy.proxy.upstream.connection import LONGEST_HEAD, ClosedUnanswered, Connection
+from authproxy.proxy.upstream.connection import MAX_HEAD, ClosedUnanswered, Connection
 from authproxy.proxy.upstream.http_tunnel import Forwarding
-from authproxy.proxy.upstream.reply import HIGH_WATER, MOST_HELD
+from authproxy.proxy.upstream.reply import HIGH_WATER, MAX_HELD
 
 OK = b"HTTP/1.1 200 OK\r\n"
 
@@ -376,7 +376,7 @@ async def test_a_head_without_an_end_is_given_up(world, endless):
     reply = world.ask()
     if endless.startswith(b"X"):
         world.hear(OK)
-    for _ in range(2 * LONGEST_HEAD // len(endless)):
+    for _ in range(2 * MAX_HEAD // len(endless)):
         world.hear(endless)
     with pytest.raises(BadReply, match="too long a header section"):
         await reply.head()
@@ -467,7 +467,7 @@ async def test_tiny_chunks_are_held_in_few_pieces(world, at_once):
     while world.transport.reading and said < 100_000:
         world.hear(b"2\r\nxx\r\n" * at_once)
         said += at_once
-    assert len(reply.parts) <= MOST_HELD + 1
+    assert len(reply.parts) <= MAX_HELD + 1
     assert at_once == 1 or said == 100_000, "1,000 that come together are one"
     parts = await reply.read()
     assert b"".join(parts) == b"xx" * said

@@ -22,7 +22,7 @@ from authproxy.net.http_proxy import HTTPProxy
 from authproxy.net.own_listeners import NOBODY, OwnListeners
 from authproxy.proxy.upstream import pool as pool_module
 from authproxy.proxy.upstream.connection import Connection
-from authproxy.proxy.upstream.pool import IDLE_SECONDS, LONGEST_LIFE, Origin, Pool
+from authproxy.proxy.upstream.pool import IDLE_SECONDS, MAX_LIFE, Origin, Pool
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 REPLY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
@@ -99,12 +99,12 @@ async def settle():
 
 async def test_a_connection_is_used_again(pool, server):
     pool = pool()
-    assert pool.take(surely_alive=False) is None
+    assert pool.take(check_liveness=False) is None
     connection = await pool.connect()
-    assert pool.take(surely_alive=False) is None  # it is lent out
+    assert pool.take(check_liveness=False) is None  # it is lent out
     await use(connection)
     assert repr(pool) == f"<Pool http://127.0.0.1:{server.port} 1 open, 1 idle, 0 waiting>"
-    assert pool.take(surely_alive=True) is connection
+    assert pool.take(check_liveness=True) is connection
     await use(connection)
     assert len(server.connections) == 1
 
@@ -114,8 +114,8 @@ async def test_the_last_one_back_is_the_first_one_out(pool):
     first, second = await pool.connect(), await pool.connect()
     await use(first)
     await use(second)
-    assert pool.take(surely_alive=False) is second
-    assert pool.take(surely_alive=False) is first
+    assert pool.take(check_liveness=False) is second
+    assert pool.take(check_liveness=False) is first
 
 
 async def test_a_connection_lost_before_it_was_lent_takes_nobodys_place(pool, monkeypatch):
@@ -140,7 +140,7 @@ async def test_a_connection_whose_state_cannot_be_told_stays_in_the_pool(pool, m
     with monkeypatch.context() as patched:
         patched.setattr(Connection, "is_quiet", lambda _self: 1 // 0)
         with pytest.raises(ZeroDivisionError):
-            pool.take(surely_alive=True)
+            pool.take(check_liveness=True)
     assert pool.counts == {"active": 0, "idle": 1, "waiting": 0}
 
 
@@ -148,7 +148,7 @@ async def test_no_more_than_the_limit_are_open(pool, server):
     pool = pool(limit=3)
 
     async def one():
-        await use(pool.take(surely_alive=False) or await pool.connect())
+        await use(pool.take(check_liveness=False) or await pool.connect())
 
     await asyncio.gather(*(one() for _ in range(50)))
     assert len(server.connections) <= 3
@@ -265,7 +265,7 @@ async def test_an_idle_connection_that_closes_is_forgotten(pool, server):
     async with asyncio.timeout(1):
         while pool._open:
             await asyncio.sleep(0)
-    assert pool.take(surely_alive=False) is None
+    assert pool.take(check_liveness=False) is None
 
 
 async def test_whether_an_idle_connection_is_alive_can_be_seen_before_the_loop_hears_it(pool):
@@ -277,10 +277,10 @@ async def test_whether_an_idle_connection_is_alive_can_be_seen_before_the_loop_h
     )
     pool._open.add(connection)
     pool._back(connection)
-    assert pool.take(surely_alive=True) is connection
+    assert pool.take(check_liveness=True) is connection
     pool._back(connection)
     there.close()
-    assert pool.take(surely_alive=True) is None
+    assert pool.take(check_liveness=True) is None
     assert connection.closed
 
 
@@ -301,7 +301,7 @@ async def test_a_dead_connection_does_not_come_back(pool):
     connection = await pool.connect()
     connection.abort()
     pool._back(connection)
-    assert pool.take(surely_alive=False) is None
+    assert pool.take(check_liveness=False) is None
 
 
 async def test_at_the_limit_an_idle_connection_makes_room_for_a_new_one(pool):
@@ -330,12 +330,12 @@ async def test_idle_connections_are_closed_after_a_while(pool):
     assert pool._sweep is None
 
 
-@pytest.mark.parametrize(("age", "kept"), [(LONGEST_LIFE - 60, True), (LONGEST_LIFE, False)])
+@pytest.mark.parametrize(("age", "kept"), [(MAX_LIFE - 60, True), (MAX_LIFE, False)])
 async def test_a_connection_that_has_been_used_for_an_hour_is_not_used_again(pool, server, age, kept):
     pool = pool(limit=1)
     connection = await pool.connect()
     await use(connection)
-    assert pool.take(surely_alive=False) is connection
+    assert pool.take(check_liveness=False) is connection
     connection.opened_at -= age
     waiter = asyncio.create_task(pool.connect())
     await settle()
@@ -641,7 +641,7 @@ async def test_a_process_without_descriptors_says_so_and_recovers(pool, server, 
     no_descriptors()
     with pytest.raises(ConnectionLimit):
         await pool.connect()
-    assert pool.take(surely_alive=True) is kept, "what is open goes on"
+    assert pool.take(check_liveness=True) is kept, "what is open goes on"
     await use(kept)
 
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from authproxy.proxy.downstream.connection import MOST_PIECES
+from authproxy.proxy.downstream.connection import MAX_PIECES
 from authproxy.proxy.downstream.server import ProxyServer
 
 
@@ -80,7 +80,7 @@ async def test_a_client_whose_upload_comes_in_tiny_pieces_waits_for_who_reads_it
         await asyncio.sleep(0)
 
     await send_what_is_taken()
-    assert sent <= MOST_PIECES + 1
+    assert sent <= MAX_PIECES + 1
     answerer.read.set()
     while sent < 20_000:
         await send_what_is_taken()

@@ -4,8 +4,8 @@ import heapq
 
 import pytest
 
-from authproxy.net import lingering_close as farewell
-from authproxy.net.lingering_close import LONGEST, QUIET, Farewell, close_for_sure
+from authproxy.net import lingering_close as lingering
+from authproxy.net.lingering_close import MAX_SECONDS, QUIET, LingeringClose, close_or_abort
 
 STALL = 60.0
 
@@ -64,13 +64,13 @@ class Transport:
 @pytest.fixture
 def loop(monkeypatch):
     made = Loop()
-    monkeypatch.setattr(farewell.asyncio, "get_running_loop", lambda: made)
+    monkeypatch.setattr(lingering.asyncio, "get_running_loop", lambda: made)
     return made
 
 
 def test_our_half_ends_at_once_and_a_quiet_side_is_closed_soon(loop):
     transport = Transport()
-    Farewell(transport, STALL)
+    LingeringClose(transport, STALL)
     assert transport.said == ["eof"]
     loop.passes(QUIET)
     assert transport.said == ["eof", "close"]
@@ -78,8 +78,8 @@ def test_our_half_ends_at_once_and_a_quiet_side_is_closed_soon(loop):
 
 def test_one_that_sends_is_heard_out_but_not_for_ever(loop):
     transport = Transport()
-    seen_off = Farewell(transport, STALL)
-    loop.passes(LONGEST - QUIET, lambda: seen_off.hear(b"x"))
+    seen_off = LingeringClose(transport, STALL)
+    loop.passes(MAX_SECONDS - QUIET, lambda: seen_off.hear(b"x"))
     assert transport.said == ["eof"]
     loop.passes(2 * QUIET, lambda: seen_off.hear(b"x"))
     assert transport.said == ["eof", "close"]
@@ -87,7 +87,7 @@ def test_one_that_sends_is_heard_out_but_not_for_ever(loop):
 
 def test_one_that_takes_its_answer_slowly_is_given_the_time(loop):
     transport = Transport(left=1000)
-    Farewell(transport, STALL)
+    LingeringClose(transport, STALL)
     loop.passes(900, lambda: transport.takes(1))
     assert transport.said == ["eof"]
     loop.passes(100 + 2 * QUIET, lambda: transport.takes(1))
@@ -96,7 +96,7 @@ def test_one_that_takes_its_answer_slowly_is_given_the_time(loop):
 
 def test_one_that_takes_nothing_is_cut_off(loop):
     transport = Transport(left=1000)
-    seen_off = Farewell(transport, STALL)
+    seen_off = LingeringClose(transport, STALL)
     loop.passes(STALL - QUIET, lambda: seen_off.hear(b"x"))
     assert transport.said == ["eof"]
     loop.passes(2 * QUIET, lambda: seen_off.hear(b"x"))
@@ -105,21 +105,21 @@ def test_one_that_takes_nothing_is_cut_off(loop):
 
 def test_one_that_is_gone_already_is_left_alone(loop):
     transport = Transport()
-    Farewell(transport, STALL)
+    LingeringClose(transport, STALL)
     transport.said.append("close")  # it ended its half, so the transport closed by itself
-    loop.passes(LONGEST)
+    loop.passes(MAX_SECONDS)
     assert transport.said == ["eof", "close"]
 
 
 def test_tls_has_no_half_to_end_and_is_closed(loop):
     transport = Transport(half_closes=False)
-    Farewell(transport, STALL)
+    LingeringClose(transport, STALL)
     assert transport.said == ["close"]
 
 
 @pytest.mark.parametrize(("pace", "end"), [(0, ["close", "abort"]), (1, ["close"])])
 def test_what_is_left_after_closing_is_waited_for_while_it_is_taken(loop, pace, end):
     transport = Transport(left=1000)
-    close_for_sure(transport, STALL)
+    close_or_abort(transport, STALL)
     loop.passes(900, lambda: transport.takes(pace))
     assert transport.said[:2] == end

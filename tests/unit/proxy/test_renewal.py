@@ -85,8 +85,8 @@ class Upstream:
     def answer(self, _request):
         return self.replies.pop(0)
 
-    def take(self, *, surely_alive):
-        self.looked.append(surely_alive)
+    def take(self, *, check_liveness):
+        self.looked.append(check_liveness)
         if not self.idle:
             return None
         self.idle -= 1
@@ -113,7 +113,7 @@ class Source:
         self.current = None
         self.asked = []
 
-    def held(self):
+    def cached(self):
         return self.current
 
     async def token(self, *, instead_of=None):

@@ -10,7 +10,7 @@ from pydantic import SecretStr, ValidationError
 from authproxy.errors import BadTokenReply, CredentialRejected, TokenUnavailable
 from authproxy.grants.grant import Grant, ReplyPointers
 from authproxy.grants.password import Password
-from authproxy.grants.reply import LONGEST_LIFETIME, find, jwt_expiry, read_lifetime, retry_after
+from authproxy.grants.reply import MAX_LIFETIME, find, jwt_expiry, read_lifetime, retry_after
 from authproxy.grants.requests import basic_value, with_defaults, with_query
 from authproxy.grants.steps import Ask, Code, Run
 from authproxy.masking import MASK
@@ -142,7 +142,7 @@ def test_a_servers_words_are_read_in_its_charset():
         ({"expires_at": NOW - 1}, inf),
         ({"expires_at": "soon"}, inf),
         ({"expires_at": "0001-01-01T00:00:00"}, inf),
-        ({"expires_at": "9999-12-31T23:59:59Z"}, LONGEST_LIFETIME),
+        ({"expires_at": "9999-12-31T23:59:59Z"}, MAX_LIFETIME),
         ({"expires_at": True}, inf),
         ({"expires_at": {}}, inf),
     ],
@@ -219,10 +219,10 @@ def test_a_refresh_token_is_not_looked_for_where_nobody_wants_it():
         ({}, None),
         (float("nan"), None),
         (float("inf"), None),
-        (10**12, LONGEST_LIFETIME),
-        (10**400, LONGEST_LIFETIME),
+        (10**12, MAX_LIFETIME),
+        (10**400, MAX_LIFETIME),
         (-(10**400), None),
-        ("1e12", LONGEST_LIFETIME),
+        ("1e12", MAX_LIFETIME),
     ],
 )
 def test_a_lifetime_is_read_from_whatever_servers_send(expires_in, seconds):
@@ -242,7 +242,7 @@ def test_a_lifetime_is_read_from_whatever_servers_send(expires_in, seconds):
         (jwt(sub="x"), None, 900, 900),
         ("a.b.c", None, 900, 900),  # then the configuration
         ("a", None, None, inf),  # else until it is refused
-        (jwt(exp=10**15), None, None, LONGEST_LIFETIME),
+        (jwt(exp=10**15), None, None, MAX_LIFETIME),
     ],
 )
 def test_the_first_that_knows_the_lifetime_is_believed(token, expires_in, default, lifetime):

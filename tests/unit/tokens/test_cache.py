@@ -66,9 +66,9 @@ async def together(*waits):
 
 async def test_a_token_is_asked_for_once_and_held(world, token):
     source, behind = world(token("a"))
-    assert source.held() is None
+    assert source.cached() is None
     first = await source.token()
-    assert source.held() is first
+    assert source.cached() is first
     assert await source.token() is first
     assert behind.asked == [None]
 
@@ -77,20 +77,20 @@ async def test_a_token_is_held_until_shortly_before_it_ends(world, token, clock)
     source, _ = world(token("a", 300), TokenUnavailable("down"))
     await source.token()
     clock.advance(294)
-    assert source.held() is not None
+    assert source.cached() is not None
     assert source.usable
     clock.advance(2)
-    assert source.held() is None
+    assert source.cached() is None
     assert not source.usable
     await settle()
 
 
 async def test_a_spent_token_goes_down_to_the_grant(world, token, clock):
     source, behind = world(token("a"), token("b"))
-    spent = await source.token()
+    expired = await source.token()
     clock.advance(400)
     assert (await source.token()).value == "b"
-    assert behind.asked[1] is spent
+    assert behind.asked[1] is expired
 
 
 async def test_a_token_from_the_cache_is_used_without_asking(world, token):
@@ -103,7 +103,7 @@ async def test_a_token_without_an_end_is_held_until_it_is_refused(world, clock):
     source, behind = world(Token("a"), Token("b"))
     token = await source.token()
     clock.advance(10 * 365 * 86400)
-    assert source.held() is token
+    assert source.cached() is token
     assert (await source.token(instead_of=token)).value == "b"
     assert len(behind.asked) == 2
 
@@ -164,7 +164,7 @@ async def test_a_renewal_that_nobody_waits_for_any_more_is_still_kept(world, tok
     waiter.cancel()
     behind.open.set()
     await settle()
-    assert source.held().value == "a"
+    assert source.cached().value == "a"
 
 
 async def test_a_failure_that_nobody_waits_for_any_more_is_noted(world):
@@ -186,7 +186,7 @@ async def test_a_newer_token_is_never_thrown_away(world, token):
     old = await source.token()
     new = await source.token(instead_of=old)
     assert await source.token(instead_of=old) is new  # a late 401 for the old one
-    assert source.held() is new
+    assert source.cached() is new
     assert len(behind.asked) == 2
 
 
@@ -196,7 +196,7 @@ async def test_a_refused_token_is_held_for_nobody_while_another_is_fetched(world
     behind.open.clear()
     waiter = asyncio.create_task(source.token(instead_of=refused))
     await settle()
-    assert source.held() is None
+    assert source.cached() is None
     assert not source.usable
     assert repr(source) == "<CachedSource up42 set aside until 22:18:20Z>"
     behind.open.set()
@@ -214,7 +214,7 @@ async def test_a_token_set_aside_serves_the_others_while_no_other_can_be_had(wor
     with pytest.raises(TokenUnavailable):
         await who_was_refused
     assert await another is refused
-    assert source.held() is refused
+    assert source.cached() is refused
     assert source.usable
     assert behind.asked == [None, refused]  # its refresh token is not lost on the way
 
@@ -230,9 +230,9 @@ async def test_a_token_set_aside_is_replaced_in_the_background_as_soon_as_anothe
     assert await source.token() is refused
     assert len(behind.asked) == 2
     clock.advance(0.1)
-    assert source.held() is refused
+    assert source.cached() is refused
     await settle()
-    assert source.held().value == "b"
+    assert source.cached().value == "b"
     assert behind.asked[2] is refused
 
 
@@ -243,9 +243,9 @@ async def test_a_token_set_aside_serves_until_its_own_end_and_no_longer(world, t
     with pytest.raises(TokenUnavailable):
         await source.token(instead_of=refused)
     clock.advance(299)
-    assert source.held() is refused
+    assert source.cached() is refused
     clock.advance(1)
-    assert source.held() is None
+    assert source.cached() is None
     assert not source.usable
     with pytest.raises(TokenUnavailable):
         await source.token()
@@ -257,9 +257,9 @@ async def test_a_token_set_aside_whose_end_nobody_knows_serves_until_it_is_repla
     with pytest.raises(TokenUnavailable):
         await source.token(instead_of=refused)
     clock.advance(10 * 365 * 86400)
-    assert source.held() is refused
+    assert source.cached() is refused
     await settle()
-    assert source.held().value == "b"
+    assert source.cached().value == "b"
 
 
 async def test_when_the_early_renewal_fails_the_old_token_serves_until_it_expires(world, token, clock):
@@ -268,9 +268,9 @@ async def test_when_the_early_renewal_fails_the_old_token_serves_until_it_expire
     clock.advance(296)
     assert await source.token() is old  # the wait for another one was in vain
     clock.advance(3.9)
-    assert source.held() is old
+    assert source.cached() is old
     clock.advance(0.1)
-    assert source.held() is None
+    assert source.cached() is None
 
 
 async def test_a_token_that_ends_at_once_is_not_fetched_for_each_request(world, token, clock):
@@ -308,7 +308,7 @@ async def test_a_source_that_has_nothing_else_gives_the_same_again(world):
     source, behind = world(Token("a"), Token("a"))
     refused = await source.token()
     assert await source.token(instead_of=refused) == refused
-    assert source.held() == refused
+    assert source.cached() == refused
     assert len(behind.asked) == 2
 
 
@@ -319,7 +319,7 @@ async def test_who_joins_a_renewal_begun_before_its_own_401_is_not_handed_the_re
     first = await source.token()
     clock.advance(250)
     behind.open.clear()
-    source.held()  # begins an early renewal, which will bring the same token
+    source.cached()  # begins an early renewal, which will bring the same token
     await settle()
     waiters = [asyncio.create_task(source.token(instead_of=first)) for _ in range(10)]
     await settle()
@@ -360,15 +360,15 @@ async def test_a_token_is_renewed_early_and_serves_meanwhile(
     source, behind = world(token("a", lifetime), Token("b"), refresh_before=refresh_before)
     await source.token()
     clock.advance((renews_after or lifetime - 5) - 1)
-    assert source.held().value == "a"
+    assert source.cached().value == "a"
     await settle()
     assert len(behind.asked) == 1
     if renews_after is None:
         return
     clock.advance(1)
-    assert source.held().value == "a"  # at once, whatever the renewal does
+    assert source.cached().value == "a"  # at once, whatever the renewal does
     await settle()
-    assert source.held().value == "b"
+    assert source.cached().value == "b"
     assert len(behind.asked) == 2
 
 
@@ -378,7 +378,7 @@ async def test_traffic_during_an_early_renewal_neither_waits_nor_begins_another(
     clock.advance(250)
     behind.open.clear()
     for _ in range(100):
-        assert source.held().value == "a"
+        assert source.cached().value == "a"
         assert (await source.token()).value == "a"
         await settle()
     assert len(behind.asked) == 2
@@ -390,16 +390,16 @@ async def test_a_failing_early_renewal_leaves_the_old_token(world, token, clock)
     source, behind = world(token("a"), TokenUnavailable("down"), token("b"))
     await source.token()
     clock.advance(250)
-    source.held()
+    source.cached()
     await settle()
-    assert source.held().value == "a"
+    assert source.cached().value == "a"
     assert str(source.failure) == "down"
     await settle()
     assert len(behind.asked) == 2  # not tried again at once…
     clock.advance(10)
-    source.held()
+    source.cached()
     await settle()
-    assert source.held().value == "b"  # …but before the old one ends
+    assert source.cached().value == "b"  # …but before the old one ends
 
 
 async def test_an_unexpected_error_does_not_stop_later_renewals(world, token, caplog):
@@ -427,7 +427,7 @@ async def test_its_repr_tells_the_state_and_no_secret(world, clock):
     assert repr(source) == "<CachedSource up42 empty>"
     await source.token()
     assert repr(source) == "<CachedSource up42 held until 22:18:20Z>"
-    await source.token(instead_of=source.held())
+    await source.token(instead_of=source.cached())
     assert repr(source) == "<CachedSource up42 held until refused>"
 
 

@@ -1,4 +1,4 @@
-"""`PatientSource`: when the source behind is asked again, and what callers hear until then."""
+"""`BackoffSource`: when the source behind is asked again, and what callers hear until then."""
 
 import logging
 
@@ -11,7 +11,7 @@ from authproxy.errors import (
     TokenTimeout,
     TokenUnavailable,
 )
-from authproxy.tokens.backoff import PatientSource
+from authproxy.tokens.backoff import BackoffSource
 from authproxy.tokens.rejection import RememberedRejection
 from authproxy.tokens.token import Token
 from tests.stores import MemoryStore, Shelf
@@ -52,7 +52,7 @@ def secret():
 def world(clock, secret):
     def make(*answers, jitter=0.0):
         behind = Behind(*answers)
-        return PatientSource(behind, name="up42", changed=secret, clock=clock, jitter=lambda: jitter), behind
+        return BackoffSource(behind, name="up42", changed=secret, clock=clock, jitter=lambda: jitter), behind
 
     return make
 
@@ -68,7 +68,7 @@ async def test_a_token_passes_through(world):
     source, behind = world(new)
     assert await source.token(instead_of=old) is new
     assert behind.asked == [old]
-    assert repr(source) == "<PatientSource ready>"
+    assert repr(source) == "<BackoffSource ready>"
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ async def test_who_is_held_back_hears_503_with_the_cause_and_how_long(world, clo
     assert (held_back.hint, held_back.error) == ("mend it", "invalid_grant")
     assert held_back.rejects
     assert held_back.__cause__ is first
-    assert repr(source) == "<PatientSource failing, next try in 20 s>"
+    assert repr(source) == "<BackoffSource failing, next try in 20 s>"
 
 
 async def test_a_wrong_password_is_tried_once_however_many_ask(world):
@@ -144,7 +144,7 @@ async def test_a_success_forgets_the_failures(world, clock):
     for _ in range(2):
         clock.advance((await failure_of(source)).retry_after)
     await source.token()
-    assert repr(source) == "<PatientSource ready>"
+    assert repr(source) == "<BackoffSource ready>"
     assert (await failure_of(source)).retry_after == 1
 
 
@@ -204,10 +204,10 @@ async def test_a_fault_of_our_own_is_no_reason_to_wait(world):
 
 
 async def test_a_token_from_elsewhere_ends_the_waiting():
-    source = PatientSource(Behind(CredentialRejected("wrong password"), Token("new")), clock=Clock())
+    source = BackoffSource(Behind(CredentialRejected("wrong password"), Token("new")), clock=Clock())
     with pytest.raises(CredentialRejected):
         await source.token()
-    await source.forgive()
+    await source.reset()
     assert await source.token() == Token("new")
 
 
@@ -232,7 +232,7 @@ class Machine:
             retry=retry,
             clock=self.clock,
         )
-        return PatientSource(behind, name="up42", memory=memory, clock=Clock(), jitter=lambda: 0.0), behind
+        return BackoffSource(behind, name="up42", memory=memory, clock=Clock(), jitter=lambda: 0.0), behind
 
 
 @pytest.fixture
@@ -326,7 +326,7 @@ async def test_without_a_place_to_remember_in_each_process_is_on_its_own(machine
     store = MemoryStore(machine.shelf)
     store.trouble = StoreError("read-only file system")
     memory = RememberedRejection(store, "up42", lambda: "secret", takes_turns=True)
-    source = PatientSource(Behind(CredentialRejected("no")), memory=memory, clock=Clock())
+    source = BackoffSource(Behind(CredentialRejected("no")), memory=memory, clock=Clock())
     assert (await failure_of(source)).status == 502
     assert (await failure_of(source)).status == 503
 
@@ -334,7 +334,7 @@ async def test_without_a_place_to_remember_in_each_process_is_on_its_own(machine
 async def test_a_source_that_costs_nothing_to_ask_is_never_left_alone(clock, caplog):
     caplog.set_level(logging.INFO, "authproxy")
     behind = Behind(*(BadTokenReply("empty") for _ in range(5)), Token("a"))
-    source = PatientSource(behind, backs_off=False, clock=clock)
+    source = BackoffSource(behind, backs_off=False, clock=clock)
     for _ in range(5):
         assert (await failure_of(source)).detail == "empty"
     assert (await source.token()).value == "a"

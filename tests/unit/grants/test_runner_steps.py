@@ -9,7 +9,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from authproxy.errors import BadTokenReply, CredentialRejected, LoginRequired, TokenUnavailable
-from authproxy.grants.runner import Hands
+from authproxy.grants.runner import FlowRunner
 from authproxy.grants.steps import Ask, Callback, ClientCertificate, Discover, Now, Read, Show, UseUp, Wait
 from authproxy.tokens.token import Token
 
@@ -22,18 +22,18 @@ def slept():
 
 
 @pytest.fixture
-async def hands(clock, slept, monkeypatch):
+async def runner(clock, slept, monkeypatch):
     async def sleep(seconds):
         slept.append(seconds)
 
     for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     clock.now = NOW
-    async with Hands(clock=clock, sleep=sleep) as hands:
-        yield hands
+    async with FlowRunner(clock=clock, sleep=sleep) as runner:
+        yield runner
 
 
-async def take(hands, *steps, ui=None):
+async def take(runner, *steps, ui=None):
     """Take `steps`; return their answers, an error for a step that failed."""
     answers = []
 
@@ -45,24 +45,24 @@ async def take(hands, *steps, ui=None):
                 answers.append(error)
         return Token("x")
 
-    await hands.carry_out(talk(), ui)
+    await runner.run(talk(), ui)
     return answers
 
 
-async def test_a_flow_may_go_on_after_a_failed_step(hands):
-    failed, now = await take(hands, Read("/nonexistent"), Now())
+async def test_a_flow_may_go_on_after_a_failed_step(runner):
+    failed, now = await take(runner, Read("/nonexistent"), Now())
     assert isinstance(failed, TokenUnavailable)
     assert now == NOW
 
 
-async def test_waiting_is_sleeping(hands, slept):
-    await take(hands, Wait(5), Wait(7))
+async def test_waiting_is_sleeping(runner, slept):
+    await take(runner, Wait(5), Wait(7))
     assert slept == [5, 7]
 
 
-async def test_a_one_time_code_is_used_once_at_each_place(hands):
+async def test_a_one_time_code_is_used_once_at_each_place(runner):
     first, elsewhere, again, other = await take(
-        hands,
+        runner,
         UseUp("123456", "https://a.example/"),
         UseUp("123456", "https://b.example/"),
         UseUp("123456", "https://a.example/"),
@@ -104,31 +104,31 @@ async def issuer():
     await server.close()
 
 
-async def test_what_an_issuer_publishes_is_remembered_for_an_hour(hands, clock, issuer):
-    both = await take(hands, Discover(issuer.url), Discover(issuer.url))
+async def test_what_an_issuer_publishes_is_remembered_for_an_hour(runner, clock, issuer):
+    both = await take(runner, Discover(issuer.url), Discover(issuer.url))
     assert [server.token_url for server in both] == [f"{issuer.url}/token"] * 2
     assert issuer.asked == [
         "/.well-known/openid-configuration",
         "/.well-known/oauth-authorization-server",
     ]
     clock.advance(3601)
-    await take(hands, Discover(issuer.url))
+    await take(runner, Discover(issuer.url))
     assert len(issuer.asked) == 4
 
 
-async def test_a_failed_discovery_is_not_remembered(hands, issuer):
+async def test_a_failed_discovery_is_not_remembered(runner, issuer):
     issuer.named = "https://evil.example"
-    (failed,) = await take(hands, Discover(issuer.url))
+    (failed,) = await take(runner, Discover(issuer.url))
     assert isinstance(failed, BadTokenReply)
     issuer.named = None
-    (server,) = await take(hands, Discover(issuer.url))
+    (server,) = await take(runner, Discover(issuer.url))
     assert server.issuer == issuer.url
 
 
 # ── certificates ─────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_a_client_certificate_is_shown(hands, tmp_path, monkeypatch):
+async def test_a_client_certificate_is_shown(runner, tmp_path, monkeypatch):
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
@@ -149,18 +149,18 @@ async def test_a_client_certificate_is_shown(hands, tmp_path, monkeypatch):
     await server.start_server(ssl=context)
     url = str(server.make_url("/token"))
     shown = ClientCertificate(str(tmp_path / "client.pem"))
-    (reply,) = await take(hands, Ask("POST", url, client_certificate=shown))
+    (reply,) = await take(runner, Ask("POST", url, client_certificate=shown))
     await server.close()
     assert b"proxy.example" in reply.body
 
 
 @pytest.mark.parametrize("content", [None, "PEM"])
-async def test_a_certificate_that_cannot_be_used(hands, tmp_path, content):
+async def test_a_certificate_that_cannot_be_used(runner, tmp_path, content):
     path = tmp_path / "client.pem"
     if content is not None:
         path.write_text(content)
     (failed,) = await take(
-        hands, Ask("POST", "https://127.0.0.1:1/", client_certificate=ClientCertificate(str(path)))
+        runner, Ask("POST", "https://127.0.0.1:1/", client_certificate=ClientCertificate(str(path)))
     )
     assert isinstance(failed, TokenUnavailable)
     assert "cannot be used" in failed.detail
@@ -183,14 +183,14 @@ class User:
         return {"state": state, "code": "c0de"}
 
 
-async def test_a_login_has_its_conversation_with_a_person_too(hands):
+async def test_a_login_has_its_conversation_with_a_person_too(runner):
     user = User()
-    answers = await take(hands, Show("https://id.example/"), Callback("s"), ui=user)
+    answers = await take(runner, Show("https://id.example/"), Callback("s"), ui=user)
     assert answers == [None, {"state": "s", "code": "c0de"}]
     assert user.shown == ["https://id.example/"]
 
 
 @pytest.mark.parametrize("step", [Show("https://id.example/"), Callback("s")])
-async def test_without_a_person_there_is_no_login(hands, step):
-    (failed,) = await take(hands, step)
+async def test_without_a_person_there_is_no_login(runner, step):
+    (failed,) = await take(runner, step)
     assert isinstance(failed, LoginRequired)
