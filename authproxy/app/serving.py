@@ -48,8 +48,8 @@ async def attend(
 ) -> None:
     """Serve on open sockets until a signal.
 
-    `own` are the listeners of all processes, if there are others than `listeners`; `inner_source` says where tokens
-    come from, if not from here; `alive` is a descriptor that ends with the process above us.
+    `own` are the listeners of all processes, if there are others than `listeners`; `inner_source` says where
+    tokens come from, if not from here; `alive` is a descriptor that ends with the process above us.
     """
     stop, hurry = asyncio.Event(), asyncio.Event()
 

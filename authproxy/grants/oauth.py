@@ -1,7 +1,7 @@
 """What the grants that talk to an OAuth 2.0 token endpoint have in common (RFC 6749).
 
-A refresh token, when the expired token brought one, goes first; when the server refuses it, in whatever words,
-the grant's own way follows at once (§6, §5.2).
+A refresh token, when the expired token brought one, goes first; when the server refuses it, in whatever
+words, the grant's own way follows at once (§6, §5.2).
 """
 
 from collections.abc import Generator, Iterator, Mapping
