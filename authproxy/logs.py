@@ -16,12 +16,8 @@ from functools import lru_cache
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
-
 _UNPRINTABLE = re.compile(r"[\x7f-\x9f\u2028-\u202e\ud800-\udfff]")  # what JSON does not escape by itself
-
-
 _PLAIN = re.compile(r"[^\s\"=\\\x00-\x1f\x7f-\x9f\u2028-\u202e\ud800-\udfff]+\Z")
-
 
 logger = logging.getLogger("authproxy")
 

@@ -12,26 +12,16 @@ from collections.abc import Iterable, Iterator
 from urllib.parse import quote, quote_plus
 
 MASK = "••••"
-
-
 FOREIGN_TEXT = 300  # characters of somebody else's message that we repeat
-
-
 SHORT_SECRET = 8  # characters
 
-
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
-
-
 _ESCAPE = re.compile("%[0-9A-F]{2}")
 
 
 # Letters next to which an ASCII one could be part of a word: where words are not set apart, nothing is.
 _WORD = re.compile(r"[0-9A-Za-z_\u00c0-\u024f]")
-
-
 _ESCAPED = re.compile(r"(?:%[0-9A-Fa-f]{2}|\\[bfnrt]|\\u[0-9A-Fa-f]{4})\Z")  # %3Dword, \nword, \u0022word
-
 
 MAX_ESCAPE = 6  # characters
 

@@ -27,16 +27,9 @@ from authproxy.proxy.guard import Guard, local_address
 from authproxy.proxy.problem import CHALLENGE
 
 CALLBACK, LOGIN = "/callback", "/login/{route}"
-
-
 WITHOUT_KEY = frozenset({"/healthz", "/readyz", CALLBACK, LOGIN})  # the last one sees to it itself
-
-
 LARGEST_FORM = 16 << 10  # bytes
-
-
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
-
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

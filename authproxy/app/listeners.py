@@ -67,11 +67,7 @@ def _admin_sockets(config: Config) -> tuple[str, list[socket.socket]] | None:
 
 
 BACKLOG = 1024
-
-
 PORT_TRIES = 50  # for one that is free on every address of a name
-
-
 NO_SUCH_FAMILY = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT})
 """What the system says of an address of a family that it does not have."""
 

@@ -21,10 +21,7 @@ from authproxy.net.http_proxy import Setting
 from authproxy.tokens.token import Token
 
 LOGIN_SECONDS = 600.0  # how long a person may take
-
-
 MAX_LOGINS = 100  # under way at the same time
-
 
 Adopt = Callable[[Token], Awaitable[None]]
 

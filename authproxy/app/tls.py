@@ -9,8 +9,6 @@ from authproxy.errors import ConfigError, Fault
 from authproxy.values import split_url
 
 UNUSABLE = (ssl.SSLError, OSError, ValueError)
-
-
 NOT_USABLE = "the certificate or the key cannot be used"
 
 

@@ -21,8 +21,6 @@ from authproxy.workers.channel import BrokerClient
 from authproxy.workers.supervisor import Child, Supervisor, shared_listeners, worker_count
 
 Ready = Callable[[list[str], str | None], None]
-
-
 Share = list[tuple[str, socket.socket]]  # the listeners of one worker, each with its address
 
 

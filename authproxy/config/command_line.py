@@ -13,8 +13,6 @@ from authproxy.config.route import RouteKeys
 from authproxy.errors import ConfigError, Fault
 
 ROUTE_NAME = "default"
-
-
 ROUTE_KEYS = frozenset(each.name for each in fields(RouteKeys)) | {"auth"}
 
 

@@ -57,11 +57,7 @@ def _redis_url(value: SecretStr) -> SecretStr:
 
 
 AcceptedHost = Annotated[str, AfterValidator(_accepted_host)]
-
-
 Origin = Annotated[str, AfterValidator(_origin)]
-
-
 RedisURL = Annotated[SecretStr, AfterValidator(_redis_url)]
 
 

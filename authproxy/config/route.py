@@ -36,8 +36,6 @@ from authproxy.values import (
 )
 
 KEYS = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-
-
 FRAMING_HEADERS = frozenset({
     "connection", "content-length", "host", "keep-alive", "proxy-connection", "te", "trailer",
     "transfer-encoding", "upgrade",
@@ -46,20 +44,10 @@ FRAMING_HEADERS = frozenset({
 
 
 _NAME = re.compile(r"[a-z0-9-]+\Z")
-
-
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9._-]*[a-z0-9_])?\.?\Z")
-
-
 _IPV6 = re.compile(r"\[[0-9a-f:.]+\]\Z")
-
-
 _PATH = re.compile(r"(/[^/?#%\\\x00-\x20\x7f]+)+\Z|/\Z")
-
-
 _METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")  # a token (RFC 9110 §9.1)
-
-
 _PATTERN = re.compile(r"!?/[^?#\x00-\x20\x7f]*\Z")
 
 
@@ -132,41 +120,21 @@ def _refuse_spaces(url: str) -> None:
 RouteName = Annotated[
     str, AfterValidator(_matches(_NAME, "should hold lower-case letters, digits and hyphens only"))
 ]
-
-
 Host = Annotated[str, AfterValidator(_host)]
-
-
 MountPath = Annotated[str, AfterValidator(_mount)]
-
-
 Upstream = Annotated[URL, AfterValidator(_upstream)]
-
-
 Method = Annotated[str, AfterValidator(_matches(_METHOD, "should be a method, such as GET"))]
-
-
 PathPattern = Annotated[
     str, AfterValidator(_matches(_PATTERN, "should be a pattern that begins with / or !/, such as /v2/**"))
 ]
-
-
 Count = Annotated[int, Field(ge=1), BeforeValidator(_whole)]
-
-
 Status = Annotated[int, Field(ge=400, le=599), BeforeValidator(_whole)]
-
-
 Passphrase = Annotated[SecretStr, PASSPHRASE]
-
-
 HTTPProxy = Annotated[
     Setting,
     PlainValidator(_http_proxy),
     WithJsonSchema({"anyOf": [{"type": "string"}, {"const": False}, {"type": "null"}]}),
 ]
-
-
 Timeout = Annotated[Duration, AfterValidator(_some_time)]
 
 

@@ -38,28 +38,19 @@ from authproxy.tokens.token import Token
 from authproxy.values import Duration, HeaderName, Pointer, SecretHeaderValue
 
 REJECTIONS = frozenset({400, 401, 403, 422, 423})  # 423: the account is locked
-
-
 OAUTH_ERRORS = frozenset({  # RFC 6749 §5.2, RFC 8628 §3.5: words of the protocol, whatever a secret may be
     "invalid_request", "invalid_client", "invalid_grant", "unauthorized_client", "unsupported_grant_type",
     "invalid_scope", "invalid_target", "authorization_pending", "slow_down", "access_denied", "expired_token",
     "server_error", "temporarily_unavailable",
 })  # fmt: skip
-
-
 DESCRIPTIONS = ("error_description", "message", "detail")  # where servers say more
-
-
 NAMES = frozenset({  # keys in capitals or not, with _, - or nothing in between
     "user", "username", "userid", "login", "email", "emailaddress", "account", "accountid", "clientid",
     "tenant", "tenantid", "realm", "domain", "service", "audience", "resource", "scope", "granttype",
     "responsetype", "name", "type", "method", "lang", "language", "locale", "accept", "acceptlanguage",
     "contenttype", "useragent",
 })  # fmt: skip
-
-
 BOUND_TOKEN_TYPES = frozenset({"dpop", "mac", "pop"})  # useless without the key they are bound to
-
 
 _TOKEN = re.compile(r"[\x20-\x7e]+\Z")
 
@@ -337,6 +328,4 @@ def _secrets_in(value: object) -> Iterator[str]:
 
 
 SecretMap = dict[str, SecretStr]
-
-
 HeaderMap = dict[HeaderName, SecretHeaderValue]

@@ -12,14 +12,8 @@ from authproxy.net.http_proxy import ADVICE, HTTPProxy, Setting, proxy_for
 from authproxy.net.own_listeners import OwnListeners
 
 CONNECT_TIMEOUT = 10.0  # seconds
-
-
 TOTAL_TIMEOUT = 30.0
-
-
 MAX_REPLY = 1 << 20  # bytes
-
-
 PROXY_REFUSED = 407
 
 

@@ -14,31 +14,18 @@ from authproxy.grants.steps import Answer
 from authproxy.masking import sound
 
 MAX_LIFETIME = 10 * 365 * 86400.0  # seconds; whoever says more means for ever
-
-
 PASSING_TROUBLE = frozenset({408, 425, 429})
-
-
 ENDS_AT = (  # where servers and programs say when a token ends, if not how long it lasts
     "/expires_at", "/expires_on", "/expiresAt", "/expiresOn", "/expiration", "/expiry", "/token_expiry",
 )  # fmt: skip
-
-
 FIRST_MOMENT = 1e9  # epoch seconds, in 2001: a smaller number is no moment when a token ends
-
-
 FIRST_IN_MILLISECONDS = 1e11  # as seconds that were the year 5138
-
-
 BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-
-
 NO_TEXT = frozenset({"idna", "punycode"})  # charsets that are none; reading a long one takes for ever
-
 
 _CHARSET = re.compile(r"""charset\s*=\s*["']?([\w.:-]+)""", re.IGNORECASE | re.ASCII)
 

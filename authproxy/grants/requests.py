@@ -6,7 +6,6 @@ from urllib.parse import urlencode
 
 FORM = "application/x-www-form-urlencoded"
 
-
 Parameters = Mapping[str, str | tuple[str, ...]]
 """Of a request; a value that is a tuple is several."""
 

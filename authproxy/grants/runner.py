@@ -63,8 +63,6 @@ from authproxy.tokens.source import Clock
 from authproxy.tokens.token import Token
 
 DISCOVERY_LASTS = 3600.0  # seconds
-
-
 EXEC_INFO = {  # what kubectl tells its credential plugins; without it some will not work
     "KUBERNETES_EXEC_INFO": '{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", '
     '"spec": {"interactive": false}}'

@@ -122,6 +122,4 @@ class Answer:
 
 
 Step = Ask | Discover | Now | Run | Read | Code | UseUp | Show | Wait | Callback
-
-
 Flow = Generator[Step, Any, Token]

@@ -6,11 +6,7 @@ from cryptography.hazmat.primitives.twofactor.hotp import HOTP
 from authproxy.grants.requests import base32
 
 CODE_PERIOD = 30  # seconds a one-time code is good for (RFC 6238 §4.1)
-
-
 CODE_DIGITS = 6
-
-
 TAKEN_PERIODS = 240  # remembered for each secret: two hours of codes
 
 

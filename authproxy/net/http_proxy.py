@@ -28,20 +28,11 @@ Setting = SecretStr | Literal["none"] | None
 
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
-
-
 ADVICE = "check `http_proxy`, or HTTP_PROXY, HTTPS_PROXY and NO_PROXY in the environment"
-
-
 NOT_A_PROXY = "should be http://HOST:PORT, with USER:PASSWORD@ before the host if need be"
-
-
 OTHER_KIND = "should begin with http://; proxies that speak TLS or SOCKS are not supported"
 
-
 _HOST = re.compile(r"[A-Za-z0-9._\-]+\Z|[0-9a-fA-F:.]+\Z")  # a name or an IPv4 address, or an IPv6 address
-
-
 _PORT = re.compile(r"(.*):(\d+)\Z")
 
 

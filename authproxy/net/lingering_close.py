@@ -12,8 +12,6 @@ all is cut off.
 import asyncio
 
 QUIET = 2.0  # seconds
-
-
 MAX_SECONDS = 30.0  # seconds
 
 

@@ -28,9 +28,7 @@ LOOPBACK_NAMES = frozenset(
     }
 )  # fmt: skip
 
-
 _NUMBERS = re.compile(r"[0-9a-fx.]+\Z")
-
 
 DISCARD = 9  # any port would do: nothing is sent there
 

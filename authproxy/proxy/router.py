@@ -21,11 +21,7 @@ from urllib.parse import unquote
 from authproxy.errors import Forbidden, NoRoute
 
 _NEEDS_CARE = re.compile(r"%|//|/\.|\\|;")
-
-
 _EMPTY_SEGMENTS = re.compile("//+")
-
-
 _PARAMETERS = re.compile(r";[^/]*")
 
 
@@ -36,20 +32,11 @@ _HIDDEN = re.compile(r"%(?:(?:c[01]%[89ab]|e0%[89]|f0%8)[0-9a-f]|u[0-9a-f]{4})",
 
 # Characters that matter, and what stands for an escaped one until it is decoded: no text holds surrogates.
 _ESCAPED = {plain: chr(0xD800 + ord(plain)) for plain in "/\\.;"}
-
-
 _ESCAPES = {f"%{ord(plain):02x}": escaped for plain, escaped in _ESCAPED.items()}
-
-
 _ESCAPE = re.compile("|".join(_ESCAPES), re.IGNORECASE)
-
-
 _AS_JUDGED = str.maketrans({escaped: plain for plain, escaped in _ESCAPED.items()} | {_ESCAPED["/"]: "%2F"})
 
-
 MAX_READINGS = 128  # of one path; what people ask for has a handful
-
-
 MAX_TO_READ = 256 << 10  # characters of all of them: whoever makes up a long path must not hold us up
 
 

@@ -22,20 +22,10 @@ from authproxy.tokens.source import Clock, TokenSource
 from authproxy.tokens.token import Token
 
 OUTCOMES = {CredentialRejected: "rejected", LoginRequired: "login_required"}  # any other is a failure
-
-
 FIRST_DELAY = 1.0  # seconds
-
-
 FIRST_DELAY_REJECTED = 30.0
-
-
 MAX_DELAY = 300.0
-
-
 MAX_RETRY_AFTER = 3600.0  # a server may ask for more than we would wait of ourselves, within reason
-
-
 JITTER = 0.2
 
 

@@ -29,25 +29,12 @@ from authproxy.tokens.token import Token
 
 TokenCache = MutableMapping[str, Token]
 
-
 REFRESH_BEFORE = 60.0  # `refresh_before: auto` is this many seconds…
-
-
 REFRESH_SHARE = 0.2  # …or this share of the lifetime, if that is less
-
-
 JITTER = 0.1  # how much of that it may start earlier, so that replicas do not renew in step
-
-
 RETRY_SHARE = 0.1  # a failed early renewal is tried again after this share of what is left
-
-
 LEAST_SECONDS = 1.0  # between two renewals that nothing but the token's own end asks for
-
-
 SETTLE_SECONDS = 10.0  # how long the end of the process waits for a renewal under way
-
-
 CACHE_SIZE = 4096  # tokens; the least recently used goes first
 
 

@@ -18,10 +18,7 @@ from authproxy.errors import TokenError, TokenTimeout
 from authproxy.tokens.token import Token
 
 DATAGRAM = 32 << 10  # bytes of a message in one datagram; longer ones go in several
-
-
 ANSWER_SECONDS = 60.0  # a worker waits this long for the broker; a token request takes 30 s at most
-
 
 Message = dict[str, Any]
 

@@ -24,8 +24,6 @@ from authproxy.config.model import Config
 from authproxy.errors import AuthproxyError
 
 WATCHED = {signal.SIGCHLD, signal.SIGINT, signal.SIGTERM}
-
-
 QUICK_DEATH = 1.0  # seconds; who dies faster than this is not started again at once
 
 

@@ -38,43 +38,20 @@ if TYPE_CHECKING:
     from authproxy.proxy.downstream.server import ProxyServer
 
 _REQUEST_LINE = re.compile(rb"[A-Z]+ [^\r\n]+ HTTP/1\.[01]\r\n")
-
-
 _METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # any token (RFC 9110 §9.1)
-
-
 _PARSERS_METHODS = (
     b"GET ", b"POST ", b"PUT ", b"HEAD ", b"PATCH ", b"DELETE ", b"OPTIONS ", b"CONNECT ", b"TRACE ",
 )  # fmt: skip
-
-
 _STAND_IN = b"PATCH"  # what the parser reads in place of others; GET may be RTSP's as well, to it
-
-
 _EMPTY_LINES = re.compile(rb"[\r\n]+")
-
-
 _EIGHT_BIT = re.compile(rb"[\x80-\xff]")
 
-
 TOO_MANY = "Too many headers"  # how aiohttp says it
-
-
 TRAILER_TOO_LARGE = "the trailer section is too large"
-
-
 MAX_HEADERS = 1000  # lines; the size of the section is limited besides
-
-
 UNREAD_SECONDS = 60.0  # how long a client may leave an answer unread while it asks for more
-
-
 READ_BUFFER = 256 << 10  # bytes of a body taken from a client before it has to wait
-
-
 SMALL_PIECE = 1 << 10  # bytes; of smaller ones no more than MAX_PIECES may wait, as each costs memory too
-
-
 MAX_PIECES = 4096
 
 
@@ -112,11 +89,7 @@ class Refused(Sent):
 
 
 KEEP_ALIVE = cast("StreamResponse", Sent(keep_alive=True))
-
-
 CLOSE = cast("StreamResponse", Sent(keep_alive=False))
-
-
 REFUSED = cast("StreamResponse", Refused(keep_alive=False))
 
 

@@ -14,12 +14,8 @@ import re
 
 EMPTY_LINE = b"\r\n\r\n"
 
-
 _DIGITS = re.compile(rb"[0-9A-Fa-f]+")
-
-
 _MOST_DIGITS = 16  # of a chunk's size; the parser takes no more
-
 
 HEAD, BODY, SIZE, EXTENSION, TRAILER, FAULT = range(6)
 """What the next byte belongs to. `FAULT`: nobody can tell, and the parser will say so."""

@@ -27,34 +27,16 @@ Stage = tuple[type[AuthproxyError], str]
 
 
 UPLOADING: Stage = (RequestTimeout, "the client sent nothing of its body to {} for {:g} s")
-
-
 NOT_TAKEN: Stage = (ResponseTimeout, "{} took nothing of the upload for {:g} s")
-
-
 AWAITED: Stage = (ResponseTimeout, "{} did not answer within {:g} s")
-
-
 RECEIVING: Stage = (BadReply, "{} sent nothing of its body for {:g} s")
-
-
 TAKING = (NOT_TAKEN, AWAITED)  # in these an upstream that takes more of the upload is slow, but not stalled
-
-
 MAX_HEAD = 256 << 10  # bytes, interim replies included; and of what frames a body, without any of it
-
-
 SWITCHED = 101
-
-
 HTTP_1 = frozenset({"1.0", "1.1"})
-
-
 REASONS = frozenset(status.phrase.encode() for status in HTTPStatus)
 
-
 _CONTROLS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-
 
 NO_BODY = frozenset({204, 304})
 

@@ -16,10 +16,7 @@ from authproxy.errors import BadReply, ConnectFailure
 from authproxy.net.http_proxy import ADVICE, HTTPProxy, bracketed
 
 MAX_HEAD = 16 << 10  # bytes of an answer to CONNECT, interim ones included
-
-
 REFUSED = 407
-
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-9]\d\d)(?: [^\x00\r\n]*)?(?:\r\n|\Z)")
 
