@@ -7,6 +7,7 @@ A pipe that nobody reads blocks whoever writes to it, and a full disk raises. O_
 would belong to everybody who shares the pipe or the terminal, the parent's shell included.
 """
 
+import codecs
 import io
 import os
 import signal
@@ -16,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol, TextIO, cast
+from typing import TYPE_CHECKING, Any, Protocol, TextIO, cast
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -156,17 +157,28 @@ def dropping_stderr(notice: Callable[[int], str]) -> Iterator[None]:
     """Make `sys.stderr` one that never waits, for the length of the block; see `DroppingWriter`."""
     before: TextIO | None = sys.stderr
     if before is None:  # closed: but its descriptor, left free, would become some client's connection
-        target, encoding = cast("Target", io.FileIO(os.devnull, "w")), "utf-8"
+        target = cast("Target", io.FileIO(os.devnull, "w"))
     else:
         before.flush()
-        target, encoding = getattr(before.buffer, "raw", before.buffer), before.encoding
-    writer = DroppingWriter(target, notice)
-    sys.stderr = io.TextIOWrapper(writer, encoding, "backslashreplace", write_through=True)
+        target = getattr(before.buffer, "raw", before.buffer)
+    sys.stderr = _like(before, DroppingWriter(target, notice))
     try:
         yield
     finally:
         finish()
         sys.stderr = cast("TextIO", before)
+
+
+def _like(before: TextIO | None, writer: DroppingWriter) -> TextIO:
+    """Return a text file before `writer` that says what it cannot encode as `before` did."""
+    if not isinstance(before, io.TextIOWrapper):
+        return io.TextIOWrapper(cast("Any", writer), "utf-8", "backslashreplace", write_through=True)
+    try:
+        encoding = codecs.lookup(before.encoding).name
+    except LookupError:  # the command line's own name for ASCII
+        encoding = "ascii"
+    kind = cast("Any", type(before))  # the type checker wants a name of the writer, which it never uses
+    return cast("TextIO", kind(writer, encoding, before.errors, write_through=True))
 
 
 def finish() -> None:

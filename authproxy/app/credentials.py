@@ -2,7 +2,8 @@
 
     CachedSource ─▶ SharedSource (only with a store) ─▶ BackoffSource ─▶ LoginHintSource ─▶ GrantSource
 
-Routes with an equal `auth` share a stack. In a worker `CachedSource` stands on a line to the broker instead.
+Routes with an equal `auth` share a stack. In a worker `CachedSource` wraps a `BrokerSource` instead: the
+broker's process has the rest. `WatchedSource` is around it where the token comes from a file.
 """
 
 from collections.abc import Callable
@@ -16,21 +17,15 @@ from authproxy.config.model import RedisStore as RedisStoreKeys
 from authproxy.config.route import Route as RouteConfig
 from authproxy.config.route import credential_identity, credential_key
 from authproxy.errors import LoginRequired
-from authproxy.grants.command import Command
-from authproxy.grants.file import File
-from authproxy.grants.grant import Grant
-from authproxy.grants.interactive import InteractiveGrant
-from authproxy.grants.refresh_token import RefreshToken
 from authproxy.grants.runner import FlowRunner
 from authproxy.grants.source import GrantSource, WatchedSource
-from authproxy.grants.static import NoGrant
 from authproxy.observe.counters import Counters
 from authproxy.places import is_file
 from authproxy.tokens.backoff import BackoffSource
 from authproxy.tokens.cache import CachedSource, token_cache
 from authproxy.tokens.rejection import RejectionStore, RememberedRejection
 from authproxy.tokens.shared import SharedSource
-from authproxy.tokens.source import CachingSource, TokenSource
+from authproxy.tokens.source import CachingSource, Layer, TokenSource
 from authproxy.tokens.stores import TokenStore
 from authproxy.tokens.stores.file import FileStore, default_path, rejections_path
 from authproxy.tokens.stores.redis import RedisStore
@@ -41,17 +36,16 @@ InnerSource = Callable[[RouteConfig], TokenSource]
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """One credential's sources: the cup that holds its token, what is asked, and what the cup stands on."""
+    """One credential's sources: the layer that has its token, and the outermost one, which is asked."""
 
     cached: CachedSource
     outer: CachingSource
-    inner: TokenSource
 
 
 class TokenSources:
     """The stacks of sources, one a credential; routes with an equal `auth` get the same one.
 
-    `inner_source` makes what `CachedSource` stands on; `credentials` is how many there will be.
+    `inner_source` makes what `CachedSource` wraps; `credentials` is how many there will be.
     """
 
     def __init__(self, inner_source: InnerSource, *, credentials: int = 0) -> None:
@@ -62,29 +56,23 @@ class TokenSources:
 
     def stack(self, route: RouteConfig) -> Stack | None:
         """Return the stack of the route's credential; None for plain forwarding."""
-        if isinstance(route.grant, NoGrant):
+        if not route.grant.needs_token:
             return None
         if route.key not in self._stacks:
             self._stacks[route.key] = self._build(route)
         return self._stacks[route.key]
 
     async def adopt(self, route: RouteConfig, token: Token) -> None:
-        """Hold, and store, a token that a person's login brought."""
-        stack = self.stack(route)
-        assert stack is not None  # noqa: S101 - nobody logs in to plain forwarding
-        if isinstance(stack.inner, SharedSource):
-            await stack.inner.adopt(token)
-        elif isinstance(stack.inner, BackoffSource):
-            await stack.inner.reset()
-        stack.cached.adopt(token)
+        """Cache, and store, a token that a person's login brought."""
+        if (stack := self.stack(route)) is not None:
+            await stack.outer.adopt(token)
 
     async def close(self) -> None:
         """Let renewals end: one that is broken off may lose a refresh token."""
         for stack in self._stacks.values():
             if not self.in_a_hurry:
                 await stack.cached.settle()
-            if isinstance(stack.inner, SharedSource):
-                await stack.inner.close()
+            await stack.outer.close()
 
     def _build(self, route: RouteConfig) -> Stack:
         grant = route.grant
@@ -97,26 +85,26 @@ class TokenSources:
             name=route.name,
             refresh_before=None if before == "auto" else before,
         )
-        top = WatchedSource(cached, grant.path) if isinstance(grant, File) else cached
-        return Stack(cached, top, source)
+        watched = grant.watched_file
+        return Stack(cached, WatchedSource(cached, watched) if watched is not None else cached)
 
 
-class LoginHintSource:
+class LoginHintSource(Layer):
     """Completes the hint of a missing login: who runs the proxy knows where one logs in."""
 
-    def __init__(self, source: TokenSource, hint: Callable[[], str]) -> None:
-        self._source = source
+    def __init__(self, inner: TokenSource, hint: Callable[[], str]) -> None:
+        super().__init__(inner)
         self._hint = hint
 
     async def token(self, *, instead_of: Token | None = None) -> Token:
         try:
-            return await self._source.token(instead_of=instead_of)
+            return await super().token(instead_of=instead_of)
         except LoginRequired as error:
             raise LoginRequired(error.detail, hint=self._hint(), error=error.error) from error
 
 
 class GrantSources:
-    """Makes the inner_source of each stack where tokens are earned: the grant, patience, and a store.
+    """Makes what `CachedSource` wraps where tokens are obtained: the grant, backoff, and a store.
 
     With `retry_rejected` what was rejected before this process is tried once more.
     """
@@ -127,31 +115,31 @@ class GrantSources:
         self._config = config
         self._retry_rejected = retry_rejected
         self._rejections: FileStore | None = None
-        self._tally = counters
+        self._counters = counters
         self._runner = runner
         self._stores: dict[str, TokenStore] = {}
         self.login_url: str | None = None  # of the admin listener, once it is open
 
     def inner_source(self, route: RouteConfig) -> TokenSource:
-        earned = GrantSource(route.grant, self._runner, reload=route.reload, http_proxy=route.http_proxy)
-        with_hint = LoginHintSource(earned, lambda: self._login_hint(route))
+        granted = GrantSource(route.grant, self._runner, reload=route.reload, http_proxy=route.http_proxy)
+        with_hint = LoginHintSource(granted, lambda: self._login_hint(route))
         store = self.store(route)
         backoff = BackoffSource(
             with_hint,
             name=route.name,
             count=partial(self._count, route.name),
-            changed=earned.changed,
-            memory=self._memory(route, earned, store),
-            backs_off=not isinstance(route.grant, File),
+            changed=granted.changed,
+            memory=self._memory(route, granted, store),
+            backs_off=route.grant.watched_file is None,  # a file costs nothing to read
         )
         return SharedSource(backoff, store, route.key, name=route.name) if store is not None else backoff
 
     def store(self, route: RouteConfig) -> TokenStore | None:
         """Return where the route's tokens are kept, or None when they are not."""
         keys = self._config.token_store
-        if route.grant.in_configuration or isinstance(route.grant, NoGrant | File):
+        if not route.grant.is_stored:
             return None
-        if keys is None and _must_last(route.grant):
+        if keys is None and route.grant.must_last:
             keys = FileStoreKeys(type="file")
         if keys is None or isinstance(keys, MemoryStore):
             return None
@@ -165,11 +153,11 @@ class GrantSources:
             await store.close()
 
     def _memory(
-        self, route: RouteConfig, earned: GrantSource, store: TokenStore | None
+        self, route: RouteConfig, granted: GrantSource, store: TokenStore | None
     ) -> RememberedRejection | None:
         """Return where it is remembered that the credential was rejected; None where nobody can reject it."""
         grant, http_proxy = route.grant, route.http_proxy
-        if grant.in_configuration or isinstance(grant, NoGrant | File | Command):
+        if not grant.can_be_rejected:
             return None
         place: RejectionStore | None = store or self._rejections
         if place is None and (path := rejections_path()) is not None:
@@ -180,24 +168,19 @@ class GrantSources:
         return RememberedRejection(
             place,
             credential_identity(grant, http_proxy),
-            lambda: credential_key(earned.grant, http_proxy),
+            lambda: credential_key(granted.grant, http_proxy),
             takes_turns=store is None,  # else there is a lock already
             retry=self._retry_rejected,
         )
 
     def _count(self, route: str, outcome: str) -> None:
-        self._tally.token_requests[route, outcome] += 1
+        self._counters.token_requests[route, outcome] += 1
 
     def _login_hint(self, route: RouteConfig) -> str:
         ways = [f"open {self.login_url}/login/{route.name}"] if self.login_url is not None else []
         if is_file(Path(self._config.file)) and self.store(route) is not None:
             ways.append(f"run `authproxy login {route.name} -c {self._config.file}`")
         return ", or ".join(ways) or "log in"
-
-
-def _must_last(grant: Grant) -> bool:
-    """Tell whether the tokens should outlive the process: a lost one costs a person a login."""
-    return isinstance(grant, RefreshToken) or (isinstance(grant, InteractiveGrant) and grant.needs_person)
 
 
 def _open_store(keys: FileStoreKeys | RedisStoreKeys) -> TokenStore:

@@ -6,6 +6,7 @@ and `gcloud config config-helper` print.
 """
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from authproxy.errors import BadTokenReply
 from authproxy.grants.grant import Grant, ReplyPointers
@@ -34,6 +35,8 @@ class CommandPointers(ReplyPointers):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command(Grant):
     """`command` is the program and its arguments; no shell is involved."""
+
+    can_be_rejected: ClassVar[bool] = False
 
     command: tuple[str, ...] = field(repr=False)  # an argument may be a secret
     response: CommandPointers = field(default_factory=CommandPointers)

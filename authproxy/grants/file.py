@@ -4,6 +4,7 @@ import base64
 import binascii
 import json
 from dataclasses import dataclass
+from typing import ClassVar
 
 from authproxy.errors import BadTokenReply
 from authproxy.grants.grant import Grant
@@ -19,7 +20,14 @@ SETTLING_SECONDS = 2.0  # for so long what is in a file may be the first part of
 class File(Grant):
     """The content of `path`, white space around it stripped; read again when the file changes."""
 
+    can_be_rejected: ClassVar[bool] = False
+    is_stored: ClassVar[bool] = False
+
     path: LocalPath
+
+    @property
+    def watched_file(self) -> str | None:
+        return self.path
 
     def flow(self, expired: Token | None) -> Flow:
         answer: Answer = yield Read(self.path)

@@ -104,6 +104,10 @@ class Grant:
 
     in_configuration: ClassVar[bool] = False
     """Whether the token itself stands in the configuration, so that only a changed source brings another."""
+    can_be_rejected: ClassVar[bool] = True
+    """Whether somebody may turn the credential down, and lock its account when it is tried again."""
+    is_stored: ClassVar[bool] = True
+    """Whether its tokens are worth storing."""
 
     scheme: Scheme = "Bearer"
     header: HeaderName = "Authorization"
@@ -111,6 +115,21 @@ class Grant:
     refresh_before: Literal["auto"] | Duration = "auto"
     default_lifetime: Duration | None = None
     hints: tuple[ReplyHint, ...] = ()
+
+    @property
+    def needs_token(self) -> bool:
+        """Whether anything is added to requests at all."""
+        return True
+
+    @property
+    def must_last(self) -> bool:
+        """Whether its tokens should outlive the process: a lost one costs a person a login."""
+        return False
+
+    @property
+    def watched_file(self) -> str | None:
+        """The file whose change means that there is another token."""
+        return None
 
     def flow(self, expired: Token | None) -> Flow:
         """Hold the conversation that earns a token; `expired` is the worn-out one, if there was one.

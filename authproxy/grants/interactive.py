@@ -24,6 +24,10 @@ class InteractiveGrant(OAuthGrant):
         return True
 
     @property
+    def must_last(self) -> bool:
+        return self.needs_person
+
+    @property
     def comes_back_to(self) -> str | None:
         """The redirect URI that the configuration demands; None leaves it to whoever runs the login."""
         return None

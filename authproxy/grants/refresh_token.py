@@ -14,6 +14,10 @@ class RefreshToken(OAuthGrant):
 
     refresh_token: GivenToken
 
+    @property
+    def must_last(self) -> bool:
+        return True
+
     def flow(self, expired: Token | None) -> Flow:
         configured = self.refresh_token.get_secret_value()
         if expired is not None and expired.refresh_token == configured:

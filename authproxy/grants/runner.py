@@ -59,6 +59,7 @@ from authproxy.grants.steps import (
 from authproxy.grants.totp import CODE_PERIOD, TAKEN_PERIODS, _code_of
 from authproxy.net.http_proxy import ADVICE, HTTPProxy, Setting
 from authproxy.net.own_listeners import NOBODY, OwnListeners
+from authproxy.places import working_directory
 from authproxy.tokens.source import Clock
 from authproxy.tokens.token import Token
 
@@ -97,7 +98,7 @@ class FlowRunner:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._own = own
-        self._directory = directory.absolute()
+        self._directory = working_directory() / directory
         self._clock = clock
         self._sleep = sleep
         self._session: aiohttp.ClientSession | None = None

@@ -3,7 +3,6 @@
 CachedSource → BackoffSource → GrantSource → flow ⇄ runner
 """
 
-import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -12,13 +11,14 @@ from authproxy.errors import CredentialRejected, TokenError
 from authproxy.grants.grant import Grant
 from authproxy.grants.runner import FlowRunner
 from authproxy.net.http_proxy import Setting
-from authproxy.tokens.source import CachingSource
+from authproxy.tokens.single_flight import SingleFlight
+from authproxy.tokens.source import CachingSource, Innermost, Layer
 from authproxy.tokens.token import Token
 
 Reload = Callable[[], Awaitable[Grant | None]]
 
 
-class GrantSource:
+class GrantSource(Innermost):
     """Holds a grant's conversation each time it is asked.
 
     `reload` reads the secrets' sources (`${file:…}`, `${command:…}`) again and returns the grant they
@@ -34,7 +34,7 @@ class GrantSource:
         self.grant = grant  # as its secrets were when they were last read
         self._runner = runner
         self._reload = reload
-        self._reloading: asyncio.Task[bool] | None = None
+        self._reading = SingleFlight(self._read_again, name="read secrets again")
         self._http_proxy = http_proxy
         self._refused: str | None = None  # the refresh token that the server refused last
 
@@ -53,22 +53,14 @@ class GrantSource:
 
     async def changed(self) -> bool:
         """Read the secrets again, once for all who ask meanwhile; tell whether they are others now."""
-        if self._reload is None:
-            return False
-        if self._reloading is None:
-            self._reloading = asyncio.create_task(self._read_again(self._reload), name="read secrets again")
-            self._reloading.add_done_callback(self._was_read)
-        return await asyncio.shield(self._reloading)
+        return await self._reading.join() if self._reload is not None else False
 
-    async def _read_again(self, reload: Reload) -> bool:
-        grant = await reload()
+    async def _read_again(self) -> bool:
+        grant = await self._reload() if self._reload is not None else None
         if grant is None or grant == self.grant:
             return False
         self.grant = grant
         return True
-
-    def _was_read(self, _task: "asyncio.Task[bool]") -> None:
-        self._reloading = None
 
     def _spendable(self, expired: Token | None) -> Token | None:
         if expired is None or self._refused is None or expired.refresh_token != self._refused:
@@ -79,28 +71,29 @@ class GrantSource:
         return f"<GrantSource {type(self.grant).__name__}>"
 
 
-class WatchedSource:
+class WatchedSource(Layer):
     """Lets go of the token it holds as soon as the file that it came from changes.
 
     While the file is empty, missing or half written, the last good token serves.
     """
 
-    def __init__(self, source: CachingSource, path: str) -> None:
-        self._source = source
+    def __init__(self, inner: CachingSource, path: str) -> None:
+        super().__init__(inner)
+        self._cached = inner.cached
         self._path = path
         self._seen: tuple[int, ...] | None = None
 
     def cached(self) -> Token | None:
-        token = self._source.cached()
+        token = self._cached()
         return token if self._stamp() == self._seen else None
 
     async def token(self, *, instead_of: Token | None = None) -> Token:
         stamp = self._stamp()
         if stamp == self._seen:
-            return await self._source.token(instead_of=instead_of)
-        last = self._source.cached()
+            return await self._inner.token(instead_of=instead_of)
+        last = self._cached()
         try:
-            token = await self._source.token(instead_of=last or instead_of)
+            token = await self._inner.token(instead_of=last or instead_of)
         except TokenError:
             if last is None or last == instead_of:
                 raise
@@ -117,4 +110,4 @@ class WatchedSource:
         return (status.st_mtime_ns, status.st_size, status.st_ino)
 
     def __repr__(self) -> str:
-        return f"<WatchedSource {self._path} {self._source!r}>"
+        return f"<WatchedSource {self._path} {self._inner!r}>"

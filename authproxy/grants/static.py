@@ -17,12 +17,21 @@ from authproxy.values import STATIC_TOKEN, BasicPassword, BasicUsername
 class NoGrant(Grant):
     """Plain forwarding: nothing is added."""
 
+    can_be_rejected: ClassVar[bool] = False
+    is_stored: ClassVar[bool] = False
+
+    @property
+    def needs_token(self) -> bool:
+        return False
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Static(Grant):
     """A token handed out by hand. It holds until its source (`${file:…}`) changes."""
 
     in_configuration: ClassVar[bool] = True
+    can_be_rejected: ClassVar[bool] = False
+    is_stored: ClassVar[bool] = False
 
     token: Annotated[SecretStr, STATIC_TOKEN]
 
@@ -37,6 +46,8 @@ class Basic(Grant):
     """RFC 7617, with UTF-8 (§2.1)."""
 
     in_configuration: ClassVar[bool] = True
+    can_be_rejected: ClassVar[bool] = False
+    is_stored: ClassVar[bool] = False
 
     scheme: Scheme = "Basic"
     username: BasicUsername

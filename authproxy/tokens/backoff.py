@@ -18,7 +18,7 @@ from contextlib import AsyncExitStack
 from authproxy import logs
 from authproxy.errors import CredentialRejected, LoginRequired, TokenError, TokenUnavailable
 from authproxy.tokens.rejection import Rejection, RememberedRejection
-from authproxy.tokens.source import Clock, TokenSource
+from authproxy.tokens.source import Clock, Layer, TokenSource
 from authproxy.tokens.token import Token
 
 OUTCOMES = {CredentialRejected: "rejected", LoginRequired: "login_required"}  # any other is a failure
@@ -33,7 +33,7 @@ async def _never() -> bool:
     return False
 
 
-class BackoffSource:
+class BackoffSource(Layer):
     """Asks the source behind it, and backs off while that fails.
 
     `changed` tells whether the credential's secret is another one now; it is awaited only while a
@@ -43,7 +43,7 @@ class BackoffSource:
 
     def __init__(
         self,
-        source: TokenSource,
+        inner: TokenSource,
         *,
         name: str = "",
         count: Callable[[str], None] = lambda _outcome: None,
@@ -53,7 +53,7 @@ class BackoffSource:
         clock: Clock = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        self._source = source
+        super().__init__(inner)
         self._name = name
         self._count = count
         self._changed = changed
@@ -73,26 +73,30 @@ class BackoffSource:
                 await self._heed(await self._memory.recall())
             return await self._try(instead_of)
 
-    async def reset(self) -> None:
+    async def adopt(self, token: Token) -> None:
         """Forget the last failure: a token came from elsewhere, so the next renewal is another matter."""
-        rejected = self._failure is not None and self._failure.rejects
-        self._failures, self._failure = 0, None
-        if rejected and self._memory is not None:
-            await self._memory.forget()
+        await self._reset()
+        await super().adopt(token)
 
     async def ready(self) -> None:
         """Return when the source behind may be asked; raise `TokenUnavailable` while it is left alone."""
         if self._failure is not None and self._backs_off:
             await self._check_wait(self._failure)
 
+    async def _reset(self) -> None:
+        rejected = self._failure is not None and self._failure.rejects
+        self._failures, self._failure = 0, None
+        if rejected and self._memory is not None:
+            await self._memory.forget()
+
     async def _try(self, instead_of: Token | None) -> Token:
         started = self._clock()
         try:
-            token = await self._source.token(instead_of=instead_of)
+            token = await self._inner.token(instead_of=instead_of)
         except TokenError as failure:
             await self._note(failure)
             raise
-        await self.reset()
+        await self._reset()
         self._count("success")
         if token != instead_of:
             logs.info("token renewed", route=self._name, seconds=self._clock() - started)
@@ -117,7 +121,7 @@ class BackoffSource:
         if left <= 0:
             return
         if failure.rejects and await self._changed():
-            await self.reset()
+            await self._reset()
             return
         if isinstance(failure, LoginRequired):
             raise LoginRequired(failure.detail, hint=failure.hint, error=failure.error, retry_after=left)

@@ -1,4 +1,4 @@
-"""The cup that shares a token with other processes, through a store.
+"""The layer that shares a token with other processes, through a store.
 
     a usable token in the store, other than the refused one? ── yes ──▶ that one, without a lock
         │ no
@@ -17,8 +17,7 @@ from collections.abc import Awaitable, Callable
 
 from authproxy import logs
 from authproxy.errors import StoreBusy, StoreError, TokenUnavailable
-from authproxy.tokens.backoff import BackoffSource
-from authproxy.tokens.source import Clock
+from authproxy.tokens.source import Clock, Layer, TokenSource
 from authproxy.tokens.stores import TokenStore
 from authproxy.tokens.token import Token
 
@@ -26,7 +25,7 @@ MEND_SECONDS = 5.0  # between two tries to reach a store that cannot be used
 BUSY_SECONDS = 5.0  # what a caller is told to wait when another process does not let go of the lock
 
 
-class SharedSource:
+class SharedSource(Layer):
     """Hands out the store's token for `key`; renews it, by the source behind, when no other process does.
 
     `store_trouble` says why the store cannot be used, or is None.
@@ -34,7 +33,7 @@ class SharedSource:
 
     def __init__(
         self,
-        source: BackoffSource,
+        inner: TokenSource,
         store: TokenStore,
         key: str,
         *,
@@ -42,9 +41,9 @@ class SharedSource:
         clock: Clock = time.time,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
+        super().__init__(inner)
         self.name = name
         self.store_trouble: str | None = None
-        self._source = source
         self._store = store
         self._key = key
         self._clock = clock
@@ -58,7 +57,7 @@ class SharedSource:
             token = await self._find(instead_of)
             if token is not None:
                 return token
-            await self._source.ready()  # while held back there is nothing to wait for a lock for
+            await self._inner.ready()  # while held back there is nothing to wait for a lock for
             async with self._store.lock(self._key):
                 token = await self._find(instead_of)
                 return token if token is not None else await self._renew(instead_of)
@@ -70,7 +69,7 @@ class SharedSource:
 
     async def adopt(self, token: Token) -> None:
         """Save a token that was earned elsewhere, by a person's login."""
-        await self._source.reset()
+        await self._inner.adopt(token)
         try:
             async with self._store.lock(self._key):
                 await self._store.save(self._key, token)
@@ -84,6 +83,7 @@ class SharedSource:
         if self._mending is not None:
             self._mending.cancel()
             await asyncio.wait([self._mending])
+        await super().close()
 
     # ── with the store ───────────────────────────────────────────────────────────────────────────
 
@@ -94,7 +94,7 @@ class SharedSource:
     async def _load(self) -> None:
         stored = await self._store.load(self._key)
         if stored is not None and stored != self._stored:
-            await self._source.reset()  # somebody earned one, or logged in: so may we
+            await self._inner.adopt(stored)
         unsaved = self._newest is not self._stored
         if not unsaved or (stored is not None and stored != self._stored):
             self._newest = stored
@@ -110,7 +110,7 @@ class SharedSource:
 
     async def _renew(self, instead_of: Token | None) -> Token:
         """Earn a token and save it. Needs the lock."""
-        token = self._newest = await self._source.token(instead_of=self._newest or instead_of)
+        token = self._newest = await self._inner.token(instead_of=self._newest or instead_of)
         try:
             await self._save()
         except StoreError as trouble:
@@ -130,7 +130,7 @@ class SharedSource:
     async def _go_alone(self, instead_of: Token | None) -> Token:
         token = self._fit(instead_of)
         if token is None:
-            token = self._newest = await self._source.token(instead_of=self._newest or instead_of)
+            token = self._newest = await self._inner.token(instead_of=self._newest or instead_of)
             self._mend()
         return token
 

@@ -1,4 +1,7 @@
-"""`TokenSource`: all that the data path knows about authentication. One method."""
+"""`TokenSource`: all that the data path knows about authentication, and `Layer`, of which a stack is made.
+
+outer ─▶ … ─▶ inner        each layer wraps the next one, and none asks what it wraps
+"""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -19,10 +22,54 @@ class TokenSource(Protocol):
         """
         ...
 
+    async def ready(self) -> None:
+        """Return when another token may be asked for; raise `TokenError` while that is left alone."""
+        ...
+
+    async def adopt(self, token: Token) -> None:
+        """Take a token that was obtained elsewhere, by a person's login or by another process."""
+        ...
+
+    async def close(self) -> None:
+        """Stop what goes on in the background."""
+        ...
+
 
 class CachingSource(TokenSource, Protocol):
-    """A source that also knows, without waiting, what it holds."""
+    """A source that also knows, without waiting, what it has."""
 
     def cached(self) -> Token | None:
         """Return the token that is usable right now, or None."""
         ...
+
+
+class Layer:
+    """A source that wraps another one and leaves to it what it does not do itself."""
+
+    def __init__(self, inner: TokenSource) -> None:
+        self._inner = inner
+
+    async def token(self, *, instead_of: Token | None = None) -> Token:
+        return await self._inner.token(instead_of=instead_of)
+
+    async def ready(self) -> None:
+        await self._inner.ready()
+
+    async def adopt(self, token: Token) -> None:
+        await self._inner.adopt(token)
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
+class Innermost:
+    """What a source has that wraps no other one: nothing to wait for, to adopt or to stop."""
+
+    async def ready(self) -> None:
+        """Be asked at any time."""
+
+    async def adopt(self, token: Token) -> None:
+        """Keep nothing."""
+
+    async def close(self) -> None:
+        """Have nothing to stop."""

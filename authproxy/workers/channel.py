@@ -15,6 +15,7 @@ from typing import Any
 from authproxy import errors
 from authproxy.config.route import Route as RouteConfig
 from authproxy.errors import TokenError, TokenTimeout
+from authproxy.tokens.source import Innermost
 from authproxy.tokens.token import Token
 
 DATAGRAM = 32 << 10  # bytes of a message in one datagram; longer ones go in several
@@ -23,7 +24,7 @@ ANSWER_SECONDS = 60.0  # a worker waits this long for the broker; a token reques
 Message = dict[str, Any]
 
 
-class BrokerSource:
+class BrokerSource(Innermost):
     """A worker's source: the broker, asked over `channel`."""
 
     def __init__(self, channel: "BrokerClient", key: str) -> None:
@@ -63,7 +64,7 @@ class BrokerClient:
         self._channel = Channel(sock, self._hear)
 
     def inner_source(self, route: RouteConfig) -> BrokerSource:
-        """Return what a worker's `CachedSource` stands on."""
+        """Return what a worker's `CachedSource` wraps."""
         return BrokerSource(self, route.key)
 
     async def ask(self, question: Message) -> Message:

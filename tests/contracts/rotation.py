@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator
 
 from authproxy.errors import CredentialRejected
+from authproxy.tokens.source import Innermost
 from authproxy.tokens.token import Token
 
 
@@ -56,7 +57,7 @@ async def rotating_endpoint(**options: float) -> AsyncIterator[RotatingEndpoint]
         yield endpoint
 
 
-class RotatingSource:
+class RotatingSource(Innermost):
     """Renews at that endpoint."""
 
     def __init__(self, port: int) -> None:

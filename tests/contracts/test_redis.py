@@ -14,6 +14,7 @@ import pytest
 from authproxy.errors import StoreError
 from authproxy.tokens.backoff import BackoffSource
 from authproxy.tokens.shared import SharedSource
+from authproxy.tokens.source import Innermost
 from authproxy.tokens.stores.redis import KEEP_SECONDS, RedisStore
 from authproxy.tokens.token import Token
 from tests.contracts.conftest import PASSPHRASE, RedisServer, free_port
@@ -44,7 +45,7 @@ async def open_store(prefix):
         await each.close()
 
 
-class Endpoint:
+class Endpoint(Innermost):
     """Issues tokens one after the other, each good for ten minutes."""
 
     def __init__(self):

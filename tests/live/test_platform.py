@@ -107,12 +107,12 @@ def test_check_finds_that_a_login_could_not_be_kept(tmp_path: Path) -> None:
 
 
 def test_check_contacts_nobody_and_binds_nothing(tmp_path: Path) -> None:
-    with Upstream() as upstream:
+    with Upstream() as upstream, Upstream() as taken:
         auth = {"grant": "client_credentials", "token_url": f"{upstream.url}/token", "client_id": "x"}
-        made = config(auth, listen=f"127.0.0.1:{upstream.port}", token_store={"type": "file"})
+        made = config(auth, listen=f"127.0.0.1:{taken.port}", token_store={"type": "file"})
         made["defaults"] = {"prefetch": True}
         ended = authproxy("check", config=made)
-        assert (ended.returncode, upstream.connections) == (0, 0)
+        assert (ended.returncode, upstream.connections, taken.connections) == (0, 0, 0)
 
 
 # ── no home ──────────────────────────────────────────────────────────────────────────────────────

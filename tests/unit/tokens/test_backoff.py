@@ -13,12 +13,13 @@ from authproxy.errors import (
 )
 from authproxy.tokens.backoff import BackoffSource
 from authproxy.tokens.rejection import RememberedRejection
+from authproxy.tokens.source import Innermost
 from authproxy.tokens.token import Token
 from tests.stores import MemoryStore, Shelf
 from tests.unit.conftest import Clock
 
 
-class Behind:
+class Behind(Innermost):
     def __init__(self, *answers):
         self.answers = list(answers)
         self.asked = []
@@ -207,7 +208,7 @@ async def test_a_token_from_elsewhere_ends_the_waiting():
     source = BackoffSource(Behind(CredentialRejected("wrong password"), Token("new")), clock=Clock())
     with pytest.raises(CredentialRejected):
         await source.token()
-    await source.reset()
+    await source.adopt(Token("from elsewhere"))
     assert await source.token() == Token("new")
 
 

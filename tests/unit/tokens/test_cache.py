@@ -1,16 +1,18 @@
-"""`CachedSource`: how often the source behind is asked, and who hears what."""
+"""`CachedSource`: how often the inner source is asked, and who hears what."""
 
 import asyncio
 
 import pytest
 
 from authproxy.errors import TokenUnavailable
-from authproxy.tokens import cache as source_module
+from authproxy.tokens import cache as cache_module
+from authproxy.tokens import early_renewal
 from authproxy.tokens.cache import CachedSource, token_cache
+from authproxy.tokens.source import Innermost
 from authproxy.tokens.token import Token
 
 
-class Behind:
+class Behind(Innermost):
     """The source behind: gives its answers in turn, each once it is let through, and notes who asks."""
 
     def __init__(self, *answers):
@@ -30,7 +32,7 @@ class Behind:
 
 @pytest.fixture(autouse=True)
 def _no_jitter(monkeypatch):
-    monkeypatch.setattr(source_module.random, "uniform", lambda low, high: low)
+    monkeypatch.setattr(early_renewal.random, "uniform", lambda low, high: low)
 
 
 @pytest.fixture
@@ -433,7 +435,7 @@ async def test_its_repr_tells_the_state_and_no_secret(world, clock):
 
 def test_the_cache_lets_the_least_used_go():
     cache = token_cache()
-    for number in range(source_module.CACHE_SIZE + 1):
+    for number in range(cache_module.CACHE_SIZE + 1):
         cache[str(number)] = Token("a")
-    assert len(cache) == source_module.CACHE_SIZE
+    assert len(cache) == cache_module.CACHE_SIZE
     assert "0" not in cache

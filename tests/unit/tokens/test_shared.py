@@ -9,6 +9,7 @@ from authproxy.errors import CredentialRejected, StoreError, TokenUnavailable
 from authproxy.tokens.backoff import BackoffSource
 from authproxy.tokens.cache import CachedSource, token_cache
 from authproxy.tokens.shared import MEND_SECONDS, SharedSource
+from authproxy.tokens.source import Innermost
 from authproxy.tokens.token import Token
 from tests.stores import MemoryStore, Shelf
 
@@ -16,7 +17,7 @@ KEY = "credential"
 LIFETIME = 100.0
 
 
-class Endpoint:
+class Endpoint(Innermost):
     """Issues t1, t2, … with refresh tokens r1, r2, …, and notes what it was asked with."""
 
     def __init__(self, clock):
