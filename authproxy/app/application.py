@@ -26,7 +26,7 @@ from authproxy.app.listeners import configured_addresses, shown_address
 from authproxy.app.logins import Logins
 from authproxy.app.tls import TLSContexts
 from authproxy.config.model import Config
-from authproxy.config.route import Route as RouteConfig
+from authproxy.config.route import RouteConfig
 from authproxy.errors import TokenError
 from authproxy.grants.interactive import InteractiveGrant
 from authproxy.grants.runner import FlowRunner

@@ -11,11 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from authproxy.config.model import Config, MemoryStore
-from authproxy.config.model import FileStore as FileStoreKeys
-from authproxy.config.model import RedisStore as RedisStoreKeys
-from authproxy.config.route import Route as RouteConfig
-from authproxy.config.route import credential_identity, credential_key
+from authproxy.config.model import Config, FileStoreSettings, MemoryStoreSettings, RedisStoreSettings
+from authproxy.config.route import RouteConfig, credential_identity, credential_key
 from authproxy.errors import LoginRequired
 from authproxy.grants.runner import FlowRunner
 from authproxy.grants.source import GrantSource, WatchedSource
@@ -140,8 +137,8 @@ class GrantSources:
         if not route.grant.is_stored:
             return None
         if keys is None and route.grant.must_last:
-            keys = FileStoreKeys(type="file")
-        if keys is None or isinstance(keys, MemoryStore):
+            keys = FileStoreSettings(type="file")
+        if keys is None or isinstance(keys, MemoryStoreSettings):
             return None
         if keys.type not in self._stores:
             self._stores[keys.type] = _open_store(keys)
@@ -183,8 +180,8 @@ class GrantSources:
         return ", or ".join(ways) or "log in"
 
 
-def _open_store(keys: FileStoreKeys | RedisStoreKeys) -> TokenStore:
+def _open_store(keys: FileStoreSettings | RedisStoreSettings) -> TokenStore:
     key = keys.key.get_secret_value() if keys.key is not None else None
-    if isinstance(keys, FileStoreKeys):
+    if isinstance(keys, FileStoreSettings):
         return FileStore(Path(keys.path) if keys.path is not None else default_path(), key)
     return RedisStore(keys.url.get_secret_value(), key or "", prefix=keys.prefix)

@@ -18,7 +18,7 @@ from authproxy.app.listeners import ListenError, listening_sockets
 from authproxy.app.logins import LOGIN_SECONDS
 from authproxy.cli.options import config_option, find_route, load_config
 from authproxy.config.model import Config
-from authproxy.config.route import Route
+from authproxy.config.route import RouteConfig
 from authproxy.errors import LoginRequired, TokenTimeout
 from authproxy.grants.authorization_code import callback_query
 from authproxy.grants.device_code import DeviceCode, device_login
@@ -59,7 +59,7 @@ def login(*, route: str, config_file: str | None, no_browser: bool, device: bool
 
 
 async def _login(
-    config: Config, route: Route, grant: InteractiveGrant, *, no_browser: bool, device: bool
+    config: Config, route: RouteConfig, grant: InteractiveGrant, *, no_browser: bool, device: bool
 ) -> None:
     async with AsyncExitStack() as stack:
         app = await stack.enter_async_context(App(config))

@@ -8,7 +8,7 @@ from authproxy import logs
 from authproxy.app.application import App
 from authproxy.cli.options import config_option, find_route, load_config
 from authproxy.config.model import Config
-from authproxy.config.route import Route
+from authproxy.config.route import RouteConfig
 
 
 @click.command()
@@ -25,7 +25,7 @@ def logout(*, route: str, config_file: str | None) -> None:
         click.echo(f"no tokens are stored for {route}: there is nothing to forget")
 
 
-async def _logout(config: Config, route: Route) -> bool:
+async def _logout(config: Config, route: RouteConfig) -> bool:
     """Forget the tokens of `route`; tell whether there were any."""
     async with App(config) as app:
         store = app.grant_sources.store(route)

@@ -12,7 +12,7 @@ from authproxy.cli.output import is_unicode
 from authproxy.config.find import find_config
 from authproxy.config.model import Config
 from authproxy.config.read import load
-from authproxy.config.route import Route
+from authproxy.config.route import RouteConfig
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -47,7 +47,7 @@ def warning_lines(config: Config) -> list[str]:
     return [str(replace(each, message=f"warning: {each.message}")) for each in config.warnings]
 
 
-def find_route(config: Config, name: str) -> Route:
+def find_route(config: Config, name: str) -> RouteConfig:
     """Return the route `name`. Raises `click.UsageError`, which lists those there are."""
     for route in config.routes:
         if route.name == name:

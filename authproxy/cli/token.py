@@ -12,7 +12,7 @@ from authproxy import logs
 from authproxy.app.application import App
 from authproxy.cli.options import config_option, find_route, load_config, retry_rejected_option
 from authproxy.config.model import Config
-from authproxy.config.route import Route
+from authproxy.config.route import RouteConfig
 from authproxy.errors import TokenUnavailable
 from authproxy.tokens.token import Token
 
@@ -51,7 +51,7 @@ def token(
         click.echo(got.value)
 
 
-async def _fetch(config: Config, route: Route, *, retry_rejected: bool) -> Token:
+async def _fetch(config: Config, route: RouteConfig, *, retry_rejected: bool) -> Token:
     async with App(config, retry_rejected=retry_rejected) as app:
         try:
             return await app.token(route)
@@ -74,7 +74,7 @@ def _exec_credential(got: Token) -> dict[str, object]:
     return {"apiVersion": version, "kind": "ExecCredential", "status": status}
 
 
-def _credential_process(got: Token, route: Route) -> dict[str, object]:
+def _credential_process(got: Token, route: RouteConfig) -> dict[str, object]:
     """Return an AWS credential_process document, version 1; the token is in `SessionToken`."""
     keys = {"AccessKeyId": route.name, "SecretAccessKey": got.value, "SessionToken": got.value}
     return {"Version": 1, **keys, **_ends(got, "Expiration")}

@@ -10,16 +10,15 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from authproxy.config.document import Item
-from authproxy.config.model import FileKeys, RedisStore
-from authproxy.config.route import FRAMING_HEADERS, Route, RouteKeys
+from authproxy.config.model import FileKeys, RedisStoreSettings
+from authproxy.config.route import FRAMING_HEADERS, RouteConfig, RouteKeys
 from authproxy.errors import Fault
 from authproxy.grants.grant import Grant
 from authproxy.grants.static import NoGrant
 from authproxy.net.http_proxy import proxy_for, read_proxy
 from authproxy.net.own_listeners import OwnListeners
-from authproxy.values import any_spelling, is_loopback, split_address
+from authproxy.values import DEFAULT_PORTS, any_spelling, is_loopback, split_address
 
-DEFAULT_PORTS = {"http": 80, "https": 443}
 OPENED_BY_A_BROWSER = "authorization_url"
 
 
@@ -47,7 +46,7 @@ def file_faults(keys: FileKeys, top: Item) -> Iterator[Fault]:
 
 def store_faults(keys: FileKeys, top: Item) -> Iterator[Fault]:
     """Yield a fault for a store whose package is an extra that is not installed."""
-    if isinstance(keys.token_store, RedisStore) and find_spec("redis") is None:
+    if isinstance(keys.token_store, RedisStoreSettings) and find_spec("redis") is None:
         place = top.child("token_store") or top
         yield (place.child("type") or place).fault(
             "needs the package redis, which is not installed: pip install 'authproxy[redis]'"
@@ -131,7 +130,7 @@ def _urls(route: RouteKeys, grant: Grant, item: Item, auth: Item) -> list[tuple[
     return urls + [(auth.child(key) or auth, url) for key, url in grant.urls()]
 
 
-def loop_faults(keys: FileKeys, route: Route, item: Item) -> Iterator[Fault]:
+def loop_faults(keys: FileKeys, route: RouteConfig, item: Item) -> Iterator[Fault]:
     """Yield a fault for each place that `route` asks, or asks by, that is one of our own listeners."""
     auth = item.child("auth") or item
     asked = [(item.child("upstream") or item, urlsplit(route.upstream))]

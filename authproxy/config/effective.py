@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from authproxy.config.model import Config
-from authproxy.config.route import Route, RouteKeys
+from authproxy.config.route import RouteConfig, RouteKeys
 from authproxy.masking import MASK
 
 
@@ -23,7 +23,7 @@ def _told_of(config: Config, index: int) -> list[str]:
     ]
 
 
-def _route(route: Route, told: list[str]) -> dict[str, Any]:
+def _route(route: RouteConfig, told: list[str]) -> dict[str, Any]:
     shown = {each.name: _plain(getattr(route, each.name)) for each in fields(RouteKeys)}
     shown["retry"] = shown["retry"] or False
     shown = {name: value for name, value in shown.items() if value is not None and value != {}}

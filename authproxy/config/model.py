@@ -16,7 +16,7 @@ from authproxy.config.route import (
     KEYS,
     Count,
     Passphrase,
-    Route,
+    RouteConfig,
     Timeout,
     _host,
     _off_is_none,
@@ -57,7 +57,7 @@ def _redis_url(value: SecretStr) -> SecretStr:
 
 
 AcceptedHost = Annotated[str, AfterValidator(_accepted_host)]
-Origin = Annotated[str, AfterValidator(_origin)]
+WebOrigin = Annotated[str, AfterValidator(_origin)]
 RedisURL = Annotated[SecretStr, AfterValidator(_redis_url)]
 
 
@@ -99,7 +99,7 @@ class ListenerTLS:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MemoryStore:
+class MemoryStoreSettings:
     """Tokens end with the process."""
 
     __pydantic_config__ = KEYS
@@ -109,7 +109,7 @@ class MemoryStore:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FileStore:
+class FileStoreSettings:
     """Tokens are kept in an encrypted file, for all processes of the machine."""
 
     __pydantic_config__ = KEYS
@@ -123,7 +123,7 @@ class FileStore:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RedisStore:
+class RedisStoreSettings:
     """Tokens are kept in Redis, encrypted, for all replicas."""
 
     __pydantic_config__ = KEYS
@@ -138,7 +138,9 @@ class RedisStore:
     """What the names of the entries begin with."""
 
 
-TokenStoreKeys = Annotated[MemoryStore | FileStore | RedisStore, Field(discriminator="type")]
+TokenStoreKeys = Annotated[
+    MemoryStoreSettings | FileStoreSettings | RedisStoreSettings, Field(discriminator="type")
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,7 +200,7 @@ class FileKeys:
     """Processes that serve, or `auto` for one for each processor. Limits hold for each of them."""
     allowed_hosts: tuple[AcceptedHost, ...] = ()
     """`Host` names accepted besides the loopback ones and the routes' own; `*` for any."""
-    allowed_origins: tuple[Origin, ...] = ()
+    allowed_origins: tuple[WebOrigin, ...] = ()
     """Web origins whose pages may call the proxy (CORS)."""
     allow_remote: bool = False
     """Must be true to listen on other than loopback without `access`."""
@@ -218,7 +220,7 @@ class FileKeys:
 class Config(FileKeys):
     """A whole configuration, checked."""
 
-    routes: tuple[Route, ...]
+    routes: tuple[RouteConfig, ...]
     file: str
     warnings: tuple[Fault, ...] = field(default=(), repr=False, compare=False)
     """What is no fault, but hardly meant: named at its place by `check`, `routes` and `run`."""

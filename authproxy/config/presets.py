@@ -1,4 +1,4 @@
-"""Presets: what `auth: {preset: NAME, …}` stands for. The data is in presets.yaml beside this file.
+"""Presets: what `auth: {preset: NAME, …}` stands for. The data is in presets/, one file each.
 
     user's keys ──┬── the preset's own keys ── fill the placeholders of its template ──┐
                   └── keys of the grant ────── laid on top, mappings merged deep ──────┴── auth
@@ -51,7 +51,7 @@ class Preset:
         return str(self.auth["grant"])
 
     def as_yaml(self) -> str:
-        """Return the preset as it stands in presets.yaml."""
+        """Return the preset as it stands in its file, under its name."""
         return yaml.safe_dump(
             {self.name: _documents()[self.name]}, sort_keys=False, allow_unicode=True, width=110
         )
@@ -129,9 +129,12 @@ class _Filling:
 
 @cache
 def _documents() -> dict[str, Any]:
-    text = files(__package__).joinpath("presets.yaml").read_text("utf-8")
-    found: dict[str, Any] = yaml.safe_load(text)
-    return found
+    found = sorted(files(__package__).joinpath("presets").iterdir(), key=lambda each: each.name)
+    return {
+        file.name.removesuffix(".yaml"): yaml.safe_load(file.read_text("utf-8"))
+        for file in found
+        if file.name.endswith(".yaml")
+    }
 
 
 @cache

@@ -28,11 +28,12 @@ from authproxy.config.faults import UNKNOWN_KEY, faults_of, unknown_name
 from authproxy.config.model import Config, FileKeys
 from authproxy.config.presets import Preset, presets
 from authproxy.config.references import RENEWABLE, References
-from authproxy.config.route import Reload, Route, RouteKeys, credential_key
+from authproxy.config.route import RouteConfig, RouteKeys, credential_key
 from authproxy.config.texts import judge
 from authproxy.errors import ConfigError, Fault
 from authproxy.grants import GRANTS
 from authproxy.grants.grant import Grant
+from authproxy.grants.source import Reload
 from authproxy.masking import MASK
 from authproxy.places import working_directory
 
@@ -148,7 +149,7 @@ class _Reader:
 
     # ── routes ───────────────────────────────────────────────────────────────────────────────────
 
-    def _routes(self, top: Item) -> list[tuple[Route, Item]]:
+    def _routes(self, top: Item) -> list[tuple[RouteConfig, Item]]:
         defaults, listed = top.child("defaults"), top.child("routes")
         if defaults is None or defaults.value is None:
             defaults = top.made({}, "defaults")
@@ -208,7 +209,7 @@ class _Reader:
                 )
             places.add(place)
 
-    def _route(self, item: Item) -> Route | None:
+    def _route(self, item: Item) -> RouteConfig | None:
         keys = self._validated(RouteKeys, _without(item, "auth"), also=("auth",))
         base = keys.upstream if keys else PLACEHOLDER_BASE
         auth_item = item.child("auth")
@@ -223,7 +224,7 @@ class _Reader:
         self._judge(keys, item)
         self._faults += checks.route_faults(keys, auth.grant, item, auth.item)
         self._faults += checks.proxy_faults(keys, auth.grant, item, auth.item, self._references.environ)
-        return Route(
+        return RouteConfig(
             **{each.name: getattr(keys, each.name) for each in fields(RouteKeys)},
             grant=auth.grant,
             key=credential_key(auth.grant, keys.http_proxy),

@@ -6,7 +6,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Annotated, Any, Literal
 
@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from authproxy.grants.grant import Grant
+from authproxy.grants.source import Reload
 from authproxy.net.http_proxy import Setting, read_proxy
 from authproxy.values import (
     PASSPHRASE,
@@ -161,7 +162,7 @@ class HeaderRules:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Allow:
+class AllowKeys:
     """The requests that may pass; any other is answered 403 and goes nowhere."""
 
     __pydantic_config__ = KEYS
@@ -247,7 +248,7 @@ class RouteKeys:
     """Changes to request headers."""
     response_headers: HeaderRules = field(default_factory=HeaderRules)
     """Changes to response headers."""
-    allow: Allow | None = None
+    allow: AllowKeys | None = None
     """Least privilege: the requests that may pass."""
     retry: Annotated[Retry | None, BeforeValidator(_off_is_none, json_schema_input_type=Retry | bool)] = (
         field(default_factory=Retry)
@@ -272,11 +273,8 @@ class RouteKeys:
     """Whether the token is fetched at the start instead of at the first request."""
 
 
-Reload = Callable[[], Awaitable[Grant | None]]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Route(RouteKeys):
+class RouteConfig(RouteKeys):
     """A route, its `auth` made into a grant.
 
     `key` is the credential's: routes with the same key share a token. `reload` reads the grant's files and

@@ -21,13 +21,12 @@ from urllib.parse import unquote, urlsplit
 from pydantic import SecretStr
 
 from authproxy.net.own_listeners import NOBODY, OwnListeners
-from authproxy.values import is_loopback
+from authproxy.values import DEFAULT_PORTS, is_loopback
 
 Setting = SecretStr | Literal["none"] | None
 """A route's `http_proxy`; None leaves it to the environment."""
 
 
-DEFAULT_PORTS = {"http": 80, "https": 443}
 ADVICE = "check `http_proxy`, or HTTP_PROXY, HTTPS_PROXY and NO_PROXY in the environment"
 NOT_A_PROXY = "should be http://HOST:PORT, with USER:PASSWORD@ before the host if need be"
 OTHER_KIND = "should begin with http://; proxies that speak TLS or SOCKS are not supported"

@@ -37,13 +37,13 @@ from authproxy.proxy.body import LAST_CHUNK, Body, chunk
 from authproxy.proxy.downstream.connection import CLOSE, KEEP_ALIVE, UNREAD_SECONDS
 from authproxy.proxy.downstream.incoming import Incoming
 from authproxy.proxy.guard import CONTENT_LENGTH, TE, Guard, split_absolute
-from authproxy.proxy.headers import listed_in
+from authproxy.proxy.headers import RawHeaders, listed_in
 from authproxy.proxy.problem import internal_error, problem_response
 from authproxy.proxy.route import Route
 from authproxy.proxy.router import RouteTable, is_plain, path_interpretations, upstream_target
 from authproxy.proxy.send import Outgoing
 from authproxy.proxy.upstream.connection import NO_BODY, SWITCHED
-from authproxy.proxy.upstream.reply import RawHeaders, Reply
+from authproxy.proxy.upstream.reply import Reply
 from authproxy.tokens.token import Token
 
 CONNECTION, EXPECT, UPGRADE = istr("Connection"), istr("Expect"), istr("Upgrade")

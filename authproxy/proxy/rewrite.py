@@ -18,8 +18,7 @@ from urllib.parse import quote, unquote
 
 from authproxy.proxy.guard import HOST, Asked, plain_host
 from authproxy.proxy.router import upstream_target
-
-DEFAULT_PORTS = {"http": 80, "https": 443}
+from authproxy.values import DEFAULT_PORTS
 
 # An upstream chooses what is matched here: a part that has begun is never tried again (`*+`), so that the
 # time is linear. RFC 3986 appendix B; a backslash is a slash to some, a control nothing: no match then.
@@ -38,7 +37,7 @@ _UP = frozenset(one + two for one in _STAY for two in _STAY)
 _BLANKS = " \t"
 _UNQUOTED = "/:@!$&'()*+,=~"  # what a path may hold (RFC 3986 §3.3), without what ends a cookie's attribute
 
-Origin = tuple[str, str, int]
+OriginParts = tuple[str, str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +234,7 @@ def _matches(host: str, domain: str) -> bool:
     return host == wanted or (host.endswith(f".{wanted}") and not _is_address(host))
 
 
-def _origin(scheme: str, authority: str) -> Origin | None:
+def _origin(scheme: str, authority: str) -> OriginParts | None:
     """Return scheme, host and port as origins are compared (RFC 6454 §4), or None."""
     match = _AUTHORITY.match(authority)
     if match is None or scheme not in DEFAULT_PORTS:

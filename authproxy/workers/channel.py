@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from authproxy import errors
-from authproxy.config.route import Route as RouteConfig
+from authproxy.config.route import RouteConfig
 from authproxy.errors import TokenError, TokenTimeout
 from authproxy.tokens.source import Innermost
 from authproxy.tokens.token import Token

@@ -20,7 +20,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from authproxy.errors import AuthproxyError, BadReply, RequestTimeout, ResponseTimeout
 from authproxy.proxy.upstream.http_tunnel import REFUSED, Forwarding
-from authproxy.proxy.upstream.reply import MAX_PIECES, Pipe, RawHeaders, Reply
+from authproxy.proxy.upstream.reply import MAX_PIECES, Pipe, Reply, ReplyHeaders
 
 Stage = tuple[type[AuthproxyError], str]
 """What passing a deadline means in one stage of an exchange."""
@@ -79,7 +79,7 @@ class Connection(asyncio.Protocol):
         self._keep_alive = True
         self._status = 0
         self._reason = b""
-        self._headers: RawHeaders = []
+        self._headers: ReplyHeaders = []
         self._length: int | None = None
         self._received = 0  # bytes of the body so far
         self._left = 0  # bytes of it that need no parser
@@ -190,14 +190,14 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
         return pipe
 
-    def is_quiet(self) -> bool:
-        """Tell whether nothing has arrived since the last exchange, the end of the connection included."""
+    def is_readable(self) -> bool:
+        """Tell whether something has arrived since the last exchange, the end of the connection included."""
         if self.closed:
-            return False
+            return True
         sock = self._transport.get_extra_info("socket")
         poll = select.poll()
         poll.register(sock.fileno(), select.POLLIN)
-        return not poll.poll(0)
+        return bool(poll.poll(0))
 
     def _pause(self) -> None:
         """Read no more for now: enough is here that nobody has taken."""

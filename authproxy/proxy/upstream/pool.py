@@ -103,7 +103,7 @@ class Pool:
         sent twice.
         """
         while self._idle:
-            if not check_liveness or self._idle[-1].is_quiet():
+            if not check_liveness or not self._idle[-1].is_readable():
                 return self._idle.pop()
             self._idle[-1].abort()  # and with that it is gone from here
         return None

@@ -20,7 +20,7 @@ class Pipe(Protocol):
     def close(self) -> None: ...
 
 
-RawHeaders = list[tuple[bytes, bytes]]
+ReplyHeaders = list[tuple[bytes, bytes]]
 
 HIGH_WATER = 512 << 10  # bytes of a body we hold before the upstream has to wait
 MAX_HELD = 4096  # pieces of it: an upstream may send very small ones, and each costs memory of its own
@@ -42,7 +42,7 @@ class Reply:
     def __init__(self, connection: "Connection") -> None:
         self.status = 0
         self.reason = b""
-        self.headers: RawHeaders = []
+        self.headers: ReplyHeaders = []
         self.length: int | None = None
         self.parts: list[bytes] = []
         self.complete = False
@@ -85,7 +85,7 @@ class Reply:
 
     # ── what the connection tells ────────────────────────────────────────────────────────────────
 
-    def begun(self, status: int, reason: bytes, headers: RawHeaders, length: int | None) -> None:
+    def begun(self, status: int, reason: bytes, headers: ReplyHeaders, length: int | None) -> None:
         self.status, self.reason, self.headers, self.length = status, reason, headers, length
         self._wake()
 

@@ -8,7 +8,7 @@ import pytest
 
 from authproxy.config.model import Config
 from authproxy.config.read import parse
-from authproxy.config.route import Route
+from authproxy.config.route import RouteConfig
 from authproxy.errors import ConfigError
 
 ENVIRON = {"USER_NAME": "joe", "PASSWORD": "hunter2", "EMPTY": ""}
@@ -38,7 +38,7 @@ class Reader:
     def with_route(keys: str, top: str = "") -> str:
         return f"{top}\nroutes:\n  - name: api\n{indent(keys, '    ')}\n"
 
-    def route(self, keys: str, top: str = "") -> Route:
+    def route(self, keys: str, top: str = "") -> RouteConfig:
         """Read one route of which `keys` are all but the name."""
         return self.config(self.with_route(keys, top)).routes[0]
 

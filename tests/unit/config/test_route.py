@@ -4,7 +4,7 @@ import pytest
 from pydantic import SecretStr
 
 from authproxy.config.model import Admin, Limits, Log
-from authproxy.config.route import Allow, HeaderRules, Retry, Timeouts, UpstreamTLS, credential_key
+from authproxy.config.route import AllowKeys, HeaderRules, Retry, Timeouts, UpstreamTLS, credential_key
 from authproxy.grants import GRANTS
 from authproxy.grants.client_credentials import ClientCredentials
 from authproxy.grants.static import NoGrant, Static
@@ -252,8 +252,8 @@ def test_a_value_that_no_header_can_carry_is_refused(reader):
         ("retry: false", "retry", None),
         ("retry: true", "retry", Retry()),
         ("retry: {statuses: [401, 403]}", "retry", Retry(statuses=(401, 403))),
-        ("allow: {methods: [GET]}", "allow", Allow(methods=("GET",))),
-        ("allow: {paths: ['!/a', '/**']}", "allow", Allow(paths=("!/a", "/**"))),
+        ("allow: {methods: [GET]}", "allow", AllowKeys(methods=("GET",))),
+        ("allow: {paths: ['!/a', '/**']}", "allow", AllowKeys(paths=("!/a", "/**"))),
         ("timeouts: {connect: 500ms}", "timeouts", Timeouts(connect=0.5)),
     ],
 )

@@ -138,7 +138,7 @@ async def test_a_connection_whose_state_cannot_be_told_stays_in_the_pool(pool, m
     pool = pool(limit=1)
     await use(await pool.connect())
     with monkeypatch.context() as patched:
-        patched.setattr(Connection, "is_quiet", lambda _self: 1 // 0)
+        patched.setattr(Connection, "is_readable", lambda _self: 1 // 0)
         with pytest.raises(ZeroDivisionError):
             pool.take(check_liveness=True)
     assert pool.counts == {"active": 0, "idle": 1, "waiting": 0}
