@@ -15,6 +15,7 @@ MASK = "••••"
 FOREIGN_TEXT = 300  # characters of somebody else's message that we repeat
 SHORT_SECRET = 8  # characters
 
+_HALF = re.compile("[\ud800-\udfff]")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 _ESCAPE = re.compile("%[0-9A-F]{2}")
 
@@ -36,7 +37,7 @@ def without_query(url: str) -> str:
 
 def sound(text: str) -> str:
     """`text` without the lone surrogates that JSON can bring, and that cannot be sent or printed."""
-    return text.encode("utf-8", "replace").decode()
+    return _HALF.sub("\ufffd", text)
 
 
 def scrub(text: str, secrets: Iterable[str]) -> str:

@@ -64,6 +64,11 @@ class TokenSources:
         if (stack := self.stack(route)) is not None:
             await stack.outer.adopt(token)
 
+    def replaced(self, key: str, refused: Token, token: Token) -> None:
+        """Go on with `token` where `refused` is still used: another worker was told that it will not do."""
+        if (stack := self._stacks.get(key)) is not None:
+            stack.cached.replaced(refused, token)
+
     async def close(self) -> None:
         """Let renewals end: one that is broken off may lose a refresh token."""
         for stack in self._stacks.values():
@@ -156,14 +161,14 @@ class GrantSources:
         grant, http_proxy = route.grant, route.http_proxy
         if not grant.can_be_rejected:
             return None
-        place: RejectionStore | None = store or self._rejections
-        if place is None and (path := rejections_path()) is not None:
+        if self._rejections is None and (path := rejections_path()) is not None:
             # Without the keyring: that might ask its user to unlock it, and there is no token in here.
-            place = self._rejections = FileStore(path, keyring=lambda: None)
-        if place is None:
+            self._rejections = FileStore(path, keyring=lambda: None)
+        stores: list[RejectionStore] = [each for each in (store, self._rejections) if each is not None]
+        if not stores:
             return None
         return RememberedRejection(
-            place,
+            stores,
             credential_identity(grant, http_proxy),
             lambda: credential_key(granted.grant, http_proxy),
             takes_turns=store is None,  # else there is a lock already

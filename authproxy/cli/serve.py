@@ -138,6 +138,7 @@ def _serve_with_workers(
 
             def start(app: App) -> None:
                 channel.counts = app.snapshot
+                channel.replaced = app.sources.replaced
 
             await attend(
                 config,

@@ -351,7 +351,7 @@ def _masked_fields(value: Any, item: Item | None) -> dict[str, object]:
     shown: dict[str, object] = {}
     for each in fields(value):
         inner = getattr(value, each.name)
-        if inner is None or inner in ((), {}):
+        if inner is None or inner in ((), {}) or (each.name == "response" and inner == type(inner)()):
             continue
         found = item.child(each.name) if item else None
         shown[each.name] = _masked(inner, found) if each.repr else _all_masked(inner)

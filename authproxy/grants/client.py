@@ -74,7 +74,7 @@ class BoundedConnector(aiohttp.TCPConnector):
 
 def client_session(timeout: aiohttp.ClientTimeout) -> aiohttp.ClientSession:
     """Return a client that keeps nothing from one request to the next."""
-    return aiohttp.ClientSession(
+    session = aiohttp.ClientSession(
         connector=BoundedConnector(),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=timeout,
@@ -83,3 +83,6 @@ def client_session(timeout: aiohttp.ClientTimeout) -> aiohttp.ClientSession:
         max_field_size=MAX_HEAD,
         max_headers=MAX_HEADERS,
     )
+    # aiohttp repeats a GET or PUT that is not answered: a second login, with the same one-time code.
+    session._retry_connection = False  # noqa: SLF001 - there is no public way; a test holds it
+    return session

@@ -15,6 +15,8 @@ from authproxy.grants.steps import Answer, Flow, Run
 from authproxy.tokens.token import Token
 from authproxy.values import Pointer
 
+NO_TOKENS = frozenset({"null", "true", "false"})  # what jq prints where there is no token
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandPointers(ReplyPointers):
@@ -54,6 +56,8 @@ class Command(Grant):
         return self._bare(document if isinstance(document, str) else read_text(answer).strip(), answer)
 
     def _bare(self, text: str, answer: Answer) -> Token:
+        if text in NO_TOKENS or text.startswith(("{", "[")):
+            raise BadTokenReply(f"{answer.place} should print a token, and printed JSON without one")
         if not text or "\n" in text:
             raise BadTokenReply(
                 f"{answer.place} should print one token, and printed {'several lines' if text else 'nothing'}"

@@ -185,12 +185,13 @@ class Grant:
         if lifetime is None:
             ends_at = read_moment(find(document, pointers.expires_at), local_time=local_time)
             lifetime = read_lifetime(ends_at - answer.asked_at) if ends_at is not None else None
-        refresh_token = find(document, pointers.refresh_token) if pointers.refresh_token is not None else None
+        refresh_at = pointers.refresh_token
+        refresh_token = _token_in(document, refresh_at) if refresh_at is not None else None
         return self.make_token(
             value,
             asked_at=answer.asked_at,
             lifetime=lifetime,
-            refresh_token=refresh_token if isinstance(refresh_token, str) and refresh_token else keep,
+            refresh_token=refresh_token or keep,
             scope=_scope_in(document, scope),
             place=answer.place,
         )
@@ -214,6 +215,20 @@ class Grant:
                     retry_after=retry_after(answer.headers, answer.asked_at),
                 ) from failure
             failure.refresh_refused = _is_no_to_refresh_token(answer, pointers, failure)
+            raise
+
+    def read_login(
+        self, answer: Answer, pointers: ReplyPointers, *, more_secrets: tuple[str, ...] = ()
+    ) -> Token:
+        """Return the token that a login with a name and a password brought; else as `read_token`.
+
+        An answer without a token counts as a rejection: each endpoint has words of its own for a wrong
+        password, and trying again may lock the account.
+        """
+        try:
+            return self.read_token(answer, pointers, more_secrets=more_secrets)
+        except BadTokenReply as failure:
+            failure.rejects = True
             raise
 
     def make_token(
@@ -248,7 +263,7 @@ class Grant:
 
     def refuse_failures(self, answer: Answer, document: object, more_secrets: Iterable[str] = ()) -> None:
         """Raise what a failing answer means, if it is one."""
-        secrets = [*self.secrets(), *more_secrets]
+        secrets = [*self.secrets(), *answer.secrets, *more_secrets]
         code = document.get("error") if isinstance(document, dict) else None
         if 200 <= answer.status < 300 and not code:
             return

@@ -33,6 +33,9 @@ from authproxy.values import URL, ClientID, ClientSecret, Duration, ReadableFile
 SIGNING_KEYS = frozenset({"key", "key_id", "algorithm", "audience_claim", "assertion_lifetime", "clock_skew"})
 """The keys about signed assertions."""
 
+MADE_FOR_A_REQUEST = ("client_assertion", "assertion")
+"""Parameters that are as good as a secret, and stand in no configuration."""
+
 Asking = Generator[Step, Any, Answer]
 """A part of a conversation that ends in the token endpoint's answer."""
 
@@ -146,14 +149,16 @@ class OAuthGrant(Grant):
         proof = yield from self._proof(server)
         CLIENT_AUTH[self.style](self.client_id or "", proof, headers, sent)
         sent |= {name: value.get_secret_value() for name, value in self.params.items()}
+        made = tuple(str(sent[name]) for name in MADE_FOR_A_REQUEST if name in sent)
         pairs = in_pairs(sent) + [("resource", each) for each in self.resources]
         headers = with_defaults(headers, {"Accept": "application/json"})
         shown = ClientCertificate(self.cert_file, self.key_file) if self.cert_file is not None else None
         if self.params_in == "query":
-            answer: Answer = yield Ask("POST", with_query(url, pairs), headers, client_certificate=shown)
+            url = with_query(url, pairs)
+            answer: Answer = yield Ask("POST", url, headers, client_certificate=shown, secrets=made)
             return answer
         headers = with_defaults(headers, {"Content-Type": FORM})
-        answer = yield Ask("POST", url, headers, urlencode(pairs).encode(), shown)
+        answer = yield Ask("POST", url, headers, urlencode(pairs).encode(), shown, made)
         return answer
 
     def server(self) -> Generator[Step, Any, Server]:

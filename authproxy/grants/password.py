@@ -18,4 +18,4 @@ class Password(OAuthGrant):
         answer = yield from self.ask(
             grant_type="password", username=self.username, password=self.password.get_secret_value()
         )
-        return self.read_token(answer, self.response)
+        return self.read_login(answer, self.response)

@@ -180,7 +180,7 @@ class FlowRunner:
                 if response.status == PROXY_REFUSED and proxy is not None:
                     raise _no_way(proxy, place)
                 body = await _read_up_to(response.content, MAX_REPLY, place)
-                return Answer(body, asked_at, place, response.status, response.headers)
+                return Answer(body, asked_at, place, response.status, response.headers, secrets=ask.secrets)
         except TimeoutError as error:
             raise TokenTimeout(f"{place} did not answer in time") from error
         except (aiohttp.ClientHttpProxyError, aiohttp.ClientProxyConnectionError) as error:

@@ -26,6 +26,8 @@ class Ask:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: bytes | None = field(default=None, repr=False)
     client_certificate: "ClientCertificate | None" = None
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    """What was made for this request alone, such as a signed assertion; masked in the server's words."""
 
     @property
     def place(self) -> str:
@@ -110,7 +112,7 @@ class Callback:
 class Answer:
     """What came back. `asked_at` (epoch seconds) is taken before the question left.
 
-    `age` is for how many seconds a file had not been written to.
+    `age` is for how many seconds a file had not been written to; `secrets` are the question's own.
     """
 
     body: bytes = field(repr=False)
@@ -119,6 +121,7 @@ class Answer:
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     age: float = inf
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
 Step = Ask | Discover | Now | Run | Read | Code | UseUp | Show | Wait | Callback

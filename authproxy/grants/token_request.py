@@ -9,7 +9,6 @@ from urllib.parse import urlencode
 
 from pydantic import BeforeValidator, ConfigDict, SecretStr
 
-from authproxy.errors import BadTokenReply
 from authproxy.grants.grant import Grant, HeaderMap, ReplyPointers, SecretMap, is_name, refreshed_or_earned
 from authproxy.grants.requests import FORM, base32, basic_value, with_defaults, with_query
 from authproxy.grants.steps import Answer, Ask, Code, Flow, Step, UseUp
@@ -108,12 +107,9 @@ class TokenRequest(Grant):
         return self._earn()
 
     def _earn(self) -> Flow:
-        answer: Answer = yield self._login((yield from self._one_time_code()))
-        try:
-            return self.read_token(answer, self.response)
-        except BadTokenReply as failure:
-            failure.rejects = True  # each login endpoint has words of its own for a wrong password
-            raise
+        code = yield from self._one_time_code()
+        answer: Answer = yield self._login(code)
+        return self.read_login(answer, self.response, more_secrets=(code,))
 
     def _one_time_code(self) -> Generator[Step, Any, str]:
         if self.totp is None:

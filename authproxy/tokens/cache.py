@@ -8,7 +8,7 @@
 
 Early renewal (early_renewal.py) is begun by traffic and goes on in the background. A token that an upstream
 refused is set aside, not thrown away: another is wanted, but while none can be had (the endpoint is down,
-left alone, or says no) it goes on serving until it ends.
+slow, left alone, or says no) it goes on serving until it ends.
 """
 
 import asyncio
@@ -28,6 +28,7 @@ from authproxy.tokens.token import Token
 
 TokenCache = MutableMapping[str, Token]
 
+WAIT_SECONDS = 1.0  # for another token, of one whose old one may still do
 SETTLE_SECONDS = 10.0  # how long the end of the process waits for a renewal under way
 CACHE_SIZE = 4096  # tokens; the least recently used goes first
 
@@ -43,7 +44,8 @@ def token_cache(credentials: int = 0) -> TokenCache:
 class CachedSource(Layer):
     """Has one credential's token; renews it early, and once for all who wait.
 
-    `refresh_before` is in seconds; None means `auto`.
+    `refresh_before` is in seconds; None means `auto`. For `wait_seconds` who has a token that may still do
+    waits for another one.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class CachedSource(Layer):
         *,
         name: str,
         refresh_before: float | None = None,
+        wait_seconds: float = WAIT_SECONDS,
         clock: Clock = time.time,
     ) -> None:
         super().__init__(inner)
@@ -62,7 +65,9 @@ class CachedSource(Layer):
         self._cache = cache
         self._key = key
         self._early = EarlyRenewal(refresh_before)
+        self._wait_seconds = wait_seconds
         self._clock = clock
+        self._is_slow = False  # the renewal under way has taken longer than we would wait
         self._renew_at = inf
         self._kept_at = -inf  # when the cached token came
         self._set_aside: Token | None = None  # an upstream refused it: another is wanted
@@ -114,6 +119,11 @@ class CachedSource(Layer):
         await super().adopt(token)
         self._keep(token)
 
+    def replaced(self, refused: Token, token: Token) -> None:
+        """Go on with `token` if `refused` is the one that is cached."""
+        if self._cache.get(self._key) == refused:
+            self._keep(token)
+
     async def settle(self) -> None:
         """Wait for the renewal under way, if there is one: broken off, it may lose a refresh token."""
         await self._renewal.wait(SETTLE_SECONDS)
@@ -123,7 +133,7 @@ class CachedSource(Layer):
 
         One that has only just come is not renewed again because it ends so soon.
         """
-        if self.failure is not None:
+        if self.failure is not None or self._is_slow:
             return now < token.expires_at
         return token is not self._set_aside and abs(now - self._kept_at) < MIN_SECONDS
 
@@ -131,7 +141,13 @@ class CachedSource(Layer):
 
     async def _renewed_token(self, instead_of: Token | None) -> Token:
         joined, for_refused = self._renewal.under_way, self._renewed_for
-        token = await asyncio.shield(self._begin_renewal())
+        renewal = self._begin_renewal()
+        if (old := self._cache.get(self._key)) is not None and old != instead_of:
+            await asyncio.wait([renewal], timeout=self._wait_seconds)
+            if not renewal.done() and self._clock() < old.expires_at:
+                self._is_slow = True
+                return old
+        token = await asyncio.shield(renewal)
         if joined and token == instead_of != for_refused:
             # That renewal began before our own refusal and brought what was refused: ask once more. The
             # next one, whoever starts it, begins after our refusal, so its answer is final.
@@ -157,6 +173,7 @@ class CachedSource(Layer):
     def _ended(self, task: asyncio.Task[Token]) -> None:
         """Remember why a renewal failed, and when to try again."""
         self._renewed_for = None
+        self._is_slow = False
         if task.cancelled() or (failure := task.exception()) is None:
             return
         if isinstance(failure, AuthproxyError):

@@ -7,19 +7,23 @@ An entry's name is made of the credential's settings without its secrets, and of
 the secrets: enough to notice a new one, too few to guess one from. Who cannot remember goes on without.
 """
 
+import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from authproxy import logs
-from authproxy.errors import BadTokenReply, CredentialRejected, StoreBusy, StoreError, TokenError
+from authproxy.errors import BadTokenReply, CredentialRejected, StoreError, TokenError
 
 Clock = Callable[[], float]
 
 MARK_DIGITS = 4  # hexadecimal: 16 bits
+TURN_SECONDS = 3.0  # a process that hangs, or was stopped, holds up the others no longer than this
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,14 +70,15 @@ class RejectionStore(Protocol):
 class RememberedRejection:
     """What is remembered of one credential.
 
-    `identity` is the same for every secret of the credential, `secret` tells its secrets as they are now.
+    The first of `stores` that can be used is. `identity` is the same for every secret of the credential,
+    `secret` tells its secrets as they are now.
     `takes_turns` has processes try one after the other, where no other lock sees to that. With `retry` what
     was remembered before is passed over once: a person asked for it.
     """
 
     def __init__(
         self,
-        store: RejectionStore,
+        stores: Sequence[RejectionStore],
         identity: str,
         secret: Callable[[], str],
         *,
@@ -82,7 +87,7 @@ class RememberedRejection:
         clock: Clock = time.time,
     ) -> None:
         self.clock = clock
-        self._store = store
+        self._stores = stores
         self._identity = identity
         self._secret = secret
         self._takes_turns = takes_turns
@@ -91,47 +96,43 @@ class RememberedRejection:
 
     @contextlib.asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Wait until no other process is trying this credential, as far as that can be known."""
+        """Wait, not for long, until no other process tries this credential, as far as that can be known."""
         async with contextlib.AsyncExitStack() as stack:
             if self._takes_turns:
-                with contextlib.suppress(StoreBusy), self._going_on():
-                    await stack.enter_async_context(self._store.lock(await self._key()))
+                with contextlib.suppress(StoreError, TimeoutError):
+                    async with asyncio.timeout(TURN_SECONDS):
+                        store = self._stores[0]
+                        await stack.enter_async_context(store.lock(await self._key(store)))
             yield
 
     async def recall(self) -> Rejection | None:
         """Return the last rejection, which may be over by now; None when there is none to heed."""
         if self._retry:
             await self.forget()
-        try:
-            return await self._store.load_rejection(await self._key())
-        except StoreError as trouble:
-            self._tell(trouble)
-            return None
+        return await self._first(lambda store, key: store.load_rejection(key))
 
     async def remember(self, rejection: Rejection) -> None:
         """Keep `rejection` for this process, the next one and those beside it."""
-        with self._going_on():
-            await self._store.save_rejection(await self._key(), rejection)
+        await self._first(lambda store, key: store.save_rejection(key, rejection))
 
     async def forget(self) -> None:
         """Remember nothing any longer."""
         self._retry = False
-        with self._going_on():
-            await self._store.forget(await self._key())
+        await self._first(lambda store, key: store.forget(key))
 
-    async def _key(self) -> str:
-        mark = await self._store.mark(self._secret())
-        return f"rejected {self._identity} {mark[:MARK_DIGITS]}"
-
-    @contextlib.contextmanager
-    def _going_on(self) -> Iterator[None]:
-        """Go on without what cannot be had; say so once."""
-        try:
-            yield
-        except StoreError as trouble:
-            self._tell(trouble)
-
-    def _tell(self, trouble: StoreError) -> None:
-        if not self._told:
+    async def _first(self, ask: Callable[[RejectionStore, str], Awaitable[T]]) -> T | None:
+        """Return what the first store says that can be used; None, and say so once, when there is none."""
+        trouble = None
+        for store in self._stores:
+            try:
+                return await ask(store, await self._key(store))
+            except StoreError as error:
+                trouble = trouble or error
+        if trouble is not None and not self._told:
             self._told = True
-            logs.info("rejected credentials are not remembered", cause=trouble.detail, hint=trouble.hint)
+            logs.warning("rejected credentials are not remembered", cause=trouble.detail, hint=trouble.hint)
+        return None
+
+    async def _key(self, store: RejectionStore) -> str:
+        mark = await store.mark(self._secret())
+        return f"rejected {self._identity} {mark[:MARK_DIGITS]}"

@@ -12,11 +12,13 @@ earned meanwhile is put into the store when that is back, unless another process
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from authproxy import logs
-from authproxy.errors import StoreBusy, StoreError, TokenUnavailable
+from authproxy.errors import StoreBusy, StoreError, TokenError, TokenUnavailable
 from authproxy.tokens.source import Clock, Layer, TokenSource
 from authproxy.tokens.stores import TokenStore
 from authproxy.tokens.token import Token
@@ -110,7 +112,12 @@ class SharedSource(Layer):
 
     async def _renew(self, instead_of: Token | None) -> Token:
         """Earn a token and save it. Needs the lock."""
-        token = self._newest = await self._inner.token(instead_of=self._newest or instead_of)
+        try:
+            token = self._newest = await self._inner.token(instead_of=self._newest or instead_of)
+        except TokenError as failure:
+            if failure.refresh_refused:
+                await self._drop_refresh_token()
+            raise
         try:
             await self._save()
         except StoreError as trouble:
@@ -118,6 +125,13 @@ class SharedSource(Layer):
         else:
             self._recovered()
         return token
+
+    async def _drop_refresh_token(self) -> None:
+        """Store the token without its refresh token: no other process should send a dead one."""
+        if self._newest is not None:
+            self._newest = replace(self._newest, refresh_token=None)
+            with contextlib.suppress(StoreError):
+                await self._save()
 
     async def _save(self) -> None:
         token = self._newest

@@ -64,12 +64,22 @@ class Broker:
         try:
             token = await self._token(question)
             answer: Message = {"token": [token.value, token.expires_at, token.issued_at]}
+            self._tell_others(channel, question, answer)
         except TokenError as error:
             answer = {"error": _told(error)}
         except Exception as error:  # noqa: BLE001 - as above
             logs.logger.error("token renewal failed", exc_info=error)
             answer = {"error": _told(TokenUnavailable("something went wrong inside authproxy"))}
         channel.send({"id": question["id"]} | answer)
+
+    def _tell_others(self, asker: "Channel", question: Message, answer: Message) -> None:
+        """Have the other workers go on with the new token too: else each would hear a 401 of its own."""
+        refused = question.get("instead_of")
+        if refused is None or refused == answer["token"][0]:
+            return
+        for channel in self._open_channels:
+            if channel is not asker:
+                channel.send({"replaced": refused, "key": question["key"]} | answer)
 
     async def _token(self, question: Message) -> Token:
         refused = question.get("instead_of")

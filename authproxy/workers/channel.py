@@ -36,8 +36,12 @@ class BrokerSource(Innermost):
         answer = await self._channel.ask({"key": self._key, "instead_of": refused})
         if "error" in answer:
             raise _heard(answer["error"])
-        value, expires_at, issued_at = answer["token"]
-        return Token(value, expires_at=expires_at, issued_at=issued_at)
+        return _token_of(answer)
+
+
+def _token_of(answer: Message) -> Token:
+    value, expires_at, issued_at = answer["token"]
+    return Token(value, expires_at=expires_at, issued_at=issued_at)
 
 
 def _told(error: TokenError) -> Message:
@@ -58,6 +62,8 @@ class BrokerClient:
 
     def __init__(self, sock: socket.socket) -> None:
         self.counts: Callable[[], Message] | None = None  # what this worker has counted
+        # Told of a credential's key, of a token that was refused, and of its successor.
+        self.replaced: Callable[[str, Token, Token], None] | None = None
         self._waiting: dict[int, tuple[Message, asyncio.Future[Message]]] = {}
         # A predecessor may have asked on this line: its answers must not be taken for ours.
         self._next = self._who = time.monotonic_ns()
@@ -87,6 +93,9 @@ class BrokerClient:
         if "count" in answer:
             if self.counts is not None:
                 line.send({"counts": self.counts(), "who": self._who})
+        elif "replaced" in answer:
+            if self.replaced is not None:
+                self.replaced(answer["key"], Token(answer["replaced"]), _token_of(answer))
         elif "again" in answer:  # a new broker: the old one took our questions with it
             for question, _ in self._waiting.values():
                 line.send(question)

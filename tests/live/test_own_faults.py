@@ -26,7 +26,7 @@ def head(self, status, reason, headers, asked):
 ResponseHeaders.head = head
 """
 WHEN_A_TOKEN_DID = """
-from authproxy.proxy.forward import Credential
+from authproxy.proxy.renewal import Credential
 times = iter(range(100))
 
 def accepted(self, token):
@@ -36,7 +36,7 @@ def accepted(self, token):
 Credential.accepted = accepted
 """
 IN_THE_LOG = """
-from authproxy.logs import AccessLog
+from authproxy.observe.access_log import AccessLog
 
 def write(self, method, seen, seconds):
     raise RuntimeError("amid the log")

@@ -1,5 +1,6 @@
 """`grant: refresh_token`: what a rotating server gave last is what the next process sends."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -67,3 +68,26 @@ def test_who_wants_tokens_in_memory_only_gets_that(tmp_path: Path) -> None:
             authproxy("token", "api", config=config, env=home)
         assert tokens.reused
         assert not list(tmp_path.rglob("tokens"))
+
+
+def test_a_refused_refresh_token_leaves_the_store_and_is_sent_by_no_other_process(tmp_path: Path) -> None:
+    home = {"HOME": str(tmp_path)}
+    issued = json_reply({"access_token": "a", "refresh_token": "dead", "expires_in": 1})
+
+    def trade(came: Message, _wire: Wire) -> bytes:
+        if came.form["grant_type"] == "refresh_token":
+            return json_reply({"error": "invalid_grant"}, 400)
+        return issued if len(tokens.requests) == 1 else json_reply({"error": "server_error"}, 500)
+
+    with Upstream(trade) as tokens:
+        auth = {"grant": "password", "token_url": f"{tokens.url}/token", "client_id": "a"}
+        auth |= {"username": "a", "password": "a-long-password"}
+        store = {"type": "file", "path": str(tmp_path / "tokens")}
+        routes = [{"name": "api", "upstream": tokens.url, "auth": auth}]
+        config = {"token_store": store, "routes": routes}
+        assert authproxy("token", "api", config=config, env=home).returncode == 0
+        time.sleep(1)  # until that token has ended, by the server's own clock
+        for _ in range(3):
+            authproxy("token", "api", config=config, env=home)
+        refreshes = [came for came in tokens.requests if came.form["grant_type"] == "refresh_token"]
+        assert len(refreshes) == 1

@@ -1,5 +1,7 @@
 """A credential that was rejected is left alone: by this process, by the next one, and by those beside it."""
 
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 
 from .command import COMMAND, GUARD, authproxy, environment, running_proxy, write_config
-from .wire import Message, Tokens, Upstream, Wire, ask, json_reply, reply, request
+from .wire import Message, Tokens, Upstream, Wire, ask, connect, json_reply, reply, request
 
 PASSWORD = "wrong-password-of-a-person"
 NO_TOKEN = reply("200 OK", "Content-Type: application/json", body=b'{"message": "who are you?"}')
@@ -26,6 +28,13 @@ def system(*, grant: str = "password", store: str | None = None) -> Iterator[tup
     with Tokens() as tokens, Upstream(lambda _request, _wire: reply(body=b"fine")) as api:
         auth: dict[str, Any] = {"grant": grant, "username": "a", "password": PASSWORD}
         auth |= {"token_url": f"{tokens.url}/token", "client_id": "a"}
+        if grant == "client_credentials":
+            auth = {
+                "grant": grant,
+                "token_url": f"{tokens.url}/token",
+                "client_id": "a",
+                "client_secret": PASSWORD,
+            }
         if grant == "token_request":
             form = {"username": "a", "password": PASSWORD}
             auth = {"grant": grant, "url": f"{tokens.url}/login", "form": form}
@@ -48,8 +57,17 @@ def get(url: str) -> Any:
         ("token_request", LOCKED, 502),
         ("password", LOCKED, 502),
         ("password", WRONG, 502),
+        ("password", NO_TOKEN, 502),
     ],
-    ids=["no-token", "login-page", "404", "423-at-a-login", "423", "invalid_grant"],
+    ids=[
+        "no-token",
+        "login-page",
+        "404",
+        "423-at-a-login",
+        "423",
+        "invalid_grant",
+        "no-token-for-a-password",
+    ],
 )
 def test_a_rejected_credential_is_tried_once_whatever_the_server_calls_it(
     grant: str, refusal: bytes, status: int
@@ -68,7 +86,7 @@ def test_a_rejected_credential_is_tried_once_whatever_the_server_calls_it(
 
 
 def test_a_token_endpoint_whose_reply_holds_no_token_is_asked_again_soon() -> None:
-    with system() as (tokens, config), running_proxy(config) as proxy:
+    with system(grant="client_credentials") as (tokens, config), running_proxy(config) as proxy:
         tokens.says(NO_TOKEN)
         assert int(get(proxy.url).one("Retry-After") or "") < 5
 
@@ -189,3 +207,32 @@ def test_a_file_with_a_new_secret_is_noticed_at_the_next_request(tmp_path: Path)
             secret.write_text("new")
             assert get(proxy.url).status == 200
         assert tokens.requests[-1].form["password"] == "new"
+
+
+def test_a_store_that_cannot_be_used_does_not_make_a_rejection_forgotten(tmp_path: Path) -> None:
+    home = {"HOME": str(tmp_path)}
+    with system() as (tokens, config):
+        blocked = tmp_path / "blocked"
+        blocked.write_text("a file where a directory should be")
+        config["token_store"] = {"type": "file", "path": str(blocked / "tokens")}
+        tokens.says(WRONG)
+        for _ in range(3):
+            assert authproxy("token", "api", config=config, env=home).returncode == 1
+        assert len(tokens.requests) == 1
+
+
+def test_a_process_that_was_stopped_in_its_token_request_does_not_hold_up_another_one_for_long(
+    tmp_path: Path,
+) -> None:
+    home = {"HOME": str(tmp_path)}
+    with system(grant="client_credentials") as (tokens, config), running_proxy(config, env=home) as stopped:
+        tokens.held.clear()
+        with connect(stopped.url).send(request("GET")):
+            tokens.wait_for(1)
+            os.kill(stopped.pid, signal.SIGSTOP)
+            tokens.held.set()
+            try:
+                with running_proxy(config, env=home) as proxy:
+                    assert get(proxy.url).status == 200  # within the suite's guard, and not after 45 s
+            finally:
+                os.kill(stopped.pid, signal.SIGCONT)

@@ -280,3 +280,18 @@ def test_a_token_that_ends_at_once_does_not_cost_a_token_request_a_request(
             wire.send(place.request("GET"))
             assert wire.answer().status == 200
     assert len(place.tokens.requests) < 50
+
+
+def test_a_token_endpoint_that_hangs_does_not_hold_up_who_has_a_token_that_may_still_do(place: Place) -> None:
+    def refuse_one_path(came: Message, wire: Wire) -> bytes:
+        return UNAUTHORIZED if came.path == "/bad" else place.api.judge(came, wire)
+
+    place.api.answer = refuse_one_path
+    assert place.get("/good").status == 200
+    place.tokens.held.clear()
+    with place.connect() as bad:
+        bad.send(place.request("GET", "/bad"))
+        place.tokens.wait_for(2)
+        assert [place.get("/good").status for _ in range(20)] == [200] * 20
+        place.tokens.held.set()
+        assert bad.answer().status == 401

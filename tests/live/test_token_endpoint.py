@@ -10,8 +10,9 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
+from .command import running_proxy
 from .conftest import Place
-from .wire import Message, Wire, json_reply, reply
+from .wire import Message, Upstream, Wire, get, json_reply, reply
 
 MIB = 1 << 20
 KEY = ECKey.generate_key("P-256")
@@ -131,3 +132,30 @@ def test_an_assertion_suits_a_strict_server_whose_clock_is_behind(place: Place) 
     sent = parse_qs(place.tokens.last.body.decode())
     assert sent["audience"] == ["https://one.example", "https://two.example"]
     assert "sub" not in jwt.decode(sent["assertion"][0], KEY).claims
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "POST"])
+def test_a_login_that_is_not_answered_is_not_sent_again(method: str) -> None:
+    with Upstream(lambda _request, _wire: None) as tokens:  # reads the request, and closes
+        totp = {"header": "totp-auth", "secret": "JBSWY3DPEHPK3PXP"}
+        auth = {"grant": "token_request", "method": method, "url": f"{tokens.url}/login", "totp": totp}
+        config = {"routes": [{"name": "api", "upstream": "http://127.0.0.1:1", "auth": auth}]}
+        with running_proxy(config) as proxy:
+            assert get(proxy.url).status == 503
+        assert len(tokens.requests) == 1
+
+
+def test_a_signed_assertion_that_the_server_repeats_is_masked() -> None:
+    def say_it_again(came: Message, _wire: Wire) -> bytes:
+        said = f"what is {came.form['client_assertion']}?"
+        return json_reply({"error": "invalid_client", "error_description": said}, 400)
+
+    with Upstream(say_it_again) as tokens:
+        auth = {"grant": "client_credentials", "token_url": f"{tokens.url}/token", "audience_claim": "x"}
+        auth |= {"client_id": "a", "client_secret": "0123456789" * 4, "client_auth": "client_secret_jwt"}
+        config = {"routes": [{"name": "api", "upstream": "http://127.0.0.1:1", "auth": auth}]}
+        with running_proxy(config) as proxy:
+            detail = get(proxy.url).json["detail"]
+            assert detail.endswith("what is ••••?")
+            assertion = tokens.requests[0].form["client_assertion"]
+            assert assertion.rpartition(".")[2] not in proxy.log()

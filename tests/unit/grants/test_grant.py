@@ -186,7 +186,7 @@ def test_a_token_that_a_header_cannot_carry_is_refused_unseen(value):
 
 
 @pytest.mark.parametrize(
-    ("came", "kept"), [("new", "new"), (None, "old"), ("", "old"), (7, "old"), ({}, "old")]
+    ("came", "kept"), [("new", "new"), (None, "old"), ("", "old"), (7, "7"), ({}, "old")]
 )
 def test_a_rotated_refresh_token_is_kept_and_else_the_old_one(came, kept):
     assert read(answer({"access_token": "a", "refresh_token": came}), keep="old").refresh_token == kept

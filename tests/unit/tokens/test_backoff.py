@@ -226,7 +226,7 @@ class Machine:
     def process(self, *answers, retry=False):
         behind = Behind(*answers)
         memory = RememberedRejection(
-            MemoryStore(self.shelf),
+            [MemoryStore(self.shelf)],
             "up42",
             lambda: self.secret,
             takes_turns=True,
@@ -326,7 +326,7 @@ async def test_a_login_that_gave_no_token_is_remembered_as_what_it_was(machine):
 async def test_without_a_place_to_remember_in_each_process_is_on_its_own(machine):
     store = MemoryStore(machine.shelf)
     store.trouble = StoreError("read-only file system")
-    memory = RememberedRejection(store, "up42", lambda: "secret", takes_turns=True)
+    memory = RememberedRejection([store], "up42", lambda: "secret", takes_turns=True)
     source = BackoffSource(Behind(CredentialRejected("no")), memory=memory, clock=Clock())
     assert (await failure_of(source)).status == 502
     assert (await failure_of(source)).status == 503
