@@ -76,12 +76,19 @@ def _is_address(host: str) -> bool:
 
 
 def _is_ours(host: str) -> bool:
-    if _is_address(host):
-        address = ipaddress.ip_address(host.partition("%")[0])
-        mapped = getattr(address, "ipv4_mapped", None) or address
-        return mapped.is_loopback or mapped.is_unspecified
-    name = host.rstrip(".").lower()
-    return name in {"", "localhost"} or name.endswith(SPECIAL)
+    if not _is_address(host):
+        name = host.rstrip(".").lower()
+        return name in {"", "localhost"} or name.endswith(SPECIAL)
+    address = ipaddress.ip_address(host.partition("%")[0])
+    if address.is_loopback or address.is_unspecified:
+        return True
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((str(address), 0))  # which only an address of this machine can be
+    except OSError:
+        return False
+    return True
 
 
 @pytest.hookimpl(wrapper=True)
