@@ -4,11 +4,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 SECONDS ?= 600
-JOBS ?= $(shell expr $$(nproc 2>/dev/null || echo 1) + 1)
+CPUS := $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
+JOBS ?= $(shell expr $(CPUS) + 1)
 STAMP := $(VENV)/.authproxy-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fuzz mutants lint format types imports bench image clean
+.PHONY: help run unit live test coverage fuzz mutants lint format types bench dist image clean
 
 help: ## list the words
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -16,8 +17,17 @@ help: ## list the words
 run: $(STAMP) ## the proxy before its built-in demo APIs, ready for curl
 	@$(BIN)/authproxy demo
 
+unit: $(STAMP).dev ## the unit tests: no server, no browser, seconds
+	@$(BIN)/pytest --numprocesses=$(JOBS) --dist=worksteal $(ARGS) tests/unit
+
+live: $(STAMP).dev ## the installed command, over the wire
+	@$(BIN)/pytest --numprocesses=$(JOBS) --dist=loadfile $(ARGS) tests/live
+
 test: $(STAMP).servers ## all tests
 	@$(BIN)/pytest --numprocesses=$(JOBS) --dist=loadfile $(ARGS)
+
+coverage: $(STAMP).dev ## the unit tests, and how much of the code they run
+	@$(BIN)/pytest --numprocesses=$(JOBS) --dist=worksteal --cov --cov-report=term:skip-covered $(ARGS) tests/unit
 
 fuzz: $(STAMP).servers ## requests made up by hypothesis, to us, nginx and HAProxy, for SECONDS (600)
 	@AUTHPROXY_REQUIRE_ALL=1 AUTHPROXY_FUZZ_SECONDS=$(SECONDS) $(BIN)/pytest -s $(ARGS) \
@@ -26,20 +36,23 @@ fuzz: $(STAMP).servers ## requests made up by hypothesis, to us, nginx and HAPro
 mutants: $(STAMP).servers ## one guard of the data path removed at a time: does a test notice?
 	@$(BIN)/python -m tests.mutants $(ARGS)
 
-lint: $(STAMP).servers ## style, and imports that only go down
+lint: $(STAMP).dev ## style, and imports that only go down
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports
 
-format: $(STAMP).servers ## let ruff format the code
+format: $(STAMP).dev ## let ruff format the code
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
 
-types: $(STAMP).servers ## mypy, strict
+types: $(STAMP).dev ## mypy: strict over authproxy, less so over the tests
 	@$(BIN)/mypy
 
 bench: $(STAMP) ## side by side with the peers that are installed
 	@$(BIN)/python bench/compare.py $(ARGS)
+
+dist: $(STAMP).dev ## the sdist and the wheel, in dist/
+	@$(BIN)/python -m build --outdir dist .
 
 image: ## a container image, authproxy:latest
 	docker build -t authproxy .
@@ -60,6 +73,10 @@ $(STAMP): $(BIN)/python pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
-$(STAMP).servers: $(STAMP)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev --group servers
+$(STAMP).dev: $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
+	@touch $@
+
+$(STAMP).servers: $(STAMP).dev
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group servers
 	@touch $@
