@@ -66,7 +66,7 @@ def get(url: str) -> Any:
         "423-at-a-login",
         "423",
         "invalid_grant",
-        "no-token-for-a-password",
+        "no-token-twice",
     ],
 )
 def test_a_rejected_credential_is_tried_once_whatever_the_server_calls_it(
