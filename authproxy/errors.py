@@ -210,7 +210,7 @@ class TokenUnavailable(TokenError):
 
 
 class LoginRequired(TokenError):
-    """Only a person can earn this token. Who knows where to log in adds that to the hint."""
+    """Only a person can obtain this token. Who knows where to log in adds that to the hint."""
 
     status = 503
     title = "Login required"

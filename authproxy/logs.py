@@ -70,15 +70,15 @@ def _formatter(style: str) -> logging.Formatter:
 
 
 @lru_cache(maxsize=4)
-def _stamp(second: int) -> str:
+def stamp(second: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(second))
 
 
 class _TextLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         facts: dict[str, object] = getattr(record, "facts", {})
-        line = f"{_stamp(int(record.created))} {record.levelname.lower()} {record.getMessage()}"
-        line += "".join(f" {key}={_as_text(value)}" for key, value in facts.items())
+        line = f"{stamp(int(record.created))} {record.levelname.lower()} {record.getMessage()}"
+        line += "".join(f" {key}={as_text(value)}" for key, value in facts.items())
         return line + _traceback(record)
 
 
@@ -92,7 +92,7 @@ class _JSONLines(logging.Formatter):
         return _as_json(line)
 
 
-def _as_text(value: object) -> str:
+def as_text(value: object) -> str:
     text = f"{value:.3f}" if isinstance(value, float) else str(value)
     return text if _PLAIN.match(text) else _as_json(text)
 

@@ -55,7 +55,7 @@ Snapshot = dict[str, Any]
 class App:
     """A configuration at work. Use `async with App(config) as app`, then `start`.
 
-    `inner_source` makes what each credential's `CachedSource` stands on; without it, tokens are earned here.
+    `inner_source` makes what each credential's `CachedSource` wraps; without it, tokens are obtained here.
     `own` are the listeners of all processes, nothing of which is ever asked; by default those of `config`.
     With `retry_rejected` a credential that was rejected before is tried once more.
     """

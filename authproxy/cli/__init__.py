@@ -18,7 +18,7 @@ VERBS = {
     "check": "validate the configuration; the network is not touched",
     "routes": "show the effective routes, secrets masked",
     "token": "print a usable token and nothing else",
-    "login": "log in to a route whose token only a person can earn",
+    "login": "log in to a route whose token only a person can obtain",
     "logout": "forget the tokens stored for a route",
     "presets": "list the presets, or show one as YAML",
     "schema": "print the configuration's JSON Schema",

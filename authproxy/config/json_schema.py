@@ -80,7 +80,7 @@ def json_schema() -> dict[str, Any]:
     top = _schema_of(FileKeys, definitions)
     route = _schema_of(RouteKeys, definitions)
     auth = {
-        "description": "How the token is earned: a grant with its keys, or a preset and what it leaves open.",
+        "description": "How a token is obtained: by a grant with its keys, or by a preset and the rest.",
         "oneOf": [_grant(name, definitions) for name in GRANTS]
         + [_preset(preset, definitions) for preset in presets().values()],
     }

@@ -18,9 +18,9 @@ from authproxy.config.route import (
     Passphrase,
     RouteConfig,
     Timeout,
-    _host,
-    _off_is_none,
-    _refuse_spaces,
+    host_name,
+    off_is_none,
+    refuse_spaces,
 )
 from authproxy.errors import Fault
 from authproxy.values import ACCESS_KEY, Address, Duration, HeaderName, LocalPath, ReadableFile, Size
@@ -29,7 +29,7 @@ _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,
 
 
 def _accepted_host(value: str) -> str:
-    return value if value == "*" else _host(value)
+    return value if value == "*" else host_name(value)
 
 
 def _origin(value: str) -> str:
@@ -52,7 +52,7 @@ def _none_is_none(value: Any) -> Any:
 def _redis_url(value: SecretStr) -> SecretStr:
     if not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
         raise ValueError("should begin with redis://, rediss:// or unix://")
-    _refuse_spaces(value.get_secret_value())
+    refuse_spaces(value.get_secret_value())
     return value
 
 
@@ -192,8 +192,8 @@ class FileKeys:
         BeforeValidator(_one_or_more, json_schema_input_type=Address | tuple[Address, ...]),
     ] = ("127.0.0.1:8080",)
     """Where to listen, or a list of that: `HOST:PORT`, `[::1]:PORT` or `unix:/PATH`; port 0 picks one."""
-    admin: Annotated[Admin | None, BeforeValidator(_off_is_none, json_schema_input_type=Admin | bool)] = (
-        field(default_factory=Admin)
+    admin: Annotated[Admin | None, BeforeValidator(off_is_none, json_schema_input_type=Admin | bool)] = field(
+        default_factory=Admin
     )
     """The admin listener; `false` for none."""
     workers: Count | Literal["auto"] = 1

@@ -64,7 +64,7 @@ def _matches(pattern: re.Pattern[str], message: str) -> Callable[[str], str]:
     return check
 
 
-def _host(value: str) -> str:
+def host_name(value: str) -> str:
     host = value.lower()
     if not _HOST.match(host) and not _IPV6.match(host):
         raise ValueError("should be a host name without scheme, port or path")
@@ -87,7 +87,7 @@ def _upstream(value: str) -> str:
     return value
 
 
-def _off_is_none(value: Any) -> Any:
+def off_is_none(value: Any) -> Any:
     return None if value is False else {} if value is True else value
 
 
@@ -108,12 +108,12 @@ def _http_proxy(value: Any) -> Setting:
         return None if value is None else "none"
     if not isinstance(value, str):
         raise ValueError("should be a URL such as http://proxy.example:3128, or none")  # noqa: TRY004 - as above
-    _refuse_spaces(value)
+    refuse_spaces(value)
     read_proxy(value)
     return SecretStr(value)
 
 
-def _refuse_spaces(url: str) -> None:
+def refuse_spaces(url: str) -> None:
     if UNSAFE_IN_URL.search(url):  # some are dropped unasked, and a password would be another one
         raise ValueError("should not contain spaces, control characters or backslashes")
 
@@ -121,7 +121,7 @@ def _refuse_spaces(url: str) -> None:
 RouteName = Annotated[
     str, AfterValidator(_matches(_NAME, "should hold lower-case letters, digits and hyphens only"))
 ]
-Host = Annotated[str, AfterValidator(_host)]
+Host = Annotated[str, AfterValidator(host_name)]
 MountPath = Annotated[str, AfterValidator(_mount)]
 Upstream = Annotated[URL, AfterValidator(_upstream)]
 Method = Annotated[str, AfterValidator(_matches(_METHOD, "should be a method, such as GET"))]
@@ -250,8 +250,8 @@ class RouteKeys:
     """Changes to response headers."""
     allow: AllowKeys | None = None
     """Least privilege: the requests that may pass."""
-    retry: Annotated[Retry | None, BeforeValidator(_off_is_none, json_schema_input_type=Retry | bool)] = (
-        field(default_factory=Retry)
+    retry: Annotated[Retry | None, BeforeValidator(off_is_none, json_schema_input_type=Retry | bool)] = field(
+        default_factory=Retry
     )
     """When a request is repeated with a new token; `false` for never."""
     timeouts: Timeouts = field(default_factory=Timeouts)
@@ -298,7 +298,7 @@ class RouteConfig(RouteKeys):
 def credential_key(grant: Grant, http_proxy: Setting = None) -> str:
     """Return what is equal for equal credentials, the secrets included, and tells nothing of them."""
     document = {"grant": type(grant).__name__, "settings": _revealed(grant)}
-    if http_proxy is not None:  # the token is earned through it
+    if http_proxy is not None:  # the token is obtained through it
         document["http_proxy"] = _revealed(http_proxy)
     return hashlib.sha256(json.dumps(document, sort_keys=True, default=str).encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""How a token is earned: one small file a grant, and the runner that carries out what a grant asks for."""
+"""How a token is obtained: one small file a grant, and the runner that carries out what a grant asks for."""
 
 from authproxy.grants.authorization_code import AuthorizationCode
 from authproxy.grants.client_credentials import ClientCredentials

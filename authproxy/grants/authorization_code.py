@@ -67,9 +67,9 @@ class AuthorizationCode(InteractiveGrant):
     def comes_back_to(self) -> str | None:
         return self.redirect_uri
 
-    def earn(self) -> Flow:
+    def obtain(self) -> Flow:
         if not self.silent:
-            return (yield from InteractiveGrant.earn(self))
+            return (yield from InteractiveGrant.obtain(self))
         attempt = yield from self._begin(self.redirect_uri)
         query = yield from self._asked_silently(attempt)
         return (yield from self._redeem(attempt, query))

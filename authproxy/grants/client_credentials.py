@@ -10,6 +10,6 @@ from authproxy.grants.steps import Flow
 class ClientCredentials(OAuthGrant):
     """RFC 6749 §4.4."""
 
-    def earn(self) -> Flow:
+    def obtain(self) -> Flow:
         answer = yield from self.ask(grant_type="client_credentials")
         return self.read_token(answer, self.response)

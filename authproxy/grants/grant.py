@@ -22,7 +22,6 @@ from authproxy.grants.reply import (
     ENDS_AT,
     MAX_LIFETIME,
     PASSING_TROUBLE,
-    _token_in,
     find,
     is_page,
     jwt_expiry,
@@ -31,6 +30,7 @@ from authproxy.grants.reply import (
     read_moment,
     read_text,
     retry_after,
+    token_in,
 )
 from authproxy.grants.steps import Answer, Flow
 from authproxy.masking import scrub
@@ -132,7 +132,7 @@ class Grant:
         return None
 
     def flow(self, expired: Token | None) -> Flow:
-        """Hold the conversation that earns a token; `expired` is the worn-out one, if there was one.
+        """Hold the conversation that ends in a token; `expired` is the one before, if there was one.
 
         Raises `TokenError`.
         """
@@ -168,7 +168,7 @@ class Grant:
         self.refuse_failures(answer, document, (keep or "", *more_secrets))
         if pointers.token == "" and document is None:
             document = read_text(answer).strip()
-        value = _token_in(document, pointers.token)
+        value = token_in(document, pointers.token)
         if not value:
             where = pointers.token if isinstance(pointers.token, str) else " or ".join(pointers.token)
             raise BadTokenReply(
@@ -186,13 +186,13 @@ class Grant:
             ends_at = read_moment(find(document, pointers.expires_at), local_time=local_time)
             lifetime = read_lifetime(ends_at - answer.asked_at) if ends_at is not None else None
         refresh_at = pointers.refresh_token
-        refresh_token = _token_in(document, refresh_at) if refresh_at is not None else None
+        refresh_token = token_in(document, refresh_at) if refresh_at is not None else None
         return self.make_token(
             value,
             asked_at=answer.asked_at,
             lifetime=lifetime,
             refresh_token=refresh_token or keep,
-            scope=_scope_in(document, scope),
+            scope=scope_in(document, scope),
             place=answer.place,
         )
 
@@ -293,15 +293,15 @@ def _failure_kind(answer: Answer, error: str | None) -> type[TokenError]:
     return BadTokenReply
 
 
-def refreshed_or_earned(refresh: Flow, earn: Flow) -> Flow:
-    """Hold `refresh`; when that refresh token is refused, hold `earn` at once, and let its failure say so."""
+def refreshed_or_obtained(refresh: Flow, obtain: Flow) -> Flow:
+    """Hold `refresh`; when that refresh token is refused, `obtain` at once, and let its failure say so."""
     try:
         return (yield from refresh)
     except TokenError as failure:
         if not failure.refresh_refused:
             raise
     try:
-        return (yield from earn)
+        return (yield from obtain)
     except TokenError as failure:
         failure.refresh_refused = True
         raise
@@ -319,7 +319,7 @@ def _is_no_to_refresh_token(answer: Answer, pointers: ReplyPointers, failure: To
         return True
     document = read_json(answer)
     orderly = 200 <= answer.status < 300 and (document is not None or not answer.body.strip())
-    return orderly and not _token_in(document, pointers.token)
+    return orderly and not token_in(document, pointers.token)
 
 
 def _general_hint(answer: Answer, error: str | None) -> str | None:
@@ -336,7 +336,7 @@ def _general_hint(answer: Answer, error: str | None) -> str | None:
     return None
 
 
-def _scope_in(document: object, asked: str | None) -> str | None:
+def scope_in(document: object, asked: str | None) -> str | None:
     """Return the scope of a token reply, by some written as a list; `asked` if it does not say."""
     scope = find(document, "/scope")
     if isinstance(scope, list) and all(isinstance(each, str) for each in scope):

@@ -17,7 +17,7 @@ MAX_REPLY = 1 << 20  # bytes
 PROXY_REFUSED = 407
 
 
-async def _tls(certificate: ClientCertificate) -> ssl.SSLContext:
+async def client_tls(certificate: ClientCertificate) -> ssl.SSLContext:
     """Return a context that shows `certificate`, read anew: it may have been replaced."""
 
     def load() -> ssl.SSLContext:
@@ -35,7 +35,7 @@ async def _tls(certificate: ClientCertificate) -> ssl.SSLContext:
         ) from error
 
 
-async def _read_up_to(stream: aiohttp.StreamReader | asyncio.StreamReader, limit: int, place: str) -> bytes:
+async def read_up_to(stream: aiohttp.StreamReader | asyncio.StreamReader, limit: int, place: str) -> bytes:
     chunks, size = [], 0
     while chunk := await stream.read(1 << 16):
         chunks.append(chunk)
@@ -64,7 +64,7 @@ _TROUBLES: tuple[tuple[tuple[type[Exception], ...], str, str | None], ...] = (
 )
 
 
-def _translated(error: Exception, place: str) -> TokenError:
+def translated(error: Exception, place: str) -> TokenError:
     """Return the `TokenError` for a foreign error, without the foreign text: that may quote a header."""
     for kinds, sentence, hint in _TROUBLES:
         if isinstance(error, kinds):
@@ -72,12 +72,12 @@ def _translated(error: Exception, place: str) -> TokenError:
     return TokenUnavailable(f"{place} did not answer in HTTP ({type(error).__name__})")
 
 
-def _proxy_to(ask: Ask, http_proxy: Setting, own: OwnListeners) -> HTTPProxy | None:
+def proxy_to(ask: Ask, http_proxy: Setting, own: OwnListeners) -> HTTPProxy | None:
     try:
         return proxy_for(ask.url, http_proxy, own=own)
     except ValueError as error:
         raise TokenUnavailable(f"no way to {ask.place}: {error}", hint=ADVICE) from None
 
 
-def _no_way(proxy: HTTPProxy, place: str) -> TokenUnavailable:
+def no_way(proxy: HTTPProxy, place: str) -> TokenUnavailable:
     return TokenUnavailable(f"the HTTP proxy {proxy} does not lead to {place}", hint=ADVICE)

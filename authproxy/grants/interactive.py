@@ -16,7 +16,7 @@ from authproxy.tokens.token import Token
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InteractiveGrant(OAuthGrant):
-    """A grant that only a person can earn, and a refresh token keeps."""
+    """A grant that needs a person once, and goes on by its refresh token."""
 
     @property
     def needs_person(self) -> bool:
@@ -32,7 +32,7 @@ class InteractiveGrant(OAuthGrant):
         """The redirect URI that the configuration demands; None leaves it to whoever runs the login."""
         return None
 
-    def earn(self) -> Flow:
+    def obtain(self) -> Flow:
         yield from ()
         raise LoginRequired("a person must log in before a token can be had", hint="log in")
 

@@ -38,7 +38,7 @@ class JWTBearer(OAuthGrant):
     def signing_keys(self) -> frozenset[str]:
         return OAuthGrant.signing_keys(self) | (SIGNING_KEYS if self.assertion is None else set())
 
-    def earn(self) -> Flow:
+    def obtain(self) -> Flow:
         answer = yield from self.ask(grant_type=GRANT_TYPE, assertion=(yield from self._assertion()))
         return self.read_token(answer, self.response)
 

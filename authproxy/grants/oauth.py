@@ -12,7 +12,7 @@ from urllib.parse import quote_plus, urlencode
 from authproxy.errors import BadTokenReply
 from authproxy.grants.client_auth import CLIENT_AUTH, NEEDS, SIGNED, ClientAuthName
 from authproxy.grants.discovery import GIVE_ENDPOINTS, Issuer, Server
-from authproxy.grants.grant import Grant, HeaderMap, ReplyPointers, SecretMap, refreshed_or_earned
+from authproxy.grants.grant import Grant, HeaderMap, ReplyPointers, SecretMap, refreshed_or_obtained
 from authproxy.grants.requests import FORM, Parameters, basic_value, in_pairs, with_defaults, with_query
 from authproxy.grants.signing import (
     CLOCK_SKEW,
@@ -120,10 +120,10 @@ class OAuthGrant(Grant):
 
     def flow(self, expired: Token | None) -> Flow:
         if expired is None or expired.refresh_token is None:
-            return self.earn()
-        return refreshed_or_earned(self.refresh(expired.refresh_token, expired.scope), self.earn())
+            return self.obtain()
+        return refreshed_or_obtained(self.refresh(expired.refresh_token, expired.scope), self.obtain())
 
-    def earn(self) -> Flow:
+    def obtain(self) -> Flow:
         """Hold the grant's own conversation, without a refresh token."""
         raise NotImplementedError
 

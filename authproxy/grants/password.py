@@ -14,7 +14,7 @@ class Password(OAuthGrant):
     username: Username
     password: UserPassword
 
-    def earn(self) -> Flow:
+    def obtain(self) -> Flow:
         answer = yield from self.ask(
             grant_type="password", username=self.username, password=self.password.get_secret_value()
         )

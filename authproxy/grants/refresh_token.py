@@ -26,5 +26,5 @@ class RefreshToken(OAuthGrant):
             )  # never rotated: refused once, it is not sent again
         return OAuthGrant.flow(self, expired)
 
-    def earn(self) -> Flow:
+    def obtain(self) -> Flow:
         return (yield from self.refresh(self.refresh_token.get_secret_value()))

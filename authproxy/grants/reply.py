@@ -47,7 +47,7 @@ def find(document: object, pointers: str | tuple[str, ...]) -> object:
     return None
 
 
-def _token_in(document: object, pointers: str | tuple[str, ...]) -> str | None:
+def token_in(document: object, pointers: str | tuple[str, ...]) -> str | None:
     """Return the token at `pointers`; some servers give them as numbers."""
     value = find(document, pointers)
     if isinstance(value, int) and not isinstance(value, bool):

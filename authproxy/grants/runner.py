@@ -35,11 +35,11 @@ from authproxy.grants.http import (
     MAX_REPLY,
     PROXY_REFUSED,
     TOTAL_TIMEOUT,
-    _no_way,
-    _proxy_to,
-    _read_up_to,
-    _tls,
-    _translated,
+    client_tls,
+    no_way,
+    proxy_to,
+    read_up_to,
+    translated,
 )
 from authproxy.grants.steps import (
     Answer,
@@ -56,7 +56,7 @@ from authproxy.grants.steps import (
     UseUp,
     Wait,
 )
-from authproxy.grants.totp import CODE_PERIOD, TAKEN_PERIODS, _code_of
+from authproxy.grants.totp import CODE_PERIOD, TAKEN_PERIODS, code_of
 from authproxy.net.http_proxy import ADVICE, HTTPProxy, Setting
 from authproxy.net.own_listeners import NOBODY, OwnListeners
 from authproxy.places import working_directory
@@ -159,10 +159,10 @@ class FlowRunner:
 
     async def _ask(self, ask: Ask, http_proxy: Setting) -> Answer:
         place = ask.place
-        proxy = _proxy_to(ask, http_proxy, self._own)
+        proxy = proxy_to(ask, http_proxy, self._own)
         # aiohttp sends a proxy's headers with CONNECT; where there is none, the request itself carries them.
         forwarded = proxy.headers if proxy is not None and ask.url.startswith("http:") else {}
-        tls = await _tls(ask.client_certificate) if ask.client_certificate is not None else True
+        tls = await client_tls(ask.client_certificate) if ask.client_certificate is not None else True
         asked_at = self._clock()
         try:
             await self._refuse_loops(ask, proxy)
@@ -178,16 +178,16 @@ class FlowRunner:
                 ssl=tls,
             ) as response:
                 if response.status == PROXY_REFUSED and proxy is not None:
-                    raise _no_way(proxy, place)
-                body = await _read_up_to(response.content, MAX_REPLY, place)
+                    raise no_way(proxy, place)
+                body = await read_up_to(response.content, MAX_REPLY, place)
                 return Answer(body, asked_at, place, response.status, response.headers, secrets=ask.secrets)
         except TimeoutError as error:
             raise TokenTimeout(f"{place} did not answer in time") from error
         except (aiohttp.ClientHttpProxyError, aiohttp.ClientProxyConnectionError) as error:
             assert proxy is not None  # noqa: S101 - else there was none to fail
-            raise _no_way(proxy, place) from error
+            raise no_way(proxy, place) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise _translated(error, place) from error
+            raise translated(error, place) from error
 
     async def _refuse_loops(self, ask: Ask, proxy: HTTPProxy | None) -> None:
         """Raise `TokenLoop` when `ask` would come back to ourselves."""
@@ -265,7 +265,7 @@ class FlowRunner:
         try:
             async with asyncio.timeout(TOTAL_TIMEOUT):
                 assert process.stdout is not None  # noqa: S101 - asked for above
-                output = await _read_up_to(process.stdout, MAX_REPLY, program)
+                output = await read_up_to(process.stdout, MAX_REPLY, program)
                 code = await process.wait()
         except TimeoutError as error:
             raise TokenTimeout(f"{program} did not end within {TOTAL_TIMEOUT:.0f} s") from error
@@ -308,7 +308,7 @@ class FlowRunner:
         taken.append(period)
         if period * CODE_PERIOD > now:
             await self._sleep(period * CODE_PERIOD - now)
-        return _code_of(period, code.secret)
+        return code_of(period, code.secret)
 
     async def _use_up(self, step: UseUp) -> None:
         if step in self._used_up:

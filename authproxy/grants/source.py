@@ -25,7 +25,7 @@ class GrantSource(Innermost):
     make now, or None when they cannot be read. It is asked only once a credential was rejected.
 
     A refresh token that the server refused is not sent again, though the expired token that brought it stays
-    with whoever holds it until another one is earned.
+    with whoever holds it until another one is obtained.
     """
 
     def __init__(

@@ -43,7 +43,7 @@ class TokenExchange(OAuthGrant):
             raise ValueError("actor_token_type needs actor_token")
         OAuthGrant.__post_init__(self)
 
-    def earn(self) -> Flow:
+    def obtain(self) -> Flow:
         parameters = {
             "grant_type": GRANT_TYPE,
             "subject_token": self.subject_token.get_secret_value(),

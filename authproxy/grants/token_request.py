@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from pydantic import BeforeValidator, ConfigDict, SecretStr
 
-from authproxy.grants.grant import Grant, HeaderMap, ReplyPointers, SecretMap, is_name, refreshed_or_earned
+from authproxy.grants.grant import Grant, HeaderMap, ReplyPointers, SecretMap, is_name, refreshed_or_obtained
 from authproxy.grants.requests import FORM, base32, basic_value, with_defaults, with_query
 from authproxy.grants.steps import Answer, Ask, Code, Flow, Step, UseUp
 from authproxy.masking import without_query
@@ -103,10 +103,10 @@ class TokenRequest(Grant):
 
     def flow(self, expired: Token | None) -> Flow:
         if expired is not None and expired.refresh_token is not None:
-            return refreshed_or_earned(self._refresh(expired.refresh_token), self._earn())
-        return self._earn()
+            return refreshed_or_obtained(self._refresh(expired.refresh_token), self._obtain())
+        return self._obtain()
 
-    def _earn(self) -> Flow:
+    def _obtain(self) -> Flow:
         code = yield from self._one_time_code()
         answer: Answer = yield self._login(code)
         return self.read_login(answer, self.response, more_secrets=(code,))

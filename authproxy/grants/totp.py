@@ -10,7 +10,7 @@ CODE_DIGITS = 6
 TAKEN_PERIODS = 240  # remembered for each secret: two hours of codes
 
 
-def _code_of(period: int, secret: str) -> str:
+def code_of(period: int, secret: str) -> str:
     """Return the code of a period (RFC 6238 §4.2)."""
     key = base32(secret)
     # Vendors hand out secrets of 80 bits, which RFC 4226 §4 would not.

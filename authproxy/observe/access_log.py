@@ -9,7 +9,7 @@ import sys
 import time
 from typing import Protocol
 
-from authproxy.logs import _as_text, _stamp
+from authproxy.logs import as_text, stamp
 
 
 class AccessLog:
@@ -50,10 +50,10 @@ class RequestFacts(Protocol):
 
 def _access_text(now: float, method: str, seen: RequestFacts, seconds: float) -> str:
     retried = " retried=yes" if seen.retried else ""
-    cause = f" cause={_as_text(seen.cause)}" if seen.cause else ""
+    cause = f" cause={as_text(seen.cause)}" if seen.cause else ""
     return (
-        f"{_stamp(int(now))} info request route={seen.route_name or '-'} method={method} "
-        f"path={_as_text(seen.path)} status={seen.status} bytes={seen.sent} "
+        f"{stamp(int(now))} info request route={seen.route_name or '-'} method={method} "
+        f"path={as_text(seen.path)} status={seen.status} bytes={seen.sent} "
         f"ms={seconds * 1000:.1f}{retried}{cause}\n"
     )
 

@@ -1,7 +1,7 @@
 """What one process has counted: plain numbers, cheap to add to, easy to send and to add up.
 
     handler ─▶ requests, durations, retries, refusals ┐
-    patience ─▶ token requests                        ├─▶ snapshot() ─▶ (the broker) ─▶ /metrics
+    backoff ─▶ token requests                         ├─▶ snapshot() ─▶ (the broker) ─▶ /metrics
     pools ─▶ connections, when asked                  ┘
 
 Names and labels are made of these in `authproxy.admin.metrics`, where somebody wants to read them.

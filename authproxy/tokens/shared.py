@@ -8,7 +8,7 @@
 Only whoever holds the lock spends a refresh token, and it spends the stored one, which is the newest. What
 comes back is saved before anybody uses it: where refresh tokens rotate, one that is used but not kept is a
 login lost. When the store cannot be used each process goes on by itself from memory, and says so; what it
-earned meanwhile is put into the store when that is back, unless another process was there in between.
+obtained meanwhile is put into the store when that is back, unless another process was there in between.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ class SharedSource(Layer):
         self._clock = clock
         self._sleep = sleep
         self._stored: Token | None = None  # what the store held when it was last heard of
-        self._newest: Token | None = None  # the same, or what was earned without the store since
+        self._newest: Token | None = None  # the same, or what was obtained without the store since
         self._mending: asyncio.Task[None] | None = None
 
     async def token(self, *, instead_of: Token | None = None) -> Token:
@@ -70,7 +70,7 @@ class SharedSource(Layer):
             return await self._go_alone(instead_of)
 
     async def adopt(self, token: Token) -> None:
-        """Save a token that was earned elsewhere, by a person's login."""
+        """Save a token that was obtained elsewhere, by a person's login."""
         await self._inner.adopt(token)
         try:
             async with self._store.lock(self._key):
@@ -100,7 +100,7 @@ class SharedSource(Layer):
         unsaved = self._newest is not self._stored
         if not unsaved or (stored is not None and stored != self._stored):
             self._newest = stored
-        # Else the store holds what it held before, or has lost it: what we earned without it is newer.
+        # Else the store holds what it held before, or has lost it: what we obtained without it is newer.
         self._stored = stored
 
     def _fit(self, instead_of: Token | None) -> Token | None:
@@ -111,7 +111,7 @@ class SharedSource(Layer):
         return token
 
     async def _renew(self, instead_of: Token | None) -> Token:
-        """Earn a token and save it. Needs the lock."""
+        """Obtain a token and save it. Needs the lock."""
         try:
             token = self._newest = await self._inner.token(instead_of=self._newest or instead_of)
         except TokenError as failure:
@@ -164,7 +164,7 @@ class SharedSource(Layer):
             self._mending = asyncio.create_task(self._keep_mending(), name=f"mend the store of {self.name}")
 
     async def _keep_mending(self) -> None:
-        """Try the store until it can be used, and has what was earned without it."""
+        """Try the store until it can be used, and has what was obtained without it."""
         while self.store_trouble is not None or self._newest is not self._stored:
             await self._sleep(MEND_SECONDS)
             try:

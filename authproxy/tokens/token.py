@@ -17,7 +17,7 @@ WAIT_SHARE = 0.05  # …or this share of the lifetime, if that is less
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token as its grant earned it. Two are equal when they would make the same header."""
+    """A token as its grant obtained it. Two are equal when they would make the same header."""
 
     value: str = field(repr=False)
     expires_at: float = field(default=inf, compare=False)

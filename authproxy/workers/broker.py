@@ -9,7 +9,7 @@ from authproxy.app.credentials import TokenSources
 from authproxy.config.model import Config
 from authproxy.errors import TokenError, TokenUnavailable
 from authproxy.tokens.token import Token
-from authproxy.workers.channel import Channel, Message, _told
+from authproxy.workers.channel import Channel, Message, to_message
 
 COUNT_SECONDS = 1.0  # how long a reader of `/metrics` waits for the workers' counts
 
@@ -66,10 +66,10 @@ class Broker:
             answer: Message = {"token": [token.value, token.expires_at, token.issued_at]}
             self._tell_others(channel, question, answer)
         except TokenError as error:
-            answer = {"error": _told(error)}
+            answer = {"error": to_message(error)}
         except Exception as error:  # noqa: BLE001 - as above
             logs.logger.error("token renewal failed", exc_info=error)
-            answer = {"error": _told(TokenUnavailable("something went wrong inside authproxy"))}
+            answer = {"error": to_message(TokenUnavailable("something went wrong inside authproxy"))}
         channel.send({"id": question["id"]} | answer)
 
     def _tell_others(self, asker: "Channel", question: Message, answer: Message) -> None:

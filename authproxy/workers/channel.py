@@ -35,7 +35,7 @@ class BrokerSource(Innermost):
         refused = instead_of.value if instead_of is not None else None
         answer = await self._channel.ask({"key": self._key, "instead_of": refused})
         if "error" in answer:
-            raise _heard(answer["error"])
+            raise from_message(answer["error"])
         return _token_of(answer)
 
 
@@ -44,14 +44,14 @@ def _token_of(answer: Message) -> Token:
     return Token(value, expires_at=expires_at, issued_at=issued_at)
 
 
-def _told(error: TokenError) -> Message:
+def to_message(error: TokenError) -> Message:
     """Return `error` as it is told to a worker."""
     kept = {name: getattr(error, name) for name in ("detail", "hint", "error", "retry_after")}
     return {"kind": type(error).__name__, "kept": kept, "title": error.title, "rejects": error.rejects}
 
 
-def _heard(told: Message) -> TokenError:
-    """Return the error that `_told` told of."""
+def from_message(told: Message) -> TokenError:
+    """Return the error that `to_message` told of."""
     error: TokenError = getattr(errors, told["kind"])(**told["kept"])
     error.title, error.rejects = told["title"], told["rejects"]
     return error

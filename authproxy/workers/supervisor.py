@@ -1,6 +1,6 @@
 """Several processes on one set of listeners, with one set of tokens.
 
-    supervisor ─┬─ broker     earns the tokens, serves the admin listener
+    supervisor ─┬─ broker     obtains the tokens, serves the admin listener
                 ├─ worker 1 ──┐
                 ├─ worker 2 ──┼── ask the broker for tokens, over a socket pair each
                 └─ worker 3 ──┘   and hold them as a single process would

@@ -156,7 +156,7 @@ class ClientConnection(RequestHandler):
 
     @property
     def leaving(self) -> bool:
-        """Whether it is only being seen off."""
+        """Whether it only lingers until its client has read the answer."""
         return self._lingering_close is not None
 
     async def drained(self, seconds: float) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 LINGER = 2.0  # seconds that a body which nobody wants is read on, so that its connection can be kept
-MAX_TURNED_AWAY = 16  # connections over the limit that are seen off at a time; more are just closed
+MAX_TURNED_AWAY = 16  # connections over the limit that linger at a time; more are just closed
 
 
 class Answerer(Protocol):

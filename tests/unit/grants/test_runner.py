@@ -212,7 +212,7 @@ async def test_each_request_has_a_connection_of_its_own(runner, serve):
 
 
 @pytest.mark.parametrize(("size", "fits"), [(1 << 20, True), ((1 << 20) + 1, False)])
-async def test_a_reply_is_read_up_to_one_mebibyte(runner, serve, size, fits):
+async def test_a_reply_isread_up_to_one_mebibyte(runner, serve, size, fits):
     async def answer(_request):
         return web.Response(body=b"x" * size)
 
@@ -268,7 +268,7 @@ async def test_nobody_there_is_an_outage(runner, unused_tcp_port):
     ],
 )
 def test_a_foreign_error_is_told_in_our_own_words(error, says):
-    told = runner_module._translated(error, "https://id.example")
+    told = runner_module.translated(error, "https://id.example")
     assert isinstance(told, TokenUnavailable)
     assert says in told.detail
     assert "s3cr3t" not in told.detail
@@ -376,13 +376,13 @@ async def test_a_program_that_hangs_is_given_up(runner, monkeypatch):
 
 
 async def test_a_program_that_is_given_up_ends_with_its_children(runner, tmp_path, monkeypatch):
-    pids, reading, read = tmp_path / "pids", asyncio.Event(), runner_module._read_up_to
+    pids, reading, read = tmp_path / "pids", asyncio.Event(), runner_module.read_up_to
 
     async def noted(*args):
         reading.set()
         return await read(*args)
 
-    monkeypatch.setattr(runner_module, "_read_up_to", noted)
+    monkeypatch.setattr(runner_module, "read_up_to", noted)
     script = f"sleep 60 & echo $! $$ >{pids}.new; mv {pids}.new {pids}; wait"
     waiting = asyncio.create_task(answer_to(runner, Run(("/bin/sh", "-c", script))))
     async with asyncio.timeout(10):
