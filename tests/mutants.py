@@ -318,7 +318,7 @@ ROWS = (
     ("limits: chunks before the end of an upstream", "self._parse(self._ahead)", "pass",
      UNIT + "upstream/test_connection.py -k before_the_end"),
     ("limits: more than a reply in chunks", "if self._reply is None:\n            self._broken(",
-     "if False:\n            self._broken(", UNIT + "upstream/test_connection.py -k behind_the_one"),
+     "if False:\n            self._broken(", UNIT + "upstream/test_connection.py -k behind_one"),
     ("limits: small pieces of an upload that is kept", "elif self._kept and len(self._kept[-1]) < PIECE:",
      "elif False:", UNIT + "test_body.py -k tiny"),
     ("limits: a reply's trailer", "if self._framed > MAX_HEAD:", "if False:",

@@ -530,12 +530,17 @@ async def test_tiny_chunks_that_came_before_the_end_of_the_connection_count(worl
     assert (reply.failure is None) == bool(end)
 
 
-async def test_a_reply_behind_the_one_that_was_asked_for_ends_the_connection_though_it_has_to_wait(world):
+@pytest.mark.parametrize("size", [TURN - 1000, TURN], ids=["amid a turn", "with a turn"])
+async def test_a_reply_behind_one_that_ends_ends_the_connection_at_once(world, size):
     reply = world.ask()
-    body = b"1\r\nx\r\n" * 4000 + b"0\r\n\r\n"
-    world.hear(CHUNKED + body + (CHUNKED + body) * 3)
+    last = b"0\r\n\r\n"
+    count = (size - 100) // len(b"1\r\nx\r\n")
+    first = CHUNKED + b"1\r\nx\r\n" * count
+    first += b"1;".ljust(size - len(first) - len(b"\r\nx\r\n" + last), b"e") + b"\r\nx\r\n" + last
+    assert len(first) == size
+    world.hear(first * 3)
     assert world.transport.gone, "before the next request could be sent"
-    assert await body_of(reply) == b"x" * 4000
+    assert await body_of(reply) == b"x" * (count + 1)
 
 
 async def test_a_text_of_many_lines_whose_length_is_known_is_there_at_once(world):
