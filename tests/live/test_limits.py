@@ -7,11 +7,12 @@ import os
 import select
 import socket
 import ssl
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def cpu_seconds(proxy: RunningProxy) -> float:
 
 
 def one_route(upstream: Upstream, **more: Any) -> list[dict[str, Any]]:
-    return [{"name": "api", "upstream": upstream.url, "auth": PLAIN, **more}]
+    return [{"name": "api", "upstream": upstream.url, "auth": PLAIN} | more]
 
 
 def ends_orderly(wire: Wire) -> bool:
@@ -175,6 +176,83 @@ def test_body_bytes_is_the_body_and_not_its_framing(place: Place) -> None:
     assert place.ask(
         place.request("POST", "/", "Transfer-Encoding: chunked") + chunked(*body, b"x")
     ).status == 413  # fmt: skip
+
+
+LITTLE_BUT_FRAMING = {
+    "an extension": (b"1;", b"a" * 1000),
+    "zeros": (b"", b"0" * 1000),
+    "chunks that are mostly extension": (b"", b"1;" + b"a" * 1000 + b"\r\nx\r\n"),
+}
+
+
+@pytest.mark.route(auth=PLAIN)
+@pytest.mark.parametrize(("begun", "more"), LITTLE_BUT_FRAMING.values(), ids=LITTLE_BUT_FRAMING)
+def test_a_body_that_is_little_but_framing_is_400(place: Place, begun: bytes, more: bytes) -> None:
+    with place.connect() as wire:
+        wire.send(place.request("POST", "/", "Transfer-Encoding: chunked") + chunked(b"hello", end=begun))
+        for _ in range(100):
+            wire.send(more)
+        answer = wire.answer()
+        assert (answer.status, answer.one("Connection")) == (400, "close")
+        assert "sizes and extensions" in answer.json["detail"]
+        assert ends_orderly(wire)
+
+
+@pytest.mark.route(auth=PLAIN)
+def test_an_upload_in_chunks_of_a_byte_passes_though_most_of_it_is_framing(place: Place) -> None:
+    body = [bytes([number % 256]) for number in range(4 * HEADER_BYTES)]
+    with place.connect() as wire:
+        wire.send(place.request("POST", "/", "Transfer-Encoding: chunked"))
+        for byte in body:
+            wire.send(chunked(byte, end=b""))
+        wire.send(chunked())
+        assert wire.answer().status == 200
+    assert place.api.last.body == b"".join(body)
+
+
+CROWD = 20
+TINY_CHUNKS = {"runs": b"2\r\nab\r\n" * 9000, "spelled in full": b"0002;a\r\nab\r\n" * 5000}
+
+
+def pour(wire: Wire, data: bytes, stop: threading.Event) -> None:
+    """Send `data` over and over."""
+    with suppress(OSError):
+        while not stop.is_set():
+            wire.send(data)
+
+
+@pytest.mark.parametrize("data", TINY_CHUNKS.values(), ids=TINY_CHUNKS)
+@pytest.mark.parametrize("way", ["up", "down"])
+def test_many_who_send_tiny_chunks_without_end_leave_the_others_their_turn(way: str, data: bytes) -> None:
+    stop = threading.Event()
+
+    def swallow(_request: Message, wire: Wire) -> None:
+        while wire.read():
+            pass
+
+    def spout(_request: Message, wire: Wire) -> None:
+        wire.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        pour(wire, data, stop)
+
+    with Upstream(swallow if way == "up" else spout) as busy, Upstream() as calm, ExitStack() as stack:
+        busy.reads_bodies = way == "down"
+        routes = [*one_route(busy, host="busy.localhost"), *one_route(calm, name="calm")]
+        settings = {"limits": {"drain": "100ms"}, "routes": routes}
+        proxy = stack.enter_context(running_proxy(settings))
+        pool = stack.enter_context(ThreadPoolExecutor(CROWD + 1))
+        stack.callback(stop.set)
+        for _ in range(CROWD):
+            wire = stack.enter_context(connect(proxy.url))
+            stack.callback(wire.sock.shutdown, socket.SHUT_RDWR)
+            if way == "up":
+                wire.send(request("POST", "/", "Transfer-Encoding: chunked", host="busy.localhost"))
+                pool.submit(pour, wire, data, stop)
+            else:
+                wire.send(request(host="busy.localhost"))
+                pool.submit(swallow, Message(b"", []), wire)
+        busy.wait_for(CROWD)
+        others = pool.submit(lambda: [get(proxy.url, host="calm.localhost").status for _ in range(20)])
+        assert others.result(GUARD) == [200] * 20
 
 
 # ── connections ──────────────────────────────────────────────────────────────────────────────────

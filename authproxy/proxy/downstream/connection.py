@@ -29,7 +29,7 @@ from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE, RequestHandler, _ErrInfo
 from authproxy.errors import AuthproxyError, BadRequest, HeadersTooLarge, RequestTimeout
 from authproxy.net.lingering_close import LingeringClose, close_or_abort
 from authproxy.net.tunnel import Tunnel
-from authproxy.proxy.downstream.framing import EMPTY_LINE, HEAD, TRAILER, Framing
+from authproxy.proxy.downstream.framing import EMPTY_LINE, EXCESS, HEAD, ROOM, TRAILER, Framing, joined
 from authproxy.proxy.downstream.incoming import Incoming
 from authproxy.proxy.guard import CONTENT_LENGTH
 from authproxy.proxy.problem import internal_error, problem_response
@@ -48,11 +48,12 @@ _EIGHT_BIT = re.compile(rb"[\x80-\xff]")
 
 TOO_MANY = "Too many headers"  # how aiohttp says it
 TRAILER_TOO_LARGE = "the trailer section is too large"
+LITTLE_BUT_FRAMING = "the chunks of the body are little but sizes and extensions"
 MAX_HEADERS = 1000  # lines; the size of the section is limited besides
 UNREAD_SECONDS = 60.0  # how long a client may leave an answer unread while it asks for more
 READ_BUFFER = 256 << 10  # bytes of a body taken from a client before it has to wait
 SMALL_PIECE = 1 << 10  # bytes; of smaller ones no more than MAX_PIECES may wait, as each costs memory too
-MAX_PIECES = 4096
+MAX_PIECES = 1024
 
 
 class Begun(Protocol):
@@ -116,6 +117,7 @@ class ClientConnection(RequestHandler):
         "_silent",
         "_taker",
         "_tunnel",
+        "_turn",
         "busy",
         "stall_seconds",
     )  # fmt: skip
@@ -128,10 +130,11 @@ class ClientConnection(RequestHandler):
         self._tunnel: Tunnel | None = None
         self._head_timer: asyncio.TimerHandle | None = None
         self._between = True  # two requests: what comes next is a request line
-        self._framing = Framing()
+        self._framing = Framing(server.header_bytes)
         self._payload = EMPTY_PAYLOAD  # the body of the last request that came in
         self._chunked = False  # whether that body is still coming in, in chunks
         self._ahead, self._at = b"", 0  # what has come, and how much of it the parser has
+        self._turn: asyncio.Handle | None = None  # when more of what is ahead is looked at
         self._holds = False  # what came behind a request that may switch protocols, until that is answered
         self._method: str | None = None  # of the head that is coming in, if the parser got another
         self._taker: Callable[[bytes], None] | None = None  # of what comes, if it is no request
@@ -216,9 +219,30 @@ class ClientConnection(RequestHandler):
         self._go_on()
 
     def _go_on(self) -> None:
+        """Have aiohttp parse what is ahead; of chunks, only so many that others get their turn."""
+        if self._turn is None:
+            self._framing.room = ROOM
+            self._parse_ahead()
+        if self._at == len(self._ahead):
+            self._ahead, self._at = b"", 0
+            if self._buffer_paused and len(self._messages) < MAX_MSG_QUEUE_SIZE:
+                self._resume_reading_for_buffer()
+            return
+        if self._turn is None and not self._framing.room:
+            self._turn = self._loop.call_soon(self._take_turn)
+        if not self._buffer_paused and (
+            self._turn is not None or (self._holds and len(self._ahead) - self._at > READ_BUFFER)
+        ):
+            self._pause_reading_for_buffer()
+
+    def _take_turn(self) -> None:
+        self._turn = None
+        self._go_on()
+
+    def _parse_ahead(self) -> None:
         """Have aiohttp parse what is ahead, one head or body at a time: see `framing`."""
         framing = self._framing
-        while self._at < len(self._ahead) and not self._reading_paused:
+        while self._at < len(self._ahead) and not self._reading_paused and framing.room:
             if self._taker is not None:
                 self._taker(self._ahead[self._at :])
                 self._at = len(self._ahead)
@@ -227,12 +251,11 @@ class ClientConnection(RequestHandler):
             elif framing.between and not self._ahead.startswith(_PARSERS_METHODS, self._at):
                 if not self._begin_head():
                     break
+            elif (end := framing.run(self._ahead, self._at)) > self._at:
+                run, self._at = self._ahead[self._at : end], end
+                self._take(joined(run))
             else:
                 self._take_part(self._at)
-        if self._at == len(self._ahead):
-            self._ahead, self._at = b"", 0
-        elif self._holds and len(self._ahead) - self._at > READ_BUFFER and not self._buffer_paused:
-            self._pause_reading_for_buffer()
 
     def _begin_head(self) -> bool:
         """Take the beginning of a head with a method that the parser does not know; tell whether to go on.
@@ -262,6 +285,10 @@ class ClientConnection(RequestHandler):
         head = framing.between
         end = framing.end(data, self._at)
         self._at = end
+        if framing.part == EXCESS:
+            self._taker = drop
+            self._payload.set_exception(BadRequest(LITTLE_BUT_FRAMING))
+            return
         piece = before + data[start:end] if before or start or end < len(data) else data
         self._take(ascii_target(piece) if head and not piece.isascii() else piece)
         if framing.part == TRAILER and framing.section > self._server.header_bytes:
@@ -287,7 +314,7 @@ class ClientConnection(RequestHandler):
             self._head_has_come()
         elif self._framing.section and self._framing.part == HEAD:
             self._part_of_a_head(self._framing.section)
-        elif 0 < len(data) < SMALL_PIECE:
+        elif self._chunked or 0 < len(data) < SMALL_PIECE:
             self._count_pieces()
         if self._chunked and self._payload.is_eof():
             self._chunked = False
@@ -488,6 +515,7 @@ class ClientConnection(RequestHandler):
             self._waiter.cancel()
         self._lingering_close = LingeringClose(transport, self.stall_seconds)
         self._taker = self._lingering_close.hear
+        self._ahead, self._at = b"", 0
         if self._reading_paused or self._buffer_paused:
             self._resume_transport_reading()
 
@@ -514,6 +542,8 @@ class ClientConnection(RequestHandler):
         begun, self._begun = self._begun, None
         if self._head_timer is not None:
             self._head_timer.cancel()
+        if self._turn is not None:
+            self._turn.cancel()
         super().connection_lost(exc)
         if begun is not None:
             begun.give_up()

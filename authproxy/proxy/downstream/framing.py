@@ -8,6 +8,9 @@
 aiohttp's parser is given no more than one of these parts at a time: it forgets good requests with a bad one
 behind them, and takes the last trailer of a body for a header of the request that follows. Nothing is judged
 here. What is no chunk is handed on to the parser, which refuses it.
+
+A chunk costs the same however small it is, and a client can send tens of thousands at once. So no more than
+`room` of them are looked at before others get their turn, and a run of very small ones becomes one chunk.
 """
 
 import re
@@ -17,18 +20,35 @@ EMPTY_LINE = b"\r\n\r\n"
 _DIGITS = re.compile(rb"[0-9A-Fa-f]+")
 _MOST_DIGITS = 16  # of a chunk's size; the parser takes no more
 
-HEAD, BODY, SIZE, EXTENSION, TRAILER, FAULT = range(6)
-"""What the next byte belongs to. `FAULT`: nobody can tell, and the parser will say so."""
+_SMALL_CHUNK = b"|".join(b"[%x%X]\\r\\n.{%d}\\r\\n" % (size, size, size) for size in range(1, 16))
+_SMALL_CHUNKS = re.compile(b"(?:%b)++" % _SMALL_CHUNK, re.DOTALL)
+_SMALL_CHUNK_AGAIN = re.compile(_SMALL_CHUNK, re.DOTALL)  # of a run that is one
+
+ROOM = 256  # chunks of one client that are looked at in one turn of the loop
+SHORTEST_RUN = 1 << 10  # bytes of small chunks that are worth joining
+RUN_BYTES = 64  # of a run: they cost about as much as one chunk elsewhere
+LINE = 16  # bytes of each chunk that say nothing but its size, and are free
+
+HEAD, BODY, SIZE, EXTENSION, TRAILER, FAULT, EXCESS = range(7)
+"""What the next byte belongs to. `FAULT`: nobody can tell, and the parser will say so. `EXCESS`: to chunks
+that are little but framing."""
 
 
 class Framing:
-    """Follows one connection. `section` is how many bytes of the head or trailer have come so far."""
+    """Follows one connection. `section` is how many bytes of the head or trailer have come so far.
 
-    __slots__ = ("_digits", "_last", "_left", "part", "section")
+    `room` is how many chunks may still be looked at: whoever gives a client its turn sets it. The framing of
+    chunks may exceed by `most_excess` bytes what their data accounts for (RFC 9112 §7.1.1).
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_digits", "_excess", "_last", "_left", "_most_excess", "part", "room", "section")
+
+    def __init__(self, most_excess: int = 32 << 10) -> None:
         self.part = HEAD
         self.section = 0
+        self.room = ROOM
+        self._most_excess = most_excess
+        self._excess = 0  # bytes of framing, less what is usual for the data there was
         self._last = b""  # bytes of a head or trailer: an empty line may have begun in them
         self._left = 0  # bytes of a body, or of a chunk and the end of its line
         self._digits = b""  # of the size of a chunk
@@ -44,7 +64,20 @@ class Framing:
 
     def chunks(self) -> None:
         """Expect a body in chunks."""
-        self.part, self._left, self._digits = SIZE, 0, b""
+        self.part, self._left, self._digits, self._excess = SIZE, 0, b"", 0
+
+    def run(self, data: bytes, start: int) -> int:
+        """Return where the run of very small chunks from `start` on ends in `data`; `start` if there is none.
+
+        It may be handed on as one chunk: see `joined`.
+        """
+        if self.part != SIZE or self._left or self._digits:
+            return start
+        found = _SMALL_CHUNKS.match(data, start, start + self.room * RUN_BYTES)
+        if found is None or (size := found.end() - start) < SHORTEST_RUN:
+            return start
+        self.room -= size // RUN_BYTES
+        return found.end()
 
     def is_part_of_body(self, size: int) -> bool:
         """Take `size` bytes if they are some of a body whose length is known, not its last; tell whether."""
@@ -63,7 +96,7 @@ class Framing:
             if not self._left:
                 self.part = HEAD
             return start + taken
-        return self._chunks(data, start) if self.part != FAULT else len(data)
+        return self._chunks(data, start) if self.part not in {FAULT, EXCESS} else len(data)
 
     def _empty_line(self, data: bytes, start: int) -> int:
         before = self._last
@@ -79,13 +112,23 @@ class Framing:
         self.part, self.section, self._last = HEAD, 0, b""
         return end
 
+    def _is_excess(self, size: int) -> bool:
+        """Count `size` bytes of framing; tell whether that is too much."""
+        self._excess += size
+        if self._excess <= self._most_excess + LINE:
+            return False
+        self.part = EXCESS
+        return True
+
     def _chunks(self, data: bytes, at: int) -> int:
         size = len(data)
-        while at < size:
+        while at < size and self.room:
             if self._left:
                 taken = min(self._left, size - at)
                 self._left -= taken
                 at += taken
+                if not self._left:
+                    self.room -= 1
                 continue
             if self.part == SIZE:
                 found = _DIGITS.match(data, at)
@@ -94,15 +137,24 @@ class Framing:
                     return size
                 if found is not None:
                     self._digits = (self._digits + found[0]).lstrip(b"0") or b"0"
+                    if self._is_excess(found.end() - at):
+                        return size
                     at = found.end()
                     continue
                 self.part = EXTENSION
-            end = data.find(b"\n", at)
-            if end < 0:
+            end = data.find(b"\n", at) + 1
+            if self._is_excess((end or size) - at) or not end:
                 return size
-            at, number, self._digits = end + 1, int(self._digits, 16), b""
+            at, number, self._digits = end, int(self._digits, 16), b""
+            self._excess = max(0, self._excess - LINE - 2 * number)
             if not number:
                 self.part, self._last, self.section = TRAILER, b"\r\n", 0
                 return self._empty_line(data, at)
             self.part, self._left = SIZE, number + len(b"\r\n")
-        return size
+        return at
+
+
+def joined(run: bytes) -> bytes:
+    """Return the data of a run of very small chunks as one chunk."""
+    data = b"".join([chunk[3:-2] for chunk in _SMALL_CHUNK_AGAIN.findall(run)])
+    return b"%x\r\n%b\r\n" % (len(data), data)

@@ -32,6 +32,8 @@ AWAITED: Stage = (ResponseTimeout, "{} did not answer within {:g} s")
 RECEIVING: Stage = (BadReply, "{} sent nothing of its body for {:g} s")
 TAKING = (NOT_TAKEN, AWAITED)  # in these an upstream that takes more of the upload is slow, but not stalled
 MAX_HEAD = 256 << 10  # bytes, interim replies included; and of what frames a body, without any of it
+TURN = 32 << 10  # bytes in very many lines that are parsed in one turn of the loop
+MAX_LINES = 1024  # that are parsed at once however long they are; each may be a chunk, and take a callback
 SWITCHED = 101
 HTTP_1 = frozenset({"1.0", "1.1"})
 REASONS = frozenset(status.phrase.encode() for status in HTTPStatus)
@@ -89,6 +91,8 @@ class Connection(asyncio.Protocol):
         self._head_done = False
         self._head_size = 0
         self._reading_paused = False
+        self._ahead = b""  # what has come, and is parsed when others had their turn
+        self._turn: asyncio.Handle | None = None  # when that is
         self._drained: asyncio.Future[None] | None = None
         self._writing_paused = False
         self._untaken = 0  # bytes of the upload that the upstream had yet to take when it was last looked at
@@ -203,14 +207,16 @@ class Connection(asyncio.Protocol):
         """Read no more for now: enough is here that nobody has taken."""
         if not self._reading_paused:
             self._reading_paused = True
-            self._transport.pause_reading()
+            if self._turn is None:
+                self._transport.pause_reading()
 
     def resume(self) -> None:
         """Read on: the reply was read."""
         if self._reading_paused and not self.closed:
             self._reading_paused = False
             self._watch(self._idle_seconds, RECEIVING)
-            self._transport.resume_reading()
+            if self._turn is None:
+                self._transport.resume_reading()
 
     # ── asyncio.Protocol ─────────────────────────────────────────────────────────────────────────
 
@@ -228,8 +234,41 @@ class Connection(asyncio.Protocol):
                 self._pause()
         elif self._left:
             self._take(data)
+        elif self._turn is not None:
+            self._ahead += data
         else:
-            self._parse(data)
+            reply = self._reply
+            if len(data) <= TURN or data.count(b"\n") <= MAX_LINES:
+                self._parse(data)
+            else:
+                self._parse_in_turns(data)
+            if reply is not None and reply.watcher is not None and reply.status:
+                reply.show()
+
+    def _parse_in_turns(self, data: bytes) -> None:
+        """Parse the first of `data`, and the rest when others had their turn, unless it needs no parser."""
+        self._parse(data[:TURN])
+        if self.closed:
+            return
+        rest = data[TURN:]
+        if self._reply is None:
+            self._broken("sent more than it announced")
+        elif self._left or self._switched:
+            self.data_received(rest)
+        else:
+            self._ahead = rest
+            if not self._reading_paused:
+                self._transport.pause_reading()
+            self._turn = self._loop.call_soon(self._take_turn)
+
+    def _take_turn(self) -> None:
+        self._turn = None
+        data, self._ahead = self._ahead, b""
+        if self.closed:
+            return
+        if not self._reading_paused:
+            self._transport.resume_reading()
+        self.data_received(data)
 
     def _take(self, data: bytes) -> None:
         """Take the rest of a body whose length is known: there is nothing in it to parse."""
@@ -265,8 +304,6 @@ class Connection(asyncio.Protocol):
             reply.join_from(before)
         if self._reply is not None:
             self._check_progress(len(data))
-        if reply is not None and reply.watcher is not None and reply.status:
-            reply.show()
 
     def _check_progress(self, size: int) -> None:
         """Bound the head; once it is there, see what of the body needs no parser."""
@@ -295,6 +332,10 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._pipe is not None:
             self._pipe.close()
+        if self._turn is not None and not self.closed:  # what came before the end counts
+            self._turn.cancel()
+            self._turn = None
+            self._parse(self._ahead)
         reply, self._reply = self._reply, None
         if reply is not None:
             if self._until_close and exc is None:

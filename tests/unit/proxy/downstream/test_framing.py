@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from authproxy.proxy.downstream.framing import FAULT, HEAD, TRAILER, Framing
+from authproxy.proxy.downstream.framing import EXCESS, FAULT, HEAD, ROOM, SIZE, TRAILER, Framing, joined
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -88,3 +88,112 @@ def test_a_long_body_needs_no_look_until_its_last_bytes():
     assert not framing.is_part_of_body(1)
     assert framing.end(b"x" + GET, 0) == 1
     assert framing.between
+
+
+# ── many small chunks ────────────────────────────────────────────────────────────────────────────
+
+
+def chunked(*pieces, line=b"%x\r\n"):
+    return b"".join(line % len(piece) + piece + b"\r\n" for piece in pieces)
+
+
+def data_of(stream):
+    """Return the data of chunks, and what comes behind them; they have neither extensions nor trailers."""
+    data, at = b"", 0
+    while True:
+        end = stream.index(b"\r\n", at)
+        size = int(stream[at:end], 16)
+        at = end + 2 + size + 2
+        assert stream[at - 2 : at] == b"\r\n"
+        if not size:
+            return data, stream[at:]
+        data += stream[end + 2 : at - 2]
+
+
+def handed_on(*pieces):
+    """Follow chunks as a connection does; return what the parser gets, and how many runs were joined."""
+    framing, handed, ahead, runs = Framing(), b"", b"", 0
+    framing.chunks()
+    for piece in pieces:
+        ahead += piece
+        while ahead and not framing.between:
+            framing.room = ROOM
+            if (end := framing.run(ahead, 0)) > 0:
+                handed += joined(ahead[:end])
+                runs += 1
+            else:
+                end = framing.end(ahead, 0)
+                handed += ahead[:end]
+            ahead = ahead[end:]
+    return handed + ahead, runs
+
+
+SMALL = [bytes(range(at, at + size)) for at in range(10) for size in range(1, 16)] + [b"\r\n1\r\n"] * 40
+
+
+def test_a_run_of_small_chunks_becomes_one_wherever_it_is_cut():
+    stream = chunked(*SMALL, b"x" * 16, *SMALL) + b"0\r\n\r\n"
+    assert handed_on(stream)[1]
+    for cut in range(len(stream) + 1):
+        handed, _ = handed_on(stream[:cut], stream[cut:] + GET)
+        assert data_of(handed) == (b"".join([*SMALL, b"x" * 16, *SMALL]), GET)
+
+
+@pytest.mark.parametrize("size", ["%X", "0%x"])
+def test_small_chunks_may_have_their_sizes_spelled_in_other_ways(size):
+    stream = chunked(*SMALL, line=size.encode() + b"\r\n") + b"0\r\n\r\n"
+    handed, runs = handed_on(stream)
+    assert data_of(handed) == (b"".join(SMALL), b"")
+    assert bool(runs) == (size == "%X")
+
+
+@pytest.mark.parametrize("bad", [b"2\r\nabc\r\n", b"2\nab\r\n", b"2\r\nab\n", b"g\r\nab\r\n", b"0\r\n\r\n"])
+def test_a_run_ends_before_what_is_no_small_chunk(bad):
+    framing = Framing()
+    framing.chunks()
+    run = chunked(*[b"ab"] * 200)
+    assert framing.run(run + bad + run, 0) == len(run)
+
+
+@pytest.mark.parametrize(
+    "chunk", [b"1\r\nx\r\n", b"01\r\nx\r\n", b"1;a\r\nx\r\n", b"10\r\n" + b"x" * 16 + b"\r\n"]
+)
+def test_no_more_chunks_are_looked_at_than_there_is_room_for(chunk):
+    framing = Framing()
+    framing.chunks()
+    assert framing.end(chunk * 2 * ROOM, 0) == len(chunk) * ROOM
+    assert framing.end(chunk, 0) == framing.room == 0
+    framing.room = ROOM
+    assert framing.run(chunk * 60_000, 0) <= ROOM * 64
+    assert framing.room >= 0
+
+
+LONG = [
+    b"1;" + b"a" * 2000,
+    b"0" * 2000,
+    b"0" * 1000 + b"1;" + b"a" * 1000,
+    (b"1;" + b"a" * 100 + b"\r\nx\r\n") * 20,
+]
+
+
+@pytest.mark.parametrize("stream", LONG)
+@pytest.mark.parametrize("size", [1, 7, 3000])
+def test_chunks_that_are_little_but_framing_are_too_much_however_they_are_cut(stream, size):
+    framing = Framing(1000)
+    framing.chunks()
+    for start in range(0, len(stream), size):
+        framing.end(stream[start : start + size], 0)
+    assert framing.part == EXCESS
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [b"1\r\nx\r\n", b"00000001;abc\r\nx\r\n", b"40;signature=" + b"f" * 64 + b"\r\n" + b"x" * 64 + b"\r\n"],
+)
+def test_small_chunks_are_no_excess_however_many_there_are(chunk):
+    framing = Framing(1000)
+    framing.chunks()
+    for _ in range(2000):
+        framing.room = ROOM
+        assert framing.end(chunk, 0) == len(chunk)
+    assert framing.part == SIZE

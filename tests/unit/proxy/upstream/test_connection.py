@@ -6,7 +6,7 @@ import pytest
 
 from authproxy.errors import BadReply, ConnectFailure, RequestTimeout, ResponseTimeout
 from authproxy.net.http_proxy import HTTPProxy
-from authproxy.proxy.upstream.connection import MAX_HEAD, ClosedUnanswered, Connection
+from authproxy.proxy.upstream.connection import MAX_HEAD, TURN, ClosedUnanswered, Connection
 from authproxy.proxy.upstream.http_tunnel import Forwarding
 from authproxy.proxy.upstream.reply import HIGH_WATER, MAX_HELD
 
@@ -66,6 +66,9 @@ class Time:
         timer = Timer(when, callback, self.timers)
         self.timers.append(timer)
         return timer
+
+    def call_soon(self, callback):
+        return asyncio.get_running_loop().call_soon(callback)
 
     def create_future(self):
         return asyncio.get_running_loop().create_future()
@@ -473,6 +476,80 @@ async def test_tiny_chunks_are_held_in_few_pieces(world, at_once):
     assert b"".join(parts) == b"xx" * said
     assert len(parts) <= 100
     assert world.transport.reading
+
+
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+async def test_tiny_chunks_that_come_at_once_are_parsed_bit_by_bit_and_in_order(world):
+    reply = world.ask()
+    world.hear(
+        CHUNKED + b"".join(b"2\r\n%02d\r\n" % (number % 100) for number in range(30_000)) + b"0\r\n\r\n"
+    )
+    assert not world.transport.reading
+    size = 0
+    while not reply.complete:
+        assert sum(map(len, reply.parts)) - size <= TURN
+        size = sum(map(len, reply.parts))
+        await asyncio.sleep(0)
+    assert await body_of(reply) == b"".join(b"%02d" % (number % 100) for number in range(30_000))
+    assert world.transport.reading
+    assert (world.idle, world.lost, world.shown) == (1, 0, 1)
+    again = world.ask()
+    world.hear(OK + b"Content-Length: 2\r\n\r\nok")
+    assert await body_of(again) == b"ok"
+
+
+async def test_what_comes_while_tiny_chunks_have_yet_to_be_parsed_comes_behind_them(world):
+    reply = world.ask()
+    world.hear(CHUNKED + b"1\r\nx\r\n" * 9000, b"1\r\ny\r\n0\r\n\r\n")
+    assert await body_of(reply) == b"x" * 9000 + b"y"
+
+
+async def test_tiny_chunks_to_a_client_that_is_slow_are_held_until_it_reads(world):
+    reply = world.ask()
+    world.hear(CHUNKED + b"1000\r\n" + b"x" * 4096 + b"\r\n")
+    world.hear(b"400\r\n" + b"x" * 1024 + b"\r\n")
+    while world.transport.reading:
+        world.hear(b"1\r\nx\r\n" * 40_000)
+        while world.connection._turn is not None:
+            await asyncio.sleep(0)
+    assert sum(map(len, reply.parts)) <= HIGH_WATER + 40_000
+    await reply.read()
+    assert world.transport.reading
+
+
+@pytest.mark.parametrize("end", [b"0\r\n\r\n", b""])
+async def test_tiny_chunks_that_came_before_the_end_of_the_connection_count(world, end):
+    reply = world.ask()
+    world.hear(CHUNKED + b"1\r\nx\r\n" * 40_000 + end)
+    await world.hang_up()
+    parts = b"".join(reply.parts)
+    assert parts == b"x" * 40_000
+    assert reply.complete == bool(end)
+    assert (reply.failure is None) == bool(end)
+
+
+@pytest.mark.parametrize("size", [TURN - 1000, TURN], ids=["amid a turn", "with a turn"])
+async def test_a_reply_behind_one_that_ends_ends_the_connection_at_once(world, size):
+    reply = world.ask()
+    last = b"0\r\n\r\n"
+    count = (size - 100) // len(b"1\r\nx\r\n")
+    first = CHUNKED + b"1\r\nx\r\n" * count
+    first += b"1;".ljust(size - len(first) - len(b"\r\nx\r\n" + last), b"e") + b"\r\nx\r\n" + last
+    assert len(first) == size
+    world.hear(first * 3)
+    assert world.transport.gone, "before the next request could be sent"
+    assert await body_of(reply) == b"x" * (count + 1)
+
+
+async def test_a_text_of_many_lines_whose_length_is_known_is_there_at_once(world):
+    reply = world.ask()
+    text = b"a line\n" * 20_000
+    world.hear(OK + b"Content-Length: %d\r\n\r\n" % len(text) + text)
+    assert reply.complete
+    assert b"".join(reply.parts) == text
+    assert world.shown == 1
 
 
 async def test_a_paused_connection_reads_again_for_the_next_exchange(world):
