@@ -8,9 +8,10 @@ What a caller sent is never repeated in an error page.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import cast
+from typing import Any, cast
 
 from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
 
 from authproxy.errors import (
     AuthproxyError,
@@ -20,7 +21,7 @@ from authproxy.errors import (
     MethodNotAllowed,
     NoRoute,
 )
-from authproxy.proxy.downstream.connection import UNREAD_SECONDS, ClientConnection
+from authproxy.proxy.downstream.connection import REFUSED, UNREAD_SECONDS, ClientConnection
 from authproxy.proxy.downstream.incoming import Incoming
 from authproxy.proxy.downstream.server import ProxyServer
 from authproxy.proxy.problem import problem_content
@@ -57,6 +58,29 @@ class AdminServer(ProxyServer):
             header_seconds=header_seconds,
         )
 
+    def __call__(self) -> RequestHandler:
+        return AdminConnection(self, loop=self._loop, **self._kwargs)
+
+
+class AdminConnection(ClientConnection):
+    """A connection whose client may end its half once it has asked, as `nc -N` does."""
+
+    __slots__ = ("_ended",)
+
+    def __init__(self, server: ProxyServer, **settings: Any) -> None:
+        super().__init__(server, **settings)
+        self._ended = False
+
+    @property
+    def is_done_with(self) -> bool:
+        """Whether nothing more can be asked on it."""
+        return self._ended and not self._messages
+
+    def eof_received(self) -> bool | None:
+        """Note that the client has ended its half; keep ours for the answers to what it has asked."""
+        self._ended = self.in_flight and not self.leaving and not self._in_head and self._payload.is_eof()
+        return self._ended or None
+
 
 class AdminAnswerer:
     """Has requests answered by `handler`, an application's, in aiohttp's task."""
@@ -73,9 +97,9 @@ class AdminAnswerer:
         """Count nothing: the counts are of what is asked of routes."""
 
     async def __call__(self, incoming: object) -> web.StreamResponse:
-        """Answer a request; who does not take the answer is cut off."""
+        """Answer a request; who does not take the answer is cut off, and nothing is said of who is gone."""
         request = cast("web.Request", incoming)
-        connection = cast("ClientConnection", request.protocol)
+        connection = cast("AdminConnection", request.protocol)
         connection.take_over()
         connection.busy = True
         try:
@@ -84,10 +108,12 @@ class AdminAnswerer:
                 async with asyncio.timeout(UNREAD_SECONDS):
                     await response.prepare(request)
                     await response.write_eof()
-            except TimeoutError:
+            except (ConnectionError, TimeoutError):
                 connection.force_close()
-                raise ConnectionAbortedError("the client took nothing of its answer") from None
-            if not response.keep_alive:
+                return REFUSED
+            if connection.is_done_with:
+                connection.linger(silent=True)
+            elif not response.keep_alive:
                 connection.linger(silent=not request.keep_alive and request.content.is_eof())
             return response
         finally:

@@ -1,7 +1,8 @@
 """The admin listener: the same limits and error pages as the proxy's own, and it repeats nothing."""
 
+import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 
 import pytest
@@ -24,6 +25,7 @@ def proxy() -> Iterator[RunningProxy]:
             assert made.stop() == 0
             assert SECRET not in made.log()
             assert "Traceback" not in made.log()
+            assert "internal error" not in made.log()
 
 
 def assert_problem(answer: Message, status: int) -> None:
@@ -180,3 +182,32 @@ def test_more_connections_than_it_takes_are_503(proxy: RunningProxy) -> None:
         assert get(proxy.url).status == 200, "the proxy has its own"
         served.pop().close()
         wait_until(lambda: is_served(stack.enter_context(connect(proxy.admin_url))))
+
+
+@pytest.mark.parametrize("leave", [Wire.close, Wire.reset], ids=["closed", "reset"])
+@pytest.mark.parametrize("target", ["/healthz", "/metrics", "/nowhere"])
+def test_who_goes_away_at_once_is_no_fault_of_ours(
+    proxy: RunningProxy, target: str, leave: Callable[[Wire], None]
+) -> None:
+    for count in (1, 3):
+        for _ in range(5):
+            leave(connect(proxy.admin_url).send(request("GET", target) * count))
+    assert get(proxy.admin_url, "/healthz").status == 200
+    assert "internal error" not in proxy.log()
+
+
+@pytest.mark.parametrize("count", [1, 3], ids=["a request", "several"])
+def test_who_ends_its_half_after_asking_is_answered(proxy: RunningProxy, count: int) -> None:
+    with connect(proxy.admin_url) as wire:
+        wire.send(request("GET", "/metrics") * count).sock.shutdown(socket.SHUT_WR)
+        assert [wire.answer().status for _ in range(count)] == [200] * count
+        assert ends_orderly(wire)
+
+
+@pytest.mark.parametrize(
+    "sent", [b"GET /healthz HT", b"POST /login/api HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nkey="]
+)
+def test_who_ends_its_half_before_it_has_asked_is_not_waited_for(proxy: RunningProxy, sent: bytes) -> None:
+    with connect(proxy.admin_url) as wire:
+        wire.send(sent).sock.shutdown(socket.SHUT_WR)
+        wire.rest()
