@@ -8,6 +8,7 @@ What a caller sent is never repeated in an error page.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from time import monotonic
 from typing import Any, cast
 
 from aiohttp import web
@@ -53,6 +54,7 @@ class AdminServer(ProxyServer):
             AdminAnswerer(application.request_handler, header_bytes),
             request_factory=application.request_factory,
             limit=limit,
+            limit_hint=None,  # it has a limit of its own
             keepalive=keepalive,
             header_bytes=header_bytes,
             header_seconds=header_seconds,
@@ -61,22 +63,49 @@ class AdminServer(ProxyServer):
     def __call__(self) -> RequestHandler:
         return AdminConnection(self, loop=self._loop, **self._kwargs)
 
+    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
+        """Take a connection in; at the limit the one that has been idle for longest makes room for it.
+
+        Else a few who keep theirs open would take `/healthz` away from everybody.
+        """
+        if len(self._connections) - len(self._turned_away) >= self._limit:
+            clients = cast("list[AdminConnection]", self._clients())
+            idle = [each for each in clients if each.is_idle]
+            if idle:
+                oldest = min(idle, key=lambda each: each.idle_since)
+                self._turned_away.add(oldest)
+                oldest.force_close()
+        super().connection_made(handler, transport)
+
 
 class AdminConnection(ClientConnection):
-    """A connection whose client may end its half once it has asked, as `nc -N` does."""
+    """A connection whose client may end its half once it has asked, as `nc -N` does.
 
-    __slots__ = ("_ended",)
+    `idle_since` is when its last request was answered, or it was opened; the loop's own clock is too coarse.
+    """
+
+    __slots__ = ("_ended", "idle_since")
 
     def __init__(self, server: ProxyServer, **settings: Any) -> None:
         super().__init__(server, **settings)
         self._ended = False
+        self.idle_since = monotonic()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it could be closed without breaking off a request."""
+        return self.transport is not None and not self.in_flight and not self.leaving
+
+    def done(self) -> None:
+        super().done()
+        self.idle_since = monotonic()
 
     @property
     def is_done_with(self) -> bool:
         """Whether nothing more can be asked on it."""
         return self._ended and not self._messages
 
-    def eof_received(self) -> bool | None:
+    def eof_received(self) -> bool | None:  # type: ignore[override]  # as in `ClientConnection`
         """Note that the client has ended its half; keep ours for the answers to what it has asked."""
         self._ended = self.in_flight and not self.leaving and not self._in_head and self._payload.is_eof()
         return self._ended or None
@@ -129,6 +158,9 @@ class AdminAnswerer:
             return problem(_REFUSALS[413], close=True)
         try:
             return await self._handler(request)
+        except (AuthproxyError, web.RequestPayloadError) as fault:
+            error = fault if isinstance(fault, AuthproxyError) else BadRequest("the body is malformed")
+            return problem(error, close=True)
         except web.HTTPException as error:
             if error.status < 400:
                 return error

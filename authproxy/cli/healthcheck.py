@@ -41,8 +41,15 @@ async def _ask(base: str) -> tuple[bool, str]:
 
 
 def _reasons(text: str) -> str:
+    """Return what an answer says: which routes are not ready and why, or what else is wrong."""
     try:
-        routes = json.loads(text).get("routes", {})
-    except ValueError:
-        return "the answer is not authproxy's"
-    return "; ".join(f"{name} is {each['state']}: {each['cause']}" for name, each in routes.items())
+        match json.loads(text):
+            case {"routes": routes}:
+                return "; ".join(
+                    f"{name} is {each['state']}: {each['cause']}" for name, each in routes.items()
+                )
+            case {"detail": str(detail)}:
+                return detail
+    except (ValueError, LookupError, TypeError, AttributeError):
+        pass
+    return "the answer is not authproxy's"
