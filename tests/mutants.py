@@ -136,7 +136,8 @@ ROWS = (
      "return address is not None and bool(_address(host))", UNIT + "test_guard.py -k address"),
     # ── the admin listener ──
     ("admin: wants the key", "if place not in WITHOUT_KEY:", "if False:", LIVE + "guard.py -k admin"),
-    ("admin: no login without it", "if not self._guard.is_key(await _key_in_form(request, self._form_seconds)):", "if False:",
+    ("admin: no login without it",
+     "if not self._guard.is_key(await _key_in_form(request, self._form_seconds)):", "if False:",
      LIVE + "login_links.py -k key"),
     ("admin: no page of another origin", "origins: Iterable[str] = ()) -> Guard:\n",
      'origins: Iterable[str] = ("https://app.example.com",)) -> Guard:\n', LIVE + "guard.py -k admin"),
@@ -366,6 +367,8 @@ ROWS = (
      LIVE + "workers.py -k datagram"),
     ("limits: a log that nobody reads", "self._held + len(piece) > self._limit", "False",
      "tests/unit/test_stderr.py -k 'told_once'"),
+    ("log: whole lines", "end = _end_of_write(text, start)", "end = len(text)",
+     "tests/unit/test_stderr.py -k whole"),
     ("limits: a log that nobody reads holds nobody up",
      "with stderr.dropping_stderr(partial(logs.dropped_lines, config.log.format)):", "if True:",
      LIVE + "log.py -k reader"),

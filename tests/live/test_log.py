@@ -1,6 +1,7 @@
 """A log that nobody reads, that is full or that is not there: requests go on, and what is lost is counted."""
 
 import fcntl
+import json
 import os
 import re
 import signal
@@ -139,3 +140,18 @@ def test_a_closed_standard_error_is_never_a_connection_of_somebody(upstream: Ups
         ask_often(proxy.url, 50)
         assert Path(f"/proc/{proxy.pid}/fd/2").readlink() == Path(os.devnull)
         assert proxy.stop() == 0
+
+
+def test_workers_do_not_tear_each_others_lines(upstream: Upstream) -> None:
+    pipe = Pipe()
+    config = settings(upstream, log={"format": "json"}, workers=2)
+    with running_proxy(config, stderr=pipe.writing) as proxy:
+        for _ in range(32):  # so that each worker gets some
+            with connect(proxy.url) as wire:
+                for number in range(40):
+                    assert wire.send(request("GET", f"/{number}/{'x' * 300}")).answer().status == 200
+        pipe.read()
+        wait_until(lambda: pipe.got.count(b'"event": "request"') >= 32 * 40, "lines are lost or torn")
+        assert proxy.stop() == 0
+    asked = [json.loads(line) for line in pipe.to_its_end()]
+    assert len([line for line in asked if line["event"] == "request"]) == 32 * 40
