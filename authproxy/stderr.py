@@ -7,7 +7,7 @@ A pipe that nobody reads blocks whoever writes to it, and a full disk raises. O_
 would belong to everybody who shares the pipe or the terminal, the parent's shell included.
 
 Workers share it as well. What one write brings to a pipe stays together up to PIPE_BUF bytes (POSIX, write);
-more may be torn by another's. So a write is whole lines, of that size at most; a line that is longer goes alone.
+more may be torn by another's. So a write is whole lines, of that size at most; a longer line goes alone.
 """
 
 import codecs
