@@ -11,6 +11,7 @@ import click
 
 from authproxy import logs, stderr
 from authproxy.app.application import App
+from authproxy.app.credentials import check_stores
 from authproxy.app.file_limits import raise_file_limit
 from authproxy.app.listeners import Listeners, open_listeners, own_listeners, shown_address, unlink_address
 from authproxy.app.serving import attend, run_loop
@@ -42,6 +43,7 @@ def serve(config: Config, *, ready: Ready = say_nothing, retry_rejected: bool = 
 def _serve(config: Config, ready: Ready, *, retry_rejected: bool) -> int:
     raise_file_limit(config.limits.connections + sum(route.max_connections for route in config.routes))
     tls = tls_contexts(config)  # a certificate that cannot be used should fail here, not in a worker
+    check_stores(config)  # as well
     count = worker_count(config)
     listeners = open_listeners(config, share=count > 1)
     try:
