@@ -103,7 +103,7 @@ ROWS = (
     ("listening: a machine without IPv6", "if error.errno not in NO_SUCH_FAMILY:", "if True:",
      "tests/unit/app/test_listeners.py"),
     # ── platform ──
-    ("platform: any encoding", "    survive_any_encoding()\n", "", LIVE + "platform.py -k mask"),
+    ("platform: any encoding", "    prepare_output()\n", "", LIVE + "platform.py -k mask"),
     ("platform: check prepares", "asyncio.run(_prepare(config))", "pass",
      LIVE + "platform.py -k 'stumble or kept'"),
     # ── fidelity ──

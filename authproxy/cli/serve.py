@@ -16,6 +16,7 @@ from authproxy.app.file_limits import raise_file_limit
 from authproxy.app.listeners import Listeners, open_listeners, own_listeners, shown_address, unlink_address
 from authproxy.app.serving import attend, run_loop
 from authproxy.app.tls import TLSContexts, tls_contexts
+from authproxy.cli.output import StdoutFault, give_up_stdout
 from authproxy.config.model import Config
 from authproxy.workers.broker import Broker
 from authproxy.workers.channel import BrokerClient
@@ -65,7 +66,15 @@ def _serve(config: Config, ready: Ready, *, retry_rejected: bool) -> int:
 
 
 def announce(config: Config, listeners: Listeners, ready: Ready) -> None:
-    """Say where the listeners are."""
+    """Say where the listeners are; if nobody can be told, serve all the same."""
+    try:
+        _announce(config, listeners, ready)
+    except StdoutFault as fault:
+        logs.warning("cannot say where the listeners are", cause=fault.strerror)
+        give_up_stdout()
+
+
+def _announce(config: Config, listeners: Listeners, ready: Ready) -> None:
     stderr.finish()  # warnings come first on a terminal, as they were said first
     # A name's sockets are on one port, so that they have one URL.
     urls = list(
