@@ -136,6 +136,8 @@ ROWS = (
      "return address is not None and bool(_address(host))", UNIT + "test_guard.py -k address"),
     # ── the admin listener ──
     ("admin: wants the key", "if place not in WITHOUT_KEY:", "if False:", LIVE + "guard.py -k admin"),
+    ("admin: no reasons without it", "reasons=self._has_key(request))", "reasons=True)",
+     LIVE + "guard.py -k reasons"),
     ("admin: no login without it",
      "if not self._guard.is_key(await _key_in_form(request, self._form_seconds)):", "if False:",
      LIVE + "login_links.py -k key"),
@@ -367,6 +369,8 @@ ROWS = (
      LIVE + "workers.py -k datagram"),
     ("limits: a log that nobody reads", "self._held + len(piece) > self._limit", "False",
      "tests/unit/test_stderr.py -k 'told_once'"),
+    ("workers: a port of somebody else's is not shared", "if share and port:", "if False:",
+     LIVE + "process.py -k second_proxy"),
     ("log: whole lines", "end = _end_of_write(text, start)", "end = len(text)",
      "tests/unit/test_stderr.py -k whole"),
     ("limits: a log that nobody reads holds nobody up",

@@ -1,7 +1,7 @@
 """The admin listener: health, counts, and the logins of people.
 
 /healthz            200 while the process lives
-/readyz             200 while every route can serve; ?route=NAME for one
+/readyz             200 while every route can serve; ?route=NAME for one; the reasons are for who has the key
 /metrics            counts
 /login/NAME         begins a login
 /callback           where the browser comes back to
@@ -118,8 +118,15 @@ class _Views:
         routes = [each for each in self._backend.states() if wanted in {None, each.route}]
         if wanted is not None and not routes:
             return problem(NoRoute("there is no route of that name"))
-        status, document = readiness(routes)
+        status, document = readiness(routes, reasons=self._has_key(request))
         return _json(document, status=status)
+
+    def _has_key(self, request: web.Request) -> bool:
+        try:
+            self._guard.check_key(Asked.by(request))
+        except KeyRequired:
+            return False
+        return True
 
     async def metrics(self, _request: web.Request) -> web.Response:
         return web.Response(body=await self._backend.metrics(), headers={"Content-Type": PROMETHEUS})
@@ -127,9 +134,7 @@ class _Views:
     async def login(self, request: web.Request) -> web.Response:
         """Begin a login, for who has the access key: in its header, or in the form that is shown for it."""
         route, by_form = request.match_info["route"], request.method == "POST"
-        try:
-            self._guard.check_key(Asked.by(request))
-        except KeyRequired:
+        if not self._has_key(request):
             if not by_form:
                 return _html(key_page(route), headers=FORM_HEADERS)
             if not self._guard.is_key(await _key_in_form(request, self._form_seconds)):

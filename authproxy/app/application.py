@@ -22,7 +22,7 @@ from authproxy.admin.listener import FEWEST_CONNECTIONS, MAX_CONNECTIONS, AdminS
 from authproxy.admin.status import RouteStatus, route_status
 from authproxy.app.credentials import GrantSources, InnerSource, Stack, TokenSources
 from authproxy.app.file_limits import affordable_connections
-from authproxy.app.listeners import configured_addresses, shown_address
+from authproxy.app.listeners import can_be_opened, configured_addresses, shown_address
 from authproxy.app.logins import Logins
 from authproxy.app.tls import TLSContexts
 from authproxy.config.model import Config
@@ -176,7 +176,8 @@ class App:
 
     async def start_admin(self, address: str, sockets: list[socket.socket]) -> None:
         """Serve the admin listener on open sockets."""
-        self.grant_sources.login_url = shown_address(address, sockets[0], secure=False)
+        url = shown_address(address, sockets[0], secure=False)
+        self.grant_sources.login_url = url if can_be_opened(url) else None
         limits = self.config.limits
         application = admin_application(self._guard(), self, form_seconds=limits.header_timeout)
         runner = web.AppRunner(application, access_log=None)

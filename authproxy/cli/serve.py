@@ -13,7 +13,7 @@ from authproxy import logs, stderr
 from authproxy.app.application import App
 from authproxy.app.credentials import check_stores
 from authproxy.app.file_limits import raise_file_limit
-from authproxy.app.listeners import Listeners, open_listeners, own_listeners, shown_address, unlink_address
+from authproxy.app.listeners import Listeners, open_listeners, own_listeners, shown_address, unlink_sockets
 from authproxy.app.serving import attend, run_loop
 from authproxy.app.tls import TLSContexts, tls_contexts
 from authproxy.cli.output import StdoutFault, give_up_stdout
@@ -60,8 +60,7 @@ def _serve(config: Config, ready: Ready, *, retry_rejected: bool) -> int:
             )
         )
     finally:
-        for address, _ in listeners.proxy:
-            unlink_address(address)
+        unlink_sockets(listeners)
     return 0
 
 
