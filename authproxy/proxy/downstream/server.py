@@ -51,7 +51,7 @@ class ProxyServer(Server):
         *,
         request_factory: Callable[..., object] = Incoming,
         limit: int,
-        limit_hint: str | None,
+        limit_hint: str | None = None,
         keepalive: float,
         header_bytes: int,
         header_seconds: float,
