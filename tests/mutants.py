@@ -71,6 +71,8 @@ ROWS = (
      LIVE + "parsing.py -k trailer"),
     ("parsing: a malformed body is heard of", "if not self._payload.is_eof():  # aiohttp tells",
      "if False:  # aiohttp tells", LIVE + "parsing.py -k 'malformed_body and pieces and size'"),
+    ("parsing: steps behind blanks", "if any(_hides_a_step(each) for each in found):", "if False:",
+     UNIT + "test_router.py -k blanks"),
     ("parsing: a path with its parameters", '    partial(_PARAMETERS.sub, ""),\n', "", LIVE + "trust.py"),
     ("parsing: a path as it stands", "return {each.translate(_AS_JUDGED) for each in found}",
      "return {_walked(each).translate(_AS_JUDGED) for each in found}", LIVE + "trust.py"),
