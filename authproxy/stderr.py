@@ -5,11 +5,15 @@
 
 A pipe that nobody reads blocks whoever writes to it, and a full disk raises. O_NONBLOCK is no way out: it
 would belong to everybody who shares the pipe or the terminal, the parent's shell included.
+
+Workers share it as well. What one write brings to a pipe stays together up to PIPE_BUF bytes (POSIX, write);
+more may be torn by another's. So a write is whole lines, of that size at most; a longer line goes alone.
 """
 
 import codecs
 import io
 import os
+import select
 import signal
 import sys
 import threading
@@ -22,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO, cast
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
+PIPE_BUF: int = getattr(select, "PIPE_BUF", 512)  # bytes; 512 is the least that POSIX has
 MAX_WAITING = 1 << 20  # bytes that wait to be written
 RETRY_SECONDS = 1.0  # after a failed write, until the next one
 BUSY_SECONDS = 0.05  # between looks at a descriptor that somebody else has made non-blocking
@@ -127,8 +132,10 @@ class DroppingWriter(io.RawIOBase):
         begin = 0 if not self._torn else -1
         done = begin
         while done < len(text):
+            start = max(done, 0)
+            end = _end_of_write(text, start)
             try:
-                written = self._target.write(text[done:] if done >= 0 else b"\n" + text)
+                written = self._target.write(text[start:end] if done >= 0 else b"\n")
             except OSError:
                 break
             if written is None:
@@ -138,6 +145,13 @@ class DroppingWriter(io.RawIOBase):
         if done > begin:
             self._torn = done > 0 and text[done - 1 : done] != b"\n"
         return text.count(b"\n", max(done, 0)) if done < len(text) else None
+
+
+def _end_of_write(text: bytes, start: int) -> int:
+    """Return up to where to write `text` from `start` on: some whole lines, or a long one."""
+    if len(text) - start <= PIPE_BUF:
+        return len(text)
+    return text.rfind(b"\n", start, start + PIPE_BUF) + 1 or text.find(b"\n", start) + 1 or len(text)
 
 
 def _start_without_signals(thread: threading.Thread) -> None:

@@ -6,6 +6,7 @@ the messages repeats the value: it may be a secret put in the wrong place.
 
 import os
 import re
+import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -265,14 +266,27 @@ Address = Annotated[str, AfterValidator(_address)]
 """Where to listen: HOST:PORT, [HOST]:PORT or unix:/PATH."""
 
 
-def is_loopback(host: str) -> bool:
-    """Tell whether `host`, a name or an address, can only be this machine (RFC 6761 §6.3)."""
+_IPV4_NUMBERS = re.compile(r"(?:0x[0-9a-f]+|0|[1-9][0-9]*)(?:\.(?:0x[0-9a-f]+|0|[1-9][0-9]*)){0,3}\Z")
+LOOPBACK_NET = 127
+
+
+def is_loopback(host: str, *, any_spelling: bool = True) -> bool:
+    """Tell whether `host`, a name or an address, can only be this machine (RFC 6761 §6.3).
+
+    With `any_spelling` 127.1 and 0x7f000001 are, as they are to all who look up a host (`inet_aton`).
+    """
     name = host.strip("[]").rstrip(".").lower()
     if name == "localhost" or name.endswith(".localhost"):
         return True
     try:
         address = ip_address(name.partition("%")[0])
     except ValueError:
-        return False
+        # A zero before it makes a number octal to some and decimal to others: that may be another machine.
+        if not any_spelling or not _IPV4_NUMBERS.match(name):
+            return False
+        try:
+            return socket.inet_aton(name)[0] == LOOPBACK_NET
+        except OSError:
+            return False
     mapped = getattr(address, "ipv4_mapped", None)
     return (mapped or address).is_loopback

@@ -1,7 +1,7 @@
 """The admin listener: health, counts, and the logins of people.
 
 /healthz            200 while the process lives
-/readyz             200 while every route can serve; ?route=NAME for one
+/readyz             200 while every route can serve; ?route=NAME for one; the reasons are for who has the key
 /metrics            counts
 /login/NAME         begins a login
 /callback           where the browser comes back to
@@ -10,6 +10,7 @@ With `access` everything wants the key but the first two and `/callback`, whose 
 began the login. `/login/NAME` asks a browser for it.
 """
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple, Protocol, Self
@@ -21,7 +22,7 @@ from multidict import CIMultiDictProxy
 from authproxy.admin.listener import problem
 from authproxy.admin.pages import FORM_HEADERS, SECURITY_HEADERS, code_page, key_page, onward_page, page
 from authproxy.admin.status import RouteStatus, readiness
-from authproxy.errors import AuthproxyError, KeyRequired, NoRoute
+from authproxy.errors import AuthproxyError, KeyRequired, NoRoute, RequestTimeout
 from authproxy.grants.steps import Show
 from authproxy.proxy.guard import Guard, local_address
 from authproxy.proxy.problem import CHALLENGE
@@ -69,9 +70,12 @@ class AdminBackend(Protocol):
         ...
 
 
-def admin_application(guard: Guard, backend: AdminBackend) -> web.Application:
-    """Return the application of the admin listener, behind the same guard as the proxy."""
-    views = _Views(guard, backend)
+def admin_application(guard: Guard, backend: AdminBackend, *, form_seconds: float) -> web.Application:
+    """Return the application of the admin listener, behind the same guard as the proxy.
+
+    `form_seconds` is how long the form of a login may take to come.
+    """
+    views = _Views(guard, backend, form_seconds)
 
     @web.middleware
     async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -101,9 +105,10 @@ def admin_application(guard: Guard, backend: AdminBackend) -> web.Application:
 
 
 class _Views:
-    def __init__(self, guard: Guard, backend: AdminBackend) -> None:
+    def __init__(self, guard: Guard, backend: AdminBackend, form_seconds: float) -> None:
         self._guard = guard
         self._backend = backend
+        self._form_seconds = form_seconds
 
     async def healthz(self, _request: web.Request) -> web.Response:
         return _json({"alive": True})
@@ -113,8 +118,15 @@ class _Views:
         routes = [each for each in self._backend.states() if wanted in {None, each.route}]
         if wanted is not None and not routes:
             return problem(NoRoute("there is no route of that name"))
-        status, document = readiness(routes)
+        status, document = readiness(routes, reasons=self._has_key(request))
         return _json(document, status=status)
+
+    def _has_key(self, request: web.Request) -> bool:
+        try:
+            self._guard.check_key(Asked.by(request))
+        except KeyRequired:
+            return False
+        return True
 
     async def metrics(self, _request: web.Request) -> web.Response:
         return web.Response(body=await self._backend.metrics(), headers={"Content-Type": PROMETHEUS})
@@ -122,12 +134,10 @@ class _Views:
     async def login(self, request: web.Request) -> web.Response:
         """Begin a login, for who has the access key: in its header, or in the form that is shown for it."""
         route, by_form = request.match_info["route"], request.method == "POST"
-        try:
-            self._guard.check_key(Asked.by(request))
-        except KeyRequired:
+        if not self._has_key(request):
             if not by_form:
                 return _html(key_page(route), headers=FORM_HEADERS)
-            if not self._guard.is_key(await _key_in_form(request)):
+            if not self._guard.is_key(await _key_in_form(request, self._form_seconds)):
                 challenge = {"WWW-Authenticate": CHALLENGE}
                 return _html(key_page(route, wrong=True), status=401, headers=FORM_HEADERS | challenge)
         return await self._begin(request, route, redirects=not by_form)
@@ -163,9 +173,17 @@ class _Views:
         return _page(f"Logged in to {route}", "You can close this page.", advice or "")
 
 
-async def _key_in_form(request: web.Request) -> str:
-    """Return what the form of `key_page` holds, "" if it is another one. Raises a 413 of aiohttp's."""
-    form = parse_qs((await request.read()).decode("utf-8", "replace"))
+async def _key_in_form(request: web.Request, seconds: float) -> str:
+    """Return what the form of `key_page` holds, "" if it is another one.
+
+    Raises `RequestTimeout`, a 413 of aiohttp's, and what is wrong with the body.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            body = await request.read()
+    except TimeoutError:
+        raise RequestTimeout(f"the form took longer than {seconds:g} s") from None
+    form = parse_qs(body.decode("utf-8", "replace"))
     keys = form.get("key", [])
     return keys[0] if len(keys) == 1 else ""
 

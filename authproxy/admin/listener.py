@@ -8,9 +8,11 @@ What a caller sent is never repeated in an error page.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import cast
+from time import monotonic
+from typing import Any, cast
 
 from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
 
 from authproxy.errors import (
     AuthproxyError,
@@ -20,7 +22,7 @@ from authproxy.errors import (
     MethodNotAllowed,
     NoRoute,
 )
-from authproxy.proxy.downstream.connection import UNREAD_SECONDS, ClientConnection
+from authproxy.proxy.downstream.connection import REFUSED, UNREAD_SECONDS, ClientConnection
 from authproxy.proxy.downstream.incoming import Incoming
 from authproxy.proxy.downstream.server import ProxyServer
 from authproxy.proxy.problem import problem_content
@@ -52,10 +54,61 @@ class AdminServer(ProxyServer):
             AdminAnswerer(application.request_handler, header_bytes),
             request_factory=application.request_factory,
             limit=limit,
+            limit_hint=None,  # it has a limit of its own
             keepalive=keepalive,
             header_bytes=header_bytes,
             header_seconds=header_seconds,
         )
+
+    def __call__(self) -> RequestHandler:
+        return AdminConnection(self, loop=self._loop, **self._kwargs)
+
+    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
+        """Take a connection in; at the limit the one that has been idle for longest makes room for it.
+
+        Else a few who keep theirs open would take `/healthz` away from everybody.
+        """
+        if len(self._connections) - len(self._turned_away) >= self._limit:
+            clients = cast("list[AdminConnection]", self._clients())
+            idle = [each for each in clients if each.is_idle]
+            if idle:
+                oldest = min(idle, key=lambda each: each.idle_since)
+                self._turned_away.add(oldest)
+                oldest.force_close()
+        super().connection_made(handler, transport)
+
+
+class AdminConnection(ClientConnection):
+    """A connection whose client may end its half once it has asked, as `nc -N` does.
+
+    `idle_since` is when its last request was answered, or it was opened; the loop's own clock is too coarse.
+    """
+
+    __slots__ = ("_ended", "idle_since")
+
+    def __init__(self, server: ProxyServer, **settings: Any) -> None:
+        super().__init__(server, **settings)
+        self._ended = False
+        self.idle_since = monotonic()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it could be closed without breaking off a request."""
+        return self.transport is not None and not self.in_flight and not self.leaving
+
+    def done(self) -> None:
+        super().done()
+        self.idle_since = monotonic()
+
+    @property
+    def is_done_with(self) -> bool:
+        """Whether nothing more can be asked on it."""
+        return self._ended and not self._messages
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]  # as in `ClientConnection`
+        """Note that the client has ended its half; keep ours for the answers to what it has asked."""
+        self._ended = self.in_flight and not self.leaving and not self._in_head and self._payload.is_eof()
+        return self._ended or None
 
 
 class AdminAnswerer:
@@ -73,9 +126,9 @@ class AdminAnswerer:
         """Count nothing: the counts are of what is asked of routes."""
 
     async def __call__(self, incoming: object) -> web.StreamResponse:
-        """Answer a request; who does not take the answer is cut off."""
+        """Answer a request; who does not take the answer is cut off, and nothing is said of who is gone."""
         request = cast("web.Request", incoming)
-        connection = cast("ClientConnection", request.protocol)
+        connection = cast("AdminConnection", request.protocol)
         connection.take_over()
         connection.busy = True
         try:
@@ -84,10 +137,12 @@ class AdminAnswerer:
                 async with asyncio.timeout(UNREAD_SECONDS):
                     await response.prepare(request)
                     await response.write_eof()
-            except TimeoutError:
+            except (ConnectionError, TimeoutError):
                 connection.force_close()
-                raise ConnectionAbortedError("the client took nothing of its answer") from None
-            if not response.keep_alive:
+                return REFUSED
+            if connection.is_done_with:
+                connection.linger(silent=True)
+            elif not response.keep_alive:
                 connection.linger(silent=not request.keep_alive and request.content.is_eof())
             return response
         finally:
@@ -103,6 +158,9 @@ class AdminAnswerer:
             return problem(_REFUSALS[413], close=True)
         try:
             return await self._handler(request)
+        except (AuthproxyError, web.RequestPayloadError) as fault:
+            error = fault if isinstance(fault, AuthproxyError) else BadRequest("the body is malformed")
+            return problem(error, close=True)
         except web.HTTPException as error:
             if error.status < 400:
                 return error

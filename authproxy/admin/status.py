@@ -42,10 +42,13 @@ def route_status(name: str, source: CachedSource | None) -> RouteStatus:
     return RouteStatus(name, state, failure.detail, failure.hint)
 
 
-def readiness(routes: Iterable[RouteStatus]) -> tuple[int, dict[str, object]]:
-    """Return the HTTP status and the document of `/readyz`."""
+def readiness(routes: Iterable[RouteStatus], *, reasons: bool = True) -> tuple[int, dict[str, object]]:
+    """Return the HTTP status and the document of `/readyz`; without `reasons` it holds just states."""
     troubled = [status for status in routes if not status.ready]
     if not troubled:
         return 200, {"ready": True}
-    reasons = {each.route: {"state": each.state, "cause": each.cause, "hint": each.hint} for each in troubled}
-    return 503, {"ready": False, "routes": reasons}
+    found = {
+        each.route: {"state": each.state} | ({"cause": each.cause, "hint": each.hint} if reasons else {})
+        for each in troubled
+    }
+    return 503, {"ready": False, "routes": found}

@@ -22,7 +22,7 @@ from authproxy.admin.listener import FEWEST_CONNECTIONS, MAX_CONNECTIONS, AdminS
 from authproxy.admin.status import RouteStatus, route_status
 from authproxy.app.credentials import GrantSources, InnerSource, Stack, TokenSources
 from authproxy.app.file_limits import affordable_connections
-from authproxy.app.listeners import configured_addresses, shown_address
+from authproxy.app.listeners import can_be_opened, configured_addresses, shown_address
 from authproxy.app.logins import Logins
 from authproxy.app.tls import TLSContexts
 from authproxy.config.model import Config
@@ -50,6 +50,9 @@ from authproxy.tokens.token import Token
 from authproxy.values import split_address, split_url
 
 Snapshot = dict[str, Any]
+
+LIMITED_BY_CONFIGURATION = "`limits.connections` sets the limit"
+LIMITED_BY_FILES = "`ulimit -n` sets how many file descriptors there are"
 
 
 class App:
@@ -143,9 +146,11 @@ class App:
             access_log=access_log,
             counters=self.counters,
         )
+        limit = self._connection_limit()
         self._server = ProxyServer(
             handler,
-            limit=self._connection_limit(),
+            limit=limit,
+            limit_hint=LIMITED_BY_FILES if limit < config.limits.connections else LIMITED_BY_CONFIGURATION,
             keepalive=config.limits.keepalive,
             header_bytes=config.limits.header_bytes,
             header_seconds=config.limits.header_timeout,
@@ -171,11 +176,13 @@ class App:
 
     async def start_admin(self, address: str, sockets: list[socket.socket]) -> None:
         """Serve the admin listener on open sockets."""
-        self.grant_sources.login_url = shown_address(address, sockets[0], secure=False)
-        runner = web.AppRunner(admin_application(self._guard(), self), access_log=None)
+        url = shown_address(address, sockets[0], secure=False)
+        self.grant_sources.login_url = url if can_be_opened(url) else None
+        limits = self.config.limits
+        application = admin_application(self._guard(), self, form_seconds=limits.header_timeout)
+        runner = web.AppRunner(application, access_log=None)
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
-        limits = self.config.limits
         server = AdminServer(
             cast("web.Server", runner.server),
             limit=min(MAX_CONNECTIONS, max(FEWEST_CONNECTIONS, self._connection_limit() // 4)),
@@ -237,7 +244,7 @@ class App:
                 "fewer connections than limits.connections: there are too few file descriptors",
                 wanted=wanted,
                 possible=affordable,
-                hint="`ulimit -n` sets how many there are",
+                hint=LIMITED_BY_FILES,
             )
         for fault in self.config.warnings:
             place = f"{fault.file}:{fault.line}:{fault.column}"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from authproxy.config.model import Config, FileStoreSettings, MemoryStoreSettings, RedisStoreSettings
 from authproxy.config.route import RouteConfig, credential_identity, credential_key
-from authproxy.errors import LoginRequired
+from authproxy.errors import ConfigError, Fault, LoginRequired, StoreError
 from authproxy.grants.runner import FlowRunner
 from authproxy.grants.source import GrantSource, WatchedSource
 from authproxy.observe.counters import Counters
@@ -137,16 +137,12 @@ class GrantSources:
         return SharedSource(backoff, store, route.key, name=route.name) if store is not None else backoff
 
     def store(self, route: RouteConfig) -> TokenStore | None:
-        """Return where the route's tokens are kept, or None when they are not."""
-        keys = self._config.token_store
-        if not route.grant.is_stored:
-            return None
-        if keys is None and route.grant.must_last:
-            keys = FileStoreSettings(type="file")
-        if keys is None or isinstance(keys, MemoryStoreSettings):
+        """Return where the route's tokens are kept, or None when they are not. Raises `ConfigError`."""
+        keys = _store_settings(self._config, route)
+        if keys is None:
             return None
         if keys.type not in self._stores:
-            self._stores[keys.type] = _open_store(keys)
+            self._stores[keys.type] = _open_store(keys, self._config.file)
         return self._stores[keys.type]
 
     async def close(self) -> None:
@@ -185,8 +181,28 @@ class GrantSources:
         return ", or ".join(ways) or "log in"
 
 
-def _open_store(keys: FileStoreSettings | RedisStoreSettings) -> TokenStore:
+def check_stores(config: Config) -> None:
+    """Raise `ConfigError` if a store that `config` wants cannot be had; none is contacted."""
+    for route in config.routes:
+        if (keys := _store_settings(config, route)) is not None:
+            _open_store(keys, config.file)
+
+
+def _store_settings(config: Config, route: RouteConfig) -> FileStoreSettings | RedisStoreSettings | None:
+    keys = config.token_store
+    if not route.grant.is_stored:
+        return None
+    if keys is None and route.grant.must_last:
+        keys = FileStoreSettings(type="file")
+    return None if isinstance(keys, MemoryStoreSettings) else keys
+
+
+def _open_store(keys: FileStoreSettings | RedisStoreSettings, file: str) -> TokenStore:
     key = keys.key.get_secret_value() if keys.key is not None else None
-    if isinstance(keys, FileStoreSettings):
-        return FileStore(Path(keys.path) if keys.path is not None else default_path(), key)
-    return RedisStore(keys.url.get_secret_value(), key or "", prefix=keys.prefix)
+    try:
+        if isinstance(keys, FileStoreSettings):
+            return FileStore(Path(keys.path) if keys.path is not None else default_path(), key)
+        return RedisStore(keys.url.get_secret_value(), key or "", prefix=keys.prefix)
+    except StoreError as error:
+        message = f"{error.detail}; {error.hint}" if error.hint else error.detail
+        raise ConfigError([Fault(file, 1, 1, "token_store", message)]) from error

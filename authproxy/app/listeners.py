@@ -48,6 +48,7 @@ def open_listeners(config: Config, *, share: bool = False) -> Listeners:
     except ListenError:
         for _, sock in opened:
             sock.close()
+        unlink_sockets(Listeners(opened))
         raise
 
 
@@ -119,6 +120,11 @@ def _tcp_sockets(host: str, port: int, *, share: bool) -> list[socket.socket]:
     while True:
         tries -= 1
         try:
+            if share and port:
+                # Shared, it would be shared with another proxy of this user as well, who takes every other
+                # connection. Without SO_REUSEPORT the system tells whether somebody listens there.
+                for sock in _on_one_port(places, share=False):
+                    sock.close()
             return _on_one_port(places, share=share)
         except OSError as error:
             # The port that the first address got may be taken on another one.
@@ -203,7 +209,16 @@ def shown_address(address: str, sock: socket.socket, *, secure: bool) -> str:
     return f"http{'s' if secure else ''}://{shown}:{sock.getsockname()[1]}"
 
 
-def unlink_address(address: str) -> None:
-    """Take a Unix socket's name away, once nobody listens on it any more."""
-    if address.startswith("unix:"):
-        Path(address.removeprefix("unix:")).unlink(missing_ok=True)
+def can_be_opened(url: str) -> bool:
+    """Tell whether a person's browser can open the `url` of a listener; it knows nothing of Unix sockets."""
+    return not url.startswith("unix:")
+
+
+def unlink_sockets(listeners: Listeners) -> None:
+    """Take the names of Unix sockets away, once nobody listens on them any more."""
+    addresses = [address for address, _ in listeners.proxy]
+    if listeners.admin is not None:
+        addresses.append(listeners.admin[0])
+    for address in addresses:
+        if address.startswith("unix:"):
+            Path(address.removeprefix("unix:")).unlink(missing_ok=True)

@@ -4,13 +4,14 @@ Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 the work 
 bad configuration.
 """
 
+import errno
 import sys
 from importlib import import_module
 
 import click
 
 from authproxy import __version__
-from authproxy.cli.output import survive_any_encoding
+from authproxy.cli.output import StdoutFault, give_up_stdout, prepare_output
 from authproxy.errors import AuthproxyError, ConfigError
 
 VERBS = {
@@ -53,7 +54,7 @@ def authproxy() -> None:
 
 def main() -> None:
     """Run the command; the one place where errors become exit codes."""
-    survive_any_encoding()
+    prepare_output()
     try:
         code = authproxy.main(prog_name="authproxy", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
@@ -70,6 +71,8 @@ def main() -> None:
         if error.hint:
             click.echo(f"  hint: {error.hint}", err=True)
         sys.exit(1)
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader has had enough, as `head` does
+    except StdoutFault as fault:
+        if fault.errno != errno.EPIPE:  # else the reader has had enough, as `head` does
+            click.echo(f"authproxy: cannot write the result: {fault.strerror}", err=True)
+        give_up_stdout()
         sys.exit(1)

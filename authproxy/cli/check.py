@@ -11,7 +11,7 @@ from authproxy.cli.options import config_option, warning_lines
 from authproxy.config.find import find_config
 from authproxy.config.model import Config
 from authproxy.config.read import load
-from authproxy.errors import ConfigError, Fault, StoreError
+from authproxy.errors import ConfigError
 
 
 @click.command()
@@ -37,8 +37,4 @@ async def _prepare(config: Config) -> None:
     Raises `ConfigError`.
     """
     async with App(config) as app:
-        try:
-            app.route_table(tls_contexts(config))
-        except StoreError as error:
-            message = f"{error.detail}; {error.hint}" if error.hint else error.detail
-            raise ConfigError([Fault(config.file, 1, 1, "token_store", message)]) from error
+        app.route_table(tls_contexts(config))

@@ -6,7 +6,7 @@ import click
 import yaml
 
 from authproxy import logs
-from authproxy.app.listeners import open_listeners
+from authproxy.app.listeners import can_be_opened, open_listeners, unlink_sockets
 from authproxy.app.serving import attend, run_loop
 from authproxy.app.tls import tls_contexts
 from authproxy.cli.options import config_option
@@ -40,19 +40,22 @@ async def _demo(overrides: dict[str, object]) -> None:
         with dropping_stderr(partial(logs.dropped_lines, config.log.format)):
             logs.set_up(config.log.level, config.log.format)
             listeners = open_listeners(config)
-            await attend(
-                config,
-                listeners,
-                tls_contexts(config),
-                ready=lambda _app: announce(config, listeners, partial(_explain, running)),
-            )
+            try:
+                await attend(
+                    config,
+                    listeners,
+                    tls_contexts(config),
+                    ready=lambda _app: announce(config, listeners, partial(_explain, running)),
+                )
+            finally:
+                unlink_sockets(listeners)
 
 
 def _explain(running: Demo, urls: list[str], admin_url: str | None) -> None:
     click.echo("\nThe proxy adds what each API wants. Try:\n")
     for _, line in running.curl_lines(urls[0]):
         click.echo(f"  {line}")
-    if admin_url is not None and running.login_routes:
+    if admin_url is not None and can_be_opened(admin_url) and running.login_routes:
         click.echo("\nA person has to log in before these answer; open in a browser:\n")
         for name in running.login_routes:
             click.echo(f"  {admin_url}/login/{name}")

@@ -11,10 +11,12 @@ import click
 
 from authproxy import logs, stderr
 from authproxy.app.application import App
+from authproxy.app.credentials import check_stores
 from authproxy.app.file_limits import raise_file_limit
-from authproxy.app.listeners import Listeners, open_listeners, own_listeners, shown_address, unlink_address
+from authproxy.app.listeners import Listeners, open_listeners, own_listeners, shown_address, unlink_sockets
 from authproxy.app.serving import attend, run_loop
 from authproxy.app.tls import TLSContexts, tls_contexts
+from authproxy.cli.output import StdoutFault, give_up_stdout
 from authproxy.config.model import Config
 from authproxy.workers.broker import Broker
 from authproxy.workers.channel import BrokerClient
@@ -42,6 +44,7 @@ def serve(config: Config, *, ready: Ready = say_nothing, retry_rejected: bool = 
 def _serve(config: Config, ready: Ready, *, retry_rejected: bool) -> int:
     raise_file_limit(config.limits.connections + sum(route.max_connections for route in config.routes))
     tls = tls_contexts(config)  # a certificate that cannot be used should fail here, not in a worker
+    check_stores(config)  # as well
     count = worker_count(config)
     listeners = open_listeners(config, share=count > 1)
     try:
@@ -57,13 +60,20 @@ def _serve(config: Config, ready: Ready, *, retry_rejected: bool) -> int:
             )
         )
     finally:
-        for address, _ in listeners.proxy:
-            unlink_address(address)
+        unlink_sockets(listeners)
     return 0
 
 
 def announce(config: Config, listeners: Listeners, ready: Ready) -> None:
-    """Say where the listeners are."""
+    """Say where the listeners are; if nobody can be told, serve all the same."""
+    try:
+        _announce(config, listeners, ready)
+    except StdoutFault as fault:
+        logs.warning("cannot say where the listeners are", cause=fault.strerror)
+        give_up_stdout()
+
+
+def _announce(config: Config, listeners: Listeners, ready: Ready) -> None:
     stderr.finish()  # warnings come first on a terminal, as they were said first
     # A name's sockets are on one port, so that they have one URL.
     urls = list(

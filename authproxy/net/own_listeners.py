@@ -28,6 +28,8 @@ LOOPBACK_NAMES = frozenset(
     }
 )  # fmt: skip
 
+LOOPBACKS: tuple[IPAddress, IPAddress] = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
+
 _NUMBERS = re.compile(r"[0-9a-fx.]+\Z")
 
 DISCARD = 9  # any port would do: nothing is sent there
@@ -59,7 +61,7 @@ class OwnListeners:
     def named(self, host: str, port: int) -> bool:
         """Tell whether `host` and `port`, as they stand in a URL, are ours, as far as no look-up is needed.
 
-        Any loopback address is taken for each other: which of them a name will lead to is not known yet.
+        Addresses are compared as they are. A name of the loopback interface may lead to either family's.
         """
         there = _meant(host)
         return any(_is_same(there, here) for here in self._written.get(port, ()))
@@ -99,12 +101,22 @@ def _meant(host: str) -> IPAddress | str:
 
 def _is_same(there: IPAddress | str, here: IPAddress | str) -> bool:
     """Tell whether what is asked `there` is what listens `here`, the port being the same."""
-    everywhere = here == "" or (not isinstance(here, str) and here.is_unspecified)
-    if there == here or (not isinstance(there, str) and there.is_unspecified):
+    if there == here:
         return True
-    if _is_loopback(there):
-        return everywhere or _is_loopback(here)
-    return everywhere and (there in _own_names() if isinstance(there, str) else _is_ours(there))
+    if here == "" or (not isinstance(here, str) and here.is_unspecified):  # of both families, as a rule
+        if isinstance(there, str):
+            return _is_loopback(there) or there in _own_names()
+        return there.is_unspecified or there.is_loopback or _is_ours(there)
+    return bool(_loopbacks(there) & _loopbacks(here))
+
+
+def _loopbacks(place: IPAddress | str) -> set[IPAddress]:
+    """Return the loopback addresses that `place` is, or may lead to."""
+    if isinstance(place, str):
+        return set(LOOPBACKS) if _is_loopback(place) else set()
+    if place.is_unspecified:  # the kernel takes that for loopback
+        return {LOOPBACKS[place.version == 6]}
+    return {place} if place.is_loopback else set()
 
 
 def _leads_to(there: IPAddress, here: IPAddress) -> bool:

@@ -138,7 +138,7 @@ class Guard:
         if match is None or not 0 < int(match[2] or 80) <= 65535:
             raise BadRequest("the Host header is malformed")
         host = plain_host(match[1])
-        if is_loopback(host) or host in self._hosts or "*" in self._hosts:
+        if is_loopback(host, any_spelling=False) or host in self._hosts or "*" in self._hosts:
             if len(self._known) < MAX_HOSTS and len(authority) <= MAX_HOST:
                 self._known[authority] = host
             return host

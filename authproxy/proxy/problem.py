@@ -32,7 +32,11 @@ def problem_content(error: AuthproxyError, *, route: str | None) -> tuple[dict[s
         json.dumps({key: value for key, value in document.items() if value is not None}).encode() + b"\n"
     )
     details = (
-        scrub(error.detail, ()).encode("ascii", "replace").decode().replace("\\", "\\\\").replace('"', '\\"')
+        scrub(error.detail.replace("§", "section "), ())
+        .encode("ascii", "replace")
+        .decode()
+        .replace("\\", "\\\\")
+        .replace('"', '\\"')
     )
     headers = {
         "Content-Type": "application/problem+json",

@@ -36,6 +36,9 @@ _ESCAPES = {f"%{ord(plain):02x}": escaped for plain, escaped in _ESCAPED.items()
 _ESCAPE = re.compile("|".join(_ESCAPES), re.IGNORECASE)
 _AS_JUDGED = str.maketrans({escaped: plain for plain, escaped in _ESCAPED.items()} | {_ESCAPED["/"]: "%2F"})
 
+_STEPS = frozenset({".", ".."})
+_BLANKS = dict.fromkeys([*range(0x21), 0x7F])
+
 MAX_READINGS = 128  # of one path; what people ask for has a handful
 MAX_TO_READ = 256 << 10  # characters of all of them: whoever makes up a long path must not hold us up
 
@@ -112,7 +115,17 @@ def path_interpretations(path: str, prefix: str) -> set[str]:
         if len(found) > MAX_READINGS or len(found) * len(below) > MAX_TO_READ:
             raise Forbidden("the path can be read in too many ways")
         waiting = {read(each) for each in waiting for read in _WAYS} - found
+    if any(_hides_a_step(each) for each in found):
+        raise Forbidden("the path hides a step, `.` or `..`, behind white space or control characters")
     return {each.translate(_AS_JUDGED) for each in found}
+
+
+def _hides_a_step(path: str) -> bool:
+    """Tell whether who takes white space and control characters off a segment gets a step."""
+    bare = path.translate(_BLANKS)
+    return bare != path and any(
+        part not in _STEPS and part.translate(_BLANKS) in _STEPS for part in path.split("/")
+    )
 
 
 def _walked(path: str) -> str:

@@ -27,7 +27,7 @@ def test_every_metric_is_documented_and_no_other():
 
 
 def test_every_admin_path_is_documented():
-    application = admin_application(Guard(), backend=None)
+    application = admin_application(Guard(), backend=None, form_seconds=1)
     paths = {route.resource.canonical for route in application.router.routes()}
     assert paths == {"/healthz", "/readyz", "/metrics", "/login/{route}", "/callback"}
     for path in paths:

@@ -1,17 +1,19 @@
 """The admin listener: the same limits and error pages as the proxy's own, and it repeats nothing."""
 
+import socket
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 
-from .command import RunningProxy, running_proxy, wait_until
+from .command import RunningProxy, authproxy, running_proxy, wait_until
 from .test_limits import SLOW_HEAD, ends_orderly, trickle
 from .wire import BrokenOff, Message, Upstream, Wire, ask, chunked, connect, get, request
 
 SECRET = "s3cr3t-of-a-caller"
 HEADER_BYTES = 4 << 10
+FEWEST = 8  # connections, whatever the limits
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +26,7 @@ def proxy() -> Iterator[RunningProxy]:
             assert made.stop() == 0
             assert SECRET not in made.log()
             assert "Traceback" not in made.log()
+            assert "internal error" not in made.log()
 
 
 def assert_problem(answer: Message, status: int) -> None:
@@ -158,25 +161,99 @@ def test_a_body_without_end_ends_the_connection(proxy: RunningProxy) -> None:
 # ── connections ──────────────────────────────────────────────────────────────────────────────────
 
 
-def test_more_connections_than_it_takes_are_503(proxy: RunningProxy) -> None:
-    def is_served(wire: Wire) -> bool:
+@contextmanager
+def roomy(**limits: object) -> Iterator[RunningProxy]:
+    """Run a proxy whose admin listener takes FEWEST connections."""
+    route = {"name": "api", "upstream": "http://127.0.0.1:9", "auth": {"grant": "none"}}
+    keys = {"limits": {"header_timeout": "60s", "connections": 20, **limits}, "routes": [route]}
+    with running_proxy({**keys, "access": {"tokens": [SECRET]}}) as made:
+        yield made
+
+
+@pytest.mark.parametrize(
+    "sent", [b"GET /hea", b"POST /login/api HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nkey="]
+)  # fmt: skip
+def test_more_connections_than_it_takes_are_503(sent: bytes) -> None:
+    def is_served() -> bool:
         try:
-            return wire.send(request("GET", "/healthz")).answer().status == 200
+            return get(proxy.admin_url, "/healthz").status == 200
         except (OSError, BrokenOff):
             return False
 
-    with ExitStack() as stack:
-        served = []
-        for _ in range(30):
-            wire = stack.enter_context(connect(proxy.admin_url))
-            answer = wire.send(request("GET", "/healthz")).answer()
-            if answer.status == 200:
-                served.append(wire)
-            else:
-                assert_problem(answer, 503)
-                assert ends_orderly(wire)
-                break
-        assert 0 < len(served) <= 8, "those of other tests may take a moment to end"
-        assert get(proxy.url).status == 200, "the proxy has its own"
-        served.pop().close()
-        wait_until(lambda: is_served(stack.enter_context(connect(proxy.admin_url))))
+    with roomy() as proxy, ExitStack() as stack:
+        busy = []
+        for _ in range(FEWEST):
+            busy.append(stack.enter_context(connect(proxy.admin_url)))
+            assert busy[-1].send(request("GET", "/healthz")).answer().status == 200
+            busy[-1].send(sent)
+        wait_until(lambda: not is_served(), "those that are in the middle of a request keep their places")
+        with connect(proxy.admin_url) as wire:
+            answer = wire.answer()
+            assert_problem(answer, 503)
+            assert b"limits.connections" not in answer.body, "which does not set this one"
+            assert ends_orderly(wire)
+        asked = authproxy("healthcheck", proxy.admin_url)
+        assert asked.returncode == 1
+        assert f"not ready: {answer.json['detail']}" in asked.stderr
+        assert get(proxy.url, "/", f"X-Authproxy-Key: {SECRET}").status == 502, "the proxy has its own"
+        busy.pop().close()
+        wait_until(is_served)
+
+
+def test_who_keeps_connections_open_takes_nobodys_place() -> None:
+    with roomy(keepalive="60s") as proxy, ExitStack() as stack:
+        kept = [stack.enter_context(connect(proxy.admin_url)) for _ in range(FEWEST)]
+        for wire in kept:
+            assert wire.send(request("GET", "/healthz")).answer().status == 200
+        assert kept[0].send(request("GET", "/healthz")).answer().status == 200
+        others = [stack.enter_context(connect(proxy.admin_url)) for _ in range(FEWEST - 1)]
+        for wire in others:
+            assert wire.send(request("GET", "/healthz")).answer().status == 200
+        assert all(ends_orderly(wire) for wire in kept[1:]), "the one that was idle for longest goes first"
+        for wire in (kept[0], *others):
+            assert wire.send(request("GET", "/healthz")).answer().status == 200
+
+
+def test_a_form_that_does_not_come_is_408() -> None:
+    with roomy(header_timeout="1s") as proxy, connect(proxy.admin_url) as wire:
+        answer = trickle(wire, request("POST", "/login/api", "Content-Length: 100"))
+        assert_problem(answer, 408)
+        assert wire.is_closed()
+
+
+def test_a_form_in_malformed_chunks_is_400() -> None:
+    with roomy() as proxy, connect(proxy.admin_url) as wire:
+        wire.send(request("POST", "/login/api", "Transfer-Encoding: chunked") + b"xyz\r\n")
+        assert_problem(wire.answer(), 400)
+        assert wire.is_closed()
+        assert "Traceback" not in proxy.log()
+
+
+@pytest.mark.parametrize("leave", [Wire.close, Wire.reset], ids=["closed", "reset"])
+@pytest.mark.parametrize("target", ["/healthz", "/metrics", "/nowhere"])
+def test_who_goes_away_at_once_is_no_fault_of_ours(
+    proxy: RunningProxy, target: str, leave: Callable[[Wire], None]
+) -> None:
+    for count in (1, 3):
+        for _ in range(5):
+            leave(connect(proxy.admin_url).send(request("GET", target) * count))
+    assert get(proxy.admin_url, "/healthz").status == 200
+    assert "internal error" not in proxy.log()
+
+
+@pytest.mark.parametrize("count", [1, 3], ids=["a request", "several"])
+def test_who_ends_its_half_after_asking_is_answered(proxy: RunningProxy, count: int) -> None:
+    with connect(proxy.admin_url) as wire:
+        wire.send(request("GET", "/metrics") * count).sock.shutdown(socket.SHUT_WR)
+        assert [wire.answer().status for _ in range(count)] == [200] * count
+        assert ends_orderly(wire)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"GET /healthz HT", b"POST /login/api HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nkey="],
+)
+def test_who_ends_its_half_before_it_has_asked_is_not_waited_for(proxy: RunningProxy, sent: bytes) -> None:
+    with connect(proxy.admin_url) as wire:
+        wire.send(sent).sock.shutdown(socket.SHUT_WR)
+        wire.rest()

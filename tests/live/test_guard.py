@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from .command import RunningProxy, authproxy, running_proxy
+from .command import RunningProxy, authproxy, running_proxy, wait_until
 from .conftest import Place
 from .wire import Message, Upstream, ask, connect, get, json_reply, reply, request
 
@@ -380,6 +380,26 @@ def test_with_the_key_the_admin_listener_answers(locked: Locked) -> None:
 def test_probes_and_a_login_that_comes_back_need_no_key(locked: Locked, target: str, status: int) -> None:
     assert get(locked.proxy.admin_url, target).status == status
     assert authproxy("healthcheck", locked.proxy.admin_url).returncode == 0
+
+
+def test_who_has_no_key_hears_the_state_of_a_route_and_no_reasons() -> None:
+    auth = {
+        "grant": "authorization_code",
+        "authorization_url": "http://127.0.0.1:1/authorize",
+        "token_url": "http://127.0.0.1:1/token",
+        "client_id": "x",
+    }
+    routes = [{"name": "api", "upstream": "http://127.0.0.1:1", "auth": auth}]
+    with running_proxy({"access": {"tokens": [KEY]}, "routes": routes}) as proxy:
+        wait_until(lambda: get(proxy.admin_url, "/readyz").status == 503)
+        stranger = get(proxy.admin_url, "/readyz", "X-Authproxy-Key: wrong").json
+        assert stranger == {"ready": False, "routes": {"api": {"state": "login required"}}}
+        told = get(proxy.admin_url, "/readyz", f"X-Authproxy-Key: {KEY}").json["routes"]["api"]
+        assert told["state"] == "login required"
+        assert "authproxy-test.yaml" in told["hint"]
+        assert "/login/api" in told["hint"]
+        ended = authproxy("healthcheck", proxy.admin_url)
+        assert (ended.returncode, ended.stderr) == (1, "authproxy: not ready: api is login required\n")
 
 
 def test_an_allowed_origin_is_one_for_the_routes_and_not_for_the_admin_listener(locked: Locked) -> None:

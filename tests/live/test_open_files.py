@@ -2,10 +2,10 @@
 
 import resource
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from .command import running_proxy
-from .wire import Upstream, get
+from .wire import Upstream, connect, get, request
 
 LOW = 256
 
@@ -42,5 +42,13 @@ def test_a_limit_that_cannot_hold_the_connections_is_warned_of() -> None:
             assert "limits.connections" in line
             assert "wanted=1024 possible=112" in line
             assert get(proxy.url).status == 200
+            with ExitStack() as stack:
+                for _ in range(112):
+                    wire = stack.enter_context(connect(proxy.url))
+                    assert wire.send(request()).answer().status == 200
+                answer = get(proxy.url)
+                assert answer.status == 503
+                assert "ulimit -n" in answer.json["hint"]
+                assert "limits.connections" not in answer.json["hint"], "which does not set this one"
         with running_proxy({"routes": routes, "limits": {"connections": 100}}, files=LOW) as proxy:
             assert "descriptors" not in proxy.log()

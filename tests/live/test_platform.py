@@ -96,7 +96,7 @@ def test_check_finds_what_run_would_stumble_over_before_it_listens(
     assert text, checked.stdout
     assert place.startswith(f"{file}:")
     ended = without(package or "none", "run", "-c", str(file), directory=tmp_path)
-    assert ended.returncode in {1, 2}
+    assert ended.returncode == 2
     assert ended.stdout == ""
 
 
@@ -128,12 +128,14 @@ def test_without_a_home_directory_the_configuration_is_looked_for_elsewhere(
     assert HOMELESS in ended.stdout + ended.stderr
 
 
-@pytest.mark.parametrize("args", [["run"], ["token", "api"], ["login", "api"], ["logout", "api"]])
+@pytest.mark.parametrize(
+    "args", [["run"], ["run", "--workers=2"], ["token", "api"], ["login", "api"], ["logout", "api"]]
+)
 def test_a_login_cannot_be_kept_without_a_home_directory(args: list[str], tmp_path: Path) -> None:
     file = write_config(tmp_path, config(LOGIN))
     ended = homeless(*args, "-c", str(file), directory=tmp_path)
-    assert (ended.returncode, ended.stdout) == (1, "")
-    assert f"tokens cannot be kept: {HOMELESS}" in ended.stderr
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert f"{file}:1:1: token_store: tokens cannot be kept: {HOMELESS}" in ended.stderr
     assert "token_store: {type: file, path: …}" in ended.stderr
     assert {each.name for each in tmp_path.iterdir()} == {file.name}, "nor in a directory that is called ~"
 
@@ -293,3 +295,53 @@ def test_a_place_for_tokens_that_cannot_be_made_is_said_and_the_proxy_goes_on(tm
     with running_proxy(config(LOGIN, token_store=store)) as proxy:
         assert get(proxy.url).status == 503
         assert "Traceback" not in proxy.wait_for_log("token store unavailable")
+
+
+# ── stdout that takes nothing ────────────────────────────────────────────────────────────────────
+
+NO_SPACE, CLOSED = "No space left on device", "Bad file descriptor"
+needs_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="wants Linux's devices")
+
+
+@needs_full
+@pytest.mark.parametrize("buffered", [True, False], ids=["buffered", "unbuffered"])
+@pytest.mark.parametrize(("to", "reason"), [(">/dev/full", NO_SPACE), (">&-", CLOSED)])
+@pytest.mark.parametrize(
+    "args", ["routes", "routes --json", "check", "token api", "presets", "schema", "--help"]
+)
+def test_a_result_that_cannot_be_written_is_a_failure_and_no_trace(
+    args: str, to: str, reason: str, tmp_path: Path, *, buffered: bool
+) -> None:
+    write_config(tmp_path, config({"grant": "static", "token": "abcdefgh"}))
+    env = {"AUTHPROXY_CONFIG": "authproxy-test.yaml", "PYTHONUNBUFFERED": "" if buffered else "1"}
+    shell = ("sh", "-c", f'exec "$@" {to}', "sh", *COMMAND, *args.split())
+    ended = run(*shell, directory=tmp_path, env=env)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == f"authproxy: cannot write the result: {reason}\n"
+
+
+@needs_full
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(("to", "reason"), [(">/dev/full", NO_SPACE), (">&-", CLOSED)])
+def test_a_proxy_serves_though_it_cannot_say_where(
+    to: str, reason: str, workers: int, tmp_path: Path
+) -> None:
+    with Upstream() as upstream:
+        made = config(listen=f"unix:{tmp_path}/s", workers=workers)
+        made["routes"][0]["upstream"] = upstream.url
+        file = write_config(tmp_path, made)
+        process = subprocess.Popen(
+            ["sh", "-c", f'exec "$@" {to}', "sh", *COMMAND, "run", "-c", str(file)],
+            cwd=tmp_path, env=environment(tmp_path), stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        try:
+            assert process.stderr is not None
+            assert f'cannot say where the listeners are cause="{reason}"' in process.stderr.readline()
+            assert get(f"unix:{tmp_path}/s").status == 200
+        finally:
+            process.terminate()
+            _, rest = process.communicate(timeout=GUARD)
+        assert process.returncode == 0
+        assert "Traceback" not in rest
+        assert "Assertion" not in rest

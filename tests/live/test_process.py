@@ -29,6 +29,12 @@ def client_of(tokens: Tokens, secret: str = "the-clients-secret") -> dict[str, A
     return {**auth, "token_url": f"{tokens.url}/token"}
 
 
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port: int = taken.getsockname()[1]
+        return port
+
+
 def has_ipv6() -> bool:
     try:
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()
@@ -325,6 +331,61 @@ def test_the_admin_listener_is_guarded_too() -> None:
         assert get(proxy.admin_url, "/readyz", "Origin: https://evil.example").status == 403
         assert get(proxy.admin_url, "/readyz", "Sec-Fetch-Site: cross-site").status == 403
         assert get(proxy.url, "/healthz").status == 502, "the API may have a /healthz of its own"
+
+
+@pytest.mark.parametrize("host", ["", "0.0.0.0", "[::]", "localhost", "127.0.0.1"])
+def test_healthcheck_asks_whom_the_configuration_names(host: str) -> None:
+    if ":" in host and not has_ipv6():
+        pytest.skip("no IPv6")
+    admin = {"admin": {"listen": f"{host}:{free_port()}"}, "allow_remote": True}
+    with running_proxy({"routes": one_route("http://127.0.0.1:1"), **admin}) as proxy:
+        file = str(proxy.directory / "authproxy-test.yaml")
+        ended = authproxy("healthcheck", "-c", file)
+        assert (ended.returncode, ended.stderr) == (0, "")
+        proxy.stop()
+        assert authproxy("healthcheck", "-c", file).returncode == 1
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_admin_listener_on_a_unix_socket(workers: int, tmp_path: Path) -> None:
+    path = tmp_path / "admin.sock"
+    auth = {
+        "grant": "authorization_code",
+        "authorization_url": "http://127.0.0.1:1/authorize",
+        "token_url": "http://127.0.0.1:1/token",
+        "client_id": "x",
+    }
+    routes = one_route("http://127.0.0.1:1", auth)
+    with running_proxy({"admin": {"listen": f"unix:{path}"}, "routes": routes, "workers": workers}) as proxy:
+        assert proxy.admin_url == f"unix:{path}"
+        wait_until(lambda: get(proxy.admin_url, "/readyz").status == 503)
+        hint = get(proxy.url).json["hint"]
+        assert hint.startswith("run `authproxy login api"), "there is no URL that a browser could open"
+        for args in (["-c", str(proxy.directory / "authproxy-test.yaml")], [proxy.admin_url]):
+            ended = authproxy("healthcheck", *args)
+            assert ended.returncode == 1
+            assert "api is login required: " in ended.stderr
+        assert proxy.stop() == 0
+        assert not path.exists()
+        assert "does not answer" in authproxy("healthcheck", proxy.admin_url).stderr
+
+
+def test_a_start_that_fails_leaves_no_unix_socket_behind(tmp_path: Path) -> None:
+    with Upstream() as taken:
+        listen = [f"unix:{tmp_path}/s", f"127.0.0.1:{taken.port}"]
+        config = {"listen": listen, "admin": False, "routes": one_route("http://127.0.0.1:1")}
+        assert authproxy("run", config=config).returncode == 1
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("first", [1, 2])
+def test_a_second_proxy_does_not_share_the_port_of_the_first(first: int) -> None:
+    port = free_port()
+    config = {"listen": f"127.0.0.1:{port}", "routes": one_route("http://127.0.0.1:1")}
+    with running_proxy({**config, "workers": first}):
+        ended = authproxy("run", config={**config, "admin": False, "workers": 2})
+        assert ended.returncode == 1
+        assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in ended.stderr
 
 
 def test_healthcheck_of_nobody_fails() -> None:

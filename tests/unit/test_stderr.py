@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from authproxy.stderr import DroppingWriter
+from authproxy.stderr import PIPE_BUF, DroppingWriter
 
 GUARD = 10.0  # seconds until what hangs fails the test
 
@@ -112,6 +112,28 @@ def test_a_line_that_was_torn_by_a_full_disk_stays_one_of_its_own(file):
         taken.entered.clear()
         taken.entered.wait(0.01)
     assert taken.got == b"one\ntw\ndropped 2\n"
+
+
+def test_a_write_is_whole_lines_that_no_other_process_can_tear(file):
+    writes = []
+
+    class Pipe:
+        def write(self, data):
+            writes.append(data)
+            return file.write(data)
+
+    lines = [b"%04d" % number + b"x" * (number % 300) + b"\n" for number in range(2000)]
+    lines[700] = b"y" * (3 * PIPE_BUF) + b"\n"
+    lines[701] = b"z" * (PIPE_BUF - 1) + b"\n"
+    file.open.clear()
+    log = DroppingWriter(Pipe(), str)
+    for line in lines:
+        log.write(line)
+    file.open.set()
+    log.finish(GUARD)
+    assert file.got == b"".join(lines)
+    assert all(each.endswith(b"\n") and (len(each) <= PIPE_BUF or each == lines[700]) for each in writes)
+    assert len(writes) < 400, "and not one write a line"
 
 
 def test_a_descriptor_that_takes_little_at_a_time_gets_it_all(file):

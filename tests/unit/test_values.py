@@ -206,6 +206,11 @@ def test_what_is_no_address_is_refused(address):
         "::1",
         "[::1]",
         "::ffff:127.0.0.1",
+        "127.1",
+        "127.0.1",
+        "0x7f.1",
+        "0x7F000001",
+        "2130706433",
     ],
 )
 def test_this_machine_is_loopback(host):
@@ -224,6 +229,13 @@ def test_this_machine_is_loopback(host):
         "0.0.0.0",
         "::",
         "::2",
+        "128.1",
+        "0177.0.0.1",  # 127 to some, 177 to others
+        "017700000001",
+        "127.1.example",
+        "127.0.0.1.1",
+        "3221225985",
+        "0xc0000201",
     ],
 )
 def test_no_other_host_is_loopback(host):

@@ -40,7 +40,7 @@ class Answerer(Protocol):
 
 
 class ProxyServer(Server):
-    """Makes a `ClientConnection` for each connection, up to `limit`.
+    """Makes a `ClientConnection` for each connection, up to `limit`; `limit_hint` tells who is one too many.
 
     `request_factory` makes what `answerer` is called with.
     """
@@ -51,6 +51,7 @@ class ProxyServer(Server):
         *,
         request_factory: Callable[..., object] = Incoming,
         limit: int,
+        limit_hint: str | None = None,
         keepalive: float,
         header_bytes: int,
         header_seconds: float,
@@ -73,6 +74,7 @@ class ProxyServer(Server):
         self.header_seconds = header_seconds
         self.draining = False
         self._limit = limit
+        self._limit_hint = limit_hint
         self._turned_away: set[RequestHandler] = set()  # connections over the limit, until they are closed
         self._changed = asyncio.Event()
 
@@ -102,7 +104,7 @@ class ProxyServer(Server):
     def _turn_away(self, connection: ClientConnection) -> None:
         error = ConnectionLimit(
             f"this listener has {self._limit} connections open already",
-            hint="`limits.connections` sets the limit",
+            hint=self._limit_hint,
             retry_after=1,
         )
         connection.refuse(error)

@@ -36,6 +36,12 @@ def test_a_problem_is_told_as_json():
     }
 
 
+def test_a_section_is_told_in_ascii_in_the_header():
+    _, headers, body = answer(BadRequest("not chunked (RFC 9112 §6.1)"))
+    assert headers["Proxy-Status"].endswith('details="not chunked (RFC 9112 section 6.1)"')
+    assert json.loads(body)["detail"] == "not chunked (RFC 9112 §6.1)"
+
+
 def test_what_is_not_known_is_left_out():
     _, headers, body = answer(NoRoute("nothing there"), route=None)
     assert set(json.loads(body)) == {"type", "title", "status", "detail"}

@@ -143,6 +143,21 @@ def test_a_path_that_leaves_its_route_is_403(rest):
         path_interpretations(f"/a/{rest}", "/a")
 
 
+@pytest.mark.parametrize("blank", ["%20", "%09", "%00", "%0a", "%7F"])
+@pytest.mark.parametrize(
+    "step", ["{}..", "..{}", ".{}.", "{0}..{0}{0}", "{}.", "%2e%2e{}", "..{};x", "a%2f..{}", "..\\..{}"]
+)
+def test_a_step_that_hides_behind_blanks_is_403(step, blank):
+    for path in (f"/v2/{step.format(blank)}/x", f"/v2/{step.format(blank)}"):
+        with pytest.raises(Forbidden):
+            path_interpretations(path, "/v2")
+
+
+@pytest.mark.parametrize("path", ["/v2/a%20b", "/v2/%20/x", "/v2/...%20/x", "/v2/a..%20", "/v2/..a%09"])
+def test_blanks_that_hide_nothing_are_let_through(path):
+    assert path_interpretations(path, "/v2")
+
+
 @pytest.mark.parametrize(
     "hidden",
     [
