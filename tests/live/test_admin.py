@@ -174,9 +174,9 @@ def roomy(**limits: object) -> Iterator[RunningProxy]:
     "sent", [b"GET /hea", b"POST /login/api HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nkey="]
 )  # fmt: skip
 def test_more_connections_than_it_takes_are_503(sent: bytes) -> None:
-    def is_served() -> bool:
+    def is_served(url: str) -> bool:
         try:
-            return get(proxy.admin_url, "/healthz").status == 200
+            return get(url, "/healthz").status == 200
         except (OSError, BrokenOff):
             return False
 
@@ -186,7 +186,10 @@ def test_more_connections_than_it_takes_are_503(sent: bytes) -> None:
             busy.append(stack.enter_context(connect(proxy.admin_url)))
             assert busy[-1].send(request("GET", "/healthz")).answer().status == 200
             busy[-1].send(sent)
-        wait_until(lambda: not is_served(), "those that are in the middle of a request keep their places")
+        wait_until(
+            lambda: not is_served(proxy.admin_url),
+            "those that are in the middle of a request keep their places",
+        )
         with connect(proxy.admin_url) as wire:
             answer = wire.answer()
             assert_problem(answer, 503)
@@ -197,7 +200,7 @@ def test_more_connections_than_it_takes_are_503(sent: bytes) -> None:
         assert f"not ready: {answer.json['detail']}" in asked.stderr
         assert get(proxy.url, "/", f"X-Authproxy-Key: {SECRET}").status == 502, "the proxy has its own"
         busy.pop().close()
-        wait_until(is_served)
+        wait_until(lambda: is_served(proxy.admin_url))
 
 
 def test_who_keeps_connections_open_takes_nobodys_place() -> None:
