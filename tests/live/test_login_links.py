@@ -391,6 +391,7 @@ async def test_silent_oauth_needs_nobody_unless_the_address_is_a_users(known):
         async with running_proxy(config, "--admin", "127.0.0.1:0") as proxy:
             pages = [await ann.open(f"{proxy.url}/app/django/api/v2/calendars/") for _ in range(5)]
             ready = await ann.open(f"{await proxy.said('admin on ')}/readyz")
+            await proxy.stop()  # what it logged is out by then
             log = proxy.log()
         asked = demo.token_requests["calendar42-oauth"]
         if not known:

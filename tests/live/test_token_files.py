@@ -117,4 +117,5 @@ def test_no_good_file_is_logged_once_and_not_once_a_request(tmp_path: Path) -> N
     with watching(file) as (proxy, _api):
         for _ in range(10):
             ask(proxy.url, request("GET"))
+        proxy.stop()  # what it logged is out by then
         assert proxy.log().count("warning no token") == 1
