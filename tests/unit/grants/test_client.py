@@ -5,6 +5,7 @@ import itertools
 
 import aiohttp
 import pytest
+from aiohttp.client_proto import ResponseHandler
 
 from authproxy.grants import client as client_module
 from authproxy.grants.client import BoundedHandler, TooLong, client_session
@@ -108,6 +109,20 @@ async def test_interim_replies_without_end_are_given_up(handler, size):
     assert handler.made <= MAX_HEAD // len(EARLY_HINTS)  # also of one piece no more is made than is looked at
     with pytest.raises(TooLong):
         await handler.read()
+
+
+async def test_what_comes_at_once_is_read_in_small_pieces(handler, monkeypatch):
+    """All replies that a piece holds are made before any is looked at."""
+    sizes, read = [], ResponseHandler.data_received
+
+    def noted(self, data):
+        sizes.append(len(data))
+        read(self, data)
+
+    monkeypatch.setattr(ResponseHandler, "data_received", noted)
+    handler.data_received(EARLY_HINTS * 20)
+    assert max(sizes) == PIECE
+    assert sum(sizes) == len(EARLY_HINTS) * 20
 
 
 async def test_a_head_without_end_is_given_up(handler):
