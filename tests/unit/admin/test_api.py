@@ -113,6 +113,7 @@ async def test_a_host_that_is_not_ours_is_answered_nothing(client, backend, page
         ("GET", "/login/fine", 403),
         ("POST", "/login/fine", 403),
         ("GET", "/callback?state=s", 200),  # the login's server is another site
+        ("HEAD", "/callback?state=s", 403),
         ("POST", "/callback?state=s", 403),
     ],
 )
