@@ -107,7 +107,7 @@ def test_any_host_or_a_name_is_accepted(top):
         (REDIS.replace("redis://", "http://"), "token_store.url"),
         (REDIS.replace("r:6379", "r :6379"), "token_store.url"),
         (REDIS.replace(", key: open sesame", ""), "token_store.key"),
-        ("token_store: {type: sql}", "token_store.type"),
+        ("token_store: {type: sql}", "token_store"),
         ("tls: {cert_file: /nonexistent}", "tls"),
         ("admin: {listne: '127.0.0.1:9'}", "admin.listne"),
     ],
