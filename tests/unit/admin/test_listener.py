@@ -37,6 +37,7 @@ async def client():
 async def test_a_page_is_served_and_its_connection_kept(client):
     reply, closed = await client.raw(HEAD + END)
     assert (reply.status, reply.text, closed) == (200, "a page", False)
+    assert not client.connections[0].busy  # an end of the process need not wait for it
 
 
 async def test_pages_are_asked_for_one_after_the_other_on_one_connection(client):

@@ -181,8 +181,8 @@ def test_retry_after_is_read(value, seconds):
         (b"\xff", None, "\ufffd"),
         ("ü".encode(), "text/plain; charset=nonsense", "ü"),
         ("ü".encode(), "text/plain; charset=base64", "ü"),
-        ("ü".encode(), "text/plain; charset=idna", "ü"),
-        ("ü".encode(), "text/plain; charset=punycode", "ü"),
+        (b"xn--tda", "text/plain; charset=idna", "xn--tda"),  # no charsets, whatever Python calls them
+        (b"a-tda", "text/plain; charset=punycode", "a-tda"),
     ],
 )
 def test_a_text_is_read_by_its_mark_its_charset_or_as_utf_8(body, content_type, text):
