@@ -46,6 +46,7 @@ def test_a_request_is_read_as_it_came():
         ("Basic " + base64.b64encode(b"no colon").decode(), None),
         ("Basic " + base64.b64encode(b"\xff:").decode(), None),
         ("Basic !", None),
+        ("Basic !" + base64.b64encode(b"a:b").decode(), None),
         ("Bearer " + base64.b64encode(b"a:b").decode(), None),
     ],
 )
