@@ -147,7 +147,7 @@ class Channel:
                 self._to_send.popleft()
         except BlockingIOError:
             pass
-        except ConnectionError:  # the other end is gone for good
+        except OSError:  # the other end is gone for good
             self._to_send.clear()
 
     def _read(self) -> None:

@@ -10,9 +10,7 @@ from pydantic import SecretStr, ValidationError
 from authproxy.errors import BadTokenReply, CredentialRejected, TokenUnavailable
 from authproxy.grants.grant import Grant, ReplyPointers
 from authproxy.grants.password import Password
-from authproxy.grants.reply import MAX_LIFETIME, find, jwt_expiry, read_lifetime, retry_after
-from authproxy.grants.requests import basic_value, with_defaults, with_query
-from authproxy.grants.steps import Ask, Code, Run
+from authproxy.grants.reply import MAX_LIFETIME
 from authproxy.masking import MASK
 
 from .talk import NOW, TOKEN_URL, answer, make
@@ -201,35 +199,6 @@ def test_a_refresh_token_is_not_looked_for_where_nobody_wants_it():
 
 
 @pytest.mark.parametrize(
-    ("expires_in", "seconds"),
-    [
-        (300, 300),
-        ("300", 300),
-        (299.5, 299.5),
-        ("299.5", 299.5),
-        (None, None),
-        (0, None),
-        (-1, None),
-        ("-1", None),
-        (True, None),
-        (False, None),
-        ("soon", None),
-        ("", None),
-        ([300], None),
-        ({}, None),
-        (float("nan"), None),
-        (float("inf"), None),
-        (10**12, MAX_LIFETIME),
-        (10**400, MAX_LIFETIME),
-        (-(10**400), None),
-        ("1e12", MAX_LIFETIME),
-    ],
-)
-def test_a_lifetime_is_read_from_whatever_servers_send(expires_in, seconds):
-    assert read_lifetime(expires_in) == seconds
-
-
-@pytest.mark.parametrize(
     ("token", "expires_in", "default", "lifetime"),
     [
         ("a", 300, 900, 300),  # the reply knows best
@@ -248,24 +217,6 @@ def test_a_lifetime_is_read_from_whatever_servers_send(expires_in, seconds):
 def test_the_first_that_knows_the_lifetime_is_believed(token, expires_in, default, lifetime):
     given = answer({"access_token": token, "expires_in": expires_in})
     assert read(given, default_lifetime=default).lifetime == pytest.approx(lifetime)
-
-
-@pytest.mark.parametrize(
-    "token",
-    [
-        "",
-        "a",
-        "a.b",
-        "a.b.c",
-        "a.b.c.d",
-        "..",
-        f"a.{base64.urlsafe_b64encode(b'[1]').decode()}.c",
-        "a.ü.c",
-        "a.e.c",
-    ],
-)
-def test_what_is_no_jwt_has_no_expiry(token):
-    assert jwt_expiry(token) is None
 
 
 # ── refusals ─────────────────────────────────────────────────────────────────────────────────────
@@ -393,84 +344,7 @@ def test_a_refusal_carries_retry_after():
     assert caught.value.retry_after == 17
 
 
-@pytest.mark.parametrize(
-    ("value", "seconds"),
-    [
-        ("0", 0),
-        (" 120 ", 120),
-        ("Tue, 14 Nov 2023 22:15:20 GMT", 120),
-        ("Tue, 14 Nov 2023 22:00:00 GMT", 0),  # gone by
-        ("", None),
-        ("-1", None),
-        ("1.5", None),
-        ("soon", None),
-        ("٣", None),
-        ("9" * 30, None),
-        ("Tue, 99 Nov 2023 22:15:20 GMT", None),
-    ],
-)
-def test_retry_after_is_read(value, seconds):
-    assert retry_after({"Retry-After": value}, NOW) == seconds
-    assert retry_after({}, NOW) is None
-
-
-# ── what is on the way ───────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize(
-    ("pointer", "found"),
-    [
-        ("", {"a": {"b": [10, 20]}, "a/b": 1, "m~n": 2, "": 3}),
-        ("/a/b/1", 20),
-        ("/a/b/2", None),
-        ("/a/b/-", None),
-        ("/a/b/x", None),
-        ("/a/x/y", None),
-        ("/a~1b", 1),
-        ("/m~0n", 2),
-        ("/", 3),
-        (("/x", "/a~1b"), 1),
-        ((), None),
-    ],
-)
-def test_a_pointer_leads_into_a_document(pointer, found):
-    assert find({"a": {"b": [10, 20]}, "a/b": 1, "m~n": 2, "": 3}, pointer) == found
-
-
-@pytest.mark.parametrize(
-    ("url", "whole"),
-    [
-        ("https://a.example/t", "https://a.example/t?a=1+2&a=%26"),
-        ("https://a.example/t?x=y", "https://a.example/t?x=y&a=1+2&a=%26"),
-    ],
-)
-def test_a_query_is_added(url, whole):
-    assert with_query(url, [("a", "1 2"), ("a", "&")]) == whole
-    assert with_query(url, []) == url
-
-
-def test_a_default_header_gives_way_to_a_given_one_in_any_case():
-    assert with_defaults({"accept": "text/plain"}, {"Accept": "a", "X-B": "b"}) == {
-        "X-B": "b",
-        "accept": "text/plain",
-    }
-
-
-def test_basic_is_utf_8():
-    assert base64.b64decode(basic_value("Jürgen", "p:ß")).decode() == "Jürgen:p:ß"
-
-
-@pytest.mark.parametrize(
-    "step",
-    [
-        Ask("POST", "https://a/?s3cr3t", {"A": "s3cr3t"}, b"s3cr3t"),
-        Run(("program", "s3cr3t")),
-        Code("s3cr3t"),
-        answer({"access_token": "s3cr3t"}, headers={"Set-Cookie": "s3cr3t"}),
-    ],
-)
-def test_no_step_and_no_answer_prints_its_secrets(step):
-    assert "s3cr3t" not in repr(step)
+# ── a grant ────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_grant_does_not_print_its_secrets():

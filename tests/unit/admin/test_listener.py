@@ -1,0 +1,133 @@
+"""The admin listener's server: its limits and its error pages, before a small application."""
+
+import asyncio
+
+import pytest
+from aiohttp import web
+
+from authproxy.admin import listener as listener_module
+from authproxy.admin.listener import LARGEST_BODY, problem
+from authproxy.errors import BadRequest, KeyRequired
+
+from .talk import Client
+
+END = b"\r\n\r\n"
+HEAD = b"GET /page HTTP/1.1\r\nHost: a"
+
+
+@pytest.fixture
+async def client():
+    async def page(request):
+        return web.Response(text=await request.text() or "a page")
+
+    async def moved(_request):
+        raise web.HTTPFound("/page")
+
+    async def odd(_request):
+        raise web.HTTPUnprocessableEntity(text="s3cr3t")
+
+    application = web.Application(client_max_size=1 << 20)
+    application.add_routes(
+        [web.get("/page", page), web.post("/page", page), web.get("/moved", moved), web.get("/odd", odd)]
+    )
+    async with Client(application) as client:
+        yield client
+
+
+async def test_a_page_is_served_and_its_connection_kept(client):
+    reply, closed = await client.raw(HEAD + END)
+    assert (reply.status, reply.text, closed) == (200, "a page", False)
+    assert not client.connections[0].busy  # an end of the process need not wait for it
+
+
+async def test_pages_are_asked_for_one_after_the_other_on_one_connection(client):
+    connection, transport = client.connect()
+    await asyncio.sleep(0)
+    connection.data_received((HEAD + END) * 3)
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert transport.written.count(b"HTTP/1.1 200 OK") == 3
+
+
+async def test_a_redirect_is_left_as_it_is(client):
+    reply, _ = await client.raw(HEAD.replace(b"/page", b"/moved") + END)
+    assert (reply.status, reply.headers["location"]) == (302, "/page")
+
+
+@pytest.mark.parametrize(
+    ("head", "status", "title"),
+    [
+        (HEAD.replace(b"/page", b"/s3cr3t"), 404, "No such route"),
+        (HEAD.replace(b"GET", b"DELETE"), 405, "Method not allowed"),
+        (HEAD.replace(b"/page", b"/odd"), 400, "Malformed request"),
+        (HEAD + b"\r\nX: " + b"s3cr3t" * 400, 431, "Headers too large"),
+        (HEAD.replace(b"/page", b"/page?" + b"s3cr3t" * 400), 431, "Headers too large"),
+        (HEAD + b"\r\ns3cr3t", 400, "Malformed request"),
+        (b"s3cr3t", 400, "Malformed request"),
+    ],
+)
+async def test_what_goes_wrong_is_told_as_the_proxy_tells_it_and_repeats_nothing(client, head, status, title):
+    reply, _ = await client.raw(head + END)
+    assert reply.status == status
+    assert reply.headers["content-type"] == "application/problem+json"
+    assert reply.headers["cache-control"] == "no-store"
+    assert reply.json()["title"] == title
+    assert b"s3cr3t" not in reply.body
+    assert "s3cr3t" not in str(reply.headers)
+
+
+async def test_small_headers_that_are_too_large_together_are_refused(client):
+    lines = b"".join(b"\r\nX-%d: xxxxxxxxxxxxxxxxxxxx" % number for number in range(90))
+    reply, closed = await client.raw(HEAD + lines + END)
+    assert (reply.status, closed) == (431, True)
+
+
+async def test_a_page_says_which_methods_it_takes(client):
+    reply, _ = await client.raw(HEAD.replace(b"GET", b"DELETE") + END)
+    assert set(reply.headers["allow"].replace(" ", "").split(",")) == {"GET", "HEAD", "POST"}
+
+
+async def test_a_body_that_is_announced_too_large_is_refused_unread(client):
+    reply, closed = await client.raw(
+        HEAD.replace(b"GET", b"POST") + b"\r\nContent-Length: %d" % (LARGEST_BODY + 1) + END
+    )
+    assert (reply.status, closed) == (413, True)
+    largest = HEAD.replace(b"GET", b"POST") + b"\r\nContent-Length: %d" % LARGEST_BODY + END
+    reply, _ = await client.raw(largest + b"x" * LARGEST_BODY)
+    assert reply.status == 200
+
+
+async def test_an_error_whose_body_was_not_read_ends_its_connection(client):
+    reply, closed = await client.raw(
+        HEAD.replace(b"GET", b"POST").replace(b"/page", b"/no") + b"\r\nContent-Length: 5" + END
+    )
+    assert (reply.status, reply.headers["connection"], closed) == (404, "close", True)
+
+
+async def test_a_client_that_takes_nothing_of_its_answer_is_cut_off(client, monkeypatch):
+    monkeypatch.setattr(listener_module, "UNREAD_SECONDS", 0)
+    connection, transport = client.connect()
+    await asyncio.sleep(0)
+    connection.pause_writing()
+    connection.data_received(HEAD + END)
+    async with asyncio.timeout(5):
+        while not transport.closed:
+            await asyncio.sleep(0)
+
+
+async def test_over_its_limit_the_listener_turns_clients_away(client):
+    for _ in range(8):
+        connection, _ = client.connect()
+        connection.data_received(b"GET /hea")  # in the middle of a request: an idle one would make room
+    _, transport = client.connect()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert transport.written.startswith(b"HTTP/1.1 503 ")
+
+
+async def test_a_problem_closes_its_connection_only_where_that_is_said():
+    error = KeyRequired("a key is wanted")
+    assert problem(error).status == 401
+    assert problem(error).headers["WWW-Authenticate"].startswith("AuthproxyKey")
+    assert problem(error).keep_alive is None
+    assert problem(BadRequest("no"), close=True).keep_alive is False

@@ -1,0 +1,72 @@
+"""The counts as Prometheus reads them; its own parser judges the text."""
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from authproxy.admin.metrics import exposition
+from authproxy.observe.counters import BOUNDS, Counters
+
+
+def samples(counters=None, **more):
+    """Return what a scrape finds: the value of each sample, by its name and labels."""
+    text = exposition(counters or Counters(), **({"expiries": {}} | more)).decode()
+    return {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_each_kind_of_count_has_its_name_and_its_labels():
+    counters = Counters()
+    counters.request("up42", "GET", 200, 0.1)
+    counters.request("up42", "GET", 200, 0.1)
+    counters.token_requests["up42", "ok"] += 3
+    counters.retries["up42", "helped"] += 4
+    counters.refused["no route",] += 5
+    found = samples(counters)
+    route = ("route", "up42")
+    assert found["authproxy_requests_total", ("method", "GET"), route, ("status", "200")] == 2
+    assert found["authproxy_token_requests_total", ("outcome", "ok"), route] == 3
+    assert found["authproxy_retries_total", ("outcome", "helped"), route] == 4
+    assert found["authproxy_refused_total", ("reason", "no route")] == 5
+
+
+def test_a_bucket_holds_all_requests_that_were_as_fast_and_the_last_one_holds_all():
+    counters = Counters()
+    for seconds in (0.0005, 0.1, 0.1, 3, 3600):
+        counters.request("up42", "GET", 200, seconds)
+    found, name = samples(counters), "authproxy_request_duration_seconds"
+    within = [
+        found[f"{name}_bucket", ("le", bound), ("route", "up42")] for bound in [*map(str, BOUNDS), "+Inf"]
+    ]
+    assert within == sorted(within)
+    assert (within[0], within[BOUNDS.index(0.1)], within[BOUNDS.index(5.0)], within[-1]) == (1, 3, 4, 5)
+    assert found[f"{name}_count", ("route", "up42")] == 5
+    assert found[f"{name}_sum", ("route", "up42")] == pytest.approx(3603.2005)
+
+
+def test_a_tokens_end_and_the_connections_are_shown_as_they_are_now():
+    found = samples(expiries={"up42": 1.7e9}, connections=[("up42", "idle", 2), ("up42", "busy", 1)])
+    route = ("route", "up42")
+    assert found["authproxy_token_expiry_timestamp_seconds", route] == 1.7e9
+    assert found["authproxy_upstream_connections", route, ("state", "idle")] == 2
+    assert found["authproxy_upstream_connections", route, ("state", "busy")] == 1
+
+
+def test_a_name_with_quotes_stays_one_label():
+    counters = Counters()
+    counters.refused['a "quoted"\nreason\\',] += 1
+    assert samples(counters)["authproxy_refused_total", ("reason", 'a "quoted"\nreason\\')] == 1
+
+
+def test_the_same_counts_make_the_same_text_in_whatever_order_they_came():
+    one, other = Counters(), Counters()
+    for counters, names in ((one, "ab"), (other, "ba")):
+        for name in names:
+            counters.request(name, "GET", 200, 0.1)
+    assert exposition(one, expiries={"a": 1, "b": 2}) == exposition(other, expiries={"b": 2, "a": 1})
+
+
+def test_before_anything_was_counted_there_is_a_text_all_the_same():
+    assert samples() == {}

@@ -1,0 +1,90 @@
+"""`authproxy healthcheck`: what is asked, and how its answer is told."""
+
+import json
+
+import aiohttp
+import pytest
+
+from authproxy.cli import healthcheck as module
+
+from .conftest import PLAIN
+
+
+class Session:
+    """An aiohttp session whose one answer is set beforehand."""
+
+    def __init__(self, asked, status, text, trouble):
+        self._asked, self.status, self._text, self._trouble = asked, status, text, trouble
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *_):
+        pass
+
+    def get(self, url):
+        if self._trouble is not None:
+            raise self._trouble
+        self._asked.append(url)
+        return self
+
+    async def text(self):
+        return self._text
+
+
+@pytest.fixture
+def answers(monkeypatch):
+    """Return a setter of the answer; it returns the list of what is asked."""
+
+    def answers(status=200, document=None, text=None, trouble=None):
+        asked = []
+        said = text if text is not None else json.dumps(document or {"ready": True})
+        monkeypatch.setattr(
+            module.aiohttp, "ClientSession", lambda **_keys: Session(asked, status, said, trouble)
+        )
+        return asked
+
+    return answers
+
+
+@pytest.mark.parametrize("url", ["http://a:1", "http://a:1/", "http://a:1/readyz", "http://a:1/readyz/"])
+def test_readiness_is_asked_for_at_the_url(run, answers, url):
+    asked = answers()
+    result = run("healthcheck", url)
+    assert asked == ["http://a:1/readyz"]
+    assert result.output == ""
+
+
+def test_without_a_url_the_configurations_admin_listener_is_asked(write, run, answers):
+    asked = answers()
+    config = write("admin: {{listen: '127.0.0.1:9'}}\n" + PLAIN)
+    run("healthcheck", "-c", config)
+    assert asked == ["http://127.0.0.1:9/readyz"]
+
+
+def test_without_an_admin_listener_there_is_nobody_to_ask(write, run, answers):
+    asked = answers()
+    assert "give the URL to ask" in run("healthcheck", "-c", write(), exits=2).stderr
+    assert not asked
+
+
+def test_each_route_in_trouble_is_named_with_its_cause(run, answers):
+    trouble = {"state": "rejected", "cause": "wrong password", "hint": None}
+    answers(503, {"ready": False, "routes": {"a": trouble, "b": trouble | {"state": "failing"}}})
+    assert run("healthcheck", "http://a:1", exits=1).stderr == (
+        "authproxy: not ready: a is rejected: wrong password; b is failing: wrong password\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "trouble", [aiohttp.ClientConnectionError(), TimeoutError(), aiohttp.InvalidURL("x")]
+)
+def test_nobody_there_is_not_ready(run, answers, trouble):
+    answers(trouble=trouble)
+    result = run("healthcheck", "http://a:1", exits=1)
+    assert f"http://a:1/readyz does not answer ({type(trouble).__name__})" in result.stderr
+
+
+def test_another_servers_answer_is_not_ready(run, answers):
+    answers(404, text="<html>")
+    assert "the answer is not authproxy's" in run("healthcheck", "http://a:1", exits=1).stderr

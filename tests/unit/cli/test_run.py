@@ -1,0 +1,90 @@
+"""`authproxy run`: what the command line says over the file. Nothing is served."""
+
+import pytest
+from click.testing import CliRunner
+
+from authproxy.cli import authproxy
+from authproxy.cli import run as run_module
+
+from .conftest import PLAIN
+
+
+@pytest.fixture
+def served(monkeypatch):
+    """Return what was to be served, and whether rejected credentials are tried again; it ends with 7."""
+    served = []
+
+    def serve(config, *, retry_rejected):
+        served.append((config, retry_rejected))
+        return 7
+
+    monkeypatch.setattr(run_module, "serve", serve)
+    return served
+
+
+def test_without_options_the_file_is_served_as_it_is(write, run, served):
+    config = write()
+    run("run", "-c", config)
+    ((found, retries),) = served
+    assert (found.file, found.listen, found.admin, retries) == (config, ("127.0.0.1:8080",), None, False)
+
+
+@pytest.mark.parametrize(
+    ("options", "key", "value"),
+    [
+        (
+            ["--listen", "127.0.0.1:1", "--listen", "unix:/s"],
+            lambda config: config.listen,
+            ("127.0.0.1:1", "unix:/s"),
+        ),
+        (["--admin", "127.0.0.1:9"], lambda config: config.admin.listen, "127.0.0.1:9"),
+        (["--workers", "3"], lambda config: config.workers, 3),
+        (["--workers", "auto"], lambda config: config.workers, "auto"),
+        (["--log-level", "debug"], lambda config: (config.log.level, config.log.format), ("debug", "json")),
+        (["--log-format", "text"], lambda config: (config.log.level, config.log.format), ("error", "text")),
+    ],
+)
+def test_an_option_goes_before_the_file_and_leaves_the_rest(write, run, served, options, key, value):
+    config = write("log: {{level: error, format: json}}\n" + PLAIN)
+    run("run", "-c", config, *options)
+    assert key(served[0][0]) == value
+
+
+def test_the_admin_listener_can_be_left_out(write, run, served):
+    config = write("admin: {{listen: '127.0.0.1:9'}}\n" + PLAIN)
+    run("run", "-c", config)
+    run("run", "-c", config, "--no-admin")
+    assert [found.admin and found.admin.listen for found, _ in served] == ["127.0.0.1:9", None]
+
+
+def test_the_exit_code_is_that_of_the_serving(write, served):
+    result = CliRunner().invoke(authproxy, ["run", "-c", write()], standalone_mode=False)
+    assert (result.return_value, len(served)) == (7, 1)
+
+
+def test_one_route_needs_no_file(run, served):
+    run("run", "--upstream", "https://a.example", "--set", "grant=static", "--set", "token=t",
+        "--retry-rejected")  # fmt: skip
+    ((config, retries),) = served
+    assert [
+        (route.upstream, route.path, route.grant.token.get_secret_value()) for route in config.routes
+    ] == [("https://a.example", "/", "t")]
+    assert retries
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--admin", "127.0.0.1:9", "--no-admin"], "--admin and --no-admin exclude each other"),
+        (["--preset", "bearer"], "--preset and --set go with --upstream"),
+        (["--set", "a=b"], "--preset and --set go with --upstream"),
+        (
+            ["--upstream", "https://a.example", "-c", "proxy.yaml"],
+            "--upstream and --config exclude each other",
+        ),
+        (["--log-level", "loud"], "'loud' is not one of"),
+    ],
+)
+def test_options_that_exclude_each_other_are_bad_usage_and_nothing_is_served(run, served, options, says):
+    assert says in run("run", *options, exits=2).stderr
+    assert not served

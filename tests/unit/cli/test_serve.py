@@ -1,0 +1,107 @@
+"""Serving: what is said of the listeners, and what is left at the end. Nothing is served."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from authproxy.app.listeners import Listeners
+from authproxy.cli import serve as module
+from authproxy.cli.serve import announce, close_all_but, say_nothing, serve
+from authproxy.config.read import parse
+
+TEXT = "routes: [{name: a, upstream: 'https://a.example', auth: {grant: none}}]"
+
+
+class Socket:
+    """A listening socket that got a port."""
+
+    def __init__(self, port=0):
+        self._port = port
+        self.closed = False
+
+    def getsockname(self):
+        return "127.0.0.1", self._port
+
+    def close(self):
+        self.closed = True
+
+
+@pytest.fixture
+def config():
+    return parse(TEXT, "proxy.yaml")
+
+
+@pytest.mark.parametrize(("tls", "scheme"), [(None, "http"), (object(), "https")])
+def test_each_listener_is_told_by_its_url_and_a_name_only_once(capsys, tls, scheme):
+    listeners = Listeners(
+        [("localhost:0", Socket(4001)), ("localhost:0", Socket(4001)), ("unix:/run/a", Socket())],
+        ("127.0.0.1:0", [Socket(4002)]),
+    )
+    told = []
+    announce(SimpleNamespace(tls=tls), listeners, lambda *urls: told.append(urls))
+    urls = [f"{scheme}://localhost:4001", "unix:/run/a"]
+    assert capsys.readouterr().out == (
+        f"listening on {urls[0]}\nlistening on {urls[1]}\nadmin on http://127.0.0.1:4002\n"
+    )
+    assert told == [(urls, "http://127.0.0.1:4002")]
+
+
+def test_without_an_admin_listener_none_is_told(capsys):
+    announce(SimpleNamespace(tls=None), Listeners([("[::1]:0", Socket(7))]), say_nothing)
+    assert capsys.readouterr().out == "listening on http://[::1]:7\n"
+
+
+def test_a_worker_keeps_its_own_listeners_and_no_other():
+    mine, others = Socket(), Socket()
+    close_all_but([("127.0.0.1:1", mine)], [mine, others])
+    assert (mine.closed, others.closed) == (False, True)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_name_of_a_unix_socket_is_taken_away_however_it_ends(config, monkeypatch, tmp_path, fails):
+    path = tmp_path / "socket"
+    path.touch()
+
+    def run_loop(work):
+        work.close()
+        if fails:
+            raise ZeroDivisionError
+
+    monkeypatch.setattr(
+        module, "open_listeners", lambda _config, share: Listeners([(f"unix:{path}", Socket())])
+    )
+    monkeypatch.setattr(module, "run_loop", run_loop)
+    monkeypatch.setattr(module, "raise_file_limit", lambda _wanted: None)
+    if fails:
+        with pytest.raises(ZeroDivisionError):
+            serve(config)
+    else:
+        assert serve(config) == 0
+    assert not path.exists()
+
+
+def test_a_certificate_that_cannot_be_used_is_found_before_anything_listens(config, monkeypatch):
+    def broken(_config):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(module, "tls_contexts", broken)
+    monkeypatch.setattr(module, "open_listeners", lambda *_args, **_keys: pytest.fail("it listens"))
+    monkeypatch.setattr(module, "raise_file_limit", lambda _wanted: None)
+    with pytest.raises(ZeroDivisionError):
+        serve(config)
+
+
+def test_there_are_descriptors_for_clients_and_upstreams(monkeypatch):
+    config = parse(
+        "limits: {connections: 10}\n" + TEXT.replace("name:", "max_connections: 5, name:"), "a.yaml"
+    )
+    wanted = []
+
+    def noted(connections):
+        wanted.append(connections)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(module, "raise_file_limit", noted)
+    with pytest.raises(ZeroDivisionError):
+        serve(config)
+    assert wanted == [15]

@@ -1,0 +1,122 @@
+"""The top level of a configuration: its defaults, and what each key may be."""
+
+from dataclasses import FrozenInstanceError
+
+import pytest
+
+from authproxy.config.model import FileStoreSettings, MemoryStoreSettings, RedisStoreSettings
+
+REDIS = "token_store: {type: redis, url: 'redis://r:6379', key: open sesame}"
+ROUTE = "upstream: https://a.example\nauth: {grant: none}"
+
+
+@pytest.fixture
+def top(reader):
+    """Return a reader of the top level's keys."""
+    return lambda keys="": reader.config(reader.with_route(ROUTE, keys))
+
+
+@pytest.fixture
+def fault(reader):
+    """Return the one fault of the top level's keys, without its place."""
+    return lambda keys: reader.fault(reader.with_route(ROUTE, keys)).partition(": ")[2]
+
+
+def test_by_default_it_is_safe_for_one_user_of_one_machine(top):
+    config = top()
+    assert (config.listen, config.admin.listen) == (("127.0.0.1:8080",), "127.0.0.1:8081")
+    assert (config.workers, config.access, config.tls, config.token_store) == (1, None, None, None)
+    assert (config.allowed_hosts, config.allowed_origins, config.allow_remote) == ((), (), False)
+
+
+def test_by_default_everything_is_bounded_but_a_body(top):
+    limits = top().limits
+    assert (limits.connections, limits.header_bytes, limits.body_bytes) == (1024, 32 << 10, None)
+    assert (limits.header_timeout, limits.keepalive, limits.drain) == (10, 75, 30)
+
+
+def test_a_configuration_is_never_changed(top):
+    with pytest.raises(FrozenInstanceError):
+        top().workers = 2
+
+
+@pytest.mark.parametrize(
+    ("keys", "listen"),
+    [
+        ("listen: 127.0.0.1:1", ("127.0.0.1:1",)),
+        ("listen: ['[::1]:1', 'unix:/run/a']", ("[::1]:1", "unix:/run/a")),
+    ],
+)
+def test_one_address_or_several_are_listened_on(top, keys, listen):
+    assert top(keys).listen == listen
+
+
+def test_the_admin_listener_can_be_switched_off(top):
+    assert top("admin: false").admin is None
+    assert top("admin: {listen: '127.0.0.1:9'}").admin.listen == "127.0.0.1:9"
+
+
+@pytest.mark.parametrize(("written", "limit"), [("none", None), ("1MiB", 1 << 20)])
+def test_a_body_is_bounded_or_expressly_not(top, written, limit):
+    assert top(f"limits: {{body_bytes: {written}}}").limits.body_bytes == limit
+
+
+@pytest.mark.parametrize(
+    ("keys", "kind"),
+    [
+        ("token_store: {type: memory}", MemoryStoreSettings),
+        ("token_store: {type: file}", FileStoreSettings),
+        (REDIS, RedisStoreSettings),
+    ],
+)
+def test_a_token_store_is_told_by_its_type(top, keys, kind):
+    assert type(top(keys).token_store) is kind
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "unix"])
+def test_a_redis_is_named_by_a_url_of_its_own_kinds(top, scheme):
+    store = top(REDIS.replace("redis://", f"{scheme}://")).token_store
+    assert store.url.get_secret_value() == f"{scheme}://r:6379"
+    assert (store.prefix, "open sesame" in repr(store), "6379" in repr(store)) == ("authproxy:", False, False)
+
+
+@pytest.mark.parametrize(("written", "origin"), [("https://App.Example", "https://app.example")])
+def test_an_origin_is_compared_in_lower_case(top, written, origin):
+    assert top(f"allowed_origins: ['{written}']").allowed_origins == (origin,)
+
+
+def test_any_host_or_a_name_is_accepted(top):
+    assert top("allowed_hosts: ['*', a.example]").allowed_hosts == ("*", "a.example")
+
+
+@pytest.mark.parametrize(
+    ("keys", "key"),
+    [
+        ("listen: []", "listen"),
+        ("workers: 0", "workers"),
+        ("workers: many", "workers"),
+        ("allowed_origins: ['https://a.example/path']", "allowed_origins[0]"),
+        ("allowed_origins: ['a.example']", "allowed_origins[0]"),
+        ("allowed_origins: ['*']", "allowed_origins[0]"),
+        ("allowed_hosts: ['https://a.example']", "allowed_hosts[0]"),
+        ("access: {tokens: []}", "access.tokens"),
+        ("log: {level: loud}", "log.level"),
+        ("log: {format: xml}", "log.format"),
+        ("limits: {connections: 0}", "limits.connections"),
+        ("limits: {header_timeout: 0}", "limits.header_timeout"),
+        (REDIS.replace("redis://", "http://"), "token_store.url"),
+        (REDIS.replace("r:6379", "r :6379"), "token_store.url"),
+        (REDIS.replace(", key: open sesame", ""), "token_store.key"),
+        ("token_store: {type: sql}", "token_store"),
+        ("tls: {cert_file: /nonexistent}", "tls"),
+        ("admin: {listne: '127.0.0.1:9'}", "admin.listne"),
+    ],
+)
+def test_what_a_key_cannot_be_is_a_fault_at_that_key(reader, keys, key):
+    found = reader.faults(reader.with_route(ROUTE, keys))
+    assert found
+    assert all(fault.partition(": ")[2].startswith(key) for fault in found)
+
+
+def test_a_redis_that_is_none_does_not_show_its_password(fault):
+    assert "s3cr3t" not in fault("token_store: {type: redis, url: 'http://:s3cr3t@r', key: open sesame}")

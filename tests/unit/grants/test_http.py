@@ -1,0 +1,134 @@
+"""How token requests go over HTTP, without a network: bounds, TLS, HTTP proxies, names of failures."""
+
+import asyncio
+import os
+import ssl
+
+import aiohttp
+import pytest
+import trustme
+from pydantic import SecretStr
+
+from authproxy.errors import BadTokenReply, TokenUnavailable
+from authproxy.grants.client import TooLong
+from authproxy.grants.http import no_way, proxy_to, read_up_to, client_tls, translated
+from authproxy.grants.steps import Ask, ClientCertificate
+from authproxy.net.http_proxy import proxy_for
+from authproxy.net.own_listeners import OwnListeners
+
+ASK = Ask("POST", "https://joe:s3cr3t@id.example/token?key=s3cr3t")
+CONNECTION = aiohttp.client_reqrep.ConnectionKey("id.example", 443, True, True, None, None, None)  # noqa: FBT003
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch):
+    for name in os.environ:
+        if name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+
+
+# ── how much is read ─────────────────────────────────────────────────────────────────────────────
+
+
+def stream(*pieces):
+    reader = asyncio.StreamReader()
+    for piece in pieces:
+        reader.feed_data(piece)
+    reader.feed_eof()
+    return reader
+
+
+async def test_an_answer_is_read_to_its_end():
+    assert await read_up_to(stream(b"ab", b"c"), 3, "there") == b"abc"
+    assert await read_up_to(stream(), 3, "there") == b""
+
+
+async def test_an_answer_that_is_too_long_is_not_read_to_its_end():
+    endless = stream(b"x" * (5 << 20))
+    with pytest.raises(BadTokenReply, match="there sent more than 1 MiB"):
+        await read_up_to(endless, 1 << 20, "there")
+    assert not endless.at_eof()
+
+
+# ── what a failure is called ─────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (aiohttp.ClientConnectorDNSError(None, OSError()), "does not resolve"),
+        (aiohttp.ClientConnectorCertificateError(None, ssl.CertificateError()), "certificate of"),
+        (aiohttp.InvalidURL("s3cr3t"), "is not a URL"),
+        (aiohttp.ServerDisconnectedError("s3cr3t"), "closed the connection without an answer"),
+        (aiohttp.ClientPayloadError("s3cr3t"), "broke off its answer"),
+        (TooLong("s3cr3t"), "sent more than the answer of a token endpoint can be"),
+        (ValueError("s3cr3t"), "did not answer in HTTP"),
+        (OSError("s3cr3t"), "did not answer in HTTP"),
+    ],
+)
+def test_a_foreign_error_is_told_in_our_own_words(error, says):
+    told = translated(error, "https://id.example")
+    assert isinstance(told, TokenUnavailable)
+    assert says in told.detail
+    assert "s3cr3t" not in told.detail
+
+
+def test_a_failure_that_a_person_can_mend_comes_with_advice():
+    refused = translated(aiohttp.ClientConnectorError(CONNECTION, OSError("s3cr3t")), "https://id.example")
+    assert refused.detail == "cannot connect to https://id.example"
+    assert refused.hint == "check the URL, and whether it is up"
+    tls = translated(aiohttp.ClientConnectorSSLError(CONNECTION, OSError("s3cr3t")), "https://id.example")
+    assert "SSL_CERT_FILE" in tls.hint
+
+
+# ── certificates ─────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_client_certificate_is_read_anew_each_time(tmp_path):
+    authority = trustme.CA()
+    first, second = authority.issue_cert("a.example"), authority.issue_cert("b.example")
+    path = tmp_path / "client.pem"
+    first.private_key_and_cert_chain_pem.write_to_path(path)
+    context = await client_tls(ClientCertificate(str(path)))
+    assert context.verify_mode == ssl.CERT_REQUIRED
+    assert context.check_hostname
+    path.write_text("replaced by something else")
+    with pytest.raises(TokenUnavailable):
+        await client_tls(ClientCertificate(str(path)))
+    (tmp_path / "key.pem").write_bytes(second.private_key_pem.bytes())
+    path.write_bytes(second.cert_chain_pems[0].bytes())
+    await client_tls(ClientCertificate(str(path), str(tmp_path / "key.pem")))
+
+
+async def test_a_key_of_another_certificate_is_refused(tmp_path):
+    authority = trustme.CA()
+    authority.issue_cert("a.example").cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    authority.issue_cert("b.example").private_key_pem.write_to_path(tmp_path / "key.pem")
+    with pytest.raises(TokenUnavailable, match=r"cert\.pem cannot be used") as caught:
+        await client_tls(ClientCertificate(str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")))
+    assert "belong together" in caught.value.hint
+
+
+# ── HTTP proxies ─────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_routes_proxy_goes_before_the_environments(monkeypatch):
+    assert proxy_to(ASK, None, OwnListeners()) is None
+    monkeypatch.setenv("https_proxy", "http://environment.example:3128")
+    assert str(proxy_to(ASK, None, OwnListeners())) == "http://environment.example:3128"
+    routes = SecretStr("http://route.example:3128")
+    assert str(proxy_to(ASK, routes, OwnListeners())) == "http://route.example:3128"
+
+
+def test_a_proxy_that_cannot_be_used_is_an_outage_without_anybodys_password(monkeypatch):
+    monkeypatch.setenv("https_proxy", "socks5://me:s3cr3t@proxy.example:1080")
+    with pytest.raises(TokenUnavailable, match=r"no way to https://id\.example/token: ") as caught:
+        proxy_to(ASK, None, OwnListeners())
+    assert "s3cr3t" not in f"{caught.value} {caught.value.hint} {caught.value.__cause__}"
+    assert caught.value.hint
+
+
+def test_a_proxy_that_leads_nowhere_is_named_without_its_password():
+    proxy = proxy_for(ASK.url, SecretStr("http://me:s3cr3t@proxy.example:3128"))
+    told = no_way(proxy, ASK.place)
+    assert told.detail == "the HTTP proxy http://proxy.example:3128 does not lead to https://id.example/token"
