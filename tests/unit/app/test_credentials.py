@@ -267,6 +267,23 @@ async def test_a_password_that_has_changed_at_its_source_is_tried_at_once(read):
     assert runner.runs == 2
 
 
+async def test_a_rejected_password_is_held_back_until_it_changes_at_its_source(read):
+    [route] = read(PASSWORD).routes
+    now = [None]  # what is read there: the same as before
+
+    async def reload():
+        return now[-1]
+
+    runner = Runner(REJECTED, Token("a"))
+    source = grants(read(PASSWORD), runner).inner_source(replace(route, reload=reload))
+    with pytest.raises(CredentialRejected):
+        await source.token()
+    with pytest.raises(TokenUnavailable):
+        await source.token()
+    now.append(replace(route.grant, password=SecretStr("q" * 9)))
+    assert await source.token() == Token("a")
+
+
 async def test_what_nobody_can_reject_is_not_remembered(read):
     config = read("grant: command, command: [no-such-program]")
     await rejected(config)

@@ -429,6 +429,13 @@ async def test_a_fault_in_the_log_makes_no_second_answer(caplog):
     assert [record.getMessage() for record in caplog.records] == ["internal error"]
 
 
+async def test_a_token_on_trial_that_does_what_it_should_is_off_trial():
+    world = World(whole())
+    world.route.credential._on_trial = A
+    await world.quick()
+    assert world.route.credential._on_trial is None
+
+
 # ── a refused token ──────────────────────────────────────────────────────────────────────────────
 
 
@@ -859,6 +866,13 @@ async def test_a_protocol_is_asked_for_unless_it_is_http_itself(protocol, passes
     await world.ask(**upgrade(protocol))
     assert (f"Upgrade: {protocol}" in world.upstream.heads[0]) is passes
     assert world.upstream.lent[0].may_switch is passes
+
+
+@pytest.mark.parametrize(("protocol", "kept"), [("websocket", True), ("other/1", False), ("h2c", False)])
+async def test_after_a_switch_that_did_not_come_only_a_websockets_connection_goes_on(protocol, kept):
+    world = World(whole())
+    await world.ask(**upgrade(protocol))
+    assert world.client.kept is kept
 
 
 async def test_a_protocol_that_is_not_listed_or_asked_for_in_http_1_0_goes_no_further():

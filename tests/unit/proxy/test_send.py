@@ -147,6 +147,17 @@ async def test_what_may_have_been_applied_by_a_dead_connection_is_not_sent_again
     assert pool.looked[0] is (times == 1)  # then it was looked at before
 
 
+async def test_a_body_that_was_not_kept_cannot_be_sent_again(body):
+    pool = Pool(dead(), Reply(), idle=1)
+    made, _ = body(b"one", end=False, keep=0)
+    outgoing = Outgoing("PUT", HEAD, made)
+    task = asyncio.create_task(sender(pool).send(outgoing, b""))
+    with pytest.raises(ClosedUnanswered):
+        await task
+    assert len(pool.lent) == 1
+    await outgoing.close()
+
+
 async def test_a_second_dead_connection_is_the_answer():
     pool = Pool(dead(), dead(), Reply(), idle=1)
     with pytest.raises(ClosedUnanswered):

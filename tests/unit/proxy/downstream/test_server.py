@@ -137,6 +137,16 @@ async def test_who_is_turned_away_takes_nobodys_place(world):
     assert transport.written == b""
 
 
+async def test_who_was_turned_away_and_has_left_makes_no_room_either(world):
+    for _ in range(2):
+        await world.connect()
+    for _ in range(2):
+        _, transport = await world.connect()
+        assert transport.written.startswith(b"HTTP/1.1 503 ")
+        transport.close()
+        await settle()
+
+
 async def test_only_so_many_are_seen_off_at_a_time_and_the_rest_are_just_closed(world):
     for _ in range(2):
         await world.connect()
