@@ -258,3 +258,17 @@ async def test_at_the_end_pools_are_closed(app):
     [(_, pool)] = made._pools
     await made.__aexit__(None, None, None)
     assert pool._closed
+
+
+async def test_what_pages_may_do_with_the_routes_they_may_not_with_the_admin_listener(app, monkeypatch):
+    asked = []
+
+    def admin_application(guard, _app):
+        asked.append(guard)
+        raise NotImplementedError
+
+    monkeypatch.setattr(module, "admin_application", admin_application)
+    made = await app(STATIC, top="allowed_origins: ['https://page.example']")
+    with pytest.raises(NotImplementedError):
+        await made.start_admin("unix:/run/admin", [None])
+    assert [guard.has_origins for guard in asked] == [False]
