@@ -1,4 +1,4 @@
-"""Which route, what `allow` says, and the target for the upstream."""
+"""Which route, the path that is judged, and the target for the upstream."""
 
 import re
 from contextlib import suppress
@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from authproxy.errors import Forbidden, NoRoute
 from authproxy.proxy import router
-from authproxy.proxy.allow import Allow
 from authproxy.proxy.router import RouteTable, is_plain, path_interpretations, upstream_target
 
 
@@ -309,49 +308,6 @@ def test_a_path_that_can_be_read_in_too_many_ways_is_403():
 )  # fmt: skip
 def test_only_what_can_be_read_in_one_way_is_plain(path, plain):
     assert is_plain(path) is plain
-
-
-# ── allow ────────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize(
-    ("patterns", "allowed", "refused"),
-    [
-        (["/v2/**"], ["/v2/", "/v2/a", "/v2/a/b/"], ["/v2", "/v20/a", "/v1", "/x/v2/a", "/"]),
-        (["/v2/*"], ["/v2/", "/v2/a"], ["/v2/a/b", "/v2"]),
-        (["/v2/*/x"], ["/v2/a/x"], ["/v2/a/b/x", "/v2/x", "/v2/a/y"]),
-        (["/v2/**/x"], ["/v2/a/x", "/v2/a/b/x"], ["/v2/x"]),
-        (["/v2/*.json"], ["/v2/a.json"], ["/v2/ajson", "/v2/a.json/b"]),
-        (["/v2"], ["/v2"], ["/v2/", "/v2/a", "/V2"]),
-        (["/a+(b)"], ["/a+(b)"], ["/aa+b", "/aab"]),
-        (["/**"], ["/", "/a", "/a/b", "/a\nb"], []),
-        (["!/v3/**", "/**"], ["/v1/a", "/v3"], ["/v3/a", "/v3/"]),
-        (["/v3/login", "!/v3/**", "/**"], ["/v3/login", "/v1"], ["/v3/a"]),  # the first that fits decides
-        (["/**", "!/v3/**"], ["/v3/a"], []),
-        (["!/v3/**"], [], ["/v3/a", "/v1"]),  # what fits none is refused
-        ([], [], ["/"]),
-    ],
-)
-def test_the_first_pattern_that_fits_decides(patterns, allowed, refused):
-    allow = Allow(paths=patterns)
-    for path in allowed:
-        allow.check("GET", path)
-    for path in refused:
-        with pytest.raises(Forbidden, match="does not allow that path"):
-            allow.check("GET", path)
-
-
-def test_a_method_is_allowed_by_name():
-    allow = Allow(methods=["GET"], hint="read only")
-    allow.check("GET", "/x")
-    for method in ("POST", "HEAD", "get"):
-        with pytest.raises(Forbidden, match=f"does not allow {method}") as caught:
-            allow.check(method, "/x")
-        assert caught.value.hint == "read only"
-
-
-def test_nothing_said_allows_everything():
-    Allow().check("DELETE", "/x")
 
 
 # ── the target for the upstream ──────────────────────────────────────────────────────────────────

@@ -1,0 +1,170 @@
+"""From the start to the end: what is begun, in which order, and what a signal does."""
+
+import asyncio
+import os
+import signal
+from types import SimpleNamespace
+
+import pytest
+
+from authproxy.app import serving
+from authproxy.app.listeners import Listeners
+from authproxy.app.serving import GARBAGE_THRESHOLDS, attend, collect_less, run_loop
+
+
+class App:
+    """Notes what is asked of it; drains when a test lets it."""
+
+    def __init__(self, config, inner_source, own, *, retry_rejected):
+        self.given = (config, inner_source, own, retry_rejected)
+        self.calls = []
+        self.sources = SimpleNamespace(in_a_hurry=False)
+        self.drained = asyncio.Event()
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *_):
+        self.calls.append(f"closed{', in a hurry' if self.sources.in_a_hurry else ''}")
+
+    async def start(self, sockets, tls):
+        self.calls.append(("start", sockets, tls))
+
+    async def start_admin(self, address, sockets):
+        self.calls.append(("admin", address, sockets))
+
+    def warn(self):
+        self.calls.append("warn")
+
+    def prefetch(self):
+        self.calls.append("prefetch")
+
+    async def drain(self):
+        self.calls.append("drain")
+        await self.drained.wait()
+
+
+class World:
+    def __init__(self, handlers):
+        self.handlers = handlers
+        self.ready = []
+
+    def make_app(self, *given, **settings):
+        self.app = App(*given, **settings)
+        return self.app
+
+    async def begin(self, listeners=None, **settings):
+        listeners = listeners or Listeners([("a", "socket")])
+        work = attend("config", listeners, "tls", ready=self.ready.append, own="own", **settings)
+        self.task = asyncio.create_task(work)
+        await settle()
+
+    async def signal(self, number=signal.SIGTERM):
+        self.handlers[number](number)
+        await settle()
+
+
+async def settle():
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def world(monkeypatch):
+    handlers = {}
+    monkeypatch.setattr(serving, "collect_less", lambda: None)
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(
+        loop,
+        "add_signal_handler",
+        lambda number, call, *args: handlers.__setitem__(number, lambda _: call(*args)),
+    )
+    made = World(handlers)
+    monkeypatch.setattr(serving, "App", made.make_app)
+    return made
+
+
+async def test_it_is_ready_once_everything_is_open(world):
+    await world.begin(Listeners([("a", "socket")], ("b", ["admin's"])), retry_rejected=True)
+    assert world.app.given == ("config", None, "own", True)
+    assert world.app.calls == [
+        ("start", [("a", "socket")], "tls"), ("admin", "b", ["admin's"]), "warn", "prefetch",
+    ]  # fmt: skip
+    assert world.ready == [world.app]
+    assert not world.task.done()
+    world.app.drained.set()
+    await world.signal()
+    await world.task
+
+
+async def test_a_worker_leaves_warnings_and_tokens_to_the_broker(world):
+    await world.begin(inner_source="the broker")
+    assert world.app.calls == [("start", [("a", "socket")], "tls")]
+    world.app.drained.set()
+    await world.signal()
+    await world.task
+
+
+async def test_a_broker_has_no_routes_to_serve(world):
+    await world.begin(Listeners([], ("b", ["admin's"])))
+    assert world.app.calls == [("admin", "b", ["admin's"]), "warn", "prefetch"]
+    world.app.drained.set()
+    await world.signal()
+    await world.task
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_lets_what_is_in_flight_end_first(world, number):
+    await world.begin()
+    await world.signal(number)
+    assert world.app.calls[-1] == "drain"
+    assert not world.task.done()
+    world.app.drained.set()
+    await world.task
+    assert world.app.calls[-1] == "closed"
+
+
+async def test_a_second_signal_ends_it_at_once(world, caplog):
+    await world.begin()
+    await world.signal(signal.SIGINT)
+    await world.signal(signal.SIGTERM)
+    await world.task
+    assert world.app.calls[-1] == "closed, in a hurry"
+    assert [record.getMessage() for record in caplog.records] == ["ended at once, by a second signal"]
+
+
+async def test_the_end_of_the_process_above_is_a_signal_too(world):
+    alive, held = os.pipe()
+    try:
+        await world.begin(alive=alive)
+        assert not world.task.done()
+        os.close(held)
+        world.app.drained.set()
+        await world.task
+        assert world.app.calls[-2:] == ["drain", "closed"]
+    finally:
+        asyncio.get_running_loop().remove_reader(alive)
+        os.close(alive)
+
+
+def test_the_loop_runs_the_work_to_its_end():
+    done = []
+
+    async def work():
+        await asyncio.sleep(0)
+        done.append(type(asyncio.get_running_loop()).__module__)
+
+    run_loop(work())
+    assert done == ["uvloop"]
+
+
+def test_garbage_is_looked_for_less_often_once_what_stays_is_set_apart(monkeypatch):
+    calls = []
+    fake = SimpleNamespace(
+        collect=lambda: calls.append("collect"),
+        freeze=lambda: calls.append("freeze"),
+        set_threshold=lambda *numbers: calls.append(numbers),
+    )
+    monkeypatch.setattr(serving, "gc", fake)
+    collect_less()
+    assert calls == ["collect", "freeze", GARBAGE_THRESHOLDS]

@@ -1,0 +1,129 @@
+"""Every `SSLContext` of the data path; the handshakes happen in memory."""
+
+import ssl
+
+import pytest
+import trustme
+
+from authproxy.app.tls import NOT_USABLE, tls_contexts
+from authproxy.config.read import parse
+from authproxy.errors import ConfigError
+
+
+@pytest.fixture
+def here(tmp_path):
+    """Return a directory with an authority, a certificate of it, another authority's, and garbage."""
+    for name in ("", "other-"):
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(tmp_path / f"{name}ca.pem")
+        certificate = authority.issue_cert("up.example")
+        certificate.cert_chain_pems[0].write_to_path(tmp_path / f"{name}cert.pem")
+        certificate.private_key_pem.write_to_path(tmp_path / f"{name}key.pem")
+    (tmp_path / "garbage.pem").write_text("garbage")
+    return tmp_path
+
+
+@pytest.fixture
+def contexts(here):
+    """Return a maker of the contexts of a configuration with a route for each of its arguments."""
+
+    def make(*routes, top=""):
+        lines = [
+            f"- {{name: r{number}, path: /{number}, auth: {{grant: none}}, {keys}}}"
+            for number, keys in enumerate(routes)
+        ]
+        return tls_contexts(parse("\n".join([top, "routes:", *lines]), str(here / "proxy.yaml"), environ={}))
+
+    return make
+
+
+def shake_hands(client_context, server_context, name="up.example"):
+    """Return the client's and the server's side once they agree; raise what stands in the way."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = client_context.wrap_bio(to_client, to_server, server_hostname=name)
+    server = server_context.wrap_bio(to_server, to_client, server_side=True)
+    for _ in range(5):
+        for side in (client, server):
+            try:
+                side.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+    return client, server
+
+
+def server(here, name="", *, asks_for=None):
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=asks_for)
+    context.load_cert_chain(here / f"{name}cert.pem", here / f"{name}key.pem")
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    if asks_for is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.maximum_version = ssl.TLSVersion.TLSv1_2  # in which the client hears of it at once
+    return context
+
+
+UP = "upstream: https://up.example"
+
+
+def test_only_what_speaks_tls_gets_a_context(contexts):
+    made = contexts(UP, "upstream: http://localhost:1", "upstream: https://other.example")
+    assert set(made.upstreams) == {"r0", "r2"}
+    assert made.listener is None
+
+
+def test_http_1_1_is_spoken_to_an_upstream_whose_certificate_is_of_a_known_authority(contexts, here):
+    made = contexts(f"{UP}, tls: {{ca_file: ca.pem}}")
+    client, _ = shake_hands(made.upstreams["r0"], server(here))
+    assert client.selected_alpn_protocol() == "http/1.1"
+
+
+@pytest.mark.parametrize(
+    ("keys", "name"),
+    [
+        ("", "up.example"),
+        (", tls: {ca_file: other-ca.pem}", "up.example"),
+        (", tls: {ca_file: ca.pem}", "else.example"),
+    ],
+)
+def test_an_upstream_that_cannot_prove_who_it_is_is_not_spoken_to(contexts, here, keys, name):
+    with pytest.raises(ssl.SSLCertVerificationError):
+        shake_hands(contexts(UP + keys).upstreams["r0"], server(here), name)
+
+
+def test_unless_the_route_says_that_it_does_not_matter(contexts, here):
+    made = contexts(f"{UP}, tls: {{verify: false}}", UP)
+    shake_hands(made.upstreams["r0"], server(here), "else.example")
+    with pytest.raises(ssl.SSLCertVerificationError):  # which holds for that route alone
+        shake_hands(made.upstreams["r1"], server(here))
+
+
+def test_a_client_certificate_is_shown_to_an_upstream_that_asks_for_it(contexts, here):
+    asks = server(here, asks_for=here / "other-ca.pem")
+    made = contexts(
+        f"{UP}, tls: {{ca_file: ca.pem, cert_file: other-cert.pem, key_file: other-key.pem}}",
+        f"{UP}, tls: {{ca_file: ca.pem}}",
+    )
+    _, upstream = shake_hands(made.upstreams["r0"], asks)
+    assert upstream.getpeercert() is not None
+    with pytest.raises(ssl.SSLError):
+        shake_hands(made.upstreams["r1"], asks)
+
+
+def test_the_listener_speaks_http_1_1_with_its_certificate_and_asks_clients_for_none(contexts, here):
+    made = contexts(UP, top="tls: {cert_file: cert.pem, key_file: key.pem}")
+    client = ssl.create_default_context(cafile=here / "ca.pem")
+    client.set_alpn_protocols(["h2", "http/1.1"])
+    agreed, _ = shake_hands(client, made.listener)
+    assert agreed.selected_alpn_protocol() == "http/1.1"
+    assert agreed.version() in {"TLSv1.2", "TLSv1.3"}
+
+
+def test_every_certificate_that_cannot_be_used_is_told_at_once(contexts):
+    with pytest.raises(ConfigError) as caught:
+        contexts(
+            f"{UP}, tls: {{ca_file: garbage.pem}}",
+            f"{UP}, tls: {{ca_file: ca.pem}}",
+            f"{UP}, tls: {{cert_file: cert.pem, key_file: other-key.pem}}",
+            top="tls: {cert_file: cert.pem, key_file: garbage.pem}",
+        )
+    assert [fault.key for fault in caught.value.faults] == ["routes[0].tls", "routes[2].tls", "tls"]
+    assert {fault.message for fault in caught.value.faults} == {NOT_USABLE}

@@ -1,0 +1,107 @@
+"""The access log: one line a request, written in batches."""
+
+import asyncio
+import contextlib
+import io
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from authproxy.observe.access_log import AccessLog
+
+
+class Stderr(io.StringIO):
+    def take(self, log):
+        """Let an access log write here, as a terminal would."""
+        with contextlib.redirect_stderr(self):
+            log.flush()
+
+
+@pytest.fixture
+def stderr():
+    return Stderr()
+
+
+def seen(**changes):
+    facts = {
+        "route_name": "up42",
+        "path": "/v2/x",
+        "status": 200,
+        "sent": 12,
+        "retried": False,
+        "cause": None,
+    }
+    return SimpleNamespace(**facts | changes)
+
+
+async def test_a_request_is_one_line(stderr):
+    log = AccessLog("text")
+    log("GET", seen(), 0.01234)
+    stderr.take(log)
+    _, _, line = stderr.getvalue().partition(" ")
+    assert line == "info request route=up42 method=GET path=/v2/x status=200 bytes=12 ms=12.3\n"
+
+
+async def test_a_request_that_went_wrong_says_why(stderr):
+    log = AccessLog("text")
+    log("GET", seen(route_name=None, status=404, retried=True, cause="no route"), 0)
+    stderr.take(log)
+    assert "route=- " in stderr.getvalue()
+    assert stderr.getvalue().endswith('ms=0.0 retried=yes cause="no route"\n')
+
+
+async def test_a_request_as_json(stderr):
+    log = AccessLog("json")
+    log("GET", seen(), 0.01234)
+    log("GET", seen(cause="it broke"), 0)
+    stderr.take(log)
+    first, second = map(json.loads, stderr.getvalue().splitlines())
+    assert first.pop("time") > 1_600_000_000
+    assert first == {
+        "level": "info",
+        "event": "request",
+        "route": "up42",
+        "method": "GET",
+        "path": "/v2/x",
+        "status": 200,
+        "bytes": 12,
+        "ms": 12.3,
+        "retried": False,
+    }
+    assert second["cause"] == "it broke"
+
+
+@pytest.mark.parametrize("style", ["text", "json"])
+async def test_a_path_cannot_talk_to_the_terminal_nor_break_the_line(stderr, style):
+    log = AccessLog(style)
+    log("GET", seen(path="/\x9b31m\u2028/\udc80"), 0)
+    stderr.take(log)
+    assert not set(stderr.getvalue()) & set("\x9b\u2028\udc80")
+    assert len(stderr.getvalue().splitlines()) == 1
+
+
+async def test_lines_are_written_together(stderr, monkeypatch):
+    writes = []
+    monkeypatch.setattr(stderr, "write", writes.append)
+    log = AccessLog("text")
+    for _ in range(100):
+        log("GET", seen(), 0)
+    assert writes == []
+    stderr.take(log)
+    stderr.take(log)
+    assert len(writes) == 1
+    assert writes[0].count("\n") == 100
+
+
+async def test_a_line_waits_for_others_but_not_for_long(stderr, monkeypatch):
+    timers = []
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(loop, "call_later", lambda *timer: timers.append(timer))
+    log = AccessLog("text")
+    log("GET", seen(), 0)
+    log("GET", seen(), 0)
+    assert timers == [(AccessLog.DELAY, log.flush)]  # one for all that come meanwhile
+    stderr.take(log)
+    log("GET", seen(), 0)
+    assert len(timers) == 2

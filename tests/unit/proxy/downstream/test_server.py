@@ -1,0 +1,213 @@
+"""A connection for each client, up to a limit, and a drain at the end; the transports are faked."""
+
+import asyncio
+
+import pytest
+
+from authproxy.errors import ConnectionLimit
+from authproxy.proxy.downstream import server as module
+from authproxy.proxy.downstream.server import MAX_TURNED_AWAY, ProxyServer
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+ANSWER = b"HTTP/1.1 204 No Content\r\n\r\n"
+
+
+class Transport(asyncio.Transport):
+    def __init__(self, connection):
+        super().__init__()
+        self.connection = connection
+        self.written = b""
+        self.ended = self.closing = False
+
+    def write(self, data):
+        self.written += data
+
+    def can_write_eof(self):
+        return True
+
+    def write_eof(self):
+        self.ended = True
+
+    def is_closing(self):
+        return self.closing
+
+    def close(self):
+        if not self.closing:
+            self.closing = True
+            asyncio.get_running_loop().call_soon(self.connection.connection_lost, None)
+
+    abort = close
+
+    def get_write_buffer_size(self):
+        return 0
+
+    def pause_reading(self):
+        pass
+
+    def resume_reading(self):
+        pass
+
+
+class Answerer:
+    """Answers in the fast path, once it is let."""
+
+    def __init__(self):
+        self.under_way = []
+        self.refusals = []
+
+    async def __call__(self, _incoming):
+        await asyncio.Event().wait()
+
+    def quick(self, incoming):
+        self.under_way.append(incoming.connection)
+
+    def answer(self, connection):
+        connection.transport.write(ANSWER)
+        connection.finish(keep_alive=not connection.draining)
+
+    def refused(self, error):
+        self.refusals.append(error)
+
+
+class World:
+    def __init__(self, limit):
+        self.answerer = Answerer()
+        self.transports = []
+        self.server = ProxyServer(
+            self.answerer, limit=limit, keepalive=75, header_bytes=32 << 10, header_seconds=10
+        )
+
+    async def connect(self):
+        connection = self.server()
+        transport = Transport(connection)
+        self.transports.append(transport)
+        connection.connection_made(transport)
+        await settle()
+        return connection, transport
+
+
+async def settle():
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def world(monkeypatch):
+    monkeypatch.setattr(module, "QUIET", 0)
+    made = World(limit=2)
+    yield made
+    for transport in made.transports:
+        transport.close()
+    await settle()
+
+
+# ── how many ─────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_client_over_the_limit_is_told_so_and_seen_off(world):
+    for _ in range(2):
+        _, transport = await world.connect()
+        assert transport.written == b""
+    _, transport = await world.connect()
+    assert transport.written.startswith(b"HTTP/1.1 503 ")
+    assert b"Retry-After: 1\r\n" in transport.written
+    assert b"2 connections open already" in transport.written
+    assert transport.ended
+    assert not transport.closing  # it gets to read that
+    assert [type(error) for error in world.answerer.refusals] == [ConnectionLimit]
+
+
+async def test_who_leaves_makes_room(world):
+    _, first = await world.connect()
+    await world.connect()
+    first.close()
+    await settle()
+    _, transport = await world.connect()
+    assert transport.written == b""
+
+
+async def test_who_is_turned_away_takes_nobodys_place(world):
+    _, first = await world.connect()
+    await world.connect()
+    for _ in range(3):
+        await world.connect()
+    first.close()
+    await settle()
+    _, transport = await world.connect()
+    assert transport.written == b""
+
+
+async def test_who_was_turned_away_and_has_left_makes_no_room_either(world):
+    for _ in range(2):
+        await world.connect()
+    for _ in range(2):
+        _, transport = await world.connect()
+        assert transport.written.startswith(b"HTTP/1.1 503 ")
+        transport.close()
+        await settle()
+
+
+async def test_only_so_many_are_seen_off_at_a_time_and_the_rest_are_just_closed(world):
+    for _ in range(2):
+        await world.connect()
+    seen_off = [(await world.connect())[1] for _ in range(MAX_TURNED_AWAY)]
+    assert not any(transport.closing for transport in seen_off)
+    _, transport = await world.connect()
+    assert transport.closing
+
+
+# ── the end ──────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_an_idle_connection_is_closed_at_once_and_what_is_in_flight_ends_first(world):
+    _, idle = await world.connect()
+    connection, busy = await world.connect()
+    connection.data_received(GET)
+    draining = asyncio.create_task(world.server.drain(60))
+    await settle()
+    assert (idle.closing, busy.closing, draining.done()) == (True, False, False)
+    assert connection.draining
+    world.answerer.answer(connection)
+    await draining
+    assert busy.written == ANSWER
+    assert busy.closing
+
+
+async def test_a_request_that_is_on_its_way_in_is_in_flight_too(world):
+    connection, transport = await world.connect()
+    connection.data_received(GET[:9])
+    draining = asyncio.create_task(world.server.drain(60))
+    await settle()
+    assert not transport.closing
+    connection.data_received(GET[9:])
+    await settle()
+    world.answerer.answer(connection)
+    await draining
+    assert transport.written == ANSWER
+
+
+async def test_a_client_that_leaves_is_not_waited_for(world):
+    connection, transport = await world.connect()
+    connection.data_received(GET)
+    draining = asyncio.create_task(world.server.drain(60))
+    await settle()
+    transport.close()
+    await draining
+
+
+async def test_what_does_not_end_in_time_is_broken_off_and_said(world, caplog):
+    caplog.set_level("INFO", "authproxy")
+    connection, transport = await world.connect()
+    connection.data_received(GET)
+    await world.server.drain(0)
+    assert transport.closing
+    assert transport.written == b""
+    assert [record.getMessage() for record in caplog.records] == ["draining", "drain ran out"]
+    assert caplog.records[0].facts == {"requests": 1, "seconds": 0}
+    assert caplog.records[1].facts == {"broken_off": 1}
+
+
+async def test_a_drain_of_nothing_says_nothing(world, caplog):
+    caplog.set_level("INFO", "authproxy")
+    await world.server.drain(60)
+    assert caplog.records == []

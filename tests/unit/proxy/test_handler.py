@@ -1,0 +1,938 @@
+"""One request's way through the proxy, both its peers faked: what goes out, what comes back, and when."""
+
+import asyncio
+import json
+import socket
+import struct
+from types import SimpleNamespace
+
+import pytest
+from aiohttp import StreamReader
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http import HttpVersion10, HttpVersion11
+from aiohttp.streams import EMPTY_PAYLOAD
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from authproxy.errors import BadReply, ConnectFailure, Forbidden, TokenUnavailable
+from authproxy.proxy.allow import Allow
+from authproxy.proxy.downstream.connection import CLOSE, KEEP_ALIVE
+from authproxy.proxy.downstream.incoming import Incoming
+from authproxy.proxy.guard import Guard
+from authproxy.proxy.handler import CLIENT_GONE, ProxyHandler
+from authproxy.proxy.headers import RequestHeaders, ResponseHeaders
+from authproxy.proxy.renewal import Credential
+from authproxy.proxy.route import Route
+from authproxy.proxy.router import RouteTable
+from authproxy.proxy.send import Sender
+from authproxy.proxy.upstream.reply import Reply
+from authproxy.tokens.token import Token
+
+A, B = Token("t0k3n-a"), Token("t0k3n-b")
+PAGE = "https://page.example"
+
+
+# ── the client's side ────────────────────────────────────────────────────────────────────────────
+
+
+class Transport:
+    def __init__(self):
+        self.written = b""
+        self.closing = False
+        self.untaken = 0
+        self.options = []
+
+    def write(self, data):
+        assert not self.closing
+        self.written += data
+
+    def writelines(self, pieces):
+        self.write(b"".join(pieces))
+
+    def get_write_buffer_size(self):
+        return self.untaken
+
+    def is_closing(self):
+        return self.closing
+
+    def close(self):
+        self.closing = True
+
+    def can_write_eof(self):
+        return True
+
+    def write_eof(self):
+        pass
+
+    def get_extra_info(self, name):
+        return self if name == "socket" else None
+
+    def setsockopt(self, *option):
+        self.options.append(option)
+
+
+class Client:
+    """Stands in for `ClientConnection`."""
+
+    def __init__(self):
+        self.transport = Transport()
+        self.writing_paused = False
+        self.draining = False
+        self.busy = False
+        self.stall_seconds = None
+        self.begun = self.handed = self.kept = self.tunnel = None
+        self.waits = []
+        self.taken = asyncio.Event()
+
+    def begin(self, begun):
+        self.begun = begun
+
+    def finish(self, *, keep_alive):
+        assert self.kept is None, "it is answered once"
+        self.kept = keep_alive
+
+    def hand_over(self, begun):
+        self.handed = begun
+
+    def take_over(self):
+        handed, self.handed = self.handed, None
+        return handed
+
+    def done(self):
+        self.busy = False
+
+    async def drained(self, seconds):
+        self.waits.append(seconds)
+        await self.taken.wait()
+        self.writing_paused = False
+
+    def join(self, tunnel):
+        self.tunnel = tunnel
+
+
+# ── the upstream's side ──────────────────────────────────────────────────────────────────────────
+
+
+class Upstream:
+    """Stands in for a pool, and for the connections that it lends: gives its answers in turn."""
+
+    def __init__(self, *answers, idle=9):
+        self.answers = list(answers)
+        self.idle = idle
+        self.lent = []
+
+    def take(self, *, check_liveness):
+        if not self.idle:
+            return None
+        self.idle -= 1
+        return self._lend()
+
+    async def connect(self):
+        await asyncio.sleep(0)
+        if self.answers and isinstance(self.answers[0], ConnectFailure):
+            raise self.answers.pop(0)
+        return self._lend()
+
+    def _lend(self):
+        self.lent.append(Lent(self.answers.pop(0)))
+        return self.lent[-1]
+
+    @property
+    def heads(self):
+        return [lent.said.partition(b"\r\n\r\n")[0].decode() for lent in self.lent]
+
+    @property
+    def tokens(self):
+        return [head.partition("Authorization: Bearer ")[2].partition("\r\n")[0] for head in self.heads]
+
+
+class Lent:
+    def __init__(self, answer):
+        self.answer = answer
+        self.said = b""
+        self.aborted = False
+        self.resumed = 0
+        self.failure = None
+
+    def begin(self, data, *, may_switch, **_):
+        self.said += data
+        self.may_switch = may_switch
+        self.reply = Reply(self)
+        asyncio.get_running_loop().call_soon(self.answer, self.reply)
+        return self.reply
+
+    async def send(self, data):
+        self.said += data
+        return True
+
+    def sent(self, _seconds):
+        pass
+
+    def fail(self, failure):
+        self.failure = failure
+        self.reply.end(failure)
+
+    def resume(self):
+        self.resumed += 1
+
+    def abort(self):
+        self.aborted = True
+
+    def join(self, pipe_to):
+        self.transport = Transport()
+        return pipe_to(self.transport)
+
+
+def whole(status=200, body=b"yes", headers=(), *, length=None, sized=True):
+    """Return an answer that is all there at once."""
+
+    def answer(reply):
+        reply.begun(status, b"Fine", list(headers), (length or len(body)) if sized else None)
+        if body:
+            reply.feed(body)
+        reply.end()
+        reply.show()
+
+    return answer
+
+
+def begun(status=200, headers=(), length=None):
+    """Return an answer of which only the head is there."""
+
+    def answer(reply):
+        reply.begun(status, b"Fine", list(headers), length)
+        reply.show()
+
+    return answer
+
+
+def failing(failure):
+    def answer(reply):
+        reply.end(failure)
+        reply.show()
+
+    return answer
+
+
+def silent(_reply):
+    """Say nothing."""
+
+
+# ── all together ─────────────────────────────────────────────────────────────────────────────────
+
+
+class Source:
+    """Has a token, or has none before it is asked for one; an error in place of one is raised."""
+
+    def __init__(self, *tokens, held=True):
+        self.tokens = list(tokens)
+        self.current = self.tokens.pop(0) if held else None
+
+    def cached(self):
+        return self.current
+
+    async def token(self, *, instead_of=None):
+        await asyncio.sleep(0)
+        if self.current is None or self.current == instead_of:
+            token = self.tokens.pop(0)
+            if isinstance(token, Exception):
+                raise token
+            self.current = token
+        return self.current
+
+
+class World:
+    """A proxy with one route, `/api`, and the client that asks it."""
+
+    def __init__(self, *answers, source=None, idle=9, guard=None, limits=None, credential=True, **route):
+        self.upstream = Upstream(*answers, idle=idle)
+        self.client = Client()
+        self.source = source or Source(A, B)
+        self.lines = []
+        added = None
+        if credential:
+            added = Credential(
+                self.source,
+                header="Authorization",
+                scheme="Bearer",
+                statuses=frozenset({401}),
+                idempotent_only=False,
+                cooldown=30,
+                clock=lambda: 0.0,
+            )
+        self.route = Route(
+            **{
+                "name": "api",
+                "host": None,
+                "path": "/api",
+                "strip": "/api",
+                "base": "",
+                "sender": Sender(self.upstream, response_seconds=60, idle_seconds=60),
+                "request_headers": RequestHeaders(credential="Authorization", host="up.example"),
+                "response_headers": ResponseHeaders(),
+                "credential": added,
+                "keep_body": 100,
+                "idle_seconds": 77.0,
+            }
+            | route
+        )
+        self.handler = ProxyHandler(
+            guard or Guard(),
+            RouteTable([self.route]),
+            **{"header_limit": 1000, "access_log": self.log} | (limits or {}),
+        )
+
+    def log(self, method, context, seconds):
+        assert seconds >= 0
+        self.lines.append(
+            (method, context.route_name, context.path, context.status, context.sent, context.cause)
+        )
+        self.context = context
+
+    def incoming(
+        self, target="/api/x", *, method="GET", body=None, version=HttpVersion11, close=False, **headers
+    ):
+        pairs = {"Host": "localhost"} | {name.replace("_", "-"): value for name, value in headers.items()}
+        raw = tuple((name.encode(), value.encode()) for name, value in pairs.items())
+        message = SimpleNamespace(
+            method=method,
+            path=target,
+            version=version,
+            headers=CIMultiDictProxy(CIMultiDict(pairs)),
+            raw_headers=raw,
+            should_close=close,
+        )
+        return Incoming(message, EMPTY_PAYLOAD if body is None else body, self.client)
+
+    async def quick(self, target="/api/x", **request):
+        """Ask in the fast path, as far as that goes."""
+        self.asked = self.incoming(target, **request)
+        self.handler.quick(self.asked)
+        await settle()
+
+    async def ask(self, target="/api/x", **request):
+        """Ask; return the answer's status, head lines and body."""
+        await self.quick(target, **request)
+        if self.client.handed is not None:
+            await self.go_on()
+        return self.answer
+
+    async def go_on(self):
+        """Go on in the task."""
+        result = await self.handler(self.asked)
+        assert result in (KEEP_ALIVE, CLOSE)
+        self.client.finish(keep_alive=result is KEEP_ALIVE)
+
+    @property
+    def answer(self):
+        head, _, body = self.client.transport.written.partition(b"\r\n\r\n")
+        first, *lines = head.decode().split("\r\n")
+        return int(first.split()[1]), lines, body
+
+    @property
+    def problem(self):
+        status, lines, body = self.answer
+        assert any(line.startswith("Proxy-Status: authproxy; error=") for line in lines)
+        document = json.loads(body)
+        assert document["status"] == status
+        return status, document["detail"]
+
+
+async def settle():
+    """Let everything happen that can happen now."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def payload():
+    """Return a maker of a request's body, of which some has come."""
+
+    def make(*pieces, end=True):
+        loop = asyncio.get_running_loop()
+        protocol = BaseProtocol(loop)
+        protocol.transport = asyncio.Transport()
+        body = StreamReader(protocol, limit=1 << 16, loop=loop)
+        for piece in pieces:
+            body.feed_data(piece)
+        if end:
+            body.feed_eof()
+        return body
+
+    return make
+
+
+# ── the fast path ────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_with_a_token_and_a_connection_at_hand_it_is_answered_without_a_task():
+    world = World(whole(headers=[(b"Content-Length", b"3"), (b"X-Kept", b"1")]))
+    await world.quick("/api/x?q=1", X_Own="2")
+    assert world.upstream.heads == [
+        "GET /x?q=1 HTTP/1.1\r\nHost: up.example\r\nX-Own: 2\r\nAuthorization: Bearer t0k3n-a"
+    ]
+    assert world.answer == (200, ["Content-Length: 3", "X-Kept: 1"], b"yes")
+    assert (world.client.handed, world.client.kept) == (None, True)
+    assert world.lines == [("GET", "api", "/api/x", 200, 3, None)]
+    assert world.handler.counters.requests == {("api", "GET", "200"): 1}
+    assert world.client.stall_seconds == 77
+
+
+async def test_what_is_under_way_is_noted_so_that_it_can_be_broken_off():
+    world = World(silent)
+    await world.quick()
+    world.client.begun.give_up()
+    assert [lent.aborted for lent in world.upstream.lent] == [True]
+    assert world.client.kept is None
+
+
+@pytest.mark.parametrize("wants", ["a token", "a connection"])
+async def test_what_has_to_be_waited_for_is_left_to_the_task_and_sent_once(wants):
+    world = (
+        World(whole(), idle=0) if wants == "a connection" else World(whole(), source=Source(A, held=False))
+    )
+    await world.quick()
+    assert world.client.handed is not None
+    assert world.upstream.lent == []
+    await world.go_on()
+    assert world.upstream.tokens == [A.value]
+    assert world.answer[0] == 200
+    assert len(world.lines) == 1
+
+
+async def test_an_answer_that_is_not_all_there_is_left_to_the_task_and_not_asked_for_twice():
+    world = World(begun(length=6))
+    await world.quick()
+    assert world.client.handed is not None
+    assert world.client.transport.written == b""
+    task = asyncio.create_task(world.go_on())
+    await settle()
+    assert world.answer[0] == 200  # the head does not wait for the body
+    reply = world.upstream.lent[0].reply
+    for piece in (b"abc", b"def"):
+        reply.feed(piece)
+        await settle()
+        assert world.client.transport.written.endswith(piece)
+    reply.end()
+    await task
+    assert len(world.upstream.lent) == 1
+    assert world.lines == [("GET", "api", "/api/x", 200, 6, None)]
+
+
+async def test_a_fault_in_the_log_makes_no_second_answer(caplog):
+    def fails(*_):
+        raise RuntimeError("s3cr3t")
+
+    world = World(whole(), limits={"access_log": fails})
+    await world.quick()
+    assert world.client.transport.written.count(b"HTTP/1.1") == 1
+    assert world.client.kept is True
+    assert [record.getMessage() for record in caplog.records] == ["internal error"]
+
+
+async def test_a_token_on_trial_that_does_what_it_should_is_off_trial():
+    world = World(whole())
+    world.route.credential._on_trial = A
+    await world.quick()
+    assert world.route.credential._on_trial is None
+
+
+# ── a refused token ──────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_request_whose_token_is_refused_is_sent_once_more_with_another_one():
+    world = World(whole(401), whole(200))
+    await world.quick()
+    assert world.client.transport.written == b""  # the refusal is not the client's
+    await world.go_on()
+    assert world.upstream.tokens == [A.value, B.value]
+    assert world.answer[0] == 200
+    assert world.context.retried
+    assert world.handler.counters.retries == {("api", "accepted"): 1}
+
+
+async def test_a_second_refusal_is_passed_on():
+    world = World(whole(401, b"first"), whole(401, b"second"))
+    assert await world.ask() == (401, [], b"second")
+    assert world.handler.counters.retries == {("api", "refused"): 1}
+    assert len(world.upstream.lent) == 2
+
+
+async def test_when_no_other_token_can_be_had_the_first_refusal_is_passed_on():
+    world = World(whole(401, b"first"), source=Source(A, TokenUnavailable("down")))
+    assert await world.ask() == (401, [], b"first")
+    assert not world.context.retried
+    assert world.handler.counters.retries == {}
+
+
+async def test_without_a_credential_a_401_is_an_answer_like_any_other():
+    world = World(whole(401, b"who are you?"), credential=False)
+    assert await world.ask() == (401, [], b"who are you?")
+    assert world.client.handed is None
+
+
+async def test_without_a_token_the_upstream_is_not_asked():
+    world = World(source=Source(TokenUnavailable("the endpoint is down", retry_after=7), held=False))
+    status, lines, _ = await world.ask()
+    assert status == 503
+    assert "Retry-After: 7" in lines
+    assert world.upstream.lent == []
+
+
+# ── a credential that the caller brings ──────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("route", "sent"),
+    [
+        ({"incoming": "keep"}, "Bearer own"),
+        ({"incoming": "replace"}, "Bearer t0k3n-a"),
+        (
+            {
+                "incoming": "keep",
+                "request_headers": RequestHeaders(credential="Authorization", remove=["Authorization"]),
+            },
+            "Bearer t0k3n-a",
+        ),
+    ],
+    ids=["keep", "replace", "removed anyway"],
+)
+async def test_a_callers_own_credential_is_kept_or_replaced_but_never_sent_beside_ours(route, sent):
+    world = World(whole(), **route)
+    await world.ask(Authorization="Bearer own")
+    lines = [line for line in world.upstream.heads[0].split("\r\n") if line.startswith("Authorization")]
+    assert lines == [f"Authorization: {sent}"]
+
+
+async def test_a_callers_own_credential_that_is_refused_is_not_replaced_by_ours():
+    world = World(whole(401))
+    assert (await world.ask(Authorization="Bearer own"))[0] == 401
+    assert world.upstream.tokens == ["own"]
+
+
+async def test_a_route_may_refuse_callers_that_bring_a_credential():
+    world = World(incoming="reject")
+    await world.ask(Authorization="Bearer own")
+    assert world.problem == (403, "requests to this route must not carry Authorization")
+    assert world.upstream.lent == []
+
+
+# ── refused before anything is sent ──────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("settings", "request_", "status", "reason"),
+    [
+        ({}, {"Host": "evil.example"}, 403, "forbidden"),
+        ({}, {"Origin": "https://evil.example"}, 403, "forbidden"),
+        ({}, {"target": "/elsewhere"}, 404, "no_route"),
+        ({}, {"target": "/api/../x"}, 403, "forbidden"),
+        ({"allow": Allow(methods=["GET"])}, {"method": "DELETE"}, 403, "forbidden"),
+        ({"allow": Allow(paths=["/v2/**"])}, {"target": "/api/v3/x"}, 403, "forbidden"),
+        ({"allow": Allow(paths=["/v2/**"])}, {"target": "/api/v2/../v3"}, 403, "forbidden"),
+        ({"guard": Guard(access_header="X-Key", access_keys=["k"])}, {}, 401, "key_required"),
+        ({}, {"X-Long": "x" * 1000}, 431, "headers_too_large"),
+        ({"limits": {"body_limit": 9}}, {"Content-Length": "10", "method": "PUT"}, 413, "body_too_large"),
+        ({}, {"Content-Length": "1" * 19, "method": "PUT"}, 400, "bad_request"),
+        ({}, {"Content-Length": "1", "Expect": "a miracle", "method": "PUT"}, 400, "bad_request"),
+    ],
+)
+async def test_of_a_refused_request_nothing_reaches_the_upstream(settings, request_, status, reason):
+    world = World(**settings)
+    await world.ask(**request_)
+    assert world.problem[0] == status
+    assert world.upstream.lent == []
+    assert world.handler.counters.refused == {(reason,): 1}
+    assert world.client.kept is (status not in {400, 431})  # after those nobody knows what comes next
+    assert [line[3] for line in world.lines] == [status]
+
+
+async def test_what_was_let_through_is_judged_below_the_routes_prefix():
+    world = World(whole(), allow=Allow(paths=["/v2/**"]))
+    assert (await world.ask("/api/v2/x"))[0] == 200
+    world = World(whole(), allow=Allow(paths=["/api/v2/**"]), strip="")
+    assert (await world.ask("/api/v2/x"))[0] == 200
+
+
+@pytest.mark.parametrize("request_", [{"close": True}, {"method": "CONNECT"}])
+async def test_after_a_refusal_the_connection_ends_where_what_follows_may_be_no_request(request_):
+    world = World()
+    _, lines, _ = await world.ask("/elsewhere", **request_)
+    assert "Connection: close" in lines
+    assert world.client.kept is False
+
+
+async def test_after_a_refusal_the_connection_ends_when_the_body_is_still_coming(payload):
+    world = World()
+    await world.ask("/elsewhere", method="PUT", body=payload(b"x", end=False), Content_Length="9")
+    assert world.client.kept is False
+
+
+async def test_a_refusal_of_a_head_has_no_body():
+    world = World()
+    status, lines, body = await world.ask("/elsewhere", method="HEAD")
+    assert (status, body) == (404, b"")
+    assert any(line.startswith("Content-Length: ") and line != "Content-Length: 0" for line in lines)
+
+
+async def test_a_fault_of_our_own_is_a_500_that_tells_nothing(caplog):
+    def fails(**_):
+        raise RuntimeError("s3cr3t")
+
+    world = World()
+    world.upstream.take = fails
+    await world.ask()
+    assert world.problem[0] == 500
+    assert b"s3cr3t" not in world.client.transport.written
+    assert world.client.kept is False
+    assert [record.getMessage() for record in caplog.records] == ["internal error"]
+
+
+# ── an upstream that fails ───────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("answer", "idle"), [(failing(BadReply("no HTTP")), 9), (ConnectFailure("no HTTP"), 0)]
+)
+async def test_an_upstream_that_fails_before_it_answers_is_a_502(answer, idle):
+    world = World(answer, idle=idle)
+    await world.ask()
+    assert world.problem == (502, "no HTTP")
+    assert world.client.kept is True
+    assert world.lines == [("GET", "api", "/api/x", 502, len(world.answer[2]), "no HTTP")]
+    assert world.handler.counters.refused == {}
+
+
+@pytest.mark.parametrize(
+    ("length", "version", "reset"),
+    [
+        (9, HttpVersion11, False),
+        (None, HttpVersion11, False),
+        (9, HttpVersion10, False),
+        (None, HttpVersion10, True),
+    ],
+)
+async def test_an_answer_that_breaks_off_is_cut_short_and_never_looks_whole(length, version, reset):
+    world = World(begun(length=length))
+    await world.quick(version=version)
+    task = asyncio.create_task(world.go_on())
+    await settle()
+    reply = world.upstream.lent[0].reply
+    reply.feed(b"some")
+    reply.end(BadReply("the upstream closed early"))
+    await task
+    written = world.client.transport.written
+    assert written.count(b"HTTP/1.1 ") == 1
+    assert not written.endswith(b"0\r\n\r\n")
+    assert world.client.transport.closing
+    assert world.client.kept is False
+    linger = (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert world.client.transport.options == ([linger] if reset else [])
+    assert world.lines == [("GET", "api", "/api/x", 200, 4, "the upstream closed early")]
+
+
+async def test_a_header_that_cannot_be_passed_on_is_a_502():
+    class Unreadable(ResponseHeaders):
+        def head(self, *_):
+            raise ValueError("s3cr3t")
+
+    world = World(whole(), response_headers=Unreadable())
+    await world.ask()
+    assert world.problem == (502, "the upstream sent a header that cannot be passed on")
+
+
+# ── a client that goes away, or does not read ────────────────────────────────────────────────────
+
+
+async def test_nothing_is_said_to_a_client_that_is_gone():
+    world = World(whole())
+    transport = world.client.transport
+    world.handler.quick(world.incoming())
+    world.client.transport = None
+    await settle()
+    assert transport.written == b""
+    assert world.client.kept is False
+    assert world.lines == [("GET", "api", "/api/x", 0, 0, CLIENT_GONE)]
+
+
+async def test_a_client_that_goes_away_takes_its_request_along():
+    world = World(silent)
+    world.upstream.idle = 0
+    await world.quick()
+    task = asyncio.create_task(world.go_on())
+    await settle()
+    assert world.client.busy
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert [lent.aborted for lent in world.upstream.lent] == [True]
+    assert world.lines == [("GET", "api", "/api/x", 0, 0, CLIENT_GONE)]
+    assert not world.client.busy
+
+
+async def test_who_asks_for_more_without_reading_is_not_answered_before_the_last_answer_is_taken():
+    world = World(whole())
+    world.client.writing_paused = True
+    world.asked = world.incoming()
+    task = asyncio.create_task(world.go_on())
+    await settle()
+    assert world.upstream.lent == []
+    assert len(world.client.waits) == 1
+    world.client.taken.set()
+    await task
+    assert world.answer[0] == 200
+
+
+async def test_an_answer_comes_no_faster_than_the_client_takes_it():
+    world = World(begun(length=6))
+    await world.quick()
+    task = asyncio.create_task(world.go_on())
+    await settle()
+    world.client.writing_paused, world.client.transport.untaken = True, 3
+    lent = world.upstream.lent[0]
+    lent.reply.feed(b"abc")
+    await settle()
+    lent.reply.feed(b"def")
+    await settle()
+    assert world.client.waits == [77]
+    assert world.client.transport.written.endswith(b"abc")
+    world.client.taken.set()
+    lent.reply.end()
+    await task
+    assert world.client.transport.written.endswith(b"abcdef")
+    assert world.context.sent == 6
+
+
+async def test_what_a_stalled_client_never_took_is_not_counted_as_sent():
+    world = World(begun(length=9))
+    await world.quick()
+    task = asyncio.create_task(world.go_on())
+    await settle()
+    world.client.writing_paused, world.client.transport.untaken = True, 2
+    world.upstream.lent[0].reply.feed(b"abc")
+    await settle()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert world.context.sent == 1
+
+
+# ── how an answer is framed ──────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("version", "lines", "body", "kept"),
+    [
+        (HttpVersion11, ["Transfer-Encoding: chunked"], b"3\r\nyes\r\n0\r\n\r\n", True),
+        (HttpVersion10, ["Connection: close"], b"yes", False),
+    ],
+)
+async def test_an_answer_of_unknown_length_goes_in_chunks_or_ends_with_the_connection(
+    version, lines, body, kept
+):
+    world = World(whole(sized=False))
+    assert await world.ask(version=version) == (200, lines, body)
+    assert world.client.kept is kept
+    world = World(begun())
+    await world.quick(version=version)
+    world.upstream.lent[0].reply.feed(b"yes")
+    world.upstream.lent[0].reply.end()
+    await world.go_on()
+    assert world.answer == (200, lines, body)
+    assert world.client.kept is kept
+
+
+@pytest.mark.parametrize("request_", [{"method": "HEAD"}, {}])
+async def test_an_answer_without_a_body_has_no_frame(request_):
+    world = World(whole(304 if not request_ else 200, b"", sized=False))
+    assert (await world.ask(**request_))[1:] == ([], b"")
+    assert world.client.kept is True
+
+
+async def test_a_204_has_no_length():
+    world = World(whole(204, b"", [(b"Content-Length", b"0"), (b"X-Kept", b"1")]))
+    assert await world.ask() == (204, ["X-Kept: 1"], b"")
+
+
+@pytest.mark.parametrize(
+    ("request_", "draining", "line", "kept"),
+    [
+        ({"close": True}, False, "Connection: close", False),
+        ({}, True, "Connection: close", False),
+        ({"version": HttpVersion10}, False, "Connection: keep-alive", True),
+    ],
+)
+async def test_a_client_is_told_whether_its_connection_goes_on(request_, draining, line, kept):
+    world = World(whole())
+    world.client.draining = draining
+    assert (await world.ask(**request_))[1] == [line]
+    assert world.client.kept is kept
+
+
+# ── a request's body ─────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_body_is_sent_as_it_is_framed(payload):
+    world = World(whole(), whole())
+    await world.ask(method="PUT", body=payload(b"body"), Content_Length="4")
+    assert world.upstream.lent[0].said.endswith(b"\r\n\r\nbody")
+    world.client.kept = None
+    await world.ask(method="PUT", body=payload(b"body"), Transfer_Encoding="chunked")
+    assert world.upstream.heads[1].count("Transfer-Encoding: chunked") == 1
+    assert world.upstream.lent[1].said.endswith(b"\r\n\r\n4\r\nbody\r\n0\r\n\r\n")
+
+
+async def test_a_refused_request_with_a_body_is_sent_once_more_with_all_of_it(payload):
+    world = World(whole(401), whole(200))
+    assert (await world.ask(method="POST", body=payload(b"body"), Content_Length="4"))[0] == 200
+    assert [lent.said.rpartition(b"\r\n\r\n")[2] for lent in world.upstream.lent] == [b"body"] * 2
+
+
+@pytest.mark.parametrize(
+    ("end", "version", "told"),
+    [(False, HttpVersion11, True), (True, HttpVersion11, False), (False, HttpVersion10, False)],
+)
+async def test_a_client_that_waits_for_it_is_told_to_go_on(payload, end, version, told):
+    world = World(silent)
+    body = payload(b"", end=end)
+    await world.quick(method="PUT", body=body, version=version, Content_Length="4", Expect="100-continue")
+    assert world.client.transport.written == (b"HTTP/1.1 100 Continue\r\n\r\n" if told else b"")
+    assert "Expect" not in world.upstream.heads[0]
+    world.client.begun.give_up()
+
+
+async def test_a_client_is_not_told_to_go_on_with_a_body_that_is_refused(payload):
+    world = World(limits={"body_limit": 3})
+    body = payload(end=False)
+    assert (await world.ask(method="PUT", body=body, Content_Length="4", Expect="100-continue"))[0] == 413
+
+
+async def test_an_upload_is_broken_off_before_we_answer_ourselves(payload):
+    world = World(failing(BadReply("no HTTP")))
+    body = payload(b"some", end=False)
+    await world.ask(method="PUT", body=body, Content_Length="9")
+    assert world.problem[0] == 502
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "upload"]
+
+
+# ── pages of other origins ───────────────────────────────────────────────────────────────────────
+
+PREFLIGHT = {"method": "OPTIONS", "Origin": PAGE, "Access-Control-Request-Method": "PUT"}
+MAY_READ = f"Access-Control-Allow-Origin: {PAGE}"
+
+
+async def test_a_preflight_is_answered_here_and_needs_no_key():
+    world = World(guard=Guard(origins=[PAGE], access_header="X-Key", access_keys=["k"]))
+    status, lines, body = await world.ask(**PREFLIGHT, Access_Control_Request_Headers="X-Key")
+    assert (status, body) == (204, b"")
+    assert {MAY_READ, "Access-Control-Allow-Methods: PUT", "Access-Control-Allow-Headers: X-Key"} <= set(
+        lines
+    )
+    assert world.upstream.lent == []
+    assert world.client.kept is True
+
+
+async def test_a_preflight_of_any_other_origin_is_refused():
+    world = World(guard=Guard(origins=[PAGE]))
+    status, lines, _ = await world.ask(**PREFLIGHT | {"Origin": "https://evil.example"})
+    assert status == 403
+    assert not any(line.startswith("Access-Control") for line in lines)
+
+
+async def test_a_page_may_read_what_it_asked_for_and_why_it_was_refused():
+    guard = Guard(origins=[PAGE])
+    _, lines, _ = await World(whole(), guard=guard).ask(Origin=PAGE)
+    assert MAY_READ in lines
+    status, lines, _ = await World(guard=guard).ask("/elsewhere", Origin=PAGE)
+    assert status == 404
+    assert MAY_READ in lines
+    _, lines, _ = await World(whole(), guard=guard).ask()
+    assert MAY_READ not in lines
+
+
+# ── another protocol ─────────────────────────────────────────────────────────────────────────────
+
+
+def upgrade(protocol, **more):
+    return {"Connection": "Upgrade", "Upgrade": protocol, **more}
+
+
+@pytest.mark.parametrize(
+    ("protocol", "passes"),
+    [("websocket", True), ("WebSocket", True), ("other/1", True), ("h2c", False), ("websocket, h2c", False),
+     ("TLS/1.2", False), ("HTTP/2.0", False)],
+)  # fmt: skip
+async def test_a_protocol_is_asked_for_unless_it_is_http_itself(protocol, passes):
+    world = World(whole())
+    await world.ask(**upgrade(protocol))
+    assert (f"Upgrade: {protocol}" in world.upstream.heads[0]) is passes
+    assert world.upstream.lent[0].may_switch is passes
+
+
+@pytest.mark.parametrize(("protocol", "kept"), [("websocket", True), ("other/1", False), ("h2c", False)])
+async def test_after_a_switch_that_did_not_come_only_a_websockets_connection_goes_on(protocol, kept):
+    world = World(whole())
+    await world.ask(**upgrade(protocol))
+    assert world.client.kept is kept
+
+
+async def test_a_protocol_that_is_not_listed_or_asked_for_in_http_1_0_goes_no_further():
+    world = World(whole(), whole())
+    await world.ask(Upgrade="websocket")
+    world.client.kept = None
+    await world.ask(**upgrade("websocket"), version=HttpVersion10)
+    assert not any("Upgrade" in head for head in world.upstream.heads)
+
+
+async def test_after_the_switch_both_sides_are_joined_and_the_connection_ends_with_them():
+    world = World(begun(101, [(b"Upgrade", b"websocket"), (b"Connection", b"Upgrade")]))
+    await world.quick(**upgrade("websocket"))
+    task = asyncio.create_task(world.go_on())
+    await settle()
+    status, lines, _ = world.answer
+    assert status == 101
+    assert lines == ["Connection: Upgrade", "Upgrade: websocket"]
+    tunnel = world.client.tunnel
+    tunnel.feed("upstream", b"hello")
+    tunnel.feed("client", b"hi")
+    assert world.client.transport.written.endswith(b"\r\n\r\nhello")
+    assert world.upstream.lent[0].transport.written == b"hi"
+    tunnel.end("client")
+    tunnel.end("upstream")
+    await task
+    assert world.client.kept is False
+    assert world.lines == [("GET", "api", "/api/x", 101, 5, None)]
+
+
+@pytest.mark.parametrize("protocol", [b"h2c", b"websocket, h2c", b""])
+async def test_a_switch_to_what_was_not_asked_for_is_a_502(protocol):
+    world = World(begun(101, [(b"Upgrade", protocol)]))
+    await world.ask(**upgrade("websocket"))
+    assert world.problem == (502, "the upstream switched to a protocol that was not asked for")
+    assert world.client.tunnel is None
+
+
+# ── what is said of it ───────────────────────────────────────────────────────────────────────────
+
+
+async def test_the_target_of_a_proxys_client_names_the_host():
+    world = World(whole(), request_headers=RequestHeaders(credential="Authorization"))
+    await world.ask("http://127.0.0.1:8080/api/x", Host="localhost")
+    assert world.upstream.heads[0].startswith("GET /x HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "counted"),
+    [(Forbidden("no"), {("forbidden",): 1}), (BadReply("no"), {}), (TokenUnavailable("no"), {})],
+)
+def test_only_what_we_would_not_forward_is_counted_as_refused(error, counted):
+    handler = ProxyHandler(Guard(), RouteTable([]), header_limit=1)
+    handler.refused(error)
+    assert handler.counters.refused == counted
+
+
+async def test_its_repr_tells_no_target():
+    world = World(whole())
+    await world.ask("/api/x?password=s3cr3t")
+    assert repr(world.context) == "<RequestContext GET api 200>"
+    assert repr(world.asked) == "<Incoming GET>"
+    assert "s3cr3t" not in str(world.lines)

@@ -1,0 +1,108 @@
+"""What must never be printed: secrets in every spelling, queries, and what a terminal would obey."""
+
+import html
+import json
+import re
+from base64 import b64encode, urlsafe_b64encode
+from time import process_time
+from urllib.parse import quote, quote_plus
+
+import pytest
+
+from authproxy.masking import MASK, scrub, sound, without_query
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://a.example/token?password=s3cr3t", "https://a.example/token"),
+        ("https://a.example/token#s3cr3t", "https://a.example/token"),
+        ("https://a.example/token#x?s3cr3t", "https://a.example/token"),
+        ("https://joe:s3cr3t@a.example/token", "https://a.example/token"),
+        ("https://joe:s3cr3t@a.example", "https://a.example"),
+        ("https://a.example?s3cr3t", "https://a.example"),
+        ("https://a.example:8443/x@y", "https://a.example:8443/x@y"),
+        ("/path?s3cr3t", "/path"),
+    ],
+)
+def test_a_url_is_shown_without_what_may_be_secret(url, shown):
+    assert without_query(url) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "secrets", "shown"),
+    [
+        ("nothing in it", ["s3cr3t"], "nothing in it"),
+        ("it is s3cr3t, s3cr3t!", ["s3cr3t"], f"it is {MASK}, {MASK}!"),
+        ("s3cr3t-long", ["s3cr3t", "s3cr3t-long"], MASK),  # the longer one leaves no rest
+        ("text", ["", "x"], "text"),  # an empty secret is none, a short one no part of a word
+        ("me: some name parameter, me", ["me"], f"{MASK}: some name parameter, {MASK}"),
+        ("unsupported_grant", ["grant"], "unsupported_grant"),
+        ("pw=hunter2&x, (hunter2) 'hunter2'", ["hunter2"], f"pw={MASK}&x, ({MASK}) '{MASK}'"),
+        (
+            r"pw%3Dhunter2%26 \nhunter2\t \u0022hunter2\u0022",
+            ["hunter2"],
+            rf"pw%3D{MASK}%26 \n{MASK}\t \u0022{MASK}\u0022",
+        ),
+        ("code#7x, #7x7", ["#7x"], f"code{MASK}, #7x7"),
+        ("\u30d1\u30b9hunter2\u304c", ["hunter2"], f"\u30d1\u30b9{MASK}\u304c"),
+        ("pr\u00e4me\u00e4", ["me"], "pr\u00e4me\u00e4"),
+        ("xhunter2-longx", ["hunter2-long"], f"x{MASK}x"),  # a long one is none by chance
+        ("s3cr3t-one-two", ["s3cr3t-one", "one-two"], MASK),  # two that overlap leave no rest
+        ("s3cr3t-one-two-three", ["s3cr3t-one", "one-two", "two-three"], MASK),
+        (
+            "\ud800 a\udcff s3cr3t-one\udfff",
+            ["s3cr3t-one"],
+            f"\ufffd a\ufffd {MASK}\ufffd",
+        ),  # nothing that cannot be printed
+        ("a\r\nSet-Cookie: b\x1b[0m", [], "a Set-Cookie: b [0m"),
+        ("  a  ", [], "a"),
+    ],
+)
+def test_foreign_text_is_scrubbed(text, secrets, shown):
+    assert scrub(text, secrets) == shown
+
+
+@pytest.mark.parametrize("secret", ["p&ss wörd/+", 'say "hi" \\o/', "<a>'b'~*!()", "short/", "p w", "ü"])
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        str,
+        quote,
+        quote_plus,
+        lambda secret: quote(secret, safe=""),
+        lambda secret: quote(secret, safe="!'()*"),
+        lambda secret: re.sub("%..", lambda escape: escape[0].lower(), quote_plus(secret)),
+        lambda secret: json.dumps(secret)[1:-1],
+        lambda secret: json.dumps(secret, ensure_ascii=False)[1:-1].replace("/", "\\/"),
+        html.escape,
+        lambda secret: b64encode(secret.encode()).decode(),
+        lambda secret: urlsafe_b64encode(secret.encode()).decode().rstrip("="),
+    ],
+)
+def test_a_secret_is_masked_in_every_spelling_in_which_it_may_be_echoed(secret, spelled):
+    echoed = spelled(secret)
+    padding = echoed[len(echoed.rstrip("=")) :]
+    shown = scrub(f"got [{echoed}] and pw={echoed}&", [secret])
+    assert shown == f"got [{MASK}{padding}] and pw={MASK}{padding}&"
+
+
+def test_a_long_text_is_scrubbed_without_a_pause():
+    secrets = ["p@ss w/rd&é", "client-secret-000000000000", "me", "hunter2", "x" * 3000]
+    for unit in ("a b c ", "client-secret-000000000000", "hunter2 ", "x", "%3D", "me"):
+        began = process_time()
+        assert len(scrub(unit * (1_000_000 // len(unit)), secrets)) <= 300
+        assert process_time() - began < 2, "in time with the square of the length it is minutes"
+
+
+def test_foreign_text_is_not_repeated_at_length():
+    assert scrub("x" * 300, []) == "x" * 300
+    assert scrub("x" * 301, []) == "x" * 299 + "…"
+
+
+def test_a_secret_is_masked_before_the_text_is_cut():
+    assert "s3c" not in scrub("x" * 295 + "s3cr3t-and-more", ["s3cr3t-and-more"])
+
+
+def test_half_a_character_becomes_one_that_can_be_printed():
+    assert sound("a\ud83d\ude00\udc00b \U0001f600") == "a\ufffd\ufffd\ufffdb \U0001f600"
