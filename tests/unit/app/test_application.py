@@ -263,7 +263,7 @@ async def test_at_the_end_pools_are_closed(app):
 async def test_what_pages_may_do_with_the_routes_they_may_not_with_the_admin_listener(app, monkeypatch):
     asked = []
 
-    def admin_application(guard, _app):
+    def admin_application(guard, _app, **_settings):
         asked.append(guard)
         raise NotImplementedError
 

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from authproxy.errors import BadTokenReply, TokenUnavailable
 from authproxy.grants.client import TooLong
-from authproxy.grants.http import no_way, proxy_to, read_up_to, client_tls, translated
+from authproxy.grants.http import client_tls, no_way, proxy_to, read_up_to, translated
 from authproxy.grants.steps import Ask, ClientCertificate
 from authproxy.net.http_proxy import proxy_for
 from authproxy.net.own_listeners import OwnListeners

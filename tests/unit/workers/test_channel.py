@@ -14,7 +14,7 @@ from authproxy.errors import (
 )
 from authproxy.tokens.token import Token
 from authproxy.workers import channel as channel_module
-from authproxy.workers.channel import DATAGRAM, BrokerClient, BrokerSource, Channel, _told
+from authproxy.workers.channel import DATAGRAM, BrokerClient, BrokerSource, Channel, to_message
 
 LONG = {"value": "x" * DATAGRAM * 3}
 
@@ -256,7 +256,7 @@ async def test_a_failure_reaches_the_worker_as_it_was(line, settle, kind):
     failure.title, failure.rejects = "Credential rejected", True  # as backoff tells of one held back
     task = asyncio.create_task(BrokerSource(client, "up42").token())
     await settle()
-    broker.channel.send({"id": broker.heard[0]["id"], "error": _told(failure)})
+    broker.channel.send({"id": broker.heard[0]["id"], "error": to_message(failure)})
     with pytest.raises(TokenError) as caught:
         await task
     heard = caught.value
