@@ -2,9 +2,8 @@
 
     2026-01-01T12:00:00+0000 info token renewed route=up42 seconds=0.210
 
-This is also the one place that knows what must never be printed: `scrub` takes known secrets out of a
-foreign text, `without_query` takes the query off a URL. A fact's value is never a token, a password, an
-`Authorization` or a `Cookie`; nobody else decides that differently at debug level.
+A fact's value is never a token, a password, an `Authorization` or a `Cookie`, at debug level neither; foreign
+text comes here scrubbed (`masking.py`).
 """
 
 import json
