@@ -19,7 +19,7 @@ from authproxy.app.tls import TLSContexts, tls_contexts
 from authproxy.cli.output import StdoutFault, give_up_stdout
 from authproxy.config.model import Config
 from authproxy.workers.broker import Broker
-from authproxy.workers.channel import BrokerClient
+from authproxy.workers.broker_client import BrokerClient
 from authproxy.workers.supervisor import Child, Supervisor, shared_listeners, worker_count
 
 Ready = Callable[[list[str], str | None], None]

@@ -8,39 +8,20 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-import aiohttp
-from yarl import URL
-
-from authproxy import __version__
 from authproxy.errors import (
     BadTokenReply,
     CredentialRejected,
     LoginRequired,
     TokenError,
-    TokenLoop,
     TokenTimeout,
     TokenUnavailable,
 )
-from authproxy.grants.client import client_session
-from authproxy.grants.discovery import Server, discover
-from authproxy.grants.http import (
-    CONNECT_TIMEOUT,
-    MAX_REPLY,
-    PROXY_REFUSED,
-    TOTAL_TIMEOUT,
-    client_tls,
-    no_way,
-    proxy_to,
-    read_up_to,
-    translated,
-)
+from authproxy.grants.http import MAX_REPLY, TOTAL_TIMEOUT, TokenEndpointClient, read_up_to
 from authproxy.grants.steps import (
     Answer,
     Ask,
@@ -56,14 +37,13 @@ from authproxy.grants.steps import (
     UseUp,
     Wait,
 )
-from authproxy.grants.totp import CODE_PERIOD, TAKEN_PERIODS, code_of
-from authproxy.net.http_proxy import ADVICE, HTTPProxy, Setting
+from authproxy.grants.totp import OneTimeCodes
+from authproxy.net.http_proxy import Setting
 from authproxy.net.own_listeners import NOBODY, OwnListeners
 from authproxy.places import working_directory
 from authproxy.tokens.source import Clock
 from authproxy.tokens.token import Token
 
-DISCOVERY_LASTS = 3600.0  # seconds
 EXEC_INFO = {  # what kubectl tells its credential plugins; without it some will not work
     "KUBERNETES_EXEC_INFO": '{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", '
     '"spec": {"interactive": false}}'
@@ -97,16 +77,12 @@ class FlowRunner:
         clock: Clock = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._own = own
         self._directory = working_directory() / directory
         self._clock = clock
         self._sleep = sleep
-        self._session: aiohttp.ClientSession | None = None
-        self._periods: dict[str, deque[int]] = {}  # those of the last codes made from each secret
+        self._http = TokenEndpointClient(own, clock)
+        self._codes = OneTimeCodes(clock, sleep)
         self._used_up: set[UseUp] = set()
-        self._servers: dict[
-            str, tuple[float, Server]
-        ] = {}  # what each issuer publishes, and since when we know
         self._handlers: dict[type, Callable[[Any], Awaitable[Any]]] = {
             Now: self._now,
             Wait: self._wait,
@@ -120,8 +96,7 @@ class FlowRunner:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._session is not None:
-            await self._session.close()
+        await self._http.close()
 
     async def run(self, flow: Flow, ui: LoginUI | None = None, *, http_proxy: Setting = None) -> Token:
         """Hold `flow`'s conversation to its end; a login has it with a person too. Raises `TokenError`.
@@ -147,90 +122,13 @@ class FlowRunner:
         if isinstance(step, Show | Callback):
             return await _of_the_user(step, ui)
         if isinstance(step, Ask):
-            return await self._ask(step, http_proxy)
+            return await self._http.ask(step, http_proxy)
         if isinstance(step, Discover):
-            return await self._discover(step, http_proxy)
+            return await self._http.discover(step.issuer, http_proxy)
         handler = self._handlers.get(type(step))
         if handler is None:
             raise TypeError(f"a flow cannot ask for a {type(step).__name__}")
         return await handler(step)
-
-    # ── HTTP ─────────────────────────────────────────────────────────────────────────────────────
-
-    async def _ask(self, ask: Ask, http_proxy: Setting) -> Answer:
-        place = ask.place
-        proxy = proxy_to(ask, http_proxy, self._own)
-        # aiohttp sends a proxy's headers with CONNECT; where there is none, the request itself carries them.
-        forwarded = proxy.headers if proxy is not None and ask.url.startswith("http:") else {}
-        tls = await client_tls(ask.client_certificate) if ask.client_certificate is not None else True
-        asked_at = self._clock()
-        try:
-            await self._refuse_loops(ask, proxy)
-            async with self._client().request(
-                ask.method,
-                URL(ask.url, encoded=True),
-                data=ask.body,
-                headers={"User-Agent": f"authproxy/{__version__}", **ask.headers, **forwarded},
-                skip_auto_headers=("Content-Type", "Accept-Encoding"),
-                allow_redirects=False,
-                proxy=str(proxy) if proxy is not None else None,
-                proxy_headers=proxy.headers if proxy is not None else None,
-                ssl=tls,
-            ) as response:
-                if response.status == PROXY_REFUSED and proxy is not None:
-                    raise no_way(proxy, place)
-                body = await read_up_to(response.content, MAX_REPLY, place)
-                return Answer(body, asked_at, place, response.status, response.headers, secrets=ask.secrets)
-        except TimeoutError as error:
-            raise TokenTimeout(f"{place} did not answer in time") from error
-        except (aiohttp.ClientHttpProxyError, aiohttp.ClientProxyConnectionError) as error:
-            assert proxy is not None  # noqa: S101 - else there was none to fail
-            raise no_way(proxy, place) from error
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise translated(error, place) from error
-
-    async def _refuse_loops(self, ask: Ask, proxy: HTTPProxy | None) -> None:
-        """Raise `TokenLoop` when `ask` would come back to ourselves."""
-        url = URL(ask.url, encoded=True)
-        host, port = (proxy.host, proxy.port) if proxy is not None else (url.host or "", url.port or 0)
-        if not self._own.listens_at(port):
-            return
-        try:
-            loop = asyncio.get_running_loop()
-            async with asyncio.timeout(CONNECT_TIMEOUT):
-                found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError):  # a timeout is one as well; who asks hears of it
-            return
-        if any(self._own.reached_by(each[4]) for each in found):
-            what = f"the HTTP proxy {proxy}" if proxy is not None else ask.place
-            raise TokenLoop(
-                f"{what} is one of authproxy's own listeners: requests would come back to it",
-                hint=ADVICE if proxy is not None else "name the token endpoint's own address",
-            )
-
-    async def _discover(self, step: Discover, http_proxy: Setting) -> Server:
-        """Return what the issuer publishes; what is known already is good for an hour."""
-        found_at, known = self._servers.get(step.issuer, (0.0, None))
-        if known is not None and abs(self._clock() - found_at) < DISCOVERY_LASTS:
-            return known
-        talk = discover(step.issuer)
-        ask = next(talk)
-        try:
-            while True:
-                ask = talk.send(await self._ask(ask, http_proxy))
-        except StopIteration as end:
-            server: Server = end.value
-        self._servers[step.issuer] = self._clock(), server
-        return server
-
-    def _client(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = client_session(
-                aiohttp.ClientTimeout(
-                    total=TOTAL_TIMEOUT, connect=CONNECT_TIMEOUT, sock_connect=CONNECT_TIMEOUT
-                )
-            )
-        return self._session
 
     # ── time ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -295,20 +193,7 @@ class FlowRunner:
     # ── one-time codes ───────────────────────────────────────────────────────────────────────────
 
     async def _code(self, code: Code) -> str:
-        """Make a code; if this period's is taken already, wait for the next one that is not.
-
-        Which periods are taken is remembered one by one: after the clock was set back, the last of them may
-        be hours away.
-        """
-        now = self._clock()
-        taken = self._periods.setdefault(code.secret, deque(maxlen=TAKEN_PERIODS))
-        period = int(now // CODE_PERIOD)
-        while period in taken:
-            period += 1
-        taken.append(period)
-        if period * CODE_PERIOD > now:
-            await self._sleep(period * CODE_PERIOD - now)
-        return code_of(period, code.secret)
+        return await self._codes.make(code.secret)
 
     async def _use_up(self, step: UseUp) -> None:
         if step in self._used_up:

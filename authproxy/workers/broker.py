@@ -9,7 +9,8 @@ from authproxy.app.credentials import TokenSources
 from authproxy.config.model import Config
 from authproxy.errors import TokenError, TokenUnavailable
 from authproxy.tokens.token import Token
-from authproxy.workers.channel import Channel, Message, to_message
+from authproxy.workers.broker_client import to_message
+from authproxy.workers.channel import Channel, Message
 
 COUNT_SECONDS = 1.0  # how long a reader of `/metrics` waits for the workers' counts
 

@@ -9,6 +9,7 @@ from aiohttp.test_utils import TestServer
 from pydantic import SecretStr
 
 from authproxy.errors import BadTokenReply, TokenTimeout, TokenUnavailable
+from authproxy.grants import http as http_module
 from authproxy.grants import runner as runner_module
 from authproxy.grants.runner import FlowRunner
 from authproxy.grants.steps import Ask, Code, Read, Run
@@ -256,7 +257,7 @@ async def test_nobody_there_is_an_outage(runner, unused_tcp_port):
 
 
 async def test_a_slow_answer_is_given_up(runner, serve, monkeypatch):
-    monkeypatch.setattr(runner_module, "TOTAL_TIMEOUT", 0.05)
+    monkeypatch.setattr(http_module, "TOTAL_TIMEOUT", 0.05)
 
     async def answer(_request):
         await asyncio.sleep(5)

@@ -10,7 +10,7 @@ from authproxy.errors import LoginRequired, TokenError, TokenUnavailable
 from authproxy.tokens.token import Token
 from authproxy.workers import broker as broker_module
 from authproxy.workers.broker import Broker
-from authproxy.workers.channel import BrokerClient, BrokerSource
+from authproxy.workers.broker_client import BrokerClient, BrokerSource
 
 A, B = (Token(value, expires_at=400.0, issued_at=100.0, refresh_token="r3fr3sh") for value in "ab")
 
