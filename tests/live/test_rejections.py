@@ -136,7 +136,7 @@ def test_processes_that_start_at_the_same_time_try_a_wrong_password_once(tmp_pat
         """Say no only when a second process has asked too, or none has for a while."""
         if len(tokens.requests) > 1:
             another.set()
-        another.wait(3)
+        another.wait(1)  # less than a turn lasts
         return WRONG
 
     with system() as (tokens, config):

@@ -142,6 +142,8 @@ def test_an_answer_may_come_before_the_upload_is_over(
     over.set()
     place.api.says(reply(body=b"next"), then_close=True)
     assert place.get("/next").body == b"next", "and no connection is used that still waits for a body"
+    place.api.says(reply(body=b"again"))  # and leaves one that is open, for the next test's POST
+    assert place.get("/again").body == b"again"
 
 
 def test_an_early_401_to_a_long_upload_is_passed_on_and_the_next_has_a_new_token(place: Place) -> None:
