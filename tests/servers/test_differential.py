@@ -12,6 +12,7 @@ SECONDS says. A failure prints the smallest bytes that were found for it.
 """
 
 import asyncio
+import itertools
 import os
 import random
 import re
@@ -52,6 +53,8 @@ EIGHT_BIT_TARGET = re.compile(rb"[\x80-\xff][^\r\n]* HTTP/1")
 #     HAProxy   lower-cases names (RFC 9110 §5.1: their case means nothing)
 #     nginx     passes on what `Connection` lists (RFC 9110 §7.6.1 says to remove it)
 #     both      take `Host` from its line where the target names another (RFC 9112 §3.2.2: the target's)
+#     HAProxy   passes on a target in absolute form as it is (RFC 9112 §3.2.2: both forms say the same)
+#     nginx     refuses a method that is not in capitals (RFC 9110 §9.1: any token is one)
 #     nginx     passes on raw 8-bit characters in a target; we percent-encode them, HAProxy refuses them
 ABSOLUTE = re.compile(rb"(?i) https?://[^\r\n]* HTTP/1")
 
@@ -75,6 +78,12 @@ class Told:
         )
         target = re.sub(rb"[\x80-\xff]", lambda found: b"%%%02X" % found[0][0], seen.target)
         return cls(seen.method, target, b", ".join(seen.all(b"host")), kept, seen.body)
+
+
+def origin_form(target: bytes) -> bytes:
+    """Return `target` without the scheme and the authority that it may begin with."""
+    rest = re.sub(rb"(?i)^https?://[^/?#]*", b"", target)
+    return rest if rest.startswith(b"/") or rest == target else b"/" + rest
 
 
 def spelled(name: bytes) -> bytes:
@@ -124,7 +133,11 @@ class Outcome:
         """Return what arrived, as far as it can be compared with what arrived through others."""
         listed, is_absolute = listed_in(example.raw), ABSOLUTE.search(example.raw)
         told = [Told.of(each, listed) for each in self.seen]
-        return [replace(each, host=b"") for each in told] if is_absolute else told
+        return (
+            [replace(each, host=b"", target=origin_form(each.target)) for each in told]
+            if is_absolute
+            else told
+        )
 
     @property
     def ended(self) -> bool:
@@ -636,6 +649,14 @@ def is_among(some: list[Told], others: list[Told]) -> bool:
     return all(each in left for each in some)
 
 
+def nginx_takes(told: list[Told]) -> list[Told]:
+    """Return what comes before the first method that is a token and yet refused by nginx, such as `helloGET`.
+
+    nginx reads the same requests up to there, and says 400 where we see a method.
+    """
+    return list(itertools.takewhile(lambda each: re.fullmatch(rb"[A-Z_-]+", each.method), told))
+
+
 def faults_of_bent(example: Example, outcomes: Outcomes) -> list[str]:
     """Return what is wrong with what became of `example`."""
     found = []
@@ -644,9 +665,15 @@ def faults_of_bent(example: Example, outcomes: Outcomes) -> list[str]:
         ours = outcomes[OURS, way]
         peers = [outcomes[peer, "followed" if way == "followed" else "whole"] for peer in (NGINX, HAPROXY)]
         told = ours.told(example)
-        if not any(is_among(told, peer.told(example)) for peer in peers):
+        known = nginx_takes(told)
+        odd = (
+            0 < len(known) < len(told)
+            and b" 400 " in peers[0].heard.data
+            and is_among(known, peers[0].told(example))
+        )
+        if not odd and not any(is_among(told, peer.told(example)) for peer in peers):
             found.append(f"{way}: more than arrives through either peer, or something else")
-        if way == "followed" and not ours.ended and all(peer.ended for peer in peers):
+        if way == "followed" and not odd and not ours.ended and all(peer.ended for peer in peers):
             found.append(f"{way}: the connection stays open")
         found += [f"{way}: {fault}" for fault in faults_of_answers(ours)]
     if whole.told(example) != pieces.told(example) and not EIGHT_BIT_TARGET.search(example.raw):
@@ -658,8 +685,16 @@ def faults_of_bent(example: Example, outcomes: Outcomes) -> list[str]:
     return found
 
 
+# What was once found, and is tried each time.
+FOUND = [
+    # nginx refuses the method `helloGET`; HAProxy passes on the absolute form, or refuses the other host.
+    Example(b"POST http://[::1]/x HTTP/1.1\r\nHost: localhost\r\nX-A: 1\r\nX-B: 2\r\n\r\nhello", size=1),
+    Example(b"POST http://localhost/x HTTP/1.1\r\nHost: localhost\r\nX-A: 1\r\nX-B: 2\r\n\r\nhello", size=1),
+]
+
+
 def test_of_nothing_that_is_bent_arrives_what_arrives_through_no_peer(world: World) -> None:
-    for example in each_bend():
+    for example in [*FOUND, *each_bend()]:
         if faults := judged(example, faults_of_bent, world):
             pytest.fail(faults, pytrace=False)
 
