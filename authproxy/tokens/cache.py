@@ -80,7 +80,7 @@ class CachedSource(Layer):
         if token is None:
             return None
         now = self._clock()
-        if (token is self._set_aside or now >= token.usable_until) and not self._will_do(token, now):
+        if not self._serves(token, now):
             return None
         if now >= self._renew_at and not self._renewal.under_way:
             self._begin_renewal()  # in the background: the old token serves meanwhile
@@ -92,8 +92,7 @@ class CachedSource(Layer):
         token = self._cache.get(self._key)
         if token is None:
             return False
-        now = self._clock()
-        return (token is not self._set_aside and now < token.usable_until) or self._will_do(token, now)
+        return self._serves(token, self._clock())
 
     @property
     def expires_at(self) -> float | None:
@@ -127,6 +126,9 @@ class CachedSource(Layer):
     async def settle(self) -> None:
         """Wait for the renewal under way, if there is one: broken off, it may lose a refresh token."""
         await self._renewal.wait(SETTLE_SECONDS)
+
+    def _serves(self, token: Token, now: float) -> bool:
+        return (token is not self._set_aside and now < token.usable_until) or self._will_do(token, now)
 
     def _will_do(self, token: Token, now: float) -> bool:
         """Tell whether a token of which another is wanted serves all the same: none can be had for now.
