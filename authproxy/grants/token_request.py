@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
-from pydantic import BeforeValidator, ConfigDict, SecretStr
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, SecretStr
 
 from authproxy.grants.grant import Grant, HeaderMap, ReplyPointers, SecretMap, is_name, refreshed_or_obtained
 from authproxy.grants.requests import FORM, base32, basic_value, with_defaults, with_query
@@ -32,23 +32,16 @@ class BasicLogin:
     password: BasicPassword
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OneTimePassword:
-    """A second factor: the `secret` (base32, RFC 6238) from which codes are made, or one `code`."""
+def _base32_secret(secret: SecretStr | None) -> SecretStr | None:
+    if secret is not None and not _is_base32(_without_gaps(secret)):
+        raise ValueError("should be base32: letters and the digits 2 to 7")
+    return secret
 
-    __pydantic_config__ = ConfigDict(extra="forbid")
 
-    header: HeaderName
-    secret: Annotated[SecretStr | None, OTHERWISE_READ] = None
-    code: Annotated[SecretStr | None, OTHERWISE_READ] = None
-
-    def __post_init__(self) -> None:
-        if (self.secret is None) == (self.code is None):
-            raise ValueError("needs either secret or code")
-        if self.code is not None and not _CODE.match(self.code.get_secret_value()):
-            raise ValueError("code should be 6 to 8 digits")
-        if self.secret is not None and not _is_base32(_without_gaps(self.secret)):
-            raise ValueError("secret should be base32: letters and the digits 2 to 7")
+def _one_time_code(code: SecretStr | None) -> SecretStr | None:
+    if code is not None and not _CODE.match(code.get_secret_value()):
+        raise ValueError("should be 6 to 8 digits")
+    return code
 
 
 def _is_base32(text: str) -> bool:
@@ -60,6 +53,21 @@ def _is_base32(text: str) -> bool:
 
 def _without_gaps(secret: SecretStr) -> str:
     return re.sub(r"[\s-]", "", secret.get_secret_value()).upper()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OneTimePassword:
+    """A second factor: the `secret` (base32, RFC 6238) from which codes are made, or one `code`."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    header: HeaderName
+    secret: Annotated[SecretStr | None, AfterValidator(_base32_secret), OTHERWISE_READ] = None
+    code: Annotated[SecretStr | None, AfterValidator(_one_time_code), OTHERWISE_READ] = None
+
+    def __post_init__(self) -> None:
+        if (self.secret is None) == (self.code is None):
+            raise ValueError("needs either secret or code")
 
 
 def _code_or_secret(value: Any) -> Any:
