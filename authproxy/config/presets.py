@@ -109,8 +109,11 @@ class _Filling:
         }
         if theirs is None and None in entries.values():
             return None
+        # It stands where the user's value stands that it is built around.
+        theirs_in_it = (each for each in entries.values() for own in self._values.values() if each is own)
+        place = next(theirs_in_it, self._auth) if theirs is None else self._auth
         return replace(
-            self._auth.made(None, key),
+            place.made(None, key),
             value={name: each for name, each in entries.items() if each is not None},
         )
 

@@ -263,3 +263,17 @@ def test_what_is_not_given_takes_its_entry_with_it():
     )
     item, faults = preset.expand(Item(None, "f").made({"preset": "p"}, "auth"), "https://x")
     assert (plain(item), faults) == ({"grant": "none", "three": "https://x/B", "four": ["{a}"]}, [])
+
+
+@pytest.mark.parametrize(
+    ("totp", "fault"),
+    [
+        ("${NOBODY}", "environment variable NOBODY is not set (reference ${NOBODY})"),
+        ("not!base32", "should be base32: letters and the digits 2 to 7"),
+    ],
+)
+def test_a_value_around_which_a_preset_builds_more_is_told_once_where_it_was_written(reader, totp, fault):
+    keys = f"preset: code42-user\n  username: joe\n  password: hunter2\n  totp: '{totp}'"
+    text = reader.with_route(f"upstream: https://x\nauth:\n  {keys}")
+    line = text[: text.index("totp")].count("\n") + 1
+    assert reader.fault(text) == f"{line}:13: routes[0].auth.totp: {fault}"
