@@ -395,18 +395,22 @@ def test_healthcheck_of_nobody_fails() -> None:
 # ── a secret changes ─────────────────────────────────────────────────────────────────────────────
 
 
+def takes_only_the_right_secret(tokens: Tokens) -> None:
+    issue = tokens.answer
+
+    def judge(came: Message, wire: Wire) -> bytes | None:
+        if came.basic == "me:right-secret":
+            return issue(came, wire)
+        return json_reply({"error": "invalid_client"}, 401)
+
+    tokens.answer = judge
+
+
 def test_a_secret_that_is_rotated_in_its_file_needs_no_restart(tmp_path: Path) -> None:
     file = tmp_path / "secret"
     file.write_text("wrong-secret\n")
     with Tokens() as tokens, API(tokens.issued) as api:
-        issue = tokens.answer
-
-        def judge(came: Message, wire: Wire) -> bytes | None:
-            if came.basic == "me:right-secret":
-                return issue(came, wire)
-            return json_reply({"error": "invalid_client"}, 401)
-
-        tokens.answer = judge
+        takes_only_the_right_secret(tokens)
         routes = one_route(api.url, client_of(tokens, f"${{file:{file}}}"))
         with running_proxy({"routes": routes, "log": {"level": "debug"}}) as proxy:
             assert [get(proxy.url).status for _ in range(3)] == [502, 503, 503]
@@ -421,14 +425,7 @@ def test_a_rotated_secret_that_is_only_half_there_never_becomes_the_credential(t
     file = tmp_path / "secret"
     file.write_text("wrong-secret\n")
     with Tokens() as tokens, API(tokens.issued) as api:
-        issue = tokens.answer
-
-        def judge(came: Message, wire: Wire) -> bytes | None:
-            if came.basic == "me:right-secret":
-                return issue(came, wire)
-            return json_reply({"error": "invalid_client"}, 401)
-
-        tokens.answer = judge
+        takes_only_the_right_secret(tokens)
         with running_proxy({"routes": one_route(api.url, client_of(tokens, f"${{file:{file}}}"))}) as proxy:
             assert get(proxy.url).status == 502
             for content in (b"", b"right-secret\n\n", b"\xef\xbb\xbfright-secret\n"):
