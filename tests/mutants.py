@@ -268,7 +268,7 @@ ROWS = (
      LIVE + "rewrite.py -k names"),
     ("rewriting: every Path", "for index, path in paths:", "for index, path in paths[-1:]:",
      LIVE + "rewrite.py -k names"),
-    ("rewriting: TLS", "secure=self.config.tls is not None,", "secure=False,", LIVE + "rewrite.py"),
+    ("rewriting: TLS", "secure=config.tls is not None,", "secure=False,", LIVE + "rewrite.py"),
     ("rewriting: off", "rewriting=rewriting if route.rewrite else None", "rewriting=rewriting",
      LIVE + "rewrite.py"),
     # ── tokens ──

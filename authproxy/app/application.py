@@ -1,15 +1,14 @@
 """The wiring: a configuration becomes token sources, routes and listeners. Here alone the wings meet.
 
 Config ─▶ sources: a stack for each credential, shared by routes
-       ─▶ pools, header rules ─▶ Route ─▶ ProxyHandler ─▶ ProxyServer ─▶ listeners
+       ─▶ Site ─▶ ProxyHandler ─▶ ProxyServer ─▶ listeners
 """
 
 import asyncio
 import contextlib
 import socket
-import ssl
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, cast
@@ -24,6 +23,7 @@ from authproxy.app.credentials import GrantSources, InnerSource, Stack, TokenSou
 from authproxy.app.file_limits import affordable_connections
 from authproxy.app.listeners import can_be_opened, configured_addresses, shown_address
 from authproxy.app.logins import Logins
+from authproxy.app.site import NO_TLS, build_site
 from authproxy.app.tls import TLSContexts
 from authproxy.config.model import Config
 from authproxy.config.route import RouteConfig
@@ -35,19 +35,10 @@ from authproxy.net.http_proxy import proxy_for
 from authproxy.net.own_listeners import OwnListeners
 from authproxy.observe.access_log import AccessLog
 from authproxy.observe.counters import Counters, total
-from authproxy.proxy.allow import Allow
+from authproxy.observe.record import Subscriber
 from authproxy.proxy.downstream.server import ProxyServer
-from authproxy.proxy.guard import Guard, plain_host
 from authproxy.proxy.handler import ProxyHandler
-from authproxy.proxy.headers import RequestHeaders, ResponseHeaders
-from authproxy.proxy.renewal import Credential
-from authproxy.proxy.rewrite import Rewriting
-from authproxy.proxy.route import Route
-from authproxy.proxy.router import RouteTable
-from authproxy.proxy.send import Sender
-from authproxy.proxy.upstream.pool import Origin, Pool
 from authproxy.tokens.token import Token
-from authproxy.values import split_address, split_url
 
 Snapshot = dict[str, Any]
 
@@ -60,7 +51,8 @@ class App:
 
     `inner_source` makes what each credential's `CachedSource` wraps; without it, tokens are obtained here.
     `own` are the listeners of all processes, nothing of which is ever asked; by default those of `config`.
-    With `retry_rejected` a credential that was rejected before is tried once more.
+    With `retry_rejected` a credential that was rejected before is tried once more. Entering raises
+    `AuthproxyError` if `config` cannot be served.
     """
 
     def __init__(
@@ -69,43 +61,52 @@ class App:
         inner_source: InnerSource | None = None,
         own: OwnListeners | None = None,
         *,
+        tls: TLSContexts = NO_TLS,
         retry_rejected: bool = False,
     ) -> None:
-        self.config = config
+        self._config = config  # the one it begins with
+        self._tls = tls
         self.own = own if own is not None else OwnListeners(configured_addresses(config))
         self._retry_rejected = retry_rejected
         self._inner_source = inner_source
         self._stack = contextlib.AsyncExitStack()
         self._listeners: list[asyncio.Server] = []
         self._server: ProxyServer | None = None
-        self._pools: list[tuple[str, Pool]] = []
         self.counters = Counters()
         self.others: Callable[[], Awaitable[list[Snapshot]]] | None = None  # the workers' counts
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        await self._stack.__aenter__()
-        directory = Path(self.config.file).parent
-        runner = await self._stack.enter_async_context(FlowRunner(own=self.own, directory=directory))
+        async with contextlib.AsyncExitStack() as stack:
+            await self._enter(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    async def _enter(self, stack: contextlib.AsyncExitStack) -> None:
+        directory = Path(self._config.file).parent
+        runner = await stack.enter_async_context(FlowRunner(own=self.own, directory=directory))
         self.grant_sources = GrantSources(
-            self.config, runner, self.counters, retry_rejected=self._retry_rejected
+            self._config, runner, self.counters, retry_rejected=self._retry_rejected
         )
-        self._stack.push_async_callback(self.grant_sources.close)
-        credentials = len({route.key for route in self.config.routes})
+        stack.push_async_callback(self.grant_sources.close)
+        credentials = len({route.key for route in self._config.routes})
         self.sources = TokenSources(
             self._inner_source or self.grant_sources.inner_source, credentials=credentials
         )
-        self._stack.push_async_callback(self.sources.close)
+        stack.push_async_callback(self.sources.close)
         self._logins = Logins(runner)
-        self._stack.push_async_callback(self._logins.close)
-        return self
+        stack.push_async_callback(self._logins.close)
+        self.site = build_site(self._config, self.sources, self.own, self._tls)
 
     async def __aexit__(self, *error: object) -> None:
         for task in self._tasks:
             task.cancel()
-        for _, pool in self._pools:
-            pool.close()
+        self.site.close()
         await self._stack.aclose()
+
+    @property
+    def config(self) -> Config:
+        return self.site.config
 
     async def token(self, route: RouteConfig) -> Token:
         """Return a usable token for `route`. Raises `TokenError`."""
@@ -131,21 +132,15 @@ class App:
 
     # ── serving ──────────────────────────────────────────────────────────────────────────────────
 
-    async def start(self, proxy: list[tuple[str, socket.socket]], tls: TLSContexts) -> None:
+    async def start(self, proxy: list[tuple[str, socket.socket]]) -> None:
         """Serve the routes on open sockets."""
-        config = self.config
-        access_log = None
+        config, tls = self.config, self._tls.listener
+        subscribers: list[Subscriber] = [self.counters.request]
         if config.log.access and logs.LEVELS[config.log.level] <= logs.LEVELS["info"]:
             access_log = AccessLog(config.log.format)
             self._stack.callback(access_log.flush)
-        handler = ProxyHandler(
-            self._guard(config.allowed_origins),
-            self.route_table(tls),
-            header_limit=config.limits.header_bytes,
-            body_limit=config.limits.body_bytes,
-            access_log=access_log,
-            counters=self.counters,
-        )
+            subscribers.append(access_log)
+        handler = ProxyHandler(self.site, self.counters, subscribers)
         limit = self._connection_limit()
         self._server = ProxyServer(
             handler,
@@ -159,16 +154,12 @@ class App:
             listener = await asyncio.get_running_loop().create_server(
                 self._server,
                 sock=sock,
-                ssl=tls.listener,
+                ssl=tls,
                 # A handshake is not yet a connection that the server could watch.
-                ssl_handshake_timeout=config.limits.header_timeout if tls.listener is not None else None,
+                ssl_handshake_timeout=config.limits.header_timeout if tls is not None else None,
             )
             self._stack.callback(listener.close)
             self._listeners.append(listener)
-
-    def route_table(self, tls: TLSContexts) -> RouteTable[Route]:
-        """Make the routes, and all that they stand on; nothing is contacted. Raises `AuthproxyError`."""
-        return RouteTable([self._route(route, tls.upstreams.get(route.name)) for route in self.config.routes])
 
     def _connection_limit(self) -> int:
         upstream = sum(route.max_connections for route in self.config.routes)
@@ -179,7 +170,7 @@ class App:
         url = shown_address(address, sockets[0], secure=False)
         self.grant_sources.login_url = url if can_be_opened(url) else None
         limits = self.config.limits
-        application = admin_application(self._guard(), self, form_seconds=limits.header_timeout)
+        application = admin_application(self.site.admin_guard, self, form_seconds=limits.header_timeout)
         runner = web.AppRunner(application, access_log=None)
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
@@ -215,7 +206,7 @@ class App:
     def snapshot(self) -> Snapshot:
         """Return what this process has counted, its connections included, as plain data."""
         connections = [
-            [route, state, number] for route, pool in self._pools for state, number in pool.counts.items()
+            [route, state, number] for route, pool in self.site.pools for state, number in pool.counts.items()
         ]
         return self.counters.snapshot() | {"connections": connections}
 
@@ -284,100 +275,3 @@ class App:
         task = asyncio.create_task(fetch(), name=f"fetch {route.name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    # ── from configuration to what the data path wants ───────────────────────────────────────────
-
-    def _guard(self, origins: Iterable[str] = ()) -> Guard:
-        """Return who may ask; pages of `origins` may, but never of the admin listener."""
-        config = self.config
-        addresses = [*config.listen, *([config.admin.listen] if config.admin else [])]
-        hosts = [place[0] for address in addresses if (place := split_address(address)) is not None]
-        hosts += [route.host for route in config.routes if route.host]
-        access = config.access
-        return Guard(
-            hosts=[*filter(None, hosts), *config.allowed_hosts],
-            origins=origins,
-            access_header=access.header if access else "",
-            access_keys=[key.get_secret_value() for key in access.tokens] if access else (),
-        )
-
-    def _route(self, route: RouteConfig, tls: ssl.SSLContext | None) -> Route:
-        url = split_url(route.upstream)
-        origin = Origin(
-            url.hostname or "", url.port or (443 if tls else 80), tls=tls, server_name=route.tls.server_name
-        )
-        credential = self._credential(route)
-        dropped = [self.config.access.header] if self.config.access else []
-        strip = route.path if route.strip_path and route.path != "/" else ""
-        base = url.path.rstrip("/")
-        rewriting = Rewriting(
-            str(origin),
-            base=base,
-            path=route.path,
-            strip=strip,
-            preserve_host=route.preserve_host,
-            secure=self.config.tls is not None,
-        )
-        return Route(
-            name=route.name,
-            host=plain_host(route.host) if route.host else None,
-            path=route.path,
-            strip=strip,
-            base=base,
-            sender=self._sender(route, origin),
-            request_headers=RequestHeaders(
-                credential=credential.header if credential else None,
-                host=None if route.preserve_host else origin.authority,
-                set_pairs=[(name, value.get_secret_value()) for name, value in route.headers.set.items()],
-                remove=[*route.headers.remove, *dropped],
-            ),
-            response_headers=ResponseHeaders(
-                set_pairs=[
-                    (name, value.get_secret_value()) for name, value in route.response_headers.set.items()
-                ],
-                remove=route.response_headers.remove,
-                rewriting=rewriting if route.rewrite else None,
-            ),
-            credential=credential,
-            incoming=route.grant.incoming,
-            allow=Allow(methods=route.allow.methods, paths=route.allow.paths, hint=route.allow.hint)
-            if route.allow
-            else None,
-            keep_body=route.retry.max_body if route.retry else 0,
-            idle_seconds=route.timeouts.idle,
-        )
-
-    def _sender(self, route: RouteConfig, origin: Origin) -> Sender:
-        proxy = proxy_for(route.upstream, route.http_proxy, own=self.own)
-        # A proxy that forwards writes the upstream's `Host` itself, and lets no upgrade through.
-        forwards = proxy is not None and origin.tls is None and not route.preserve_host
-
-        def pool(*, tunnel: bool) -> Pool:
-            limit, seconds = route.max_connections, route.timeouts.connect
-            made = Pool(
-                origin, limit=limit, connect_seconds=seconds, proxy=proxy, tunnel=tunnel, own=self.own
-            )
-            self._pools.append((route.name, made))
-            return made
-
-        return Sender(
-            pool(tunnel=not forwards),
-            response_seconds=route.timeouts.response,
-            idle_seconds=route.timeouts.idle,
-            upgrades=pool(tunnel=True) if forwards else None,
-        )
-
-    def _credential(self, route: RouteConfig) -> Credential | None:
-        stack = self.sources.stack(route)
-        if stack is None:
-            return None
-        retry = route.retry
-        return Credential(
-            stack.outer,
-            header=route.grant.header,
-            scheme=route.grant.scheme,
-            statuses=frozenset(retry.statuses) if retry else frozenset(),
-            idempotent_only=retry is not None and retry.methods == "idempotent",
-            cooldown=retry.cooldown if retry else 0,
-            asks_freely=route.grant.in_configuration and not route.runs_commands,
-        )

@@ -66,9 +66,9 @@ async def attend(
     if alive is not None:
         loop.add_reader(alive, stop.set)
     own = own or own_listeners(config, listeners)
-    async with App(config, inner_source, own, retry_rejected=retry_rejected) as app:
+    async with App(config, inner_source, own, tls=tls, retry_rejected=retry_rejected) as app:
         if listeners.proxy:
-            await app.start(listeners.proxy, tls)
+            await app.start(listeners.proxy)
         if listeners.admin is not None:
             await app.start_admin(*listeners.admin)
         if inner_source is None:

@@ -36,5 +36,5 @@ async def _prepare(config: Config) -> None:
 
     Raises `ConfigError`.
     """
-    async with App(config) as app:
-        app.route_table(tls_contexts(config))
+    async with App(config, tls=tls_contexts(config)):
+        pass

@@ -6,10 +6,9 @@
 import asyncio
 import json
 import sys
-import time
-from typing import Protocol
 
 from authproxy.logs import as_text, stamp
+from authproxy.observe.record import RequestRecord
 
 
 class AccessLog:
@@ -22,10 +21,10 @@ class AccessLog:
         self._lines: list[str] = []
         self._loop = asyncio.get_running_loop()
 
-    def __call__(self, method: str, seen: "RequestFacts", seconds: float) -> None:
+    def __call__(self, record: RequestRecord) -> None:
         if not self._lines:
             self._loop.call_later(self.DELAY, self.flush)
-        self._lines.append(self._make(time.time(), method, seen, seconds))
+        self._lines.append(self._make(record))
 
     def flush(self) -> None:
         """Write what waits."""
@@ -35,40 +34,27 @@ class AccessLog:
             sys.stderr.flush()
 
 
-class RequestFacts(Protocol):
-    """What an access line says of a request besides its method and duration."""
-
-    @property
-    def route_name(self) -> str | None: ...
-
-    path: str
-    status: int
-    sent: int
-    retried: bool
-    cause: str | None
-
-
-def _access_text(now: float, method: str, seen: RequestFacts, seconds: float) -> str:
-    retried = " retried=yes" if seen.retried else ""
-    cause = f" cause={as_text(seen.cause)}" if seen.cause else ""
+def _access_text(record: RequestRecord) -> str:
+    retried = " retried=yes" if record.retried else ""
+    cause = f" cause={as_text(record.cause)}" if record.cause else ""
     return (
-        f"{stamp(int(now))} info request route={seen.route_name or '-'} method={method} "
-        f"path={as_text(seen.path)} status={seen.status} bytes={seen.sent} "
-        f"ms={seconds * 1000:.1f}{retried}{cause}\n"
+        f"{stamp(int(record.ended))} info request route={record.route or '-'} method={record.method} "
+        f"path={as_text(record.path)} status={record.status} bytes={record.sent} "
+        f"ms={record.seconds * 1000:.1f}{retried}{cause}\n"
     )
 
 
-def _access_json(now: float, method: str, seen: RequestFacts, seconds: float) -> str:
+def _access_json(record: RequestRecord) -> str:
     line = {
-        "time": round(now, 3),
+        "time": round(record.ended, 3),
         "level": "info",
         "event": "request",
-        "route": seen.route_name,
-        "method": method,
-        "path": seen.path,
-        "status": seen.status,
-        "bytes": seen.sent,
-        "ms": round(seconds * 1000, 1),
-        "retried": seen.retried,
+        "route": record.route,
+        "method": record.method,
+        "path": record.path,
+        "status": record.status,
+        "bytes": record.sent,
+        "ms": round(record.seconds * 1000, 1),
+        "retried": record.retried,
     }
-    return json.dumps(line | ({"cause": seen.cause} if seen.cause else {})) + "\n"
+    return json.dumps(line | ({"cause": record.cause} if record.cause else {})) + "\n"

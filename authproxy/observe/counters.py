@@ -12,6 +12,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, MutableMapping
 from typing import Any
 
+from authproxy.observe.record import RequestRecord
+
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Upper bounds of the duration histogram, in seconds."""
 
@@ -33,9 +35,12 @@ class Counters:
         self.seconds: defaultdict[Key, float] = defaultdict(float)  # (route,), summed durations
         self.buckets: dict[str, list[int]] = {}  # route: requests within each bound, and above the last
 
-    def request(self, route: str, method: str, status: int, seconds: float) -> None:
-        """Count a request that was answered for `route`."""
-        self.requests[route, method if method in METHODS else OTHER, str(status)] += 1
+    def request(self, record: RequestRecord) -> None:
+        """Count a request, if a route was found for it."""
+        route, method, seconds = record.route, record.method, record.seconds
+        if route is None:
+            return
+        self.requests[route, method if method in METHODS else OTHER, str(record.status)] += 1
         self.seconds[route,] += seconds
         buckets = self.buckets.get(route)
         if buckets is None:

@@ -13,9 +13,9 @@ import asyncio
 import re
 import socket
 import struct
-from collections.abc import Callable
-from time import perf_counter
-from typing import cast
+from collections.abc import Iterable
+from time import perf_counter, time
+from typing import Protocol, cast
 
 from aiohttp.http import HttpVersion10, HttpVersion11
 from aiohttp.web import StreamResponse
@@ -33,6 +33,7 @@ from authproxy.errors import (
 )
 from authproxy.net.tunnel import Tunnel
 from authproxy.observe.counters import Counters
+from authproxy.observe.record import RequestRecord, Subscriber
 from authproxy.proxy.body import LAST_CHUNK, Body, chunk
 from authproxy.proxy.downstream.connection import CLOSE, KEEP_ALIVE, UNREAD_SECONDS
 from authproxy.proxy.downstream.incoming import Incoming
@@ -61,11 +62,12 @@ class RequestContext:
 
     __slots__ = (
         "begun", "cause", "framed", "incoming", "injects", "origin", "outgoing", "path", "retried", "route",
-        "sent", "started", "status", "token",
+        "sent", "site", "started", "status", "token",
     )  # fmt: skip
 
-    def __init__(self, incoming: Incoming, started: float) -> None:
+    def __init__(self, incoming: Incoming, site: "Site", started: float) -> None:
         self.incoming = incoming
+        self.site = site
         self.started = started
         self.route: Route | None = None
         self.path = "-"
@@ -88,6 +90,20 @@ class RequestContext:
         """Note that an answer has begun to go out, and what of its body went with it, in bytes."""
         self.begun, self.status, self.sent = True, status, sent
 
+    def record(self, now: float, ended: float) -> RequestRecord:
+        """Return what is to be told of it; `now` is the time of day, `ended` is on the clock of `started`."""
+        return RequestRecord(
+            now,
+            ended - self.started,
+            self.route_name,
+            self.incoming.method,
+            self.path,
+            self.status,
+            self.sent,
+            self.retried,
+            self.cause,
+        )
+
     def give_up(self) -> None:
         """Break off: the client is gone, or there will be no answer but our own."""
         if self.outgoing is not None:
@@ -97,34 +113,35 @@ class RequestContext:
         return f"<RequestContext {self.incoming.method} {self.route_name} {self.status or 'under way'}>"
 
 
-AccessLog = Callable[[str, RequestContext, float], None]
+class Site(Protocol):
+    """What requests are answered by. The limits are in bytes."""
+
+    @property
+    def guard(self) -> Guard: ...
+    @property
+    def routes(self) -> RouteTable[Route]: ...
+    @property
+    def header_bytes(self) -> int: ...
+    @property
+    def body_bytes(self) -> int | None: ...
 
 
 class ProxyHandler:
-    """Answers requests by `routes`, behind `guard`. `body_limit` and `header_limit` are in bytes."""
+    """Answers requests by `site`, which may be replaced: a request goes on with the one it began with.
 
-    def __init__(
-        self,
-        guard: Guard,
-        routes: RouteTable[Route],
-        *,
-        header_limit: int,
-        body_limit: int | None = None,
-        access_log: AccessLog | None = None,
-        counters: Counters | None = None,
-    ) -> None:
-        self.guard = guard
-        self.counters = counters or Counters()
-        self.routes = routes
-        self._header_limit = header_limit
-        self._body_limit = body_limit
-        self._access_log = access_log
+    `subscribers` get the record of each finished request.
+    """
+
+    def __init__(self, site: Site, counters: Counters, subscribers: Iterable[Subscriber] = ()) -> None:
+        self.site = site
+        self.counters = counters
+        self._subscribers = tuple(subscribers)
 
     # ── the fast path ───────────────────────────────────────────────────────────────────────────
 
     def quick(self, incoming: Incoming) -> None:
         """Answer without a task, as far as nothing has to be waited for."""
-        context = RequestContext(incoming, perf_counter())
+        context = RequestContext(incoming, self.site, perf_counter())
         begun = False
         try:
             done = self._prepare(context)
@@ -179,14 +196,11 @@ class ProxyHandler:
         context.incoming.connection.finish(keep_alive=keep_alive)
 
     def _log(self, context: RequestContext) -> None:
-        """Count the request, and log it. The answer is out: no fault in here may make a second one."""
+        """Tell of the request. The answer is out: no fault in here may make a second one."""
         try:
-            seconds = perf_counter() - context.started
-            route, method = context.route, context.incoming.method
-            if route is not None:
-                self.counters.request(route.name, method, context.status, seconds)
-            if self._access_log is not None:
-                self._access_log(method, context, seconds)
+            record = context.record(time(), perf_counter())
+            for subscriber in self._subscribers:
+                subscriber(record)
         except Exception as error:  # noqa: BLE001 - see above
             internal_error(error)
 
@@ -201,7 +215,7 @@ class ProxyHandler:
         """Answer `incoming`; go on where the fast path has come to."""
         connection = incoming.connection
         handed_over = cast("RequestContext | None", connection.take_over())
-        context = handed_over or RequestContext(incoming, perf_counter())
+        context = handed_over or RequestContext(incoming, self.site, perf_counter())
         connection.busy = True
         try:
             try:
@@ -249,24 +263,24 @@ class ProxyHandler:
 
         Returns None; or, when it was answered here (a preflight), whether the connection can go on.
         """
-        incoming = context.incoming
+        incoming, site = context.incoming, context.site
         if incoming.target.startswith("/"):
             context.path = incoming.target.partition("?")[0]  # for the log, should the guard refuse it
-        if self.guard.has_origins:
-            context.origin = self.guard.allowed_origin(incoming)
-        host, target = self.guard.check(incoming)
+        if site.guard.has_origins:
+            context.origin = site.guard.allowed_origin(incoming)
+        host, target = site.guard.check(incoming)
         path = context.path = target.partition("?")[0]
         if context.origin is not None and is_preflight(incoming):
             return self._send_preflight(context, context.origin)  # browsers send no key with it
-        self.guard.check_key(incoming)
-        route = context.route = self.routes.match(host, path)
+        site.guard.check_key(incoming)
+        route = context.route = site.routes.match(host, path)
         incoming.connection.stall_seconds = route.idle_seconds
         if route.allow is not None or not is_plain(path):
             for judged in path_interpretations(path, route.path):
                 if route.allow is not None:
                     route.allow.check(incoming.method, judged if route.strips else route.path + judged)
         context.injects = self._injects(incoming, route)
-        context.outgoing = self._outgoing(incoming, route, target, injects=context.injects)
+        context.outgoing = self._outgoing(context, route, target)
         return None
 
     @staticmethod
@@ -285,7 +299,8 @@ class ProxyHandler:
             raise Forbidden(f"requests to this route must not carry {route.credential.header}")
         return False
 
-    def _outgoing(self, incoming: Incoming, route: Route, target: str, *, injects: bool) -> Outgoing:
+    def _outgoing(self, context: RequestContext, route: Route, target: str) -> Outgoing:
+        incoming, limit = context.incoming, context.site.header_bytes
         method = incoming.method
         start = f"{method} {upstream_target(target, strip=route.strip, base=route.base)} HTTP/1.1\r\n"
         listed = None
@@ -295,12 +310,12 @@ class ProxyHandler:
             start.encode("utf-8", "surrogateescape"),
             incoming.raw_headers,
             listed=listed,
-            replace=injects,
+            replace=context.injects,
             authority=b"" if incoming.target.startswith("/") else split_absolute(incoming.target)[0].encode(),
         )
-        if len(head) > self._header_limit:
-            raise HeadersTooLarge(f"the header section is over {self._header_limit} bytes")
-        body = self._body(incoming, route)
+        if len(head) > limit:
+            raise HeadersTooLarge(f"the header section is over {limit} bytes")
+        body = self._body(incoming, route, context.site.body_bytes)
         if body is not None and body.chunked:
             head += b"Transfer-Encoding: chunked\r\n"
         upgrades = listed is not None and b"upgrade" in listed and UPGRADE in incoming.headers
@@ -311,7 +326,8 @@ class ProxyHandler:
             head += f"Connection: Upgrade\r\nUpgrade: {protocol}\r\n".encode("latin-1", "replace")
         return Outgoing(method, head, body, upgrades=protocol is not None)
 
-    def _body(self, incoming: Incoming, route: Route) -> Body | None:
+    @staticmethod
+    def _body(incoming: Incoming, route: Route, limit: int | None) -> Body | None:
         headers = incoming.headers
         waits = EXPECT in headers and expects_continue(incoming)
         length = headers.get(CONTENT_LENGTH)
@@ -323,7 +339,7 @@ class ProxyHandler:
             incoming.payload,
             length=int(length) if length is not None else None,
             keep=route.keep_body,
-            limit=self._body_limit,
+            limit=limit,
         )
         transport = incoming.connection.transport
         if waits and not incoming.payload.is_eof() and transport is not None:

@@ -752,8 +752,8 @@ async def _play_in_our_own_loop() -> None:
     async with world([*HEALTHY, *cells]) as around:
         config = parse(json.dumps({"listen": "127.0.0.1:0", "admin": False, **around.config}), "faults.yaml")
         ((_, listener),) = (listeners := open_listeners(config)).proxy
-        async with App(config) as app:
-            await app.start(listeners.proxy, tls_contexts(config))
+        async with App(config, tls=tls_contexts(config)) as app:
+            await app.start(listeners.proxy)
             port = listener.getsockname()[1]
             assert await play_all(HEALTHY, port) == dict.fromkeys(HEALTHY, RIGHT)
             at_work, held_at_work = await steady(asyncio.all_tasks), descriptors()

@@ -38,7 +38,7 @@ Credential.accepted = accepted
 IN_THE_LOG = """
 from authproxy.observe.access_log import AccessLog
 
-def write(self, method, seen, seconds):
+def write(self, record):
     raise RuntimeError("amid the log")
 
 AccessLog.__call__ = write

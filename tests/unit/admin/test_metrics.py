@@ -5,6 +5,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from authproxy.admin.metrics import exposition
 from authproxy.observe.counters import BOUNDS, Counters
+from tests.support.records import record
 
 
 def samples(counters=None, **more):
@@ -19,8 +20,8 @@ def samples(counters=None, **more):
 
 def test_each_kind_of_count_has_its_name_and_its_labels():
     counters = Counters()
-    counters.request("up42", "GET", 200, 0.1)
-    counters.request("up42", "GET", 200, 0.1)
+    counters.request(record())
+    counters.request(record())
     counters.token_requests["up42", "ok"] += 3
     counters.retries["up42", "helped"] += 4
     counters.refused["no route",] += 5
@@ -35,7 +36,7 @@ def test_each_kind_of_count_has_its_name_and_its_labels():
 def test_a_bucket_holds_all_requests_that_were_as_fast_and_the_last_one_holds_all():
     counters = Counters()
     for seconds in (0.0005, 0.1, 0.1, 3, 3600):
-        counters.request("up42", "GET", 200, seconds)
+        counters.request(record(seconds=seconds))
     found, name = samples(counters), "authproxy_request_duration_seconds"
     within = [
         found[f"{name}_bucket", ("le", bound), ("route", "up42")] for bound in [*map(str, BOUNDS), "+Inf"]
@@ -64,7 +65,7 @@ def test_the_same_counts_make_the_same_text_in_whatever_order_they_came():
     one, other = Counters(), Counters()
     for counters, names in ((one, "ab"), (other, "ba")):
         for name in names:
-            counters.request(name, "GET", 200, 0.1)
+            counters.request(record(route=name))
     assert exposition(one, expiries={"a": 1, "b": 2}) == exposition(other, expiries={"b": 2, "a": 1})
 
 

@@ -15,8 +15,8 @@ from authproxy.app.serving import GARBAGE_THRESHOLDS, attend, collect_less, run_
 class App:
     """Notes what is asked of it; drains when a test lets it."""
 
-    def __init__(self, config, inner_source, own, *, retry_rejected):
-        self.given = (config, inner_source, own, retry_rejected)
+    def __init__(self, config, inner_source, own, *, tls, retry_rejected):
+        self.given = (config, inner_source, own, tls, retry_rejected)
         self.calls = []
         self.sources = SimpleNamespace(in_a_hurry=False)
         self.drained = asyncio.Event()
@@ -27,8 +27,8 @@ class App:
     async def __aexit__(self, *_):
         self.calls.append(f"closed{', in a hurry' if self.sources.in_a_hurry else ''}")
 
-    async def start(self, sockets, tls):
-        self.calls.append(("start", sockets, tls))
+    async def start(self, sockets):
+        self.calls.append(("start", sockets))
 
     async def start_admin(self, address, sockets):
         self.calls.append(("admin", address, sockets))
@@ -86,9 +86,9 @@ async def world(monkeypatch):
 
 async def test_it_is_ready_once_everything_is_open(world):
     await world.begin(Listeners([("a", "socket")], ("b", ["admin's"])), retry_rejected=True)
-    assert world.app.given == ("config", None, "own", True)
+    assert world.app.given == ("config", None, "own", "tls", True)
     assert world.app.calls == [
-        ("start", [("a", "socket")], "tls"), ("admin", "b", ["admin's"]), "warn", "prefetch",
+        ("start", [("a", "socket")]), ("admin", "b", ["admin's"]), "warn", "prefetch",
     ]  # fmt: skip
     assert world.ready == [world.app]
     assert not world.task.done()
@@ -99,7 +99,7 @@ async def test_it_is_ready_once_everything_is_open(world):
 
 async def test_a_worker_leaves_warnings_and_tokens_to_the_broker(world):
     await world.begin(inner_source="the broker")
-    assert world.app.calls == [("start", [("a", "socket")], "tls")]
+    assert world.app.calls == [("start", [("a", "socket")])]
     world.app.drained.set()
     await world.signal()
     await world.task

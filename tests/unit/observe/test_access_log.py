@@ -4,11 +4,11 @@ import asyncio
 import contextlib
 import io
 import json
-from types import SimpleNamespace
 
 import pytest
 
 from authproxy.observe.access_log import AccessLog
+from tests.support.records import record
 
 
 class Stderr(io.StringIO):
@@ -23,21 +23,9 @@ def stderr():
     return Stderr()
 
 
-def seen(**changes):
-    facts = {
-        "route_name": "up42",
-        "path": "/v2/x",
-        "status": 200,
-        "sent": 12,
-        "retried": False,
-        "cause": None,
-    }
-    return SimpleNamespace(**facts | changes)
-
-
 async def test_a_request_is_one_line(stderr):
     log = AccessLog("text")
-    log("GET", seen(), 0.01234)
+    log(record(seconds=0.01234))
     stderr.take(log)
     _, _, line = stderr.getvalue().partition(" ")
     assert line == "info request route=up42 method=GET path=/v2/x status=200 bytes=12 ms=12.3\n"
@@ -45,7 +33,7 @@ async def test_a_request_is_one_line(stderr):
 
 async def test_a_request_that_went_wrong_says_why(stderr):
     log = AccessLog("text")
-    log("GET", seen(route_name=None, status=404, retried=True, cause="no route"), 0)
+    log(record(seconds=0, route=None, status=404, retried=True, cause="no route"))
     stderr.take(log)
     assert "route=- " in stderr.getvalue()
     assert stderr.getvalue().endswith('ms=0.0 retried=yes cause="no route"\n')
@@ -53,8 +41,8 @@ async def test_a_request_that_went_wrong_says_why(stderr):
 
 async def test_a_request_as_json(stderr):
     log = AccessLog("json")
-    log("GET", seen(), 0.01234)
-    log("GET", seen(cause="it broke"), 0)
+    log(record(seconds=0.01234))
+    log(record(cause="it broke"))
     stderr.take(log)
     first, second = map(json.loads, stderr.getvalue().splitlines())
     assert first.pop("time") > 1_600_000_000
@@ -75,7 +63,7 @@ async def test_a_request_as_json(stderr):
 @pytest.mark.parametrize("style", ["text", "json"])
 async def test_a_path_cannot_talk_to_the_terminal_nor_break_the_line(stderr, style):
     log = AccessLog(style)
-    log("GET", seen(path="/\x9b31m\u2028/\udc80"), 0)
+    log(record(path="/\x9b31m\u2028/\udc80"))
     stderr.take(log)
     assert not set(stderr.getvalue()) & set("\x9b\u2028\udc80")
     assert len(stderr.getvalue().splitlines()) == 1
@@ -86,7 +74,7 @@ async def test_lines_are_written_together(stderr, monkeypatch):
     monkeypatch.setattr(stderr, "write", writes.append)
     log = AccessLog("text")
     for _ in range(100):
-        log("GET", seen(), 0)
+        log(record())
     assert writes == []
     stderr.take(log)
     stderr.take(log)
@@ -99,9 +87,9 @@ async def test_a_line_waits_for_others_but_not_for_long(stderr, monkeypatch):
     loop = asyncio.get_running_loop()
     monkeypatch.setattr(loop, "call_later", lambda *timer: timers.append(timer))
     log = AccessLog("text")
-    log("GET", seen(), 0)
-    log("GET", seen(), 0)
+    log(record())
+    log(record())
     assert timers == [(AccessLog.DELAY, log.flush)]  # one for all that come meanwhile
     stderr.take(log)
-    log("GET", seen(), 0)
+    log(record())
     assert len(timers) == 2

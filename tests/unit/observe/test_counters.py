@@ -6,20 +6,28 @@ from collections import Counter
 import pytest
 
 from authproxy.observe.counters import BOUNDS, COUNTERS, Counters, total
+from tests.support.records import record
 
 
 def test_a_request_is_counted_by_route_method_and_status():
     counters = Counters()
     for status in (200, 200, 502):
-        counters.request("up42", "GET", status, 0.5)
+        counters.request(record(route="up42", method="GET", status=status, seconds=0.5))
     assert counters.requests == {("up42", "GET", "200"): 2, ("up42", "GET", "502"): 1}
     assert counters.seconds == {("up42",): 1.5}
+
+
+def test_what_found_no_route_is_not_counted_for_one():
+    counters = Counters()
+    counters.request(record(route=None, status=404))
+    assert not counters.requests
+    assert not counters.buckets
 
 
 def test_clients_cannot_make_up_time_series():
     counters = Counters()
     for method in ("BREW", "get", "X" * 1000):
-        counters.request("up42", method, 200, 0)
+        counters.request(record(method=method))
     assert counters.requests == {("up42", "other", "200"): 3}
 
 
@@ -29,7 +37,7 @@ def test_clients_cannot_make_up_time_series():
 )
 def test_a_duration_falls_into_the_first_bucket_that_is_no_less(seconds, bucket):
     counters = Counters()
-    counters.request("up42", "GET", 200, seconds)
+    counters.request(record(route="up42", method="GET", status=200, seconds=seconds))
     counts = counters.buckets["up42"]
     assert len(counts) == len(BOUNDS) + 1
     assert sum(counts) == counts[bucket] == 1
@@ -38,7 +46,7 @@ def test_a_duration_falls_into_the_first_bucket_that_is_no_less(seconds, bucket)
 def counted(number):
     counters = Counters()
     for _ in range(number):
-        counters.request("up42", "GET", 200, 0.25)
+        counters.request(record(route="up42", method="GET", status=200, seconds=0.25))
         counters.retries["up42", "accepted"] += 1
         counters.refused["forbidden",] += 1
         counters.token_requests["up42", "success"] += 1
@@ -47,7 +55,7 @@ def counted(number):
 
 def test_the_counts_of_several_processes_add_up_after_a_journey_as_json():
     other = Counters()
-    other.request("hello", "PUT", 201, 100)
+    other.request(record(route="hello", method="PUT", status=201, seconds=100))
     snapshots = [json.loads(json.dumps(each.snapshot())) for each in (counted(2), counted(3), other)]
     sum_ = total(snapshots)
     assert sum_.requests == {("up42", "GET", "200"): 5, ("hello", "PUT", "201"): 1}
@@ -63,7 +71,7 @@ def test_a_snapshot_is_not_changed_by_what_comes_later():
     counters = counted(1)
     snapshot = counters.snapshot()
     before = json.dumps(snapshot)
-    counters.request("up42", "GET", 200, 0.25)
+    counters.request(record(route="up42", method="GET", status=200, seconds=0.25))
     total([snapshot, snapshot])
     assert json.dumps(snapshot) == before
 

@@ -14,11 +14,12 @@ from aiohttp.streams import EMPTY_PAYLOAD
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from authproxy.errors import BadReply, ConnectFailure, Forbidden, TokenUnavailable
+from authproxy.observe.counters import Counters
 from authproxy.proxy.allow import Allow
 from authproxy.proxy.downstream.connection import CLOSE, KEEP_ALIVE
 from authproxy.proxy.downstream.incoming import Incoming
 from authproxy.proxy.guard import Guard
-from authproxy.proxy.handler import CLIENT_GONE, ProxyHandler
+from authproxy.proxy.handler import CLIENT_GONE, ProxyHandler, RequestContext
 from authproxy.proxy.headers import RequestHeaders, ResponseHeaders
 from authproxy.proxy.renewal import Credential
 from authproxy.proxy.route import Route
@@ -243,7 +244,17 @@ class Source:
 class World:
     """A proxy with one route, `/api`, and the client that asks it."""
 
-    def __init__(self, *answers, source=None, idle=9, guard=None, limits=None, credential=True, **route):
+    def __init__(
+        self,
+        *answers,
+        source=None,
+        idle=9,
+        guard=None,
+        limits=None,
+        credential=True,
+        subscribers=(),
+        **route,
+    ):
         self.upstream = Upstream(*answers, idle=idle)
         self.client = Client()
         self.source = source or Source(A, B)
@@ -275,18 +286,20 @@ class World:
             }
             | route
         )
-        self.handler = ProxyHandler(
-            guard or Guard(),
-            RouteTable([self.route]),
-            **{"header_limit": 1000, "access_log": self.log} | (limits or {}),
+        site = SimpleNamespace(
+            guard=guard or Guard(),
+            routes=RouteTable([self.route]),
+            **{"header_bytes": 1000, "body_bytes": None} | (limits or {}),
         )
+        counters = Counters()
+        self.handler = ProxyHandler(site, counters, subscribers or [counters.request, self.log])
 
-    def log(self, method, context, seconds):
-        assert seconds >= 0
+    def log(self, record):
+        assert record.seconds >= 0
         self.lines.append(
-            (method, context.route_name, context.path, context.status, context.sent, context.cause)
+            (record.method, record.route, record.path, record.status, record.sent, record.cause)
         )
-        self.context = context
+        self.record = record
 
     def incoming(
         self, target="/api/x", *, method="GET", body=None, version=HttpVersion11, close=False, **headers
@@ -422,7 +435,7 @@ async def test_a_fault_in_the_log_makes_no_second_answer(caplog):
     def fails(*_):
         raise RuntimeError("s3cr3t")
 
-    world = World(whole(), limits={"access_log": fails})
+    world = World(whole(), subscribers=[fails])
     await world.quick()
     assert world.client.transport.written.count(b"HTTP/1.1") == 1
     assert world.client.kept is True
@@ -446,7 +459,7 @@ async def test_a_request_whose_token_is_refused_is_sent_once_more_with_another_o
     await world.go_on()
     assert world.upstream.tokens == [A.value, B.value]
     assert world.answer[0] == 200
-    assert world.context.retried
+    assert world.record.retried
     assert world.handler.counters.retries == {("api", "accepted"): 1}
 
 
@@ -460,7 +473,7 @@ async def test_a_second_refusal_is_passed_on():
 async def test_when_no_other_token_can_be_had_the_first_refusal_is_passed_on():
     world = World(whole(401, b"first"), source=Source(A, TokenUnavailable("down")))
     assert await world.ask() == (401, [], b"first")
-    assert not world.context.retried
+    assert not world.record.retried
     assert world.handler.counters.retries == {}
 
 
@@ -531,7 +544,7 @@ async def test_a_route_may_refuse_callers_that_bring_a_credential():
         ({"allow": Allow(paths=["/v2/**"])}, {"target": "/api/v2/../v3"}, 403, "forbidden"),
         ({"guard": Guard(access_header="X-Key", access_keys=["k"])}, {}, 401, "key_required"),
         ({}, {"X-Long": "x" * 1000}, 431, "headers_too_large"),
-        ({"limits": {"body_limit": 9}}, {"Content-Length": "10", "method": "PUT"}, 413, "body_too_large"),
+        ({"limits": {"body_bytes": 9}}, {"Content-Length": "10", "method": "PUT"}, 413, "body_too_large"),
         ({}, {"Content-Length": "1" * 19, "method": "PUT"}, 400, "bad_request"),
         ({}, {"Content-Length": "1", "Expect": "a miracle", "method": "PUT"}, 400, "bad_request"),
     ],
@@ -699,7 +712,7 @@ async def test_an_answer_comes_no_faster_than_the_client_takes_it():
     lent.reply.end()
     await task
     assert world.client.transport.written.endswith(b"abcdef")
-    assert world.context.sent == 6
+    assert world.record.sent == 6
 
 
 async def test_what_a_stalled_client_never_took_is_not_counted_as_sent():
@@ -713,7 +726,7 @@ async def test_what_a_stalled_client_never_took_is_not_counted_as_sent():
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert world.context.sent == 1
+    assert world.record.sent == 1
 
 
 # ── how an answer is framed ──────────────────────────────────────────────────────────────────────
@@ -801,7 +814,7 @@ async def test_a_client_that_waits_for_it_is_told_to_go_on(payload, end, version
 
 
 async def test_a_client_is_not_told_to_go_on_with_a_body_that_is_refused(payload):
-    world = World(limits={"body_limit": 3})
+    world = World(limits={"body_bytes": 3})
     body = payload(end=False)
     assert (await world.ask(method="PUT", body=body, Content_Length="4", Expect="100-continue"))[0] == 413
 
@@ -925,7 +938,7 @@ async def test_the_target_of_a_proxys_client_names_the_host():
     [(Forbidden("no"), {("forbidden",): 1}), (BadReply("no"), {}), (TokenUnavailable("no"), {})],
 )
 def test_only_what_we_would_not_forward_is_counted_as_refused(error, counted):
-    handler = ProxyHandler(Guard(), RouteTable([]), header_limit=1)
+    handler = ProxyHandler(None, Counters())
     handler.refused(error)
     assert handler.counters.refused == counted
 
@@ -933,6 +946,7 @@ def test_only_what_we_would_not_forward_is_counted_as_refused(error, counted):
 async def test_its_repr_tells_no_target():
     world = World(whole())
     await world.ask("/api/x?password=s3cr3t")
-    assert repr(world.context) == "<RequestContext GET api 200>"
+    context = RequestContext(world.asked, None, 0.0)
+    assert repr(context) == "<RequestContext GET None under way>"
     assert repr(world.asked) == "<Incoming GET>"
     assert "s3cr3t" not in str(world.lines)

@@ -1,0 +1,176 @@
+"""From a configuration to a `Site`: everything that serving goes by, made before a request comes.
+
+    Config ─┬─ guard: who may ask
+            ├─ each route: pool, header rules, credential ─▶ Route ─▶ RouteTable
+            └─ limits
+
+A site is frozen. What serves has one, and takes another in its place by one assignment; a request goes on
+with what it took from the one it began with. Nothing is contacted here.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from authproxy.app.credentials import TokenSources
+from authproxy.app.tls import TLSContexts
+from authproxy.config.model import Config
+from authproxy.config.route import RouteConfig
+from authproxy.net.http_proxy import proxy_for
+from authproxy.net.own_listeners import OwnListeners
+from authproxy.proxy.allow import Allow
+from authproxy.proxy.guard import Guard, plain_host
+from authproxy.proxy.headers import RequestHeaders, ResponseHeaders
+from authproxy.proxy.renewal import Credential
+from authproxy.proxy.rewrite import Rewriting
+from authproxy.proxy.route import Route
+from authproxy.proxy.router import RouteTable
+from authproxy.proxy.send import Sender
+from authproxy.proxy.upstream.pool import Origin, Pool
+from authproxy.values import split_address, split_url
+
+NO_TLS = TLSContexts(None, {})
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What a configuration came to. `header_bytes` and `body_bytes` bound a request.
+
+    `guard` is the proxy's, `admin_guard` the admin listener's; `pools` are the routes' connections, by name.
+    """
+
+    config: Config
+    guard: Guard
+    admin_guard: Guard
+    routes: RouteTable[Route]
+    pools: tuple[tuple[str, Pool], ...]
+    header_bytes: int
+    body_bytes: int | None
+
+    def close(self) -> None:
+        """Close every connection to an upstream that is idle, and the others as they come back."""
+        for _, pool in self.pools:
+            pool.close()
+
+
+def build_site(config: Config, sources: TokenSources, own: OwnListeners, tls: TLSContexts = NO_TLS) -> Site:
+    """Make the site of `config`, whose tokens come from `sources`. Raises `AuthproxyError`.
+
+    No connection will ever lead to one of `own`.
+    """
+    builder = _Builder(config, sources, own, tls)
+    routes = RouteTable([builder.route(each) for each in config.routes])
+    return Site(
+        config=config,
+        guard=_guard(config, config.allowed_origins),
+        admin_guard=_guard(config),
+        routes=routes,
+        pools=tuple(builder.pools),
+        header_bytes=config.limits.header_bytes,
+        body_bytes=config.limits.body_bytes,
+    )
+
+
+def _guard(config: Config, origins: Iterable[str] = ()) -> Guard:
+    """Return who may ask; pages of `origins` may."""
+    addresses = [*config.listen, *([config.admin.listen] if config.admin else [])]
+    hosts = [place[0] for address in addresses if (place := split_address(address)) is not None]
+    hosts += [route.host for route in config.routes if route.host]
+    access = config.access
+    return Guard(
+        hosts=[*filter(None, hosts), *config.allowed_hosts],
+        origins=origins,
+        access_header=access.header if access else "",
+        access_keys=[key.get_secret_value() for key in access.tokens] if access else (),
+    )
+
+
+class _Builder:
+    """Makes routes, and remembers the pools that they got."""
+
+    def __init__(self, config: Config, sources: TokenSources, own: OwnListeners, tls: TLSContexts) -> None:
+        self.pools: list[tuple[str, Pool]] = []
+        self._config = config
+        self._sources = sources
+        self._own = own
+        self._tls = tls
+
+    def route(self, route: RouteConfig) -> Route:
+        config, tls = self._config, self._tls.upstreams.get(route.name)
+        url = split_url(route.upstream)
+        origin = Origin(
+            url.hostname or "", url.port or (443 if tls else 80), tls=tls, server_name=route.tls.server_name
+        )
+        credential = self._credential(route)
+        strip = route.path if route.strip_path and route.path != "/" else ""
+        base = url.path.rstrip("/")
+        rewriting = Rewriting(
+            str(origin),
+            base=base,
+            path=route.path,
+            strip=strip,
+            preserve_host=route.preserve_host,
+            secure=config.tls is not None,
+        )
+        return Route(
+            name=route.name,
+            host=plain_host(route.host) if route.host else None,
+            path=route.path,
+            strip=strip,
+            base=base,
+            sender=self._sender(route, origin),
+            request_headers=RequestHeaders(
+                credential=credential.header if credential else None,
+                host=None if route.preserve_host else origin.authority,
+                set_pairs=[(name, value.get_secret_value()) for name, value in route.headers.set.items()],
+                remove=[*route.headers.remove, *([config.access.header] if config.access else [])],
+            ),
+            response_headers=ResponseHeaders(
+                set_pairs=[
+                    (name, value.get_secret_value()) for name, value in route.response_headers.set.items()
+                ],
+                remove=route.response_headers.remove,
+                rewriting=rewriting if route.rewrite else None,
+            ),
+            credential=credential,
+            incoming=route.grant.incoming,
+            allow=Allow(methods=route.allow.methods, paths=route.allow.paths, hint=route.allow.hint)
+            if route.allow
+            else None,
+            keep_body=route.retry.max_body if route.retry else 0,
+            idle_seconds=route.timeouts.idle,
+        )
+
+    def _sender(self, route: RouteConfig, origin: Origin) -> Sender:
+        proxy = proxy_for(route.upstream, route.http_proxy, own=self._own)
+        # A proxy that forwards writes the upstream's `Host` itself, and lets no upgrade through.
+        forwards = proxy is not None and origin.tls is None and not route.preserve_host
+
+        def pool(*, tunnel: bool) -> Pool:
+            limit, seconds = route.max_connections, route.timeouts.connect
+            made = Pool(
+                origin, limit=limit, connect_seconds=seconds, proxy=proxy, tunnel=tunnel, own=self._own
+            )
+            self.pools.append((route.name, made))
+            return made
+
+        return Sender(
+            pool(tunnel=not forwards),
+            response_seconds=route.timeouts.response,
+            idle_seconds=route.timeouts.idle,
+            upgrades=pool(tunnel=True) if forwards else None,
+        )
+
+    def _credential(self, route: RouteConfig) -> Credential | None:
+        stack = self._sources.stack(route)
+        if stack is None:
+            return None
+        retry = route.retry
+        return Credential(
+            stack.outer,
+            header=route.grant.header,
+            scheme=route.grant.scheme,
+            statuses=frozenset(retry.statuses) if retry else frozenset(),
+            idempotent_only=retry is not None and retry.methods == "idempotent",
+            cooldown=retry.cooldown if retry else 0,
+            asks_freely=route.grant.in_configuration and not route.runs_commands,
+        )
