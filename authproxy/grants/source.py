@@ -79,19 +79,19 @@ class WatchedSource(Layer):
 
     def __init__(self, inner: CachingSource, path: str) -> None:
         super().__init__(inner)
-        self._cached = inner.cached
+        self._take = inner.take
         self._path = path
         self._seen: tuple[int, ...] | None = None
 
-    def cached(self) -> Token | None:
-        token = self._cached()
+    def take(self) -> Token | None:
+        token = self._take()
         return token if self._stamp() == self._seen else None
 
     async def token(self, *, instead_of: Token | None = None) -> Token:
         stamp = self._stamp()
         if stamp == self._seen:
             return await self._inner.token(instead_of=instead_of)
-        last = self._cached()
+        last = self._take()
         try:
             token = await self._inner.token(instead_of=last or instead_of)
         except TokenError:

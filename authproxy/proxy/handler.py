@@ -162,7 +162,7 @@ class ProxyHandler:
         assert route is not None and outgoing is not None  # noqa: S101, PT018 - prepared
         line = b""
         if context.injects and route.credential is not None:
-            context.token = route.credential.source.cached()
+            context.token = route.credential.source.take()
             if context.token is None:
                 return False
             line = route.credential.line(context.token)

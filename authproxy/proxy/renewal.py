@@ -66,9 +66,10 @@ class Credential:
         `token` is the one it was begun with, if it was. Raises what `Sender.send` does, and `TokenError`.
         """
         if token is None:
-            token = self.source.cached() or await self.source.token()
+            token = self.source.take() or await self.source.token()
         exchange = await sender.send(outgoing, self.line(token))
-        if not self._may_renew(exchange.reply, token):
+        self._learn(exchange.reply, token)
+        if not self.refuses(exchange.reply.status) or lacks_scope(exchange.reply):
             return exchange
         fresh = await self._other_than(token)
         if fresh is None or not self._may_repeat(outgoing):
@@ -76,7 +77,7 @@ class Credential:
         await outgoing.close()
         outgoing.retried = True
         exchange = await sender.send(outgoing, self.line(fresh))
-        self._may_renew(exchange.reply, fresh)
+        self._learn(exchange.reply, fresh)
         return exchange
 
     def refuses(self, status: int) -> bool:
@@ -88,30 +89,25 @@ class Credential:
         if self._on_trial is not None and token == self._on_trial:
             self._on_trial = None
 
-    def _may_renew(self, reply: Reply, token: Token) -> bool:
-        """Whether another token could help: not while one has just not helped, nor with too little scope."""
+    def _learn(self, reply: Reply, token: Token) -> None:
+        """Note whether `token` did what it should."""
         if not self.refuses(reply.status):
             self.accepted(token)
-            return False
-        if any(
-            name.lower() == b"www-authenticate" and b"insufficient_scope" in value
-            for name, value in reply.headers
-        ):
-            return False
-        now = self._clock()
-        if token == self._on_trial:  # it came in place of a refused one, and never did any better
-            self._cool_until = now + self._cooldown
+        elif token == self._on_trial and not lacks_scope(reply):
+            # It came in place of a refused one, and is no better.
+            self._cool_until = self._clock() + self._cooldown
             self._on_trial = None
-        if now >= self._cool_until:
-            return True
-        held = self.source.cached()
-        return held is not None and held != token  # that one is to be had for nothing
 
     def _may_repeat(self, outgoing: Outgoing) -> bool:
         return outgoing.repeatable and (outgoing.idempotent or not self._idempotent_only)
 
     async def _other_than(self, refused: Token) -> Token | None:
-        """Return another token, or None when there is none: then the upstream's own answer must do."""
+        """Return another token, or None when there is none: then the upstream's own answer must do.
+
+        None is asked for while one has just not helped; what is cached may be had all the same.
+        """
+        if self._clock() < self._cool_until and self.source.take() in {None, refused}:
+            return None
         try:
             fresh = await self.source.token(instead_of=refused)
         except TokenError as error:
@@ -123,3 +119,11 @@ class Credential:
             return None
         self._on_trial = fresh
         return fresh
+
+
+def lacks_scope(reply: Reply) -> bool:
+    """Tell whether a refused token is good, but may not do this (RFC 6750 §3.1): no other one may either."""
+    return any(
+        name.lower() == b"www-authenticate" and b"insufficient_scope" in value
+        for name, value in reply.headers
+    )

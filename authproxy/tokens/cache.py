@@ -74,7 +74,7 @@ class CachedSource(Layer):
         self._renewed_for: Token | None = None  # the refused token that the renewal under way is for
         self._renewal = SingleFlight(self._renew, name=f"renew {name}", ended=self._ended)
 
-    def cached(self) -> Token | None:
+    def take(self) -> Token | None:
         """Return the token that is usable right now, or None; begin its early renewal when that is due."""
         token = self._cache.get(self._key)
         if token is None:
@@ -101,7 +101,7 @@ class CachedSource(Layer):
         return token.expires_at if token is not None and token.expires_at < inf else None
 
     async def token(self, *, instead_of: Token | None = None) -> Token:
-        token = self.cached()
+        token = self.take()
         if token is not None:
             if token != instead_of:
                 return token
@@ -109,7 +109,7 @@ class CachedSource(Layer):
         try:
             return await self._renewed_token(instead_of)
         except TokenError:
-            cached = self.cached()
+            cached = self.take()
             if cached is None or cached == instead_of:
                 raise
             return cached

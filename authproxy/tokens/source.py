@@ -36,10 +36,10 @@ class TokenSource(Protocol):
 
 
 class CachingSource(TokenSource, Protocol):
-    """A source that also knows, without waiting, what it has."""
+    """A source that also answers without waiting."""
 
-    def cached(self) -> Token | None:
-        """Return the token that is usable right now, or None."""
+    def take(self) -> Token | None:
+        """Return the token that is usable right now, or None; begin its early renewal when that is due."""
         ...
 
 

@@ -142,7 +142,7 @@ async def test_each_grant_says_how_early_its_token_is_renewed(read, sources, sai
 async def test_a_token_that_a_login_brought_is_cached_and_handed_down(read, sources, behind):
     [route] = read(LOGIN).routes
     await sources.adopt(route, Token("by login"))
-    assert sources.stack(route).outer.cached() == Token("by login")
+    assert sources.stack(route).outer.take() == Token("by login")
     assert behind.adopted == [Token("by login")]
     assert behind.asked == 0
 
@@ -154,8 +154,8 @@ async def test_what_another_worker_was_told_counts_for_its_credential_alone(read
         await sources.stack(route).outer.token()
     sources.replaced("nobody's", Token("a"), Token("b"))
     sources.replaced(one.key, Token("a"), Token("b"))
-    assert sources.stack(one).outer.cached() == Token("b")
-    assert sources.stack(other).outer.cached() == Token("a")
+    assert sources.stack(one).outer.take() == Token("b")
+    assert sources.stack(other).outer.take() == Token("a")
 
 
 @pytest.mark.parametrize("in_a_hurry", [False, True])

@@ -188,18 +188,18 @@ def rewrite(path, text):
 
 
 async def test_a_file_is_read_once_while_it_stays_as_it_is(source, behind):
-    assert source.cached() is None
+    assert source.take() is None
     assert await source.token() == Token("one")
-    assert source.cached() == await source.token() == Token("one")
+    assert source.take() == await source.token() == Token("one")
     assert behind.asked == 1
 
 
 async def test_a_changed_file_is_read_at_the_next_request(source, path):
     await source.token()
     rewrite(path, "two")
-    assert source.cached() is None
+    assert source.take() is None
     assert await source.token() == Token("two")
-    assert source.cached() == Token("two")
+    assert source.take() == Token("two")
 
 
 async def test_a_link_that_points_elsewhere_now_is_a_change(tmp_path, behind, clock):
@@ -220,14 +220,14 @@ async def test_a_file_that_is_written_again_with_the_same_token_is_read_once(sou
     await source.token()
     rewrite(path, "one")
     assert await source.token() == Token("one")
-    assert source.cached() == Token("one")
+    assert source.take() == Token("one")
     assert behind.asked == 2
 
 
 async def test_a_file_that_is_away_for_a_moment_has_not_changed(source, path):
     await source.token()
     path.unlink()
-    assert source.cached() == Token("one")
+    assert source.take() == Token("one")
     rewrite(path, "two")
     assert await source.token() == Token("two")
 

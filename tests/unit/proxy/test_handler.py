@@ -228,7 +228,7 @@ class Source:
         self.tokens = list(tokens)
         self.current = self.tokens.pop(0) if held else None
 
-    def cached(self):
+    def take(self):
         return self.current
 
     async def token(self, *, instead_of=None):

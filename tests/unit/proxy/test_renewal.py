@@ -113,7 +113,7 @@ class Source:
         self.current = None
         self.asked = []
 
-    def cached(self):
+    def take(self):
         return self.current
 
     async def token(self, *, instead_of=None):

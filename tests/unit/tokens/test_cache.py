@@ -68,9 +68,9 @@ async def together(*waits):
 
 async def test_a_token_is_asked_for_once_and_held(world, token):
     source, behind = world(token("a"))
-    assert source.cached() is None
+    assert source.take() is None
     first = await source.token()
-    assert source.cached() is first
+    assert source.take() is first
     assert await source.token() is first
     assert behind.asked == [None]
 
@@ -79,10 +79,10 @@ async def test_a_token_is_held_until_shortly_before_it_ends(world, token, clock)
     source, _ = world(token("a", 300), TokenUnavailable("down"))
     await source.token()
     clock.advance(294)
-    assert source.cached() is not None
+    assert source.take() is not None
     assert source.usable
     clock.advance(2)
-    assert source.cached() is None
+    assert source.take() is None
     assert not source.usable
     await settle()
 
@@ -105,7 +105,7 @@ async def test_a_token_without_an_end_is_held_until_it_is_refused(world, clock):
     source, behind = world(Token("a"), Token("b"))
     token = await source.token()
     clock.advance(10 * 365 * 86400)
-    assert source.cached() is token
+    assert source.take() is token
     assert (await source.token(instead_of=token)).value == "b"
     assert len(behind.asked) == 2
 
@@ -166,7 +166,7 @@ async def test_a_renewal_that_nobody_waits_for_any_more_is_still_kept(world, tok
     waiter.cancel()
     behind.open.set()
     await settle()
-    assert source.cached().value == "a"
+    assert source.take().value == "a"
 
 
 async def test_a_failure_that_nobody_waits_for_any_more_is_noted(world):
@@ -188,7 +188,7 @@ async def test_a_newer_token_is_never_thrown_away(world, token):
     old = await source.token()
     new = await source.token(instead_of=old)
     assert await source.token(instead_of=old) is new  # a late 401 for the old one
-    assert source.cached() is new
+    assert source.take() is new
     assert len(behind.asked) == 2
 
 
@@ -198,7 +198,7 @@ async def test_a_refused_token_is_held_for_nobody_while_another_is_fetched(world
     behind.open.clear()
     waiter = asyncio.create_task(source.token(instead_of=refused))
     await settle()
-    assert source.cached() is None
+    assert source.take() is None
     assert not source.usable
     assert repr(source) == "<CachedSource up42 set aside until 22:18:20Z>"
     behind.open.set()
@@ -216,7 +216,7 @@ async def test_a_token_set_aside_serves_the_others_while_no_other_can_be_had(wor
     with pytest.raises(TokenUnavailable):
         await who_was_refused
     assert await another is refused
-    assert source.cached() is refused
+    assert source.take() is refused
     assert source.usable
     assert behind.asked == [None, refused]  # its refresh token is not lost on the way
 
@@ -232,9 +232,9 @@ async def test_a_token_set_aside_is_replaced_in_the_background_as_soon_as_anothe
     assert await source.token() is refused
     assert len(behind.asked) == 2
     clock.advance(0.1)
-    assert source.cached() is refused
+    assert source.take() is refused
     await settle()
-    assert source.cached().value == "b"
+    assert source.take().value == "b"
     assert behind.asked[2] is refused
 
 
@@ -245,9 +245,9 @@ async def test_a_token_set_aside_serves_until_its_own_end_and_no_longer(world, t
     with pytest.raises(TokenUnavailable):
         await source.token(instead_of=refused)
     clock.advance(299)
-    assert source.cached() is refused
+    assert source.take() is refused
     clock.advance(1)
-    assert source.cached() is None
+    assert source.take() is None
     assert not source.usable
     with pytest.raises(TokenUnavailable):
         await source.token()
@@ -259,9 +259,9 @@ async def test_a_token_set_aside_whose_end_nobody_knows_serves_until_it_is_repla
     with pytest.raises(TokenUnavailable):
         await source.token(instead_of=refused)
     clock.advance(10 * 365 * 86400)
-    assert source.cached() is refused
+    assert source.take() is refused
     await settle()
-    assert source.cached().value == "b"
+    assert source.take().value == "b"
 
 
 async def test_when_the_early_renewal_fails_the_old_token_serves_until_it_expires(world, token, clock):
@@ -270,9 +270,9 @@ async def test_when_the_early_renewal_fails_the_old_token_serves_until_it_expire
     clock.advance(296)
     assert await source.token() is old  # the wait for another one was in vain
     clock.advance(3.9)
-    assert source.cached() is old
+    assert source.take() is old
     clock.advance(0.1)
-    assert source.cached() is None
+    assert source.take() is None
 
 
 async def test_a_token_that_ends_at_once_is_not_fetched_for_each_request(world, token, clock):
@@ -310,7 +310,7 @@ async def test_a_source_that_has_nothing_else_gives_the_same_again(world):
     source, behind = world(Token("a"), Token("a"))
     refused = await source.token()
     assert await source.token(instead_of=refused) == refused
-    assert source.cached() == refused
+    assert source.take() == refused
     assert len(behind.asked) == 2
 
 
@@ -321,7 +321,7 @@ async def test_who_joins_a_renewal_begun_before_its_own_401_is_not_handed_the_re
     first = await source.token()
     clock.advance(250)
     behind.open.clear()
-    source.cached()  # begins an early renewal, which will bring the same token
+    source.take()  # begins an early renewal, which will bring the same token
     await settle()
     waiters = [asyncio.create_task(source.token(instead_of=first)) for _ in range(10)]
     await settle()
@@ -362,15 +362,15 @@ async def test_a_token_is_renewed_early_and_serves_meanwhile(
     source, behind = world(token("a", lifetime), Token("b"), refresh_before=refresh_before)
     await source.token()
     clock.advance((renews_after or lifetime - 5) - 1)
-    assert source.cached().value == "a"
+    assert source.take().value == "a"
     await settle()
     assert len(behind.asked) == 1
     if renews_after is None:
         return
     clock.advance(1)
-    assert source.cached().value == "a"  # at once, whatever the renewal does
+    assert source.take().value == "a"  # at once, whatever the renewal does
     await settle()
-    assert source.cached().value == "b"
+    assert source.take().value == "b"
     assert len(behind.asked) == 2
 
 
@@ -380,7 +380,7 @@ async def test_traffic_during_an_early_renewal_neither_waits_nor_begins_another(
     clock.advance(250)
     behind.open.clear()
     for _ in range(100):
-        assert source.cached().value == "a"
+        assert source.take().value == "a"
         assert (await source.token()).value == "a"
         await settle()
     assert len(behind.asked) == 2
@@ -392,16 +392,16 @@ async def test_a_failing_early_renewal_leaves_the_old_token(world, token, clock)
     source, behind = world(token("a"), TokenUnavailable("down"), token("b"))
     await source.token()
     clock.advance(250)
-    source.cached()
+    source.take()
     await settle()
-    assert source.cached().value == "a"
+    assert source.take().value == "a"
     assert str(source.failure) == "down"
     await settle()
     assert len(behind.asked) == 2  # not tried again at once…
     clock.advance(10)
-    source.cached()
+    source.take()
     await settle()
-    assert source.cached().value == "b"  # …but before the old one ends
+    assert source.take().value == "b"  # …but before the old one ends
 
 
 async def test_an_unexpected_error_does_not_stop_later_renewals(world, token, caplog):
@@ -429,7 +429,7 @@ async def test_its_repr_tells_the_state_and_no_secret(world, clock):
     assert repr(source) == "<CachedSource up42 empty>"
     await source.token()
     assert repr(source) == "<CachedSource up42 held until 22:18:20Z>"
-    await source.token(instead_of=source.cached())
+    await source.token(instead_of=source.take())
     assert repr(source) == "<CachedSource up42 held until refused>"
 
 
