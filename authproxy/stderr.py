@@ -81,7 +81,7 @@ class DroppingWriter(io.RawIOBase):
     def write(self, data: "ReadableBuffer", /) -> int:
         piece = bytes(data)
         with self._changed:
-            if self._dropped or self._held + len(piece) > self._limit or not self._is_running():
+            if self._dropped or self._held + len(piece) > self._limit or not self._start():
                 self._dropped += piece.count(b"\n")
             else:
                 self._held += len(piece)
@@ -96,7 +96,7 @@ class DroppingWriter(io.RawIOBase):
                 lambda: self._failing or not (self._held or self._dropped), seconds if self._thread else 0
             )
 
-    def _is_running(self) -> bool:
+    def _start(self) -> bool:
         """Start the thread if need be: late, so that who forks before the first line has none."""
         if self._thread is None:
             thread = threading.Thread(target=self._run, name="stderr", daemon=True)

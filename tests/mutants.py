@@ -213,7 +213,7 @@ ROWS = (
      "        incoming =", LIVE + "own_faults.py -k given_back"),
     ("connections: lost before it was lent", "if connection.closed:  #", "if False:  #",
      UNIT + "upstream/test_pool.py -k before_it_was_lent"),
-    ("connections: begun is what was written", "if context.begun:  # the answer",
+    ("connections: begun is what was written", "if context.answer_begun:  # the answer",
      "if context.outgoing is not None:  # the answer", LIVE + "own_faults.py -k head"),
     ("connections: what nobody took was not sent", "context.sent -= left", "pass",
      LIVE + "limits.py -k log_counts"),

@@ -61,7 +61,7 @@ class RequestContext:
     """One request on its way, and what the access log will say of it."""
 
     __slots__ = (
-        "begun", "cause", "framed", "incoming", "injects", "origin", "outgoing", "path", "retried", "route",
+        "answer_begun", "cause", "framed", "incoming", "injects", "origin", "outgoing", "path", "retried", "route",
         "sent", "site", "started", "status", "token",
     )  # fmt: skip
 
@@ -71,7 +71,7 @@ class RequestContext:
         self.started = started
         self.route: Route | None = None
         self.path = "-"
-        self.begun = False  # whether anything of an answer is out; only who writes it says so
+        self.answer_begun = False  # whether anything of an answer is out; only who writes it says so
         self.status = 0  # of that answer
         self.sent = 0  # bytes of its body that are out
         self.retried = False
@@ -88,7 +88,7 @@ class RequestContext:
 
     def answering(self, status: int, sent: int = 0) -> None:
         """Note that an answer has begun to go out, and what of its body went with it, in bytes."""
-        self.begun, self.status, self.sent = True, status, sent
+        self.answer_begun, self.status, self.sent = True, status, sent
 
     def record(self, now: float, ended: float) -> RequestRecord:
         """Return what is to be told of it; `now` is the time of day, `ended` is on the clock of `started`."""
@@ -444,7 +444,7 @@ class ProxyHandler:
         if transport is None or transport.is_closing():
             context.cause = CLIENT_GONE
             return False
-        if context.begun:  # the answer has begun: cutting it short is all that can still be said
+        if context.answer_begun:  # the answer has begun: cutting it short is all that can still be said
             context.cause = error.detail if isinstance(error, AuthproxyError) else type(error).__name__
             logs.warning("answer broken off", route=context.route_name, cause=context.cause)
             if not context.framed:

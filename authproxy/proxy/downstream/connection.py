@@ -207,7 +207,7 @@ class ClientConnection(RequestHandler):
             ):
                 self._take(data if data.isascii() else ascii_target(data))
                 return
-            if self._taker is not None or framing.is_part_of_body(len(data)):
+            if self._taker is not None or framing.take_inside_body(len(data)):
                 self._take(data)
                 return
         if not data:

@@ -79,7 +79,7 @@ class Framing:
         self.room -= size // RUN_BYTES
         return found.end()
 
-    def is_part_of_body(self, size: int) -> bool:
+    def take_inside_body(self, size: int) -> bool:
         """Take `size` bytes if they are some of a body whose length is known, not its last; tell whether."""
         if self.part != BODY or size >= self._left:
             return False
@@ -112,7 +112,7 @@ class Framing:
         self.part, self.section, self._last = HEAD, 0, b""
         return end
 
-    def _is_excess(self, size: int) -> bool:
+    def _count_excess(self, size: int) -> bool:
         """Count `size` bytes of framing; tell whether that is too much."""
         self._excess += size
         if self._excess <= self._most_excess + LINE:
@@ -137,13 +137,13 @@ class Framing:
                     return size
                 if found is not None:
                     self._digits = (self._digits + found[0]).lstrip(b"0") or b"0"
-                    if self._is_excess(found.end() - at):
+                    if self._count_excess(found.end() - at):
                         return size
                     at = found.end()
                     continue
                 self.part = EXTENSION
             end = data.find(b"\n", at) + 1
-            if self._is_excess((end or size) - at) or not end:
+            if self._count_excess((end or size) - at) or not end:
                 return size
             at, number, self._digits = end, int(self._digits, 16), b""
             self._excess = max(0, self._excess - LINE - 2 * number)

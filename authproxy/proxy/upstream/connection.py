@@ -414,7 +414,7 @@ class Connection(asyncio.Protocol):
         )
         bodiless = self._is_head or status in NO_BODY
         self._until_close = not bodiless and not self._chunked and self._length is None
-        reply.begun(status, self._reason, self._headers, self._length)
+        reply.head_came(status, self._reason, self._headers, self._length)
         self._watch(self._idle_seconds, RECEIVING)
         if bodiless:
             # llhttp waits for what a length announces, even here: this parser is of no further use.
@@ -423,7 +423,7 @@ class Connection(asyncio.Protocol):
 
     def _tell_of_switch(self) -> None:
         if self._reply is not None:
-            self._reply.begun(SWITCHED, self._reason, self._headers, None)
+            self._reply.head_came(SWITCHED, self._reason, self._headers, None)
             self._watch(self._idle_seconds, RECEIVING)
 
     def _check_head(self, status: int) -> None:

@@ -85,7 +85,7 @@ class Reply:
 
     # ── what the connection tells ────────────────────────────────────────────────────────────────
 
-    def begun(self, status: int, reason: bytes, headers: ReplyHeaders, length: int | None) -> None:
+    def head_came(self, status: int, reason: bytes, headers: ReplyHeaders, length: int | None) -> None:
         self.status, self.reason, self.headers, self.length = status, reason, headers, length
         self._wake()
 

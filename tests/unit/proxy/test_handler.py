@@ -187,7 +187,7 @@ def whole(status=200, body=b"yes", headers=(), *, length=None, sized=True):
     """Return an answer that is all there at once."""
 
     def answer(reply):
-        reply.begun(status, b"Fine", list(headers), (length or len(body)) if sized else None)
+        reply.head_came(status, b"Fine", list(headers), (length or len(body)) if sized else None)
         if body:
             reply.feed(body)
         reply.end()
@@ -200,7 +200,7 @@ def begun(status=200, headers=(), length=None):
     """Return an answer of which only the head is there."""
 
     def answer(reply):
-        reply.begun(status, b"Fine", list(headers), length)
+        reply.head_came(status, b"Fine", list(headers), length)
         reply.show()
 
     return answer

@@ -84,8 +84,8 @@ def test_a_trailer_is_counted():
 def test_a_long_body_needs_no_look_until_its_last_bytes():
     framing = Framing()
     framing.length(10)
-    assert framing.is_part_of_body(9)
-    assert not framing.is_part_of_body(1)
+    assert framing.take_inside_body(9)
+    assert not framing.take_inside_body(1)
     assert framing.end(b"x" + GET, 0) == 1
     assert framing.between
 

@@ -43,7 +43,7 @@ async def waiting(awaitable):
 
 async def test_the_head_is_waited_for(reply):
     task = await waiting(reply.head())
-    reply.begun(200, b"OK", [(b"A", b"1")], 3)
+    reply.head_came(200, b"OK", [(b"A", b"1")], 3)
     await task
     assert (reply.status, reply.reason, reply.headers, reply.length) == (200, b"OK", [(b"A", b"1")], 3)
     await reply.head()  # it is there
@@ -57,14 +57,14 @@ async def test_a_failure_before_the_head_is_raised(reply):
 
 
 async def test_a_head_that_is_there_is_good_whatever_comes_of_the_body(reply):
-    reply.begun(200, b"OK", [], 9)
+    reply.head_came(200, b"OK", [], 9)
     reply.end(BadReply("closed"))
     await reply.head()
     assert repr(reply) == "<Reply 200 failed>"
 
 
 async def test_what_has_come_is_read_before_the_end_is(reply):
-    reply.begun(200, b"OK", [], None)
+    reply.head_came(200, b"OK", [], None)
     reply.feed(b"a")
     reply.feed(b"b")
     reply.end()
@@ -75,7 +75,7 @@ async def test_what_has_come_is_read_before_the_end_is(reply):
 
 
 async def test_what_has_come_is_read_before_a_failure_is(reply):
-    reply.begun(200, b"OK", [], 9)
+    reply.head_came(200, b"OK", [], 9)
     reply.feed(b"a")
     reply.end(BadReply("closed"))
     assert await reply.read() == [b"a"]
@@ -85,7 +85,7 @@ async def test_what_has_come_is_read_before_a_failure_is(reply):
 
 
 async def test_a_body_is_waited_for(reply):
-    reply.begun(200, b"OK", [], None)
+    reply.head_came(200, b"OK", [], None)
     task = await waiting(reply.read())
     reply.feed(b"a")
     assert await task == [b"a"]
@@ -95,7 +95,7 @@ async def test_a_body_is_waited_for(reply):
 
 
 async def test_reading_lets_the_upstream_go_on_while_there_is_more_to_come(reply, connection):
-    reply.begun(200, b"OK", [], None)
+    reply.head_came(200, b"OK", [], None)
     reply.feed(b"a")
     await reply.read()
     assert connection.heard == ["resume"]
@@ -106,7 +106,7 @@ async def test_reading_lets_the_upstream_go_on_while_there_is_more_to_come(reply
 
 
 async def test_what_is_held_is_bounded_by_size_and_by_number(reply):
-    reply.begun(200, b"OK", [], None)
+    reply.head_came(200, b"OK", [], None)
     assert not reply.feed(b"x" * HIGH_WATER)
     assert reply.feed(b"x")
     await reply.read()
@@ -118,7 +118,7 @@ async def test_what_is_held_is_bounded_by_size_and_by_number(reply):
 
 @pytest.mark.parametrize(("pieces", "read"), [(MAX_PIECES, MAX_PIECES), (MAX_PIECES + 1, 1)])
 async def test_a_few_pieces_are_left_as_they_came_and_many_are_joined(reply, pieces, read):
-    reply.begun(200, b"OK", [], None)
+    reply.head_came(200, b"OK", [], None)
     for _ in range(pieces):
         reply.feed(b"xy")
     parts = await reply.read()
@@ -167,5 +167,5 @@ async def test_who_gives_up_waiting_can_wait_again(reply):
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    reply.begun(200, b"OK", [], None)
+    reply.head_came(200, b"OK", [], None)
     await reply.head()
