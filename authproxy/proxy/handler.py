@@ -61,8 +61,8 @@ class RequestContext:
     """One request on its way, and what the access log will say of it."""
 
     __slots__ = (
-        "answer_begun", "cause", "framed", "incoming", "injects", "origin", "outgoing", "path", "retried", "route",
-        "sent", "site", "started", "status", "token",
+        "answer_begun", "cause", "framed", "incoming", "injects", "origin", "outgoing", "path", "retried",
+        "route", "sent", "site", "started", "status", "token",
     )  # fmt: skip
 
     def __init__(self, incoming: Incoming, site: "Site", started: float) -> None:
