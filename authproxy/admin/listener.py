@@ -1,6 +1,6 @@
 """The admin listener's server: the proxy's own connections, limits and error pages, before the views.
 
-    ClientConnection ──▶ aiohttp's task ──▶ AdminAnswerer ──▶ guard, views
+    ClientConnection ──▶ its task ──▶ AdminAnswerer ──▶ guard, views
             └─ no HTTP, too large, too slow, too many ──▶ problem
 
 What a caller sent is never repeated in an error page.
@@ -8,11 +8,12 @@ What a caller sent is never repeated in an error page.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import cached_property
 from time import monotonic
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.http import StreamWriter
 
 from authproxy.errors import (
     AuthproxyError,
@@ -22,10 +23,15 @@ from authproxy.errors import (
     MethodNotAllowed,
     NoRoute,
 )
-from authproxy.proxy.downstream.connection import REFUSED, UNREAD_SECONDS, ClientConnection
-from authproxy.proxy.downstream.incoming import Incoming
+from authproxy.proxy.context import Waiting
+from authproxy.proxy.downstream.connection import UNREAD_SECONDS, ClientConnection, State
 from authproxy.proxy.downstream.server import ProxyServer
-from authproxy.proxy.problem import problem_content
+from authproxy.proxy.problem import internal_error, problem_content
+from authproxy.proxy.request import Request
+
+if TYPE_CHECKING:
+    from aiohttp.base_protocol import BaseProtocol
+    from aiohttp.web_protocol import RequestHandler
 
 FEWEST_CONNECTIONS, MAX_CONNECTIONS = 8, 64  # that it takes, as there are file descriptors
 LARGEST_BODY = 64 << 10  # bytes; a form, no more
@@ -51,8 +57,7 @@ class AdminServer(ProxyServer):
         header_seconds: float,
     ) -> None:
         super().__init__(
-            AdminAnswerer(application.request_handler, header_bytes),
-            request_factory=application.request_factory,
+            AdminAnswerer(application, header_bytes),
             limit=limit,
             limit_hint=None,  # it has a limit of its own
             keepalive=keepalive,
@@ -60,10 +65,10 @@ class AdminServer(ProxyServer):
             header_seconds=header_seconds,
         )
 
-    def __call__(self) -> RequestHandler:
-        return AdminConnection(self, loop=self._loop, **self._kwargs)
+    def __call__(self) -> "RequestHandler":
+        return cast("RequestHandler", AdminConnection(self, self._loop))
 
-    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
+    def connection_made(self, handler: "RequestHandler", transport: asyncio.Transport) -> None:
         """Take a connection in; at the limit the one that has been idle for longest makes room for it.
 
         Else a few who keep theirs open would take `/healthz` away from everybody.
@@ -82,12 +87,14 @@ class AdminConnection(ClientConnection):
     """A connection whose client may end its half once it has asked, as `nc -N` does.
 
     `idle_since` is when its last request was answered, or it was opened; the loop's own clock is too coarse.
+    What aiohttp's requests and answers ask their connection for is here as well.
     """
 
-    __slots__ = ("_ended", "idle_since")
+    ssl_context = None
+    max_field_size = max_headers = 8190  # of the parts of a form, of which no page takes any
 
-    def __init__(self, server: ProxyServer, **settings: Any) -> None:
-        super().__init__(server, **settings)
+    def __init__(self, server: ProxyServer, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(server, loop)
         self._ended = False
         self.idle_since = monotonic()
 
@@ -96,57 +103,80 @@ class AdminConnection(ClientConnection):
         """Whether it could be closed without breaking off a request."""
         return self.transport is not None and not self.in_flight and not self.leaving
 
-    def done(self) -> None:
-        super().done()
+    def answered(self, *, keep_alive: bool) -> None:
         self.idle_since = monotonic()
+        if self._ended and self._at == len(self._ahead):  # nothing more can be asked on it
+            keep_alive, self._silent = False, True
+        super().answered(keep_alive=keep_alive)
+
+    def eof_received(self) -> bool:
+        """Note that the client has ended its half; keep ours for the answers to what it has asked."""
+        self._ended = (
+            self.in_flight and not self.leaving and self._state is not State.HEAD and self._payload.is_eof()
+        )
+        return self._ended
+
+    # ── what aiohttp asks ────────────────────────────────────────────────────────────────────────
+
+    @cached_property
+    def peername(self) -> object:
+        return self.transport.get_extra_info("peername") if self.transport is not None else None
+
+    @cached_property
+    def sockname(self) -> object:
+        return self.transport.get_extra_info("sockname") if self.transport is not None else None
 
     @property
-    def is_done_with(self) -> bool:
-        """Whether nothing more can be asked on it."""
-        return self._ended and not self._messages
+    def _paused(self) -> bool:
+        return self.writing_paused
 
-    def eof_received(self) -> bool | None:  # type: ignore[override]  # as in `ClientConnection`
-        """Note that the client has ended its half; keep ours for the answers to what it has asked."""
-        self._ended = self.in_flight and not self.leaving and not self._in_head and self._payload.is_eof()
-        return self._ended or None
+    async def _drain_helper(self) -> None:
+        await self.drained(UNREAD_SECONDS)
+
+
+class NothingPlain:
+    """Leaves every head to the parser: aiohttp's requests are made of what that returns."""
+
+    def read(self, _data: bytes) -> None:
+        return None
 
 
 class AdminAnswerer:
-    """Has requests answered by `handler`, an application's, in aiohttp's task."""
+    """Has requests answered by `application`, in a task each."""
 
-    def __init__(self, handler: Callable[..., Awaitable[web.StreamResponse]], header_bytes: int) -> None:
-        self._handler = handler
+    def __init__(self, application: web.Server, header_bytes: int) -> None:
+        self.reader = NothingPlain()
+        self._handler: Callable[..., Awaitable[web.StreamResponse]] = application.request_handler
+        self._request: Callable[..., web.Request] = cast("Any", application.request_factory)
         self._header_bytes = header_bytes
 
-    def quick(self, incoming: Incoming) -> None:
-        """Leave the request to aiohttp's task."""
-        incoming.connection.hand_over(_Postponed(incoming))
+    def start(self, request: Request) -> Waiting:
+        """Leave the request to the task."""
+        return Waiting(request)
+
+    def lost(self, context: Request) -> None:
+        """Break off nothing: the task is cancelled."""
 
     def refused(self, error: AuthproxyError) -> None:
         """Count nothing: the counts are of what is asked of routes."""
 
-    async def __call__(self, incoming: object) -> web.StreamResponse:
+    async def finish(self, context: Request) -> bool:
         """Answer a request; who does not take the answer is cut off, and nothing is said of who is gone."""
-        request = cast("web.Request", incoming)
-        connection = cast("AdminConnection", request.protocol)
-        connection.take_over()
-        connection.busy = True
+        connection = cast("AdminConnection", context.connection)
+        writer = StreamWriter(cast("BaseProtocol", connection), asyncio.get_running_loop())
+        request = self._request(context.message, context.payload, connection, writer, asyncio.current_task())
         try:
             response = await self._answer(request)
-            try:
-                async with asyncio.timeout(UNREAD_SECONDS):
-                    await response.prepare(request)
-                    await response.write_eof()
-            except (ConnectionError, TimeoutError):
-                connection.force_close()
-                return REFUSED
-            if connection.is_done_with:
-                connection.linger(silent=True)
-            elif not response.keep_alive:
-                connection.linger(silent=not request.keep_alive and request.content.is_eof())
-            return response
-        finally:
-            connection.done()
+        except Exception as error:  # noqa: BLE001 - the last stop
+            response = problem(internal_error(error), close=True)
+        try:
+            async with asyncio.timeout(UNREAD_SECONDS):
+                await response.prepare(request)
+                await response.write_eof()
+        except (ConnectionError, TimeoutError):
+            connection.force_close()
+            return False
+        return bool(response.keep_alive)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         size = len(request.raw_path) + sum(len(name) + len(value) + 4 for name, value in request.raw_headers)
@@ -169,16 +199,6 @@ class AdminAnswerer:
             if "Allow" in error.headers:
                 response.headers["Allow"] = error.headers["Allow"]
             return response
-
-
-class _Postponed:
-    """A request that the fast path did not begin."""
-
-    def __init__(self, incoming: Incoming) -> None:
-        self.incoming = incoming
-
-    def give_up(self) -> None:
-        """Break off nothing: aiohttp cancels its task."""
 
 
 def problem(error: AuthproxyError, *, close: bool = False) -> web.Response:

@@ -9,11 +9,10 @@ comes early does not stop the upload.
 
 from collections.abc import AsyncIterator
 
-from aiohttp import StreamReader
 from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.web import RequestPayloadError
 
 from authproxy.errors import BadRequest, BodyTooLarge
+from authproxy.proxy.request import Payload
 
 LAST_CHUNK = b"0\r\n\r\n"
 PIECE = 256 << 10  # bytes read at a time
@@ -26,7 +25,7 @@ class Body:
     `limit` is refused (None: no limit).
     """
 
-    def __init__(self, payload: StreamReader, *, length: int | None, keep: int, limit: int | None) -> None:
+    def __init__(self, payload: Payload, *, length: int | None, keep: int, limit: int | None) -> None:
         if limit is not None and length is not None and length > limit:
             raise _too_large(limit)
         self.length = length
@@ -63,7 +62,7 @@ class Body:
         while True:
             try:
                 piece = await self._payload.read(PIECE)
-            except (RequestPayloadError, HttpProcessingError) as error:
+            except HttpProcessingError as error:
                 raise BadRequest("the body is malformed") from error
             if not piece:
                 return

@@ -30,6 +30,8 @@ from authproxy.values import is_loopback
 HOST, ORIGIN, SITE = istr("Host"), istr("Origin"), istr("Sec-Fetch-Site")
 AUTHORIZATION, TE = istr("Authorization"), istr("Transfer-Encoding")
 CONTENT_LENGTH = istr("Content-Length")
+JUDGED = (HOST, ORIGIN, SITE, AUTHORIZATION, TE)
+"""The headers whose values the guard judges, besides that of the access key."""
 REFUSED_METHODS = frozenset({"TRACE", "CONNECT"})
 OWN_SITE = frozenset({"same-origin", "none"})
 MAX_HOSTS = 1024  # spellings of `Host` remembered,
@@ -101,9 +103,7 @@ class Guard:
 
     def check_key(self, request: Asked) -> None:
         """Raise `KeyRequired` unless the caller sent one of the keys, if any is needed."""
-        if not self._access_keys:
-            return
-        if not self.is_key(request.headers.get(self._access_header, "")):
+        if not self.is_admitted(request.headers.get(self._access_header, "")):
             raise KeyRequired(
                 f"this proxy wants a key in {self._access_header}", hint="send one of `access.tokens`"
             )
@@ -113,6 +113,19 @@ class Guard:
         # Compared with each of them, so that the time taken tells nothing.
         given = sent.encode("utf-8", "surrogateescape")
         return sum([hmac.compare_digest(given, key) for key in self._access_keys]) > 0
+
+    def known_host(self, authority: str) -> str | None:
+        """Return the host, without port, of a `Host` that has passed before, wherever it came in; else None."""
+        return self._known.get(authority)
+
+    @property
+    def key_header(self) -> str:
+        """The header that holds the access key; "" when none is needed."""
+        return self._access_header if self._access_keys else ""
+
+    def is_admitted(self, key: str) -> bool:
+        """Whether who sent `key` ("" for none) may come in."""
+        return not self._access_keys or self.is_key(key)
 
     @property
     def has_origins(self) -> bool:

@@ -6,9 +6,11 @@ a table from the raw name to a verdict, so that a request costs one look-up a he
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from operator import itemgetter
+from typing import NamedTuple
 
-from authproxy.proxy.guard import Asked
-from authproxy.proxy.rewrite import Bearings, Rewriting
+from authproxy.proxy.plain import PlainReply, Section, Shapes, pairs_of
+from authproxy.proxy.rewrite import Asked, Bearings, Rewriting
 from authproxy.values import any_spelling
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
@@ -44,6 +46,38 @@ class _Verdicts(dict[bytes, Verdict]):
         if len(self) < MAX_VERDICTS and len(name) <= MAX_NAME:
             self[name] = verdict
         return verdict
+
+
+Pick = Callable[[list[bytes]], Iterable[bytes]]
+
+
+def picker(places: list[int], count: int) -> Pick | None:
+    """Return what takes the lines at `places` out of `count` lines; None for all of them."""
+    if len(places) == count:
+        return None
+    if len(places) < 2:  # of one place `itemgetter` returns no tuple, of none it is none
+        return lambda lines: [lines[place] for place in places]
+    return itemgetter(*places)
+
+
+class RequestPlan(NamedTuple):
+    """What becomes of the lines of a plain request: `pick` is None for all.
+
+    `host` is where `Host` stands among those that are left, `name` how it was written; `credential` tells
+    whether the caller brought one of its own, which is not picked.
+    """
+
+    pick: Pick | None
+    host: int
+    name: bytes
+    credential: bool
+
+
+class ReplyPlan(NamedTuple):
+    """What becomes of the lines of a plain reply; those at `rewritten`, among the ones left, are rewritten."""
+
+    pick: Pick | None
+    rewritten: tuple[int, ...]
 
 
 def header_lines(pairs: Iterable[tuple[str, str]]) -> bytes:
@@ -88,6 +122,7 @@ class RequestHeaders:
         self._dropped |= {any_spelling(name).encode() for name in named}
         self._credential = any_spelling(credential).encode() if credential else None
         self._verdicts = _Verdicts(self._judge)
+        self._plans: Shapes[RequestPlan] = Shapes(self._plan)
 
     @property
     def removes_credential(self) -> bool:
@@ -131,6 +166,26 @@ class RequestHeaders:
         out.append(self._set)
         return b"".join(out)
 
+    def plain(self, section: Section, incoming: str) -> bytes | None:
+        """Return the lines of a plain section as `head` does; None when that has to be looked at closer."""
+        plan = self._plans[section.names]
+        if plan is None or (plan.credential and incoming != "replace"):
+            return None
+        lines = list(section.lines if plan.pick is None else plan.pick(section.lines))
+        if self._host is not None:
+            lines[plan.host] = plan.name + b": " + self._host
+        return b"\r\n".join(lines) + b"\r\n" + self._set
+
+    def _plan(self, _names: list[bytes], written: tuple[bytes, ...]) -> RequestPlan | None:
+        verdicts = [self._verdicts[name] for name in written]
+        places = [place for place, verdict in enumerate(verdicts) if verdict in {PASS, HOST}]
+        if HOST not in verdicts:
+            return None
+        host = verdicts.index(HOST)
+        return RequestPlan(
+            picker(places, len(written)), places.index(host), written[host], CREDENTIAL in verdicts
+        )
+
 
 class ResponseHeaders:
     """How one route turns an upstream's header section into the client's.
@@ -151,6 +206,7 @@ class ResponseHeaders:
         self._dropped = HOP_BY_HOP | {name.lower().encode() for name in remove}
         self._dropped |= {name.lower().encode() for name, _ in pairs}
         self._verdicts = _Verdicts(self._judge)
+        self._plans: Shapes[ReplyPlan] = Shapes(self._plan)
 
     def _judge(self, name: bytes) -> Verdict:
         # CORS is between the page and us: an upstream's word must not open our door (SPEC: the guard).
@@ -181,3 +237,23 @@ class ResponseHeaders:
             return self.head(status, reason, left, asked)
         out.append(self._set)
         return b"".join(out)
+
+    def plain(self, reply: PlainReply, asked: Asked) -> bytes:
+        """Return what `head` does, of a plain reply: there `Connection` lists nothing."""
+        plan = self._plans[reply.names]
+        if plan is None:
+            return self.head(reply.status, reply.reason, pairs_of(reply.lines), asked)
+        lines = [reply.status_line]
+        lines += reply.lines if plan.pick is None else plan.pick(reply.lines)
+        if plan.rewritten and self._rewriting is not None:
+            at = self._rewriting.bearings(asked)
+            for place in plan.rewritten:
+                name, _, value = lines[place].partition(b": ")
+                lines[place] = name + b": " + self._rewriting.value(name, value, at)
+        return b"\r\n".join(lines) + b"\r\n" + self._set
+
+    def _plan(self, _names: list[bytes], written: tuple[bytes, ...]) -> ReplyPlan:
+        verdicts = [self._verdicts[name] for name in written]
+        places = [place for place, verdict in enumerate(verdicts) if verdict in {PASS, REWRITE}]
+        rewritten = [at for at, place in enumerate(places, 1) if verdicts[place] == REWRITE]
+        return ReplyPlan(picker(places, len(written)), tuple(rewritten))

@@ -14,9 +14,10 @@ Of `Set-Cookie` it is `Domain` and `Path`, and those never point elsewhere: a co
 import re
 from dataclasses import dataclass
 from ipaddress import ip_address
+from typing import Protocol
 from urllib.parse import quote, unquote
 
-from authproxy.proxy.guard import HOST, Asked, plain_host
+from authproxy.proxy.guard import plain_host
 from authproxy.proxy.router import upstream_target
 from authproxy.values import DEFAULT_PORTS
 
@@ -38,6 +39,15 @@ _BLANKS = " \t"
 _UNQUOTED = "/:@!$&'()*+,=~"  # what a path may hold (RFC 3986 §3.3), without what ends a cookie's attribute
 
 OriginParts = tuple[str, str, int]
+
+
+class Asked(Protocol):
+    """What has to be known of the request that is answered; `authority` is its `Host`."""
+
+    @property
+    def target(self) -> str: ...
+    @property
+    def authority(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +112,7 @@ class Rewriting:
 
     def bearings(self, asked: Asked) -> Bearings:
         """Return where `asked` was sent."""
-        host = asked.headers[HOST]
+        host = asked.authority
         match = _TARGET.match(asked.target)
         authority, path = match.groups() if match else (None, "/")
         here = _directory(path)

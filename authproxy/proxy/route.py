@@ -8,7 +8,7 @@ from authproxy.proxy.renewal import Credential
 from authproxy.proxy.send import Sender
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Route:
     """Where requests under `path` go, and what is done to them.
 

@@ -61,32 +61,41 @@ class RouteTable(Generic[R]):
     """The routes, the longest match first: one with `host` before one without, then the longer `path`."""
 
     def __init__(self, routes: Iterable[R]) -> None:
-        self._routes = sorted(routes, key=lambda route: (route.host is None, -len(route.path)))
+        self._routes = list(routes)
+        self._mounted: dict[str | None, dict[str, R]] = {}  # by host, and by path
+        for route in self._routes:
+            self._mounted.setdefault(route.host, {}).setdefault(route.path, route)
+        self._depth = max((route.path.count("/") for route in self._routes), default=0)
 
     def match(self, host: str, path: str) -> R:
         """Return the route for a raw `path` (no query) asked of `host`. Raises `NoRoute`."""
         plain = (
             path if is_plain(path) else "/".join(["", *(_one_segment(each) for each in path.split("/")[1:])])
         )
-        for route in self._routes:
-            if (route.host is None or route.host == host) and _is_under(plain, route.path):
-                return route
+        if (route := self.find(host, plain)) is not None:
+            return route
         prefixes = ", ".join(
             f"{route.host or ''}{route.path}" for route in sorted(self._routes, key=lambda route: route.path)
         )
         raise NoRoute(f"no route is mounted there; there are: {prefixes}")
 
+    def find(self, host: str, path: str) -> R | None:
+        """Return the route for a decoded path asked of `host`, if there is one."""
+        parts = path.split("/", self._depth + 1)
+        for mounted in (self._mounted.get(host), self._mounted.get(None)):
+            if mounted is None:
+                continue
+            for count in range(min(len(parts), self._depth + 1), 1, -1):
+                if (route := mounted.get("/".join(parts[:count]))) is not None:
+                    return route
+            if (route := mounted.get("/")) is not None:
+                return route
+        return None
+
 
 def is_plain(path: str) -> bool:
     """Whether a raw path can be read in one way only."""
     return not _NEEDS_CARE.search(path)
-
-
-def _is_under(path: str, prefix: str) -> bool:
-    """Whether `path` is `prefix` or below it, on a segment boundary."""
-    if prefix == "/":
-        return True
-    return path.startswith(prefix) and (len(path) == len(prefix) or path[len(prefix)] == "/")
 
 
 def _one_segment(raw: str) -> str:

@@ -1,40 +1,45 @@
-"""aiohttp's low-level server, with what a proxy needs besides.
+"""One client's connection: bytes in, one request after the other, answers out.
 
-aiohttp parses requests, keeps connections alive and runs one handler a request. Here are its errors in
-our words (its own would repeat what the client sent), a limit on connections, a drain that lets an
-upload in flight finish, and two lanes:
+    data ─┬─ a plain head, whole (proxy/plain.py) ────┬─▶ Request ─▶ start() ─┬─ Answered ─▶ the next one
+          └─ anything else: aiohttp's parser ─────────┘                       ├─ Sent ─▶ answered() or proceed()
+                                                                              └─ Waiting ─▶ a task: finish()
 
-    data_received ─▶ parsed ─┬─ plain request, nothing queued ─▶ fast path: answered from callbacks
-                             │                                        │ not all there at once
-                             └─ everything else ──────────────▶ task: aiohttp's task a connection
+One request is answered at a time. What comes behind it stays as it is until its turn comes, so that nothing has
+to be given back: not a request that was begun, nor the first bytes of another protocol. The parser gets one
+head, or one body in chunks, and then it has done its duty; a body whose length is known needs none.
 
-The fast path only begins what the task would begin as well; whatever takes a wait is handed over,
-as far as it has come. It leans on how `RequestHandler` queues its messages, hence the narrow bounds on
-aiohttp's version. The parser knows a list of methods only: it reads `PATCH` in place of any other token, and
-the message gets its own method back.
+It knows a list of methods only: it reads `PATCH` in place of any other token, and the request gets its own.
 """
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Callable
+from enum import Enum
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from math import inf
+from typing import TYPE_CHECKING, Any, cast
 
+from aiohttp import StreamReader
 from aiohttp.http import HttpVersion11, RawRequestMessage
-from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+from aiohttp.http_parser import HttpRequestParser
 from aiohttp.streams import EMPTY_PAYLOAD
-from aiohttp.web import BaseRequest, RequestPayloadError, StreamResponse
-from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE, RequestHandler, _ErrInfo
 
 from authproxy.errors import AuthproxyError, BadRequest, HeadersTooLarge, RequestTimeout
 from authproxy.net.lingering_close import LingeringClose, close_or_abort
 from authproxy.net.tunnel import Tunnel
-from authproxy.proxy.downstream.framing import EMPTY_LINE, EXCESS, HEAD, ROOM, TRAILER, Framing, joined
-from authproxy.proxy.downstream.incoming import Incoming
+from authproxy.proxy.context import Sent, Waiting
+from authproxy.proxy.downstream.framing import BODY, EXCESS, HEAD, ROOM, TRAILER, Framing, joined
 from authproxy.proxy.guard import CONTENT_LENGTH
+from authproxy.proxy.plain import PlainHead
 from authproxy.proxy.problem import internal_error, problem_response
+from authproxy.proxy.request import Payload, Request, Whole
 
 if TYPE_CHECKING:
+    from aiohttp.base_protocol import BaseProtocol
+    from aiohttp.web_protocol import RequestHandler
+
     from authproxy.proxy.downstream.server import ProxyServer
 
 _REQUEST_LINE = re.compile(rb"[A-Z]+ [^\r\n]+ HTTP/1\.[01]\r\n")
@@ -49,99 +54,75 @@ _EIGHT_BIT = re.compile(rb"[\x80-\xff]")
 TOO_MANY = "Too many headers"  # how aiohttp says it
 TRAILER_TOO_LARGE = "the trailer section is too large"
 LITTLE_BUT_FRAMING = "the chunks of the body are little but sizes and extensions"
+MALFORMED = "the body is malformed"
 MAX_HEADERS = 1000  # lines; the size of the section is limited besides
 UNREAD_SECONDS = 60.0  # how long a client may leave an answer unread while it asks for more
+DISCARD_SECONDS = 2.0  # that a body which nobody wants is read on, so that its connection can be kept
 READ_BUFFER = 256 << 10  # bytes of a body taken from a client before it has to wait
 SMALL_PIECE = 1 << 10  # bytes; of smaller ones no more than MAX_PIECES may wait, as each costs memory too
 MAX_PIECES = 1024
 
 
-class Begun(Protocol):
-    """What the fast path hands over."""
+class State(Enum):
+    """Where a connection stands."""
 
-    incoming: Incoming
-
-    def give_up(self) -> None:
-        """Break off: the client is gone."""
-
-
-class Sent:
-    """Tells aiohttp that the response is out already, and whether the connection goes on.
-
-    It stands in for a `StreamResponse`: the handler has written to the transport itself.
-    """
-
-    def __init__(self, *, keep_alive: bool) -> None:
-        self.keep_alive = keep_alive
-
-    async def prepare(self, incoming: Incoming) -> None:
-        if not self.keep_alive:
-            incoming.connection.close_after(incoming)
-
-    async def write_eof(self) -> None:
-        return None
+    IDLE = "between two requests"
+    HEAD = "a head is coming in"
+    BUSY = "a request is being answered"
+    DISCARDING = "an answer is out, and the rest of its request's body is dropped"
+    TUNNEL = "it speaks another protocol"
+    LINGERING = "our half has ended"
+    CLOSED = "it is gone"
 
 
-class Refused(Sent):
-    """Says that `refuse` has answered, and has taken leave of the client."""
-
-    async def prepare(self, incoming: object) -> None:  # noqa: ARG002 - aiohttp's signature
-        return None
+IDLE, HEAD_COMES, BUSY = State.IDLE, State.HEAD, State.BUSY
+IN_FLIGHT = frozenset({State.HEAD, State.BUSY, State.DISCARDING, State.TUNNEL})
 
 
-KEEP_ALIVE = cast("StreamResponse", Sent(keep_alive=True))
-CLOSE = cast("StreamResponse", Sent(keep_alive=False))
-REFUSED = cast("StreamResponse", Refused(keep_alive=False))
-
-
-class ClientConnection(RequestHandler):
-    """One client's connection. `busy` while a request of it is being answered.
+class ClientConnection(asyncio.Protocol):
+    """One client's connection.
 
     `stall_seconds` is how long the client may take nothing of what is left for it when it is closed.
     """
 
     __slots__ = (
-        "_ahead",
-        "_at",
-        "_begun",
-        "_between",
-        "_chunked",
-        "_framing",
-        "_head_timer",
-        "_holds",
-        "_idle",
-        "_lingering_close",
-        "_method",
-        "_payload",
-        "_server",
-        "_silent",
-        "_taker",
-        "_tunnel",
-        "_turn",
-        "busy",
-        "stall_seconds",
+        "_ahead", "_answered_any", "_at", "_context", "_deadline", "_drained", "_framing", "_held",
+        "_lingering_close", "_loop", "_method", "_parser", "_payload", "_server", "_silent", "_state",
+        "_stream_paused", "_taker", "_task", "_timer", "_timer_at", "_tunnel", "_turn", "_working",
+        "stall_seconds", "transport", "writing_paused",
     )  # fmt: skip
 
-    def __init__(self, server: "ProxyServer", **settings: Any) -> None:
-        super().__init__(server, **settings)
+    def __init__(self, server: "ProxyServer", loop: asyncio.AbstractEventLoop) -> None:
+        self.transport: asyncio.Transport | None = None
+        self.writing_paused = False
+        self.stall_seconds = UNREAD_SECONDS
         self._server = server
-        self._begun: Begun | None = None  # what the fast path has under way, or has handed over
-        self._idle: asyncio.Future[None] | None = None  # what aiohttp's task waits for, while we answer
-        self._tunnel: Tunnel | None = None
-        self._head_timer: asyncio.TimerHandle | None = None
-        self._between = True  # two requests: what comes next is a request line
+        self._loop = loop
+        self._state = State.IDLE
+        self._answered_any = False
+        self._context: Any = None  # of the request that is with the upstream, or in the task
+        self._task: asyncio.Task[None] | None = None
         self._framing = Framing(server.header_bytes)
-        self._payload = EMPTY_PAYLOAD  # the body of the last request that came in
-        self._chunked = False  # whether that body is still coming in, in chunks
-        self._ahead, self._at = b"", 0  # what has come, and how much of it the parser has
-        self._turn: asyncio.Handle | None = None  # when more of what is ahead is looked at
-        self._holds = False  # what came behind a request that may switch protocols, until that is answered
+        self._parser: HttpRequestParser | None = None  # while a head, or a body in chunks, is coming in
+        self._payload: Payload = EMPTY_PAYLOAD  # the body of the last request that came in
         self._method: str | None = None  # of the head that is coming in, if the parser got another
+        self._ahead, self._at = b"", 0  # what has come, and how much of it was taken
+        self._working = False  # what is ahead is being looked at
+        self._turn: asyncio.Handle | None = None  # when more of what is ahead is looked at
+        self._held = False  # the client has to wait: too much is ahead
+        self._stream_paused = False  # the client has to wait: nobody reads the body
         self._taker: Callable[[bytes], None] | None = None  # of what comes, if it is no request
+        self._tunnel: Tunnel | None = None
         self._lingering_close: LingeringClose | None = None
         self._silent = False  # the client has ended its half, or said that this is its last request
-        self.busy = False
-        self.stall_seconds = UNREAD_SECONDS
+        self._drained: asyncio.Future[None] | None = None
+        self._deadline = inf
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+
+    _task_handler = None  # aiohttp's `Server` asks for it
+
+    # ── what the server asks ─────────────────────────────────────────────────────────────────────
 
     @property
     def draining(self) -> bool:
@@ -151,16 +132,81 @@ class ClientConnection(RequestHandler):
     @property
     def in_flight(self) -> bool:
         """Whether a request is being answered, or on its way in."""
-        return self.busy or not self._between or bool(self._messages)
+        return self._state in IN_FLIGHT
 
     @property
     def in_tunnel(self) -> bool:
-        return self._tunnel is not None and self.busy
+        return self._state is State.TUNNEL
 
     @property
     def leaving(self) -> bool:
         """Whether it only lingers until its client has read the answer."""
         return self._lingering_close is not None
+
+    # ── asyncio.Protocol ─────────────────────────────────────────────────────────────────────────
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self._watch(self._server.header_seconds)
+        self._server.connection_made(cast("RequestHandler", self), self.transport)
+
+    def data_received(self, data: bytes) -> None:
+        if self._state is IDLE and not self._ahead and not self.writing_paused:
+            head = self._server.answerer.reader.read(data)
+            if head is not None:
+                self._begin_plain(head)
+                return
+        if self._taker is not None:
+            self._taker(data)
+            return
+        if not self._ahead and self._framing.take_inside_body(len(data)):
+            self._take_body(data)
+            return
+        if self._at == len(self._ahead):
+            self._ahead, self._at = data, 0
+        else:
+            self._ahead, self._at = self._ahead[self._at :] + data, 0
+        self._go_on()
+
+    def eof_received(self) -> bool:
+        if self._tunnel is None or self._lingering_close is not None:
+            return False
+        self._silent = True
+        self._tunnel.end("client")
+        return True  # the other half may go on
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.transport = None
+        self._state = State.CLOSED
+        for timer in (self._timer, self._turn):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._turn = None
+        self._payload.set_exception(ConnectionResetError("the client is gone"))
+        self._resume_writer()
+        task, self._task = self._task, None
+        context, self._context = self._context, None
+        if task is not None:
+            task.cancel()  # who goes away takes the request along
+        elif context is not None:
+            self._server.answerer.lost(context)
+        self._server.connection_lost(cast("RequestHandler", self), exc)
+
+    def pause_writing(self) -> None:
+        self.writing_paused = True
+        if self._tunnel is not None:
+            self._tunnel.pause("client")
+
+    def resume_writing(self) -> None:
+        self.writing_paused = False
+        self._resume_writer()
+        if self._tunnel is not None:
+            self._tunnel.resume("client")
+
+    def _resume_writer(self) -> None:
+        waiter, self._drained = self._drained, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     async def drained(self, seconds: float) -> None:
         """Wait until the client has taken enough to go on. Raises `ConnectionError`.
@@ -168,339 +214,332 @@ class ClientConnection(RequestHandler):
         One that takes nothing for `seconds` is cut off.
         """
         while (transport := self.transport) is not None:
+            if not self.writing_paused:
+                return
             left = transport.get_write_buffer_size()
-            try:
-                async with asyncio.timeout(seconds):
-                    return await self._drain_helper()
-            except TimeoutError:
-                if transport.get_write_buffer_size() >= left:
-                    transport.abort()
-                    raise ConnectionAbortedError(f"the client took nothing for {seconds:g} s") from None
+            if self._drained is None:
+                self._drained = self._loop.create_future()
+            done, _ = await asyncio.wait([self._drained], timeout=seconds)
+            if not done and transport.get_write_buffer_size() >= left:
+                transport.abort()
+                raise ConnectionAbortedError(f"the client took nothing for {seconds:g} s")
         raise ConnectionResetError
 
-    def done(self) -> None:
-        """Note that no request is under way any more."""
-        self.busy = False
-        framing = self._framing
-        self._between = (
-            framing.part == HEAD
-            and not framing.section
-            and (not self._ahead or self._at == len(self._ahead))
-            and (self._payload is EMPTY_PAYLOAD or self._payload.is_eof())
-        )
-        if not self._between and self._in_head:
-            self._watch_head()  # while we answered, nobody could tell how slow it is
-        self._server.noticed()
+    # ── one request ──────────────────────────────────────────────────────────────────────────────
 
-    # ── the fast path ───────────────────────────────────────────────────────────────────────────
+    def _begin_plain(self, head: PlainHead) -> None:
+        rest, length = head.rest, head.section.length
+        payload: Payload = EMPTY_PAYLOAD
+        if length:
+            payload = Whole(rest) if len(rest) == length else self._stream_of(length)
+        self._payload = payload
+        self._silent = not head.section.keep_alive
+        if length and len(rest) < length and rest:
+            self._framing.take_inside_body(len(rest))
+            self._take_body(rest)
+        self._begin(Request.plain(head, payload, self))
 
-    def data_received(self, data: bytes) -> None:
-        framing = self._framing
-        if not self._ahead:
-            # A whole head and nothing else, part of a body, or no HTTP any more: as it is.
-            if (
-                framing.part == HEAD
-                and not framing.section
-                and data.find(EMPTY_LINE) == len(data) - len(EMPTY_LINE)
-                and data.startswith(_PARSERS_METHODS)
-                and not self._holds
-            ):
-                self._take(data if data.isascii() else ascii_target(data))
-                return
-            if self._taker is not None or framing.take_inside_body(len(data)):
-                self._take(data)
-                return
-        if not data:
-            self._take(data)  # aiohttp has the parser go on with what it holds
-        elif self._at == len(self._ahead):
-            self._ahead, self._at = data, 0
+    def _stream_of(self, length: int) -> StreamReader:
+        self._framing.length(length)
+        return StreamReader(cast("BaseProtocol", self), READ_BUFFER, loop=self._loop)
+
+    def _begin(self, request: Request) -> None:
+        """Have `request` answered."""
+        self._state = BUSY
+        self._deadline = inf
+        step = self._server.answerer.start(request)
+        if isinstance(step, Sent):
+            self._context = step.context
+        elif isinstance(step, Waiting):
+            self.proceed(step.context)
         else:
-            self._ahead, self._at = self._ahead[self._at :] + data, 0
+            self.answered(keep_alive=step.keep_alive)
+
+    def proceed(self, context: Any) -> None:
+        """Go on with a request in a task."""
+        self._context = context
+        self._task = self._loop.create_task(self._finish(context))
+
+    async def _finish(self, context: Any) -> None:
+        keep_alive = await self._server.answerer.finish(context)
+        self._task = None
+        self.answered(keep_alive=keep_alive)
+
+    def answered(self, *, keep_alive: bool) -> None:
+        """End a request: its answer is out."""
+        self._context = None
+        transport = self.transport
+        self._server.noticed()
+        if transport is None or self._lingering_close is not None:
+            return
+        self._answered_any = True
+        whole = self._payload.is_eof()
+        if not keep_alive or self._server.draining:
+            self.linger(silent=self._silent and whole)
+        elif not whole:
+            self._state = State.DISCARDING
+            self._discard()
+            self._watch(DISCARD_SECONDS)
+            self._go_on()
+        else:
+            self._next()
+
+    def _next(self) -> None:
+        """Turn to the next request."""
+        self._state = IDLE
+        self._payload = EMPTY_PAYLOAD
+        self._watch(self._server.keepalive)
+        if self._ahead:
+            self._go_on()
+
+    async def _wait_for_reader(self) -> None:
+        """Wait until the client has read enough of its answers to ask for more."""
+        with contextlib.suppress(ConnectionError):  # then it is cut off
+            await self.drained(UNREAD_SECONDS)
+        self._task = None
         self._go_on()
 
+    # ── what is ahead ────────────────────────────────────────────────────────────────────────────
+
     def _go_on(self) -> None:
-        """Have aiohttp parse what is ahead; of chunks, only so many that others get their turn."""
-        if self._turn is None:
-            self._framing.room = ROOM
-            self._parse_ahead()
-        if self._at == len(self._ahead):
-            self._ahead, self._at = b"", 0
-            if self._buffer_paused and len(self._messages) < MAX_MSG_QUEUE_SIZE:
-                self._resume_reading_for_buffer()
+        """Take what is ahead, as far as its turn has come; of chunks, only so many that others get theirs."""
+        if self._working:
             return
-        if self._turn is None and not self._framing.room:
+        self._working = True
+        try:
+            if self._turn is None:
+                self._framing.room = ROOM
+                self._take_ahead()
+        finally:
+            self._working = False
+        left = len(self._ahead) - self._at
+        if not left:
+            self._ahead, self._at = b"", 0
+        elif self._turn is None and not self._framing.room:
             self._turn = self._loop.call_soon(self._take_turn)
-        if not self._buffer_paused and (
-            self._turn is not None or (self._holds and len(self._ahead) - self._at > READ_BUFFER)
-        ):
-            self._pause_reading_for_buffer()
+        self._hold(held=left > 0 and (self._turn is not None or left > READ_BUFFER))
 
     def _take_turn(self) -> None:
         self._turn = None
         self._go_on()
 
-    def _parse_ahead(self) -> None:
-        """Have aiohttp parse what is ahead, one head or body at a time: see `framing`."""
+    def _take_ahead(self) -> None:
+        """Take what is ahead, one part at a time: see `framing`."""
         framing = self._framing
-        while self._at < len(self._ahead) and not self._reading_paused and framing.room:
+        while self._at < len(self._ahead) and not self._stream_paused and framing.room:
             if self._taker is not None:
-                self._taker(self._ahead[self._at :])
-                self._at = len(self._ahead)
-            elif len(self._messages) >= MAX_MSG_QUEUE_SIZE or (self._holds and framing.between):
-                break
-            elif framing.between and not self._ahead.startswith(_PARSERS_METHODS, self._at):
-                if not self._begin_head():
-                    break
+                rest, self._ahead, self._at = self._ahead[self._at :], b"", 0
+                self._taker(rest)
+            elif framing.part == HEAD:
+                if not self._may_ask() or not self._take_head():
+                    return
+            elif framing.part == BODY:
+                start = self._at
+                self._at = framing.end(self._ahead, start)
+                self._take_body(self._ahead[start : self._at])
             elif (end := framing.run(self._ahead, self._at)) > self._at:
                 run, self._at = self._ahead[self._at : end], end
-                self._take(joined(run))
+                self._take_chunks(joined(run))
             else:
-                self._take_part(self._at)
+                self._take_part_of_chunks()
 
-    def _begin_head(self) -> bool:
-        """Take the beginning of a head with a method that the parser does not know; tell whether to go on.
+    def _may_ask(self) -> bool:
+        """Tell whether the next request has its turn. Who does not read would fill our memory: it waits."""
+        if self._state not in {IDLE, HEAD_COMES}:
+            return False
+        if self.writing_paused and self._task is None:
+            self._task = self._loop.create_task(self._wait_for_reader())
+        return not self.writing_paused
 
-        It reads another method in its place.
-        """
-        data, at = self._ahead, self._at
-        if (lines := _EMPTY_LINES.match(data, at)) is not None:  # a server should ignore them (RFC 9112 §2.2)
-            at = self._at = lines.end()
-        if at == len(data):
+    # ── a head ───────────────────────────────────────────────────────────────────────────────────
+
+    def _take_head(self) -> bool:
+        """Take what is ahead of a head; tell whether to go on."""
+        before = b""
+        if self._parser is None:
+            data, at = self._ahead, self._at
+            if (lines := _EMPTY_LINES.match(data, at)) is not None:
+                at = self._at = lines.end()  # a server should ignore them (RFC 9112 §2.2)
+            if at == len(data):
+                return False
+            self._head_begins()
+            if not data.startswith(_PARSERS_METHODS, at):
+                found = _METHOD.match(data, at)
+                if found is not None and found.end() == len(data):  # it may go on
+                    self._bound_head(len(data) - at)
+                    return False
+                if found is not None:
+                    self._method, before = found[0].decode(), _STAND_IN
+                    at = found.end()
+            self._parser = self._server.parser_for(self)
+        else:
+            at = self._at
+        end = self._framing.end(self._ahead, self._at)
+        piece, self._at = before + self._ahead[at:end], end
+        try:
+            messages, _, _ = self._parser.feed_data(piece if piece.isascii() else ascii_target(piece))
+        except HttpProcessingError as error:
+            self._refuse_head(error)
             return False
-        found = _METHOD.match(data, at)
-        if found is not None and found.end() == len(data):  # it may go on
-            self._between = False
-            self._part_of_a_head(len(data) - at)
-            return False
-        if found is None:
-            self._take_part(at)
-        elif not data.startswith(_PARSERS_METHODS, at):
-            self._method = found[0].decode()
-            self._take_part(found.end(), _STAND_IN)
+        if messages:
+            self._head_has_come(*messages[0])
+        else:
+            self._bound_head(self._framing.section)
         return True
 
-    def _take_part(self, start: int, before: bytes = b"") -> None:
-        """Have aiohttp parse what is ahead up to the end of its part, from `start` on, `before` before it."""
-        framing, data = self._framing, self._ahead
-        head = framing.between
-        end = framing.end(data, self._at)
-        self._at = end
-        if framing.part == EXCESS:
-            self._taker = drop
-            self._payload.set_exception(BadRequest(LITTLE_BUT_FRAMING))
-            return
-        piece = before + data[start:end] if before or start or end < len(data) else data
-        self._take(ascii_target(piece) if head and not piece.isascii() else piece)
-        if framing.part == TRAILER and framing.section > self._server.header_bytes:
-            self._taker = drop
-            self._payload.set_exception(HeadersTooLarge(TRAILER_TOO_LARGE))
+    def _head_begins(self) -> None:
+        self._state = HEAD_COMES
+        if self._answered_any or self._deadline == inf:
+            self._watch(self._server.header_seconds)
 
-    def _take(self, data: bytes) -> None:
-        """Have aiohttp parse `data`, and see to what is complete with it."""
-        if self._taker is not None:
-            self._taker(data)
-            return
-        waiter, count = self._waiter, self._request_count
-        if data:
-            self._between = False
-        # aiohttp's task sees to it, when it is at work, or has to wait for the client to read.
-        is_slow = waiter is None or waiter.done() or bool(self._messages) or self._paused
-        if not is_slow:
-            self._waiter = None  # so that aiohttp parses, but does not wake its task
-        RequestHandler.data_received(self, data)
-        if not is_slow:
-            self._waiter = waiter
-        if self._request_count != count:
-            self._head_has_come()
-        elif self._framing.section and self._framing.part == HEAD:
-            self._part_of_a_head(self._framing.section)
-        elif self._chunked or 0 < len(data) < SMALL_PIECE:
-            self._count_pieces()
-        if self._chunked and self._payload.is_eof():
-            self._chunked = False
-            self._parser = self._server.parser_for(self)  # without what it knows of trailers
-        if waiter is not None and not is_slow and self._messages and not waiter.done():
-            self._begin_answer(waiter)
+    def _bound_head(self, size: int) -> None:
+        """Refuse a head of which `size` bytes are here and no end; aiohttp bounds each line only."""
+        if size > self._server.header_bytes:
+            self._refuse_head(LineTooLong(b"", self._server.header_bytes))
 
-    def _count_pieces(self) -> None:
-        """Have a client wait that sends its body in very many pieces to an upstream that does not read."""
-        payload = self._payload
-        if payload.is_eof() or self._reading_paused:
-            return
-        if len(payload._buffer) > MAX_PIECES:  # noqa: SLF001 - it counts bytes only
-            self._reading_paused = True  # until somebody reads
-            self._pause_transport_reading()
-
-    def _begin_answer(self, waiter: asyncio.Future[None]) -> None:
-        """Answer in the fast path what it may answer; wake aiohttp's task for anything else."""
-        message, payload = self._messages[0]
-        if payload is not EMPTY_PAYLOAD or not isinstance(message, RawRequestMessage) or message.upgrade:
-            waiter.set_result(None)
-            return
-        self._messages.popleft()
-        self._silent = message.should_close
-        self._waiter, self._idle = None, waiter
-        self.busy = True
-        self._server.answerer.quick(Incoming(message, payload, self))
-
-    def _head_has_come(self) -> None:
-        message, payload = self._messages[-1]
-        if isinstance(message, RawRequestMessage):
-            self._chunked = message.chunked
-            self._holds = bool(message.upgrade)
-            if self._method is not None:
-                message = message._replace(method=self._method)
-                self._method = None
-            if payload is not EMPTY_PAYLOAD:
-                message = self._body_follows(message)
-            if message is not self._messages[-1][0]:
-                self._messages[-1] = message, payload
+    def _refuse_head(self, error: Exception) -> None:
+        """Answer what is no request, and close: nobody knows where another one would begin."""
+        if is_too_large(error):
+            self.refuse(HeadersTooLarge("the header section is too large"))
+        elif isinstance(error, HttpProcessingError):
+            self.refuse(BadRequest("the request is not valid HTTP/1.1"))
         else:
-            self._taker = drop  # nobody knows where another request would begin
-            if not self._payload.is_eof():  # aiohttp tells nobody who reads it
-                self._payload.set_exception(
-                    HeadersTooLarge(TRAILER_TOO_LARGE)
-                    if is_too_large(message.exc)
-                    else RequestPayloadError("malformed")
-                )
-        self._payload = payload
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+            self.refuse(internal_error(error))
 
-    def _body_follows(self, message: RawRequestMessage) -> RawRequestMessage:
-        """Have the framing follow the body of `message`; return how that is to be taken."""
-        if not message.chunked:
-            if length := int(message.headers.get(CONTENT_LENGTH, 0)):
+    def _head_has_come(self, message: RawRequestMessage, payload: StreamReader) -> None:
+        request = Request.parsed(message, payload, self)
+        if self._method is not None:
+            request.method, self._method = self._method, None
+        if message.chunked:
+            self._framing.chunks()
+            if message.version != HttpVersion11:
+                # An HTTP/1.0 peer that knows of chunks, or one in between that does not: RFC 9112 §6.1.
+                request.keep_alive = False
+        else:
+            self._parser = None
+            if payload is not EMPTY_PAYLOAD and (length := int(message.headers.get(CONTENT_LENGTH, 0))):
                 self._framing.length(length)
-            return message
-        self._framing.chunks()
-        if message.version == HttpVersion11:
-            return message
-        # An HTTP/1.0 peer that knows of chunks, or one in between that does not: RFC 9112 §6.1 wants a close.
-        return message._replace(should_close=True)
+        self._payload = payload
+        self._silent = message.should_close
+        self._begin(request)
+
+    # ── a body ───────────────────────────────────────────────────────────────────────────────────
+
+    def _take_body(self, data: bytes) -> None:
+        """Take part of a body whose length is known."""
+        payload = cast("StreamReader", self._payload)
+        if self._state is not State.DISCARDING:
+            payload.feed_data(data)
+            self._count_pieces(payload, len(data))
+        if self._framing.part == HEAD:
+            payload.feed_eof()
+            self._body_has_come()
+
+    def _take_part_of_chunks(self) -> None:
+        framing, start = self._framing, self._at
+        self._at = framing.end(self._ahead, start)
+        if framing.part == EXCESS:
+            self._break_body(BadRequest(LITTLE_BUT_FRAMING))
+            return
+        self._take_chunks(self._ahead[start : self._at])
+        if framing.part == TRAILER and framing.section > self._server.header_bytes:
+            self._break_body(HeadersTooLarge(TRAILER_TOO_LARGE))
+
+    def _take_chunks(self, data: bytes) -> None:
+        """Have aiohttp parse part of a body in chunks."""
+        payload = cast("StreamReader", self._payload)
+        if self._parser is None:
+            return
+        try:
+            self._parser.feed_data(data)
+        except HttpProcessingError as error:
+            too_large = is_too_large(error)
+            self._break_body(HeadersTooLarge(TRAILER_TOO_LARGE) if too_large else BadRequest(MALFORMED))
+            return
+        if self._state is State.DISCARDING:
+            self._discard()
+        elif not payload.is_eof():
+            self._count_pieces(payload, 0)
+        if payload.is_eof():
+            self._parser = None  # and with it what it knows of trailers
+            self._body_has_come()
+
+    def _body_has_come(self) -> None:
+        if self._state is State.DISCARDING:
+            self._next()
+
+    def _break_body(self, error: AuthproxyError) -> None:
+        """Let who reads the body know that it is faulty: nobody knows where another request would begin."""
+        self._taker = drop
+        self._parser = None
+        self._payload.set_exception(error)
+        if self._state is State.DISCARDING:
+            self.linger(silent=False)
+
+    def _discard(self) -> None:
+        """Drop what has come of a body that nobody wants."""
+        self._payload.read_nowait(-1)
+
+    def _count_pieces(self, payload: StreamReader, size: int) -> None:
+        """Have a client wait that sends its body in very many pieces to an upstream that does not read."""
+        if size < SMALL_PIECE and not self._stream_paused and pieces_in(payload) > MAX_PIECES:
+            self.pause_reading()
+
+    # ── who has to wait ──────────────────────────────────────────────────────────────────────────
 
     @property
-    def _in_head(self) -> bool:
-        """Whether part of a head has come, a method that may go on included."""
-        framing = self._framing
-        return framing.part == HEAD and (
-            bool(framing.section) or (self._at < len(self._ahead) and not self._holds)
-        )
+    def connected(self) -> bool:
+        """Whether more of a body may come; aiohttp's `StreamReader` asks."""
+        return self.transport is not None
 
-    def _part_of_a_head(self, size: int) -> None:
-        """Bound how long a head of `size` bytes so far may take, and how large it may be.
+    def pause_reading(self) -> None:
+        """Read no more of a body for now; aiohttp's `StreamReader` says so."""
+        self._stream_paused = True
+        self._pause_transport()
 
-        aiohttp bounds each line only.
-        """
-        if size <= self._server.header_bytes:
-            self._watch_head()
+    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: ARG002, FBT001, FBT002 - aiohttp's
+        """Read on; aiohttp's `StreamReader` says so, each time that it was read."""
+        if self._stream_paused:
+            self._stream_paused = False
+            if self._ahead and not self._working:
+                self._go_on()
+            self._resume_transport()
+
+    def _hold(self, *, held: bool) -> None:
+        if held and not self._held:
+            self._held = True
+            self._pause_transport()
+        elif not held and self._held:
+            self._held = False
+            self._resume_transport()
+
+    def _pause_transport(self) -> None:
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.pause_reading()
+
+    def _resume_transport(self) -> None:
+        if self._held or self._stream_paused or self.transport is None or self.transport.is_closing():
             return
-        self._taker = drop
-        error = LineTooLong(b"", self._server.header_bytes)
-        self._messages.append((_ErrInfo(400, error, error.message), EMPTY_PAYLOAD))  # it has to wait its turn
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    def _watch_head(self) -> None:
-        if self._head_timer is None and self.transport is not None:
-            self._head_timer = self._loop.call_later(self._server.header_seconds, self._head_is_late)
-
-    def _head_is_late(self) -> None:
-        """Close on a client that has not ended its header section in time."""
-        self._head_timer = None
-        if self._waiter is None or self._waiter.done() or self._messages or self.transport is None:
-            return
-        if not self._between:
-            seconds = self._server.header_seconds
-            self.refuse(RequestTimeout(f"the header section took longer than {seconds:g} s"))
-        elif not self._request_count:  # else that head was there in time, and its request is answered
-            self.force_close()
-
-    def _process_keepalive(self) -> None:
-        if self._between:
-            super()._process_keepalive()
-        else:  # a head is coming in, and has a time limit of its own
-            self._keepalive_handle = None
-
-    def begin(self, begun: Begun) -> None:
-        """Note what is under way, to be broken off when the client goes away."""
-        self._begun = begun
-
-    def finish(self, *, keep_alive: bool) -> None:
-        """End a request of the fast path; its answer is out."""
-        self._begun = None
-        waiter, self._idle = self._idle, None
-        self.done()
-        if self._parser is None or waiter is None or waiter.done():
-            return  # the client is gone already
-        self._parser.message_consumed()
-        self._waiter = waiter
-        if not keep_alive or self._close:
-            self.linger(silent=self._silent)
-            return
-        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
-        if self._keepalive_handle is None:
-            self._keepalive_handle = self._loop.call_at(
-                self._next_keepalive_close_time, self._process_keepalive
-            )
-        if self._messages:
-            waiter.set_result(None)
-
-    def hand_over(self, begun: Begun) -> None:
-        """Let the task go on with what the fast path has begun."""
-        self._begun = begun
-        waiter, self._idle = self._idle, None
-        if waiter is None or waiter.done():
-            begun.give_up()
-            return
-        self._messages.appendleft((begun.incoming.message, begun.incoming.payload))
-        self._waiter = waiter
-        waiter.set_result(None)
-
-    def take_over(self) -> Begun | None:
-        """Return what the fast path has handed over, if it has."""
-        begun, self._begun = self._begun, None
-        return begun
+        self.transport.resume_reading()
 
     # ── a tunnel ─────────────────────────────────────────────────────────────────────────────────
 
     def join(self, tunnel: Tunnel) -> None:
         """Hand everything that comes from now on to `tunnel`; what has come already goes first."""
+        self._state = State.TUNNEL
         self._tunnel = tunnel
         self._taker = partial(tunnel.feed, "client")
-        tunnel.feed("client", self._ahead[self._at :])
-        self._ahead, self._at = b"", 0
-        if self._buffer_paused:
-            self._resume_reading_for_buffer()
+        rest, self._ahead, self._at = self._ahead[self._at :], b"", 0
+        if rest:
+            tunnel.feed("client", rest)
+        self._hold(held=False)
 
     def end_tunnel(self) -> None:
         """End the tunnel, if there is one; both sides still get what is under way."""
         if self._tunnel is not None:
             self._tunnel.close()
 
-    def eof_received(self) -> bool | None:  # type: ignore[override]  # aiohttp says None: close
-        if self._tunnel is None or self._lingering_close is not None:
-            return None
-        self._silent = True
-        self._tunnel.end("client")
-        return True  # the other half may go on
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        if self._tunnel is not None:
-            self._tunnel.pause("client")
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if self._tunnel is not None:
-            self._tunnel.resume("client")
-
     # ── the end ──────────────────────────────────────────────────────────────────────────────────
-
-    def close_after(self, incoming: Incoming) -> None:
-        """Close after the answer to `incoming`."""
-        self.linger(silent=self._silent or (not incoming.keep_alive and incoming.payload.is_eof()))
 
     def linger(self, *, silent: bool) -> None:
         """Close so that the client gets to read what it was sent; `silent` when it will send no more."""
@@ -510,20 +549,31 @@ class ClientConnection(RequestHandler):
         if silent:
             self.force_close()
             return
-        self._force_close = self._between = True  # aiohttp's task ends
-        if self._waiter is not None:
-            self._waiter.cancel()
+        self._state = State.LINGERING
+        self._deadline = inf
         self._lingering_close = LingeringClose(transport, self.stall_seconds)
         self._taker = self._lingering_close.hear
         self._ahead, self._at = b"", 0
-        if self._reading_paused or self._buffer_paused:
-            self._resume_transport_reading()
+        self._held = self._stream_paused = False
+        self._resume_transport()
 
     def force_close(self) -> None:
-        transport = self.transport
-        super().force_close()
-        if transport is not None:
-            close_or_abort(transport, self.stall_seconds)
+        """Close; what is written is still sent, to a client that takes it."""
+        if self._task is not None:
+            self._task.cancel()
+        if self.transport is not None:
+            close_or_abort(self.transport, self.stall_seconds)
+
+    async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109 - aiohttp's
+        """Break off what is under way, and close; wait for that for up to `timeout` seconds."""
+        task = self._task
+        if task is not None and not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=timeout)
+        if self._context is not None and self._task is None:
+            context, self._context = self._context, None
+            self._server.answerer.lost(context)
+        self.force_close()
 
     def refuse(self, error: AuthproxyError) -> None:
         """Answer what is not even a request, and close."""
@@ -532,55 +582,44 @@ class ClientConnection(RequestHandler):
             self.transport.write(problem_response(error, route=None, close=True))
         self.linger(silent=False)
 
-    # ── aiohttp's side ───────────────────────────────────────────────────────────────────────────
+    # ── deadlines: one lazy timer a connection, not one a request ────────────────────────────────
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self._head_timer = self._loop.call_later(self._server.header_seconds, self._head_is_late)
+    def _watch(self, seconds: float) -> None:
+        deadline = self._deadline = self._loop.time() + seconds
+        if self._timer is None or self._timer_at > deadline:
+            self._set_timer()
 
-    def connection_lost(self, exc: BaseException | None) -> None:
-        begun, self._begun = self._begun, None
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-        if self._turn is not None:
-            self._turn.cancel()
-        super().connection_lost(exc)
-        if begun is not None:
-            begun.give_up()
-        self.done()
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = self._deadline
+        self._timer = self._loop.call_at(self._deadline, self._look_at_the_clock)
 
-    async def finish_response(
-        self, request: BaseRequest, resp: StreamResponse, start_time: float | None
-    ) -> tuple[StreamResponse, bool]:
-        """End a request of the task; what was held back behind it is one now, and no other protocol."""
-        finished = await super().finish_response(request, resp, start_time)
-        if self._holds and not self._messages and self._tunnel is None:
-            self._holds = False
-            if self._buffer_paused:
-                self._resume_reading_for_buffer()
-            self._go_on()
-        return finished
+    def _look_at_the_clock(self) -> None:
+        self._timer = None
+        if self._deadline == inf or self.transport is None:
+            return
+        if self._loop.time() < self._deadline:
+            self._set_timer()
+        elif self._state is HEAD_COMES:
+            seconds = self._server.header_seconds
+            self.refuse(RequestTimeout(f"the header section took longer than {seconds:g} s"))
+        elif self._state is State.DISCARDING:
+            self.linger(silent=False)
+        elif self._state is IDLE:
+            self.force_close()
 
-    def handle_error(
-        self,
-        request: BaseRequest,  # noqa: ARG002
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,  # noqa: ARG002 - it quotes the request
-    ) -> StreamResponse:
-        """Answer a request that could not be parsed, or a fault of our own; close the connection."""
-        if is_too_large(exc):
-            error: AuthproxyError = HeadersTooLarge("the header section is too large")
-        elif status == 400:
-            error = BadRequest("the request is not valid HTTP/1.1")
-        else:
-            error = internal_error(exc)
-        self.refuse(error)
-        return REFUSED
+    def __repr__(self) -> str:
+        return f"<ClientConnection {self._state.name.lower()}>"
 
 
 def drop(_data: bytes) -> None:
     """Take what nobody wants."""
+
+
+def pieces_in(payload: StreamReader) -> int:
+    """Return how many pieces of a body wait to be read; aiohttp counts bytes, and pieces of chunks only."""
+    return len(payload._buffer)  # noqa: SLF001 - there is no public way
 
 
 def is_too_large(error: BaseException | None) -> bool:

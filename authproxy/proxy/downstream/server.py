@@ -1,38 +1,62 @@
-"""Makes a connection for each client, up to a limit, and lets what is in flight finish at the end."""
+"""Makes a connection for each client, up to a limit, and lets what is in flight finish at the end.
+
+aiohttp's low-level `Server` knows its connections, and its parser reads what is not plain. These names of it
+are private, hence the narrow bounds on its version:
+
+    Server._connections            how many there are, without a list of them
+    RequestHandler._task_handler   which `Server.connection_lost` asks for: here None, there is no such task
+    StreamReader._buffer           how many pieces of a body wait to be read (see `connection.pieces_in`)
+"""
 
 import asyncio
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from aiohttp.http_parser import HttpRequestParser
-from aiohttp.web import RequestPayloadError, Server, StreamResponse
-from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE, RequestHandler
+from aiohttp.web import Server
 
 from authproxy import logs
 from authproxy.errors import AuthproxyError, ConnectionLimit
 from authproxy.net.lingering_close import QUIET
+from authproxy.proxy.context import Step
 from authproxy.proxy.downstream.connection import MAX_HEADERS, READ_BUFFER, ClientConnection
-from authproxy.proxy.downstream.incoming import Incoming
+from authproxy.proxy.plain import PlainHead
+from authproxy.proxy.request import Request
 
 if TYPE_CHECKING:
-    from aiohttp.web_protocol import _RequestFactory, _RequestHandler
+    from aiohttp.base_protocol import BaseProtocol
+    from aiohttp.web_protocol import RequestHandler, _RequestHandler
 
-
-LINGER = 2.0  # seconds that a body which nobody wants is read on, so that its connection can be kept
 MAX_TURNED_AWAY = 16  # connections over the limit that linger at a time; more are just closed
+
+
+class HeadReader(Protocol):
+    """Who reads plain heads."""
+
+    @abstractmethod
+    def read(self, data: bytes, /) -> PlainHead | None:
+        """Return the head that `data` begins with, if that is plain and whole."""
 
 
 class Answerer(Protocol):
     """Who answers requests; the handler."""
 
-    @abstractmethod
-    async def __call__(self, incoming: Incoming) -> StreamResponse:
-        """Answer in the task; go on where the fast path has come to."""
+    @property
+    def reader(self) -> "HeadReader":
+        """Who reads plain heads."""
 
     @abstractmethod
-    def quick(self, incoming: Incoming) -> None:
-        """Answer in the fast path: end with the connection's `finish` or `hand_over`."""
+    def start(self, request: Request) -> Step:
+        """Begin with a request, as far as nothing has to be waited for."""
+
+    @abstractmethod
+    async def finish(self, context: Any) -> bool:
+        """Go on from where it stands; tell whether the connection can go on."""
+
+    @abstractmethod
+    def lost(self, context: Any) -> None:
+        """Break off: the client has gone away."""
 
     @abstractmethod
     def refused(self, error: AuthproxyError) -> None:
@@ -40,66 +64,50 @@ class Answerer(Protocol):
 
 
 class ProxyServer(Server):
-    """Makes a `ClientConnection` for each connection, up to `limit`; `limit_hint` tells who is one too many.
-
-    `request_factory` makes what `answerer` is called with.
-    """
+    """Makes a `ClientConnection` for each connection, up to `limit`; `limit_hint` tells who is one too many."""
 
     def __init__(
         self,
         answerer: Answerer,
         *,
-        request_factory: Callable[..., object] = Incoming,
         limit: int,
         limit_hint: str | None = None,
         keepalive: float,
         header_bytes: int,
         header_seconds: float,
     ) -> None:
-        super().__init__(
-            cast("_RequestHandler", answerer),
-            request_factory=cast("_RequestFactory", request_factory),
-            handler_cancellation=True,  # a client that goes away cancels its upstream request
-            keepalive_timeout=keepalive,
-            max_line_size=header_bytes,
-            max_field_size=header_bytes,
-            max_headers=MAX_HEADERS,
-            read_bufsize=READ_BUFFER,
-            auto_decompress=False,  # bodies are forwarded as they are
-            lingering_time=LINGER,
-            access_log=None,
-        )
+        super().__init__(cast("_RequestHandler", answerer))
         self.answerer = answerer
+        self.keepalive = keepalive
         self.header_bytes = header_bytes
         self.header_seconds = header_seconds
         self.draining = False
         self._limit = limit
         self._limit_hint = limit_hint
-        self._turned_away: set[RequestHandler] = set()  # connections over the limit, until they are closed
+        self._turned_away: set[ClientConnection] = set()  # connections over the limit, until they are closed
         self._changed = asyncio.Event()
 
-    def __call__(self) -> RequestHandler:
-        return ClientConnection(self, loop=self._loop, **self._kwargs)
+    def __call__(self) -> "RequestHandler":
+        return cast("RequestHandler", ClientConnection(self, self._loop))
 
     def parser_for(self, connection: ClientConnection) -> HttpRequestParser:
-        """Return a parser as aiohttp makes one for each connection."""
+        """Return a parser for one request."""
         return HttpRequestParser(
-            connection,
+            cast("BaseProtocol", connection),
             self._loop,
             READ_BUFFER,
             max_line_size=self.header_bytes,
             max_field_size=self.header_bytes,
             max_headers=MAX_HEADERS,
-            payload_exception=RequestPayloadError,
-            auto_decompress=False,
-            max_msg_queue_size=MAX_MSG_QUEUE_SIZE,
+            auto_decompress=False,  # bodies are forwarded as they are
         )
 
-    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
+    def connection_made(self, handler: "RequestHandler", transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
         if len(self._connections) - len(self._turned_away) > self._limit:
-            self._turned_away.add(handler)
-            self._turn_away(cast("ClientConnection", handler))
+            connection = cast("ClientConnection", handler)
+            self._turned_away.add(connection)
+            self._turn_away(connection)
 
     def _turn_away(self, connection: ClientConnection) -> None:
         error = ConnectionLimit(
@@ -111,12 +119,9 @@ class ProxyServer(Server):
         if len(self._turned_away) > MAX_TURNED_AWAY:
             connection.force_close()
 
-    def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
+    def connection_lost(self, handler: "RequestHandler", exc: BaseException | None = None) -> None:
         super().connection_lost(handler, exc)
-        self._loop.call_soon(self._forget, handler)  # aiohttp does so a moment later as well
-
-    def _forget(self, handler: RequestHandler) -> None:
-        self._turned_away.discard(handler)
+        self._turned_away.discard(cast("ClientConnection", handler))
         self.noticed()
 
     def noticed(self) -> None:

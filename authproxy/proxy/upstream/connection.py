@@ -19,6 +19,7 @@ from typing import cast
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from authproxy.errors import AuthproxyError, BadReply, RequestTimeout, ResponseTimeout
+from authproxy.proxy.plain import EMPTY_LINE, PlainReply, read_reply, unchunked
 from authproxy.proxy.upstream.http_tunnel import REFUSED, Forwarding
 from authproxy.proxy.upstream.reply import MAX_PIECES, Pipe, Reply, ReplyHeaders
 
@@ -41,6 +42,9 @@ REASONS = frozenset(status.phrase.encode() for status in HTTPStatus)
 _CONTROLS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 NO_BODY = frozenset({204, 304})
+CHUNKED_HEAD = (
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"  # all of a plain head that a parser needs
+)
 
 
 class ClosedUnanswered(BadReply):
@@ -238,12 +242,58 @@ class Connection(asyncio.Protocol):
             self._ahead += data
         else:
             reply = self._reply
-            if len(data) <= TURN or data.count(b"\n") <= MAX_LINES:
+            if reply is not None and not self._answered:
+                data = self._read_plainly(reply, data)
+            if not data:
+                pass
+            elif len(data) <= TURN or data.count(b"\n") <= MAX_LINES:
                 self._parse(data)
             else:
                 self._parse_in_turns(data)
             if reply is not None and reply.watcher is not None and reply.status:
                 reply.show()
+
+    def _read_plainly(self, reply: Reply, data: bytes) -> bytes:
+        """Take the head of a plain reply, and its body as far as that needs no parser; return what is left."""
+        head, end, body = data.partition(EMPTY_LINE)
+        plain = read_reply(head) if end and len(head) <= MAX_HEAD else None
+        if plain is None or (plain.status == REFUSED and self._forwarding is not None):
+            return data
+        if self._is_head or plain.status in NO_BODY:
+            if body:
+                return data
+            self._plain_head(reply, plain)
+            self._ended()
+        elif plain.length is not None:
+            if len(body) > plain.length:
+                return data
+            self._plain_head(reply, plain)
+            if body:
+                self.on_body(body)
+            self._left = plain.length - len(body)
+            if not self._left:
+                self._ended()
+            elif self._stage is not None:
+                self._watch(self._idle_seconds, RECEIVING)
+        elif plain.chunked and (whole := unchunked(body)) is not None:
+            self._plain_head(reply, plain)
+            if whole:
+                self.on_body(whole)
+            self._ended()
+        elif plain.chunked:
+            self._parser.feed_data(CHUNKED_HEAD)
+            self._plain_head(reply, plain)
+            self._chunked = True
+            return body
+        else:
+            return data
+        return b""
+
+    def _plain_head(self, reply: Reply, plain: PlainReply) -> None:
+        self._answered = self._head_done = True
+        self._status, self._keep_alive = plain.status, plain.keep_alive
+        self._length, self._received, self._chunked = plain.length, 0, False
+        reply.plain_head_came(plain)
 
     def _parse_in_turns(self, data: bytes) -> None:
         """Parse the first of `data`, and the rest when others had their turn, unless it needs no parser."""

@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from authproxy.errors import BadReply
+from authproxy.proxy.plain import PlainReply, pairs_of
 
 if TYPE_CHECKING:
     from authproxy.proxy.upstream.connection import Connection
@@ -31,26 +33,27 @@ class Reply:
     """An upstream's reply: its head at once, its body as it arrives.
 
     `length` is the announced size of the body in bytes, None when nobody said; `parts` is what arrived
-    and was not read yet.
+    and was not read yet. `plain` is the head, if it is plain; `watcher` is called once, when there is something
+    to see.
     """
 
-    __slots__ = (
-        "_connection", "_size", "_waiter", "complete", "failure", "headers", "length", "parts", "reason",
-        "status", "watcher",
-    )  # fmt: skip
+    status = 0
+    reason = b""
+    length: int | None = None
+    plain: PlainReply | None = None
+    complete = False
+    failure: Exception | None = None
+    watcher: Callable[[], None] | None = None
+    _size = 0
+    _waiter: asyncio.Future[None] | None = None
 
     def __init__(self, connection: "Connection") -> None:
-        self.status = 0
-        self.reason = b""
-        self.headers: ReplyHeaders = []
-        self.length: int | None = None
         self.parts: list[bytes] = []
-        self.complete = False
-        self.failure: Exception | None = None
-        self.watcher: Callable[[], None] | None = None  # called once, when there is something to see
         self._connection: Connection | None = connection
-        self._size = 0
-        self._waiter: asyncio.Future[None] | None = None
+
+    @cached_property
+    def headers(self) -> ReplyHeaders:
+        return pairs_of(self.plain.lines) if self.plain is not None else []
 
     async def head(self) -> None:
         """Wait for the head. Raises `UpstreamError`."""
@@ -87,6 +90,11 @@ class Reply:
 
     def head_came(self, status: int, reason: bytes, headers: ReplyHeaders, length: int | None) -> None:
         self.status, self.reason, self.headers, self.length = status, reason, headers, length
+        self._wake()
+
+    def plain_head_came(self, plain: PlainReply) -> None:
+        self.plain = plain
+        self.status, self.reason, self.length = plain.status, plain.reason, plain.length
         self._wake()
 
     def feed(self, data: bytes) -> bool:

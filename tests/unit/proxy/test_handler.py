@@ -11,13 +11,13 @@ from aiohttp import StreamReader
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import HttpVersion10, HttpVersion11
 from aiohttp.streams import EMPTY_PAYLOAD
+from authproxy.proxy.downstream.incoming import Incoming
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from authproxy.errors import BadReply, ConnectFailure, Forbidden, TokenUnavailable
 from authproxy.observe.counters import Counters
 from authproxy.proxy.allow import Allow
 from authproxy.proxy.downstream.connection import CLOSE, KEEP_ALIVE
-from authproxy.proxy.downstream.incoming import Incoming
 from authproxy.proxy.guard import Guard
 from authproxy.proxy.handler import CLIENT_GONE, ProxyHandler, RequestContext
 from authproxy.proxy.headers import RequestHeaders, ResponseHeaders

@@ -4,7 +4,6 @@ from types import SimpleNamespace
 
 import pytest
 from aiohttp.http import HttpVersion11
-
 from authproxy.proxy.downstream.incoming import Incoming
 
 

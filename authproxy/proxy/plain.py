@@ -1,0 +1,318 @@
+"""Plain heads: those that can be read in one way only, read in a few steps.
+
+A plain head is printable ASCII, its lines `Name: value` with one space and nothing to trim, no name twice in
+any spelling, and no name of which somebody judges the *value*, but the few that are read here. Everything else
+is left to a parser, which knows the rest and refuses what has to be refused. Nothing is refused here: what is
+not plain is no fault.
+
+    head ─▶ lines ─▶ the sequence of their names ─▶ Shape, worked out once for each sequence
+      └─▶ the section as it stands, seen before? ─▶ all that was worked out of it
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Generic, NamedTuple, TypeVar
+
+from aiohttp.http import HttpVersion11
+
+from authproxy.values import any_spelling
+
+PRINTABLE = bytes(range(0x20, 0x7F))
+EMPTY_LINE = b"\r\n\r\n"
+MAX_LINES = 100
+MAX_SHAPES = 512  # sequences of names that are remembered,
+MAX_NAMES = 2 << 10  # bytes each: clients may make them up
+MAX_SECTIONS = 256  # sections that are remembered whole,
+MAX_SECTION = 2 << 10  # bytes each,
+MAX_SEEN = 1024  # and those seen once, of which only a hash is
+MAX_STATUS_LINES = 256
+MAX_DIGITS = 15  # of a length
+
+_LINE_ENDS = [b"\r\n" * number for number in range(MAX_LINES + 1)]
+_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
+_LENGTH = re.compile(rb"(?:0|[1-9][0-9]{0,%d})\Z" % (MAX_DIGITS - 1))
+_STATUS_LINE = re.compile(rb"HTTP/1\.1 ([2-9][0-9][0-9]) ([\x21-\x7e][\x20-\x7e]*)\Z")
+_CHUNK_SIZE = re.compile(rb"([1-9a-fA-F][0-9a-fA-F]{0,6})\r\n")
+MAX_CHUNKS = 64  # of a reply that is all there
+
+METHODS = {each.encode(): each for each in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
+KEEPS = {b"keep-alive": True, b"Keep-Alive": True, b"close": False}  # what `Connection` may say
+VERSION = HttpVersion11
+
+S = TypeVar("S")
+
+
+def lines_of(head: bytes) -> list[bytes] | None:
+    """Return the lines of a head that comes without its last line end, or None if it is not plain."""
+    lines = head.split(b"\r\n")
+    count = len(lines)
+    if (
+        count > MAX_LINES
+        or head.translate(None, PRINTABLE) != _LINE_ENDS[count - 1]
+        or b"  " in head
+        or b" \r" in head
+        or head[-1:] in {b" ", b""}
+    ):
+        return None
+    return lines
+
+
+class Shapes(dict[tuple[bytes, ...], S | None], Generic[S]):
+    """What `judge` says of a sequence of names, each as it was written; None for one that is not plain.
+
+    `judge` gets the names in lower case, and as they were written.
+    """
+
+    def __init__(self, judge: Callable[[list[bytes], tuple[bytes, ...]], S | None]) -> None:
+        super().__init__()
+        self._judge = judge
+
+    def __missing__(self, names: tuple[bytes, ...]) -> S | None:
+        lower = [name.lower() for name in names]
+        spellings = {name.replace(b"_", b"-") for name in lower}
+        shape = None
+        if len(spellings) == len(names) and all(map(_NAME.match, names)):
+            shape = self._judge(lower, names)
+        if len(self) >= MAX_SHAPES:
+            self.clear()
+        if sum(map(len, names)) <= MAX_NAMES:
+            self[names] = shape
+        return shape
+
+
+def names_of(lines: list[bytes]) -> tuple[bytes, ...] | None:
+    """Return what stands before the first colon and space of each line; None if one has none."""
+    try:
+        return tuple([line[: line.index(b": ")] for line in lines])
+    except ValueError:
+        return None
+
+
+def pairs_of(lines: list[bytes]) -> list[tuple[bytes, bytes]]:
+    """Return names and values of the lines of a plain section."""
+    return [(name, value) for name, _, value in [line.partition(b": ") for line in lines]]
+
+
+# ── requests ─────────────────────────────────────────────────────────────────────────────────────
+
+
+class RequestShape(NamedTuple):
+    """Where the lines stand whose values are read; -1 for one that is not there."""
+
+    host: int
+    connection: int
+    length: int
+    key: int
+
+
+class Section:
+    """The header section of a plain request.
+
+    `length` is None when there is no `Content-Length`; `authority` is the value of `Host`, `key` that of the
+    access key's header. `worked_out` is for whoever works something out of it that does not change.
+    """
+
+    __slots__ = ("authority", "keep_alive", "key", "length", "lines", "names", "shape", "worked_out")
+
+    def __init__(self, lines: list[bytes], names: tuple[bytes, ...], shape: RequestShape) -> None:
+        self.lines = lines
+        self.names = names
+        self.shape = shape
+        self.authority = lines[shape.host][len("host: ") :].decode("ascii")
+        self.keep_alive = True
+        self.length: int | None = None
+        self.key = lines[shape.key].partition(b": ")[2].decode("ascii") if shape.key >= 0 else ""
+        self.worked_out: dict[object, object] = {}
+
+
+class PlainHead(NamedTuple):
+    """A request that is plain: its head, and what came behind it."""
+
+    method: str
+    target: str
+    section: Section
+    rest: bytes
+
+
+class PlainReader:
+    """Reads plain requests. `judged` are the headers whose values somebody judges, `key` that of access keys.
+
+    A head of more than `limit` bytes is not plain.
+    """
+
+    def __init__(self, judged: Iterable[str], *, key: str = "", limit: int) -> None:
+        self._judged = {any_spelling(name).encode() for name in judged}
+        self._key = any_spelling(key).encode() if key else None
+        self._limit = limit
+        self._shapes: Shapes[RequestShape] = Shapes(self._shape)
+        self._sections: dict[bytes, Section] = {}
+        self._seen: set[int] = set()
+
+    def read(self, data: bytes) -> PlainHead | None:
+        """Return the head that `data` begins with, if that is plain and whole."""
+        head, end, rest = data.partition(EMPTY_LINE)
+        if not end or len(head) > self._limit:
+            return None
+        line, _, text = head.partition(b"\r\n")
+        section = self._sections.get(text) or self._section(text)
+        words = line.split(b" ")
+        if section is None or len(words) != 3 or words[2] != b"HTTP/1.1" or line.translate(None, PRINTABLE):
+            return None
+        method, target = METHODS.get(words[0]), words[1]
+        if method is None or target[:1] != b"/" or b"#" in target:
+            return None
+        if rest and (section.length is None or len(rest) > section.length):
+            return None
+        return PlainHead(method, target.decode("ascii"), section, rest)
+
+    def _shape(self, names: list[bytes], _written: tuple[bytes, ...]) -> RequestShape | None:
+        spelled = [name.replace(b"_", b"-") for name in names]
+        if b"host" not in names or not self._judged.isdisjoint(spelled):
+            return None
+
+        def place(name: bytes | None) -> int:
+            return names.index(name) if name in names else -1
+
+        if any(name != there for name, there in zip(names, spelled, strict=True) if there in _READ_HERE):
+            return None
+        if self._key is not None and self._key in spelled and self._key not in names:
+            return None
+        return RequestShape(place(b"host"), place(b"connection"), place(b"content-length"), place(self._key))
+
+    def _section(self, text: bytes) -> Section | None:
+        lines = lines_of(text)
+        if lines is None:
+            return None
+        names = names_of(lines)
+        shape = self._shapes[names] if names is not None else None
+        if names is None or shape is None:
+            return None
+        section = Section(lines, names, shape)
+        if shape.connection >= 0:
+            keeps = KEEPS.get(lines[shape.connection][len("connection: ") :])
+            if keeps is None:
+                return None
+            section.keep_alive = keeps
+        if shape.length >= 0:
+            length = lines[shape.length][len("content-length: ") :]
+            if not _LENGTH.match(length):
+                return None
+            section.length = int(length)
+        if len(text) <= MAX_SECTION:
+            self._remember(text, section)
+        return section
+
+    def _remember(self, text: bytes, section: Section) -> None:
+        """Remember `section` from its second sight on: what comes once is not worth it."""
+        seen = hash(text)
+        if seen in self._seen:
+            if len(self._sections) >= MAX_SECTIONS:
+                self._sections.clear()
+            self._sections[text] = section
+            return
+        if len(self._seen) >= MAX_SEEN:
+            self._seen.clear()
+        self._seen.add(seen)
+
+
+_READ_HERE = frozenset({b"host", b"connection", b"content-length"})
+
+
+# ── replies ──────────────────────────────────────────────────────────────────────────────────────
+
+
+class _StatusLines(dict[bytes, tuple[int, bytes]]):
+    """Status and reason of a status line; the status is 0 for one that is not plain."""
+
+    def __missing__(self, line: bytes) -> tuple[int, bytes]:
+        match = _STATUS_LINE.match(line)
+        found = (int(match[1]), match[2]) if match else (0, b"")
+        if len(self) < MAX_STATUS_LINES and len(line) <= MAX_LINES:
+            self[line] = found
+        return found
+
+
+_status_lines = _StatusLines()
+
+
+class ReplyShape(NamedTuple):
+    """Where the lines stand that frame a reply; -1 for one that is not there."""
+
+    connection: int
+    length: int
+    encoding: int
+
+
+def _reply_shape(names: list[bytes], _written: tuple[bytes, ...]) -> ReplyShape | None:
+    if b"upgrade" in names or (b"content-length" in names and b"transfer-encoding" in names):
+        return None
+
+    def place(name: bytes) -> int:
+        return names.index(name) if name in names else -1
+
+    return ReplyShape(place(b"connection"), place(b"content-length"), place(b"transfer-encoding"))
+
+
+_reply_shapes: Shapes[ReplyShape] = Shapes(_reply_shape)
+
+
+class PlainReply(NamedTuple):
+    """The head of a plain reply. `length` is None when it has none; then it may be `chunked`."""
+
+    status_line: bytes
+    status: int
+    reason: bytes
+    names: tuple[bytes, ...]
+    lines: list[bytes]
+    length: int | None
+    chunked: bool
+    keep_alive: bool
+
+
+def read_reply(head: bytes) -> PlainReply | None:
+    """Return what a reply's head says, which comes without the empty line; None if it is not plain."""
+    lines = lines_of(head)
+    if lines is None:
+        return None
+    status_line = lines.pop(0)
+    status, reason = _status_lines[status_line]
+    if not status:
+        return None
+    names = names_of(lines)
+    shape = _reply_shapes[names] if names is not None else None
+    if names is None or shape is None:
+        return None
+    connection, length_at, encoding = shape
+    keep_alive, length = True, None
+    if connection >= 0:
+        keeps = KEEPS.get(lines[connection][len("connection: ") :])
+        if keeps is None:
+            return None
+        keep_alive = keeps
+    if length_at >= 0:
+        digits = lines[length_at][len("content-length: ") :]
+        if not _LENGTH.match(digits):
+            return None
+        length = int(digits)
+    if encoding >= 0 and lines[encoding][len("transfer-encoding: ") :] != b"chunked":
+        return None
+    return PlainReply(status_line, status, reason, names, lines, length, encoding >= 0, keep_alive)
+
+
+def unchunked(body: bytes) -> bytes | None:
+    """Return the data of a chunked body that is all there, without extensions and trailers; else None."""
+    if not body.endswith(b"\r\n0\r\n\r\n"):
+        return b"" if body == b"0\r\n\r\n" else None
+    pieces: list[bytes] = []
+    at, end = 0, len(body) - len(b"0\r\n\r\n")
+    while at < end:
+        size = _CHUNK_SIZE.match(body, at, end)
+        if size is None or len(pieces) == MAX_CHUNKS:
+            return None
+        start = size.end()
+        at = start + int(size[1], 16)
+        if at + 2 > end or body[at : at + 2] != b"\r\n":
+            return None
+        pieces.append(body[start:at])
+        at += 2
+    return b"".join(pieces)

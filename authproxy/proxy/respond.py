@@ -1,0 +1,253 @@
+"""Writing answers to the client: an upstream's reply, whole or as it arrives, a tunnel, or our own word.
+
+Each of them tells whether the client's connection can go on afterwards. Nothing here decides what is answered.
+"""
+
+import asyncio
+import re
+import socket
+import struct
+from typing import cast
+
+from aiohttp.http import HttpVersion10, HttpVersion11
+from multidict import istr
+
+from authproxy import logs
+from authproxy.errors import AuthproxyError, BadReply, BadRequest
+from authproxy.net.tunnel import Tunnel
+from authproxy.proxy.body import LAST_CHUNK, chunk
+from authproxy.proxy.context import RequestContext
+from authproxy.proxy.headers import RawHeaders
+from authproxy.proxy.problem import problem_response
+from authproxy.proxy.request import Request
+from authproxy.proxy.route import Route
+from authproxy.proxy.upstream.connection import NO_BODY
+from authproxy.proxy.upstream.reply import Reply
+
+CONNECTION, EXPECT, UPGRADE = istr("Connection"), istr("Expect"), istr("Upgrade")
+PREFLIGHT_METHOD = istr("Access-Control-Request-Method")
+# HTTP of any version, and what it would be spoken over; `h2c-14`, `h3-29` and `TLS/1.2` are such names too.
+HTTP_ITSELF = re.compile(r"(?:https?|h[0-9]+c?|hq|quic|tls|ssl)(?![a-z])")
+REASONS = re.compile(r"(?<!^)(?=[A-Z])")  # BadRequest is counted as bad_request
+CLIENT_GONE = "the client went away"
+CLOSING_STATUSES = frozenset({400, 431, 500})  # after these nobody knows where the next request begins
+
+
+# ── an upstream's reply ──────────────────────────────────────────────────────────────────────────
+
+
+def send_whole(context: RequestContext, route: Route, reply: Reply) -> bool:
+    """Send a reply that is all there, in one write."""
+    head, keep_alive, chunked = _head(context, route, reply)
+    transport = context.request.connection.transport
+    if transport is None:
+        context.cause = CLIENT_GONE
+        return False
+    body = reply.parts[0] if len(reply.parts) == 1 else b"".join(reply.parts)
+    size = len(body)
+    if chunked:
+        body = (chunk(body) if body else b"") + LAST_CHUNK
+    transport.write(head + body)
+    context.answering(reply.status, size)
+    return keep_alive
+
+
+async def stream(context: RequestContext, route: Route, reply: Reply) -> bool:
+    """Send a reply as it arrives, no faster than the client takes it."""
+    head, keep_alive, chunked = _head(context, route, reply)
+    connection = context.request.connection
+    writer = connection.transport
+    if writer is None:
+        raise ConnectionResetError
+    writer.write(head)
+    context.answering(reply.status)
+    while parts := await reply.read():
+        if connection.transport is None:
+            raise ConnectionResetError
+        size = sum(map(len, parts))
+        writer.writelines([b"%x\r\n" % size, *parts, b"\r\n"] if chunked else parts)
+        context.sent += size
+        if connection.writing_paused:
+            left = min(context.sent, writer.get_write_buffer_size())
+            context.sent -= left  # it is not out until the client takes it
+            await connection.drained(route.idle_seconds)
+            context.sent += left
+    if chunked:
+        writer.write(LAST_CHUNK)
+    return keep_alive
+
+
+async def tunnel(context: RequestContext, route: Route, reply: Reply) -> bool:
+    """Pass the switch of protocols on, and then bytes both ways until one side is gone."""
+    connection = context.request.connection
+    client = connection.transport
+    if client is None:
+        raise ConnectionResetError
+    protocol = b", ".join(value for name, value in reply.headers if name.lower() == b"upgrade")
+    if not protocols(protocol.decode("latin-1")) <= protocols(wanted_protocol(context.request) or ""):
+        raise BadReply("the upstream switched to a protocol that was not asked for")
+    context.framed = False
+    head = _passed_on(context.request, route, reply, reply.headers)
+
+    def switch(upstream: asyncio.Transport) -> Tunnel:
+        client.write(head + b"Connection: Upgrade\r\nUpgrade: " + protocol + b"\r\n\r\n")
+        context.answering(reply.status)
+        return Tunnel(client, upstream, route.idle_seconds)
+
+    with cast("Tunnel", reply.join(switch)) as joined:
+        try:
+            connection.join(joined)
+            await joined.closed()
+        finally:
+            context.sent = joined.moved
+    return False
+
+
+def _head(context: RequestContext, route: Route, reply: Reply) -> tuple[bytes, bool, bool]:
+    """Return the head of the answer, whether the connection goes on, and whether the body is chunked."""
+    request, status = context.request, reply.status
+    headers = route.response_headers
+    try:
+        if reply.plain is not None and status != 204:
+            head = headers.plain(reply.plain, request)
+        else:
+            head = _passed_on(request, route, reply, _framed(reply))
+    except ValueError as error:  # what the upstream wrote cannot be read: nothing else comes in here
+        raise BadReply("the upstream sent a header that cannot be passed on") from error
+    if context.origin is not None:
+        head += cors_lines(context.origin)
+    keep_alive = request.keep_alive and not request.connection.draining
+    chunked = False
+    if reply.length is None and request.method != "HEAD" and status not in NO_BODY:
+        chunked = request.version == HttpVersion11
+        keep_alive = keep_alive and chunked  # HTTP/1.0 learns the end from the connection
+        context.framed = chunked
+    if chunked:
+        head += b"Transfer-Encoding: chunked\r\n"
+    if not keep_alive:
+        head += b"Connection: close\r\n"
+    elif request.version == HttpVersion10:
+        head += b"Connection: keep-alive\r\n"
+    return head + b"\r\n", keep_alive, chunked
+
+
+def _framed(reply: Reply) -> RawHeaders:
+    """Return the headers of a reply; of a 204 without a length, which some would wait for (RFC 9110 §8.6)."""
+    if reply.status != 204:
+        return reply.headers
+    return [pair for pair in reply.headers if pair[0].lower() != b"content-length"]
+
+
+def _passed_on(request: Request, route: Route, reply: Reply, headers: RawHeaders) -> bytes:
+    """Return status line and header section as the client gets them. Raises `BadReply`."""
+    try:
+        return route.response_headers.head(reply.status, reply.reason, headers, request)
+    except ValueError as error:  # what the upstream wrote cannot be read: nothing else comes in here
+        raise BadReply("the upstream sent a header that cannot be passed on") from error
+
+
+# ── our own word ─────────────────────────────────────────────────────────────────────────────────
+
+
+def can_answer(context: RequestContext) -> bool:
+    """Whether there is somebody to answer, and nothing of an answer is out."""
+    transport = context.request.connection.transport
+    return transport is not None and not transport.is_closing() and not context.answer_begun
+
+
+def send_problem(context: RequestContext, error: Exception) -> bool:
+    """Say what went wrong, while that can still be said."""
+    request = context.request
+    transport = request.connection.transport
+    if transport is None or transport.is_closing():
+        context.cause = CLIENT_GONE
+        return False
+    context.cause = error.detail if isinstance(error, AuthproxyError) else type(error).__name__
+    if context.answer_begun or not isinstance(error, AuthproxyError):
+        # The answer has begun: cutting it short is all that can still be said.
+        logs.warning("answer broken off", route=context.route_name, cause=context.cause)
+        if not context.framed:
+            reset_on_close(transport)
+        transport.close()
+        return False
+    keep_alive = (
+        request.keep_alive
+        and error.status not in CLOSING_STATUSES
+        and request.method != "CONNECT"  # what follows may be meant for the tunnel
+        and request.payload.is_eof()
+    )
+    answer = problem_response(
+        error,
+        route=context.route_name,
+        close=not keep_alive,
+        body=request.method != "HEAD",
+        more=cors_lines(context.origin) if context.origin is not None else b"",
+    )
+    transport.write(answer)
+    context.answering(error.status, len(answer.partition(b"\r\n\r\n")[2]))
+    return keep_alive
+
+
+def send_preflight(context: RequestContext, origin: str) -> bool:
+    """Answer a CORS preflight ourselves (Fetch §3.2): the upstream has no say in who may call us."""
+    request = context.request
+    wanted = request.headers.get("Access-Control-Request-Headers", "")
+    lines = f"Access-Control-Allow-Methods: {request.headers[PREFLIGHT_METHOD]}\r\n"
+    if wanted:
+        lines += f"Access-Control-Allow-Headers: {wanted}\r\n"
+    head = b"HTTP/1.1 204 No Content\r\n" + lines.encode("latin-1", "replace") + cors_lines(origin)
+    transport = request.connection.transport
+    if transport is not None:
+        head += b"" if request.keep_alive else b"Connection: close\r\n"
+        transport.write(head + b"Access-Control-Max-Age: 600\r\n\r\n")
+        context.answering(204)
+    return request.keep_alive
+
+
+def reset_on_close(transport: asyncio.Transport) -> None:
+    """Have the connection end with a reset: where its end is the body's, anything else looks whole."""
+    sock = transport.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def reason_of(error: AuthproxyError) -> str:
+    """Return how a refusal is counted."""
+    return REASONS.sub("_", type(error).__name__).lower()
+
+
+# ── what a request wants ─────────────────────────────────────────────────────────────────────────
+
+
+def expects_continue(request: Request) -> bool:
+    """Whether the client waits for a 100 before it sends its body (RFC 9110 §10.1.1). Raises `BadRequest`."""
+    if request.version != HttpVersion11:
+        return False
+    if any(value.lower() != "100-continue" for value in request.headers.getall(EXPECT)):
+        raise BadRequest("the only expectation that is known is 100-continue")
+    return True
+
+
+def wanted_protocol(request: Request) -> str | None:
+    """Return the protocol that a request which lists `upgrade` wants to switch to, or None.
+
+    HTTP itself is none: in a tunnel of HTTP/2 nobody would judge the requests.
+    """
+    protocol = request.headers.get(UPGRADE)
+    if protocol is None or request.version != HttpVersion11:
+        return None
+    return None if any(map(HTTP_ITSELF.match, protocols(protocol))) else protocol
+
+
+def protocols(upgrade: str) -> set[str]:
+    """Return the protocols that an `Upgrade` header names; `{""}` for none."""
+    return {word.strip().lower() for word in upgrade.split(",")}
+
+
+def is_preflight(request: Request) -> bool:
+    return request.method == "OPTIONS" and PREFLIGHT_METHOD in request.headers
+
+
+def cors_lines(origin: str) -> bytes:
+    """Return the lines that let a page of `origin` read the answer."""
+    lines = f"Access-Control-Allow-Origin: {origin}\r\nAccess-Control-Expose-Headers: *\r\nVary: Origin\r\n"
+    return lines.encode("latin-1", "replace")
