@@ -31,6 +31,7 @@ from authproxy.errors import TokenError
 from authproxy.grants.interactive import InteractiveGrant
 from authproxy.grants.runner import FlowRunner
 from authproxy.grants.steps import Show
+from authproxy.net.dial import Dialer, Origin
 from authproxy.net.http_proxy import proxy_for
 from authproxy.net.own_listeners import OwnListeners
 from authproxy.observe.access_log import AccessLog
@@ -45,7 +46,7 @@ from authproxy.proxy.rewrite import Rewriting
 from authproxy.proxy.route import Route
 from authproxy.proxy.router import RouteTable
 from authproxy.proxy.send import Sender
-from authproxy.proxy.upstream.pool import Origin, Pool
+from authproxy.proxy.upstream.pool import Pool
 from authproxy.tokens.token import Token
 from authproxy.values import split_address, split_url
 
@@ -353,10 +354,8 @@ class App:
         forwards = proxy is not None and origin.tls is None and not route.preserve_host
 
         def pool(*, tunnel: bool) -> Pool:
-            limit, seconds = route.max_connections, route.timeouts.connect
-            made = Pool(
-                origin, limit=limit, connect_seconds=seconds, proxy=proxy, tunnel=tunnel, own=self.own
-            )
+            dialer = Dialer(origin, proxy=proxy, tunnel=tunnel, own=self.own)
+            made = Pool(dialer, limit=route.max_connections, connect_seconds=route.timeouts.connect)
             self._pools.append((route.name, made))
             return made
 

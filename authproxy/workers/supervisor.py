@@ -13,6 +13,7 @@ wait there are taken by its successor. Each worker accepts on a socket of its ow
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,16 +21,21 @@ from typing import NoReturn
 
 from authproxy import logs, stderr
 from authproxy.app.listeners import Listeners, another_socket
+from authproxy.capabilities import WORKERS, cpu_count
 from authproxy.config.model import Config
 from authproxy.errors import AuthproxyError
 
-WATCHED = {signal.SIGCHLD, signal.SIGINT, signal.SIGTERM}
+WATCHED = {signal.SIGINT, signal.SIGTERM}
+if sys.platform != "win32":
+    WATCHED |= {signal.SIGCHLD}
 QUICK_DEATH = 1.0  # seconds; who dies faster than this is not started again at once
 
 
 def worker_count(config: Config) -> int:
-    """Return how many workers `config` asks for; `auto` is one for each processor we may use."""
-    return len(os.sched_getaffinity(0)) if config.workers == "auto" else config.workers
+    """Return how many workers `config` asks for; `auto` is one for each processor we may use, if there can be."""
+    if config.workers != "auto":
+        return config.workers
+    return cpu_count() if WORKERS else 1
 
 
 # ── processes ────────────────────────────────────────────────────────────────────────────────────

@@ -4,10 +4,10 @@ import asyncio
 import socket
 
 import pytest
+from authproxy.proxy.upstream.http_tunnel import MAX_HEAD, Forwarding, open_tunnel
 
 from authproxy.errors import BadReply, ConnectFailure
 from authproxy.net.http_proxy import read_proxy
-from authproxy.proxy.upstream.http_tunnel import MAX_HEAD, Forwarding, open_tunnel
 
 PROXY = read_proxy("http://joe:s3cr3t@proxy.example:3128")
 CREDENTIAL = b"Proxy-Authorization: Basic am9lOnMzY3IzdA=="
