@@ -75,9 +75,9 @@ _STEPS: dict[Failure, tuple[type[UpstreamError], str, str]] = {
 
 
 class Dialer:
-    """Opens ways to `origin`, by `proxy` if there is one: through a tunnel, or without it for requests that it forwards.
+    """Opens ways to `origin`, by `proxy` if there is one; none to one of `own`.
 
-    None ever leads to one of `own`.
+    Through a proxy they are tunnels; without `tunnel` they end at the proxy, for requests that it forwards.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class Dialer:
         """Return the addresses of the next hop; who asks while a look-up runs shares it.
 
         A look-up cannot be broken off and holds a thread, of which there are few for all routes: one that
-        hangs should hold one. So its waiters may go, and it goes on. Raises `DNSFailure`.
+        hangs should hold one. So its waiters may go, and it goes on. Raises `DNSFailure`, `ConnectionLimit`.
         """
         if self._looking_up is None:
             there = self.proxy or self.origin
@@ -130,7 +130,10 @@ class Dialer:
             done.exception()  # nobody may be left to hear it
 
     async def connect(self, addresses: Addresses) -> socket.socket:
-        """Return a socket that leads to one of `addresses`. Raises `Loop`, `ConnectFailure`, `ConnectionLimit`."""
+        """Return a socket that leads to one of `addresses`.
+
+        Raises `Loop`, `ConnectFailure`, `ConnectionLimit`.
+        """
         others = [each for each in addresses if not self._own.reached_by(each[4])]
         if addresses and not others:
             raise self._loop()
@@ -161,11 +164,9 @@ class Dialer:
         except OSError as error:
             if failure_of(error, otherwise=Failure.HANDSHAKE) is Failure.TIMEOUT:
                 raise
-            reason = (
-                error.verify_message
-                if isinstance(error, ssl.SSLCertVerificationError)
-                else "handshake failed"
-            )
+            reason = "handshake failed"
+            if isinstance(error, ssl.SSLCertVerificationError):
+                reason = error.verify_message
             raise TLSFailure(
                 f"no TLS with {self.place}: {reason}",
                 hint="check `upstream`; `tls.ca_file` names a CA of your own",

@@ -1,6 +1,6 @@
-"""Every `SSLContext` there is: of the listeners, to upstreams, and to token endpoints that know clients by theirs.
+"""Every `SSLContext` there is: for listeners, for upstreams, for token endpoints that ask for a certificate.
 
-All of them load certificates and keys, and raise one of `UNUSABLE` for those that cannot be used.
+Each function reads what it is given anew, and raises one of `UNUSABLE` for what cannot be used.
 """
 
 import ssl
@@ -25,7 +25,10 @@ def upstream_context(
     key_file: str | None = None,
     verify: bool = True,
 ) -> ssl.SSLContext:
-    """Return how to speak TLS to an upstream, whose certificate is of `ca_file`, or of one the system knows."""
+    """Return how to speak TLS to an upstream whose certificate `ca_file`, or the system's store, vouches for.
+
+    `cert_file` and `key_file` are our own certificate; without `verify` any of theirs will do.
+    """
     context = ssl.create_default_context(cafile=ca_file)
     context.set_alpn_protocols(HTTP_1_1)
     if not verify:

@@ -32,7 +32,10 @@ QUICK_DEATH = 1.0  # seconds; who dies faster than this is not started again at 
 
 
 def worker_count(config: Config) -> int:
-    """Return how many workers `config` asks for; `auto` is one for each processor we may use, if there can be."""
+    """Return how many workers `config` asks for.
+
+    `auto` is one for each processor that we may use, or one where there cannot be several.
+    """
     if config.workers != "auto":
         return config.workers
     return cpu_count() if WORKERS else 1

@@ -1,7 +1,8 @@
-"""The way through an HTTP proxy that asks the upstream itself: a request names its whole URL (RFC 9112 §3.2.2).
+"""The way through an HTTP proxy that asks the upstream itself.
 
-Plain http goes so, as many proxies tunnel to port 443 only; TLS and upgrades go through a tunnel
-(`net/http_tunnel.py`). The proxy's password goes into each request, and the proxy takes it out again.
+Each request names its whole URL (RFC 9112 §3.2.2). Plain http goes so, as many proxies tunnel to port
+443 only; TLS and upgrades go through a tunnel (`net/http_tunnel.py`). The proxy's password goes into each
+request, and no further than the proxy.
 """
 
 from dataclasses import dataclass

@@ -7,8 +7,8 @@ Each route has a pool of its own, so a task never starves another. The last one 
 one out: the others may then fall asleep and be closed. None is kept for ever, so that a changed answer of the
 DNS is heeded.
 
-What is decided is decided at once, without an await: whose turn it is, and whether there is room. The waits are
-two, for a connection to come back and for one to be opened, and whoever leaves either gives back what was its.
+Whose turn it is, and whether there is room, is decided without an await. The waits are two: for a connection
+to come back, and for one to be opened. Who leaves either of them gives back what was reserved for it.
 """
 
 import asyncio
@@ -24,17 +24,19 @@ MAX_LIFE = 3600.0  # seconds; after this a connection that comes back is closed 
 
 
 class Pool:
-    """Lends out connections that `dialer` opens, at most `limit` at a time. `connect_seconds` bounds any wait."""
+    """Lends out connections that `dialer` opens, at most `limit` at a time.
+
+    `connect_seconds` bounds any wait.
+    """
 
     def __init__(self, dialer: Dialer, *, limit: int, connect_seconds: float) -> None:
-        self.dialer = dialer
+        self.origin = dialer.origin
+        self._dialer = dialer
         self._limit = limit
         self._connect_seconds = connect_seconds
-        self._forwarding = (
-            Forwarding(dialer.proxy, str(dialer.origin))
-            if dialer.proxy is not None and dialer.forwards
-            else None
-        )
+        self._forwarding = None
+        if dialer.proxy is not None and dialer.forwards:
+            self._forwarding = Forwarding(dialer.proxy, str(dialer.origin))
         self._idle: deque[Connection] = deque()  # the oldest on the left
         self._open: set[Connection] = set()
         self._opening = 0
@@ -69,7 +71,7 @@ class Pool:
         return len(self._open) + self._opening < self._limit
 
     def _reserve(self) -> bool:
-        """Reserve a place for a new connection, at the cost of an idle one if need be; tell whether there is one."""
+        """Reserve room for a new connection; tell whether there is any. An idle one makes room."""
         if self._idle and not self._has_room:
             self._idle.popleft().abort()
         if self._has_room:
@@ -92,7 +94,7 @@ class Pool:
             if not isinstance(error, TimeoutError):
                 raise
             raise ConnectionLimit(
-                f"all {self._limit} connections to {self.dialer.place} are in use",
+                f"all {self._limit} connections to {self._dialer.place} are in use",
                 hint="raise `max_connections`, or ask for less at a time",
                 retry_after=1,
             ) from None
@@ -110,25 +112,25 @@ class Pool:
                 return await self._dial()
         except TimeoutError:
             raise ConnectTimeout(
-                f"{self.dialer.place} did not take the connection within {self._connect_seconds:g} s"
+                f"{self._dialer.place} did not take the connection within {self._connect_seconds:g} s"
             ) from None
         finally:
             self._opening -= 1
             self._wake_one()
 
     async def _dial(self) -> Connection:
-        connection = await self.dialer.dial(self._new_connection)
+        connection = await self._dialer.dial(self._new_connection)
         if connection.closed:  # before it was one of ours, so that nobody would ever take it off the count
             raise BadReply(
-                f"{self.dialer.place} spoke, or hung up, before it was asked anything",
-                hint=self.dialer.hint("and whether it speaks HTTP"),
+                f"{self._dialer.place} spoke, or hung up, before it was asked anything",
+                hint=self._dialer.hint("and whether it speaks HTTP"),
             )
         self._open.add(connection)
         return connection
 
     def _new_connection(self) -> Connection:
         return Connection(
-            self.dialer.place, on_idle=self._back, on_lost=self._lost, forwarding=self._forwarding
+            self._dialer.place, on_idle=self._back, on_lost=self._lost, forwarding=self._forwarding
         )
 
     def _back(self, connection: Connection) -> None:
@@ -187,4 +189,4 @@ class Pool:
 
     def __repr__(self) -> str:
         counts = f"{len(self._open)} open, {len(self._idle)} idle, {len(self._waiters)} waiting"
-        return f"<Pool {self.dialer.place} {counts}>"
+        return f"<Pool {self._dialer.place} {counts}>"
