@@ -1,4 +1,4 @@
-"""Each kind of TLS context; the handshakes happen in memory (see app/test_tls.py for what a configuration gets)."""
+"""Each kind of TLS context. Handshakes, as a configuration asks for them, are in app/test_tls.py."""
 
 import ssl
 
