@@ -51,6 +51,7 @@ FILE_OWNERS = Capability(
 )
 
 AF_UNIX: Any = getattr(socket, "AF_UNIX", None)
+SIGCHLD: Any = getattr(signal, "SIGCHLD", None)
 SO_REUSEPORT: Any = getattr(socket, "SO_REUSEPORT", None)
 SO_BIND: int = getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR)
 """To be set before `bind`: on Windows SO_REUSEADDR would let any process take our port."""

@@ -13,7 +13,6 @@ wait there are taken by its successor. Each worker accepts on a socket of its ow
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,13 +20,11 @@ from typing import NoReturn
 
 from authproxy import logs, stderr
 from authproxy.app.listeners import Listeners, another_socket
-from authproxy.capabilities import WORKERS, cpu_count
+from authproxy.capabilities import SIGCHLD, WORKERS, cpu_count
 from authproxy.config.model import Config
 from authproxy.errors import AuthproxyError
 
-WATCHED = {signal.SIGINT, signal.SIGTERM}
-if sys.platform != "win32":
-    WATCHED |= {signal.SIGCHLD}
+WATCHED = {SIGCHLD, signal.SIGINT, signal.SIGTERM}
 QUICK_DEATH = 1.0  # seconds; who dies faster than this is not started again at once
 
 
@@ -72,7 +69,7 @@ class Supervisor:
         failed = False
         while any(child.pid for child in self.children):
             number = signal.sigwait(WATCHED)
-            if number == signal.SIGCHLD:
+            if number == SIGCHLD:
                 failed = self._reap() or failed
             else:
                 self._pass_on(number)
