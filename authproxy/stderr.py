@@ -14,7 +14,6 @@ import codecs
 import io
 import os
 import select
-import signal
 import sys
 import threading
 import time
@@ -22,6 +21,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, TextIO, cast
+
+from authproxy.capabilities import after_fork, signals_blocked
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -62,8 +63,7 @@ class DroppingWriter(io.RawIOBase):
         self._limit = limit
         self._retry_seconds = retry_seconds
         self._start_afresh()
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._start_afresh)
+        after_fork(self._start_afresh)
 
     def _start_afresh(self) -> None:
         """Have nothing to write: after a fork what waits, and the thread, are the parent's."""
@@ -101,7 +101,8 @@ class DroppingWriter(io.RawIOBase):
         if self._thread is None:
             thread = threading.Thread(target=self._run, name="stderr", daemon=True)
             try:
-                _start_without_signals(thread)
+                with signals_blocked():  # the supervisor waits for its own by `sigwait`
+                    thread.start()
             except RuntimeError:  # there can be no more threads
                 return False
             self._thread = thread
@@ -152,18 +153,6 @@ def _end_of_write(text: bytes, start: int) -> int:
     if len(text) - start <= PIPE_BUF:
         return len(text)
     return text.rfind(b"\n", start, start + PIPE_BUF) + 1 or text.find(b"\n", start) + 1 or len(text)
-
-
-def _start_without_signals(thread: threading.Thread) -> None:
-    """Start `thread` so that no signal is delivered to it: the supervisor waits for its own by `sigwait`."""
-    if not hasattr(signal, "pthread_sigmask"):
-        thread.start()
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    try:
-        thread.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

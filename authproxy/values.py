@@ -17,6 +17,8 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr, ValidationInfo, WithJsonSchema
 
+from authproxy.capabilities import MAX_SOCKET_PATH, UNIX_SOCKETS
+
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\Z")
@@ -25,7 +27,6 @@ _SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB)?\Z")
 _SIZE_UNITS = {"B": 1, None: 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
 _HOST = re.compile(r"[A-Za-z0-9._\-]*\Z")
-MAX_SOCKET_PATH = 107 if sys.platform == "linux" else 103  # bytes, as unix(7) has it
 
 _UNSAFE_IN_HEADER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 UNSAFE_IN_URL = re.compile(r"[\x00-\x20\x7f\\\ud800-\udfff]")
@@ -168,7 +169,11 @@ def split_address(address: str) -> tuple[str, int] | None:
 
 
 def _address(value: str) -> str:
-    if split_address(value) is None and len(_as_bytes(value)) > len("unix:") + MAX_SOCKET_PATH:
+    if split_address(value) is not None:
+        return value
+    if not UNIX_SOCKETS:
+        raise ValueError(f"should be HOST:PORT: {UNIX_SOCKETS.lack}")
+    if len(_as_bytes(value)) > len("unix:") + MAX_SOCKET_PATH:
         raise ValueError(f"should be unix: and a path of at most {MAX_SOCKET_PATH} bytes")
     return value
 

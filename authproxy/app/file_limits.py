@@ -3,10 +3,10 @@
 A process without any left can neither accept a connection nor open one to an upstream.
 """
 
-import contextlib
-import sys
+from math import inf
 
 from authproxy import logs
+from authproxy.capabilities import open_file_limits, raise_open_file_limit
 
 OWN_FILES = 32  # descriptors besides clients' and upstreams': listeners, the log, the loop, token endpoints
 
@@ -16,17 +16,10 @@ def raise_file_limit(connections: int) -> None:
 
     The usual soft limit, 1024, is for programs that use `select`.
     """
-    if sys.platform == "win32":
-        return  # there is no such limit
-    import resource  # noqa: PLC0415 - not on every platform
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections + OWN_FILES
-    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    if soft != resource.RLIM_INFINITY and soft < most:
-        with contextlib.suppress(OSError, ValueError):  # some systems allow less than they say
-            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-            logs.debug("raised the limit on open files", soft=soft, now=most)
+    soft, hard = open_file_limits()
+    most = int(min(connections + OWN_FILES, hard))
+    if soft < most and raise_open_file_limit(most, hard):
+        logs.debug("raised the limit on open files", soft=soft, now=most)
 
 
 def affordable_connections(wanted: int, *, upstream: int) -> int:
@@ -34,12 +27,8 @@ def affordable_connections(wanted: int, *, upstream: int) -> int:
 
     Each may need a connection to an upstream as well, of which there are at most `upstream`.
     """
-    if sys.platform == "win32":
+    files, _ = open_file_limits()
+    if files == inf:
         return wanted
-    import resource  # noqa: PLC0415 - not on every platform
-
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if files == resource.RLIM_INFINITY:
-        return wanted
-    room = files - OWN_FILES
+    room = int(files) - OWN_FILES
     return min(wanted, max(1, room // 2, room - upstream))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from authproxy import logs
+from authproxy.capabilities import AF_UNIX, SO_BIND, SO_REUSEPORT
 from authproxy.config.model import Config
 from authproxy.errors import AuthproxyError
 from authproxy.net.own_listeners import OwnListeners
@@ -168,9 +169,9 @@ def _tcp_socket(family: int, place: tuple[Any, ...], *, share: bool, alone: bool
     """Listen on `place`; one of IPv6 takes no IPv4 with it when it is `alone` in its family."""
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, SO_BIND, 1)
         if share:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            sock.setsockopt(socket.SOL_SOCKET, SO_REUSEPORT, 1)
         if family == socket.AF_INET6 and alone:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(place)
@@ -184,10 +185,10 @@ def _tcp_socket(family: int, place: tuple[Any, ...], *, share: bool, alone: bool
 def _unix_socket(path: str) -> socket.socket:
     """Bind a Unix socket that only its owner can reach; one that nobody listens on is replaced."""
     if Path(path).is_socket():
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        with socket.socket(AF_UNIX, socket.SOCK_STREAM) as probe:
             if probe.connect_ex(path) != 0:
                 Path(path).unlink()
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock = socket.socket(AF_UNIX, socket.SOCK_STREAM)
     mask = os.umask(0o177)
     try:
         sock.bind(path)

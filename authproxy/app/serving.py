@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import signal
-import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -12,6 +11,7 @@ from authproxy.app.application import App
 from authproxy.app.credentials import InnerSource
 from authproxy.app.listeners import Listeners, own_listeners
 from authproxy.app.tls import TLSContexts
+from authproxy.capabilities import loop_factory, on_signal
 from authproxy.config.model import Config
 from authproxy.net.own_listeners import OwnListeners
 
@@ -19,13 +19,9 @@ GARBAGE_THRESHOLDS = (50_000, 20, 100)  # objects made before a look, and looks 
 
 
 def run_loop(work: Coroutine[Any, Any, None]) -> None:
-    """Run `work` on uvloop where there is one."""
-    if sys.platform == "win32":
-        asyncio.run(work)
-    else:
-        import uvloop  # noqa: PLC0415 - not on every platform
-
-        uvloop.run(work)
+    """Run `work` on the fastest event loop there is."""
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(work)
 
 
 def collect_less() -> None:
@@ -53,18 +49,17 @@ async def attend(
     """
     stop, hurry = asyncio.Event(), asyncio.Event()
 
-    def on_signal(number: int) -> None:
+    def stop_or_hurry(number: int) -> None:
         if stop.is_set():
             hurry.set()
         else:
             logs.debug("stopping", signal=signal.Signals(number).name)
         stop.set()
 
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal, number)
+        on_signal(number, stop_or_hurry)
     if alive is not None:
-        loop.add_reader(alive, stop.set)
+        asyncio.get_running_loop().add_reader(alive, stop.set)
     own = own or own_listeners(config, listeners)
     async with App(config, inner_source, own, tls=tls, retry_rejected=retry_rejected) as app:
         if listeners.proxy:

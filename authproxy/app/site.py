@@ -15,6 +15,7 @@ from authproxy.app.credentials import TokenSources
 from authproxy.app.tls import TLSContexts
 from authproxy.config.model import Config
 from authproxy.config.route import RouteConfig
+from authproxy.net.dial import Dialer, Origin
 from authproxy.net.http_proxy import proxy_for
 from authproxy.net.own_listeners import OwnListeners
 from authproxy.proxy.allow import Allow
@@ -25,7 +26,7 @@ from authproxy.proxy.rewrite import Rewriting
 from authproxy.proxy.route import Route
 from authproxy.proxy.router import RouteTable
 from authproxy.proxy.send import Sender
-from authproxy.proxy.upstream.pool import Origin, Pool
+from authproxy.proxy.upstream.pool import Pool
 from authproxy.values import split_address, split_url
 
 NO_TLS = TLSContexts(None, {})
@@ -146,10 +147,8 @@ class _Builder:
         forwards = proxy is not None and origin.tls is None and not route.preserve_host
 
         def pool(*, tunnel: bool) -> Pool:
-            limit, seconds = route.max_connections, route.timeouts.connect
-            made = Pool(
-                origin, limit=limit, connect_seconds=seconds, proxy=proxy, tunnel=tunnel, own=self._own
-            )
+            dialer = Dialer(origin, proxy=proxy, tunnel=tunnel, own=self._own)
+            made = Pool(dialer, limit=route.max_connections, connect_seconds=route.timeouts.connect)
             self.pools.append((route.name, made))
             return made
 

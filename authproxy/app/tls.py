@@ -1,4 +1,4 @@
-"""Every `SSLContext` of the data path, made once at the start: the listeners' and the upstreams'."""
+"""The TLS that a configuration asks for, made once at the start: the listeners' and the upstreams'."""
 
 import ssl
 from dataclasses import dataclass
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from authproxy.config.model import Config
 from authproxy.config.route import UpstreamTLS
 from authproxy.errors import ConfigError, Fault
+from authproxy.net.tls import UNUSABLE, listener_context, upstream_context
 from authproxy.values import split_url
 
-UNUSABLE = (ssl.SSLError, OSError, ValueError)
 NOT_USABLE = "the certificate or the key cannot be used"
 
 
@@ -26,7 +26,8 @@ def tls_contexts(config: Config) -> TLSContexts:
     listener = None
     upstreams: dict[str, ssl.SSLContext] = {}
     try:
-        listener = _listener_tls(config)
+        if config.tls is not None:
+            listener = listener_context(config.tls.cert_file, config.tls.key_file)
     except UNUSABLE:
         faults.append(Fault(config.file, 1, 1, "tls", NOT_USABLE))
     for index, route in enumerate(config.routes):
@@ -34,7 +35,7 @@ def tls_contexts(config: Config) -> TLSContexts:
         if not secure and route.tls == UpstreamTLS():
             continue  # nothing is named, and nothing will be needed
         try:
-            context = upstream_tls(route.tls)
+            context = _upstream(route.tls)
         except UNUSABLE:
             faults.append(Fault(config.file, 1, 1, f"routes[{index}].tls", NOT_USABLE))
             continue
@@ -45,22 +46,7 @@ def tls_contexts(config: Config) -> TLSContexts:
     return TLSContexts(listener, upstreams)
 
 
-def upstream_tls(settings: UpstreamTLS) -> ssl.SSLContext:
-    """Return how to speak TLS to an upstream."""
-    context = ssl.create_default_context(cafile=settings.ca_file)
-    context.set_alpn_protocols(["http/1.1"])
-    if not settings.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if settings.cert_file is not None:
-        context.load_cert_chain(settings.cert_file, settings.key_file)
-    return context
-
-
-def _listener_tls(config: Config) -> ssl.SSLContext | None:
-    if config.tls is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.set_alpn_protocols(["http/1.1"])
-    context.load_cert_chain(config.tls.cert_file, config.tls.key_file)
-    return context
+def _upstream(tls: UpstreamTLS) -> ssl.SSLContext:
+    return upstream_context(
+        ca_file=tls.ca_file, cert_file=tls.cert_file, key_file=tls.key_file, verify=tls.verify
+    )

@@ -7,6 +7,7 @@ from ipaddress import ip_address
 import aiohttp
 import click
 
+from authproxy.capabilities import UNIX_SOCKETS
 from authproxy.cli.options import config_option, load_config
 from authproxy.values import split_address
 
@@ -27,6 +28,8 @@ def healthcheck(*, url: str | None, config_file: str | None) -> None:
         if admin is None:
             raise click.UsageError("the configuration has `admin: false`; give the URL to ask")
         url = _url(admin.listen)
+    if url.startswith("unix:") and not UNIX_SOCKETS:
+        raise click.UsageError(f"{url} cannot be asked: {UNIX_SOCKETS.lack}")
     ready, said = asyncio.run(_ask(url.rstrip("/")))
     if not ready:
         click.echo(f"authproxy: not ready: {said}", err=True)

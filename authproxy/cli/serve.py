@@ -16,6 +16,7 @@ from authproxy.app.file_limits import raise_file_limit
 from authproxy.app.listeners import Listeners, open_listeners, own_listeners, shown_address, unlink_sockets
 from authproxy.app.serving import attend, run_loop
 from authproxy.app.tls import TLSContexts, tls_contexts
+from authproxy.capabilities import AF_UNIX
 from authproxy.cli.output import StdoutFault, give_up_stdout
 from authproxy.config.model import Config
 from authproxy.workers.broker import Broker
@@ -111,7 +112,7 @@ def _serve_with_workers(
     retry_rejected: bool,
 ) -> int:
     alive, above = os.pipe()  # its other end closes when the supervisor is gone, however that came
-    lines = [socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(count)]
+    lines = [socket.socketpair(AF_UNIX, socket.SOCK_DGRAM) for _ in range(count)]
     own = own_listeners(config, listeners)
     shares = shared_listeners(listeners, count)
     sockets = [sock for share in shares for _, sock in share]

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
+from authproxy.capabilities import WORKERS
 from authproxy.config.document import Item
 from authproxy.config.model import FileKeys, RedisStoreSettings
 from authproxy.config.route import FRAMING_HEADERS, RouteConfig, RouteKeys
@@ -41,6 +42,14 @@ def file_faults(keys: FileKeys, top: Item) -> Iterator[Fault]:
         yield place.fault(
             "lets other machines use the credentials; listen on 127.0.0.1, or set `access` "
             "(callers must send a key), or `allow_remote: true`"
+        )
+
+
+def worker_faults(keys: FileKeys, top: Item) -> Iterator[Fault]:
+    """Yield a fault for workers where there can be none."""
+    if keys.workers not in {1, "auto"} and not WORKERS:
+        yield (top.child("workers") or top).fault(
+            f"should be 1 or auto: {WORKERS.lack}; start it several times on ports of their own instead"
         )
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
+from authproxy.capabilities import UNIX_SOCKETS
 from authproxy.config.route import (
     KEYS,
     Count,
@@ -52,6 +53,8 @@ def _none_is_none(value: Any) -> Any:
 def _redis_url(value: SecretStr) -> SecretStr:
     if not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
         raise ValueError("should begin with redis://, rediss:// or unix://")
+    if value.get_secret_value().startswith("unix:") and not UNIX_SOCKETS:
+        raise ValueError(f"should begin with redis:// or rediss://: {UNIX_SOCKETS.lack}")
     refuse_spaces(value.get_secret_value())
     return value
 

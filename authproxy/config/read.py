@@ -128,6 +128,7 @@ class _Reader:
             self._judge(keys, top)
             self._faults += checks.file_faults(keys, top)
             self._faults += checks.access_faults(keys, top, [(route.grant, item) for route, item in routes])
+            self._faults += checks.worker_faults(keys, top)
             self._faults += checks.store_faults(keys, top)
             for route, item in routes:
                 self._faults += checks.loop_faults(keys, route, item)

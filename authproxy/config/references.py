@@ -8,15 +8,14 @@ anew and go on with what the environment and the keyring said. No message holds 
 A `$` before anything else is plain. Where that is hardly meant, `warnings` says how to write it.
 """
 
-import os
 import re
 import shlex
-import signal
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from authproxy.capabilities import kill_with_children
 from authproxy.config.document import Given, Item, each_scalar
 from authproxy.errors import Fault
 
@@ -287,7 +286,7 @@ def _command(line: str, directory: Path) -> str:
         try:
             output, _ = process.communicate(timeout=COMMAND_TIMEOUT)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)  # its children too, or they keep the pipe open
+            kill_with_children(process.pid)  # its children too, or they keep the pipe open
             raise Unresolved(
                 f"the program took more than {COMMAND_TIMEOUT:.0f} s (reference {reference})"
             ) from None

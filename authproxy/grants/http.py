@@ -5,7 +5,6 @@ repeated on a stale connection would be a second login.
 """
 
 import asyncio
-import socket
 import ssl
 
 import aiohttp
@@ -16,8 +15,11 @@ from authproxy.errors import BadTokenReply, TokenError, TokenLoop, TokenTimeout,
 from authproxy.grants.client import TooLong, client_session
 from authproxy.grants.discovery import Server, discover
 from authproxy.grants.steps import Answer, Ask, ClientCertificate
+from authproxy.net.dial import look_up
+from authproxy.net.failures import NO_DESCRIPTORS_ADVICE, Failure, failure_of
 from authproxy.net.http_proxy import ADVICE, HTTPProxy, Setting, proxy_for
 from authproxy.net.own_listeners import OwnListeners
+from authproxy.net.tls import token_endpoint_context
 from authproxy.tokens.source import Clock
 
 CONNECT_TIMEOUT = 10.0  # seconds
@@ -25,6 +27,7 @@ TOTAL_TIMEOUT = 30.0
 MAX_REPLY = 1 << 20  # bytes
 PROXY_REFUSED = 407
 DISCOVERY_LASTS = 3600.0  # seconds
+OTHER_CERTIFICATE = "name its CA in SSL_CERT_FILE, or correct the URL"
 
 
 class TokenEndpointClient:
@@ -67,13 +70,8 @@ class TokenEndpointClient:
                     raise no_way(proxy, place)
                 body = await read_up_to(response.content, MAX_REPLY, place)
                 return Answer(body, asked_at, place, response.status, response.headers, secrets=ask.secrets)
-        except TimeoutError as error:
-            raise TokenTimeout(f"{place} did not answer in time") from error
-        except (aiohttp.ClientHttpProxyError, aiohttp.ClientProxyConnectionError) as error:
-            assert proxy is not None  # noqa: S101 - else there was none to fail
-            raise no_way(proxy, place) from error
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise translated(error, place) from error
+        except (aiohttp.ClientError, OSError, ValueError) as error:  # a timeout is an OSError
+            raise translated(error, place, proxy) from error
 
     async def _refuse_loops(self, ask: Ask, proxy: HTTPProxy | None) -> None:
         """Raise `TokenLoop` when `ask` would come back to ourselves."""
@@ -82,9 +80,8 @@ class TokenEndpointClient:
         if not self._own.listens_at(port):
             return
         try:
-            loop = asyncio.get_running_loop()
             async with asyncio.timeout(CONNECT_TIMEOUT):
-                found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+                found = await look_up(host, port)
         except (OSError, UnicodeError):  # a timeout is one as well; who asks hears of it
             return
         if any(self._own.reached_by(each[4]) for each in found):
@@ -121,15 +118,8 @@ class TokenEndpointClient:
 
 async def client_tls(certificate: ClientCertificate) -> ssl.SSLContext:
     """Return a context that shows `certificate`, read anew: it may have been replaced."""
-
-    def load() -> ssl.SSLContext:
-        context = ssl.create_default_context()
-        # Without a password OpenSSL would ask for one on the terminal.
-        context.load_cert_chain(certificate.cert_file, certificate.key_file, password="")
-        return context
-
     try:
-        return await asyncio.to_thread(load)
+        return await asyncio.to_thread(token_endpoint_context, certificate.cert_file, certificate.key_file)
     except OSError as error:
         raise TokenUnavailable(
             f"the client certificate in {certificate.cert_file} cannot be used",
@@ -147,31 +137,33 @@ async def read_up_to(stream: aiohttp.StreamReader | asyncio.StreamReader, limit:
     return b"".join(chunks)
 
 
-_TROUBLES: tuple[tuple[tuple[type[Exception], ...], str, str | None], ...] = (
-    (
-        (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError),
-        "the TLS certificate of {} is not acceptable",
-        "name its CA in SSL_CERT_FILE, or correct the URL",
+_SENTENCES: dict[Failure, tuple[str, str | None]] = {
+    Failure.URL: ("{} is not a URL that can be asked", "check the URL"),
+    Failure.DESCRIPTORS: (
+        "authproxy has too many files and connections open to ask {}",
+        NO_DESCRIPTORS_ADVICE,
     ),
-    (
-        (aiohttp.ClientConnectorDNSError,),
-        "the host name of {} does not resolve",
-        "check the URL and the network",
-    ),
-    ((aiohttp.ClientConnectorError,), "cannot connect to {}", "check the URL, and whether it is up"),
-    ((aiohttp.ServerDisconnectedError,), "{} closed the connection without an answer", None),
-    ((aiohttp.ClientPayloadError,), "{} broke off its answer", None),
-    ((TooLong,), "{} sent more than the answer of a token endpoint can be", None),
-    ((aiohttp.InvalidURL,), "{} is not a URL that can be asked", "check the URL"),
-)
+    Failure.DNS: ("the host name of {} does not resolve", "check the URL and the network"),
+    Failure.CONNECT: ("cannot connect to {}", "check the URL, and whether it is up"),
+    Failure.CERTIFICATE: ("the TLS certificate of {} is not acceptable", OTHER_CERTIFICATE),
+    Failure.HANDSHAKE: ("the TLS certificate of {} is not acceptable", OTHER_CERTIFICATE),
+    Failure.CLOSED: ("{} closed the connection without an answer", None),
+    Failure.CUT_SHORT: ("{} broke off its answer", None),
+}
 
 
-def translated(error: Exception, place: str) -> TokenError:
+def translated(error: Exception, place: str, proxy: HTTPProxy | None = None) -> TokenError:
     """Return the `TokenError` for a foreign error, without the foreign text: that may quote a header."""
-    for kinds, sentence, hint in _TROUBLES:
-        if isinstance(error, kinds):
-            return TokenUnavailable(sentence.format(place), hint=hint)
-    return TokenUnavailable(f"{place} did not answer in HTTP ({type(error).__name__})")
+    if isinstance(error, TooLong):
+        return TokenUnavailable(f"{place} sent more than the answer of a token endpoint can be")
+    failure = failure_of(error, otherwise=Failure.NOT_HTTP)
+    if failure is Failure.TIMEOUT:
+        return TokenTimeout(f"{place} did not answer in time")
+    if failure is Failure.PROXY and proxy is not None:
+        return no_way(proxy, place)
+    not_http = f"{{}} did not answer in HTTP ({type(error).__name__})", None
+    sentence, hint = _SENTENCES.get(failure, not_http)
+    return TokenUnavailable(sentence.format(place), hint=hint)
 
 
 def proxy_to(ask: Ask, http_proxy: Setting, own: OwnListeners) -> HTTPProxy | None:

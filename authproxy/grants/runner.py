@@ -7,12 +7,12 @@ nothing is sent twice: a token request repeated on a stale connection would be a
 import asyncio
 import contextlib
 import os
-import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, Self
 
+from authproxy.capabilities import kill_with_children
 from authproxy.errors import (
     BadTokenReply,
     CredentialRejected,
@@ -170,7 +170,7 @@ class FlowRunner:
         finally:
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
+                    kill_with_children(process.pid)
             transport.close()  # else the end of one that has more to print is never heard of
             await process.wait()
         if code != 0:

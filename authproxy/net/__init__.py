@@ -1,1 +1,1 @@
-"""What both wings need of the network: HTTP proxies, our own listeners, and how a connection is ended."""
+"""What both wings need of the network: the way to a server, what stands in it, how it ends."""

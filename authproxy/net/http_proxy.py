@@ -52,6 +52,11 @@ class HTTPProxy:
         credentials = b64encode(f"{self.user}:{self.password}".encode()).decode()
         return {"Proxy-Authorization": f"Basic {credentials}"}
 
+    @property
+    def header_lines(self) -> bytes:
+        """The same, as it is sent."""
+        return b"".join(f"{name}: {value}\r\n".encode("ascii") for name, value in self.headers.items())
+
     def __str__(self) -> str:
         return f"http://{bracketed(self.host)}:{self.port}"
 

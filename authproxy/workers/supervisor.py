@@ -20,16 +20,22 @@ from typing import NoReturn
 
 from authproxy import logs, stderr
 from authproxy.app.listeners import Listeners, another_socket
+from authproxy.capabilities import SIGCHLD, WORKERS, cpu_count
 from authproxy.config.model import Config
 from authproxy.errors import AuthproxyError
 
-WATCHED = {signal.SIGCHLD, signal.SIGINT, signal.SIGTERM}
+WATCHED = {SIGCHLD, signal.SIGINT, signal.SIGTERM}
 QUICK_DEATH = 1.0  # seconds; who dies faster than this is not started again at once
 
 
 def worker_count(config: Config) -> int:
-    """Return how many workers `config` asks for; `auto` is one for each processor we may use."""
-    return len(os.sched_getaffinity(0)) if config.workers == "auto" else config.workers
+    """Return how many workers `config` asks for.
+
+    `auto` is one for each processor that we may use, or one where there cannot be several.
+    """
+    if config.workers != "auto":
+        return config.workers
+    return cpu_count() if WORKERS else 1
 
 
 # ── processes ────────────────────────────────────────────────────────────────────────────────────
@@ -63,7 +69,7 @@ class Supervisor:
         failed = False
         while any(child.pid for child in self.children):
             number = signal.sigwait(WATCHED)
-            if number == signal.SIGCHLD:
+            if number == SIGCHLD:
                 failed = self._reap() or failed
             else:
                 self._pass_on(number)

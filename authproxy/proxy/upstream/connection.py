@@ -11,16 +11,17 @@ fault the connection is never used again. After a 101 that was asked for it is a
 
 import asyncio
 import re
-import select
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
+from authproxy.capabilities import is_readable
 from authproxy.errors import AuthproxyError, BadReply, RequestTimeout, ResponseTimeout
+from authproxy.net.http_tunnel import REFUSED
 from authproxy.proxy.plain import EMPTY_LINE, PlainReply, read_reply, unchunked
-from authproxy.proxy.upstream.http_tunnel import REFUSED, Forwarding
+from authproxy.proxy.upstream.forwarding import Forwarding
 from authproxy.proxy.upstream.reply import MAX_PIECES, Pipe, Reply, ReplyHeaders
 
 Stage = tuple[type[AuthproxyError], str]
@@ -202,10 +203,7 @@ class Connection(asyncio.Protocol):
         """Tell whether something has arrived since the last exchange, the end of the connection included."""
         if self.closed:
             return True
-        sock = self._transport.get_extra_info("socket")
-        poll = select.poll()
-        poll.register(sock.fileno(), select.POLLIN)
-        return bool(poll.poll(0))
+        return is_readable(self._transport.get_extra_info("socket").fileno())
 
     def _pause(self) -> None:
         """Read no more for now: enough is here that nobody has taken."""

@@ -2,20 +2,30 @@
 
     read_private      refuses a link, a file open to others, a file of somebody else's
     replace_private   writes beside it, flushes, renames, flushes the directory: a kill leaves old or new
-    exclusive         one process at a time, by `flock`, which the kernel takes back from the dead
+    exclusive         one process at a time, by a lock that the kernel takes back from the dead
 
 What is refused is refused by the open file itself, not by its name, which might mean another one by then.
 """
 
 import contextlib
 import errno
-import fcntl
 import os
 import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from authproxy.capabilities import (
+    FILE_OWNERS,
+    O_BINARY,
+    O_DIRECTORY,
+    O_NOFOLLOW,
+    O_NONBLOCK,
+    is_ours,
+    lock_file,
+    replace_file,
+    unlock_file,
+)
 from authproxy.errors import StoreBusy, StoreError
 
 FILE_MODE = 0o600
@@ -37,7 +47,7 @@ def read_private(path: Path) -> bytes | None:
     """
     try:
         # Without blocking: opening a pipe that nobody writes to would wait for ever.
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        handle = _open(path, os.O_RDONLY | O_NONBLOCK)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -63,12 +73,12 @@ def replace_private(path: Path, content: bytes) -> None:
     new = path.with_name(path.name + ".new")
     try:
         new.unlink(missing_ok=True)  # of one who was killed while writing
-        handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, FILE_MODE)
+        handle = _open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(handle)
-        new.replace(path)
+        replace_file(new, path)
         _flush_directory(path.parent)
     except OSError as error:
         raise _trouble(path, error) from error
@@ -77,7 +87,7 @@ def replace_private(path: Path, content: bytes) -> None:
 def move_private(path: Path, target: Path) -> None:
     """Rename `path`. Raises `StoreError`."""
     try:
-        path.replace(target)
+        replace_file(path, target)
         _flush_directory(path.parent)
     except OSError as error:
         raise _trouble(path, error) from error
@@ -93,7 +103,7 @@ def make_directory(path: Path) -> None:
         status = path.lstat()
     except OSError as error:
         raise _trouble(path, error) from error
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & _OTHERS_WRITE:
+    if not stat.S_ISDIR(status.st_mode) or not is_ours(status) or _modes(status) & _OTHERS_WRITE:
         raise StoreError(
             f"{path} is not a directory of our own", hint=f"move it away, or: chmod 700 {path.name}"
         )
@@ -106,7 +116,7 @@ def check_parent(path: Path) -> None:
     """
     try:
         path.parent.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
-        mode = path.parent.stat().st_mode
+        mode = _modes(path.parent.stat())
     except OSError as error:
         raise _trouble(path.parent, error) from error
     if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
@@ -125,7 +135,7 @@ def identity(path: Path) -> tuple[int, int] | None:
 def open_lock(path: Path) -> int:
     """Return a descriptor of the lock file `path`, for `take_lock`. Raises `StoreError`."""
     try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, FILE_MODE)
+        handle = _open(path, os.O_RDWR | os.O_CREAT | O_NONBLOCK)
     except OSError as error:
         raise _trouble(path, error) from error
     try:
@@ -139,7 +149,7 @@ def open_lock(path: Path) -> int:
 def take_lock(handle: int) -> bool:
     """Take the lock if nobody holds it, without waiting; tell whether we have it. Raises `StoreError`."""
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_file(handle)
     except BlockingIOError:
         return False
     except OSError as error:
@@ -151,7 +161,7 @@ def drop_lock(handle: int) -> None:
     """Let go of the lock and close its descriptor."""
     # A child that was forked meanwhile holds the descriptor too, so closing ours would not do.
     with contextlib.suppress(OSError):
-        fcntl.flock(handle, fcntl.LOCK_UN)
+        unlock_file(handle)
     os.close(handle)
 
 
@@ -170,17 +180,31 @@ def exclusive(path: Path, *, seconds: float) -> Iterator[None]:
         drop_lock(handle)
 
 
+def _open(path: Path, flags: int) -> int:
+    """Open a file that is not a link. Raises OSError."""
+    if not O_NOFOLLOW and path.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    return os.open(path, flags | O_NOFOLLOW | O_BINARY, FILE_MODE)
+
+
+def _modes(status: os.stat_result) -> int:
+    """Return what the owner and others may do with a file; no more than the owner, where there are none."""
+    return status.st_mode if FILE_OWNERS else status.st_mode & ~_OTHERS
+
+
 def _refuse_foreign(path: Path, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise StoreError(f"{path} is not a regular file", hint="move it away, or name another one")
-    if status.st_uid != os.geteuid():
+    if not is_ours(status):
         raise StoreError(f"{path} belongs to another user", hint="run as that user, or name another file")
-    if status.st_mode & _OTHERS:
+    if _modes(status) & _OTHERS:
         raise StoreError(f"{path} is open to others", hint=f"chmod 600 {path}")
 
 
 def _flush_directory(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    if O_DIRECTORY is None:
+        return
+    handle = os.open(path, os.O_RDONLY | O_DIRECTORY)
     try:
         os.fsync(handle)
     except OSError as error:

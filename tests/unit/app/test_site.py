@@ -130,15 +130,20 @@ def test_the_guard_knows_our_names_and_keys_and_pages_may_not_call_the_admin_lis
 def test_through_an_http_proxy_plain_requests_are_forwarded_and_the_rest_is_tunnelled(
     site, monkeypatch, keys, tunnels
 ):
-    pools = []
+    dialers, pools = [], []
+    monkeypatch.setattr(
+        module,
+        "Dialer",
+        lambda origin, **settings: dialers.append(settings) or SimpleNamespace(origin=origin),
+    )
     monkeypatch.setattr(
         module,
         "Pool",
-        lambda origin, **settings: pools.append(settings) or SimpleNamespace(close=int, origin=origin),
+        lambda dialer, **settings: pools.append(settings) or SimpleNamespace(close=int, origin=dialer.origin),
     )
     tls = TLSContexts(None, {"r0": object()} if "https" in keys.split(",")[0] else {})
     site(f"{keys}, http_proxy: 'http://proxy.example:3128', max_connections: 7, {STATIC}", tls=tls)
-    assert [each["tunnel"] for each in pools] == tunnels
-    assert {str(each["proxy"]) for each in pools} == {"http://proxy.example:3128"}
+    assert [each["tunnel"] for each in dialers] == tunnels
+    assert {str(each["proxy"]) for each in dialers} == {"http://proxy.example:3128"}
     assert {each["limit"] for each in pools} == {7}
-    assert all(each["own"] is OWN for each in pools)
+    assert all(each["own"] is OWN for each in dialers)

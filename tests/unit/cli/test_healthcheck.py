@@ -5,6 +5,7 @@ import json
 import aiohttp
 import pytest
 
+from authproxy.capabilities import Capability
 from authproxy.cli import healthcheck as module
 
 from .conftest import PLAIN
@@ -65,6 +66,16 @@ def test_without_a_url_the_configurations_admin_listener_is_asked(write, run, an
 def test_without_an_admin_listener_there_is_nobody_to_ask(write, run, answers):
     asked = answers()
     assert "give the URL to ask" in run("healthcheck", "-c", write(), exits=2).stderr
+    assert not asked
+
+
+def test_a_unix_socket_cannot_be_asked_where_there_are_none(run, answers, monkeypatch):
+    monkeypatch.setattr(module, "UNIX_SOCKETS", Capability(present=False, lack="there are none here"))
+    asked = answers()
+    assert (
+        "unix:/run/a cannot be asked: there are none here"
+        in run("healthcheck", "unix:/run/a", exits=2).stderr
+    )
     assert not asked
 
 

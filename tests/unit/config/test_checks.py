@@ -2,6 +2,9 @@ import socket
 
 import pytest
 
+from authproxy.capabilities import Capability
+from authproxy.config import checks
+
 NONE = "auth: {grant: none}\nupstream: https://x\n"
 STATIC = "auth: {grant: static, token: x}\n"
 REMOTE = (
@@ -280,3 +283,11 @@ def test_a_credential_does_not_go_to_a_proxy_of_another_machine_in_the_clear(rea
         reader.route(keys.replace("http://localhost", "https://localhost"))
     else:
         reader.route(keys)
+
+
+def test_workers_are_a_fault_where_processes_cannot_be_forked(reader, monkeypatch):
+    monkeypatch.setattr(checks, "WORKERS", Capability(present=False, lack="no fork"))
+    fault = reader.route_fault(NONE, "workers: 4")
+    assert fault.startswith("workers: should be 1 or auto: no fork; start it several times")
+    for possible in ("1", "auto"):
+        reader.route(NONE, f"workers: {possible}")

@@ -1,6 +1,7 @@
 """How token requests go over HTTP, without a network: bounds, TLS, HTTP proxies, names of failures."""
 
 import asyncio
+import errno
 import os
 import ssl
 
@@ -9,7 +10,7 @@ import pytest
 import trustme
 from pydantic import SecretStr
 
-from authproxy.errors import BadTokenReply, TokenUnavailable
+from authproxy.errors import BadTokenReply, TokenTimeout, TokenUnavailable
 from authproxy.grants.client import TooLong
 from authproxy.grants.http import client_tls, no_way, proxy_to, read_up_to, translated
 from authproxy.grants.steps import Ask, ClientCertificate
@@ -71,6 +72,22 @@ def test_a_foreign_error_is_told_in_our_own_words(error, says):
     assert isinstance(told, TokenUnavailable)
     assert says in told.detail
     assert "s3cr3t" not in told.detail
+
+
+def test_no_descriptor_left_is_our_own_limit_and_not_the_token_endpoints_fault():
+    error = aiohttp.ClientConnectorError(CONNECTION, OSError(errno.EMFILE, "s3cr3t"))
+    told = translated(error, "https://id.example")
+    assert told.detail == "authproxy has too many files and connections open to ask https://id.example"
+    assert "ulimit -n" in told.hint
+
+
+def test_a_timeout_and_a_proxy_that_leads_nowhere_are_told_as_such():
+    assert isinstance(translated(TimeoutError(), "https://id.example"), TokenTimeout)
+    proxy = proxy_for(ASK.url, SecretStr("http://me:s3cr3t@proxy.example:3128"))
+    told = translated(
+        aiohttp.ClientProxyConnectionError(CONNECTION, OSError("s3cr3t")), "https://id.example", proxy
+    )
+    assert told.detail == "the HTTP proxy http://proxy.example:3128 does not lead to https://id.example"
 
 
 def test_a_failure_that_a_person_can_mend_comes_with_advice():

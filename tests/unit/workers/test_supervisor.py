@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from authproxy.app.listeners import Listeners
+from authproxy.capabilities import Capability
 from authproxy.errors import AuthproxyError
 from authproxy.workers import supervisor as module
 from authproxy.workers.supervisor import (
@@ -283,9 +284,14 @@ def test_why_a_child_failed_is_told(left, caplog):
 
 
 def test_as_many_workers_as_are_asked_for_or_one_for_each_processor_we_may_use(monkeypatch):
-    monkeypatch.setattr(module, "os", SimpleNamespace(sched_getaffinity=lambda _pid: {0, 2, 5}))
+    monkeypatch.setattr(module, "cpu_count", lambda: 3)
     assert worker_count(SimpleNamespace(workers="auto")) == 3
     assert worker_count(SimpleNamespace(workers=2)) == 2
+
+
+def test_where_processes_cannot_be_forked_as_many_as_possible_is_one(monkeypatch):
+    monkeypatch.setattr(module, "WORKERS", Capability(present=False, lack="no fork"))
+    assert worker_count(SimpleNamespace(workers="auto")) == 1
 
 
 def test_each_worker_has_tcp_sockets_of_its_own_and_shares_those_of_unix(monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 from authproxy.errors import BadReply, ConnectFailure, RequestTimeout, ResponseTimeout
 from authproxy.net.http_proxy import HTTPProxy
 from authproxy.proxy.upstream.connection import MAX_HEAD, TURN, ClosedUnanswered, Connection
-from authproxy.proxy.upstream.http_tunnel import Forwarding
+from authproxy.proxy.upstream.forwarding import Forwarding
 from authproxy.proxy.upstream.reply import HIGH_WATER, MAX_HELD
 
 OK = b"HTTP/1.1 200 OK\r\n"

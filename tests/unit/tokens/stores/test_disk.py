@@ -7,6 +7,7 @@ from itertools import count
 
 import pytest
 
+from authproxy import capabilities
 from authproxy.errors import StoreBusy, StoreError
 from authproxy.tokens.stores import disk
 from authproxy.tokens.stores.disk import (
@@ -284,7 +285,7 @@ def test_a_lock_that_somebody_else_may_hold_is_refused(path, tmp_path, what):
 
 def test_where_files_cannot_be_locked_it_says_so(path, monkeypatch):
     handle = open_lock(path)
-    monkeypatch.setattr(disk.fcntl, "flock", fails(errno.ENOLCK))
+    monkeypatch.setattr(capabilities.fcntl, "flock", fails(errno.ENOLCK))
     with pytest.raises(StoreError, match="files cannot be locked there: No locks available"):
         take_lock(handle)
     drop_lock(handle)

@@ -1,16 +1,13 @@
-"""The way through an HTTP proxy, one of two.
+"""The way through an HTTP proxy that passes on bytes, to the upstream itself (RFC 9110 §9.3.6).
 
-    tunnel     CONNECT HOST:PORT ─▶ 2xx ─▶ a way for bytes to the upstream itself (RFC 9110 §9.3.6)
-    forward    each request names its whole URL, and the proxy asks the upstream for it (RFC 9112 §3.2.2)
+    CONNECT HOST:PORT ─▶ 2xx ─▶ whatever TLS, or an upgraded connection, has to say
 
-TLS and upgrades go through a tunnel, plain http is forwarded: many proxies tunnel to port 443 only. The
-proxy's password goes to the proxy alone: into the CONNECT, or into each request that it forwards.
+The proxy's password goes into the CONNECT, and to nobody else.
 """
 
 import asyncio
 import re
 import socket
-from dataclasses import dataclass
 
 from authproxy.errors import BadReply, ConnectFailure
 from authproxy.net.http_proxy import ADVICE, HTTPProxy, bracketed
@@ -24,7 +21,7 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-9]\d\d)(?: [^\x00\r\n]*)?(?:\r\n|\
 async def open_tunnel(sock: socket.socket, proxy: HTTPProxy, host: str, port: int) -> None:
     """Have `proxy`, to which `sock` leads, open a tunnel to the upstream. Raises `UpstreamError`."""
     authority = f"{bracketed(host)}:{port}".encode("ascii")
-    asked = b"CONNECT %b HTTP/1.1\r\nHost: %b\r\n%b\r\n" % (authority, authority, _who(proxy))
+    asked = b"CONNECT %b HTTP/1.1\r\nHost: %b\r\n%b\r\n" % (authority, authority, proxy.header_lines)
     try:
         await asyncio.get_running_loop().sock_sendall(sock, asked)
         status, rest = await _answer(sock, proxy)
@@ -61,11 +58,6 @@ async def _answer(sock: socket.socket, proxy: HTTPProxy) -> tuple[int, bytes]:
         size += len(piece)
 
 
-def _who(proxy: HTTPProxy) -> bytes:
-    """Return the header line that says who we are, or nothing."""
-    return b"".join(f"{name}: {value}\r\n".encode("ascii") for name, value in proxy.headers.items())
-
-
 def _broken(proxy: HTTPProxy, how: str) -> BadReply:
     return BadReply(f"the HTTP proxy {proxy} {how} instead of opening a tunnel", hint=ADVICE)
 
@@ -74,24 +66,3 @@ def refusal(proxy: HTTPProxy, status: int, what: str) -> ConnectFailure:
     """Return the error for a proxy that does not do `what` it was asked."""
     hint = f"it wants a user and a password; {ADVICE}" if status == REFUSED else ADVICE
     return ConnectFailure(f"the HTTP proxy {proxy} answered {status} to {what}", hint=hint)
-
-
-@dataclass(frozen=True, slots=True)
-class Forwarding:
-    """How a proxy is asked to forward requests to `origin`, such as `http://api.example:8080`."""
-
-    proxy: HTTPProxy
-    origin: str
-
-    def addressed(self, data: bytes) -> bytes:
-        """Return the first bytes of a request, as the proxy wants them."""
-        method, target, rest = data.split(b" ", 2)
-        version, _, lines = rest.partition(b"\r\n")
-        if target == b"*":  # that is said by a URL without a path (RFC 9112 §3.2.4)
-            target = b""
-        start = b"%b %b%b %b\r\n" % (method, self.origin.encode("ascii"), target, version)
-        return b"".join((start, _who(self.proxy), lines))
-
-    def refusal(self) -> ConnectFailure:
-        """Return the error for a 407: that is the proxy's own answer, never the upstream's."""
-        return refusal(self.proxy, REFUSED, f"a request to {self.origin}")
