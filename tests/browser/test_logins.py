@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from tests.processes import running_proxy
 from tests.servers.django_project.accounts import PHONE_APP, TELEVISION, USER, USER_PASSWORD, WEB_APP
 from tests.servers.oidc.conftest import AWKWARD
+from tests.support.async_command import running_proxy
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

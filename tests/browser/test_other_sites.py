@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from tests.processes import running_proxy
+from tests.support.async_command import running_proxy
 
 from .conftest import ELSEWHERE
 

@@ -33,9 +33,9 @@ from authproxy.app.application import App
 from authproxy.app.listeners import open_listeners
 from authproxy.app.tls import tls_contexts
 from authproxy.config.read import parse
-from tests.faults import BlackHole, Fault, FaultyLink, Latency, Reset, Slow, Truncate
-from tests.processes import running_proxy
-from tests.serving import served
+from tests.support.aiohttp_server import served
+from tests.support.async_command import running_proxy
+from tests.support.faulty_link import BlackHole, Fault, FaultyLink, Latency, Reset, Slow, Truncate
 
 from .test_metrics import scraped
 from .test_streams import memory

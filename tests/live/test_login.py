@@ -16,8 +16,16 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import pytest
 
-from tests.processes import COMMAND, authproxy, running_proxy
-from tests.provider import CLIENT_ID, CLIENT_SECRET, SCOPES, Provider, challenge, provider, user
+from tests.support.async_command import COMMAND, authproxy, running_proxy
+from tests.support.authorization_server import (
+    CLIENT_ID,
+    CLIENT_SECRET,
+    SCOPES,
+    Provider,
+    challenge,
+    provider,
+    user,
+)
 
 PATIENCE = 20.0  # seconds until what hangs has failed
 BROWSER = """

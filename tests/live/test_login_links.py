@@ -16,8 +16,8 @@ from aiohttp import web
 
 from authproxy.demo import stand_ins
 from authproxy.demo.systems import USERNAME
-from tests.processes import Proxy, running_proxy
-from tests.provider import CLIENT_SECRET, Provider, User, challenge, provider, user
+from tests.support.async_command import Proxy, running_proxy
+from tests.support.authorization_server import CLIENT_SECRET, Provider, User, challenge, provider, user
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
-from tests.processes import running_proxy
-from tests.serving import served
+from tests.support.aiohttp_server import served
+from tests.support.async_command import running_proxy
 
 
 class System:

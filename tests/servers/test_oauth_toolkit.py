@@ -4,8 +4,8 @@ import asyncio
 from collections import Counter
 from itertools import cycle, islice
 
-from tests.processes import authproxy, running_proxy
 from tests.servers.django_project.accounts import MACHINE, PEOPLE, USER, USER_PASSWORD
+from tests.support.async_command import authproxy, running_proxy
 
 PERSON = {**PEOPLE, "username": USER, "password": USER_PASSWORD}
 

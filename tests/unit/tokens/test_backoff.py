@@ -15,8 +15,8 @@ from authproxy.tokens.backoff import BackoffSource
 from authproxy.tokens.rejection import RememberedRejection
 from authproxy.tokens.source import Innermost
 from authproxy.tokens.token import Token
-from tests.stores import MemoryStore, Shelf
-from tests.unit.conftest import Clock
+from tests.support.clock import Clock
+from tests.support.memory_store import MemoryStore, Shelf
 
 
 class Behind(Innermost):

@@ -7,7 +7,7 @@ import pytest
 from authproxy.errors import BadTokenReply, CredentialRejected, StoreError
 from authproxy.tokens import rejection as rejection_module
 from authproxy.tokens.rejection import MARK_DIGITS, Rejection, RememberedRejection
-from tests.stores import MemoryStore, Shelf
+from tests.support.memory_store import MemoryStore, Shelf
 
 
 def rejection(**changes):
