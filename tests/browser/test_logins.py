@@ -36,8 +36,8 @@ def at_oidc(provider, **keys):
 async def proxy_before(route, store, **settings):
     """Run a proxy; yield it and the URL of its admin listener."""
     config = {"log": {"level": "debug"}, "token_store": store, "routes": [route], **settings}
-    async with running_proxy(config, "--admin", "127.0.0.1:0") as proxy:
-        yield proxy, await proxy.said("admin on ")
+    async with running_proxy(config) as proxy:
+        yield proxy, proxy.admin_url
 
 
 @pytest.fixture

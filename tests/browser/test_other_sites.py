@@ -162,8 +162,8 @@ async def test_an_allowed_origins_page_can_ask_and_read_the_answer(page, upstrea
 
 
 async def test_another_sites_page_cannot_begin_a_login(page, upstream, other):
-    async with running_proxy(config(upstream), "--admin", "127.0.0.1:0") as proxy:
-        admin = await proxy.said("admin on ")
+    async with running_proxy(config(upstream)) as proxy:
+        admin = proxy.admin_url
         link = f"{admin}/login/login"
         answers = []
         page.on("response", lambda response: answers.append((response.url, response.status)))

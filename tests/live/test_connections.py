@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import trustme
 
-from tests.support.command import GUARD, RunningProxy, running_proxy, wait_until
+from tests.support.command import RunningProxy, running_proxy, wait_until
+from tests.support.launch import GUARD
 from tests.support.wire import (
     API,
     UNAUTHORIZED,

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.command import GUARD, authproxy, running_proxy, wait_until
+from tests.support.command import authproxy, running_proxy, wait_until
+from tests.support.launch import GUARD
 from tests.support.wire import Message, Upstream, Wire, ask, chunked, connect, get, json_reply, reply, request
 
 from .conftest import Place

@@ -653,9 +653,9 @@ class Played:
 async def _play_the_matrix() -> Played:
     async with (
         world([*HEALTHY, *MATRIX]) as around,
-        running_proxy(around.config, "--admin", "127.0.0.1:0") as proxy,
+        running_proxy(around.config) as proxy,
     ):
-        admin, port = await proxy.said("admin on "), port_of(proxy.url)
+        admin, port = proxy.admin_url, port_of(proxy.url)
         first = await play_all(HEALTHY, port)
         await scraped(admin)
         before = await steady(lambda: descriptors(proxy.pid)), threads(proxy.pid), memory(proxy.pid, "VmRSS")
@@ -866,8 +866,8 @@ async def _have_clients_leave() -> Left:
             for server, port in around.ports.items()
             for patience, timeouts in (("backoff", PATIENT), ("short", SHORT))
         ]
-        async with running_proxy(around.config, "--admin", "127.0.0.1:0") as proxy:
-            admin, port = await proxy.said("admin on "), port_of(proxy.url)
+        async with running_proxy(around.config) as proxy:
+            admin, port = proxy.admin_url, port_of(proxy.url)
             await play_all(HEALTHY, port)
             await scraped(admin)
             before = await steady(lambda: descriptors(proxy.pid))

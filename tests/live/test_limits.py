@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 import trustme
 
-from tests.support.command import GUARD, RunningProxy, running_proxy, wait_until
+from tests.support.command import RunningProxy, running_proxy, wait_until
+from tests.support.launch import GUARD
 from tests.support.wire import BrokenOff, Message, Upstream, Wire, ask, chunked, connect, get, reply, request
 
 from .conftest import Place

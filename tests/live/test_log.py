@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.command import GUARD, running_proxy, wait_until
+from tests.support.command import running_proxy, wait_until
+from tests.support.launch import GUARD
 from tests.support.wire import Upstream, connect, get, request
 
 PLAIN = {"grant": "static", "token": "never-changes"}

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command import GUARD, running_proxy
+from tests.support.command import running_proxy
+from tests.support.launch import GUARD
 from tests.support.wire import Message, Upstream, Wire, request
 
 from .test_limits import small_window

@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.command import GUARD, RunningProxy, running_proxy, wait_until
+from tests.support.command import RunningProxy, running_proxy, wait_until
+from tests.support.launch import GUARD
 from tests.support.wire import API, Message, Tokens, Upstream, Wire, chunked, connect, get, reply, request
 
 COUNT = 1500

@@ -13,15 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.command import (
-    ANY_PORT,
-    COMMAND,
-    GUARD,
-    authproxy,
-    environment,
-    running_proxy,
-    write_config,
-)
+from tests.support.command import authproxy, running_proxy
+from tests.support.launch import ANY_PORT, COMMAND, GUARD, environment, write_config
 from tests.support.wire import Upstream, get
 
 LOGIN = {

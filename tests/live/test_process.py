@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.command import GUARD, RunningProxy, authproxy, running_proxy, wait_until
+from tests.support.command import RunningProxy, authproxy, running_proxy, wait_until
+from tests.support.launch import GUARD
 from tests.support.ports import free_port
 from tests.support.wire import (
     API,

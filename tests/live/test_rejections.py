@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.command import COMMAND, GUARD, authproxy, environment, running_proxy, write_config
+from tests.support.command import authproxy, running_proxy
+from tests.support.launch import COMMAND, GUARD, environment, write_config
 from tests.support.wire import Message, Tokens, Upstream, Wire, ask, connect, json_reply, reply, request
 
 PASSWORD = "wrong-password-of-a-person"

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command import GUARD, running_proxy
+from tests.support.command import running_proxy
+from tests.support.launch import GUARD
 from tests.support.wire import UNAUTHORIZED, Message, Upstream, Wire, ask, json_reply, reply, request
 
 from .conftest import Place

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command import GUARD, running_proxy, wait_until
+from tests.support.command import running_proxy, wait_until
+from tests.support.launch import GUARD
 from tests.support.wire import UNAUTHORIZED, BrokenOff, Message, Wire, chunked, connect, reply, request
 
 from .conftest import Place

@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from tests.support.command import GUARD, RunningProxy
+from tests.support.command import RunningProxy
+from tests.support.launch import GUARD
 from tests.support.wire import Message, Wire, chunked
 
 from .conftest import Place

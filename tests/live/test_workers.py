@@ -202,9 +202,9 @@ def _alive(pid: int) -> bool:
 
 
 async def test_the_admin_listener_speaks_for_all_workers() -> None:
-    async with system() as api, running_proxy(api.config(), "--admin", "127.0.0.1:0") as proxy:
+    async with system() as api, running_proxy(api.config()) as proxy:
         await statuses(proxy.url, 30)
-        admin = await proxy.said("admin on ")
+        admin = proxy.admin_url
         async with aiohttp.ClientSession() as session, session.get(f"{admin}/readyz") as response:
             assert response.status == 200
 

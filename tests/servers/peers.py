@@ -19,8 +19,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.support.command import GUARD, RunningProxy, running_proxy
+from tests.support.command import RunningProxy, running_proxy
 from tests.support.installed import need
+from tests.support.launch import GUARD
 from tests.support.ports import free_port
 
 HEADER_BYTES = 64 << 10  # what every proxy is told to take

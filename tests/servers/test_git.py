@@ -18,8 +18,9 @@ from typing import IO
 
 import pytest
 
-from tests.support.command import GUARD, RunningProxy, running_proxy
+from tests.support.command import RunningProxy, running_proxy
 from tests.support.installed import need
+from tests.support.launch import GUARD
 from tests.support.wire import UNAUTHORIZED, Message, Tokens, Upstream, Wire
 
 KIB, MIB = 1 << 10, 1 << 20
