@@ -586,7 +586,7 @@ async def test_an_address_that_hangs_does_not_hold_up_the_next(pool, server, mon
 async def test_addresses_that_all_hang_are_504(pool, monkeypatch, black_hole):
     Names(monkeypatch, black_hole, black_hole)
     with pytest.raises(ConnectTimeout):
-        await pool(seconds=0.5, host="up.example").connect()
+        await pool(seconds=0.1, host="up.example").connect()
 
 
 async def test_addresses_that_fail_each_in_its_way_are_told_as_one(pool, monkeypatch):
