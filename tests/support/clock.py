@@ -1,5 +1,7 @@
 """Time for tests that do not wait."""
 
+import asyncio
+
 
 class Clock:
     """A clock that only moves when told to."""
@@ -12,3 +14,9 @@ class Clock:
 
     def advance(self, seconds: float) -> None:
         self.now += seconds
+
+
+async def settle(rounds: int = 10) -> None:
+    """Let everything happen that can happen now."""
+    for _ in range(rounds):
+        await asyncio.sleep(0)

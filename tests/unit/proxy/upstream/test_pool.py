@@ -23,6 +23,7 @@ from authproxy.net.own_listeners import NOBODY, OwnListeners
 from authproxy.proxy.upstream import pool as pool_module
 from authproxy.proxy.upstream.connection import Connection
 from authproxy.proxy.upstream.pool import IDLE_SECONDS, MAX_LIFE, Origin, Pool
+from tests.support.clock import settle
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 REPLY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
@@ -87,11 +88,6 @@ async def use(connection):
     reply = begin(connection)
     await reply.head()
     assert reply.complete
-
-
-async def settle():
-    for _ in range(5):
-        await asyncio.sleep(0)
 
 
 # ── lending ──────────────────────────────────────────────────────────────────────────────────────
