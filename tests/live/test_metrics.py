@@ -8,9 +8,9 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.live.test_workers import children, statuses, system
 from tests.support.async_command import running_proxy
 from tests.support.wire import UNAUTHORIZED, Message, Upstream, Wire, ask, request
+from tests.support.workers import children, statuses, system
 
 
 async def scraped(admin: str) -> dict[tuple[str, ...], float]:
