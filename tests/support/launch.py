@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,7 +22,14 @@ import yaml
 
 GUARD = 25.0  # seconds until something that hangs fails the test; never a measure of speed
 POLL = 0.01  # seconds between two looks at a process
-COMMAND = (str(Path(sys.executable).with_name("authproxy")),)
+if sys.platform == "win32":
+    COMMAND = (
+        sys.executable,
+        "-m",
+        "authproxy",
+    )  # authproxy.exe starts yet another process
+else:
+    COMMAND = (str(Path(sysconfig.get_path("scripts"), "authproxy")),)
 ANY_PORT = "127.0.0.1:0"
 LISTENING, ADMIN = "listening on ", "admin on "
 
