@@ -23,11 +23,7 @@ import yaml
 GUARD = 25.0  # seconds until something that hangs fails the test; never a measure of speed
 POLL = 0.01  # seconds between two looks at a process
 if sys.platform == "win32":
-    COMMAND = (
-        sys.executable,
-        "-m",
-        "authproxy",
-    )  # authproxy.exe starts yet another process
+    COMMAND = (sys.executable, "-m", "authproxy")  # authproxy.exe starts yet another process
 else:
     COMMAND = (str(Path(sysconfig.get_path("scripts"), "authproxy")),)
 ANY_PORT = "127.0.0.1:0"
