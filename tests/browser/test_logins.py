@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from tests.processes import running_proxy
 from tests.servers.django_project.accounts import PHONE_APP, TELEVISION, USER, USER_PASSWORD, WEB_APP
 from tests.servers.oidc.conftest import AWKWARD
+from tests.support.async_command import running_proxy
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -36,8 +36,8 @@ def at_oidc(provider, **keys):
 async def proxy_before(route, store, **settings):
     """Run a proxy; yield it and the URL of its admin listener."""
     config = {"log": {"level": "debug"}, "token_store": store, "routes": [route], **settings}
-    async with running_proxy(config, "--admin", "127.0.0.1:0") as proxy:
-        yield proxy, await proxy.said("admin on ")
+    async with running_proxy(config) as proxy:
+        yield proxy, proxy.admin_url
 
 
 @pytest.fixture

@@ -17,8 +17,10 @@ from authproxy.tokens.shared import SharedSource
 from authproxy.tokens.source import Innermost
 from authproxy.tokens.stores.redis import KEEP_SECONDS, RedisStore
 from authproxy.tokens.token import Token
-from tests.contracts.conftest import PASSPHRASE, RedisServer, free_port
+from tests.contracts.conftest import PASSPHRASE
 from tests.contracts.rotation import RotatingSource, rotating_endpoint
+from tests.support.ports import free_port
+from tests.support.redis_server import RedisServer
 
 SECRETS = ["an-access-token", "a-refresh-token", "the-credential", PASSPHRASE]
 TOKEN = Token(SECRETS[0], refresh_token=SECRETS[1])

@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 import yaml
 
-from .command import authproxy, running_proxy, write_config
+from tests.support.command import authproxy, running_proxy
+from tests.support.launch import write_config
+from tests.support.wire import API, Tokens, Upstream, get, json_reply
+
 from .test_presets import CASES, OF_ANOTHER_KIND
-from .wire import API, Tokens, Upstream, get, json_reply
 
 SECRET = "never-to-be-shown"
 CONFIG: dict[str, Any] = {

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from .command import GUARD, running_proxy, wait_until
-from .wire import Upstream, connect, get, request
+from tests.support.command import running_proxy, wait_until
+from tests.support.launch import GUARD
+from tests.support.wire import Upstream, connect, get, request
 
 PLAIN = {"grant": "static", "token": "never-changes"}
 LONG = "x" * 8000  # of a path: lines so long that a few hundred are more than may wait

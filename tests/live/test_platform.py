@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from .command import ANY_PORT, COMMAND, GUARD, authproxy, environment, running_proxy, write_config
-from .wire import Upstream, get
+from tests.support.command import authproxy, running_proxy
+from tests.support.launch import ANY_PORT, COMMAND, GUARD, environment, write_config
+from tests.support.wire import Upstream, get
 
 LOGIN = {
     "grant": "authorization_code",

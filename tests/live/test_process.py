@@ -13,8 +13,22 @@ from typing import Any
 
 import pytest
 
-from .command import GUARD, RunningProxy, authproxy, running_proxy, wait_until
-from .wire import API, Message, Tokens, Upstream, Wire, ask, connect, get, json_reply, reply, request
+from tests.support.command import RunningProxy, authproxy, running_proxy, wait_until
+from tests.support.launch import GUARD
+from tests.support.ports import free_port
+from tests.support.wire import (
+    API,
+    Message,
+    Tokens,
+    Upstream,
+    Wire,
+    ask,
+    connect,
+    get,
+    json_reply,
+    reply,
+    request,
+)
 
 NONE = {"grant": "none"}
 PLAIN = {"grant": "static", "token": "never-changes"}
@@ -27,12 +41,6 @@ def one_route(upstream: str, auth: dict[str, Any] | None = None, **more: Any) ->
 def client_of(tokens: Tokens, secret: str = "the-clients-secret") -> dict[str, Any]:
     auth = {"grant": "client_credentials", "client_id": "me", "client_secret": secret}
     return {**auth, "token_url": f"{tokens.url}/token"}
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port: int = taken.getsockname()[1]
-        return port
 
 
 def has_ipv6() -> bool:

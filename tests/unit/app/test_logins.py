@@ -9,6 +9,7 @@ from authproxy.app import logins as module
 from authproxy.app.logins import MAX_LOGINS, Logins
 from authproxy.errors import CredentialRejected
 from authproxy.tokens.token import Token
+from tests.support.clock import settle
 
 A = Token("s3cr3t")
 SHOW = SimpleNamespace(url="https://id.example/authorize")
@@ -52,11 +53,6 @@ class World:
         shown = await self.logins.start(route, grant, "http://localhost/callback", adopt, **settings)
         await asyncio.sleep(0)
         return shown
-
-
-async def settle():
-    for _ in range(5):
-        await asyncio.sleep(0)
 
 
 async def test_a_login_is_shown_comes_back_and_its_token_is_adopted(caplog):

@@ -10,6 +10,7 @@ import pytest
 from authproxy.app import serving
 from authproxy.app.listeners import Listeners
 from authproxy.app.serving import GARBAGE_THRESHOLDS, attend, collect_less, run_loop
+from tests.support.clock import settle
 
 
 class App:
@@ -62,11 +63,6 @@ class World:
     async def signal(self, number=signal.SIGTERM):
         self.handlers[number](number)
         await settle()
-
-
-async def settle():
-    for _ in range(10):
-        await asyncio.sleep(0)
 
 
 @pytest.fixture

@@ -13,23 +13,10 @@ from authproxy.errors import (
 )
 from authproxy.tokens.backoff import BackoffSource
 from authproxy.tokens.rejection import RememberedRejection
-from authproxy.tokens.source import Innermost
 from authproxy.tokens.token import Token
-from tests.stores import MemoryStore, Shelf
-from tests.unit.conftest import Clock
-
-
-class Behind(Innermost):
-    def __init__(self, *answers):
-        self.answers = list(answers)
-        self.asked = []
-
-    async def token(self, *, instead_of=None):
-        self.asked.append(instead_of)
-        answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+from tests.support.clock import Clock
+from tests.support.memory_store import MemoryStore, Shelf
+from tests.support.token_sources import AnswersInTurn
 
 
 class Secret:
@@ -52,7 +39,7 @@ def secret():
 @pytest.fixture
 def world(clock, secret):
     def make(*answers, jitter=0.0):
-        behind = Behind(*answers)
+        behind = AnswersInTurn(*answers)
         return BackoffSource(behind, name="up42", changed=secret, clock=clock, jitter=lambda: jitter), behind
 
     return make
@@ -205,7 +192,7 @@ async def test_a_fault_of_our_own_is_no_reason_to_wait(world):
 
 
 async def test_a_token_from_elsewhere_ends_the_waiting():
-    source = BackoffSource(Behind(CredentialRejected("wrong password"), Token("new")), clock=Clock())
+    source = BackoffSource(AnswersInTurn(CredentialRejected("wrong password"), Token("new")), clock=Clock())
     with pytest.raises(CredentialRejected):
         await source.token()
     await source.adopt(Token("from elsewhere"))
@@ -224,7 +211,7 @@ class Machine:
         self.secret = "old"
 
     def process(self, *answers, retry=False):
-        behind = Behind(*answers)
+        behind = AnswersInTurn(*answers)
         memory = RememberedRejection(
             [MemoryStore(self.shelf)],
             "up42",
@@ -327,14 +314,14 @@ async def test_without_a_place_to_remember_in_each_process_is_on_its_own(machine
     store = MemoryStore(machine.shelf)
     store.trouble = StoreError("read-only file system")
     memory = RememberedRejection([store], "up42", lambda: "secret", takes_turns=True)
-    source = BackoffSource(Behind(CredentialRejected("no")), memory=memory, clock=Clock())
+    source = BackoffSource(AnswersInTurn(CredentialRejected("no")), memory=memory, clock=Clock())
     assert (await failure_of(source)).status == 502
     assert (await failure_of(source)).status == 503
 
 
 async def test_a_source_that_costs_nothing_to_ask_is_never_left_alone(clock, caplog):
     caplog.set_level(logging.INFO, "authproxy")
-    behind = Behind(*(BadTokenReply("empty") for _ in range(5)), Token("a"))
+    behind = AnswersInTurn(*(BadTokenReply("empty") for _ in range(5)), Token("a"))
     source = BackoffSource(behind, backs_off=False, clock=clock)
     for _ in range(5):
         assert (await failure_of(source)).detail == "empty"
