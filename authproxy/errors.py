@@ -75,9 +75,12 @@ class Fault:
     key: str
     message: str
 
+    @property
+    def place(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}:{self.column}"
-        return f"{place}: {self.key}: {self.message}" if self.key else f"{place}: {self.message}"
+        return ": ".join(filter(None, [self.place, self.key, self.message]))
 
 
 class ConfigError(AuthproxyError):

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from authproxy.config.credential import credential_identity, credential_key
 from authproxy.config.model import Config, FileStoreSettings, MemoryStoreSettings, RedisStoreSettings
-from authproxy.config.route import RouteConfig, credential_identity, credential_key
+from authproxy.config.route import RouteConfig
 from authproxy.errors import ConfigError, Fault, LoginRequired, StoreError
 from authproxy.grants.runner import FlowRunner
 from authproxy.grants.source import GrantSource, WatchedSource

@@ -77,6 +77,10 @@ class Item:
             return found
         return None
 
+    def without(self, *names: str) -> "Item":
+        """Return this mapping without those keys."""
+        return replace(self, value={name: each for name, each in self.value.items() if name not in names})
+
     def made(self, value: Any, key: str | None = None) -> "Item":
         """Return `value` as Items that stand where this one stands."""
         key = self.key if key is None else key

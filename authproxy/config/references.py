@@ -46,7 +46,7 @@ class References:
     def __init__(
         self, directory: Path, environ: Mapping[str, str], known: Mapping[str, str] | None = None
     ) -> None:
-        self._directory = directory
+        self.directory = directory
         self.environ = dict(environ)
         self._known = dict(known or {})
         self.warnings: list[Fault] = []
@@ -58,7 +58,7 @@ class References:
             for reference, value in self._known.items()
             if reference.partition(":")[0] not in kinds
         }
-        return References(self._directory, self.environ, kept)
+        return References(self.directory, self.environ, kept)
 
     def resolved(self, item: Item, faults: list[Fault]) -> Item:
         """Return `item` with every string in it resolved; what cannot be is added to `faults`."""
@@ -92,7 +92,7 @@ class References:
         """Return what `${kind:rest}` gives, read at most once. Raises `Unresolved`."""
         reference = f"{kind}:{rest}"
         if reference not in self._known:
-            found = READERS[kind](rest, self._directory)
+            found = READERS[kind](rest, self.directory)
             _refuse_mark(found, shown(reference))
             self._known[reference] = found
         return self._known[reference]

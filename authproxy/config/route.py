@@ -1,13 +1,11 @@
 """A route of a configuration: its keys, and the grant that is made from its `auth`.
 
-`RouteKeys` is what stands in the file; `Route` adds what the reader makes of it.
+`RouteKeys` is what stands in the file; `RouteConfig` adds what the reader makes of it.
 """
 
-import hashlib
-import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -290,46 +288,3 @@ class RouteConfig(RouteKeys):
     auth: Mapping[str, object] = field(default_factory=dict, repr=False, compare=False)
     reload: Reload | None = field(default=None, repr=False, compare=False)
     runs_commands: bool = field(default=False, compare=False)
-
-
-# ── credentials ──────────────────────────────────────────────────────────────────────────────────
-
-
-def credential_key(grant: Grant, http_proxy: Setting = None) -> str:
-    """Return what is equal for equal credentials, the secrets included, and tells nothing of them."""
-    document = {"grant": type(grant).__name__, "settings": _revealed(grant)}
-    if http_proxy is not None:  # the token is obtained through it
-        document["http_proxy"] = _revealed(http_proxy)
-    return hashlib.sha256(json.dumps(document, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def credential_identity(grant: Grant, http_proxy: Setting = None) -> str:
-    """Return what stays the same when only the secrets of a credential change."""
-    document = {"grant": type(grant).__name__, "settings": _without_secrets(grant)}
-    if isinstance(http_proxy, SecretStr):
-        document["http_proxy"] = str(read_proxy(http_proxy.get_secret_value()))
-    return hashlib.sha256(json.dumps(document, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _without_secrets(value: Any) -> Any:
-    if isinstance(value, SecretStr):
-        return None
-    if is_dataclass(value):
-        return {each.name: _without_secrets(getattr(value, each.name)) for each in fields(value) if each.repr}
-    if isinstance(value, Mapping):
-        return {str(name): _without_secrets(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_secrets(each) for each in value]
-    return value
-
-
-def _revealed(value: Any) -> Any:
-    if isinstance(value, SecretStr):
-        return value.get_secret_value()
-    if is_dataclass(value):
-        return {each.name: _revealed(getattr(value, each.name)) for each in fields(value)}
-    if isinstance(value, Mapping):
-        return {str(name): _revealed(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_revealed(each) for each in value]
-    return value

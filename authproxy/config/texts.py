@@ -6,15 +6,16 @@ for, and told where it is: which key, which reference, at which end, in which li
 repeated, and neither is its length.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass, replace
+from collections.abc import Iterator
+from dataclasses import Field, replace
 from functools import cache
-from typing import Any, NamedTuple, get_args, get_type_hints
+from typing import Any, NamedTuple, get_args
 
 from pydantic import SecretStr
 
 from authproxy.config.document import Item
 from authproxy.errors import Fault
+from authproxy.masking import leaves
 from authproxy.values import SECRET, Charset
 
 
@@ -28,7 +29,7 @@ class Found(NamedTuple):
 def judge(value: Any, item: Item) -> Found:
     """Judge every text in `value`, a dataclass that was read from `item`."""
     found = Found([], [])
-    for place, charset in _texts(value, item, None):
+    for place, charset in _texts(value, item):
         faults = list(_faults(place, charset))
         found.faults.extend(faults)
         if not faults:
@@ -39,25 +40,18 @@ def judge(value: Any, item: Item) -> Found:
 # ── which texts there are ────────────────────────────────────────────────────────────────────────
 
 
-def _texts(value: Any, item: Item | None, charset: Charset | None) -> Iterator[tuple[Item, Charset]]:
+def _texts(value: Any, item: Item) -> Iterator[tuple[Item, Charset]]:
     """Yield the place of each text that is sent, and what it may hold; defaults have no place."""
-    if item is None or value is None:
-        return
-    if is_dataclass(value):
-        kind: Any = type(value)
-        charsets = _charsets(kind)
-        for each in fields(value):
-            yield from _texts(getattr(value, each.name), item.child(each.name), charsets.get(each.name))
-    elif isinstance(value, Mapping):
-        for name, inner in value.items():
-            yield from _texts(inner, item.child(name), charset)
-    elif isinstance(value, list | tuple):
-        for index, inner in enumerate(value):
-            yield from _texts(inner, item.child(index), charset)
-    elif isinstance(item.value, str) and (charset is not None or isinstance(value, SecretStr)):
-        charset = charset or SECRET
-        for place in _given_parts(item) if charset.only_given else [item]:
-            yield place, charset
+    for leaf in leaves(value, item):
+        charset = _charset(leaf.declared) or (SECRET if isinstance(leaf.value, SecretStr) else None)
+        if (
+            charset is not None
+            and leaf.value is not None
+            and leaf.place
+            and isinstance(leaf.place.value, str)
+        ):
+            for place in _given_parts(leaf.place) if charset.only_given else [leaf.place]:
+                yield place, charset
 
 
 def _given_parts(item: Item) -> Iterator[Item]:
@@ -67,10 +61,8 @@ def _given_parts(item: Item) -> Iterator[Item]:
 
 
 @cache
-def _charsets(kind: Any) -> dict[str, Charset]:
-    hints = get_type_hints(kind, include_extras=True)
-    found = {name: next(_charsets_in(hint), None) for name, hint in hints.items()}
-    return {name: charset for name, charset in found.items() if charset is not None}
+def _charset(declared: Field[Any] | None) -> Charset | None:
+    return next(_charsets_in(declared.type), None) if declared is not None else None
 
 
 def _charsets_in(hint: Any) -> Iterator[Charset]:

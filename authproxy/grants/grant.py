@@ -10,8 +10,8 @@ file beside this one, one row in `GRANTS`, one test and one paragraph of `docs/c
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from math import inf
 from typing import Annotated, ClassVar, Literal
 
@@ -33,7 +33,7 @@ from authproxy.grants.reply import (
     token_in,
 )
 from authproxy.grants.steps import Answer, Flow
-from authproxy.masking import scrub
+from authproxy.masking import leaves, scrub
 from authproxy.tokens.token import Token
 from authproxy.values import Duration, HeaderName, Pointer, SecretHeaderValue
 
@@ -144,7 +144,11 @@ class Grant:
 
     def secrets(self) -> list[str]:
         """Return every secret in here; `scrub` knows in which spellings a server might echo it."""
-        return list(_secrets_in(self))
+        return [
+            leaf.value.get_secret_value()
+            for leaf in leaves(self)
+            if isinstance(leaf.value, SecretStr) and not is_name(leaf.name)
+        ]
 
     # ── reading what a token endpoint answered ───────────────────────────────────────────────────
 
@@ -347,18 +351,6 @@ def scope_in(document: object, asked: str | None) -> str | None:
 def is_name(key: str) -> bool:
     """Tell whether what stands under `key` in a request of the configuration's own making is no secret."""
     return "".join(filter(str.isalnum, key)).lower() in NAMES
-
-
-def _secrets_in(value: object) -> Iterator[str]:
-    if isinstance(value, SecretStr):
-        yield value.get_secret_value()
-    elif is_dataclass(value):
-        for each in fields(value):
-            yield from _secrets_in(getattr(value, each.name))
-    elif isinstance(value, Mapping):
-        for name, each_value in value.items():
-            if not is_name(name):
-                yield from _secrets_in(each_value)
 
 
 SecretMap = dict[str, SecretStr]
