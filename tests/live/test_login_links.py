@@ -15,7 +15,7 @@ import pytest_asyncio
 from aiohttp import web
 
 from authproxy.demo import stand_ins
-from authproxy.demo.systems import USERNAME
+from authproxy.demo.accounts import USERNAME
 from tests.processes import Proxy, running_proxy
 from tests.provider import CLIENT_SECRET, Provider, User, challenge, provider, user
 

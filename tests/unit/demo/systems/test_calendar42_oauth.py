@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from authproxy.config.read import parse
-from authproxy.demo.systems import USERNAME
+from authproxy.demo.accounts import USERNAME
 from authproxy.errors import CredentialRejected, LoginRequired
 from authproxy.grants.runner import FlowRunner
 
