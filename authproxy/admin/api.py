@@ -146,9 +146,9 @@ class _Views:
         try:
             show = await self._backend.begin_login(route, f"{request.scheme}://{request.host}{CALLBACK}")
         except AuthproxyError as error:
-            return _page("The login cannot begin", error.detail, error.hint or "", status=error.status)
+            return _page("The login could not be started", error.detail, error.hint or "", status=error.status)
         if show is None:
-            return _page("No login there", f"Nobody can log in to a route {route}.", status=404)
+            return _page("No login there", f"There is no route {route} that needs a login.", status=404)
         if show.code is not None:
             return _html(code_page(route, show.code, show.url, show.complete_url))
         if not redirects:
@@ -158,15 +158,15 @@ class _Views:
     async def callback(self, request: web.Request) -> web.Response:
         query = dict(request.query)
         if len(query) < len(request.query):
-            return _page("That is no answer to a login", "A parameter is there twice.", status=400)
+            return _page("Not a valid login response", "A parameter occurs twice.", status=400)
         try:
             ended = await self._backend.end_login(query)
         except AuthproxyError as error:
             return _page("The login failed", error.detail, error.hint or "", status=error.status)
         if ended is None:
             return _page(
-                "No login waits for this",
-                "It was answered before, it took too long, or it did not begin here. Begin it again.",
+                "No login is waiting for this",
+                "It was completed before, took too long, or did not start here. Start it again.",
                 status=400,
             )
         route, advice = ended

@@ -11,7 +11,7 @@ from authproxy.observe.counters import BOUNDS, Counters
 
 COUNTERS = (
     ("requests", "authproxy_requests", "Requests answered.", ("route", "method", "status")),
-    ("token_requests", "authproxy_token_requests", "Tokens asked for.", ("route", "outcome")),
+    ("token_requests", "authproxy_token_requests", "Token requests.", ("route", "outcome")),
     ("retries", "authproxy_retries", "Requests repeated with another token.", ("route", "outcome")),
     ("refused", "authproxy_refused", "Requests that were not forwarded.", ("reason",)),
 )
@@ -50,7 +50,7 @@ class _Collected(Collector):
             durations.add_metric([route], _cumulated(counts), self._tally.seconds[route,])
         yield durations
         ends = GaugeMetricFamily(
-            "authproxy_token_expiry_timestamp_seconds", "When the token that is held ends.", labels=["route"]
+            "authproxy_token_expiry_timestamp_seconds", "When the cached token expires.", labels=["route"]
         )
         for route, moment in sorted(self._expiries.items()):
             ends.add_metric([route], moment)

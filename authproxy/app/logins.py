@@ -100,7 +100,7 @@ class Logins:
             async with asyncio.timeout(LOGIN_SECONDS):
                 token = await self._runner.run(flow, login, http_proxy=http_proxy)
         except TimeoutError:
-            raise TokenTimeout("nobody came back from the login in time") from None
+            raise TokenTimeout("the login was not completed in time") from None
         await adopt(token)
         advice = grant.advice(token)
         logs.info("logged in", route=login.route, advice=advice)

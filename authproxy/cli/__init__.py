@@ -23,7 +23,7 @@ VERBS = {
     "logout": "forget the tokens stored for a route",
     "presets": "list the presets, or show one as YAML",
     "schema": "print the configuration's JSON Schema",
-    "demo": "serve a built-in stand-in for every API, with the proxy before it",
+    "demo": "serve a built-in stand-in for every API behind the proxy",
     "healthcheck": "exit 0 when /readyz answers 200; for containers",
 }
 """The verbs in the order of the help; `authproxy.cli.VERB` has a command `VERB`, loaded when needed."""

@@ -20,7 +20,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 def config_option(function: F) -> F:
     """Add `-c/--config`."""
     return click.option(
-        "-c", "--config", "config_file", metavar="FILE", help="The configuration. [default: see `run --help`]"
+        "-c", "--config", "config_file", metavar="FILE", help="The configuration file. [default: see `run --help`]"
     )(function)
 
 
@@ -33,7 +33,7 @@ def retry_rejected_option(function: F) -> F:
     """Add `--retry-rejected`."""
     return click.option(
         "--retry-rejected", is_flag=True,
-        help="Try a credential now that was rejected before; too many tries may lock its account.",
+        help="Try a credential again that was rejected before; too many attempts may lock its account.",
     )(function)  # fmt: skip
 
 

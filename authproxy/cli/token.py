@@ -35,7 +35,7 @@ def token(
 ) -> None:
     """Print a usable token for ROUTE, and nothing else."""
     if as_header and style is not None:
-        raise click.UsageError("--header and --format exclude each other")
+        raise click.UsageError("--header and --format cannot be used together")
     config = load_config(config_file)
     wanted = find_route(config, route)
     logs.set_up("error", config.log.format)

@@ -51,7 +51,7 @@ MESSAGES: dict[str, str | Callable[[Item, dict[str, Any]], str]] = {
     "greater_than": lambda _, context: f"should be more than {context['gt']:g}",
     "greater_than_equal": lambda _, context: f"should be at least {context['ge']}",
     "less_than_equal": lambda _, context: f"should be at most {context['le']}",
-    "too_short": lambda _, context: f"should hold at least {context['min_length']}",
+    "too_short": lambda _, context: f"should contain at least {context['min_length']}",
 }
 
 

@@ -100,7 +100,7 @@ class ListenerTLS:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryStoreSettings:
-    """Tokens end with the process."""
+    """Tokens are kept in memory, and lost with the process."""
 
     __pydantic_config__ = KEYS
 
@@ -135,7 +135,7 @@ class RedisStoreSettings:
     key: Passphrase
     """The passphrase; the same for all replicas."""
     prefix: str = "authproxy:"
-    """What the names of the entries begin with."""
+    """Prefix of the entries' names."""
 
 
 TokenStoreKeys = Annotated[
@@ -145,7 +145,7 @@ TokenStoreKeys = Annotated[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How much the proxy takes on."""
+    """How much the proxy accepts."""
 
     __pydantic_config__ = KEYS
 
@@ -163,7 +163,7 @@ class Limits:
     keepalive: Duration = 75.0
     """How long an idle client connection is kept."""
     drain: Duration = 30.0
-    """How long the end waits for what is in flight."""
+    """How long a shutdown waits for requests in flight."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,9 +209,9 @@ class FileKeys:
     tls: ListenerTLS | None = None
     """Serve HTTPS."""
     token_store: TokenStoreKeys | None = None
-    """Where tokens live on. Without it in memory, and in a file for grants that need a person."""
+    """Where tokens are stored. By default in memory, and in a file for grants that need a login."""
     limits: Limits = field(default_factory=Limits)
-    """How much the proxy takes on."""
+    """How much the proxy accepts."""
     log: Log = field(default_factory=Log)
     """What is logged."""
 

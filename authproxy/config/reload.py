@@ -73,7 +73,7 @@ class _Rereading:
     def _tell(self) -> None:
         for fault in self._told:
             logs.warning(
-                "a credential was read again and cannot be used; the old one stays",
+                "a credential that was read again cannot be used; the old one is kept",
                 route=self._keys.name,
                 cause=f"{fault.key} {fault.message}",
             )

@@ -117,7 +117,7 @@ def refuse_spaces(url: str) -> None:
 
 
 RouteName = Annotated[
-    str, AfterValidator(_matches(_NAME, "should hold lower-case letters, digits and hyphens only"))
+    str, AfterValidator(_matches(_NAME, "should contain only lower-case letters, digits and hyphens"))
 ]
 Host = Annotated[str, AfterValidator(host_name)]
 MountPath = Annotated[str, AfterValidator(_mount)]
@@ -181,7 +181,7 @@ class Retry:
     __pydantic_config__ = KEYS
 
     statuses: tuple[Status, ...] = (401,)
-    """The upstream's answers that mean: this token will not do."""
+    """The upstream's statuses that mean: this token is not accepted."""
     methods: Literal["all", "idempotent"] = "all"
     """Which methods are repeated."""
     max_body: Size = 1 << 20
@@ -199,7 +199,7 @@ class Timeouts:
     connect: Timeout = 10.0
     """To accept a connection, TLS included."""
     response: Timeout = 60.0
-    """To begin its answer."""
+    """To start its response."""
     idle: Timeout = 300.0
     """Between two pieces of a body or of a tunnel."""
 
@@ -211,7 +211,7 @@ class UpstreamTLS:
     __pydantic_config__ = KEYS
 
     verify: bool = True
-    """Whether the certificate must be good. `false` lets anyone on the way read the credential."""
+    """Whether the certificate is verified. `false` lets anyone on the way read the credential."""
     ca_file: ReadableFile | None = None
     """Certificates to trust instead of the system's, PEM."""
     cert_file: ReadableFile | None = None

@@ -79,7 +79,7 @@ def _faults(item: Item, charset: Charset) -> Iterator[Fault]:
     text: str = item.value
     nothing = [each for each in item.given if each.start == each.end and not each.may_be_empty]
     if nothing:
-        yield item.fault(f"is empty where {nothing[0].reference} should stand: that gives nothing")
+        yield item.fault(f"is empty: {nothing[0].reference} gave nothing")
         return
     if charset.stripped:
         text = text.strip()
@@ -90,7 +90,7 @@ def _faults(item: Item, charset: Charset) -> Iterator[Fault]:
     offset = item.value.index(text)
     if (unfit := charset.refused.search(text)) is not None:
         at = offset + unfit.start()
-        yield item.fault(f"holds {_named(item.value[at])} {_where(item, at)}: {charset.rule}")
+        yield item.fault(f"contains {_named(item.value[at])} {_where(item, at)}: {charset.rule}")
     elif charset.bare and text.strip() != text:
         yield item.fault(f"{_white_end(item)}: {charset.rule}")
 
@@ -98,20 +98,20 @@ def _faults(item: Item, charset: Charset) -> Iterator[Fault]:
 def _warnings(item: Item, charset: Charset) -> Iterator[Fault]:
     text: str = item.value
     if not charset.stripped and text.strip() != text:
-        yield item.fault(f"{_white_end(item)}; if that does not belong to it, take it off")
+        yield item.fault(f"{_white_end(item)}; if it does not belong there, remove it")
     if charset.odd is not None and (unusual := charset.odd.search(text)) is not None:
         at = unusual.start()
-        yield item.fault(f"holds {_named(text[at])} {_where(item, at)}: {charset.rule}")
+        yield item.fault(f"contains {_named(text[at])} {_where(item, at)}: {charset.rule}")
     if item.doubled:
-        yield item.fault("holds $$, which stands for one $; two are written $$$$, and one may be written $")
+        yield item.fault("contains $$, which stands for one $; write $$$$ for two, or a plain $ for one")
 
 
 def _white_end(item: Item) -> str:
     text: str = item.value
     if not text.strip():
-        return f"is nothing but white space{_source(item, 0)}"
+        return f"is nothing but whitespace{_source(item, 0)}"
     begins = text[:1].isspace()
-    return f"{'begins' if begins else 'ends'} in white space{_source(item, 0 if begins else len(text) - 1)}"
+    return f"{'begins' if begins else 'ends'} in whitespace{_source(item, 0 if begins else len(text) - 1)}"
 
 
 def _named(character: str) -> str:
@@ -123,7 +123,7 @@ def _named(character: str) -> str:
         return "a tab"
     if character < " " or character == "\x7f":
         return "a control character"
-    return "white space" if character.isspace() else "a character that is not ASCII"
+    return "whitespace" if character.isspace() else "a character that is not ASCII"
 
 
 def _where(item: Item, at: int) -> str:
@@ -145,4 +145,4 @@ def _where(item: Item, at: int) -> str:
 
 def _source(item: Item, at: int) -> str:
     part = next((each for each in item.given if each.start <= at < each.end), None)
-    return f", in what {part.reference} gives" if part is not None else ""
+    return f", in the value of {part.reference}" if part is not None else ""

@@ -118,7 +118,7 @@ def _redeem(grant: OAuthGrant, device: _Device) -> Flow:
 
 def _too_late() -> LoginRequired:
     return LoginRequired(
-        "the code ran out before anybody entered it", hint="log in again", error="expired_token"
+        "the code expired before it was entered", hint="log in again", error="expired_token"
     )
 
 
@@ -126,5 +126,5 @@ def _final(failure: CredentialRejected) -> TokenError:
     if failure.error in GONE:
         return _too_late()
     if failure.error == "access_denied":
-        return CredentialRejected("the user refused the login", hint="log in again", error=failure.error)
+        return CredentialRejected("the user denied the login", hint="log in again", error=failure.error)
     return failure

@@ -176,7 +176,7 @@ class Grant:
         token_type = find(document, pointers.token_type)
         if isinstance(token_type, str) and token_type.lower() in BOUND_TOKEN_TYPES:
             raise BadTokenReply(
-                f"{answer.place} issued a {token_type} token, good only for the holder of its key",
+                f"{answer.place} issued a {token_type} token, which is bound to a key",
                 hint="have the client registered for Bearer tokens",
             )
         lifetime = read_lifetime(find(document, pointers.expires_in))
@@ -246,7 +246,7 @@ class Grant:
         header cannot carry.
         """
         if not _TOKEN.match(value):
-            raise BadTokenReply(f"the token from {place} holds characters that a header cannot carry")
+            raise BadTokenReply(f"the token from {place} contains characters that a header cannot carry")
         if lifetime is None and (exp := jwt_expiry(value)) is not None and exp > asked_at:
             lifetime = min(exp - asked_at, MAX_LIFETIME)
         if lifetime is None:

@@ -130,7 +130,7 @@ class RememberedRejection:
                 trouble = trouble or error
         if trouble is not None and not self._told:
             self._told = True
-            logs.warning("rejected credentials are not remembered", cause=trouble.detail, hint=trouble.hint)
+            logs.warning("cannot remember rejected credentials", cause=trouble.detail, hint=trouble.hint)
         return None
 
     async def _key(self, store: RejectionStore) -> str:

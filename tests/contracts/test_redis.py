@@ -167,12 +167,12 @@ async def test_a_redis_that_does_not_answer_is_an_error_soon(open_store):
 
 async def test_a_wrong_password_is_named_as_such(lasting_redis, open_store):
     store = open_store(lasting_redis.url.replace(RedisServer.password, "wrong"))
-    await all_fail(store, "refuses us")
+    await all_fail(store, "denied access")
 
 
 async def test_no_password_is_named_as_such(lasting_redis, open_store):
     store = open_store(f"redis://127.0.0.1:{lasting_redis.port}/0")
-    await all_fail(store, "refuses us")
+    await all_fail(store, "denied access")
 
 
 async def test_a_restart_is_not_noticed(redis_server, open_store):

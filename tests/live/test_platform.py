@@ -337,7 +337,7 @@ def test_a_proxy_serves_though_it_cannot_say_where(
         )  # fmt: skip
         try:
             assert process.stderr is not None
-            assert f'cannot say where the listeners are cause="{reason}"' in process.stderr.readline()
+            assert f'cannot print the listening addresses cause="{reason}"' in process.stderr.readline()
             assert get(f"unix:{tmp_path}/s").status == 200
         finally:
             process.terminate()

@@ -47,7 +47,7 @@ def default_path() -> Path:
     directory = state_directory()
     if directory is None:
         raise StoreError(
-            f"tokens cannot be kept: {NO_HOME}",
+            f"tokens cannot be stored: {NO_HOME}",
             hint="set HOME or XDG_STATE_HOME, or name the file: token_store: {type: file, path: …}",
         )
     return directory / "tokens"

@@ -201,7 +201,7 @@ async def test_any_other_form_is_asked_for_again(locked, backend, body):
     reply = await locked.ask("/login/fine", method="POST", body=body)
     assert reply.status == 401
     assert reply.headers["www-authenticate"].startswith("AuthproxyKey")
-    assert "That is not one of the keys." in reply.text
+    assert "That key is not valid." in reply.text
     assert "wrong" not in reply.text
     assert not backend.begun
 

@@ -28,7 +28,7 @@ def test_a_route_that_needs_nobody_says_so(write, run):
 @pytest.mark.parametrize(
     ("route", "flags", "says"),
     [
-        ("person", ["--no-browser", "--device"], "--no-browser and --device exclude each other"),
+        ("person", ["--no-browser", "--device"], "--no-browser and --device cannot be used together"),
         ("nowhere", [], "there is no route 'nowhere'"),
     ],
 )
@@ -52,7 +52,7 @@ def test_a_login_by_code_needs_an_endpoint_for_it(write, run):
 
 def test_a_login_that_would_be_lost_at_once_is_not_begun(write, run):
     config = write("token_store: {{type: memory}}\n" + ROUTE)
-    assert "a login would be lost at once" in run("login", "a", "-c", config, exits=1).stderr
+    assert "the token would be lost at once" in run("login", "a", "-c", config, exits=1).stderr
 
 
 # ── the terminal ─────────────────────────────────────────────────────────────────────────────────
@@ -109,7 +109,7 @@ async def test_anything_else_is_asked_for_again(typed, capsys):
 
 async def test_an_input_that_ends_ends_the_login(typed):
     typed("what?\n")
-    with pytest.raises(LoginRequired, match="the input ended before a login did"):
+    with pytest.raises(LoginRequired, match="the input ended before the login was completed"):
         await Terminal(no_browser=True).callback("s")
 
 
@@ -130,7 +130,7 @@ async def comes(terminal, target, method="GET"):
 
 async def test_the_browser_that_comes_back_ends_the_wait_and_only_once(terminal):
     page = await comes(terminal, "/callback?state=s&code=c")
-    assert (page.status, "Back in the terminal" in page.text) == (200, True)
+    assert (page.status, "Return to the terminal" in page.text) == (200, True)
     assert page.headers["Cache-Control"] == "no-store"
     assert await terminal.callback("s") == {"state": "s", "code": "c"}
     assert (await comes(terminal, "/callback?state=s&code=d")).status == 400

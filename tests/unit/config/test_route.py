@@ -203,7 +203,7 @@ def test_an_upstream_that_will_not_do(reader, url, fault):
 @pytest.mark.parametrize("name", ["Up42", "a_b", "", "a b"])
 def test_a_name_that_will_not_do(reader, name):
     fault = reader.fault(f"routes: [{{name: '{name}', upstream: 'https://x', auth: {{grant: none}}}}]")
-    assert fault.endswith("routes[0].name: should hold lower-case letters, digits and hyphens only")
+    assert fault.endswith("routes[0].name: should contain only lower-case letters, digits and hyphens")
 
 
 @pytest.mark.parametrize(

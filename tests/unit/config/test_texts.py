@@ -20,9 +20,9 @@ TOKEN = "a token holds printable ASCII only (RFC 6749 A.12, A.17)"
 SECRET = "a secret holds no control character, nor a line break at its ends"
 FILE = ", in what ${file:secret} gives: "
 GIVES = "in what ${SECRET} gives"
-WHITE = "if that does not belong to it, take it off"
+WHITE = "if it does not belong there, remove it"
 MARK = "begins with a byte order mark (U+FEFF); save it without"
-DOLLARS = "holds $$, which stands for one $; two are written $$$$, and one may be written $"
+DOLLARS = "contains $$, which stands for one $; write $$$$ for two, or a plain $ for one"
 NOBODY = "no header carries it, so that nobody could send this key"
 
 

@@ -236,8 +236,8 @@ async def test_who_is_cancelled_while_it_takes_the_lock_lets_go_of_it(open_store
 @pytest.mark.parametrize(
     ("trouble", "says"),
     [
-        (exceptions.AuthenticationError("s3cr3t"), "refuses us"),
-        (exceptions.NoPermissionError("s3cr3t"), "refuses us"),
+        (exceptions.AuthenticationError("s3cr3t"), "denied access"),
+        (exceptions.NoPermissionError("s3cr3t"), "denied access"),
         (exceptions.TimeoutError("s3cr3t"), "does not answer in time"),
         (TimeoutError("s3cr3t"), "does not answer in time"),
         (exceptions.ConnectionError("s3cr3t"), "cannot be used: ConnectionError"),
