@@ -62,7 +62,7 @@ class Leaf:
     def is_from_reference(self) -> bool:
         return self.place is not None and bool(self.place.sources)
 
-    def inner(self, part: str | int, value: Any, declared: Field[Any] | None = None) -> "Leaf":
+    def part(self, part: str | int, value: Any, declared: Field[Any] | None = None) -> "Leaf":
         """Return what is known of `value`, which this one holds as its `part`."""
         return Leaf(
             value,
@@ -91,14 +91,14 @@ def as_data(
             return shown(here)
         if is_dataclass(here.value):
             found = {
-                each: walk(here.inner(each.name, getattr(here.value, each.name), each))
+                each: walk(here.part(each.name, getattr(here.value, each.name), each))
                 for each in fields(here.value)
             }
             return {each.name: data for each, data in found.items() if keep(each, data)}
         if isinstance(here.value, Mapping):
-            return {str(name): walk(here.inner(str(name), each)) for name, each in here.value.items()}
+            return {str(name): walk(here.part(str(name), each)) for name, each in here.value.items()}
         if isinstance(here.value, list | tuple):
-            return [walk(here.inner(index, each)) for index, each in enumerate(here.value)]
+            return [walk(here.part(index, each)) for index, each in enumerate(here.value)]
         return shown(here)
 
     return walk(Leaf(value, place=place))

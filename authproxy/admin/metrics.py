@@ -9,7 +9,7 @@ from prometheus_client.registry import Collector
 
 from authproxy.observe.counters import BOUNDS, Counters
 
-COUNTERS = (
+FAMILIES = (
     ("requests", "authproxy_requests", "Requests answered.", ("route", "method", "status")),
     ("token_requests", "authproxy_token_requests", "Token requests.", ("route", "outcome")),
     ("retries", "authproxy_retries", "Requests repeated with another token.", ("route", "outcome")),
@@ -38,7 +38,7 @@ class _Collected(Collector):
         self._connections = connections
 
     def collect(self) -> Iterator[Metric]:
-        for name, metric, text, labels in COUNTERS:
+        for name, metric, text, labels in FAMILIES:
             counted = CounterMetricFamily(metric, text, labels=labels)
             for key, count in sorted(getattr(self._tally, name).items()):
                 counted.add_metric(list(key), count)

@@ -134,6 +134,7 @@ class GrantSources:
             changed=granted.changed,
             memory=self._memory(route, granted, store),
             backs_off=route.grant.watched_file is None,  # a file costs nothing to read
+            loads=route.grant.in_configuration or route.grant.watched_file is not None,
         )
         return SharedSource(backoff, store, route.key, name=route.name) if store is not None else backoff
 

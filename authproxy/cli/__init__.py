@@ -63,14 +63,12 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(2)
-    except ConfigError as error:
-        click.echo("\n".join(map(str, error.faults)), err=True)
-        sys.exit(2)
     except AuthproxyError as error:
-        click.echo(f"authproxy: {error.detail}", err=True)
+        is_config = isinstance(error, ConfigError)
+        click.echo(error.detail if is_config else f"authproxy: {error.detail}", err=True)
         if error.hint:
             click.echo(f"  hint: {error.hint}", err=True)
-        sys.exit(1)
+        sys.exit(2 if is_config else 1)
     except StdoutFault as fault:
         if fault.errno != errno.EPIPE:  # else the reader has had enough, as `head` does
             click.echo(f"authproxy: cannot write the result: {fault.strerror}", err=True)

@@ -125,7 +125,8 @@ class Terminal:
                 return query
             click.echo("That URL belongs to another login. Try again:", err=True)
         raise LoginRequired(
-            "the input ended before the login was completed", hint="paste the URL that the browser was redirected to"
+            "the input ended before the login was completed",
+            hint="paste the URL that the browser was redirected to",
         )
 
 
@@ -190,7 +191,9 @@ class LoopbackReceiver:
         if state is None or query.get("state") != state or came_back.done():
             return _page("No login is waiting for this", status=400)
         came_back.set_result(query)
-        return _page("Return to the terminal", "It shows whether the login succeeded. You can close this page.")
+        return _page(
+            "Return to the terminal", "It shows whether the login succeeded. You can close this page."
+        )
 
 
 def _page(title: str, *paragraphs: str, status: int = 200) -> web.Response:

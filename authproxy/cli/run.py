@@ -15,14 +15,20 @@ from authproxy.logs import LEVELS
 @click.command()
 @config_option
 @click.option(
-    "--listen", "listen", metavar="ADDR", multiple=True, help="Where to listen: HOST:PORT or unix:/PATH; repeatable."
+    "--listen",
+    "listen",
+    metavar="ADDR",
+    multiple=True,
+    help="Where to listen: HOST:PORT or unix:/PATH; repeatable.",
 )
 @click.option("--admin", metavar="ADDR", help="Address of the admin listener.")
 @click.option("--no-admin", is_flag=True, help="No admin listener.")
 @click.option("--workers", metavar="N", help="Number of worker processes, or auto: one per processor.")
 @click.option("--log-level", type=click.Choice(list(LEVELS)), help="Minimum log level.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="Log format.")
-@click.option("--upstream", metavar="URL", help="Serve one route, mounted at /, without a configuration file.")
+@click.option(
+    "--upstream", metavar="URL", help="Serve one route, mounted at /, without a configuration file."
+)
 @click.option("--preset", metavar="NAME", help="With --upstream: its preset.")
 @click.option(
     "--set", "settings", metavar="KEY=VALUE", multiple=True,

@@ -136,7 +136,7 @@ def unknown_key(name: str, known: Collection[str]) -> str:
 def unknown_name(what: str, name: object, known: Collection[str]) -> str:
     close = get_close_matches(name, known, 1) if isinstance(name, str) else []
     meant = f"; did you mean {close[0]}?" if close else ""
-    return f"unknown {what}{meant} (there are {', '.join(known)})"
+    return f"unknown {what}{meant} (choose from {', '.join(known)})"
 
 
 def names_at(kind: Any, parts: tuple[str | int, ...]) -> set[str]:

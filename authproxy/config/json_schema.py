@@ -165,7 +165,7 @@ def _with_references(schema: Any) -> Any:
         kind == "string" and {"enum", "pattern"} & schema.keys()
     )
     if narrow and schema != REFERENCE:
-        outer = {key: schema[key] for key in ("description", "default", "title") if key in schema}
-        inner = {key: value for key, value in schema.items() if key not in outer}
-        return outer | {"anyOf": [inner, dict(REFERENCE)]}
+        said = {key: schema[key] for key in ("description", "default", "title") if key in schema}
+        checked = {key: value for key, value in schema.items() if key not in said}
+        return said | {"anyOf": [checked, dict(REFERENCE)]}
     return {key: _with_references(each) for key, each in schema.items()}

@@ -18,6 +18,7 @@ from authproxy.config import checks
 from authproxy.config.auth import read_auth
 from authproxy.config.credential import credential_key
 from authproxy.config.document import Item, compose, merge, scalars
+from authproxy.config.find import NO_FILE
 from authproxy.config.layers import routes_of
 from authproxy.config.model import Config, FileKeys
 from authproxy.config.references import References
@@ -44,7 +45,8 @@ def load(
         with path.open("rb") as stream:
             content = stream.read(LARGEST_FILE + 1)
     except OSError as error:
-        raise ConfigError([Fault(file, 1, 1, "", f"cannot be read: {error.strerror}")]) from None
+        fault = Fault(file, 0, 0, "", f"cannot be read: {error.strerror}")
+        raise ConfigError([fault], hint=NO_FILE) from None
     if len(content) > LARGEST_FILE:
         raise ConfigError([Fault(file, 1, 1, "", f"is larger than {LARGEST_FILE >> 20} MiB")])
     try:

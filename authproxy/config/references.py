@@ -104,7 +104,7 @@ class References:
             try:
                 value.encode()
             except UnicodeEncodeError:  # the system's bytes, smuggled through
-                raise Unresolved(f"what the reference ${{{name}}} gives is not UTF-8 text") from None
+                raise Unresolved(f"the value of ${{{name}}} is not UTF-8 text") from None
             _refuse_mark(value, f"${{{name}}}")
         return value
 
@@ -121,8 +121,8 @@ class _Expanding:
         self.unbraced: list[str] = []
         self.doubled = False
 
-    def text(self, text: str, *, inner: bool = False) -> str:
-        """Return `text` with its references resolved; `inner` is a default within a reference."""
+    def text(self, text: str, *, nested: bool = False) -> str:
+        """Return `text` with its references resolved; `nested` is a default within a reference."""
         done = ""
         position = 0
         while (dollar := text.find("$", position)) >= 0:
@@ -139,7 +139,7 @@ class _Expanding:
                 return ""
             reference = text[dollar + 2 : end]
             value = self._value(reference)
-            if not inner:
+            if not nested:
                 may_be_empty = reference.endswith(":-") and _NAME.match(reference) is not None
                 self.given.append(
                     Given(len(done), len(done) + len(value), shown(reference), may_be_empty=may_be_empty)
@@ -162,7 +162,7 @@ class _Expanding:
             self.problems.append(str(unresolved))
             return ""
         if default is not None and not found:
-            return self.text(default, inner=True)
+            return self.text(default, nested=True)
         if found is None:
             self.problems.append(f"environment variable {name} is not set (reference ${{{name}}})")
         return found or ""
@@ -207,7 +207,7 @@ def shown(reference: str) -> str:
 def _refuse_mark(text: str, reference: str) -> None:
     if text.startswith(BYTE_ORDER_MARK):
         raise Unresolved(
-            f"what the reference {reference} gives begins with a byte order mark (U+FEFF); save it without"
+            f"the value of {reference} begins with a byte order mark (U+FEFF); save it without one"
         )
 
 
@@ -228,7 +228,7 @@ def _text(content: bytes, reference: str) -> str:
     try:
         return _without_newline(content.decode())
     except UnicodeDecodeError:
-        raise Unresolved(f"what the reference {reference} gives is not UTF-8 text") from None
+        raise Unresolved(f"the value of {reference} is not UTF-8 text") from None
 
 
 def _file(path: str, directory: Path) -> str:

@@ -129,7 +129,7 @@ PathPattern = Annotated[
 Count = Annotated[int, Field(ge=1), BeforeValidator(_whole)]
 Status = Annotated[int, Field(ge=400, le=599), BeforeValidator(_whole)]
 Passphrase = Annotated[SecretStr, PASSPHRASE]
-HTTPProxy = Annotated[
+ProxySetting = Annotated[
     Setting,
     PlainValidator(_http_proxy),
     WithJsonSchema({"anyOf": [{"type": "string"}, {"const": False}, {"type": "null"}]}),
@@ -256,7 +256,7 @@ class RouteKeys:
     """How long the upstream may take."""
     tls: UpstreamTLS = field(default_factory=UpstreamTLS)
     """TLS towards the upstream."""
-    http_proxy: HTTPProxy = None
+    http_proxy: ProxySetting = None
     """The HTTP proxy on the way to the upstream and to the token endpoint: `http://[USER:PASSWORD@]HOST:PORT`,
     or `none`. By default the one that the environment names (HTTPS_PROXY, HTTP_PROXY, NO_PROXY)."""
     preserve_host: bool = False

@@ -68,8 +68,8 @@ def _charset(declared: Field[Any] | None) -> Charset | None:
 def _charsets_in(hint: Any) -> Iterator[Charset]:
     """Yield what stands in `Annotated`, however deep within unions, tuples and mappings."""
     yield from (each for each in getattr(hint, "__metadata__", ()) if isinstance(each, Charset))
-    for inner in get_args(hint):
-        yield from _charsets_in(inner)
+    for part in get_args(hint):
+        yield from _charsets_in(part)
 
 
 # ── what is wrong with one ───────────────────────────────────────────────────────────────────────

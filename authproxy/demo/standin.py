@@ -20,10 +20,9 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 from multidict import CIMultiDictProxy
 
-FORM = "application/x-www-form-urlencoded"
-NO_STORE = {"Cache-Control": "no-store"}  # RFC 6749 §5.1
+from authproxy.tokens.source import Clock
 
-Clock = Callable[[], float]
+NO_STORE = {"Cache-Control": "no-store"}  # RFC 6749 §5.1
 
 
 @dataclass(frozen=True, slots=True)

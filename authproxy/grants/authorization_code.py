@@ -153,9 +153,7 @@ class AuthorizationCode(InteractiveGrant):
             return
         if iss != server.issuer:
             said = f"names {scrub(iss, self.secrets())}" if iss else "names no issuer"
-            raise BadTokenReply(
-                f"the callback {said} (iss); expected {server.issuer}", hint=AGAIN
-            )
+            raise BadTokenReply(f"the callback {said} (iss); expected {server.issuer}", hint=AGAIN)
 
     def _refusal(self, error: str, description: str | None) -> CredentialRejected | TokenUnavailable:
         shown = scrub(error, self.secrets())
@@ -193,7 +191,9 @@ def callback_query(text: str) -> dict[str, str]:
     pairs = parse_qsl(query, keep_blank_values=True)
     found = dict(pairs)
     if "state" not in found or len(found) < len(pairs):
-        raise ValueError("should be the whole URL that the browser was redirected to, with code= and state= in it")
+        raise ValueError(
+            "should be the whole URL that the browser was redirected to, with code= and state= in it"
+        )
     return found
 
 

@@ -28,7 +28,7 @@ GRANT_TYPE = "urn:ietf:params:oauth:grant-type:device_code"
 INTERVAL = 5.0  # seconds between two questions, when the server does not say (§3.2)
 SLOWER = 5.0  # seconds that `slow_down` adds (§3.5)
 MAX_PAUSE = 60.0  # seconds, while nothing comes
-LIFETIME = 600.0  # seconds, of a server that leaves out the required `expires_in`
+CODE_LIFETIME = 600.0  # seconds, of a server that leaves out the required `expires_in`
 GONE = frozenset({"expired_token", "invalid_grant"})
 
 
@@ -80,7 +80,7 @@ def _begin(grant: OAuthGrant) -> Generator[Step, Any, _Device]:
             hint="check device_authorization_url",
         )
     complete = find(document, ("/verification_uri_complete", "/verification_url_complete"))
-    lifetime = read_lifetime(find(document, "/expires_in")) or LIFETIME
+    lifetime = read_lifetime(find(document, "/expires_in")) or CODE_LIFETIME
     return _Device(
         code,
         asked_at=answer.asked_at,
@@ -117,9 +117,7 @@ def _redeem(grant: OAuthGrant, device: _Device) -> Flow:
 
 
 def _too_late() -> LoginRequired:
-    return LoginRequired(
-        "the code expired before it was entered", hint="log in again", error="expired_token"
-    )
+    return LoginRequired("the code expired before it was entered", hint="log in again", error="expired_token")
 
 
 def _final(failure: CredentialRejected) -> TokenError:

@@ -171,7 +171,7 @@ class Grant:
             where = pointers.token if isinstance(pointers.token, str) else " or ".join(pointers.token)
             raise BadTokenReply(
                 f"{answer.place} answered {answer.status} without a token at {where}",
-                hint=self._hint(answer) or "`response.token` says where the reply holds the token",
+                hint=self._hint(answer) or "`response.token` says where the reply has the token",
             )
         token_type = find(document, pointers.token_type)
         if isinstance(token_type, str) and token_type.lower() in BOUND_TOKEN_TYPES:

@@ -15,8 +15,8 @@ from authproxy.grants.discovery import GIVE_ENDPOINTS, Issuer, Server
 from authproxy.grants.grant import Grant, HeaderMap, ReplyPointers, SecretMap, refreshed_or_obtained
 from authproxy.grants.requests import FORM, Parameters, basic_value, in_pairs, with_defaults, with_query
 from authproxy.grants.signing import (
+    ASSERTION_LIFETIME,
     CLOCK_SKEW,
-    LIFETIME,
     SYMMETRIC,
     Algorithm,
     SigningKey,
@@ -202,7 +202,7 @@ class OAuthGrant(Grant):
 
     @property
     def assertion_seconds(self) -> float:
-        return LIFETIME if self.assertion_lifetime is None else self.assertion_lifetime
+        return ASSERTION_LIFETIME if self.assertion_lifetime is None else self.assertion_lifetime
 
     @property
     def skew_seconds(self) -> float:

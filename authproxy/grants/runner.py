@@ -187,7 +187,7 @@ class FlowRunner:
             reason = os.strerror(error.errno) if error.errno else type(error).__name__
             raise TokenUnavailable(f"cannot read {read.path}: {reason}") from error
         if len(body) > MAX_REPLY:
-            raise BadTokenReply(f"{read.path} holds more than {MAX_REPLY >> 20} MiB")
+            raise BadTokenReply(f"{read.path} is larger than {MAX_REPLY >> 20} MiB")
         return Answer(body, asked_at, read.path, age=abs(asked_at - written_at))
 
     # ── one-time codes ───────────────────────────────────────────────────────────────────────────

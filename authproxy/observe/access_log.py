@@ -1,6 +1,6 @@
 """The access log: one line a request, as text or JSON, written in batches.
 
-2026-01-01T12:00:00+0000 info request route=up42 method=GET path=/v2/assets status=200 bytes=150 ms=3.1
+2026-01-01T12:00:00+00:00 info request route=up42 method=GET path=/v2/assets status=200 bytes=150 ms=3.1
 """
 
 import asyncio
@@ -9,7 +9,7 @@ import sys
 import time
 from typing import Protocol
 
-from authproxy.logs import as_text, stamp
+from authproxy.logs import as_text, exact_stamp, stamp
 
 
 class AccessLog:
@@ -60,7 +60,7 @@ def _access_text(now: float, method: str, seen: RequestFacts, seconds: float) ->
 
 def _access_json(now: float, method: str, seen: RequestFacts, seconds: float) -> str:
     line = {
-        "time": round(now, 3),
+        "time": exact_stamp(now),
         "level": "info",
         "event": "request",
         "route": seen.route_name,

@@ -17,8 +17,7 @@ from typing import Protocol, TypeVar
 
 from authproxy import logs
 from authproxy.errors import BadTokenReply, CredentialRejected, StoreError, TokenError
-
-Clock = Callable[[], float]
+from authproxy.tokens.source import Clock
 
 MARK_DIGITS = 4  # hexadecimal: 16 bits
 TURN_SECONDS = 3.0  # a process that hangs, or was stopped, holds up the others no longer than this

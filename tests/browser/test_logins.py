@@ -164,7 +164,7 @@ async def test_a_login_where_callers_need_a_key(page, client, django, store):
         assert asked == [link], "the page loads nothing else"
         await page.get_by_label("Access key").fill("wrong")
         await page.get_by_role("button", name="Log in").click()
-        await page.get_by_text("not one of the keys").wait_for()
+        await page.get_by_text("That key is not valid").wait_for()
         assert await page.context.cookies() == []
         await page.get_by_label("Access key").fill("the key")
         await page.get_by_label("Access key").press("Enter")

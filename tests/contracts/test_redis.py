@@ -160,7 +160,7 @@ async def test_a_redis_that_does_not_answer_is_an_error_soon(open_store):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         store = open_store(f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
         await store._open()
-        with pytest.raises(StoreError, match="does not answer in time"):
+        with pytest.raises(StoreError, match="did not answer in time"):
             async with asyncio.timeout(4):
                 await store.load(KEY)
 

@@ -341,7 +341,7 @@ async def test_no_login_begins_without_the_key(locked, sent):
         return
     assert page.status == 401
     assert page.headers["WWW-Authenticate"] == 'AuthproxyKey realm="authproxy"'
-    assert "not one of the keys" in page.text
+    assert "That key is not valid" in page.text
     assert 'type="password"' in page.text
     assert KEY not in page.text
     assert len(locked.server.asked) == before

@@ -246,9 +246,7 @@ def test_log_lines_survive_it_and_stay_json(encoding: str) -> None:
 def test_a_file_that_the_locale_has_no_name_for_is_a_fault(top: dict[str, Any], key: str) -> None:
     ended = authproxy("check", config=config(LOGIN, **top), env=spoken("utf-8"))
     assert ended.returncode == 2
-    assert (
-        f"{key}: holds a character that names of files cannot have under this locale (ascii)" in ended.stdout
-    )
+    assert f"{key}: contains a character that file names cannot have in this locale (ascii)" in ended.stdout
 
 
 # ── no place to be, nor to write ─────────────────────────────────────────────────────────────────

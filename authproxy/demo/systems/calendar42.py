@@ -5,7 +5,8 @@ from math import inf
 
 from aiohttp import web
 
-from authproxy.demo.standin import Clock, DemoRoute, Issued, Received, StandIn
+from authproxy.demo.standin import DemoRoute, Issued, Received, StandIn
+from authproxy.tokens.source import Clock
 
 
 class Calendar42(StandIn):

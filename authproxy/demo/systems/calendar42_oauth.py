@@ -13,18 +13,9 @@ from urllib.parse import urlencode, urlsplit
 from aiohttp import web
 
 from authproxy.demo.accounts import CLIENT_ID, CLIENT_SECRET, PASSWORD, USERNAME, is_login
-from authproxy.demo.standin import (
-    FORM,
-    NO_STORE,
-    Clock,
-    DemoRoute,
-    Endpoint,
-    Issued,
-    Received,
-    StandIn,
-    oauth_error,
-    same,
-)
+from authproxy.demo.standin import NO_STORE, DemoRoute, Endpoint, Issued, Received, StandIn, oauth_error, same
+from authproxy.grants.requests import FORM
+from authproxy.tokens.source import Clock
 from authproxy.values import is_loopback
 
 

@@ -7,8 +7,9 @@ import pyotp
 from aiohttp import web
 
 from authproxy.demo.accounts import CLIENT_ID, CLIENT_SECRET, PASSWORD, USERNAME, is_login
-from authproxy.demo.standin import NO_STORE, Clock, DemoRoute, Endpoint, Received, same
+from authproxy.demo.standin import NO_STORE, DemoRoute, Endpoint, Received, same
 from authproxy.demo.systems.api_client import ApiClient
+from authproxy.tokens.source import Clock
 
 
 class Code42(ApiClient):

@@ -3,7 +3,8 @@
 from aiohttp import web
 
 from authproxy.demo.accounts import PASSWORD, USERNAME, is_login
-from authproxy.demo.standin import FORM, DemoRoute, Endpoint, Received, StandIn
+from authproxy.demo.standin import DemoRoute, Endpoint, Received, StandIn
+from authproxy.grants.requests import FORM
 
 
 class PasswordLogin(StandIn):

@@ -5,7 +5,9 @@ import time
 from aiohttp import web
 
 from authproxy.demo.accounts import PASSWORD, USERNAME, is_login
-from authproxy.demo.standin import FORM, Clock, DemoRoute, Endpoint, Issued, Received, StandIn, oauth_error
+from authproxy.demo.standin import DemoRoute, Endpoint, Issued, Received, StandIn, oauth_error
+from authproxy.grants.requests import FORM
+from authproxy.tokens.source import Clock
 
 
 class Up42(StandIn):

@@ -21,7 +21,7 @@ URL = "https://id.example/authorize?state=s"
 
 def test_a_route_that_needs_nobody_says_so(write, run):
     assert run("login", "fixed", "-c", write()).stdout == (
-        "nobody has to log in to fixed: its grant needs no person\n"
+        "route fixed needs no login: its grant gets tokens by itself\n"
     )
 
 
@@ -47,7 +47,7 @@ routes:
 
 def test_a_login_by_code_needs_an_endpoint_for_it(write, run):
     said = run("login", "a", "--device", "-c", write(ROUTE), exits=2).stderr
-    assert "names no device_authorization_url, nor an issuer" in " ".join(said.split())
+    assert "has no device_authorization_url, nor an issuer" in " ".join(said.split())
 
 
 def test_a_login_that_would_be_lost_at_once_is_not_begun(write, run):
@@ -103,8 +103,8 @@ async def test_anything_else_is_asked_for_again(typed, capsys):
     )
     assert (await Terminal(no_browser=True).callback("s"))["code"] == "c"
     said = capsys.readouterr().err
-    assert said.count("Once more:") == 3
-    assert said.count("the answer to another login") == 1
+    assert said.count("Try again:") == 3
+    assert said.count("belongs to another login") == 1
 
 
 async def test_an_input_that_ends_ends_the_login(typed):
@@ -162,7 +162,7 @@ async def test_before_the_login_has_a_state_nobody_can_come_back(terminal):
 async def test_a_redirect_uri_that_leads_elsewhere_is_refused(terminal, url):
     with pytest.raises(click.ClickException) as caught:
         await LoopbackReceiver(terminal, url).__aenter__()
-    assert "does not lead here" in caught.value.message
+    assert "does not point at this machine" in caught.value.message
     assert "--no-browser" in caught.value.message
 
 

@@ -8,8 +8,8 @@ from authproxy.grants import GRANTS
 from authproxy.grants.static import Basic
 from authproxy.masking import MASK
 
-GRANT_NAMES = "there are " + ", ".join(GRANTS)
-PRESET_NAMES = "there are " + ", ".join(presets())
+GRANT_NAMES = "choose from " + ", ".join(GRANTS)
+PRESET_NAMES = "choose from " + ", ".join(presets())
 
 
 @pytest.mark.parametrize(

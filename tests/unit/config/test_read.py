@@ -5,7 +5,7 @@ from authproxy.config.read import load
 from authproxy.errors import ConfigError
 from authproxy.grants import GRANTS
 
-GRANT_NAMES = "there are " + ", ".join(GRANTS)
+GRANT_NAMES = "choose from " + ", ".join(GRANTS)
 NONE = "auth: {grant: none}\nupstream: https://x\n"
 
 
@@ -18,25 +18,30 @@ def test_a_file_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "cannot be read: No such file or directory"),
         (b"\xff", "is not UTF-8 text"),
         (b"", "is empty"),
         (b"- a", "should be a mapping: `listen`, `routes` and so on"),
         (b"a" * 200, "is larger than 0 MiB"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_a_fault_in_its_first_line(tmp_path, monkeypatch, content, message):
+def test_a_file_of_something_else_is_a_fault_in_its_first_line(tmp_path, monkeypatch, content, message):
     monkeypatch.setattr(read, "LARGEST_FILE", 100)
     path = tmp_path / "a.yaml"
-    if content is not None:
-        path.write_bytes(content)
+    path.write_bytes(content)
     with pytest.raises(ConfigError) as raised:
         load(path)
     assert str(raised.value) == f"{path}:1:1: {message}"
 
 
+def test_a_file_that_is_not_there_has_no_line(tmp_path):
+    with pytest.raises(ConfigError) as raised:
+        load(tmp_path / "a.yaml")
+    assert str(raised.value) == f"authproxy: {tmp_path}/a.yaml: cannot be read: No such file or directory"
+    assert "`authproxy demo`" in raised.value.hint
+
+
 def test_a_directory_is_no_configuration(tmp_path):
-    with pytest.raises(ConfigError, match="1:1: cannot be read: Is a directory"):
+    with pytest.raises(ConfigError, match=": cannot be read: Is a directory"):
         load(tmp_path)
 
 

@@ -133,7 +133,7 @@ def test_it_is_known_whether_the_admin_listener_was_asked_for(reader, top, is_de
 @pytest.mark.parametrize(
     ("top", "fault"),
     [
-        ("access: {tokens: []}", "access.tokens: should hold at least 1"),
+        ("access: {tokens: []}", "access.tokens: should contain at least 1"),
         ("access: {tokens: ['']}", "access.tokens[0]: should not be empty"),
         ("access: {}", "access.tokens: is required"),
         (

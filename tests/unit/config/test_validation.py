@@ -37,4 +37,4 @@ def test_texts_are_judged():
     made, validation = make(Basic, "{username: joe, password: 'x '}")
     assert made is not None
     (warning,) = validation.warnings
-    assert warning.message.startswith("ends in white space")
+    assert warning.message.startswith("ends in whitespace")

@@ -166,7 +166,7 @@ def test_the_whole_reply_can_be_the_token(body):
 
 @pytest.mark.parametrize("kind", ["DPoP", "dpop", "MAC", "PoP"])
 def test_a_token_bound_to_a_key_is_not_sent_as_a_bearer(kind):
-    with pytest.raises(BadTokenReply, match="good only for the holder of its key"):
+    with pytest.raises(BadTokenReply, match="which is bound to a key"):
         read(answer({"access_token": "a", "token_type": kind}))
 
 
