@@ -89,7 +89,7 @@ def _place(target: dict[str, Item], words: list[str], item: Item) -> None:
     for word in path:
         below = target.setdefault(word, Item({}, COMMAND_LINE, item.key))
         if not isinstance(below.value, dict):
-            raise ConfigError([item.fault(f"`{word}` was given a value of its own before")])
+            raise ConfigError([item.fault(f"`{word}` already has a value")])
         target = below.value
     if last in target:
         raise ConfigError([item.fault("is given twice")])

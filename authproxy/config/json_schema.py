@@ -17,7 +17,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 REFERENCE = {"type": "string", "pattern": r"\$\{"}
 
 AUTH_KEYS = {
-    "scheme": 'The word before the token; "" sends the bare token.',
+    "scheme": 'The authentication scheme before the token; "" sends the bare token.',
     "header": "The header that carries the token.",
     "incoming": "What to do with a request that already has that header.",
     "refresh_before": "How long before its end a token is renewed in the background; auto is a fifth of its "

@@ -119,7 +119,7 @@ class FileStoreSettings:
     path: LocalPath | None = None
     """The file; by default in the user's state directory."""
     key: Passphrase | None = None
-    """The passphrase; by default a key of its own, in the keyring or in a file beside it."""
+    """The passphrase; by default a generated key, in the keyring or in a file next to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,13 +197,13 @@ class FileKeys:
     )
     """The admin listener; `false` for none."""
     workers: Count | Literal["auto"] = 1
-    """Processes that serve, or `auto` for one for each processor. Limits hold for each of them."""
+    """Worker processes, or `auto` for one per processor. Limits apply to each of them."""
     allowed_hosts: tuple[AcceptedHost, ...] = ()
     """`Host` names accepted besides the loopback ones and the routes' own; `*` for any."""
     allowed_origins: tuple[WebOrigin, ...] = ()
     """Web origins whose pages may call the proxy (CORS)."""
     allow_remote: bool = False
-    """Must be true to listen on other than loopback without `access`."""
+    """Must be true to listen on anything but loopback without `access`."""
     access: Access | None = None
     """What callers must send to be let through."""
     tls: ListenerTLS | None = None

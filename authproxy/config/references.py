@@ -281,7 +281,7 @@ def _command(line: str, directory: Path) -> str:
             start_new_session=True,
         )
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "that is no command line"
+        reason = getattr(error, "strerror", None) or "not a valid command line"
         raise Unresolved(f"the program cannot be run: {reason} (reference {reference})") from None
     with process:
         try:

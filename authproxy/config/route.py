@@ -144,9 +144,9 @@ class HeaderRules:
     __pydantic_config__ = KEYS
 
     set: dict[HeaderName, SecretHeaderValue] = field(default_factory=dict)
-    """Headers to add; one that is there is replaced."""
+    """Headers to set; existing ones are replaced."""
     remove: tuple[HeaderName, ...] = ()
-    """Headers to take out."""
+    """Headers to remove."""
 
     def __post_init__(self) -> None:
         names = [name.lower() for name in self.set]

@@ -50,7 +50,7 @@ class AuthorizationCode(InteractiveGrant):
 
     def __post_init__(self) -> None:
         if self.issuer is None and self.authorization_url is None:
-            raise ValueError("needs authorization_url, or issuer to find it by")
+            raise ValueError("needs authorization_url, or issuer to discover it from")
         if self.client_id is None:
             raise ValueError("needs client_id")
         if self.silent and self.redirect_uri is None:

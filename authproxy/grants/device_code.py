@@ -40,7 +40,7 @@ class DeviceCode(InteractiveGrant):
 
     def __post_init__(self) -> None:
         if self.issuer is None and self.device_authorization_url is None:
-            raise ValueError("needs device_authorization_url, or issuer to find it by")
+            raise ValueError("needs device_authorization_url, or issuer to discover it from")
         InteractiveGrant.__post_init__(self)
 
     def login(self, redirect_uri: str | None = None) -> Flow:  # noqa: ARG002 - no browser comes back

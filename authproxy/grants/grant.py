@@ -209,7 +209,7 @@ class Grant:
                 raise TokenUnavailable(
                     f"{answer.place} answered {answer.status} with an HTML page",
                     hint="something in between may have answered, such as a firewall or a captive portal; "
-                    "else check the URL of the token endpoint",
+                    "otherwise check the URL of the token endpoint",
                     retry_after=retry_after(answer.headers, answer.asked_at),
                 ) from failure
             failure.refresh_refused = is_no_to_refresh_token(answer, failure, pointers.token)

@@ -107,9 +107,7 @@ class TokenRequest(Grant):
         if not re.fullmatch(r"[A-Z]+", self.method):
             raise ValueError("method should be a word in capitals, such as POST")
         if self.form is not None and self.json is not None:
-            raise ValueError(
-                "form and json cannot be used together (`form: null` takes a preset's form away)"
-            )
+            raise ValueError("form and json cannot be used together (`form: null` removes the preset's form)")
 
     def flow(self, expired: Token | None) -> Flow:
         if expired is not None and expired.refresh_token is not None:

@@ -233,7 +233,7 @@ def _client(url: str) -> tuple[Any, str]:
         )
     except ValueError:
         raise StoreError(
-            f"{place} is not the URL of a Redis", hint="redis://:PASSWORD@HOST:6379/0, rediss://… or unix://…"
+            f"{place} is not a Redis URL", hint="redis://:PASSWORD@HOST:6379/0, rediss://… or unix://…"
         ) from None
     return cast("Any", client), place
 
