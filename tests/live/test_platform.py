@@ -103,7 +103,7 @@ def test_check_finds_what_run_would_stumble_over_before_it_listens(
 def test_check_finds_that_a_login_could_not_be_kept(tmp_path: Path) -> None:
     ended = homeless("check", "-c", str(write_config(tmp_path, config(LOGIN))), directory=tmp_path)
     assert ended.returncode == 2
-    assert f":1:1: token_store: tokens cannot be kept: {HOMELESS}; set HOME" in ended.stdout
+    assert f":1:1: token_store: tokens cannot be stored: {HOMELESS}; set HOME" in ended.stdout
 
 
 def test_check_contacts_nobody_and_binds_nothing(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_a_login_cannot_be_kept_without_a_home_directory(args: list[str], tmp_pa
     file = write_config(tmp_path, config(LOGIN))
     ended = homeless(*args, "-c", str(file), directory=tmp_path)
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert f"{file}:1:1: token_store: tokens cannot be kept: {HOMELESS}" in ended.stderr
+    assert f"{file}:1:1: token_store: tokens cannot be stored: {HOMELESS}" in ended.stderr
     assert "token_store: {type: file, path: …}" in ended.stderr
     assert {each.name for each in tmp_path.iterdir()} == {file.name}, "nor in a directory that is called ~"
 
@@ -144,14 +144,14 @@ def test_a_home_directory_is_not_needed_where_the_file_is_named(tmp_path: Path) 
     file = write_config(tmp_path, config(LOGIN, token_store={"type": "file", "path": "kept/tokens"}))
     ended = homeless("token", "api", "-c", str(file), directory=tmp_path)
     assert ended.returncode == 1
-    assert "a person must log in" in ended.stderr
+    assert "a user must log in" in ended.stderr
 
 
 @pytest.mark.parametrize("named", ["~/x.yaml", "~nobody-of-that-name/x.yaml"])
 def test_a_configuration_in_a_home_that_does_not_exist_is_said_plainly(named: str, tmp_path: Path) -> None:
     ended = homeless("check", "-c", named, directory=tmp_path)
     assert ended.returncode == 2
-    assert f"{named}:1:1: names a home directory (~) that does not exist" in ended.stdout + ended.stderr
+    assert f"{named}: names a home directory (~) that does not exist" in ended.stdout + ended.stderr
 
 
 # ── characters that cannot be shown ──────────────────────────────────────────────────────────────
