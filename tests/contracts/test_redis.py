@@ -314,7 +314,7 @@ async def test_leaving_a_lock_without_redis_is_no_error(redis_server, open_store
 
 @pytest.mark.parametrize("url", ["", "localhost:6379", "http://localhost", "redis://:secret@host:port/0"])
 def test_a_url_that_is_none_is_refused_without_repeating_its_secret(url):
-    with pytest.raises(StoreError, match="not the URL of a Redis") as caught:
+    with pytest.raises(StoreError, match="is not a Redis URL") as caught:
         RedisStore(url, PASSPHRASE)
     assert "secret" not in str(caught.value)
 
