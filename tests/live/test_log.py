@@ -98,7 +98,7 @@ def test_a_pipe_that_nobody_reads_does_not_keep_the_process_alive(upstream: Upst
         ask_often(proxy.url)
         assert proxy.stop() == 0
     pipe.read()
-    assert "token renewed" in pipe.to_its_end()[0]
+    assert "token loaded" in pipe.to_its_end()[0]
 
 
 def test_a_worker_that_dies_is_replaced_though_nobody_reads_the_log(upstream: Upstream) -> None:

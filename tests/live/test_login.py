@@ -191,7 +191,7 @@ async def test_what_was_pasted_wrongly_is_asked_for_again_and_goes_nowhere(serve
             with_query(back, state="somebody-elses"),
         ):
             login.type(wrong)
-            await login.says("Once more")
+            await login.says("Try again")
         assert server.redeemed == []
         login.type(f"  {back}  ")
         assert (await login.end())[0] == 0
@@ -387,7 +387,7 @@ async def test_a_store_that_cannot_be_used_fails_before_anybody_logs_in(server, 
 async def test_a_login_that_cannot_be_is_bad_usage_and_told_what_would_help(server):
     cases = [
         (["login", "api"], config(server, {"type": "memory"}), "token_store"),
-        (["login", "api", "--device", "--no-browser"], config(server, None), "exclude"),
+        (["login", "api", "--device", "--no-browser"], config(server, None), "cannot be used together"),
         (["login", "api", "--device"], config(server, None), "device_authorization_url"),
     ]
     ended = await asyncio.gather(*[authproxy(*args, config=settings) for args, settings, _ in cases])
@@ -402,7 +402,7 @@ async def test_a_login_that_cannot_be_is_bad_usage_and_told_what_would_help(serv
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        (["login", "api"], "nobody has to log in to api: its grant needs no person\n"),
+        (["login", "api"], "route api needs no login: its grant gets tokens by itself\n"),
         (["logout", "api"], "no tokens are stored for api: there is nothing to forget\n"),
     ],
 )

@@ -16,7 +16,7 @@ import yaml
 from aiohttp import web
 
 from authproxy.demo import stand_ins
-from authproxy.demo.systems import USERNAME
+from authproxy.demo.accounts import USERNAME
 from tests.support.async_command import RunningProxy, running_proxy
 from tests.support.authorization_server import CLIENT_SECRET, Provider, User, challenge, provider, user
 
@@ -342,7 +342,7 @@ async def test_no_login_begins_without_the_key(locked, sent):
         return
     assert page.status == 401
     assert page.headers["WWW-Authenticate"] == 'AuthproxyKey realm="authproxy"'
-    assert "not one of the keys" in page.text
+    assert "That key is not valid" in page.text
     assert 'type="password"' in page.text
     assert KEY not in page.text
     assert len(locked.server.asked) == before

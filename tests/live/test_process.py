@@ -440,7 +440,7 @@ def test_a_rotated_secret_that_is_only_half_there_never_becomes_the_credential(t
                 file.write_bytes(content)
                 assert get(proxy.url).status == 503
             assert {request.basic for request in tokens.requests} == {"me:wrong-secret"}
-            told = proxy.wait_for_log("the old one stays", times=3)
+            told = proxy.wait_for_log("the old one is kept", times=3)
             assert f"${{file:{file}}}" in told
             file.write_text("right-secret\n")
             assert get(proxy.url).status == 200
@@ -453,7 +453,7 @@ def test_what_is_hardly_meant_is_said_when_it_starts(tmp_path: Path) -> None:
         config = {"routes": one_route(upstream.url, auth, headers={"set": {"X-Key": "$OTHER_KEY"}})}
         with running_proxy(config, env={"PASSWORD": "hunter2 "}) as proxy:
             log = proxy.wait_for_log("warning", times=2)
-            assert "routes[0].auth.password ends in white space, in what ${PASSWORD} gives" in log
+            assert "routes[0].auth.password ends in whitespace, in the value of ${PASSWORD}" in log
             assert "routes[0].headers.set.X-Key a $ without braces is plain text" in log
             assert "hunter" not in log
 

@@ -324,6 +324,6 @@ async def test_without_a_home_a_login_can_be_kept_nowhere_and_a_rejection_is_not
     login, password = read(LOGIN, PASSWORD).routes
     made = grants(read(LOGIN, PASSWORD), Runner(Token("a")))
     monkeypatch.setattr(stores_file, "state_directory", lambda: None)
-    with pytest.raises(ConfigError, match="tokens cannot be kept"):
+    with pytest.raises(ConfigError, match="tokens cannot be stored"):
         made.store(login)
     assert await made.inner_source(password).token() == Token("a")

@@ -151,7 +151,7 @@ async def test_a_person_who_never_comes_back_is_not_waited_for_for_ever(monkeypa
     await world.start()
     await settle()
     assert await world.logins.came_back({"state": "state-1"}) is None
-    assert caplog.records[0].facts["cause"] == "nobody came back from the login in time"
+    assert caplog.records[0].facts["cause"] == "the login was not completed in time"
 
 
 async def test_the_oldest_gives_way_when_there_are_too_many():

@@ -126,7 +126,7 @@ async def test_a_second_signal_ends_it_at_once(world, caplog):
     await world.signal(signal.SIGTERM)
     await world.task
     assert world.app.calls[-1] == "closed, in a hurry"
-    assert [record.getMessage() for record in caplog.records] == ["ended at once, by a second signal"]
+    assert [record.getMessage() for record in caplog.records] == ["stopped at once by a second signal"]
 
 
 async def test_the_end_of_the_process_above_is_a_signal_too(world):

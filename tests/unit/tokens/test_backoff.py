@@ -170,16 +170,17 @@ async def test_the_secret_is_looked_at_only_while_a_rejected_credential_is_held_
 
 async def test_each_thing_that_happens_is_logged_once(world, clock, caplog):
     caplog.set_level(logging.INFO, "authproxy")
-    source, _ = world(TokenUnavailable("down", hint="mend it"), Token("a"), Token("a"))
+    source, _ = world(TokenUnavailable("down", hint="mend it"), Token("a"), Token("a"), Token("b"))
     for _ in range(100):
         await failure_of(source)
     clock.advance(1)
     await source.token()
     await source.token(instead_of=Token("a"))  # the same again is no news
-    failed, renewed = caplog.records
+    await source.token(instead_of=Token("a"))
+    failed, obtained, renewed = caplog.records
     assert failed.message == "no token"
-    assert failed.facts == {"route": "up42", "cause": "down", "hint": "mend it", "next_try_in": 1.0}
-    assert renewed.message == "token renewed"
+    assert failed.facts == {"route": "up42", "cause": "down", "hint": "mend it", "next_try_in": "1.0s"}
+    assert (obtained.message, renewed.message) == ("token obtained", "token renewed")
     assert renewed.facts["route"] == "up42"
 
 
@@ -322,8 +323,8 @@ async def test_without_a_place_to_remember_in_each_process_is_on_its_own(machine
 async def test_a_source_that_costs_nothing_to_ask_is_never_left_alone(clock, caplog):
     caplog.set_level(logging.INFO, "authproxy")
     behind = AnswersInTurn(*(BadTokenReply("empty") for _ in range(5)), Token("a"))
-    source = BackoffSource(behind, backs_off=False, clock=clock)
+    source = BackoffSource(behind, backs_off=False, loads=True, clock=clock)
     for _ in range(5):
         assert (await failure_of(source)).detail == "empty"
     assert (await source.token()).value == "a"
-    assert [record.message for record in caplog.records] == ["no token", "token renewed"]
+    assert [record.message for record in caplog.records] == ["no token", "token loaded"]

@@ -125,7 +125,7 @@ async def test_without_any_store_it_goes_on_and_says_so_once(caplog):
     assert await kept.recall() is None
     await kept.forget()
     [record] = caplog.records
-    assert record.getMessage() == "rejected credentials are not remembered"
+    assert record.getMessage() == "cannot remember rejected credentials"
     assert record.facts == {"cause": "the disk is full", "hint": "make room"}
 
 
