@@ -18,7 +18,7 @@ run: $(STAMP) ## the proxy before its built-in demo APIs, ready for curl
 	@$(BIN)/authproxy demo
 
 unit: $(STAMP).dev ## the unit tests: no server, no browser, seconds
-	@$(BIN)/pytest --numprocesses=$(JOBS) --dist=worksteal $(ARGS) tests/unit
+	@$(BIN)/pytest --numprocesses=$(CPUS) --dist=worksteal $(ARGS) tests/unit
 
 live: $(STAMP).dev ## the installed command, over the wire
 	@$(BIN)/pytest --numprocesses=$(JOBS) --dist=loadfile $(ARGS) tests/live

@@ -67,7 +67,7 @@ class AuthproxyError(Exception):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Fault:
-    """One fault of a configuration, at its place. Lines and columns count from 1."""
+    """One fault of a configuration, at its place. Lines and columns count from 1; line 0 is the whole."""
 
     file: str
     line: int
@@ -75,19 +75,23 @@ class Fault:
     key: str
     message: str
 
+    @property
+    def place(self) -> str:
+        """Return FILE:LINE:COLUMN; of a whole file the program tells, as of its arguments."""
+        return f"{self.file}:{self.line}:{self.column}" if self.line else f"authproxy: {self.file}"
+
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}:{self.column}"
-        return f"{place}: {self.key}: {self.message}" if self.key else f"{place}: {self.message}"
+        return ": ".join(filter(None, [self.place, self.key, self.message]))
 
 
 class ConfigError(AuthproxyError):
-    """The configuration cannot be used; `faults` lists every reason at once."""
+    """The configuration cannot be used; `faults` lists every reason at once, `hint` what to do at all."""
 
     title = "Bad configuration"
 
-    def __init__(self, faults: list[Fault]) -> None:
+    def __init__(self, faults: list[Fault], *, hint: str | None = None) -> None:
         self.faults = sorted(faults)
-        super().__init__("\n".join(map(str, self.faults)))
+        super().__init__("\n".join(map(str, self.faults)), hint=hint)
 
 
 # ── the request ──────────────────────────────────────────────────────────────────────────────────

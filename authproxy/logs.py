@@ -1,6 +1,6 @@
 """The log: one line an event, its facts behind it, as text or JSON, on stderr.
 
-    2026-01-01T12:00:00+0000 info token renewed route=up42 seconds=0.210
+    2026-01-01T12:00:00+00:00 info token renewed route=up42 seconds=0.210
 
 A fact's value is never a token, a password, an `Authorization` or a `Cookie`, at debug level neither; foreign
 text comes here scrubbed (`masking.py`).
@@ -10,10 +10,11 @@ import json
 import logging
 import re
 import sys
-import time
+from datetime import datetime
 from functools import lru_cache
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+SECONDS_END = len("2026-01-01T12:00:00")
 
 _UNPRINTABLE = re.compile(r"[\x7f-\x9f\u2028-\u202e\ud800-\udfff]")  # what JSON does not escape by itself
 _PLAIN = re.compile(r"[^\s\"=\\\x00-\x1f\x7f-\x9f\u2028-\u202e\ud800-\udfff]+\Z")
@@ -70,7 +71,15 @@ def _formatter(style: str) -> logging.Formatter:
 
 @lru_cache(maxsize=4)
 def stamp(second: int) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(second))
+    """Return a moment in local time, to the second (RFC 3339)."""
+    return datetime.fromtimestamp(second).astimezone().isoformat()
+
+
+def exact_stamp(moment: float) -> str:
+    """Return a moment in local time, to the millisecond (RFC 3339)."""
+    second, thousandths = divmod(int(moment * 1000), 1000)
+    whole = stamp(second)
+    return f"{whole[:SECONDS_END]}.{thousandths:03d}{whole[SECONDS_END:]}"
 
 
 class _TextLines(logging.Formatter):
@@ -84,7 +93,7 @@ class _TextLines(logging.Formatter):
 class _JSONLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         facts: dict[str, object] = getattr(record, "facts", {})
-        line: dict[str, object] = {"time": round(record.created, 3), "level": record.levelname.lower()}
+        line: dict[str, object] = {"time": exact_stamp(record.created), "level": record.levelname.lower()}
         line |= {"event": record.getMessage()} | facts
         if trace := _traceback(record):
             line["trace"] = trace.strip()

@@ -1,15 +1,21 @@
 """The one place that knows what must never be printed.
 
-`scrub` takes known secrets out of a foreign text, in each spelling in which a server may echo them;
-`without_query` takes the query off a URL; `sound` takes out what cannot be encoded.
+`as_data` walks settings, however deep they are nested, and tells of each leaf whether it is secret; `masked`
+and `leaves` are what most callers want of it. `scrub` takes known secrets out of a foreign text, in each
+spelling in which a server may echo them; `without_query` takes the query off a URL; `sound` takes out what
+cannot be encoded.
 """
 
 import base64
 import html
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import Field, dataclass, field, fields, is_dataclass
+from typing import Any
 from urllib.parse import quote, quote_plus
+
+from pydantic import SecretStr
 
 MASK = "••••"
 FOREIGN_TEXT = 300  # characters of somebody else's message that we repeat
@@ -25,6 +31,97 @@ _WORD = re.compile(r"[0-9A-Za-z_\u00c0-\u024f]")
 _ESCAPED = re.compile(r"(?:%[0-9A-Fa-f]{2}|\\[bfnrt]|\\u[0-9A-Fa-f]{4})\Z")  # %3Dword, \nword, \u0022word
 
 MAX_ESCAPE = 6  # characters
+
+
+# ── settings ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A value that is not walked any further, and what is known of it.
+
+    `declared` is the dataclass field that it is in, `name` its key if it is in a mapping. `hidden` says that
+    the field does not print. `place` is where it was written, an `authproxy.config.document.Item`, if that
+    is known.
+    """
+
+    value: Any = field(repr=False)
+    declared: Field[Any] | None = None
+    name: str = ""
+    hidden: bool = False
+    place: Any = None
+
+    @property
+    def is_secret(self) -> bool:
+        """Whether it is by its type, by its field, or because a reference gave it."""
+        return self.value is not None and (
+            self.hidden or isinstance(self.value, SecretStr) or self.is_from_reference
+        )
+
+    @property
+    def is_from_reference(self) -> bool:
+        return self.place is not None and bool(self.place.sources)
+
+    def part(self, part: str | int, value: Any, declared: Field[Any] | None = None) -> "Leaf":
+        """Return what is known of `value`, which this one holds as its `part`."""
+        return Leaf(
+            value,
+            declared or self.declared,
+            part if declared is None and isinstance(part, str) else "",
+            self.hidden or (declared is not None and not declared.repr),
+            self.place.child(part) if self.place is not None else None,
+        )
+
+
+def as_data(
+    value: Any,
+    shown: Callable[[Leaf], Any],
+    *,
+    place: Any = None,
+    keep: Callable[[Field[Any], Any], bool] = lambda _field, _data: True,
+) -> Any:
+    """Return `value` as dicts and lists, each leaf as `shown` has it.
+
+    `keep` is asked, with what came of it, for each field of a dataclass whether it stays. What a reference
+    gave is a leaf, whatever was made of it.
+    """
+
+    def walk(here: Leaf) -> Any:
+        if here.is_from_reference:
+            return shown(here)
+        if is_dataclass(here.value):
+            found = {
+                each: walk(here.part(each.name, getattr(here.value, each.name), each))
+                for each in fields(here.value)
+            }
+            return {each.name: data for each, data in found.items() if keep(each, data)}
+        if isinstance(here.value, Mapping):
+            return {str(name): walk(here.part(str(name), each)) for name, each in here.value.items()}
+        if isinstance(here.value, list | tuple):
+            return [walk(here.part(index, each)) for index, each in enumerate(here.value)]
+        return shown(here)
+
+    return walk(Leaf(value, place=place))
+
+
+def leaves(value: Any, place: Any = None) -> list[Leaf]:
+    """Return all that `value` comes to, in order."""
+    found: list[Leaf] = []
+    as_data(value, found.append, place=place)
+    return found
+
+
+def masked(value: Any, place: Any = None) -> Any:
+    """Return `value` as plain data for people: secrets masked, fields that say nothing left out."""
+    return as_data(
+        value,
+        lambda leaf: MASK if leaf.is_secret else leaf.value,
+        place=place,
+        keep=lambda _, data: data is not None and data not in ([], {}),
+    )
+
+
+# ── texts ────────────────────────────────────────────────────────────────────────────────────────
 
 
 def without_query(url: str) -> str:

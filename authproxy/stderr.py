@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 PIPE_BUF: int = getattr(select, "PIPE_BUF", 512)  # bytes; 512 is the least that POSIX has
 MAX_WAITING = 1 << 20  # bytes that wait to be written
 RETRY_SECONDS = 1.0  # after a failed write, until the next one
-BUSY_SECONDS = 0.05  # between looks at a descriptor that somebody else has made non-blocking
+LOOK_SECONDS = 0.05  # between looks at a descriptor that somebody else has made non-blocking
 LAST_SECONDS = 1.0  # how long the end of the process waits for what is left
 
 
@@ -140,7 +140,7 @@ class DroppingWriter(io.RawIOBase):
             except OSError:
                 break
             if written is None:
-                time.sleep(BUSY_SECONDS)
+                time.sleep(LOOK_SECONDS)
             else:
                 done += written
         if done > begin:

@@ -102,7 +102,7 @@ def _header_value(value: str) -> str:
     try:
         value.encode("latin-1")
     except UnicodeEncodeError:
-        raise ValueError("should hold only characters that a header can carry (Latin-1)") from None
+        raise ValueError("should contain only characters that a header can carry (Latin-1)") from None
     return value.strip(" \t")
 
 
@@ -137,7 +137,7 @@ def _as_bytes(path: str) -> bytes:
     except UnicodeEncodeError:
         encoding = sys.getfilesystemencoding()
         raise ValueError(
-            f"holds a character that names of files cannot have under this locale ({encoding}); "
+            f"contains a character that file names cannot have in this locale ({encoding}); "
             "set LC_ALL=C.UTF-8"
         ) from None
 
@@ -164,7 +164,7 @@ def split_address(address: str) -> tuple[str, int] | None:
         try:
             ip_address(host[1:-1].partition("%")[0])
         except ValueError:
-            raise ValueError("should hold an IPv6 address between the brackets") from None
+            raise ValueError("should contain an IPv6 address between the brackets") from None
     return host.strip("[]"), int(port)
 
 
@@ -199,20 +199,20 @@ class Charset:
 
 _NEVER = r"\ud800-\udfff\ufeff"  # half a character, and a byte order mark
 CLIENT = Charset(
-    "a client's id and secret hold printable ASCII only (RFC 6749 A.1, A.2)",
+    "a client's id and secret contain printable ASCII only (RFC 6749 A.1, A.2)",
     refused=re.compile(rf"[\x00-\x1f\x7f{_NEVER}]"),
     odd=re.compile(r"[^\x20-\x7e]"),  # there are servers that take it
 )
 USER = Charset(
-    "a user's name and password hold no line break and no control character (RFC 6749 A.15, A.16)",
+    "a user's name and password contain no line break and no control character (RFC 6749 A.15, A.16)",
     refused=re.compile(rf"[\x00-\x08\x0a-\x1f\x7f{_NEVER}]"),
 )
 BASIC = Charset(
-    "what Basic carries holds no control character (RFC 7617 §2)",
+    "a Basic credential contains no control character (RFC 7617 §2)",
     refused=re.compile(rf"[\x00-\x1f\x7f{_NEVER}]"),
 )
 TOKEN = Charset(
-    "a token holds printable ASCII only (RFC 6749 A.12, A.17)",
+    "a token contains printable ASCII only (RFC 6749 A.12, A.17)",
     refused=re.compile(r"[^\x20-\x7e]"),
     filled=True,
 )
@@ -224,7 +224,7 @@ ACCESS_KEY = Charset(
     bare=True,
 )
 SECRET = Charset(
-    "a secret holds no control character, nor a line break at its ends",
+    "a secret contains no control character, nor a line break at its ends",
     refused=re.compile(rf"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f{_NEVER}]|\A[\r\n]+|[\r\n]+\Z"),
     odd=re.compile(r"[\r\n]"),
 )

@@ -35,7 +35,7 @@ PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class Asked(NamedTuple):
+class AdminRequest(NamedTuple):
     """A request, as the guard wants to see it."""
 
     method: str
@@ -79,7 +79,7 @@ def admin_application(guard: Guard, backend: AdminBackend, *, form_seconds: floa
 
     @web.middleware
     async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
-        asked, resource = Asked.by(request), request.match_info.route.resource
+        asked, resource = AdminRequest.by(request), request.match_info.route.resource
         place = resource.canonical if resource is not None else None
         try:
             # The login's server sends the browser to the callback: another site, by nature.
@@ -123,7 +123,7 @@ class _Views:
 
     def _has_key(self, request: web.Request) -> bool:
         try:
-            self._guard.check_key(Asked.by(request))
+            self._guard.check_key(AdminRequest.by(request))
         except KeyRequired:
             return False
         return True
@@ -146,9 +146,11 @@ class _Views:
         try:
             show = await self._backend.begin_login(route, f"{request.scheme}://{request.host}{CALLBACK}")
         except AuthproxyError as error:
-            return _page("The login cannot begin", error.detail, error.hint or "", status=error.status)
+            return _page(
+                "The login could not be started", error.detail, error.hint or "", status=error.status
+            )
         if show is None:
-            return _page("No login there", f"Nobody can log in to a route {route}.", status=404)
+            return _page("No such login", f"There is no route {route} that needs a login.", status=404)
         if show.code is not None:
             return _html(code_page(route, show.code, show.url, show.complete_url))
         if not redirects:
@@ -158,15 +160,15 @@ class _Views:
     async def callback(self, request: web.Request) -> web.Response:
         query = dict(request.query)
         if len(query) < len(request.query):
-            return _page("That is no answer to a login", "A parameter is there twice.", status=400)
+            return _page("Not a valid login response", "A parameter occurs twice.", status=400)
         try:
             ended = await self._backend.end_login(query)
         except AuthproxyError as error:
             return _page("The login failed", error.detail, error.hint or "", status=error.status)
         if ended is None:
             return _page(
-                "No login waits for this",
-                "It was answered before, it took too long, or it did not begin here. Begin it again.",
+                "No login is waiting for this",
+                "It was completed before, took too long, or did not start here. Start it again.",
                 status=400,
             )
         route, advice = ended

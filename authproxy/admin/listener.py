@@ -38,7 +38,7 @@ LARGEST_BODY = 64 << 10  # bytes; a form, no more
 
 _REFUSALS: dict[int, AuthproxyError] = {
     404: NoRoute("the admin listener has no such page"),
-    405: MethodNotAllowed("that page of the admin listener does not take this method"),
+    405: MethodNotAllowed("that page of the admin listener does not allow this method"),
     413: BodyTooLarge("the body is too large for the admin listener"),
 }
 """What is said in place of aiohttp's own pages, by their status."""

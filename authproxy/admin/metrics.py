@@ -9,9 +9,9 @@ from prometheus_client.registry import Collector
 
 from authproxy.observe.counters import BOUNDS, Counters
 
-COUNTERS = (
+FAMILIES = (
     ("requests", "authproxy_requests", "Requests answered.", ("route", "method", "status")),
-    ("token_requests", "authproxy_token_requests", "Tokens asked for.", ("route", "outcome")),
+    ("token_requests", "authproxy_token_requests", "Token requests.", ("route", "outcome")),
     ("retries", "authproxy_retries", "Requests repeated with another token.", ("route", "outcome")),
     ("refused", "authproxy_refused", "Requests that were not forwarded.", ("reason",)),
 )
@@ -38,7 +38,7 @@ class _Collected(Collector):
         self._connections = connections
 
     def collect(self) -> Iterator[Metric]:
-        for name, metric, text, labels in COUNTERS:
+        for name, metric, text, labels in FAMILIES:
             counted = CounterMetricFamily(metric, text, labels=labels)
             for key, count in sorted(getattr(self._tally, name).items()):
                 counted.add_metric(list(key), count)
@@ -50,7 +50,7 @@ class _Collected(Collector):
             durations.add_metric([route], _cumulated(counts), self._tally.seconds[route,])
         yield durations
         ends = GaugeMetricFamily(
-            "authproxy_token_expiry_timestamp_seconds", "When the token that is held ends.", labels=["route"]
+            "authproxy_token_expiry_timestamp_seconds", "When the cached token expires.", labels=["route"]
         )
         for route, moment in sorted(self._expiries.items()):
             ends.add_metric([route], moment)

@@ -49,9 +49,9 @@ def page(title: str, *paragraphs: str) -> str:
 
 def key_page(route: str, *, wrong: bool = False) -> str:
     """Return the page that asks for the access key; to be sent with `FORM_HEADERS`."""
-    said = "<p role=alert>That is not one of the keys.</p>" if wrong else ""
+    said = "<p role=alert>That key is not valid.</p>" if wrong else ""
     body = (
-        f"{said}<p>This proxy wants a key: one of <b>access.tokens</b> in its configuration.</p>"
+        f"{said}<p>This proxy requires a key: one of <b>access.tokens</b> in its configuration.</p>"
         '<form method="post"><p><label for="key">Access key</label></p>'
         '<p><input id="key" name="key" type="password" autocomplete="current-password" required autofocus>'
         ' <button type="submit">Log in</button></p></form>'
@@ -67,7 +67,7 @@ def onward_page(route: str, url: str) -> str:
     link = escape(url, quote=True)
     return _page(
         f"Log in to {route}",
-        f'<p><a href="{link}" rel="noreferrer">Go on to the login</a></p>',
+        f'<p><a href="{link}" rel="noreferrer">Continue to the login</a></p>',
         head=f'\n<meta http-equiv="refresh" content="0; url={link}">',
     )
 
@@ -77,7 +77,7 @@ def code_page(route: str, code: str, url: str, complete_url: str | None) -> str:
     link = escape(complete_url or url, quote=True)
     body = (
         f'<p>Open <a href="{link}" rel="noreferrer" target="_blank">{escape(url)}</a> and enter</p>'
-        f"<p><code>{escape(code)}</code></p><p>This proxy notices by itself when you have.</p>"
+        f"<p><code>{escape(code)}</code></p><p>The proxy notices by itself when you are done.</p>"
     )
     return _page(f"Log in to {route}", body)
 

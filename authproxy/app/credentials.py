@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from authproxy.config.credential import credential_identity, credential_key
 from authproxy.config.model import Config, FileStoreSettings, MemoryStoreSettings, RedisStoreSettings
-from authproxy.config.route import RouteConfig, credential_identity, credential_key
+from authproxy.config.route import RouteConfig
 from authproxy.errors import ConfigError, Fault, LoginRequired, StoreError
 from authproxy.grants.runner import FlowRunner
 from authproxy.grants.source import GrantSource, WatchedSource
@@ -133,6 +134,7 @@ class GrantSources:
             changed=granted.changed,
             memory=self._memory(route, granted, store),
             backs_off=route.grant.watched_file is None,  # a file costs nothing to read
+            loads=route.grant.in_configuration or route.grant.watched_file is not None,
         )
         return SharedSource(backoff, store, route.key, name=route.name) if store is not None else backoff
 

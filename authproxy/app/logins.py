@@ -63,8 +63,8 @@ class Logins:
         """Begin a login; return what the user is to be shown. Raises `TokenError`."""
         loop = asyncio.get_running_loop()
         login = PendingLogin(route, loop.create_future(), loop.create_future())
-        held = self._hold(login, grant.login(redirect_uri), grant, adopt, http_proxy)
-        login.task = asyncio.create_task(held, name=f"login {route}")
+        work = self._run(login, grant.login(redirect_uri), grant, adopt, http_proxy)
+        login.task = asyncio.create_task(work, name=f"login {route}")
         login.task.add_done_callback(lambda task: self._ended(login, task))
         self._pending.append(login)
         if len(self._pending) > MAX_LOGINS:
@@ -93,14 +93,14 @@ class Logins:
         for login in list(self._pending):
             self._give_up(login)
 
-    async def _hold(
+    async def _run(
         self, login: PendingLogin, flow: Flow, grant: InteractiveGrant, adopt: Adopt, http_proxy: Setting
     ) -> str | None:
         try:
             async with asyncio.timeout(LOGIN_SECONDS):
                 token = await self._runner.run(flow, login, http_proxy=http_proxy)
         except TimeoutError:
-            raise TokenTimeout("nobody came back from the login in time") from None
+            raise TokenTimeout("the login was not completed in time") from None
         await adopt(token)
         advice = grant.advice(token)
         logs.info("logged in", route=login.route, advice=advice)

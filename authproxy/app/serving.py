@@ -79,4 +79,4 @@ async def attend(
         if not drained.done():
             drained.cancel()
             app.sources.in_a_hurry = True
-            logs.warning("ended at once, by a second signal")
+            logs.warning("stopped at once by a second signal")

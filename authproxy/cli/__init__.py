@@ -23,7 +23,7 @@ VERBS = {
     "logout": "forget the tokens stored for a route",
     "presets": "list the presets, or show one as YAML",
     "schema": "print the configuration's JSON Schema",
-    "demo": "serve a built-in stand-in for every API, with the proxy before it",
+    "demo": "serve a built-in stand-in for every API behind the proxy",
     "healthcheck": "exit 0 when /readyz answers 200; for containers",
 }
 """The verbs in the order of the help; `authproxy.cli.VERB` has a command `VERB`, loaded when needed."""
@@ -63,14 +63,12 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(2)
-    except ConfigError as error:
-        click.echo("\n".join(map(str, error.faults)), err=True)
-        sys.exit(2)
     except AuthproxyError as error:
-        click.echo(f"authproxy: {error.detail}", err=True)
+        is_config = isinstance(error, ConfigError)
+        click.echo(error.detail if is_config else f"authproxy: {error.detail}", err=True)
         if error.hint:
             click.echo(f"  hint: {error.hint}", err=True)
-        sys.exit(1)
+        sys.exit(2 if is_config else 1)
     except StdoutFault as fault:
         if fault.errno != errno.EPIPE:  # else the reader has had enough, as `head` does
             click.echo(f"authproxy: cannot write the result: {fault.strerror}", err=True)

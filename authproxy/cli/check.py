@@ -23,7 +23,9 @@ def check(*, config_file: str | None) -> None:
         config = load(path)
         asyncio.run(_prepare(config))
     except ConfigError as error:
-        click.echo("\n".join(map(str, error.faults)))  # what was asked for, so to stdout
+        click.echo(error.detail)  # what was asked for, so to stdout
+        if error.hint:
+            click.echo(f"  hint: {error.hint}", err=True)
         sys.exit(2)
     for line in warning_lines(config):
         click.echo(line)

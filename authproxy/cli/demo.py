@@ -19,12 +19,12 @@ from authproxy.stderr import dropping_stderr
 @click.command()
 @config_option
 @click.option(
-    "--listen", default="127.0.0.1:8080", show_default=True, metavar="ADDR", help="Where the proxy listens."
+    "--listen", default="127.0.0.1:8080", show_default=True, metavar="ADDR", help="Address of the proxy."
 )
-@click.option("--admin", metavar="ADDR", help="Where the admin listener is.")
+@click.option("--admin", metavar="ADDR", help="Address of the admin listener.")
 @click.option("--no-admin", is_flag=True, help="No admin listener.")
 def demo(*, config_file: str | None, listen: str, admin: str | None, no_admin: bool) -> None:  # noqa: ARG001 - every verb takes -c
-    """Serve a stand-in for the API of every preset, and the proxy before them.
+    """Serve a stand-in for the API of every preset, and the proxy in front of them.
 
     The stand-ins check what they are sent, as the real ones do: a wrong credential fails.
     """
@@ -52,11 +52,11 @@ async def _demo(overrides: dict[str, object]) -> None:
 
 
 def _explain(running: Demo, urls: list[str], admin_url: str | None) -> None:
-    click.echo("\nThe proxy adds what each API wants. Try:\n")
+    click.echo("\nThe proxy adds the credential that each API wants. Try:\n")
     for _, line in running.curl_lines(urls[0]):
         click.echo(f"  {line}")
     if admin_url is not None and can_be_opened(admin_url) and running.login_routes:
-        click.echo("\nA person has to log in before these answer; open in a browser:\n")
+        click.echo("\nThese need a login first; open in a browser:\n")
         for name in running.login_routes:
             click.echo(f"  {admin_url}/login/{name}")
-    click.echo("\nCtrl-C ends it.")
+    click.echo("\nPress Ctrl-C to stop.")

@@ -84,4 +84,4 @@ def _reasons(text: str) -> str:
                 return detail
     except (ValueError, LookupError, TypeError, AttributeError):
         pass
-    return "the answer is not authproxy's"
+    return "the answer is not from authproxy"

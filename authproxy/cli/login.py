@@ -35,24 +35,24 @@ ELSEWHERE = "use --no-browser, or the login link of the running proxy"
 @click.argument("route")
 @config_option
 @click.option(
-    "--no-browser", is_flag=True, help="Print the URL, and read back the one that the browser came to."
+    "--no-browser", is_flag=True, help="Print the URL, and ask for the one that the browser is redirected to."
 )
-@click.option("--device", is_flag=True, help="Log in on another device, by a code (RFC 8628).")
+@click.option("--device", is_flag=True, help="Log in on another device, with a code (RFC 8628).")
 def login(*, route: str, config_file: str | None, no_browser: bool, device: bool) -> None:
     """Log in to ROUTE and keep its token, for the proxy to use.
 
     A running proxy picks it up by itself, as long as both use the same `token_store`.
     """
     if no_browser and device:
-        raise click.UsageError("--no-browser and --device exclude each other")
+        raise click.UsageError("--no-browser and --device cannot be used together")
     config = load_config(config_file)
     wanted = find_route(config, route)
     if not isinstance(wanted.grant, InteractiveGrant):
-        click.echo(f"nobody has to log in to {route}: its grant needs no person")
+        click.echo(f"route {route} needs no login: its grant gets tokens by itself")
         return
     if device and wanted.grant.issuer is None and not isinstance(wanted.grant, DeviceCode):
         raise click.UsageError(
-            f"the route {route} names no device_authorization_url, nor an issuer to find it by"
+            f"the route {route} has no device_authorization_url, nor an issuer to discover it from"
         )
     logs.set_up("error", config.log.format)
     asyncio.run(_login(config, wanted, wanted.grant, no_browser=no_browser, device=device))
@@ -66,7 +66,7 @@ async def _login(
         store = app.grant_sources.store(route)
         if store is None:
             raise click.ClickException(
-                "a login would be lost at once, as tokens are kept in memory; name a token_store, or log in "
+                "the token would be lost at once, as tokens are kept in memory; set token_store, or log in "
                 "through the admin listener of the running proxy"
             )
         await store.load(route.key)  # one that cannot be used should say so before a person takes the trouble
@@ -80,7 +80,7 @@ async def _login(
             async with asyncio.timeout(LOGIN_SECONDS):
                 token = await runner.run(flow, terminal, http_proxy=route.http_proxy)
         except TimeoutError:
-            raise TokenTimeout("nobody came back from the login in time", hint="log in again") from None
+            raise TokenTimeout("the login was not completed in time", hint="log in again") from None
         async with store.lock(route.key):
             await store.save(route.key, token)
     click.echo(f"logged in to {route.name}")
@@ -113,19 +113,20 @@ class Terminal:
         return await (self._pasted(state) if self._no_browser else self.came_back)
 
     async def _pasted(self, state: str) -> Mapping[str, str]:
-        click.echo("After the login, paste the whole URL that the browser came to:", err=True)
+        click.echo("After the login, paste the whole URL that the browser was redirected to:", err=True)
         lines = _typed_lines()
         while line := await lines.get():
             try:
                 query = callback_query(line)
             except ValueError as error:
-                click.echo(f"That {error}. Once more:", err=True)
+                click.echo(f"That {error}. Try again:", err=True)
                 continue
             if query["state"] == state:
                 return query
-            click.echo("That is the answer to another login. Once more:", err=True)
+            click.echo("That URL belongs to another login. Try again:", err=True)
         raise LoginRequired(
-            "the input ended before a login did", hint="paste the URL that the browser came to"
+            "the input ended before the login was completed",
+            hint="paste the URL that the browser was redirected to",
         )
 
 
@@ -164,7 +165,7 @@ class LoopbackReceiver:
             parts = split_url(self._redirect_uri)
             if parts.scheme != "http" or not is_loopback(parts.hostname or ""):
                 raise click.ClickException(
-                    f"redirect_uri {self._redirect_uri} does not lead here; {ELSEWHERE}"
+                    f"redirect_uri {self._redirect_uri} does not point at this machine; {ELSEWHERE}"
                 )
             host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
             address, self._path = f"{host}:{parts.port or 80}", parts.path or "/"
@@ -186,11 +187,13 @@ class LoopbackReceiver:
             return _page("Nothing here", status=404)
         query = dict(request.query)
         if len(query) < len(request.query):
-            return _page("That is no answer to a login", "A parameter is there twice.", status=400)
+            return _page("Not a valid login response", "A parameter occurs twice.", status=400)
         if state is None or query.get("state") != state or came_back.done():
-            return _page("No login waits for this", status=400)
+            return _page("No login is waiting for this", status=400)
         came_back.set_result(query)
-        return _page("Back in the terminal", "It says how the login went. You can close this page.")
+        return _page(
+            "Return to the terminal", "It shows whether the login succeeded. You can close this page."
+        )
 
 
 def _page(title: str, *paragraphs: str, status: int = 200) -> web.Response:

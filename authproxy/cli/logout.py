@@ -15,7 +15,7 @@ from authproxy.config.route import RouteConfig
 @click.argument("route")
 @config_option
 def logout(*, route: str, config_file: str | None) -> None:
-    """Forget the tokens stored for ROUTE. A proxy that runs goes on with what it holds in memory."""
+    """Forget the tokens stored for ROUTE. A running proxy keeps using what it has in memory."""
     config = load_config(config_file)
     wanted = find_route(config, route)
     logs.set_up("error", config.log.format)

@@ -20,7 +20,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 def config_option(function: F) -> F:
     """Add `-c/--config`."""
     return click.option(
-        "-c", "--config", "config_file", metavar="FILE", help="The configuration. [default: see `run --help`]"
+        "-c",
+        "--config",
+        "config_file",
+        metavar="FILE",
+        help="The configuration file. [default: see `run --help`]",
     )(function)
 
 
@@ -33,7 +37,7 @@ def retry_rejected_option(function: F) -> F:
     """Add `--retry-rejected`."""
     return click.option(
         "--retry-rejected", is_flag=True,
-        help="Try a credential now that was rejected before; too many tries may lock its account.",
+        help="Try a credential again that was rejected before; too many attempts may lock its account.",
     )(function)  # fmt: skip
 
 
@@ -53,7 +57,7 @@ def find_route(config: Config, name: str) -> RouteConfig:
         if route.name == name:
             return route
     names = ", ".join(route.name for route in config.routes)
-    raise click.UsageError(f"there is no route {name!r} in {config.file}; there are: {names}")
+    raise click.UsageError(f"there is no route {name!r} in {config.file}; choose from {names}")
 
 
 def print_json(document: object) -> None:

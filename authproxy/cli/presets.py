@@ -27,5 +27,5 @@ def show(*, name: str) -> None:
     """Print the preset NAME as YAML."""
     known = all_presets()
     if name not in known:
-        raise click.UsageError(f"there is no preset {name!r}; there are: {', '.join(known)}")
+        raise click.UsageError(f"there is no preset {name!r}; choose from {', '.join(known)}")
     click.echo(known[name].as_yaml(), nl=False)

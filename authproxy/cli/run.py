@@ -15,14 +15,20 @@ from authproxy.logs import LEVELS
 @click.command()
 @config_option
 @click.option(
-    "--listen", "listen", metavar="ADDR", multiple=True, help="HOST:PORT or unix:/PATH; repeatable."
+    "--listen",
+    "listen",
+    metavar="ADDR",
+    multiple=True,
+    help="Where to listen: HOST:PORT or unix:/PATH; repeatable.",
 )
-@click.option("--admin", metavar="ADDR", help="Where the admin listener is.")
+@click.option("--admin", metavar="ADDR", help="Address of the admin listener.")
 @click.option("--no-admin", is_flag=True, help="No admin listener.")
-@click.option("--workers", metavar="N", help="Processes that serve, or auto: one for each processor.")
+@click.option("--workers", metavar="N", help="Number of worker processes, or auto: one per processor.")
 @click.option("--log-level", type=click.Choice(list(LEVELS)), help="Minimum log level.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="Log format.")
-@click.option("--upstream", metavar="URL", help="Serve one route, mounted at /, without a file.")
+@click.option(
+    "--upstream", metavar="URL", help="Serve one route, mounted at /, without a configuration file."
+)
 @click.option("--preset", metavar="NAME", help="With --upstream: its preset.")
 @click.option(
     "--set", "settings", metavar="KEY=VALUE", multiple=True,
@@ -50,11 +56,11 @@ def run(
     configuration directory, /etc/authproxy/config.yaml.
     """
     if admin is not None and no_admin:
-        raise click.UsageError("--admin and --no-admin exclude each other")
+        raise click.UsageError("--admin and --no-admin cannot be used together")
     if upstream is None and (preset is not None or settings):
-        raise click.UsageError("--preset and --set go with --upstream")
+        raise click.UsageError("--preset and --set need --upstream")
     if upstream is not None and config_file is not None:
-        raise click.UsageError("--upstream and --config exclude each other")
+        raise click.UsageError("--upstream and --config cannot be used together")
     overrides = _overrides(listen, admin, log_level, log_format, no_admin=no_admin)
     if workers is not None:
         overrides["workers"] = workers

@@ -70,7 +70,7 @@ def announce(config: Config, listeners: Listeners, ready: Ready) -> None:
     try:
         _announce(config, listeners, ready)
     except StdoutFault as fault:
-        logs.warning("cannot say where the listeners are", cause=fault.strerror)
+        logs.warning("cannot print the listening addresses", cause=fault.strerror)
         give_up_stdout()
 
 

@@ -35,7 +35,7 @@ def token(
 ) -> None:
     """Print a usable token for ROUTE, and nothing else."""
     if as_header and style is not None:
-        raise click.UsageError("--header and --format exclude each other")
+        raise click.UsageError("--header and --format cannot be used together")
     config = load_config(config_file)
     wanted = find_route(config, route)
     logs.set_up("error", config.log.format)
@@ -55,10 +55,10 @@ async def _fetch(config: Config, route: RouteConfig, *, retry_rejected: bool) ->
     async with App(config, retry_rejected=retry_rejected) as app:
         try:
             return await app.token(route)
-        except TokenUnavailable as held_back:
-            if held_back.rejects and held_back.retry_after is not None:
-                when = f"next try in {ceil(held_back.retry_after)} s; --retry-rejected tries now"
-                held_back.hint = f"{held_back.hint}; {when}" if held_back.hint else when
+        except TokenUnavailable as left_alone:
+            if left_alone.rejects and left_alone.retry_after is not None:
+                when = f"next try in {ceil(left_alone.retry_after)} s; --retry-rejected tries now"
+                left_alone.hint = f"{left_alone.hint}; {when}" if left_alone.hint else when
             raise
 
 

@@ -35,7 +35,7 @@ def file_faults(keys: FileKeys, top: Item) -> Iterator[Fault]:
         if where is None or where[1]:
             taken = _bound(address)
             if seen & taken:
-                yield place.fault("is an address that is listened on already")
+                yield place.fault("is already listened on")
             seen |= taken
         if where is None or is_loopback(where[0]) or keys.allow_remote or keys.access is not None:
             continue
@@ -82,7 +82,7 @@ def route_faults(route: RouteKeys, grant: Grant, item: Item, auth: Item) -> Iter
     for name in route.headers.set:
         place = given.child(name) if given else None
         if place is not None and any_spelling(name) == header:
-            yield place.key_fault("is the header that `auth` sets already")
+            yield place.key_fault("is already set by `auth`")
 
 
 def access_faults(keys: FileKeys, top: Item, routes: Iterable[tuple[Grant, Item]]) -> Iterator[Fault]:

@@ -87,10 +87,10 @@ def _place(target: dict[str, Item], words: list[str], item: Item) -> None:
     """Put `item` at `a.b.c` in nested mappings."""
     *path, last = words
     for word in path:
-        inner = target.setdefault(word, Item({}, COMMAND_LINE, item.key))
-        if not isinstance(inner.value, dict):
-            raise ConfigError([item.fault(f"`{word}` was given a value of its own before")])
-        target = inner.value
+        below = target.setdefault(word, Item({}, COMMAND_LINE, item.key))
+        if not isinstance(below.value, dict):
+            raise ConfigError([item.fault(f"`{word}` already has a value")])
+        target = below.value
     if last in target:
         raise ConfigError([item.fault("is given twice")])
     target[last] = item

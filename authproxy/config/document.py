@@ -77,6 +77,10 @@ class Item:
             return found
         return None
 
+    def without(self, *names: str) -> "Item":
+        """Return this mapping without those keys."""
+        return replace(self, value={name: each for name, each in self.value.items() if name not in names})
+
     def made(self, value: Any, key: str | None = None) -> "Item":
         """Return `value` as Items that stand where this one stands."""
         key = self.key if key is None else key
@@ -141,7 +145,7 @@ def compose(text: str, file: str) -> Item:
         before = text[: error.position]
         line, column = before.count("\n") + 1, error.position - (before.rfind("\n") + 1) + 1
         raise ConfigError(
-            [Fault(file, line, column, "", "holds a character that YAML does not allow")]
+            [Fault(file, line, column, "", "contains a character that YAML does not allow")]
         ) from None
     except yaml.MarkedYAMLError as error:
         raise ConfigError([_yaml_fault(error, text, file)]) from None
@@ -163,7 +167,7 @@ def _yaml_fault(error: yaml.MarkedYAMLError, text: str, file: str) -> Fault:
     mark = error.problem_mark or error.context_mark
     line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
     if "single document" in (error.context or ""):
-        message = "there is more than one document in here (`---`); only one is read"
+        message = "contains more than one document (`---`); only one is allowed"
         return Fault(file, line, column, "", message)
     problem = _NAMED.sub(r"\1", error.problem or error.context or "cannot be read")
     written = text.splitlines()[line - 1 : line]
@@ -201,7 +205,7 @@ class _Builder:
             None, self._file, key, mark.line + 1, mark.column + 1, key_mark.line + 1, key_mark.column + 1
         )
         if id(node) in self._open:
-            self.faults.append(item.key_fault("an alias (*) cannot stand inside what it names"))
+            self.faults.append(item.key_fault("an alias (*) cannot be inside what it refers to"))
             return item
         self._open.add(id(node))
         try:
@@ -220,7 +224,7 @@ class _Builder:
 
     def _scalar(self, node: yaml.Node, item: Item) -> str | int | float | bool | date | None:
         if node.tag not in _SCALARS:
-            self.faults.append(item.fault("has a YAML tag (!) that is not known here"))
+            self.faults.append(item.fault("has an unknown YAML tag (!)"))
             return None
         try:
             value: str | int | float | bool | date | None = self._loader.construct_object(node)
@@ -228,13 +232,13 @@ class _Builder:
             self.faults.append(item.fault("is neither a number nor a date; put it in quotes"))
             return None
         if isinstance(value, str) and _NO_TEXT.search(value):  # "\ud800": nothing can encode it
-            self.faults.append(item.fault("holds half a surrogate pair, which is no character"))
+            self.faults.append(item.fault("contains half a surrogate pair, which is not a character"))
             return None
         return value
 
     def _mapping(self, node: yaml.MappingNode, item: Item) -> dict[str, Item]:
         if not node.tag.endswith(":map"):
-            self.faults.append(item.fault("has a YAML tag (!) that is not known here"))
+            self.faults.append(item.fault("has an unknown YAML tag (!)"))
         found: dict[str, Item] = {}
         merged: list[Item] = []
         for key_node, value_node in node.value:
@@ -271,5 +275,5 @@ class _Builder:
         items = [self._item(each, item.key, each.start_mark) for each in nodes]
         for each in items:
             if not isinstance(each.value, dict):
-                self.faults.append(each.fault("a merge key (<<) should name a mapping"))
+                self.faults.append(each.fault("a merge key (<<) should refer to a mapping"))
         return [each for each in items if isinstance(each.value, dict)]

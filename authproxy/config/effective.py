@@ -1,14 +1,11 @@
 """What the routes came to after presets and defaults, as plain data for people, secrets masked."""
 
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from typing import Any
-
-from pydantic import SecretStr
 
 from authproxy.config.model import Config
 from authproxy.config.route import RouteConfig, RouteKeys
-from authproxy.masking import MASK
+from authproxy.masking import masked
 
 
 def effective(config: Config) -> list[dict[str, Any]]:
@@ -24,20 +21,7 @@ def _told_of(config: Config, index: int) -> list[str]:
 
 
 def _route(route: RouteConfig, told: list[str]) -> dict[str, Any]:
-    shown = {each.name: _plain(getattr(route, each.name)) for each in fields(RouteKeys)}
+    shown = {each.name: masked(getattr(route, each.name)) for each in fields(RouteKeys)}
     shown["retry"] = shown["retry"] or False
     shown = {name: value for name, value in shown.items() if value is not None and value != {}}
     return shown | {"auth": dict(route.auth), "warnings": [*route.warnings, *told]}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, SecretStr):
-        return MASK
-    if is_dataclass(value):
-        found = {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
-        return {name: each for name, each in found.items() if each is not None and each not in ([], {})}
-    if isinstance(value, Mapping):
-        return {name: _plain(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    return value

@@ -51,7 +51,7 @@ MESSAGES: dict[str, str | Callable[[Item, dict[str, Any]], str]] = {
     "greater_than": lambda _, context: f"should be more than {context['gt']:g}",
     "greater_than_equal": lambda _, context: f"should be at least {context['ge']}",
     "less_than_equal": lambda _, context: f"should be at most {context['le']}",
-    "too_short": lambda _, context: f"should hold at least {context['min_length']}",
+    "too_short": lambda _, context: f"should contain at least {context['min_length']}",
 }
 
 
@@ -136,7 +136,7 @@ def unknown_key(name: str, known: Collection[str]) -> str:
 def unknown_name(what: str, name: object, known: Collection[str]) -> str:
     close = get_close_matches(name, known, 1) if isinstance(name, str) else []
     meant = f"; did you mean {close[0]}?" if close else ""
-    return f"unknown {what}{meant} (there are {', '.join(known)})"
+    return f"unknown {what}{meant} (choose from {', '.join(known)})"
 
 
 def names_at(kind: Any, parts: tuple[str | int, ...]) -> set[str]:

@@ -8,6 +8,7 @@ from authproxy.errors import ConfigError, Fault
 from authproxy.places import NO_HOME, config_directory, is_file
 
 SYSTEM_CONFIG = Path("/etc/authproxy/config.yaml")
+NO_FILE = "name a configuration file with -c, or try `authproxy demo`, which needs none"
 
 
 def find_config(explicit: str | None, *, environ: Mapping[str, str] = os.environ) -> Path:
@@ -20,9 +21,8 @@ def find_config(explicit: str | None, *, environ: Mapping[str, str] = os.environ
         try:
             return Path(named).expanduser()
         except RuntimeError:
-            raise ConfigError(
-                [Fault(named, 1, 1, "", "names a home directory (~) that does not exist")]
-            ) from None
+            fault = Fault(named, 0, 0, "", "names a home directory (~) that does not exist")
+            raise ConfigError([fault], hint=NO_FILE) from None
     directory = config_directory()
     own = [directory / "config.yaml"] if directory is not None else []
     places = [Path("authproxy.yaml"), *own, SYSTEM_CONFIG]
@@ -30,7 +30,7 @@ def find_config(explicit: str | None, *, environ: Mapping[str, str] = os.environ
         if is_file(place):
             return place
     searched = ", ".join(["$AUTHPROXY_CONFIG", *map(str, places)])
-    message = f"there is no configuration; searched {searched}. Name one with -c"
+    message = f"not found; searched {searched}"
     if directory is None:
         message += f" ({NO_HOME})"
-    raise ConfigError([Fault("authproxy.yaml", 1, 1, "", message)])
+    raise ConfigError([Fault("configuration file", 0, 0, "", message)], hint=NO_FILE)

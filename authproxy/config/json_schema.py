@@ -17,60 +17,60 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 REFERENCE = {"type": "string", "pattern": r"\$\{"}
 
 AUTH_KEYS = {
-    "scheme": 'The word before the token; "" sends the bare token.',
+    "scheme": 'The authentication scheme before the token; "" sends the bare token.',
     "header": "The header that carries the token.",
     "incoming": "What to do with a request that already has that header.",
     "refresh_before": "How long before its end a token is renewed in the background; auto is a fifth of its "
     "lifetime, a minute at most.",
-    "default_lifetime": "How long a token lasts when nobody says.",
+    "default_lifetime": "How long a token lasts if the server does not say.",
     "hints": "What to tell the user when the token endpoint answers a status, or with a text in its body.",
-    "token": "The token, as it was handed out.",
+    "token": "The token, as it was issued.",
     "username": "The user's name.",
     "password": "The user's password.",
     "token_url": "The token endpoint.",
     "client_id": "The client's ID.",
     "client_secret": "The client's secret.",
     "issuer": "The authorization server, which publishes its endpoints; instead of them.",
-    "client_auth": "How the client proves who it is.",
+    "client_auth": "How the client authenticates.",
     "key": "The private key that assertions are signed with: PEM or a JWK.",
     "key_id": "The key's ID (kid), as the server knows it.",
-    "algorithm": "What to sign with; by default what suits the key.",
-    "audience_claim": "Whom signed assertions are for; the issuer or the token endpoint by default.",
+    "algorithm": "The signature algorithm; by default one that suits the key.",
+    "audience_claim": "The audience (aud) of signed assertions; by default the issuer or the token endpoint.",
     "assertion_lifetime": "How long signed assertions last; four minutes by default.",
-    "clock_skew": "By how much signed assertions are dated back, for servers whose clock is behind.",
+    "clock_skew": "How far signed assertions are backdated, for servers whose clock is behind.",
     "cert_file": "The client's certificate, PEM.",
-    "key_file": "Its private key, PEM, if it is in a file of its own.",
+    "key_file": "Its private key, PEM, if it is in a separate file.",
     "scope": "The scopes to ask for, as one string or a list.",
     "audience": "The audience to ask for, or a list of them.",
     "resource": "The resources to ask for (RFC 8707).",
     "params": "Further request parameters.",
-    "params_in": "Whether parameters go into the body or the query.",
+    "params_in": "Whether parameters are sent in the body or the query.",
     "headers": "Further headers of the token request.",
-    "response": "Where the reply holds what: JSON Pointers (RFC 6901).",
+    "response": "Where the reply has the token and the rest: JSON Pointers (RFC 6901).",
     "refresh_token": "A refresh token that was obtained elsewhere.",
-    "authorization_url": "Where the user's browser logs in.",
-    "redirect_uri": "Where the browser comes back to; by default a listener on this machine.",
+    "authorization_url": "The authorization endpoint, where the user logs in.",
+    "redirect_uri": "Where the browser is redirected to; by default a listener on this machine.",
     "authorization_params": "Further parameters of the authorization URL.",
     "silent": "Ask for the code without a browser, from a server that redirects back at once.",
-    "device_authorization_url": "Where codes for a login on another device come from.",
-    "issuer_claim": "Who signs the assertion; the client's ID by default.",
-    "subject": "For whom the token is; the issuer of the assertion by default.",
+    "device_authorization_url": "The device authorization endpoint, for a login on another device.",
+    "issuer_claim": "The issuer (iss) of the assertion; the client's ID by default.",
+    "subject": "The subject (sub) of the assertion; its issuer by default.",
     "claims": "Further claims of the assertion.",
-    "assertion": "An assertion that was made elsewhere, instead of key.",
-    "subject_token": "The token to trade in.",
-    "subject_token_type": "What kind it is: access_token, id_token, jwt or another one of RFC 8693.",
-    "actor_token": "The token of who acts for the subject.",
-    "actor_token_type": "What kind that is.",
-    "requested_token_type": "What kind of token to ask for.",
+    "assertion": "An assertion that was signed elsewhere, instead of key.",
+    "subject_token": "The token to exchange.",
+    "subject_token_type": "Its type: access_token, id_token, jwt or another one of RFC 8693.",
+    "actor_token": "The token of the party that acts for the subject.",
+    "actor_token_type": "Its type.",
+    "requested_token_type": "The type of token to ask for.",
     "url": "The login endpoint.",
     "method": "The method of the login request.",
     "query": "Parameters in the query.",
     "form": "Parameters as a form in the body.",
     "json": "The body, as JSON.",
-    "basic": "Who logs in, sent as Basic.",
-    "totp": "The second factor: the header, and a secret or one code.",
-    "command": "A program and its arguments, which prints the token.",
-    "path": "A file that holds the token.",
+    "basic": "The user name and password, sent as Basic.",
+    "totp": "The second factor: the header, and a secret or a single code.",
+    "command": "A program that prints the token, and its arguments.",
+    "path": "A file that contains the token.",
 }
 
 
@@ -165,7 +165,7 @@ def _with_references(schema: Any) -> Any:
         kind == "string" and {"enum", "pattern"} & schema.keys()
     )
     if narrow and schema != REFERENCE:
-        outer = {key: schema[key] for key in ("description", "default", "title") if key in schema}
-        inner = {key: value for key, value in schema.items() if key not in outer}
-        return outer | {"anyOf": [inner, dict(REFERENCE)]}
+        said = {key: schema[key] for key in ("description", "default", "title") if key in schema}
+        checked = {key: value for key, value in schema.items() if key not in said}
+        return said | {"anyOf": [checked, dict(REFERENCE)]}
     return {key: _with_references(each) for key, each in schema.items()}

@@ -103,7 +103,7 @@ class ListenerTLS:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryStoreSettings:
-    """Tokens end with the process."""
+    """Tokens are kept in memory, and lost with the process."""
 
     __pydantic_config__ = KEYS
 
@@ -122,7 +122,7 @@ class FileStoreSettings:
     path: LocalPath | None = None
     """The file; by default in the user's state directory."""
     key: Passphrase | None = None
-    """The passphrase; by default a key of its own, in the keyring or in a file beside it."""
+    """The passphrase; by default a generated key, in the keyring or in a file next to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +138,7 @@ class RedisStoreSettings:
     key: Passphrase
     """The passphrase; the same for all replicas."""
     prefix: str = "authproxy:"
-    """What the names of the entries begin with."""
+    """Prefix of the entries' names."""
 
 
 TokenStoreKeys = Annotated[
@@ -148,7 +148,7 @@ TokenStoreKeys = Annotated[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How much the proxy takes on."""
+    """How much the proxy accepts."""
 
     __pydantic_config__ = KEYS
 
@@ -166,7 +166,7 @@ class Limits:
     keepalive: Duration = 75.0
     """How long an idle client connection is kept."""
     drain: Duration = 30.0
-    """How long the end waits for what is in flight."""
+    """How long a shutdown waits for requests in flight."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,21 +200,21 @@ class FileKeys:
     )
     """The admin listener; `false` for none."""
     workers: Count | Literal["auto"] = 1
-    """Processes that serve, or `auto` for one for each processor. Limits hold for each of them."""
+    """Worker processes, or `auto` for one per processor. Limits apply to each of them."""
     allowed_hosts: tuple[AcceptedHost, ...] = ()
     """`Host` names accepted besides the loopback ones and the routes' own; `*` for any."""
     allowed_origins: tuple[WebOrigin, ...] = ()
     """Web origins whose pages may call the proxy (CORS)."""
     allow_remote: bool = False
-    """Must be true to listen on other than loopback without `access`."""
+    """Must be true to listen on anything but loopback without `access`."""
     access: Access | None = None
     """What callers must send to be let through."""
     tls: ListenerTLS | None = None
     """Serve HTTPS."""
     token_store: TokenStoreKeys | None = None
-    """Where tokens live on. Without it in memory, and in a file for grants that need a person."""
+    """Where tokens are stored. By default in memory, and in a file for grants that need a login."""
     limits: Limits = field(default_factory=Limits)
-    """How much the proxy takes on."""
+    """How much the proxy accepts."""
     log: Log = field(default_factory=Log)
     """What is logged."""
 

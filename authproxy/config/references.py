@@ -45,7 +45,7 @@ class References:
     def __init__(
         self, directory: Path, environ: Mapping[str, str], known: Mapping[str, str] | None = None
     ) -> None:
-        self._directory = directory
+        self.directory = directory
         self.environ = dict(environ)
         self._known = dict(known or {})
         self.warnings: list[Fault] = []
@@ -57,7 +57,7 @@ class References:
             for reference, value in self._known.items()
             if reference.partition(":")[0] not in kinds
         }
-        return References(self._directory, self.environ, kept)
+        return References(self.directory, self.environ, kept)
 
     def resolved(self, item: Item, faults: list[Fault]) -> Item:
         """Return `item` with every string in it resolved; what cannot be is added to `faults`."""
@@ -91,7 +91,7 @@ class References:
         """Return what `${kind:rest}` gives, read at most once. Raises `Unresolved`."""
         reference = f"{kind}:{rest}"
         if reference not in self._known:
-            found = READERS[kind](rest, self._directory)
+            found = READERS[kind](rest, self.directory)
             _refuse_mark(found, shown(reference))
             self._known[reference] = found
         return self._known[reference]
@@ -103,7 +103,7 @@ class References:
             try:
                 value.encode()
             except UnicodeEncodeError:  # the system's bytes, smuggled through
-                raise Unresolved(f"what the reference ${{{name}}} gives is not UTF-8 text") from None
+                raise Unresolved(f"the value of ${{{name}}} is not UTF-8 text") from None
             _refuse_mark(value, f"${{{name}}}")
         return value
 
@@ -120,8 +120,8 @@ class _Expanding:
         self.unbraced: list[str] = []
         self.doubled = False
 
-    def text(self, text: str, *, inner: bool = False) -> str:
-        """Return `text` with its references resolved; `inner` is a default within a reference."""
+    def text(self, text: str, *, nested: bool = False) -> str:
+        """Return `text` with its references resolved; `nested` is a default within a reference."""
         done = ""
         position = 0
         while (dollar := text.find("$", position)) >= 0:
@@ -138,7 +138,7 @@ class _Expanding:
                 return ""
             reference = text[dollar + 2 : end]
             value = self._value(reference)
-            if not inner:
+            if not nested:
                 may_be_empty = reference.endswith(":-") and _NAME.match(reference) is not None
                 self.given.append(
                     Given(len(done), len(done) + len(value), shown(reference), may_be_empty=may_be_empty)
@@ -161,7 +161,7 @@ class _Expanding:
             self.problems.append(str(unresolved))
             return ""
         if default is not None and not found:
-            return self.text(default, inner=True)
+            return self.text(default, nested=True)
         if found is None:
             self.problems.append(f"environment variable {name} is not set (reference ${{{name}}})")
         return found or ""
@@ -206,7 +206,7 @@ def shown(reference: str) -> str:
 def _refuse_mark(text: str, reference: str) -> None:
     if text.startswith(BYTE_ORDER_MARK):
         raise Unresolved(
-            f"what the reference {reference} gives begins with a byte order mark (U+FEFF); save it without"
+            f"the value of {reference} begins with a byte order mark (U+FEFF); save it without one"
         )
 
 
@@ -227,7 +227,7 @@ def _text(content: bytes, reference: str) -> str:
     try:
         return _without_newline(content.decode())
     except UnicodeDecodeError:
-        raise Unresolved(f"what the reference {reference} gives is not UTF-8 text") from None
+        raise Unresolved(f"the value of {reference} is not UTF-8 text") from None
 
 
 def _file(path: str, directory: Path) -> str:
@@ -280,7 +280,7 @@ def _command(line: str, directory: Path) -> str:
             start_new_session=True,
         )
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "that is no command line"
+        reason = getattr(error, "strerror", None) or "not a valid command line"
         raise Unresolved(f"the program cannot be run: {reason} (reference {reference})") from None
     with process:
         try:

@@ -1,13 +1,11 @@
 """A route of a configuration: its keys, and the grant that is made from its `auth`.
 
-`RouteKeys` is what stands in the file; `Route` adds what the reader makes of it.
+`RouteKeys` is what stands in the file; `RouteConfig` adds what the reader makes of it.
 """
 
-import hashlib
-import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -119,7 +117,7 @@ def refuse_spaces(url: str) -> None:
 
 
 RouteName = Annotated[
-    str, AfterValidator(_matches(_NAME, "should hold lower-case letters, digits and hyphens only"))
+    str, AfterValidator(_matches(_NAME, "should contain only lower-case letters, digits and hyphens"))
 ]
 Host = Annotated[str, AfterValidator(host_name)]
 MountPath = Annotated[str, AfterValidator(_mount)]
@@ -131,7 +129,7 @@ PathPattern = Annotated[
 Count = Annotated[int, Field(ge=1), BeforeValidator(_whole)]
 Status = Annotated[int, Field(ge=400, le=599), BeforeValidator(_whole)]
 Passphrase = Annotated[SecretStr, PASSPHRASE]
-HTTPProxy = Annotated[
+ProxySetting = Annotated[
     Setting,
     PlainValidator(_http_proxy),
     WithJsonSchema({"anyOf": [{"type": "string"}, {"const": False}, {"type": "null"}]}),
@@ -146,9 +144,9 @@ class HeaderRules:
     __pydantic_config__ = KEYS
 
     set: dict[HeaderName, SecretHeaderValue] = field(default_factory=dict)
-    """Headers to add; one that is there is replaced."""
+    """Headers to set; existing ones are replaced."""
     remove: tuple[HeaderName, ...] = ()
-    """Headers to take out."""
+    """Headers to remove."""
 
     def __post_init__(self) -> None:
         names = [name.lower() for name in self.set]
@@ -183,7 +181,7 @@ class Retry:
     __pydantic_config__ = KEYS
 
     statuses: tuple[Status, ...] = (401,)
-    """The upstream's answers that mean: this token will not do."""
+    """The upstream's statuses that mean: this token is not accepted."""
     methods: Literal["all", "idempotent"] = "all"
     """Which methods are repeated."""
     max_body: Size = 1 << 20
@@ -201,7 +199,7 @@ class Timeouts:
     connect: Timeout = 10.0
     """To accept a connection, TLS included."""
     response: Timeout = 60.0
-    """To begin its answer."""
+    """To start its response."""
     idle: Timeout = 300.0
     """Between two pieces of a body or of a tunnel."""
 
@@ -213,7 +211,7 @@ class UpstreamTLS:
     __pydantic_config__ = KEYS
 
     verify: bool = True
-    """Whether the certificate must be good. `false` lets anyone on the way read the credential."""
+    """Whether the certificate is verified. `false` lets anyone on the way read the credential."""
     ca_file: ReadableFile | None = None
     """Certificates to trust instead of the system's, PEM."""
     cert_file: ReadableFile | None = None
@@ -258,7 +256,7 @@ class RouteKeys:
     """How long the upstream may take."""
     tls: UpstreamTLS = field(default_factory=UpstreamTLS)
     """TLS towards the upstream."""
-    http_proxy: HTTPProxy = None
+    http_proxy: ProxySetting = None
     """The HTTP proxy on the way to the upstream and to the token endpoint: `http://[USER:PASSWORD@]HOST:PORT`,
     or `none`. By default the one that the environment names (HTTPS_PROXY, HTTP_PROXY, NO_PROXY)."""
     preserve_host: bool = False
@@ -290,46 +288,3 @@ class RouteConfig(RouteKeys):
     auth: Mapping[str, object] = field(default_factory=dict, repr=False, compare=False)
     reload: Reload | None = field(default=None, repr=False, compare=False)
     runs_commands: bool = field(default=False, compare=False)
-
-
-# ── credentials ──────────────────────────────────────────────────────────────────────────────────
-
-
-def credential_key(grant: Grant, http_proxy: Setting = None) -> str:
-    """Return what is equal for equal credentials, the secrets included, and tells nothing of them."""
-    document = {"grant": type(grant).__name__, "settings": _revealed(grant)}
-    if http_proxy is not None:  # the token is obtained through it
-        document["http_proxy"] = _revealed(http_proxy)
-    return hashlib.sha256(json.dumps(document, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def credential_identity(grant: Grant, http_proxy: Setting = None) -> str:
-    """Return what stays the same when only the secrets of a credential change."""
-    document = {"grant": type(grant).__name__, "settings": _without_secrets(grant)}
-    if isinstance(http_proxy, SecretStr):
-        document["http_proxy"] = str(read_proxy(http_proxy.get_secret_value()))
-    return hashlib.sha256(json.dumps(document, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _without_secrets(value: Any) -> Any:
-    if isinstance(value, SecretStr):
-        return None
-    if is_dataclass(value):
-        return {each.name: _without_secrets(getattr(value, each.name)) for each in fields(value) if each.repr}
-    if isinstance(value, Mapping):
-        return {str(name): _without_secrets(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_secrets(each) for each in value]
-    return value
-
-
-def _revealed(value: Any) -> Any:
-    if isinstance(value, SecretStr):
-        return value.get_secret_value()
-    if is_dataclass(value):
-        return {each.name: _revealed(getattr(value, each.name)) for each in fields(value)}
-    if isinstance(value, Mapping):
-        return {str(name): _revealed(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_revealed(each) for each in value]
-    return value

@@ -6,15 +6,16 @@ for, and told where it is: which key, which reference, at which end, in which li
 repeated, and neither is its length.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass, replace
+from collections.abc import Iterator
+from dataclasses import Field, replace
 from functools import cache
-from typing import Any, NamedTuple, get_args, get_type_hints
+from typing import Any, NamedTuple, get_args
 
 from pydantic import SecretStr
 
 from authproxy.config.document import Item
 from authproxy.errors import Fault
+from authproxy.masking import leaves
 from authproxy.values import SECRET, Charset
 
 
@@ -28,7 +29,7 @@ class Found(NamedTuple):
 def judge(value: Any, item: Item) -> Found:
     """Judge every text in `value`, a dataclass that was read from `item`."""
     found = Found([], [])
-    for place, charset in _texts(value, item, None):
+    for place, charset in _texts(value, item):
         faults = list(_faults(place, charset))
         found.faults.extend(faults)
         if not faults:
@@ -39,25 +40,18 @@ def judge(value: Any, item: Item) -> Found:
 # ── which texts there are ────────────────────────────────────────────────────────────────────────
 
 
-def _texts(value: Any, item: Item | None, charset: Charset | None) -> Iterator[tuple[Item, Charset]]:
+def _texts(value: Any, item: Item) -> Iterator[tuple[Item, Charset]]:
     """Yield the place of each text that is sent, and what it may hold; defaults have no place."""
-    if item is None or value is None:
-        return
-    if is_dataclass(value):
-        kind: Any = type(value)
-        charsets = _charsets(kind)
-        for each in fields(value):
-            yield from _texts(getattr(value, each.name), item.child(each.name), charsets.get(each.name))
-    elif isinstance(value, Mapping):
-        for name, inner in value.items():
-            yield from _texts(inner, item.child(name), charset)
-    elif isinstance(value, list | tuple):
-        for index, inner in enumerate(value):
-            yield from _texts(inner, item.child(index), charset)
-    elif isinstance(item.value, str) and (charset is not None or isinstance(value, SecretStr)):
-        charset = charset or SECRET
-        for place in _given_parts(item) if charset.only_given else [item]:
-            yield place, charset
+    for leaf in leaves(value, item):
+        charset = _charset(leaf.declared) or (SECRET if isinstance(leaf.value, SecretStr) else None)
+        if (
+            charset is not None
+            and leaf.value is not None
+            and leaf.place
+            and isinstance(leaf.place.value, str)
+        ):
+            for place in _given_parts(leaf.place) if charset.only_given else [leaf.place]:
+                yield place, charset
 
 
 def _given_parts(item: Item) -> Iterator[Item]:
@@ -67,17 +61,15 @@ def _given_parts(item: Item) -> Iterator[Item]:
 
 
 @cache
-def _charsets(kind: Any) -> dict[str, Charset]:
-    hints = get_type_hints(kind, include_extras=True)
-    found = {name: next(_charsets_in(hint), None) for name, hint in hints.items()}
-    return {name: charset for name, charset in found.items() if charset is not None}
+def _charset(declared: Field[Any] | None) -> Charset | None:
+    return next(_charsets_in(declared.type), None) if declared is not None else None
 
 
 def _charsets_in(hint: Any) -> Iterator[Charset]:
     """Yield what stands in `Annotated`, however deep within unions, tuples and mappings."""
     yield from (each for each in getattr(hint, "__metadata__", ()) if isinstance(each, Charset))
-    for inner in get_args(hint):
-        yield from _charsets_in(inner)
+    for part in get_args(hint):
+        yield from _charsets_in(part)
 
 
 # ── what is wrong with one ───────────────────────────────────────────────────────────────────────
@@ -87,7 +79,7 @@ def _faults(item: Item, charset: Charset) -> Iterator[Fault]:
     text: str = item.value
     nothing = [each for each in item.given if each.start == each.end and not each.may_be_empty]
     if nothing:
-        yield item.fault(f"is empty where {nothing[0].reference} should stand: that gives nothing")
+        yield item.fault(f"is empty: {nothing[0].reference} gave nothing")
         return
     if charset.stripped:
         text = text.strip()
@@ -98,7 +90,7 @@ def _faults(item: Item, charset: Charset) -> Iterator[Fault]:
     offset = item.value.index(text)
     if (unfit := charset.refused.search(text)) is not None:
         at = offset + unfit.start()
-        yield item.fault(f"holds {_named(item.value[at])} {_where(item, at)}: {charset.rule}")
+        yield item.fault(f"contains {_named(item.value[at])} {_where(item, at)}: {charset.rule}")
     elif charset.bare and text.strip() != text:
         yield item.fault(f"{_white_end(item)}: {charset.rule}")
 
@@ -106,20 +98,20 @@ def _faults(item: Item, charset: Charset) -> Iterator[Fault]:
 def _warnings(item: Item, charset: Charset) -> Iterator[Fault]:
     text: str = item.value
     if not charset.stripped and text.strip() != text:
-        yield item.fault(f"{_white_end(item)}; if that does not belong to it, take it off")
+        yield item.fault(f"{_white_end(item)}; if it does not belong there, remove it")
     if charset.odd is not None and (unusual := charset.odd.search(text)) is not None:
         at = unusual.start()
-        yield item.fault(f"holds {_named(text[at])} {_where(item, at)}: {charset.rule}")
+        yield item.fault(f"contains {_named(text[at])} {_where(item, at)}: {charset.rule}")
     if item.doubled:
-        yield item.fault("holds $$, which stands for one $; two are written $$$$, and one may be written $")
+        yield item.fault("contains $$, which stands for one $; write $$$$ for two, or a plain $ for one")
 
 
 def _white_end(item: Item) -> str:
     text: str = item.value
     if not text.strip():
-        return f"is nothing but white space{_source(item, 0)}"
+        return f"is nothing but whitespace{_source(item, 0)}"
     begins = text[:1].isspace()
-    return f"{'begins' if begins else 'ends'} in white space{_source(item, 0 if begins else len(text) - 1)}"
+    return f"{'begins' if begins else 'ends'} in whitespace{_source(item, 0 if begins else len(text) - 1)}"
 
 
 def _named(character: str) -> str:
@@ -131,7 +123,7 @@ def _named(character: str) -> str:
         return "a tab"
     if character < " " or character == "\x7f":
         return "a control character"
-    return "white space" if character.isspace() else "a character that is not ASCII"
+    return "whitespace" if character.isspace() else "a character that is not ASCII"
 
 
 def _where(item: Item, at: int) -> str:
@@ -153,4 +145,4 @@ def _where(item: Item, at: int) -> str:
 
 def _source(item: Item, at: int) -> str:
     part = next((each for each in item.given if each.start <= at < each.end), None)
-    return f", in what {part.reference} gives" if part is not None else ""
+    return f", in the value of {part.reference}" if part is not None else ""

@@ -17,8 +17,9 @@ from typing import Any
 
 from aiohttp import web
 
-from authproxy.demo.standin import Clock, Received, StandIn
+from authproxy.demo.standin import Received, StandIn
 from authproxy.demo.systems import SYSTEMS
+from authproxy.tokens.source import Clock
 
 SHOWN = 6  # characters of a credential that the answer repeats
 SHUTDOWN_SECONDS = 1.0

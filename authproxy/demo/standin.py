@@ -4,7 +4,7 @@
     a request to a path of `pages`     ──► that page, for a user who logs in
     any other request                  ──► `refusal` looks at its Authorization; None lets it through
 
-A vendor is a subclass in `authproxy.demo.systems`; `authproxy.demo.serve` puts it on a socket.
+A vendor is a subclass in a file of `authproxy.demo.systems`; `authproxy.demo.serve` puts it on a socket.
 """
 
 import base64
@@ -20,10 +20,9 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 from multidict import CIMultiDictProxy
 
-FORM = "application/x-www-form-urlencoded"
-NO_STORE = {"Cache-Control": "no-store"}  # RFC 6749 §5.1
+from authproxy.tokens.source import Clock
 
-Clock = Callable[[], float]
+NO_STORE = {"Cache-Control": "no-store"}  # RFC 6749 §5.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +194,11 @@ class StandIn:
 def same(one: str, other: str) -> bool:
     """Compare in constant time, as who checks a credential does."""
     return hmac.compare_digest(one.encode(), other.encode())
+
+
+def oauth_error(status: int, error: str, description: str) -> web.Response:
+    """Return an error reply of a token endpoint (RFC 6749 §5.2)."""
+    return web.json_response({"error": error, "error_description": description}, status=status)
 
 
 def _takes_json(accept: str) -> bool:

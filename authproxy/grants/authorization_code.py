@@ -50,7 +50,7 @@ class AuthorizationCode(InteractiveGrant):
 
     def __post_init__(self) -> None:
         if self.issuer is None and self.authorization_url is None:
-            raise ValueError("needs authorization_url, or issuer to find it by")
+            raise ValueError("needs authorization_url, or issuer to discover it from")
         if self.client_id is None:
             raise ValueError("needs client_id")
         if self.silent and self.redirect_uri is None:
@@ -114,13 +114,13 @@ class AuthorizationCode(InteractiveGrant):
         query = _sent_back(answer, attempt)
         if query is None or not _same(query.get("state"), attempt.state):
             raise LoginRequired(
-                f"{answer.place} wants a person to log in: it answered {answer.status} "
+                f"{answer.place} requires a user to log in: it answered {answer.status} "
                 "instead of redirecting back with a code",
                 hint="log in",
             )
         if query.get("error") in NEEDS_A_PERSON:
             raise LoginRequired(
-                f"{answer.place} wants a person to log in", hint="log in", error=query["error"]
+                f"{answer.place} requires a user to log in", hint="log in", error=query["error"]
             )
         return query
 
@@ -139,12 +139,12 @@ class AuthorizationCode(InteractiveGrant):
     def _code(self, attempt: "_Attempt", query: Mapping[str, str]) -> str:
         """Return the code that came back, once it is sure that it is the answer to this attempt."""
         if not _same(query.get("state"), attempt.state):
-            raise BadTokenReply("what came back carries another state: it answers another login", hint=AGAIN)
+            raise BadTokenReply("the callback carries another state: it belongs to another login", hint=AGAIN)
         self._check_issuer(attempt.server, query.get("iss"))
         if error := query.get("error"):
             raise self._refusal(error, query.get("error_description"))
         if not query.get("code"):
-            raise BadTokenReply("what came back carries no code", hint=AGAIN)
+            raise BadTokenReply("the callback carries no code", hint=AGAIN)
         return query["code"]
 
     def _check_issuer(self, server: Server, iss: str | None) -> None:
@@ -152,10 +152,8 @@ class AuthorizationCode(InteractiveGrant):
         if server.issuer is None or (iss is None and not server.always_says_iss):
             return
         if iss != server.issuer:
-            said = f"names {scrub(iss, self.secrets())}" if iss else "does not say whose it is"
-            raise BadTokenReply(
-                f"what came back {said} (iss), and should be the answer of {server.issuer}", hint=AGAIN
-            )
+            said = f"names {scrub(iss, self.secrets())}" if iss else "names no issuer"
+            raise BadTokenReply(f"the callback {said} (iss); expected {server.issuer}", hint=AGAIN)
 
     def _refusal(self, error: str, description: str | None) -> CredentialRejected | TokenUnavailable:
         shown = scrub(error, self.secrets())
@@ -193,7 +191,9 @@ def callback_query(text: str) -> dict[str, str]:
     pairs = parse_qsl(query, keep_blank_values=True)
     found = dict(pairs)
     if "state" not in found or len(found) < len(pairs):
-        raise ValueError("should be the whole URL that the browser came back to, with code= and state= in it")
+        raise ValueError(
+            "should be the whole URL that the browser was redirected to, with code= and state= in it"
+        )
     return found
 
 

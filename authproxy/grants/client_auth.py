@@ -25,7 +25,7 @@ ClientAuthName = Literal[
     "none",
 ]
 
-Sent = dict[str, str | tuple[str, ...]]
+FormParameters = dict[str, str | tuple[str, ...]]
 """The parameters of a request."""
 
 JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -45,20 +45,20 @@ SIGNED: frozenset[ClientAuthName] = frozenset({"client_secret_jwt", "private_key
 """The styles whose proof is a signed assertion, not the secret itself."""
 
 
-def _basic(client_id: str, secret: str, headers: dict[str, str], _parameters: Sent) -> None:
+def _basic(client_id: str, secret: str, headers: dict[str, str], _parameters: FormParameters) -> None:
     # RFC 6749 §2.3.1: form-encoded first, so that a colon in the id stays apart from the separator.
     headers["Authorization"] = f"Basic {basic_value(quote_plus(client_id), quote_plus(secret))}"
 
 
-def _basic_raw(client_id: str, secret: str, headers: dict[str, str], _parameters: Sent) -> None:
+def _basic_raw(client_id: str, secret: str, headers: dict[str, str], _parameters: FormParameters) -> None:
     headers["Authorization"] = f"Basic {basic_value(client_id, secret)}"
 
 
-def _post(client_id: str, secret: str, _headers: dict[str, str], parameters: Sent) -> None:
+def _post(client_id: str, secret: str, _headers: dict[str, str], parameters: FormParameters) -> None:
     parameters |= {"client_id": client_id, "client_secret": secret}
 
 
-def _assertion(client_id: str, signed: str, _headers: dict[str, str], parameters: Sent) -> None:
+def _assertion(client_id: str, signed: str, _headers: dict[str, str], parameters: FormParameters) -> None:
     parameters |= {
         "client_id": client_id,
         "client_assertion_type": JWT_BEARER,
@@ -66,12 +66,12 @@ def _assertion(client_id: str, signed: str, _headers: dict[str, str], parameters
     }
 
 
-def _name(client_id: str, _proof: str, _headers: dict[str, str], parameters: Sent) -> None:
+def _name(client_id: str, _proof: str, _headers: dict[str, str], parameters: FormParameters) -> None:
     if client_id:
         parameters["client_id"] = client_id
 
 
-CLIENT_AUTH: dict[ClientAuthName, Callable[[str, str, dict[str, str], Sent], None]] = {
+CLIENT_AUTH: dict[ClientAuthName, Callable[[str, str, dict[str, str], FormParameters], None]] = {
     "client_secret_basic": _basic,
     "client_secret_basic_raw": _basic_raw,
     "client_secret_post": _post,

@@ -57,9 +57,9 @@ class Command(Grant):
 
     def _bare(self, text: str, answer: Answer) -> Token:
         if text in NO_TOKENS or text.startswith(("{", "[")):
-            raise BadTokenReply(f"{answer.place} should print a token, and printed JSON without one")
+            raise BadTokenReply(f"{answer.place} printed JSON without a token")
         if not text or "\n" in text:
             raise BadTokenReply(
-                f"{answer.place} should print one token, and printed {'several lines' if text else 'nothing'}"
+                f"{answer.place} should print one token, but printed {'several lines' if text else 'nothing'}"
             )
         return self.make_token(text, asked_at=answer.asked_at, place=answer.place)

@@ -28,7 +28,7 @@ GRANT_TYPE = "urn:ietf:params:oauth:grant-type:device_code"
 INTERVAL = 5.0  # seconds between two questions, when the server does not say (§3.2)
 SLOWER = 5.0  # seconds that `slow_down` adds (§3.5)
 MAX_PAUSE = 60.0  # seconds, while nothing comes
-LIFETIME = 600.0  # seconds, of a server that leaves out the required `expires_in`
+CODE_LIFETIME = 600.0  # seconds, of a server that leaves out the required `expires_in`
 GONE = frozenset({"expired_token", "invalid_grant"})
 
 
@@ -40,7 +40,7 @@ class DeviceCode(InteractiveGrant):
 
     def __post_init__(self) -> None:
         if self.issuer is None and self.device_authorization_url is None:
-            raise ValueError("needs device_authorization_url, or issuer to find it by")
+            raise ValueError("needs device_authorization_url, or issuer to discover it from")
         InteractiveGrant.__post_init__(self)
 
     def login(self, redirect_uri: str | None = None) -> Flow:  # noqa: ARG002 - no browser comes back
@@ -80,7 +80,7 @@ def _begin(grant: OAuthGrant) -> Generator[Step, Any, _Device]:
             hint="check device_authorization_url",
         )
     complete = find(document, ("/verification_uri_complete", "/verification_url_complete"))
-    lifetime = read_lifetime(find(document, "/expires_in")) or LIFETIME
+    lifetime = read_lifetime(find(document, "/expires_in")) or CODE_LIFETIME
     return _Device(
         code,
         asked_at=answer.asked_at,
@@ -117,14 +117,12 @@ def _redeem(grant: OAuthGrant, device: _Device) -> Flow:
 
 
 def _too_late() -> LoginRequired:
-    return LoginRequired(
-        "the code ran out before anybody entered it", hint="log in again", error="expired_token"
-    )
+    return LoginRequired("the code expired before it was entered", hint="log in again", error="expired_token")
 
 
 def _final(failure: CredentialRejected) -> TokenError:
     if failure.error in GONE:
         return _too_late()
     if failure.error == "access_denied":
-        return CredentialRejected("the user refused the login", hint="log in again", error=failure.error)
+        return CredentialRejected("the user denied the login", hint="log in again", error=failure.error)
     return failure

@@ -82,7 +82,7 @@ def discover(issuer: str) -> Generator[Ask, Answer, Server]:
                 f"{answer.place} answered {answer.status} without a JSON document that names its issuer",
                 hint=GIVE_ENDPOINTS,
             )
-    raise no_document or BadTokenReply(f"{issuer} publishes no description of itself", hint=GIVE_ENDPOINTS)
+    raise no_document or BadTokenReply(f"{issuer} publishes no discovery document", hint=GIVE_ENDPOINTS)
 
 
 def read_document(document: dict[str, Any], answer: Answer, issuer: str) -> Server:

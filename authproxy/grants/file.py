@@ -36,7 +36,7 @@ class File(Grant):
             raise BadTokenReply(f"{self.path} is empty")
         was_jwt = expired is not None and is_jwt(expired.value)
         if was_jwt and answer.age < SETTLING_SECONDS and not is_jwt(value):
-            raise BadTokenReply(f"{self.path} is half written: it held a JWT, and does not now")
+            raise BadTokenReply(f"{self.path} is half written: it contained a JWT, and does not now")
         return self.make_token(value, asked_at=answer.asked_at, place=self.path)
 
 

@@ -10,18 +10,18 @@ file beside this one, one row in `GRANTS`, one test and one paragraph of `docs/c
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from math import inf
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, ConfigDict, SecretStr
 
 from authproxy.errors import BadTokenReply, CredentialRejected, TokenError, TokenUnavailable
+from authproxy.grants.refusal import failure_in, is_no_to_refresh_token
 from authproxy.grants.reply import (
     ENDS_AT,
     MAX_LIFETIME,
-    PASSING_TROUBLE,
     find,
     is_page,
     jwt_expiry,
@@ -30,20 +30,14 @@ from authproxy.grants.reply import (
     read_moment,
     read_text,
     retry_after,
+    scope_in,
     token_in,
 )
 from authproxy.grants.steps import Answer, Flow
-from authproxy.masking import scrub
+from authproxy.masking import leaves
 from authproxy.tokens.token import Token
 from authproxy.values import Duration, HeaderName, Pointer, SecretHeaderValue
 
-REJECTIONS = frozenset({400, 401, 403, 422, 423})  # 423: the account is locked
-OAUTH_ERRORS = frozenset({  # RFC 6749 §5.2, RFC 8628 §3.5: words of the protocol, whatever a secret may be
-    "invalid_request", "invalid_client", "invalid_grant", "unauthorized_client", "unsupported_grant_type",
-    "invalid_scope", "invalid_target", "authorization_pending", "slow_down", "access_denied", "expired_token",
-    "server_error", "temporarily_unavailable",
-})  # fmt: skip
-DESCRIPTIONS = ("error_description", "message", "detail")  # where servers say more
 NAMES = frozenset({  # keys in capitals or not, with _, - or nothing in between
     "user", "username", "userid", "login", "email", "emailaddress", "account", "accountid", "clientid",
     "tenant", "tenantid", "realm", "domain", "service", "audience", "resource", "scope", "granttype",
@@ -144,7 +138,11 @@ class Grant:
 
     def secrets(self) -> list[str]:
         """Return every secret in here; `scrub` knows in which spellings a server might echo it."""
-        return list(_secrets_in(self))
+        return [
+            leaf.value.get_secret_value()
+            for leaf in leaves(self)
+            if isinstance(leaf.value, SecretStr) and not is_name(leaf.name)
+        ]
 
     # ── reading what a token endpoint answered ───────────────────────────────────────────────────
 
@@ -173,12 +171,12 @@ class Grant:
             where = pointers.token if isinstance(pointers.token, str) else " or ".join(pointers.token)
             raise BadTokenReply(
                 f"{answer.place} answered {answer.status} without a token at {where}",
-                hint=self._hint(answer) or "`response.token` says where the reply holds the token",
+                hint=self._hint(answer) or "`response.token` says where the reply has the token",
             )
         token_type = find(document, pointers.token_type)
         if isinstance(token_type, str) and token_type.lower() in BOUND_TOKEN_TYPES:
             raise BadTokenReply(
-                f"{answer.place} issued a {token_type} token, good only for the holder of its key",
+                f"{answer.place} issued a {token_type} token, which is bound to a key",
                 hint="have the client registered for Bearer tokens",
             )
         lifetime = read_lifetime(find(document, pointers.expires_in))
@@ -211,10 +209,10 @@ class Grant:
                 raise TokenUnavailable(
                     f"{answer.place} answered {answer.status} with an HTML page",
                     hint="something in between may have answered, such as a firewall or a captive portal; "
-                    "else check the URL of the token endpoint",
+                    "otherwise check the URL of the token endpoint",
                     retry_after=retry_after(answer.headers, answer.asked_at),
                 ) from failure
-            failure.refresh_refused = _is_no_to_refresh_token(answer, pointers, failure)
+            failure.refresh_refused = is_no_to_refresh_token(answer, failure, pointers.token)
             raise
 
     def read_login(
@@ -248,7 +246,7 @@ class Grant:
         header cannot carry.
         """
         if not _TOKEN.match(value):
-            raise BadTokenReply(f"the token from {place} holds characters that a header cannot carry")
+            raise BadTokenReply(f"the token from {place} contains characters that a header cannot carry")
         if lifetime is None and (exp := jwt_expiry(value)) is not None and exp > asked_at:
             lifetime = min(exp - asked_at, MAX_LIFETIME)
         if lifetime is None:
@@ -264,33 +262,12 @@ class Grant:
     def refuse_failures(self, answer: Answer, document: object, more_secrets: Iterable[str] = ()) -> None:
         """Raise what a failing answer means, if it is one."""
         secrets = [*self.secrets(), *answer.secrets, *more_secrets]
-        code = document.get("error") if isinstance(document, dict) else None
-        if 200 <= answer.status < 300 and not code:
-            return
-        error = None
-        if isinstance(code, str):
-            error = code if code in OAUTH_ERRORS else scrub(code, secrets)
-        said = [document.get(key) for key in DESCRIPTIONS] if isinstance(document, dict) else []
-        words = [error, *(scrub(text, secrets) for text in said if isinstance(text, str))]
-        raise _failure_kind(answer, error)(
-            f"{answer.place} answered {answer.status} {': '.join(filter(None, words))}".rstrip(),
-            hint=self._hint(answer) or _general_hint(answer, error),
-            error=error,
-            retry_after=retry_after(answer.headers, answer.asked_at),
-        )
+        failure = failure_in(answer, document, secrets, self._hint(answer))
+        if failure is not None:
+            raise failure
 
     def _hint(self, answer: Answer) -> str | None:
         return next((hint.say for hint in self.hints if hint.fits(answer)), None)
-
-
-def _failure_kind(answer: Answer, error: str | None) -> type[TokenError]:
-    if answer.status >= 500 or answer.status in PASSING_TROUBLE:
-        return TokenUnavailable
-    if error in {"temporarily_unavailable", "server_error", "slow_down"}:
-        return TokenUnavailable
-    if answer.status in REJECTIONS or error is not None:
-        return CredentialRejected
-    return BadTokenReply
 
 
 def refreshed_or_obtained(refresh: Flow, obtain: Flow) -> Flow:
@@ -307,58 +284,9 @@ def refreshed_or_obtained(refresh: Flow, obtain: Flow) -> Flow:
         raise
 
 
-def _is_no_to_refresh_token(answer: Answer, pointers: ReplyPointers, failure: TokenError) -> bool:
-    """Tell whether a failure that is no outage means the refresh token: servers have many words for that.
-
-    `invalid_client` would be said to the grant's own way as well, and count as a second failure; and what
-    is no orderly answer (a redirect, text cut short) says nothing of the refresh token.
-    """
-    if failure.error == "invalid_client":
-        return False
-    if failure.error is not None or 400 <= answer.status < 500:
-        return True
-    document = read_json(answer)
-    orderly = 200 <= answer.status < 300 and (document is not None or not answer.body.strip())
-    return orderly and not token_in(document, pointers.token)
-
-
-def _general_hint(answer: Answer, error: str | None) -> str | None:
-    if 300 <= answer.status < 400:
-        return "redirects are not followed with a credential; give the final URL"
-    if answer.status in {404, 405, 410, 415}:
-        return "check the URL of the token endpoint, and what it expects"
-    if error == "invalid_client":
-        return "check client_id and client_secret, and how the server wants them (client_auth)"
-    if error == "invalid_scope":
-        return "check scope"
-    if answer.status in REJECTIONS:
-        return "check the credential"
-    return None
-
-
-def scope_in(document: object, asked: str | None) -> str | None:
-    """Return the scope of a token reply, by some written as a list; `asked` if it does not say."""
-    scope = find(document, "/scope")
-    if isinstance(scope, list) and all(isinstance(each, str) for each in scope):
-        return " ".join(scope)
-    return scope if isinstance(scope, str) else asked
-
-
 def is_name(key: str) -> bool:
     """Tell whether what stands under `key` in a request of the configuration's own making is no secret."""
     return "".join(filter(str.isalnum, key)).lower() in NAMES
-
-
-def _secrets_in(value: object) -> Iterator[str]:
-    if isinstance(value, SecretStr):
-        yield value.get_secret_value()
-    elif is_dataclass(value):
-        for each in fields(value):
-            yield from _secrets_in(getattr(value, each.name))
-    elif isinstance(value, Mapping):
-        for name, each_value in value.items():
-            if not is_name(name):
-                yield from _secrets_in(each_value)
 
 
 SecretMap = dict[str, SecretStr]

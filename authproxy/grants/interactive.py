@@ -34,7 +34,7 @@ class InteractiveGrant(OAuthGrant):
 
     def obtain(self) -> Flow:
         yield from ()
-        raise LoginRequired("a person must log in before a token can be had", hint="log in")
+        raise LoginRequired("a user must log in before a token can be obtained", hint="log in")
 
     def login(self, redirect_uri: str | None = None) -> Flow:
         """Hold the conversation with the user; `redirect_uri` is where a browser can come back to.
@@ -48,6 +48,6 @@ class InteractiveGrant(OAuthGrant):
         if token.refresh_token is not None:
             return None
         return (
-            "no refresh token came with this login, so it ends when its token does; "
-            "many servers give one when scope holds offline_access"
+            "the server issued no refresh token, so the login ends when its token expires; "
+            "many servers issue one if scope includes offline_access"
         )

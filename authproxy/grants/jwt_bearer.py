@@ -32,7 +32,7 @@ class JWTBearer(OAuthGrant):
         if self.assertion is not None and (self.issuer_claim or self.subject or self.claims):
             raise ValueError("issuer_claim, subject and claims are for an assertion made here, with key")
         if self.assertion is None and self.issuer_claim is None and self.client_id is None:
-            raise ValueError("needs issuer_claim, or client_id to stand for it")
+            raise ValueError("needs issuer_claim, or client_id in its place")
         OAuthGrant.__post_init__(self)
 
     def signing_keys(self) -> frozenset[str]:

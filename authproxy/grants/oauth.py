@@ -15,8 +15,8 @@ from authproxy.grants.discovery import GIVE_ENDPOINTS, Issuer, Server
 from authproxy.grants.grant import Grant, HeaderMap, ReplyPointers, SecretMap, refreshed_or_obtained
 from authproxy.grants.requests import FORM, Parameters, basic_value, in_pairs, with_defaults, with_query
 from authproxy.grants.signing import (
+    ASSERTION_LIFETIME,
     CLOCK_SKEW,
-    LIFETIME,
     SYMMETRIC,
     Algorithm,
     SigningKey,
@@ -70,7 +70,7 @@ class OAuthGrant(Grant):
 
     def __post_init__(self) -> None:
         if self.token_url is None and self.issuer is None:
-            raise ValueError("needs token_url, or issuer to find it by")
+            raise ValueError("needs token_url, or issuer to discover it from")
         if self.token_url is not None and self.issuer is not None:
             raise ValueError("takes token_url or issuer, not both")
         self._check_client()
@@ -98,7 +98,7 @@ class OAuthGrant(Grant):
             if getattr(self, name) is not None:
                 raise ValueError(f"{name} is for client_auth: private_key_jwt")
         if self.assertion_seconds - self.skew_seconds < 1:
-            raise ValueError("assertion_lifetime should be longer than clock_skew, by a second at least")
+            raise ValueError("assertion_lifetime should be longer than clock_skew, by at least a second")
 
     def signing_keys(self) -> frozenset[str]:
         """Return the keys about signing that have a meaning here."""
@@ -202,7 +202,7 @@ class OAuthGrant(Grant):
 
     @property
     def assertion_seconds(self) -> float:
-        return LIFETIME if self.assertion_lifetime is None else self.assertion_lifetime
+        return ASSERTION_LIFETIME if self.assertion_lifetime is None else self.assertion_lifetime
 
     @property
     def skew_seconds(self) -> float:

@@ -55,6 +55,14 @@ def token_in(document: object, pointers: str | tuple[str, ...]) -> str | None:
     return value if isinstance(value, str) else None
 
 
+def scope_in(document: object, asked: str | None) -> str | None:
+    """Return the scope of a token reply, by some written as a list; `asked` if it does not say."""
+    scope = find(document, "/scope")
+    if isinstance(scope, list) and all(isinstance(each, str) for each in scope):
+        return " ".join(scope)
+    return scope if isinstance(scope, str) else asked
+
+
 def read_lifetime(value: object) -> float | None:
     """Return `expires_in` in seconds, or None for what is no time to come: a boolean, 0, a negative, text."""
     seconds = _read_seconds(value)

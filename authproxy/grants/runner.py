@@ -187,7 +187,7 @@ class FlowRunner:
             reason = os.strerror(error.errno) if error.errno else type(error).__name__
             raise TokenUnavailable(f"cannot read {read.path}: {reason}") from error
         if len(body) > MAX_REPLY:
-            raise BadTokenReply(f"{read.path} holds more than {MAX_REPLY >> 20} MiB")
+            raise BadTokenReply(f"{read.path} is larger than {MAX_REPLY >> 20} MiB")
         return Answer(body, asked_at, read.path, age=abs(asked_at - written_at))
 
     # ── one-time codes ───────────────────────────────────────────────────────────────────────────
@@ -198,8 +198,8 @@ class FlowRunner:
     async def _use_up(self, step: UseUp) -> None:
         if step in self._used_up:
             raise CredentialRejected(
-                f"the one-time code for {step.place} was used already",
-                hint="give a new code, or the secret from which authproxy makes the codes",
+                f"the one-time code for {step.place} has already been used",
+                hint="set a new code, or the secret from which authproxy generates codes",
             )
         self._used_up.add(step)
 
@@ -212,7 +212,7 @@ def _content(path: str) -> tuple[bytes, float]:
 
 async def _of_the_user(step: Show | Callback, ui: LoginUI | None) -> Mapping[str, str] | None:
     if ui is None:
-        raise LoginRequired("this needs a person, and nobody is there")
+        raise LoginRequired("this needs a user, and there is none")
     if isinstance(step, Callback):
         return await ui.callback(step.state)
     await ui.show(step)

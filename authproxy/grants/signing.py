@@ -17,7 +17,7 @@ from authproxy.values import OTHERWISE_READ
 if TYPE_CHECKING:
     from joserfc.jwk import Key
 
-LIFETIME = 240.0  # seconds: strict servers allow five minutes, and their clock may be ahead of ours
+ASSERTION_LIFETIME = 240.0  # seconds: strict servers allow five minutes, and their clock may be ahead of ours
 CLOCK_SKEW = 10.0  # seconds by which a server's clock may be behind ours: `iat` must not lie ahead of it
 
 Algorithm = Literal[
@@ -110,7 +110,7 @@ def sign(
     now: float,
     key_id: str | None,
     algorithm: str | None,
-    lifetime: float = LIFETIME,
+    lifetime: float = ASSERTION_LIFETIME,
     skew: float = CLOCK_SKEW,
 ) -> str:
     """Return a signed JWT with `claims`, a new `jti`, issued `skew` seconds ago for `lifetime` seconds.

@@ -1,4 +1,4 @@
-"""Where a grant becomes a token source: the inner_source of the stack.
+"""Where a grant becomes a token source: the innermost of the stack.
 
 CachedSource → BackoffSource → GrantSource → flow ⇄ runner
 """
@@ -19,7 +19,7 @@ Reload = Callable[[], Awaitable[Grant | None]]
 
 
 class GrantSource(Innermost):
-    """Holds a grant's conversation each time it is asked.
+    """Runs a grant's flow each time it is asked.
 
     `reload` reads the secrets' sources (`${file:…}`, `${command:…}`) again and returns the grant they
     make now, or None when they cannot be read. It is asked only once a credential was rejected.
@@ -72,7 +72,7 @@ class GrantSource(Innermost):
 
 
 class WatchedSource(Layer):
-    """Lets go of the token it holds as soon as the file that it came from changes.
+    """Lets go of the cached token as soon as the file that it came from changes.
 
     While the file is empty, missing or half written, the last good token serves.
     """

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, SecretStr
 from authproxy.grants.grant import Grant, HeaderMap, ReplyPointers, SecretMap, is_name, refreshed_or_obtained
 from authproxy.grants.requests import FORM, base32, basic_value, with_defaults, with_query
 from authproxy.grants.steps import Answer, Ask, Code, Flow, Step, UseUp
-from authproxy.masking import without_query
+from authproxy.masking import Leaf, leaves, without_query
 from authproxy.tokens.token import Token
 from authproxy.values import JSON_TEXT, OTHERWISE_READ, URL, BasicPassword, BasicUsername, HeaderName
 
@@ -107,7 +107,7 @@ class TokenRequest(Grant):
         if not re.fullmatch(r"[A-Z]+", self.method):
             raise ValueError("method should be a word in capitals, such as POST")
         if self.form is not None and self.json is not None:
-            raise ValueError("form and json exclude each other (`form: null` takes a preset's form away)")
+            raise ValueError("form and json cannot be used together (`form: null` removes the preset's form)")
 
     def flow(self, expired: Token | None) -> Flow:
         if expired is not None and expired.refresh_token is not None:
@@ -161,21 +161,16 @@ class TokenRequest(Grant):
         found = Grant.secrets(self)
         if self.basic is not None:
             found.append(basic_value(self.basic.username, self.basic.password.get_secret_value()))
-        return found + [text for text in _texts(self.json) if len(text) >= SHORTEST_SECRET]
+        texts = [str(leaf.value) for leaf in leaves(self.json) if _may_be_secret(leaf)]
+        return found + [text for text in texts if len(text) >= SHORTEST_SECRET]
 
     def urls(self) -> Iterator[tuple[str, str]]:
         yield "url", self.url
 
 
-def _texts(value: object) -> Iterator[str]:
-    """Yield what may be secret in a JSON body, of which nobody says what is."""
-    if isinstance(value, dict):
-        value = [each for name, each in value.items() if isinstance(each, dict | list) or not is_name(name)]
-    if isinstance(value, list):
-        for each in value:
-            yield from _texts(each)
-    elif isinstance(value, str | int) and not isinstance(value, bool):
-        yield str(value)
+def _may_be_secret(leaf: Leaf) -> bool:
+    """Tell whether it may be one in a JSON body, of which nobody says what is."""
+    return isinstance(leaf.value, str | int) and not isinstance(leaf.value, bool) and not is_name(leaf.name)
 
 
 def _pairs(values: SecretMap) -> list[tuple[str, str]]:

@@ -1,13 +1,13 @@
 """The access log: one line a request, as text or JSON, written in batches.
 
-2026-01-01T12:00:00+0000 info request route=up42 method=GET path=/v2/assets status=200 bytes=150 ms=3.1
+2026-01-01T12:00:00+00:00 info request route=up42 method=GET path=/v2/assets status=200 bytes=150 ms=3.1
 """
 
 import asyncio
 import json
 import sys
 
-from authproxy.logs import as_text, stamp
+from authproxy.logs import as_text, exact_stamp, stamp
 from authproxy.observe.record import RequestRecord
 
 
@@ -46,7 +46,7 @@ def _access_text(record: RequestRecord) -> str:
 
 def _access_json(record: RequestRecord) -> str:
     line = {
-        "time": round(record.ended, 3),
+        "time": exact_stamp(record.ended),
         "level": "info",
         "event": "request",
         "route": record.route,

@@ -37,8 +37,9 @@ class BackoffSource(Layer):
     """Asks the source behind it, and backs off while that fails.
 
     `changed` tells whether the credential's secret is another one now; it is awaited only while a
-    rejected credential is held back. `count` hears the outcome of every try. `memory` is what is known beyond
-    this process; without `backs_off` failures are only told, for a source that costs nothing to ask.
+    rejected credential is left alone. `count` hears the outcome of every try. `memory` is what is known
+    beyond this process; without `backs_off` failures are only told, for a source that costs nothing to ask.
+    `loads` says that tokens are read on this machine, not issued.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class BackoffSource(Layer):
         changed: Callable[[], Awaitable[bool]] = _never,
         memory: RememberedRejection | None = None,
         backs_off: bool = True,
+        loads: bool = False,
         clock: Clock = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
@@ -59,6 +61,7 @@ class BackoffSource(Layer):
         self._changed = changed
         self._memory = memory
         self._backs_off = backs_off
+        self._loads = loads
         self._clock = clock
         self._jitter = jitter
         self._failures = 0
@@ -99,8 +102,13 @@ class BackoffSource(Layer):
         await self._reset()
         self._count("success")
         if token != instead_of:
-            logs.info("token renewed", route=self._name, seconds=self._clock() - started)
+            logs.info(self._event(instead_of), route=self._name, seconds=self._clock() - started)
         return token
+
+    def _event(self, instead_of: Token | None) -> str:
+        if self._loads:
+            return "token loaded"
+        return "token obtained" if instead_of is None else "token renewed"
 
     async def _heed(self, rejection: Rejection | None) -> None:
         """Leave a credential alone that was rejected before, by us or by another process."""
@@ -112,7 +120,7 @@ class BackoffSource(Layer):
         if left > 0:
             logs.warning(
                 "no token: the credential was rejected before", route=self._name, cause=rejection.detail,
-                hint=rejection.hint, next_try_in=round(left, 1),
+                hint=rejection.hint, next_try_in=f"{left:.1f}s",
             )  # fmt: skip
         await self.ready()
 
@@ -125,9 +133,11 @@ class BackoffSource(Layer):
             return
         if isinstance(failure, LoginRequired):
             raise LoginRequired(failure.detail, hint=failure.hint, error=failure.error, retry_after=left)
-        held_back = TokenUnavailable(failure.detail, hint=failure.hint, error=failure.error, retry_after=left)
-        held_back.title, held_back.rejects = failure.title, failure.rejects
-        raise held_back from failure
+        left_alone = TokenUnavailable(
+            failure.detail, hint=failure.hint, error=failure.error, retry_after=left
+        )
+        left_alone.title, left_alone.rejects = failure.title, failure.rejects
+        raise left_alone from failure
 
     async def _note(self, failure: TokenError) -> None:
         self._count(OUTCOMES.get(type(failure), "failure"))
@@ -142,8 +152,9 @@ class BackoffSource(Layer):
         self._failure = failure
         self._resume_at = self._clock() + delay
         logs.warning(
-            "no token", route=self._name, cause=failure.detail, hint=failure.hint, next_try_in=round(delay, 1)
-        )
+            "no token", route=self._name, cause=failure.detail, hint=failure.hint,
+            next_try_in=f"{delay:.1f}s",
+        )  # fmt: skip
         if failure.rejects and self._memory is not None:
             await self._memory.remember(self._rejection(failure, delay, self._memory.clock()))
 

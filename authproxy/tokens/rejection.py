@@ -17,8 +17,7 @@ from typing import Protocol, TypeVar
 
 from authproxy import logs
 from authproxy.errors import BadTokenReply, CredentialRejected, StoreError, TokenError
-
-Clock = Callable[[], float]
+from authproxy.tokens.source import Clock
 
 MARK_DIGITS = 4  # hexadecimal: 16 bits
 TURN_SECONDS = 3.0  # a process that hangs, or was stopped, holds up the others no longer than this
@@ -130,7 +129,7 @@ class RememberedRejection:
                 trouble = trouble or error
         if trouble is not None and not self._told:
             self._told = True
-            logs.warning("rejected credentials are not remembered", cause=trouble.detail, hint=trouble.hint)
+            logs.warning("cannot remember rejected credentials", cause=trouble.detail, hint=trouble.hint)
         return None
 
     async def _key(self, store: RejectionStore) -> str:

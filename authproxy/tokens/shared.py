@@ -59,7 +59,7 @@ class SharedSource(Layer):
             token = await self._find(instead_of)
             if token is not None:
                 return token
-            await self._inner.ready()  # while held back there is nothing to wait for a lock for
+            await self._inner.ready()  # while it is left alone there is nothing to wait for a lock for
             async with self._store.lock(self._key):
                 token = await self._find(instead_of)
                 return token if token is not None else await self._renew(instead_of)

@@ -10,8 +10,9 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest_asyncio
 
-from tests.servers.conftest import Client, Django, django_url, need
+from tests.servers.conftest import Client, Django, django_url
 from tests.servers.oidc.conftest import oidc_provider
+from tests.support.installed import need
 
 __all__ = ["django_url", "oidc_provider"]  # fixtures
 

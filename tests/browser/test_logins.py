@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from tests.processes import running_proxy
 from tests.servers.django_project.accounts import PHONE_APP, TELEVISION, USER, USER_PASSWORD, WEB_APP
 from tests.servers.oidc.conftest import AWKWARD
+from tests.support.async_command import running_proxy
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -36,8 +36,8 @@ def at_oidc(provider, **keys):
 async def proxy_before(route, store, **settings):
     """Run a proxy; yield it and the URL of its admin listener."""
     config = {"log": {"level": "debug"}, "token_store": store, "routes": [route], **settings}
-    async with running_proxy(config, "--admin", "127.0.0.1:0") as proxy:
-        yield proxy, await proxy.said("admin on ")
+    async with running_proxy(config) as proxy:
+        yield proxy, proxy.admin_url
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ async def test_a_login_at_django_oauth_toolkit(page, client, django, store, keys
         assert (await client.get(f"{proxy.url}/api/resource/")).status == 200, "by the refresh token"
         code = re.search("code=([^&]+)", page.url)[1]
         await page.reload()
-        await page.get_by_role("heading", name="No login waits for this").wait_for()
+        await page.get_by_role("heading", name="No login is waiting for this").wait_for()
         asked = [(each.form["grant_type"], each.status) for each in await django.token_requests()]
         assert asked == [("authorization_code", 200), ("refresh_token", 200)]
         assert await proxy.stop() == 0
@@ -164,7 +164,7 @@ async def test_a_login_where_callers_need_a_key(page, client, django, store):
         assert asked == [link], "the page loads nothing else"
         await page.get_by_label("Access key").fill("wrong")
         await page.get_by_role("button", name="Log in").click()
-        await page.get_by_text("not one of the keys").wait_for()
+        await page.get_by_text("That key is not valid").wait_for()
         assert await page.context.cookies() == []
         await page.get_by_label("Access key").fill("the key")
         await page.get_by_label("Access key").press("Enter")

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from tests.processes import running_proxy
+from tests.support.async_command import running_proxy
 
 from .conftest import ELSEWHERE
 
@@ -162,8 +162,8 @@ async def test_an_allowed_origins_page_can_ask_and_read_the_answer(page, upstrea
 
 
 async def test_another_sites_page_cannot_begin_a_login(page, upstream, other):
-    async with running_proxy(config(upstream), "--admin", "127.0.0.1:0") as proxy:
-        admin = await proxy.said("admin on ")
+    async with running_proxy(config(upstream)) as proxy:
+        admin = proxy.admin_url
         link = f"{admin}/login/login"
         answers = []
         page.on("response", lambda response: answers.append((response.url, response.status)))

@@ -1,11 +1,6 @@
-"""The stores that are held to one contract, and a real Redis, ended by its process id."""
+"""The stores that are held to one contract, and a real Redis."""
 
-import contextlib
 import itertools
-import shutil
-import socket
-import subprocess
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -14,63 +9,12 @@ import pytest
 from authproxy.tokens.stores import TokenStore
 from authproxy.tokens.stores.file import FileStore
 from authproxy.tokens.stores.redis import RedisStore
-from tests.servers.conftest import need
-from tests.stores import MemoryStore, Shelf
+from tests.support.installed import need
+from tests.support.memory_store import MemoryStore, Shelf
+from tests.support.redis_server import RedisServer
 
 PASSPHRASE = "a passphrase for the store"
 MakeStore = Callable[..., TokenStore]
-
-
-class RedisServer:
-    """A Redis of our own on a free port of the loopback, with a password, keeping nothing on disk."""
-
-    password = "of-the-redis"
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.port = free_port()
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        return f"redis://:{self.password}@127.0.0.1:{self.port}/0"
-
-    def start(self) -> None:
-        options = {
-            "--bind": "127.0.0.1",
-            "--port": str(self.port),
-            "--requirepass": self.password,
-            "--save": "",
-            "--appendonly": "no",
-            "--rdbcompression": "no",
-            "--dir": str(self.directory),
-        }
-        with (self.directory / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [shutil.which("redis-server"), *(word for each in options.items() for word in each)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-        for _ in range(200):
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
-                return
-            if self._process.poll() is not None:
-                break
-            time.sleep(0.02)
-        pytest.fail(f"Redis did not start:\n{(self.directory / 'log').read_text()}", pytrace=False)
-
-    def stop(self) -> None:
-        """End it at once, as a crash would: what it held is gone."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return sock.getsockname()[1]
 
 
 @pytest.fixture(scope="session")

@@ -17,8 +17,10 @@ from authproxy.tokens.shared import SharedSource
 from authproxy.tokens.source import Innermost
 from authproxy.tokens.stores.redis import KEEP_SECONDS, RedisStore
 from authproxy.tokens.token import Token
-from tests.contracts.conftest import PASSPHRASE, RedisServer, free_port
+from tests.contracts.conftest import PASSPHRASE
 from tests.contracts.rotation import RotatingSource, rotating_endpoint
+from tests.support.ports import free_port
+from tests.support.redis_server import RedisServer
 
 SECRETS = ["an-access-token", "a-refresh-token", "the-credential", PASSPHRASE]
 TOKEN = Token(SECRETS[0], refresh_token=SECRETS[1])
@@ -160,19 +162,19 @@ async def test_a_redis_that_does_not_answer_is_an_error_soon(open_store):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         store = open_store(f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
         await store._open()
-        with pytest.raises(StoreError, match="does not answer in time"):
+        with pytest.raises(StoreError, match="did not answer in time"):
             async with asyncio.timeout(4):
                 await store.load(KEY)
 
 
 async def test_a_wrong_password_is_named_as_such(lasting_redis, open_store):
     store = open_store(lasting_redis.url.replace(RedisServer.password, "wrong"))
-    await all_fail(store, "refuses us")
+    await all_fail(store, "denied access")
 
 
 async def test_no_password_is_named_as_such(lasting_redis, open_store):
     store = open_store(f"redis://127.0.0.1:{lasting_redis.port}/0")
-    await all_fail(store, "refuses us")
+    await all_fail(store, "denied access")
 
 
 async def test_a_restart_is_not_noticed(redis_server, open_store):
@@ -314,7 +316,7 @@ async def test_leaving_a_lock_without_redis_is_no_error(redis_server, open_store
 
 @pytest.mark.parametrize("url", ["", "localhost:6379", "http://localhost", "redis://:secret@host:port/0"])
 def test_a_url_that_is_none_is_refused_without_repeating_its_secret(url):
-    with pytest.raises(StoreError, match="not the URL of a Redis") as caught:
+    with pytest.raises(StoreError, match="is not a Redis URL") as caught:
         RedisStore(url, PASSPHRASE)
     assert "secret" not in str(caught.value)
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from .command import RunningProxy, running_proxy
-from .wire import API, Message, Tokens, Wire, ask, connect, reply, request
+from tests.support.command import RunningProxy, running_proxy
+from tests.support.wire import API, Message, Tokens, Wire, ask, connect, reply, request
 
 
 @dataclass

@@ -7,9 +7,10 @@ from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 
-from .command import RunningProxy, authproxy, running_proxy, wait_until
+from tests.support.command import RunningProxy, authproxy, running_proxy, wait_until
+from tests.support.wire import BrokenOff, Message, Upstream, Wire, ask, chunked, connect, get, request
+
 from .test_limits import SLOW_HEAD, ends_orderly, trickle
-from .wire import BrokenOff, Message, Upstream, Wire, ask, chunked, connect, get, request
 
 SECRET = "s3cr3t-of-a-caller"
 HEADER_BYTES = 4 << 10

@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 import yaml
 
-from .command import authproxy, running_proxy, write_config
+from tests.support.command import authproxy, running_proxy
+from tests.support.launch import write_config
+from tests.support.wire import API, Tokens, Upstream, get, json_reply
+
 from .test_presets import CASES, OF_ANOTHER_KIND
-from .wire import API, Tokens, Upstream, get, json_reply
 
 SECRET = "never-to-be-shown"
 CONFIG: dict[str, Any] = {
@@ -119,11 +121,11 @@ def test_check_names_what_is_hardly_meant_and_is_content() -> None:
     ended = authproxy("check", config=ODD, env={"USER_NAME": "joe"})
     assert ended.returncode == 0
     assert ended.stderr == ""
-    name, white, dollars, ok = ended.stdout.splitlines()
+    name, dollars, white, ok = ended.stdout.splitlines()
     assert name.endswith(":6:15: routes[0].auth.username: warning: $USER_NAME is plain text; "
                          "the variable is ${USER_NAME}")  # fmt: skip
     assert ":7:15: routes[0].auth.password: warning: " in white
-    assert ":7:15: routes[0].auth.password: warning: holds $$, which" in dollars
+    assert ":7:15: routes[0].auth.password: warning: contains $$, which" in dollars
     assert "ok, 1 route" in ok
     assert "shown" not in ended.stdout
 

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import trustme
 
-from .command import GUARD, RunningProxy, running_proxy, wait_until
-from .conftest import Place
-from .wire import (
+from tests.support.command import RunningProxy, running_proxy, wait_until
+from tests.support.launch import GUARD
+from tests.support.wire import (
     API,
     UNAUTHORIZED,
     Message,
@@ -31,6 +31,8 @@ from .wire import (
     reply,
     request,
 )
+
+from .conftest import Place
 
 PLAIN = {"grant": "static", "token": "never-changes"}
 

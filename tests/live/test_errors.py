@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from .command import GUARD, authproxy, running_proxy, wait_until
+from tests.support.command import authproxy, running_proxy, wait_until
+from tests.support.launch import GUARD
+from tests.support.wire import Message, Upstream, Wire, ask, chunked, connect, get, json_reply, reply, request
+
 from .conftest import Place
-from .wire import Message, Upstream, Wire, ask, chunked, connect, get, json_reply, reply, request
 
 SETTINGS: dict[str, Any] = {"limits": {"body_bytes": "1KiB", "header_bytes": "8KiB", "drain": "1s"}}
 PLAIN = {"grant": "static", "token": "never-changes"}

@@ -5,8 +5,9 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.support.wire import UNAUTHORIZED, Message, Wire, chunked, reply
+
 from .conftest import Place
-from .wire import UNAUTHORIZED, Message, Wire, chunked, reply
 
 START = "/v1.43/exec/4f2e/start"
 WHAT = b'{"Detach": false, "Tty": true}'

@@ -33,9 +33,9 @@ from authproxy.app.application import App
 from authproxy.app.listeners import open_listeners
 from authproxy.app.tls import tls_contexts
 from authproxy.config.read import parse
-from tests.faults import BlackHole, Fault, FaultyLink, Latency, Reset, Slow, Truncate
-from tests.processes import running_proxy
-from tests.serving import served
+from tests.support.aiohttp_server import served
+from tests.support.async_command import running_proxy
+from tests.support.faulty_link import BlackHole, Fault, FaultyLink, Latency, Reset, Slow, Truncate
 
 from .test_metrics import scraped
 from .test_streams import memory
@@ -653,9 +653,9 @@ class Played:
 async def _play_the_matrix() -> Played:
     async with (
         world([*HEALTHY, *MATRIX]) as around,
-        running_proxy(around.config, "--admin", "127.0.0.1:0") as proxy,
+        running_proxy(around.config) as proxy,
     ):
-        admin, port = await proxy.said("admin on "), port_of(proxy.url)
+        admin, port = proxy.admin_url, port_of(proxy.url)
         first = await play_all(HEALTHY, port)
         await scraped(admin)
         before = await steady(lambda: descriptors(proxy.pid)), threads(proxy.pid), memory(proxy.pid, "VmRSS")
@@ -866,8 +866,8 @@ async def _have_clients_leave() -> Left:
             for server, port in around.ports.items()
             for patience, timeouts in (("backoff", PATIENT), ("short", SHORT))
         ]
-        async with running_proxy(around.config, "--admin", "127.0.0.1:0") as proxy:
-            admin, port = await proxy.said("admin on "), port_of(proxy.url)
+        async with running_proxy(around.config) as proxy:
+            admin, port = proxy.admin_url, port_of(proxy.url)
             await play_all(HEALTHY, port)
             await scraped(admin)
             before = await steady(lambda: descriptors(proxy.pid))

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from .command import wait_until
+from tests.support.command import wait_until
+from tests.support.wire import BrokenOff, Message, Wire, reply
+
 from .conftest import Place
-from .wire import BrokenOff, Message, Wire, reply
 
 PLAIN = {"grant": "static", "token": "never-changes"}
 OK = b"HTTP/1.1 200 OK\r\n"

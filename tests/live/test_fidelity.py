@@ -5,9 +5,10 @@ import threading
 
 import pytest
 
-from .command import RunningProxy
+from tests.support.command import RunningProxy
+from tests.support.wire import UNAUTHORIZED, Message, Wire, chunked, reply, request
+
 from .conftest import Place
-from .wire import UNAUTHORIZED, Message, Wire, chunked, reply, request
 
 EVERY_BYTE = bytes(range(256)) * 100  # 25 KB
 PLAIN = {"auth": {"grant": "static", "token": "never-changes"}}

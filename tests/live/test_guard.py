@@ -8,9 +8,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from .command import RunningProxy, authproxy, running_proxy, wait_until
+from tests.support.command import RunningProxy, authproxy, running_proxy, wait_until
+from tests.support.wire import Message, Upstream, ask, connect, get, json_reply, reply, request
+
 from .conftest import Place
-from .wire import Message, Upstream, ask, connect, get, json_reply, reply, request
 
 APP = "https://app.example.com"
 KEY = "one-of-the-access-keys"

@@ -19,8 +19,9 @@ from typing import Any
 import pytest
 import trustme
 
-from .command import GUARD, RunningProxy, authproxy, running_proxy, wait_until
-from .wire import Message, Tokens, Upstream, Wire, ask, connect, get, json_reply, reply, request
+from tests.support.command import RunningProxy, authproxy, running_proxy, wait_until
+from tests.support.launch import GUARD
+from tests.support.wire import Message, Tokens, Upstream, Wire, ask, connect, get, json_reply, reply, request
 
 PLAIN = {"grant": "static", "token": "the-token"}
 ROTATING = {"grant": "command", "command": ["date", "+%s%N"]}  # another token each time

@@ -19,9 +19,11 @@ from typing import Any
 import pytest
 import trustme
 
-from .command import GUARD, RunningProxy, running_proxy, wait_until
+from tests.support.command import RunningProxy, running_proxy, wait_until
+from tests.support.launch import GUARD
+from tests.support.wire import BrokenOff, Message, Upstream, Wire, ask, chunked, connect, get, reply, request
+
 from .conftest import Place
-from .wire import BrokenOff, Message, Upstream, Wire, ask, chunked, connect, get, reply, request
 
 KIB, MIB = 1 << 10, 1 << 20
 HEADER_BYTES, BODY_BYTES = 2 * KIB, 64 * KIB

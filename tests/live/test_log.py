@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from .command import GUARD, running_proxy, wait_until
-from .wire import Upstream, connect, get, request
+from tests.support.command import running_proxy, wait_until
+from tests.support.launch import GUARD
+from tests.support.wire import Upstream, connect, get, request
 
 PLAIN = {"grant": "static", "token": "never-changes"}
 LONG = "x" * 8000  # of a path: lines so long that a few hundred are more than may wait
@@ -97,7 +98,7 @@ def test_a_pipe_that_nobody_reads_does_not_keep_the_process_alive(upstream: Upst
         ask_often(proxy.url)
         assert proxy.stop() == 0
     pipe.read()
-    assert "token renewed" in pipe.to_its_end()[0]
+    assert "token loaded" in pipe.to_its_end()[0]
 
 
 def test_a_worker_that_dies_is_replaced_though_nobody_reads_the_log(upstream: Upstream) -> None:

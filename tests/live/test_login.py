@@ -16,8 +16,17 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import pytest
 
-from tests.processes import COMMAND, authproxy, running_proxy
-from tests.provider import CLIENT_ID, CLIENT_SECRET, SCOPES, Provider, challenge, provider, user
+from tests.support.async_command import authproxy, running_proxy
+from tests.support.authorization_server import (
+    CLIENT_ID,
+    CLIENT_SECRET,
+    SCOPES,
+    Provider,
+    challenge,
+    provider,
+    user,
+)
+from tests.support.launch import COMMAND
 
 PATIENCE = 20.0  # seconds until what hangs has failed
 BROWSER = """
@@ -95,7 +104,7 @@ async def verb(directory: Path, settings: dict, *args: str, env=None, secrets=()
     file = directory / "authproxy.yaml"
     file.write_text(json.dumps(settings))
     process = await asyncio.create_subprocess_exec(
-        COMMAND,
+        *COMMAND,
         *args,
         "-c",
         str(file),
@@ -182,7 +191,7 @@ async def test_what_was_pasted_wrongly_is_asked_for_again_and_goes_nowhere(serve
             with_query(back, state="somebody-elses"),
         ):
             login.type(wrong)
-            await login.says("Once more")
+            await login.says("Try again")
         assert server.redeemed == []
         login.type(f"  {back}  ")
         assert (await login.end())[0] == 0
@@ -317,8 +326,8 @@ async def test_a_login_by_device_code_polls_until_the_code_is_entered(server, an
 
 async def test_a_running_proxy_picks_up_a_login_and_keeps_it_over_a_restart(server, ann, store, tmp_path):
     settings = config(server, store)
-    async with running_proxy(settings, "--admin", "127.0.0.1:0") as proxy:
-        admin = await proxy.said("admin on ")
+    async with running_proxy(settings) as proxy:
+        admin = proxy.admin_url
         for _ in range(3):
             refused = await ann.open(f"{proxy.url}/events")
             assert refused.status == 503
@@ -357,7 +366,7 @@ async def test_a_login_without_a_refresh_token_warns_and_logout_forgets_it(serve
         assert "offline_access" in login.log
     for said in ("forgot the tokens of api\n", "no tokens are stored for api: there is nothing to forget\n"):
         ended = await authproxy("logout", "api", config=settings)
-        assert (ended.code, ended.result) == (0, said)
+        assert (ended.returncode, ended.stdout) == (0, said)
     async with running_proxy(settings) as proxy:
         assert (await ann.open(f"{proxy.url}/events")).status == 503
 
@@ -367,9 +376,9 @@ async def test_a_store_that_cannot_be_used_fails_before_anybody_logs_in(server, 
     Path(store["path"]).symlink_to(tmp_path / "elsewhere")
     settings = config(server, store)
     for ended in await asyncio.gather(*[authproxy(v, "api", config=settings) for v in ("login", "logout")]):
-        assert (ended.code, ended.result) == (1, "")
-        assert "symbolic link" in ended.log
-        assert "/authorize" not in ended.log
+        assert (ended.returncode, ended.stdout) == (1, "")
+        assert "symbolic link" in ended.stderr
+        assert "/authorize" not in ended.stderr
 
 
 # ── nobody can log in ────────────────────────────────────────────────────────────────────────────
@@ -378,28 +387,28 @@ async def test_a_store_that_cannot_be_used_fails_before_anybody_logs_in(server, 
 async def test_a_login_that_cannot_be_is_bad_usage_and_told_what_would_help(server):
     cases = [
         (["login", "api"], config(server, {"type": "memory"}), "token_store"),
-        (["login", "api", "--device", "--no-browser"], config(server, None), "exclude"),
+        (["login", "api", "--device", "--no-browser"], config(server, None), "cannot be used together"),
         (["login", "api", "--device"], config(server, None), "device_authorization_url"),
     ]
     ended = await asyncio.gather(*[authproxy(*args, config=settings) for args, settings, _ in cases])
     for (_, _, says), each in zip(cases, ended, strict=True):
-        assert (each.code, each.result) == (2, "")
-        assert says in each.log
-        assert "t0ken" not in each.log
-        assert ("Usage:" in each.log) == (says != "token_store"), "the configuration is at fault there"
+        assert (each.returncode, each.stdout) == (2, "")
+        assert says in each.stderr
+        assert "t0ken" not in each.stderr
+        assert ("Usage:" in each.stderr) == (says != "token_store"), "the configuration is at fault there"
     assert server.asked == []
 
 
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        (["login", "api"], "nobody has to log in to api: its grant needs no person\n"),
+        (["login", "api"], "route api needs no login: its grant gets tokens by itself\n"),
         (["logout", "api"], "no tokens are stored for api: there is nothing to forget\n"),
     ],
 )
 async def test_where_there_is_nothing_to_do_it_is_said_and_done(server, args, says):
     ended = await authproxy(*args, config=config(server, None, {"grant": "static", "token": "t0ken"}))
-    assert (ended.code, ended.result, ended.log) == (0, says, "")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, says, "")
 
 
 async def test_a_redirect_uri_where_the_browser_cannot_be_awaited_is_refused_with_the_other_ways(
@@ -411,10 +420,10 @@ async def test_a_redirect_uri_where_the_browser_cannot_be_awaited_is_refused_wit
             for uri in ("https://app.example.com/back", f"{server.url}/callback")
         ]
     )
-    assert (remote.code, taken.code) == (2, 1)
-    assert "Usage:" not in remote.log
-    assert "--no-browser" in remote.log
-    assert "--no-browser" in taken.log
+    assert (remote.returncode, taken.returncode) == (2, 1)
+    assert "Usage:" not in remote.stderr
+    assert "--no-browser" in remote.stderr
+    assert "--no-browser" in taken.stderr
 
 
 def _bytes(path: str) -> str:

@@ -12,12 +12,13 @@ from urllib.parse import parse_qsl, quote, quote_plus, urlencode, urlsplit, urlu
 
 import pytest
 import pytest_asyncio
+import yaml
 from aiohttp import web
 
 from authproxy.demo import stand_ins
-from authproxy.demo.systems import USERNAME
-from tests.processes import Proxy, running_proxy
-from tests.provider import CLIENT_SECRET, Provider, User, challenge, provider, user
+from authproxy.demo.accounts import USERNAME
+from tests.support.async_command import RunningProxy, running_proxy
+from tests.support.authorization_server import CLIENT_SECRET, Provider, User, challenge, provider, user
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -42,7 +43,7 @@ class Place:
     """A provider, a proxy with routes before it, and somebody who logs in."""
 
     server: Provider
-    proxy: Proxy
+    proxy: RunningProxy
     admin: str
     ann: User
 
@@ -74,8 +75,8 @@ async def place(*args: str, store=None, **settings: Any) -> AsyncIterator[Place]
             ],
             **settings,
         }
-        async with running_proxy(config, "--admin", "127.0.0.1:0", *args) as proxy:
-            yield Place(server, proxy, await proxy.said("admin on "), ann)
+        async with running_proxy(config, *args) as proxy:
+            yield Place(server, proxy, proxy.admin_url, ann)
             assert await proxy.stop() == 0
             for text in ("Traceback", "never retrieved", CLIENT_SECRET, *server.handed_out):
                 assert text not in proxy.log()
@@ -341,7 +342,7 @@ async def test_no_login_begins_without_the_key(locked, sent):
         return
     assert page.status == 401
     assert page.headers["WWW-Authenticate"] == 'AuthproxyKey realm="authproxy"'
-    assert "not one of the keys" in page.text
+    assert "That key is not valid" in page.text
     assert 'type="password"' in page.text
     assert KEY not in page.text
     assert len(locked.server.asked) == before
@@ -370,7 +371,7 @@ async def test_a_form_is_not_read_for_ever(locked):
 async def test_a_login_by_link_outlives_the_proxy_in_a_file_store(tmp_path):
     store = {"type": "file", "path": str(tmp_path / "tokens")}
     async with place(store=store) as here:
-        config = json.loads(here.proxy.config_file.read_text())
+        config = yaml.safe_load(here.proxy.config_file.read_text())
         await here.ann.open(await here.ann.log_in(await here.begin()))
         assert await here.status() == 200
         assert await here.proxy.stop() == 0
@@ -388,9 +389,9 @@ async def test_silent_oauth_needs_nobody_unless_the_address_is_a_users(known):
         (route,) = [each for each in demo.config()["routes"] if each["name"] == "calendar42-silent"]
         auth = route["auth"] | ({"email_address": USERNAME} if known else {})
         config = {"routes": [route | {"auth": auth, "path": "/"}]}
-        async with running_proxy(config, "--admin", "127.0.0.1:0") as proxy:
+        async with running_proxy(config) as proxy:
             pages = [await ann.open(f"{proxy.url}/app/django/api/v2/calendars/") for _ in range(5)]
-            ready = await ann.open(f"{await proxy.said('admin on ')}/readyz")
+            ready = await ann.open(f"{proxy.admin_url}/readyz")
             await proxy.stop()  # what it logged is out by then
             log = proxy.log()
         asked = demo.token_requests["calendar42-oauth"]

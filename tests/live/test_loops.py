@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from .command import RunningProxy, running_proxy
-from .wire import Upstream, ask, get, json_reply, request
+from tests.support.command import RunningProxy, running_proxy
+from tests.support.ports import free_port
+from tests.support.wire import Upstream, ask, get, json_reply, request
 
 NONE = {"grant": "none"}
 NAME = socket.gethostname()  # which listener it leads to is not known before it is looked up
@@ -18,12 +19,6 @@ FAST = {"max_connections": 5, "timeouts": {"connect": "2s", "response": "5s"}}
 def where_the_name_leads() -> str:
     address: str = socket.getaddrinfo(NAME, 0, socket.AF_INET, socket.SOCK_STREAM)[0][4][0]
     return address
-
-
-def free_port(host: str) -> int:
-    with socket.create_server((host, 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
 
 
 @contextmanager

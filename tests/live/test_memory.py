@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from .command import GUARD, running_proxy
+from tests.support.command import running_proxy
+from tests.support.launch import GUARD
+from tests.support.wire import Message, Upstream, Wire, request
+
 from .test_limits import small_window
 from .test_streams import MIB, memory
-from .wire import Message, Upstream, Wire, request
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
 

@@ -2,9 +2,10 @@
 
 import pytest
 
-from .command import RunningProxy
+from tests.support.command import RunningProxy
+from tests.support.wire import chunked, get
+
 from .conftest import Place
-from .wire import chunked, get
 
 PLAIN = {"grant": "static", "token": "never-changes"}
 plain_route = pytest.mark.route(auth=PLAIN)

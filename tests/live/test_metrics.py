@@ -8,9 +8,9 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.live.test_workers import children, statuses, system
-from tests.live.wire import UNAUTHORIZED, Message, Upstream, Wire, ask, request
-from tests.processes import running_proxy
+from tests.support.async_command import running_proxy
+from tests.support.wire import UNAUTHORIZED, Message, Upstream, Wire, ask, request
+from tests.support.workers import children, statuses, system
 
 
 async def scraped(admin: str) -> dict[tuple[str, ...], float]:
@@ -30,9 +30,9 @@ async def scraped(admin: str) -> dict[tuple[str, ...], float]:
 async def test_requests_tokens_and_retries_are_counted_for_all_processes_together(workers: int) -> None:
     async with (
         system() as api,
-        running_proxy(api.config() | {"workers": workers}, "--admin", "127.0.0.1:0") as proxy,
+        running_proxy(api.config() | {"workers": workers}) as proxy,
     ):
-        admin = await proxy.said("admin on ")
+        admin = proxy.admin_url
         await statuses(proxy.url, 30)
         api.valid = "revoked"
         await statuses(proxy.url, 12)
@@ -66,8 +66,8 @@ async def test_a_repetition_that_gets_no_answer_is_not_counted_as_accepted() -> 
     with Upstream(refuse_and_hang_up) as upstream:
         auth = {"grant": "command", "command": ["date", "+%s%N"]}
         config = {"routes": [{"name": "api", "upstream": upstream.url, "auth": auth}]}
-        async with running_proxy(config, "--admin", "127.0.0.1:0") as proxy:
-            admin = await proxy.said("admin on ")
+        async with running_proxy(config) as proxy:
+            admin = proxy.admin_url
             assert (await asyncio.to_thread(ask, proxy.url, request("POST"))).status == 502
             async with asyncio.timeout(20):
                 while ("authproxy_requests_total", "POST", "api", "502") not in (
@@ -79,8 +79,8 @@ async def test_a_repetition_that_gets_no_answer_is_not_counted_as_accepted() -> 
 
 
 async def test_what_a_dead_worker_had_counted_is_not_lost() -> None:
-    async with system() as api, running_proxy(api.config(), "--admin", "127.0.0.1:0") as proxy:
-        admin = await proxy.said("admin on ")
+    async with system() as api, running_proxy(api.config()) as proxy:
+        admin = proxy.admin_url
         await statuses(proxy.url, 30)
         key = ("authproxy_requests_total", "GET", "api", "200")
         async with asyncio.timeout(20):

@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from .command import GUARD, RunningProxy, running_proxy, wait_until
-from .wire import API, Message, Tokens, Upstream, Wire, chunked, connect, get, reply, request
+from tests.support.command import RunningProxy, running_proxy, wait_until
+from tests.support.launch import GUARD
+from tests.support.wire import API, Message, Tokens, Upstream, Wire, chunked, connect, get, reply, request
 
 COUNT = 1500
 AT_A_TIME = 8

@@ -4,8 +4,8 @@ import resource
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from .command import running_proxy
-from .wire import Upstream, connect, get, request
+from tests.support.command import running_proxy
+from tests.support.wire import Upstream, connect, get, request
 
 LOW = 256
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from .command import RunningProxy, running_proxy
-from .wire import Answer, Message, Upstream, Wire, chunked, connect, get, reply, request
+from tests.support.command import RunningProxy, running_proxy
+from tests.support.wire import Answer, Message, Upstream, Wire, chunked, connect, get, reply, request
 
 IN_THE_HEAD = """
 from authproxy.proxy.headers import ResponseHeaders

@@ -13,8 +13,9 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.support.wire import BrokenOff, Wire, chunked, connect, reply, request
+
 from .conftest import Place
-from .wire import BrokenOff, Wire, chunked, connect, reply, request
 
 PLAIN = {"grant": "static", "token": "never-changes"}
 heads = pytest.mark.route(host=None, auth=PLAIN)

@@ -9,8 +9,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from tests.processes import running_proxy
-from tests.serving import served
+from tests.support.aiohttp_server import served
+from tests.support.async_command import running_proxy
 
 
 class System:

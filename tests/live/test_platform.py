@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from .command import ANY_PORT, COMMAND, GUARD, authproxy, environment, running_proxy, write_config
-from .wire import Upstream, get
+from tests.support.command import authproxy, running_proxy
+from tests.support.launch import ANY_PORT, COMMAND, GUARD, environment, write_config
+from tests.support.wire import Upstream, get
 
 LOGIN = {
     "grant": "authorization_code",
@@ -79,7 +80,7 @@ def without(package: str, *args: str, directory: Path) -> subprocess.CompletedPr
         ("keyring", {"access": {"tokens": ["${keyring:authproxy/me}"]}},
          "access.tokens[0]: the package keyring is not installed (reference ${keyring:authproxy/me}): pip"),
         ("", {"token_store": {"type": "redis", "url": "redis://x:no-port", "key": "k"}},
-         "1:1: token_store: redis://x:no-port is not the URL of a Redis; redis://:PASSWORD@HOST"),
+         "1:1: token_store: redis://x:no-port is not a Redis URL; redis://:PASSWORD@HOST"),
         ("", {"tls": {"cert_file": "authproxy-test.yaml", "key_file": "authproxy-test.yaml"}},
          "1:1: tls: the certificate or the key cannot be used"),
         ("", {"listen": "unix:/" + "x" * 200}, "1:9: listen: should be unix: and a path of at most 10"),
@@ -103,7 +104,7 @@ def test_check_finds_what_run_would_stumble_over_before_it_listens(
 def test_check_finds_that_a_login_could_not_be_kept(tmp_path: Path) -> None:
     ended = homeless("check", "-c", str(write_config(tmp_path, config(LOGIN))), directory=tmp_path)
     assert ended.returncode == 2
-    assert f":1:1: token_store: tokens cannot be kept: {HOMELESS}; set HOME" in ended.stdout
+    assert f":1:1: token_store: tokens cannot be stored: {HOMELESS}; set HOME" in ended.stdout
 
 
 def test_check_contacts_nobody_and_binds_nothing(tmp_path: Path) -> None:
@@ -135,7 +136,7 @@ def test_a_login_cannot_be_kept_without_a_home_directory(args: list[str], tmp_pa
     file = write_config(tmp_path, config(LOGIN))
     ended = homeless(*args, "-c", str(file), directory=tmp_path)
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert f"{file}:1:1: token_store: tokens cannot be kept: {HOMELESS}" in ended.stderr
+    assert f"{file}:1:1: token_store: tokens cannot be stored: {HOMELESS}" in ended.stderr
     assert "token_store: {type: file, path: …}" in ended.stderr
     assert {each.name for each in tmp_path.iterdir()} == {file.name}, "nor in a directory that is called ~"
 
@@ -144,14 +145,14 @@ def test_a_home_directory_is_not_needed_where_the_file_is_named(tmp_path: Path) 
     file = write_config(tmp_path, config(LOGIN, token_store={"type": "file", "path": "kept/tokens"}))
     ended = homeless("token", "api", "-c", str(file), directory=tmp_path)
     assert ended.returncode == 1
-    assert "a person must log in" in ended.stderr
+    assert "a user must log in" in ended.stderr
 
 
 @pytest.mark.parametrize("named", ["~/x.yaml", "~nobody-of-that-name/x.yaml"])
 def test_a_configuration_in_a_home_that_does_not_exist_is_said_plainly(named: str, tmp_path: Path) -> None:
     ended = homeless("check", "-c", named, directory=tmp_path)
     assert ended.returncode == 2
-    assert f"{named}:1:1: names a home directory (~) that does not exist" in ended.stdout + ended.stderr
+    assert f"{named}: names a home directory (~) that does not exist" in ended.stdout + ended.stderr
 
 
 # ── characters that cannot be shown ──────────────────────────────────────────────────────────────
@@ -246,9 +247,7 @@ def test_log_lines_survive_it_and_stay_json(encoding: str) -> None:
 def test_a_file_that_the_locale_has_no_name_for_is_a_fault(top: dict[str, Any], key: str) -> None:
     ended = authproxy("check", config=config(LOGIN, **top), env=spoken("utf-8"))
     assert ended.returncode == 2
-    assert (
-        f"{key}: holds a character that names of files cannot have under this locale (ascii)" in ended.stdout
-    )
+    assert f"{key}: contains a character that file names cannot have in this locale (ascii)" in ended.stdout
 
 
 # ── no place to be, nor to write ─────────────────────────────────────────────────────────────────
@@ -337,7 +336,7 @@ def test_a_proxy_serves_though_it_cannot_say_where(
         )  # fmt: skip
         try:
             assert process.stderr is not None
-            assert f'cannot say where the listeners are cause="{reason}"' in process.stderr.readline()
+            assert f'cannot print the listening addresses cause="{reason}"' in process.stderr.readline()
             assert get(f"unix:{tmp_path}/s").status == 200
         finally:
             process.terminate()

@@ -10,9 +10,10 @@ from urllib.parse import parse_qsl, urlencode
 
 import pytest
 
-from .command import authproxy
+from tests.support.command import authproxy
+from tests.support.wire import Message, Wire, json_reply, reply
+
 from .conftest import Place
-from .wire import Message, Wire, json_reply, reply
 
 AWKWARD = "s3cret+/ %&=é"
 REQUESTS = 12

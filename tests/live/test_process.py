@@ -13,8 +13,22 @@ from typing import Any
 
 import pytest
 
-from .command import GUARD, RunningProxy, authproxy, running_proxy, wait_until
-from .wire import API, Message, Tokens, Upstream, Wire, ask, connect, get, json_reply, reply, request
+from tests.support.command import RunningProxy, authproxy, running_proxy, wait_until
+from tests.support.launch import GUARD
+from tests.support.ports import free_port
+from tests.support.wire import (
+    API,
+    Message,
+    Tokens,
+    Upstream,
+    Wire,
+    ask,
+    connect,
+    get,
+    json_reply,
+    reply,
+    request,
+)
 
 NONE = {"grant": "none"}
 PLAIN = {"grant": "static", "token": "never-changes"}
@@ -27,12 +41,6 @@ def one_route(upstream: str, auth: dict[str, Any] | None = None, **more: Any) ->
 def client_of(tokens: Tokens, secret: str = "the-clients-secret") -> dict[str, Any]:
     auth = {"grant": "client_credentials", "client_id": "me", "client_secret": secret}
     return {**auth, "token_url": f"{tokens.url}/token"}
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port: int = taken.getsockname()[1]
-        return port
 
 
 def has_ipv6() -> bool:
@@ -432,7 +440,7 @@ def test_a_rotated_secret_that_is_only_half_there_never_becomes_the_credential(t
                 file.write_bytes(content)
                 assert get(proxy.url).status == 503
             assert {request.basic for request in tokens.requests} == {"me:wrong-secret"}
-            told = proxy.wait_for_log("the old one stays", times=3)
+            told = proxy.wait_for_log("the old one is kept", times=3)
             assert f"${{file:{file}}}" in told
             file.write_text("right-secret\n")
             assert get(proxy.url).status == 200
@@ -445,7 +453,7 @@ def test_what_is_hardly_meant_is_said_when_it_starts(tmp_path: Path) -> None:
         config = {"routes": one_route(upstream.url, auth, headers={"set": {"X-Key": "$OTHER_KEY"}})}
         with running_proxy(config, env={"PASSWORD": "hunter2 "}) as proxy:
             log = proxy.wait_for_log("warning", times=2)
-            assert "routes[0].auth.password ends in white space, in what ${PASSWORD} gives" in log
+            assert "routes[0].auth.password ends in whitespace, in the value of ${PASSWORD}" in log
             assert "routes[0].headers.set.X-Key a $ without braces is plain text" in log
             assert "hunter" not in log
 

@@ -2,9 +2,10 @@
 
 import pytest
 
-from .command import wait_until
+from tests.support.command import wait_until
+from tests.support.wire import Message, Wire, json_reply, reply
+
 from .conftest import Place
-from .wire import Message, Wire, json_reply, reply
 
 REFUSALS = {
     "invalid_grant": json_reply({"error": "invalid_grant"}, 400),

@@ -4,8 +4,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .command import authproxy, running_proxy
-from .wire import Message, Upstream, Wire, ask, json_reply, reply, request
+from tests.support.command import authproxy, running_proxy
+from tests.support.wire import Message, Upstream, Wire, ask, json_reply, reply, request
 
 
 class Rotating(Upstream):

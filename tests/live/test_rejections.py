@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from .command import COMMAND, GUARD, authproxy, environment, running_proxy, write_config
-from .wire import Message, Tokens, Upstream, Wire, ask, connect, json_reply, reply, request
+from tests.support.command import authproxy, running_proxy
+from tests.support.launch import COMMAND, GUARD, environment, write_config
+from tests.support.wire import Message, Tokens, Upstream, Wire, ask, connect, json_reply, reply, request
 
 PASSWORD = "wrong-password-of-a-person"
 NO_TOKEN = reply("200 OK", "Content-Type: application/json", body=b'{"message": "who are you?"}')

@@ -17,8 +17,9 @@ from urllib.request import HTTPCookieProcessor, HTTPHandler, OpenerDirector, Pro
 import pytest
 import trustme
 
-from .command import GUARD, RunningProxy, authproxy, running_proxy
-from .wire import Message, Upstream, Wire, ask, connect, get, reply, request
+from tests.support.command import RunningProxy, authproxy, running_proxy
+from tests.support.launch import GUARD
+from tests.support.wire import Message, Upstream, Wire, ask, connect, get, reply, request
 
 AUTH = {"grant": "static", "token": "t0ken"}
 LIES = "the path of the upstream, and not of the proxy"

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from .command import GUARD, running_proxy
+from tests.support.command import running_proxy
+from tests.support.launch import GUARD
+from tests.support.wire import UNAUTHORIZED, Message, Upstream, Wire, ask, json_reply, reply, request
+
 from .conftest import Place
-from .wire import UNAUTHORIZED, Message, Upstream, Wire, ask, json_reply, reply, request
 
 
 def in_flight(stack: ExitStack, place: Place, count: int) -> list[Wire]:

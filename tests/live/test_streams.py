@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from .command import GUARD, running_proxy, wait_until
+from tests.support.command import running_proxy, wait_until
+from tests.support.launch import GUARD
+from tests.support.wire import UNAUTHORIZED, BrokenOff, Message, Wire, chunked, connect, reply, request
+
 from .conftest import Place
-from .wire import UNAUTHORIZED, BrokenOff, Message, Wire, chunked, connect, reply, request
 
 MIB = 1 << 20
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -10,9 +10,10 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
-from .command import running_proxy
+from tests.support.command import running_proxy
+from tests.support.wire import Message, Upstream, Wire, get, json_reply, reply
+
 from .conftest import Place
-from .wire import Message, Upstream, Wire, get, json_reply, reply
 
 MIB = 1 << 20
 KEY = ECKey.generate_key("P-256")

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from .command import RunningProxy, running_proxy
-from .wire import UNAUTHORIZED, Upstream, ask, reply, request
+from tests.support.command import RunningProxy, running_proxy
+from tests.support.wire import UNAUTHORIZED, Upstream, ask, reply, request
 
 
 def jwt(seconds: float, name: str = "a") -> str:

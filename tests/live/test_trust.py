@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.wire import Message, chunked, reply
+
 from .conftest import Place
-from .wire import Message, chunked, reply
 
 APP = "https://app.example.com"
 KEY = "the-access-key"

@@ -14,7 +14,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.http11 import Request, Response
 
-from tests.processes import Proxy, running_proxy
+from tests.support.async_command import RunningProxy, running_proxy
 
 HANDSHAKE = (
     b"GET /x HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: %s\r\n"
@@ -187,7 +187,7 @@ async def test_the_upstream_may_end_its_half_first() -> None:
         writer.close()
 
 
-async def descriptors_of(proxy: Proxy, at_most: int = 1 << 20) -> int:
+async def descriptors_of(proxy: RunningProxy, at_most: int = 1 << 20) -> int:
     """Return how many descriptors `proxy` has; wait until there are no more than `at_most`."""
     async with asyncio.timeout(20):
         while (count := len(list(Path(f"/proc/{proxy.pid}/fd").iterdir()))) > at_most:
@@ -288,7 +288,7 @@ async def talking(writer: asyncio.StreamWriter) -> None:
 @asynccontextmanager
 async def switching(
     *, idle: str = "5m", drain: str = "30s", workers: int = 1
-) -> AsyncIterator[tuple[Proxy, str, Far]]:
+) -> AsyncIterator[tuple[RunningProxy, str, Far]]:
     """Serve an upstream that switches; yield the proxy before it, that one's address, and the far end."""
     far = Far()
     server = await asyncio.start_server(far, "127.0.0.1", 0)
@@ -326,9 +326,9 @@ async def refuses_connections(address: str) -> None:
             await asyncio.sleep(0.02)
 
 
-async def ended(proxy: Proxy) -> int:
+async def ended(proxy: RunningProxy) -> int:
     """Wait for the end of `proxy`, which has been told to end; return its exit code."""
-    return await proxy.stop(0)  # 0 is no signal: one that comes amid the end would change the code
+    return await proxy.wait()  # without a signal: one that comes amid the end would change the code
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -6,10 +6,12 @@ import time
 
 import pytest
 
-from .command import GUARD, RunningProxy
+from tests.support.command import RunningProxy
+from tests.support.launch import GUARD
+from tests.support.wire import Message, Wire, chunked
+
 from .conftest import Place
 from .test_errors import assert_problem
-from .wire import Message, Wire, chunked
 
 PLAIN = {"grant": "static", "token": "never-changes"}
 HASTY = {"timeouts": {"idle": "300ms"}, "auth": PLAIN}

@@ -1,12 +1,6 @@
-"""Servers that nobody here wrote, started as processes of their own and ended by their id.
+"""Servers that nobody here wrote, started as processes of their own and ended by their id."""
 
-`need` says what happens without one: the test is skipped, but where all of them must be there (the variable
-AUTHPROXY_REQUIRE_ALL is 1, as continuous integration sets it) it fails.
-"""
-
-import importlib.util
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -18,20 +12,9 @@ import aiohttp
 import pytest
 from multidict import CIMultiDictProxy
 
+from tests.support.installed import need
+
 ROOT = Path(__file__).parents[2]
-
-
-def need(*names: str) -> None:
-    """Skip the test unless each of `names`, a Python module or a program, is installed."""
-    missing = [
-        name for name in names if shutil.which(name) is None and importlib.util.find_spec(name) is None
-    ]
-    if not missing:
-        return
-    reason = f"not installed: {', '.join(missing)}"
-    if os.environ.get("AUTHPROXY_REQUIRE_ALL") == "1":
-        pytest.fail(f"{reason} (AUTHPROXY_REQUIRE_ALL is set)", pytrace=False)
-    pytest.skip(reason)
 
 
 # ── a client ─────────────────────────────────────────────────────────────────────────────────────

@@ -19,8 +19,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.live.command import GUARD, RunningProxy, running_proxy
-from tests.servers.conftest import need
+from tests.support.command import RunningProxy, running_proxy
+from tests.support.installed import need
+from tests.support.launch import GUARD
+from tests.support.ports import free_port
 
 HEADER_BYTES = 64 << 10  # what every proxy is told to take
 TOKEN = "lent-by-the-proxy"
@@ -292,7 +294,7 @@ def running_nginx(directory: Path, lanes: Sequence[Lane]) -> Iterator[None]:
     program = _program("nginx")
     servers = ""
     for number, lane in enumerate(lanes):
-        port = _free_port()
+        port = free_port()
         lane.url = f"http://127.0.0.1:{port}"
         servers += f"""
     upstream origin{number} {{ server 127.0.0.1:{lane.origin_port}; keepalive 16; }}
@@ -335,7 +337,7 @@ def running_haproxy(directory: Path, lanes: Sequence[Lane]) -> Iterator[None]:
     program = _program("haproxy")
     ends = ""
     for number, lane in enumerate(lanes):
-        port = _free_port()
+        port = free_port()
         lane.url = f"http://127.0.0.1:{port}"
         ends += f"""
 listen lane{number}
@@ -399,11 +401,3 @@ def _program(name: str) -> str:
     if found is None:
         need(name)
     return found or name
-
-
-def _free_port() -> int:
-    """Return a loopback port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -18,10 +18,10 @@ from typing import IO
 
 import pytest
 
-from tests.live.command import GUARD, RunningProxy, running_proxy
-from tests.live.wire import UNAUTHORIZED, Message, Tokens, Upstream, Wire
-
-from .conftest import need
+from tests.support.command import RunningProxy, running_proxy
+from tests.support.installed import need
+from tests.support.launch import GUARD
+from tests.support.wire import UNAUTHORIZED, Message, Tokens, Upstream, Wire
 
 KIB, MIB = 1 << 10, 1 << 20
 POST_BUFFER = 64 * KIB  # what git sends at a time; a longer request is chunked

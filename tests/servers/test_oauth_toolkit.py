@@ -4,8 +4,8 @@ import asyncio
 from collections import Counter
 from itertools import cycle, islice
 
-from tests.processes import authproxy, running_proxy
 from tests.servers.django_project.accounts import MACHINE, PEOPLE, USER, USER_PASSWORD
+from tests.support.async_command import authproxy, running_proxy
 
 PERSON = {**PEOPLE, "username": USER, "password": USER_PASSWORD}
 
@@ -253,9 +253,9 @@ async def test_the_verb_token_prints_what_the_server_takes_and_nothing_else(djan
         authproxy("token", "api", config=oauth(django, "client_credentials", **MACHINE)),
         authproxy("token", "api", "--header", config=oauth(django, "password", **PERSON)),
     )
-    assert (bare.code, bare.log) == (line.code, line.log) == (0, "")
-    name, _, value = line.result.removesuffix("\n").partition(": ")
-    for headers in ({"Authorization": f"Bearer {bare.result.removesuffix(chr(10))}"}, {name: value}):
+    assert (bare.returncode, bare.stderr) == (line.returncode, line.stderr) == (0, "")
+    name, _, value = line.stdout.removesuffix("\n").partition(": ")
+    for headers in ({"Authorization": f"Bearer {bare.stdout.removesuffix(chr(10))}"}, {name: value}):
         reply = await client.get(f"{django.url}/api/resource/", headers=headers)
         assert reply.status == 200
     assert reply.document["user"] == USER
@@ -264,7 +264,7 @@ async def test_the_verb_token_prints_what_the_server_takes_and_nothing_else(djan
 async def test_the_verb_token_ends_with_1_and_the_cause_when_the_secret_is_wrong(django):
     config = oauth(django, "client_credentials", client_id=MACHINE["client_id"], client_secret="wr:ong é")
     ended = await authproxy("token", "api", config=config)
-    assert ended.code == 1
-    assert ended.result == ""
-    assert "invalid_client" in ended.log
-    assert "wr:ong" not in ended.log
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    assert "invalid_client" in ended.stderr
+    assert "wr:ong" not in ended.stderr

@@ -17,10 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.command import RunningProxy, running_proxy
-from tests.live.wire import UNAUTHORIZED, Message, Tokens, Upstream, Wire, reply
-
-from .conftest import need
+from tests.support.command import RunningProxy, running_proxy
+from tests.support.installed import need
+from tests.support.wire import UNAUTHORIZED, Message, Tokens, Upstream, Wire, reply
 
 NAME, FILE = "tiny-thing", "tiny_thing-1.0-py3-none-any.whl"
 

@@ -1,7 +1,7 @@
 """Tokens handed out by hand, in front of Django REST framework: what Calendar42 is built on."""
 
-from tests.processes import running_proxy
 from tests.servers.django_project.accounts import ACTION_USER, USER
+from tests.support.async_command import running_proxy
 
 
 def calendar42(upstream, token, *, kind="user", **more):

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.contracts.conftest import RedisServer
-from tests.processes import running_proxy
-from tests.servers.conftest import need
 from tests.servers.test_oauth_toolkit import PERSON, keep_asking, route
+from tests.support.async_command import running_proxy
+from tests.support.installed import need
+from tests.support.redis_server import RedisServer
 
 KEY = "a passphrase for all of them"
 RENEWALS = 3  # at the least, before it counts

@@ -164,7 +164,7 @@ def test_a_file_takes_the_place_of_another(tmp_path):
 
 def on_windows(script, directory):
     """Run `script` in a process that lacks what Windows lacks; return what it prints."""
-    head = "from tests.windows import become_windows\nloop = become_windows()\n"
+    head = "from tests.support.windows import become_windows\nloop = become_windows()\n"
     ended = subprocess.run(
         [sys.executable, "-c", head + script],
         cwd=directory, env={**os.environ, "PYTHONPATH": str(ROOT)},

@@ -4,11 +4,15 @@ import contextlib
 import io
 import json
 import logging
+import re
+from datetime import datetime
+from time import time as now
 
 import pytest
 
 from authproxy import logs
 
+RFC_3339 = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?[+-]\d\d:\d\d"
 ESCAPES = "\x1b[31m red \x9b0m \x7f bell\x07"
 
 
@@ -39,7 +43,7 @@ def test_a_line_is_an_event_and_its_facts(stderr):
     stderr.set_up("info", "text")
     logs.info("token renewed", route="up42", seconds=0.21, cause=None, hint="a b", tries=2)
     stamp, level, rest = stderr.getvalue().split(" ", 2)
-    assert stamp[10] == "T"
+    assert re.fullmatch(RFC_3339, stamp)
     assert level == "info"
     assert rest == 'token renewed route=up42 seconds=0.210 hint="a b" tries=2\n'
 
@@ -76,7 +80,9 @@ def test_json_holds_one_document_a_line(stderr):
     stderr.set_up("info", "json")
     logs.warning("token renewal failed", route="grün", cause="a\nb", retry=1.5)
     document = json.loads(stderr.getvalue())
-    assert document.pop("time") > 1_600_000_000
+    time = document.pop("time")
+    assert re.fullmatch(RFC_3339, time)
+    assert abs(datetime.fromisoformat(time).timestamp() - now()) < 5
     assert document == {
         "level": "warning",
         "event": "token renewal failed",

@@ -4,12 +4,81 @@ import html
 import json
 import re
 from base64 import b64encode, urlsafe_b64encode
+from dataclasses import dataclass, field
 from time import process_time
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
+from pydantic import SecretStr
 
-from authproxy.masking import MASK, scrub, sound, without_query
+from authproxy.config.document import Item
+from authproxy.masking import MASK, as_data, leaves, masked, scrub, sound, without_query
+
+
+@dataclass
+class Inner:
+    name: str = "joe"
+    password: SecretStr | None = None
+
+
+@dataclass
+class Outer:
+    url: str = "https://x"
+    inner: Inner | None = None
+    headers: dict[str, SecretStr] = field(default_factory=dict)
+    scope: tuple[str, ...] = ()
+    json: Any = field(default=None, repr=False)
+
+
+SECRET = SecretStr("s3cr3t")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (SECRET, MASK),
+        (Outer(), {"url": "https://x"}),
+        (
+            Outer(inner=Inner(password=SECRET)),
+            {"url": "https://x", "inner": {"name": "joe", "password": MASK}},
+        ),
+        (
+            Outer("y", headers={"X-A": SECRET}, scope=("a",)),
+            {"url": "y", "headers": {"X-A": MASK}, "scope": ["a"]},
+        ),
+        (
+            Outer("y", json={"a": [1, {"b": True, "c": None}]}),
+            {"url": "y", "json": {"a": [MASK, {"b": MASK, "c": None}]}},
+        ),
+        ([{"a": None}, {"b": False, "c": 0}], [{"a": None}, {"b": False, "c": 0}]),
+    ],
+)
+def test_settings_are_shown_without_what_is_secret(value, shown):
+    assert masked(value) == shown
+
+
+def test_what_a_reference_gave_is_masked_whatever_was_made_of_it():
+    place = Item({"url": Item("x", "f"), "scope": Item("a b", "f", sources=frozenset({"env"}))}, "f")
+    assert masked(Outer("x", scope=("a", "b")), place) == {"url": "x", "scope": MASK}
+
+
+def test_a_leaf_knows_its_field_its_name_and_its_place():
+    place = Item({"headers": Item({"X-A": Item("s3cr3t", "f", "headers.X-A")}, "f")}, "f")
+    found = leaves(Outer(headers={"X-A": SECRET}, json=[{"b": "c"}]), place)
+    told = [(leaf.declared.name, leaf.name, leaf.is_secret, leaf.place and leaf.place.key) for leaf in found]
+    assert told == [
+        ("url", "", False, None),
+        ("inner", "", False, None),
+        ("headers", "X-A", True, "headers.X-A"),
+        ("json", "b", True, None),
+    ]
+    assert "s3cr3t" not in repr(found)
+
+
+def test_fields_can_be_left_out():
+    found = as_data(Outer(), lambda leaf: leaf.value, keep=lambda field, _: field.repr)
+    assert found == {"url": "https://x", "inner": None, "headers": {}, "scope": []}
 
 
 @pytest.mark.parametrize(

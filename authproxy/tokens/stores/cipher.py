@@ -75,7 +75,7 @@ class Cipher:
     def _unsealed(self, key: str, sealed: bytes) -> bytes:
         version, nonce, text = sealed[:1], sealed[1 : 1 + NONCE_BYTES], sealed[1 + NONCE_BYTES :]
         if version != VERSION or len(nonce) < NONCE_BYTES:
-            raise Unreadable("sealed in a form that is not known here")
+            raise Unreadable("sealed in an unknown format")
         try:
             return self._sealing.decrypt(nonce, text, version + key.encode())
         except InvalidTag:
@@ -108,11 +108,11 @@ def _token(plain: bytes) -> Token:
         issued_at = float(issued_at)
         scope = document.get("scope")  # older versions did not keep it
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise Unreadable("not a token in the form known here") from None
+        raise Unreadable("not a token in a known format") from None
     if not isinstance(value, str) or not isfinite(issued_at):
-        raise Unreadable("not a token in the form known here")
+        raise Unreadable("not a token in a known format")
     if not isinstance(refresh_token, str | None) or not isinstance(scope, str | None):
-        raise Unreadable("not a token in the form known here")
+        raise Unreadable("not a token in a known format")
     return Token(value, expires_at=expires_at, issued_at=issued_at, refresh_token=refresh_token, scope=scope)
 
 
@@ -126,5 +126,5 @@ def _rejection(plain: bytes) -> Rejection:
     except (ValueError, TypeError, RecursionError):
         right = False
     if not right:
-        raise Unreadable("not a rejection in the form known here")
+        raise Unreadable("not a rejection in a known format")
     return found

@@ -47,7 +47,7 @@ def default_path() -> Path:
     directory = state_directory()
     if directory is None:
         raise StoreError(
-            f"tokens cannot be kept: {NO_HOME}",
+            f"tokens cannot be stored: {NO_HOME}",
             hint="set HOME or XDG_STATE_HOME, or name the file: token_store: {type: file, path: …}",
         )
     return directory / "tokens"
@@ -158,12 +158,12 @@ class FileStore:
         entry = entries.get(cipher.name(key))
         if entry is None:
             if entries and all(each.get("by") != cipher.mark for each in entries.values()):
-                self._warn_once("token store sealed with another key", file=str(self._path))
+                self._warn_once("token store sealed with another key", store=str(self._path))
             return None
         try:
             return unseal(cipher, key, base64.b64decode(entry["sealed"], validate=True))
         except (Unreadable, KeyError, TypeError, ValueError, binascii.Error):
-            self._warn_once("stored token unreadable", file=str(self._path), entry=cipher.name(key)[:8])
+            self._warn_once("stored token unreadable", store=str(self._path), entry=cipher.name(key)[:8])
             return None
 
     def _save(self, key: str, kept: Token | Rejection) -> None:
@@ -204,7 +204,7 @@ class FileStore:
         if entries is None:
             aside = self._path.with_name(self._path.name + ".garbage")
             disk.move_private(self._path, aside)
-            logs.warning("token store unreadable", file=str(self._path), moved_to=str(aside))
+            logs.warning("token store unreadable", store=str(self._path), moved_to=str(aside))
             return {}
         return entries
 

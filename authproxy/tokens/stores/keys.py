@@ -96,8 +96,8 @@ def _kept_secret(path: Path, name: str, keyring: Callable[[], Keyring | None]) -
     secret = _decoded(_in_time(fetch) or "")
     if secret is None:
         raise StoreError(
-            "the token store's key is in the keyring, which does not give it",
-            hint=f"unlock the keyring; or remove {path} to begin with a new key and without tokens",
+            "the token store's key is in the keyring, which did not return it",
+            hint=f"unlock the keyring; or remove {path} to start over with a new key and no tokens",
         )
     return secret
 

@@ -148,7 +148,7 @@ class RedisStore:
             with contextlib.suppress(StoreError):  # tried again; without Redis nobody else can take it either
                 if not await self._take(name, holder):
                     logs.warning(
-                        "token lock lost", store=self._place, hint="this process was stopped too long"
+                        "token lock lost", store=self._place, hint="this process was suspended for too long"
                     )
                     return
 
@@ -199,7 +199,7 @@ class RedisStore:
         finally:
             answering.cancel()  # of no effect, unless it took too long
         if not answering.done():
-            raise StoreError(f"Redis at {self._place} does not answer in time")
+            raise StoreError(f"Redis at {self._place} did not answer in time")
         with _translated(self._place):
             return answering.result()
 
@@ -233,7 +233,7 @@ def _client(url: str) -> tuple[Any, str]:
         )
     except ValueError:
         raise StoreError(
-            f"{place} is not the URL of a Redis", hint="redis://:PASSWORD@HOST:6379/0, rediss://… or unix://…"
+            f"{place} is not a Redis URL", hint="redis://:PASSWORD@HOST:6379/0, rediss://… or unix://…"
         ) from None
     return cast("Any", client), place
 
@@ -253,9 +253,9 @@ def _translated(place: str) -> Iterator[None]:
         yield
     except (exceptions.AuthenticationError, exceptions.NoPermissionError) as error:
         raise StoreError(
-            f"Redis at {place} refuses us", hint="check the user and the password in token_store.url"
+            f"Redis at {place} denied access", hint="check the user and the password in token_store.url"
         ) from error
     except (TimeoutError, exceptions.TimeoutError) as error:
-        raise StoreError(f"Redis at {place} does not answer in time") from error
+        raise StoreError(f"Redis at {place} did not answer in time") from error
     except (exceptions.RedisError, OSError) as error:
         raise StoreError(f"Redis at {place} cannot be used: {type(error).__name__}") from error

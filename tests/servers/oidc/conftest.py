@@ -18,7 +18,7 @@ import pytest
 import trustme
 from joserfc.jwk import ECKey
 
-from tests.servers.conftest import need
+from tests.support.installed import need
 
 HERE = Path(__file__).parent
 INSTALL_SECONDS = 180

@@ -16,9 +16,9 @@ from authproxy.grants.authorization_code import AuthorizationCode
 from authproxy.grants.client_credentials import ClientCredentials
 from authproxy.grants.device_code import DeviceCode, device_login
 from authproxy.grants.runner import FlowRunner
-from tests.contracts.conftest import RedisServer
-from tests.processes import running_proxy
-from tests.servers.conftest import need
+from tests.support.async_command import running_proxy
+from tests.support.installed import need
+from tests.support.redis_server import RedisServer
 
 from .conftest import AWKWARD, KEY
 

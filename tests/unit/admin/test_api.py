@@ -163,7 +163,7 @@ async def test_a_route_that_nobody_can_log_in_to_says_so(client, backend):
     backend.shows = None
     reply = await client.ask("/login/%3Cb%3E")
     assert reply.status == 404
-    assert "Nobody can log in to a route &lt;b&gt;." in reply.text
+    assert "There is no route &lt;b&gt; that needs a login." in reply.text
 
 
 async def test_a_login_that_cannot_begin_says_why_and_what_to_do(client, backend):
@@ -201,7 +201,7 @@ async def test_any_other_form_is_asked_for_again(locked, backend, body):
     reply = await locked.ask("/login/fine", method="POST", body=body)
     assert reply.status == 401
     assert reply.headers["www-authenticate"].startswith("AuthproxyKey")
-    assert "That is not one of the keys." in reply.text
+    assert "That key is not valid." in reply.text
     assert "wrong" not in reply.text
     assert not backend.begun
 

@@ -14,11 +14,12 @@ from authproxy.observe.counters import Counters
 from authproxy.tokens.backoff import BackoffSource
 from authproxy.tokens.cache import CachedSource
 from authproxy.tokens.shared import SharedSource
-from authproxy.tokens.source import Innermost
 from authproxy.tokens.stores import file as stores_file
 from authproxy.tokens.stores.file import FileStore
 from authproxy.tokens.stores.redis import RedisStore
 from authproxy.tokens.token import Token
+from tests.support.clock import settle
+from tests.support.token_sources import OneAnswer
 
 ISSUER = "https://id.invalid"
 PASSWORD = f"grant: password, token_url: {ISSUER}/token, client_id: id, username: joe, password: {'p' * 9}"
@@ -65,30 +66,9 @@ REJECTED = CredentialRejected("wrong password", error="invalid_grant")
 # ── one stack a credential ───────────────────────────────────────────────────────────────────────
 
 
-class Behind(Innermost):
-    def __init__(self, answer=None):
-        self.answer = answer or Token("a")
-        self.asked = 0
-        self.adopted = []
-        self.closed = False
-        self.open = asyncio.Event()
-        self.open.set()
-
-    async def token(self, *, instead_of=None):
-        self.asked += 1
-        await self.open.wait()
-        return self.answer
-
-    async def adopt(self, token):
-        self.adopted.append(token)
-
-    async def close(self):
-        self.closed = True
-
-
 @pytest.fixture
 def behind():
-    return Behind()
+    return OneAnswer(Token("a"))
 
 
 @pytest.fixture
@@ -96,17 +76,12 @@ def sources(behind):
     return TokenSources(lambda _route: behind)
 
 
-async def settle():
-    for _ in range(10):
-        await asyncio.sleep(0)
-
-
 async def test_routes_with_an_equal_auth_have_one_token_and_others_their_own(read):
     made = []
 
     def inner(route):
         made.append(route.name)
-        return Behind(Token(route.name))
+        return OneAnswer(Token(route.name))
 
     config = read(MACHINE, MACHINE, MACHINE.replace("s3cr3t-1", "s3cr3t-2"))
     sources = TokenSources(inner)
@@ -144,7 +119,7 @@ async def test_a_token_that_a_login_brought_is_cached_and_handed_down(read, sour
     await sources.adopt(route, Token("by login"))
     assert sources.stack(route).outer.take() == Token("by login")
     assert behind.adopted == [Token("by login")]
-    assert behind.asked == 0
+    assert behind.asked == []
 
 
 async def test_what_another_worker_was_told_counts_for_its_credential_alone(read, sources):
@@ -349,6 +324,6 @@ async def test_without_a_home_a_login_can_be_kept_nowhere_and_a_rejection_is_not
     login, password = read(LOGIN, PASSWORD).routes
     made = grants(read(LOGIN, PASSWORD), Runner(Token("a")))
     monkeypatch.setattr(stores_file, "state_directory", lambda: None)
-    with pytest.raises(ConfigError, match="tokens cannot be kept"):
+    with pytest.raises(ConfigError, match="tokens cannot be stored"):
         made.store(login)
     assert await made.inner_source(password).token() == Token("a")

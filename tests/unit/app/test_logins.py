@@ -9,6 +9,7 @@ from authproxy.app import logins as module
 from authproxy.app.logins import MAX_LOGINS, Logins
 from authproxy.errors import CredentialRejected
 from authproxy.tokens.token import Token
+from tests.support.clock import settle
 
 A = Token("s3cr3t")
 SHOW = SimpleNamespace(url="https://id.example/authorize")
@@ -52,11 +53,6 @@ class World:
         shown = await self.logins.start(route, grant, "http://localhost/callback", adopt, **settings)
         await asyncio.sleep(0)
         return shown
-
-
-async def settle():
-    for _ in range(5):
-        await asyncio.sleep(0)
 
 
 async def test_a_login_is_shown_comes_back_and_its_token_is_adopted(caplog):
@@ -155,7 +151,7 @@ async def test_a_person_who_never_comes_back_is_not_waited_for_for_ever(monkeypa
     await world.start()
     await settle()
     assert await world.logins.came_back({"state": "state-1"}) is None
-    assert caplog.records[0].facts["cause"] == "nobody came back from the login in time"
+    assert caplog.records[0].facts["cause"] == "the login was not completed in time"
 
 
 async def test_the_oldest_gives_way_when_there_are_too_many():

@@ -10,6 +10,7 @@ import pytest
 from authproxy.app import serving
 from authproxy.app.listeners import Listeners
 from authproxy.app.serving import GARBAGE_THRESHOLDS, attend, collect_less, run_loop
+from tests.support.clock import settle
 
 
 class App:
@@ -62,11 +63,6 @@ class World:
     async def signal(self, number=signal.SIGTERM):
         self.handlers[number](number)
         await settle()
-
-
-async def settle():
-    for _ in range(10):
-        await asyncio.sleep(0)
 
 
 @pytest.fixture
@@ -130,7 +126,7 @@ async def test_a_second_signal_ends_it_at_once(world, caplog):
     await world.signal(signal.SIGTERM)
     await world.task
     assert world.app.calls[-1] == "closed, in a hurry"
-    assert [record.getMessage() for record in caplog.records] == ["ended at once, by a second signal"]
+    assert [record.getMessage() for record in caplog.records] == ["stopped at once by a second signal"]
 
 
 async def test_the_end_of_the_process_above_is_a_signal_too(world):

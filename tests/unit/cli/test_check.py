@@ -29,7 +29,9 @@ def test_each_fault_has_a_line_with_its_place(write, run):
 
 
 def test_a_file_that_is_not_there_is_a_fault(tmp_path, run):
-    assert "no.yaml:1:1: " in run("check", "-c", str(tmp_path / "no.yaml"), exits=2).stdout
+    ended = run("check", "-c", str(tmp_path / "no.yaml"), exits=2)
+    assert ended.stdout == f"authproxy: {tmp_path}/no.yaml: cannot be read: No such file or directory\n"
+    assert "authproxy demo" in ended.stderr
 
 
 def test_a_certificate_that_cannot_be_used_is_found_before_run_does(write, run, tmp_path):
@@ -44,7 +46,7 @@ def test_a_token_store_that_cannot_be_had_is_a_fault(write, run, monkeypatch):
                    "{{grant: client_credentials, token_url: 'https://id.example/t', client_id: a, "
                    "client_secret: b}}}}]")  # fmt: skip
     (line,) = run("check", "-c", config, exits=2).stdout.splitlines()
-    assert line.startswith(f"{config}:1:1: token_store: tokens cannot be kept")
+    assert line.startswith(f"{config}:1:1: token_store: tokens cannot be stored")
     assert "XDG_STATE_HOME" in line
 
 

@@ -98,4 +98,4 @@ def test_nobody_there_is_not_ready(run, answers, trouble):
 
 def test_another_servers_answer_is_not_ready(run, answers):
     answers(404, text="<html>")
-    assert "the answer is not authproxy's" in run("healthcheck", "http://a:1", exits=1).stderr
+    assert "the answer is not from authproxy" in run("healthcheck", "http://a:1", exits=1).stderr

@@ -21,14 +21,14 @@ URL = "https://id.example/authorize?state=s"
 
 def test_a_route_that_needs_nobody_says_so(write, run):
     assert run("login", "fixed", "-c", write()).stdout == (
-        "nobody has to log in to fixed: its grant needs no person\n"
+        "route fixed needs no login: its grant gets tokens by itself\n"
     )
 
 
 @pytest.mark.parametrize(
     ("route", "flags", "says"),
     [
-        ("person", ["--no-browser", "--device"], "--no-browser and --device exclude each other"),
+        ("person", ["--no-browser", "--device"], "--no-browser and --device cannot be used together"),
         ("nowhere", [], "there is no route 'nowhere'"),
     ],
 )
@@ -47,12 +47,12 @@ routes:
 
 def test_a_login_by_code_needs_an_endpoint_for_it(write, run):
     said = run("login", "a", "--device", "-c", write(ROUTE), exits=2).stderr
-    assert "names no device_authorization_url, nor an issuer" in " ".join(said.split())
+    assert "has no device_authorization_url, nor an issuer" in " ".join(said.split())
 
 
 def test_a_login_that_would_be_lost_at_once_is_not_begun(write, run):
     config = write("token_store: {{type: memory}}\n" + ROUTE)
-    assert "a login would be lost at once" in run("login", "a", "-c", config, exits=1).stderr
+    assert "the token would be lost at once" in run("login", "a", "-c", config, exits=1).stderr
 
 
 # ── the terminal ─────────────────────────────────────────────────────────────────────────────────
@@ -103,13 +103,13 @@ async def test_anything_else_is_asked_for_again(typed, capsys):
     )
     assert (await Terminal(no_browser=True).callback("s"))["code"] == "c"
     said = capsys.readouterr().err
-    assert said.count("Once more:") == 3
-    assert said.count("the answer to another login") == 1
+    assert said.count("Try again:") == 3
+    assert said.count("belongs to another login") == 1
 
 
 async def test_an_input_that_ends_ends_the_login(typed):
     typed("what?\n")
-    with pytest.raises(LoginRequired, match="the input ended before a login did"):
+    with pytest.raises(LoginRequired, match="the input ended before the login was completed"):
         await Terminal(no_browser=True).callback("s")
 
 
@@ -130,7 +130,7 @@ async def comes(terminal, target, method="GET"):
 
 async def test_the_browser_that_comes_back_ends_the_wait_and_only_once(terminal):
     page = await comes(terminal, "/callback?state=s&code=c")
-    assert (page.status, "Back in the terminal" in page.text) == (200, True)
+    assert (page.status, "Return to the terminal" in page.text) == (200, True)
     assert page.headers["Cache-Control"] == "no-store"
     assert await terminal.callback("s") == {"state": "s", "code": "c"}
     assert (await comes(terminal, "/callback?state=s&code=d")).status == 400
@@ -162,7 +162,7 @@ async def test_before_the_login_has_a_state_nobody_can_come_back(terminal):
 async def test_a_redirect_uri_that_leads_elsewhere_is_refused(terminal, url):
     with pytest.raises(click.ClickException) as caught:
         await LoopbackReceiver(terminal, url).__aenter__()
-    assert "does not lead here" in caught.value.message
+    assert "does not point at this machine" in caught.value.message
     assert "--no-browser" in caught.value.message
 
 

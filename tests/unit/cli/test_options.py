@@ -21,7 +21,7 @@ def test_a_route_is_found_by_its_whole_name():
     assert find_route(CONFIG, "other").name == "other"
     with pytest.raises(click.UsageError) as caught:
         find_route(CONFIG, "on")
-    assert caught.value.message == "there is no route 'on' in proxy.yaml; there are: one, other"
+    assert caught.value.message == "there is no route 'on' in proxy.yaml; choose from one, other"
 
 
 def test_a_warning_has_a_line_with_its_place():

@@ -75,12 +75,12 @@ def test_one_route_needs_no_file(run, served):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--admin", "127.0.0.1:9", "--no-admin"], "--admin and --no-admin exclude each other"),
-        (["--preset", "bearer"], "--preset and --set go with --upstream"),
-        (["--set", "a=b"], "--preset and --set go with --upstream"),
+        (["--admin", "127.0.0.1:9", "--no-admin"], "--admin and --no-admin cannot be used together"),
+        (["--preset", "bearer"], "--preset and --set need --upstream"),
+        (["--set", "a=b"], "--preset and --set need --upstream"),
         (
             ["--upstream", "https://a.example", "-c", "proxy.yaml"],
-            "--upstream and --config exclude each other",
+            "--upstream and --config cannot be used together",
         ),
         (["--log-level", "loud"], "'loud' is not one of"),
     ],

@@ -77,7 +77,7 @@ def test_a_credential_process_says_when_its_token_ends(write, run):
 
 def test_a_header_is_no_document(write, run):
     result = run("token", "fixed", "--header", "--format", "exec-credential", "-c", write(), exits=2)
-    assert "--header and --format exclude each other" in result.stderr
+    assert "--header and --format cannot be used together" in result.stderr
 
 
 def test_a_route_that_is_not_there_is_told_with_those_that_are(write, run):

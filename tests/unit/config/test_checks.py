@@ -39,14 +39,14 @@ def test_listening_on_this_machine_needs_nothing(reader, address):
 @pytest.mark.parametrize(
     ("top", "fault"),
     [
-        ("listen: ['127.0.0.1:1', '127.0.0.1:1']", "listen[1]: is an address that is listened on already"),
-        ("listen: ['unix:/a', 'unix:/a']", "listen[1]: is an address that is listened on already"),
-        ("listen: 127.0.0.1:8081", "admin: is an address that is listened on already"),
-        ("listen: ['localhost:1', '[::1]:1']", "listen[1]: is an address that is listened on already"),
-        ("listen: ['127.0.0.1:1', 'localhost:1']", "listen[1]: is an address that is listened on already"),
+        ("listen: ['127.0.0.1:1', '127.0.0.1:1']", "listen[1]: is already listened on"),
+        ("listen: ['unix:/a', 'unix:/a']", "listen[1]: is already listened on"),
+        ("listen: 127.0.0.1:8081", "admin: is already listened on"),
+        ("listen: ['localhost:1', '[::1]:1']", "listen[1]: is already listened on"),
+        ("listen: ['127.0.0.1:1', 'localhost:1']", "listen[1]: is already listened on"),
         (
             "listen: 127.0.0.1:1\nadmin: {listen: '127.0.0.1:1'}",
-            "admin.listen: is an address that is listened on already",
+            "admin.listen: is already listened on",
         ),
     ],
 )
@@ -188,13 +188,13 @@ def test_a_loop_is_told_once_where_it_comes_from(reader):
 
 def test_the_header_of_the_credential_is_not_set_twice(reader):
     keys = f"{STATIC}upstream: https://x\nheaders: {{set: {{authorization: x}}}}"
-    assert reader.route_fault(keys) == "headers.set.authorization: is the header that `auth` sets already"
+    assert reader.route_fault(keys) == "headers.set.authorization: is already set by `auth`"
     reader.route(f"{NONE}headers: {{set: {{authorization: x}}}}")
 
 
 def test_nor_in_another_spelling(reader):
     keys = "upstream: https://x\nauth: {grant: static, token: x, header: X-Key}\nheaders: {set: {x_KEY: y}}"
-    assert reader.route_fault(keys) == "headers.set.x_KEY: is the header that `auth` sets already"
+    assert reader.route_fault(keys) == "headers.set.x_KEY: is already set by `auth`"
 
 
 @pytest.mark.parametrize("header", ["Host", "content_length"])

@@ -56,7 +56,7 @@ def test_a_list_or_a_mapping_is_written_as_in_the_file():
         (["retry={"], "--set retry: is not YAML: expected the node content, but found '<stream end>'"),
         (
             ["retry=false", "retry.cooldown=1s"],
-            ("--set retry.cooldown: `retry` was given a value of its own before"),
+            ("--set retry.cooldown: `retry` already has a value"),
         ),
         (["prefetch=true", "prefetch=true"], "--set prefetch: is given twice"),
         (["token=x"], "auth: needs `grant` or `preset`"),

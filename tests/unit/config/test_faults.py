@@ -113,6 +113,6 @@ def test_the_nearest_name_is_suggested():
     assert unknown_key("tokn", {"token", "header"}) == "unknown key; did you mean `token`?"
     assert unknown_key("x", {"b", "a"}) == "unknown key; the keys here are a, b"
     assert unknown_name("grant", "basik", ["basic", "none"]) == (
-        "unknown grant; did you mean basic? (there are basic, none)"
+        "unknown grant; did you mean basic? (choose from basic, none)"
     )
-    assert unknown_name("grant", 5, ["basic"]) == "unknown grant (there are basic)"
+    assert unknown_name("grant", 5, ["basic"]) == "unknown grant (choose from basic)"

@@ -23,7 +23,7 @@ def auth(grant, keys):
 @pytest.mark.parametrize(
     ("grant", "keys", "fault"),
     [
-        ("client_credentials", "client_id: id", "auth: needs token_url, or issuer to find it by"),
+        ("client_credentials", "client_id: id", "auth: needs token_url, or issuer to discover it from"),
         (
             "client_credentials",
             OAUTH + "issuer: https://id.example",
@@ -55,7 +55,7 @@ def auth(grant, keys):
             OAUTH + "client_auth: tls_client_auth\ncert_file: none.pem",
             "auth.cert_file: the file cannot be read: No such file or directory",
         ),
-        ("authorization_code", OAUTH, "auth: needs authorization_url, or issuer to find it by"),
+        ("authorization_code", OAUTH, "auth: needs authorization_url, or issuer to discover it from"),
         (
             "authorization_code",
             "issuer: https://id.example\nclient_id: id\nsilent: true",
@@ -66,7 +66,7 @@ def auth(grant, keys):
             OAUTH + "authorization_url: http://id.example/a",
             f"auth.authorization_url: {IN_THE_CLEAR}",
         ),
-        ("device_code", OAUTH, "auth: needs device_authorization_url, or issuer to find it by"),
+        ("device_code", OAUTH, "auth: needs device_authorization_url, or issuer to discover it from"),
         ("jwt_bearer", OAUTH, "auth: needs either key, to sign the assertion with, or assertion"),
         ("token_exchange", OAUTH, "auth.subject_token: is required"),
         (

@@ -8,8 +8,12 @@ from authproxy.grants import GRANTS
 
 
 @pytest.fixture(scope="module")
-def validator():
-    schema = json_schema()
+def schema():
+    return json_schema()
+
+
+@pytest.fixture(scope="module")
+def validator(schema):
     jsonschema.Draft202012Validator.check_schema(schema)
     return jsonschema.Draft202012Validator(schema)
 
@@ -68,13 +72,12 @@ def test_a_faulty_file_is_faulty(validator, reader, document):
     reader.faults(document)
 
 
-def test_there_is_an_alternative_for_each_grant_and_each_preset():
-    titles = [each["title"] for each in json_schema()["$defs"]["auth"]["oneOf"]]
+def test_there_is_an_alternative_for_each_grant_and_each_preset(schema):
+    titles = [each["title"] for each in schema["$defs"]["auth"]["oneOf"]]
     assert titles == [f"grant: {name}" for name in GRANTS] + [f"preset: {name}" for name in presets()]
 
 
-def test_every_key_is_described():
-    schema = json_schema()
+def test_every_key_is_described(schema):
     places = [schema, *(each for each in schema["$defs"].values() if "properties" in each)]
     places += schema["$defs"]["auth"]["oneOf"]
     bare = [
@@ -96,7 +99,6 @@ GRANT_PARTS = {
 }
 
 
-def test_no_description_is_left_over():
-    schema = json_schema()
+def test_no_description_is_left_over(schema):
     used = {name for each in schema["$defs"]["auth"]["oneOf"] for name in each["properties"]}
     assert set(AUTH_KEYS) <= used

@@ -137,7 +137,7 @@ def test_a_file_may_be_in_the_home_directory(tmp_path, monkeypatch):
 
 def test_a_file_that_is_not_text_is_a_fault_without_its_content(tmp_path):
     (tmp_path / "secret").write_bytes(b"\xff\xfe")
-    assert fault("${file:secret}", tmp_path) == "what the reference ${file:secret} gives is not UTF-8 text"
+    assert fault("${file:secret}", tmp_path) == "the value of ${file:secret} is not UTF-8 text"
 
 
 def test_the_keyring_is_asked(keyring):

@@ -13,16 +13,16 @@ BASIC = f"{BASE}auth: {{grant: basic, username: %s, password: %s}}"
 STATIC = f"{BASE}auth: {{grant: static, token: %s}}"
 REF = "'${SECRET}'"
 
-ASCII_CLIENT = "a client's id and secret hold printable ASCII only (RFC 6749 A.1, A.2)"
-NO_CONTROLS = "what Basic carries holds no control character (RFC 7617 §2)"
-USER = "a user's name and password hold no line break and no control character (RFC 6749 A.15, A.16)"
-TOKEN = "a token holds printable ASCII only (RFC 6749 A.12, A.17)"
-SECRET = "a secret holds no control character, nor a line break at its ends"
-FILE = ", in what ${file:secret} gives: "
-GIVES = "in what ${SECRET} gives"
-WHITE = "if that does not belong to it, take it off"
-MARK = "begins with a byte order mark (U+FEFF); save it without"
-DOLLARS = "holds $$, which stands for one $; two are written $$$$, and one may be written $"
+ASCII_CLIENT = "a client's id and secret contain printable ASCII only (RFC 6749 A.1, A.2)"
+NO_CONTROLS = "a Basic credential contains no control character (RFC 7617 §2)"
+USER = "a user's name and password contain no line break and no control character (RFC 6749 A.15, A.16)"
+TOKEN = "a token contains printable ASCII only (RFC 6749 A.12, A.17)"
+SECRET = "a secret contains no control character, nor a line break at its ends"
+FILE = ", in the value of ${file:secret}: "
+GIVES = "in the value of ${SECRET}"
+WHITE = "if it does not belong there, remove it"
+MARK = "begins with a byte order mark (U+FEFF); save it without one"
+DOLLARS = "contains $$, which stands for one $; write $$$$ for two, or a plain $ for one"
 NOBODY = "no header carries it, so that nobody could send this key"
 
 
@@ -73,27 +73,27 @@ GRANTS = {
 @pytest.mark.parametrize(("keys", "key", "rule"), GRANTS.values(), ids=GRANTS)
 def test_a_line_break_at_the_end_of_a_secret_is_a_fault_of_its_reference(reader, keys, key, rule):
     fault = with_secret(reader, "hunter2\n").route_fault(keys)
-    assert fault == f"{key}: holds a line break at its end, {GIVES}: {rule}"
+    assert fault == f"{key}: contains a line break at its end, {GIVES}: {rule}"
 
 
 @pytest.mark.parametrize(("keys", "key", "rule"), GRANTS.values(), ids=GRANTS)
 def test_a_secret_that_a_reference_leaves_empty_is_a_fault(reader, keys, key, rule):
     fault = with_secret(reader, "").route_fault(keys)
-    assert fault == f"{key}: is empty where ${{SECRET}} should stand: that gives nothing"
+    assert fault == f"{key}: is empty: ${{SECRET}} gave nothing"
 
 
 @pytest.mark.parametrize(("keys", "key", "rule"), GRANTS.values(), ids=GRANTS)
 def test_a_blank_at_the_end_of_a_secret_is_named(reader, keys, key, rule):
     assert warnings(with_secret(reader, "hunter2 "), keys) == [
-        f"routes[0].{key} ends in white space, {GIVES}; {WHITE}"
+        f"routes[0].{key} ends in whitespace, {GIVES}; {WHITE}"
     ]
 
 
 @pytest.mark.parametrize(("keys", "key", "rule"), GRANTS.values(), ids=GRANTS)
 def test_a_control_character_in_a_secret_is_a_fault(reader, keys, key, rule):
     fault = with_secret(reader, "hun\x07ter2").route_fault(keys)
-    what = "a control character at character 4, in what ${SECRET} gives"
-    assert fault == f"{key}: holds {what}: {rule}"
+    what = "a control character at character 4, in the value of ${SECRET}"
+    assert fault == f"{key}: contains {what}: {rule}"
 
 
 @pytest.mark.parametrize(("keys", "key", "rule"), GRANTS.values(), ids=GRANTS)
@@ -101,7 +101,7 @@ def test_an_ordinary_secret_is_not_remarked_upon(reader, keys, key, rule):
     assert warnings(with_secret(reader, "hun ter2$/+é"[: -1 if rule == TOKEN else None]), keys) == (
         []
         if rule != ASCII_CLIENT
-        else [f"routes[0].{key} holds a character that is not ASCII at its end, {GIVES}: {rule}"]
+        else [f"routes[0].{key} contains a character that is not ASCII at its end, {GIVES}: {rule}"]
     )
 
 
@@ -112,18 +112,18 @@ def test_a_byte_order_mark_is_a_fault_wherever_it_comes_from(reader, program, sc
     reader.environ = {"SECRET": "\ufeffhunter2"}
     reference = {"file": "${file:secret}", "command": "${command:./program}", "env": "${SECRET}"}[scheme]
     fault = reader.route_fault(STATIC % f"'{reference}'")
-    assert fault == (f"auth.token: what the reference {reference} gives {MARK}")
+    assert fault == (f"auth.token: the value of {reference} {MARK}")
 
 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"hunter2\n\n", f"auth.client_secret: holds a line break at its end{FILE}"),
-        (b"hunter2\r\n\r\n", f"auth.client_secret: holds a line break at its end{FILE}"),
-        (b"\nhunter2\n", f"auth.client_secret: holds a line break at its start{FILE}"),
-        (b"hunter2\nx\ny\tz\n", f"auth.client_secret: holds a line break in line 1{FILE}"),
-        (b"", "auth.client_secret: is empty where ${file:secret} should stand: that gives nothing"),
-        (b"\n", "auth.client_secret: is empty where ${file:secret} should stand: that gives nothing"),
+        (b"hunter2\n\n", f"auth.client_secret: contains a line break at its end{FILE}"),
+        (b"hunter2\r\n\r\n", f"auth.client_secret: contains a line break at its end{FILE}"),
+        (b"\nhunter2\n", f"auth.client_secret: contains a line break at its start{FILE}"),
+        (b"hunter2\nx\ny\tz\n", f"auth.client_secret: contains a line break in line 1{FILE}"),
+        (b"", "auth.client_secret: is empty: ${file:secret} gave nothing"),
+        (b"\n", "auth.client_secret: is empty: ${file:secret} gave nothing"),
     ],
 )  # fmt: skip
 def test_a_file_that_holds_more_or_less_than_a_secret_is_named(reader, content, said):
@@ -136,19 +136,19 @@ def test_a_file_that_holds_more_or_less_than_a_secret_is_named(reader, content, 
 @pytest.mark.parametrize(
     ("keys", "fault"),
     [
-        (CLIENT % ("a", '"b\\n"'), f"auth.client_secret: holds a line break at its end: {ASCII_CLIENT}"),
-        (CLIENT % ("a", '"b\\tc"'), f"auth.client_secret: holds a tab at character 2: {ASCII_CLIENT}"),
-        (BASIC % ('"a\\tb"', "c"), f"auth.username: holds a tab at character 2: {NO_CONTROLS}"),
-        (STATIC % '"é"', f"auth.token: holds a character that is not ASCII at its end: {TOKEN}"),
+        (CLIENT % ("a", '"b\\n"'), f"auth.client_secret: contains a line break at its end: {ASCII_CLIENT}"),
+        (CLIENT % ("a", '"b\\tc"'), f"auth.client_secret: contains a tab at character 2: {ASCII_CLIENT}"),
+        (BASIC % ('"a\\tb"', "c"), f"auth.username: contains a tab at character 2: {NO_CONTROLS}"),
+        (STATIC % '"é"', f"auth.token: contains a character that is not ASCII at its end: {TOKEN}"),
         (STATIC % '" \\n"', "auth.token: should not be empty"),
         (STATIC % "''", "auth.token: should not be empty"),
         (STATIC % "'${NOBODY:-}'", "auth.token: should not be empty"),
         (f"{BASE}auth: {{grant: refresh_token, {OAUTH}, refresh_token: ''}}",
          "auth.refresh_token: should not be empty"),
         (f"{BASE}auth: {{grant: none}}\nheaders: {{set: {{X-Key: '${{EMPTY}}'}}}}",
-         "headers.set.X-Key: is empty where ${EMPTY} should stand: that gives nothing"),
+         "headers.set.X-Key: is empty: ${EMPTY} gave nothing"),
         (STATIC % "'prefix-${EMPTY}'",
-         "auth.token: is empty where ${EMPTY} should stand: that gives nothing"),
+         "auth.token: is empty: ${EMPTY} gave nothing"),
     ],
 )  # fmt: skip
 def test_what_stands_in_the_file_itself_is_judged_alike(reader, keys, fault):
@@ -174,10 +174,10 @@ def test_an_emptiness_that_somebody_wrote_is_meant(reader, keys):
     ("top", "fault"),
     [
         ("access: {tokens: [good, '${SECRET}']}",
-         f"access.tokens[1]: ends in white space, {GIVES}: {NOBODY}"),
-        ('access: {tokens: ["a\\nb"]}', f"access.tokens[0]: holds a line break in line 1: {NOBODY}"),
+         f"access.tokens[1]: ends in whitespace, {GIVES}: {NOBODY}"),
+        ('access: {tokens: ["a\\nb"]}', f"access.tokens[0]: contains a line break in line 1: {NOBODY}"),
         ('token_store: {type: file, key: "${SECRET}\\n"}',
-         f"token_store.key: holds a line break at its end: {SECRET}"),
+         f"token_store.key: contains a line break at its end: {SECRET}"),
         ("token_store: {type: redis, url: 'redis://:${SECRET}@x/', key: k}",
          "token_store.url: should not contain spaces, control characters or backslashes (from ${SECRET})"),
     ],
@@ -222,7 +222,7 @@ def test_what_a_document_says_besides_is_nobodys_secret(reader):
         f"{BASE}auth: {{{LOGIN}, json: {{query: \"mutation {{ login(pw: ${{SECRET}}) }}\\n\", note: 'a '}}}}"
     )
     assert warnings(with_secret(reader, "hunter2"), auth) == []
-    told = "auth.json.query: holds a line break at its end, in what ${SECRET} gives: "
+    told = "auth.json.query: contains a line break at its end, in the value of ${SECRET}: "
     assert with_secret(reader, "hunter2\n").route_fault(auth) == told + SECRET
 
 

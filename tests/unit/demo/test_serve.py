@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from authproxy.demo import stand_ins
-from authproxy.demo.systems import PASSWORD, SYSTEMS, USERNAME
+from authproxy.demo.accounts import PASSWORD, USERNAME
+from authproxy.demo.systems import SYSTEMS
 
 ROUTES = {
     "code42": "code42-api-client",

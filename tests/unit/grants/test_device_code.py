@@ -152,7 +152,7 @@ def test_nobody_waits_longer_than_the_code_is_good():
     login.poll(refusal("authorization_pending"))
     assert login.step == Wait(3)
     login.flow.send(None)
-    with pytest.raises(LoginRequired, match="ran out") as caught:
+    with pytest.raises(LoginRequired, match="expired before") as caught:
         login.flow.send(NOW + 10)
     assert caught.value.error == "expired_token"
 
@@ -160,9 +160,9 @@ def test_nobody_waits_longer_than_the_code_is_good():
 @pytest.mark.parametrize(
     ("reply", "error", "says"),
     [
-        (refusal("expired_token"), LoginRequired, "ran out"),
-        (refusal("invalid_grant"), LoginRequired, "ran out"),
-        (refusal("access_denied"), CredentialRejected, "refused the login"),
+        (refusal("expired_token"), LoginRequired, "expired before"),
+        (refusal("invalid_grant"), LoginRequired, "expired before"),
+        (refusal("access_denied"), CredentialRejected, "denied the login"),
         (refusal("invalid_client", status=401), CredentialRejected, "invalid_client"),
         (answer(body=b"<html>"), BadTokenReply, "without a token"),
         (answer({"access_token": "x", "token_type": "DPoP"}), BadTokenReply, "DPoP"),

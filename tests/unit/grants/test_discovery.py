@@ -74,7 +74,7 @@ def test_the_second_place_is_asked_when_nothing_is_at_the_first():
 
 
 def test_an_issuer_without_a_document():
-    with pytest.raises(BadTokenReply, match="publishes no description") as caught:
+    with pytest.raises(BadTokenReply, match="publishes no discovery document") as caught:
         hold(ISSUER, answer(body=b"", status=404), answer(body=b"", status=404))
     assert "endpoints instead" in caught.value.hint
 

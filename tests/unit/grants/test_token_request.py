@@ -84,7 +84,7 @@ def test_a_method_is_a_word_in_capitals(method):
 
 
 def test_a_body_is_a_form_or_json():
-    with pytest.raises(ValidationError, match="exclude each other"):
+    with pytest.raises(ValidationError, match="cannot be used together"):
         login(form=LOGIN, json=LOGIN)
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from authproxy.net import tunnel as tunnel_module
 from authproxy.net.tunnel import Tunnel
+from tests.support.clock import settle
 
 
 class Transport:
@@ -52,11 +53,6 @@ class World:
 
 OTHER = {"client": "upstream", "upstream": "client"}
 both_ways = pytest.mark.parametrize("side", ["client", "upstream"])
-
-
-async def settle():
-    for _ in range(5):
-        await asyncio.sleep(0)
 
 
 async def test_bytes_pass_both_ways_and_those_for_the_client_are_counted():

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import io
 import json
+from datetime import datetime
 
 import pytest
 
@@ -45,7 +46,7 @@ async def test_a_request_as_json(stderr):
     log(record(cause="it broke"))
     stderr.take(log)
     first, second = map(json.loads, stderr.getvalue().splitlines())
-    assert first.pop("time") > 1_600_000_000
+    assert datetime.fromisoformat(first.pop("time")).timestamp() > 1_600_000_000
     assert first == {
         "level": "info",
         "event": "request",

@@ -27,6 +27,8 @@ from authproxy.proxy.router import RouteTable
 from authproxy.proxy.send import Sender
 from authproxy.proxy.upstream.reply import Reply
 from authproxy.tokens.token import Token
+from tests.support.clock import settle
+from tests.support.token_sources import CachedTokens
 
 A, B = Token("t0k3n-a"), Token("t0k3n-b")
 PAGE = "https://page.example"
@@ -221,26 +223,6 @@ def silent(_reply):
 # ── all together ─────────────────────────────────────────────────────────────────────────────────
 
 
-class Source:
-    """Has a token, or has none before it is asked for one; an error in place of one is raised."""
-
-    def __init__(self, *tokens, held=True):
-        self.tokens = list(tokens)
-        self.current = self.tokens.pop(0) if held else None
-
-    def take(self):
-        return self.current
-
-    async def token(self, *, instead_of=None):
-        await asyncio.sleep(0)
-        if self.current is None or self.current == instead_of:
-            token = self.tokens.pop(0)
-            if isinstance(token, Exception):
-                raise token
-            self.current = token
-        return self.current
-
-
 class World:
     """A proxy with one route, `/api`, and the client that asks it."""
 
@@ -257,7 +239,7 @@ class World:
     ):
         self.upstream = Upstream(*answers, idle=idle)
         self.client = Client()
-        self.source = source or Source(A, B)
+        self.source = source or CachedTokens(B, current=A)
         self.lines = []
         added = None
         if credential:
@@ -350,12 +332,6 @@ class World:
         return status, document["detail"]
 
 
-async def settle():
-    """Let everything happen that can happen now."""
-    for _ in range(10):
-        await asyncio.sleep(0)
-
-
 @pytest.fixture
 def payload():
     """Return a maker of a request's body, of which some has come."""
@@ -400,9 +376,7 @@ async def test_what_is_under_way_is_noted_so_that_it_can_be_broken_off():
 
 @pytest.mark.parametrize("wants", ["a token", "a connection"])
 async def test_what_has_to_be_waited_for_is_left_to_the_task_and_sent_once(wants):
-    world = (
-        World(whole(), idle=0) if wants == "a connection" else World(whole(), source=Source(A, held=False))
-    )
+    world = World(whole(), idle=0) if wants == "a connection" else World(whole(), source=CachedTokens(A))
     await world.quick()
     assert world.client.handed is not None
     assert world.upstream.lent == []
@@ -471,7 +445,7 @@ async def test_a_second_refusal_is_passed_on():
 
 
 async def test_when_no_other_token_can_be_had_the_first_refusal_is_passed_on():
-    world = World(whole(401, b"first"), source=Source(A, TokenUnavailable("down")))
+    world = World(whole(401, b"first"), source=CachedTokens(TokenUnavailable("down"), current=A))
     assert await world.ask() == (401, [], b"first")
     assert not world.record.retried
     assert world.handler.counters.retries == {}
@@ -484,7 +458,7 @@ async def test_without_a_credential_a_401_is_an_answer_like_any_other():
 
 
 async def test_without_a_token_the_upstream_is_not_asked():
-    world = World(source=Source(TokenUnavailable("the endpoint is down", retry_after=7), held=False))
+    world = World(source=CachedTokens(TokenUnavailable("the endpoint is down", retry_after=7)))
     status, lines, _ = await world.ask()
     assert status == 503
     assert "Retry-After: 7" in lines

@@ -12,119 +12,12 @@ from authproxy.proxy.renewal import Credential
 from authproxy.proxy.send import Outgoing, Sender
 from authproxy.proxy.upstream.connection import ClosedUnanswered
 from authproxy.tokens.token import Token
+from tests.support.clock import settle
+from tests.support.token_sources import CachedTokens
+from tests.support.upstream_pool import Pool, Reply, dead
 
 HEAD = b"GET / HTTP/1.1\r\n"
 A, B, C = Token("a"), Token("b"), Token("c")
-
-
-class Reply:
-    """A reply: a status, or what goes wrong instead."""
-
-    def __init__(self, outcome, headers=(), *, complete=True):
-        self.outcome = outcome
-        self.headers = headers
-        self.complete = complete
-        self.closed = False
-        self.status = outcome if isinstance(outcome, int) else 0
-
-    async def head(self):
-        await asyncio.sleep(0)
-        if isinstance(self.outcome, Exception):
-            raise self.outcome
-
-    def close(self):
-        self.closed = True
-
-
-class Connection:
-    """Takes a request and gives the next of the upstream's replies."""
-
-    def __init__(self, upstream):
-        self.upstream = upstream
-        self.said = b""
-        self.failure = None
-        self.aborted = False
-
-    def begin(self, data, *, method, more, **_):
-        self.said = data
-        self.more = more
-        self.method = method
-        self.upstream.requests.append(self)
-        return self.upstream.answer(self)
-
-    async def send(self, data):
-        self.said += data
-        return True
-
-    def sent(self, _seconds):
-        self.more = False
-
-    def fail(self, failure):
-        self.failure = failure
-
-    def abort(self):
-        self.aborted = True
-
-    @property
-    def credential(self):
-        return self.said.partition(HEAD)[2].partition(b"\r\n\r\n")[0].decode()
-
-
-class Upstream:
-    """Stands in for a pool: `idle` connections are at hand, new ones come by `connect`."""
-
-    def __init__(self, *replies, idle=0):
-        self.replies = [each if isinstance(each, Reply) else Reply(each) for each in replies]
-        self.all = list(self.replies)
-        self.requests = []
-        self.idle = idle
-        self.connects = 0
-        self.looked = []
-        self.lent = []
-
-    def answer(self, _request):
-        return self.replies.pop(0)
-
-    def take(self, *, check_liveness):
-        self.looked.append(check_liveness)
-        if not self.idle:
-            return None
-        self.idle -= 1
-        return self._lend()
-
-    async def connect(self):
-        self.connects += 1
-        return self._lend()
-
-    def _lend(self):
-        self.lent.append(Connection(self))
-        return self.lent[-1]
-
-    @property
-    def credentials(self):
-        return [request.credential for request in self.requests]
-
-
-class Source:
-    """Gives its tokens in turn; an error among them is raised."""
-
-    def __init__(self, *tokens):
-        self.tokens = list(tokens)
-        self.current = None
-        self.asked = []
-
-    def take(self):
-        return self.current
-
-    async def token(self, *, instead_of=None):
-        self.asked.append(instead_of)
-        if self.current is not None and self.current != instead_of:
-            return self.current
-        token = self.tokens.pop(0)
-        if isinstance(token, Exception):
-            raise token
-        self.current = token
-        return token
 
 
 def sender(upstream):
@@ -165,11 +58,6 @@ async def body():
     return make
 
 
-async def settle():
-    for _ in range(5):
-        await asyncio.sleep(0)
-
-
 # ── with a token ─────────────────────────────────────────────────────────────────────────────────
 
 
@@ -182,25 +70,25 @@ async def settle():
     ],
 )
 async def test_the_credential_goes_out_last(changes, line):
-    upstream = Upstream(200)
-    exchange = await ask(credential(Source(A), **changes), upstream)
+    upstream = Pool(200)
+    exchange = await ask(credential(CachedTokens(A), **changes), upstream)
     assert upstream.requests[0].said == HEAD + line.encode() + b"\r\n\r\n"
     assert exchange.reply.status == 200
 
 
 async def test_a_held_token_is_used_without_asking():
-    source = Source(A)
+    source = CachedTokens(A)
     source.current = B
-    upstream = Upstream(200)
+    upstream = Pool(200)
     await ask(credential(source), upstream)
     assert upstream.credentials == ["Authorization: Bearer b"]
     assert source.asked == []
 
 
 async def test_without_a_token_nothing_is_sent():
-    upstream = Upstream(200)
+    upstream = Pool(200)
     with pytest.raises(TokenUnavailable):
-        await ask(credential(Source(TokenUnavailable("down"))), upstream)
+        await ask(credential(CachedTokens(TokenUnavailable("down"))), upstream)
     assert upstream.requests == []
 
 
@@ -208,7 +96,7 @@ async def test_without_a_token_nothing_is_sent():
 
 
 async def test_a_refused_token_is_replaced_and_the_request_sent_once_more():
-    upstream, source = Upstream(401, 200), Source(A, B)
+    upstream, source = Pool(401, 200), CachedTokens(A, B)
     request = outgoing()
     exchange = await ask(credential(source), upstream, request)
     assert exchange.reply.status == 200
@@ -220,19 +108,19 @@ async def test_a_refused_token_is_replaced_and_the_request_sent_once_more():
 
 @pytest.mark.parametrize("status", [200, 400, 403, 404, 500, 503])
 async def test_any_other_answer_is_passed_on(status):
-    upstream, source = Upstream(status), Source(A, B)
+    upstream, source = Pool(status), CachedTokens(A, B)
     assert (await ask(credential(source), upstream)).reply.status == status
     assert source.asked == [None]
 
 
 async def test_other_statuses_count_when_the_route_says_so():
-    upstream = Upstream(403, 200)
-    exchange = await ask(credential(Source(A, B), statuses=frozenset({401, 403})), upstream)
+    upstream = Pool(403, 200)
+    exchange = await ask(credential(CachedTokens(A, B), statuses=frozenset({401, 403})), upstream)
     assert exchange.reply.status == 200
 
 
 async def test_without_statuses_nothing_is_repeated():
-    upstream, source = Upstream(401), Source(A, B)
+    upstream, source = Pool(401), CachedTokens(A, B)
     assert (await ask(credential(source, statuses=frozenset()), upstream)).reply.status == 401
     assert source.asked == [None]
 
@@ -240,27 +128,27 @@ async def test_without_statuses_nothing_is_repeated():
 @pytest.mark.parametrize("name", [b"WWW-Authenticate", b"www-authenticate"])
 async def test_too_little_scope_is_not_mended_by_another_token(name):
     challenge = [(b"X", b"y"), (name, b'Bearer realm="x", error="insufficient_scope"')]
-    upstream, source = Upstream(Reply(401, challenge)), Source(A, B)
+    upstream, source = Pool(Reply(401, challenge)), CachedTokens(A, B)
     assert (await ask(credential(source), upstream)).reply.status == 401
     assert source.asked == [None]
 
 
 async def test_when_no_other_token_can_be_had_the_upstreams_own_401_is_passed_on():
-    upstream, source = Upstream(401), Source(A, TokenUnavailable("down"))
+    upstream, source = Pool(401), CachedTokens(A, TokenUnavailable("down"))
     exchange = await ask(credential(source), upstream)
     assert exchange.reply.status == 401
     assert not exchange.reply.closed
 
 
 async def test_a_source_that_has_nothing_else_to_say_is_not_repeated():
-    upstream, source = Upstream(401), Source(A, A)
+    upstream, source = Pool(401), CachedTokens(A, A)
     request = outgoing()
     assert (await ask(credential(source), upstream, request)).reply.status == 401
     assert not request.retried
 
 
 async def test_a_401_for_an_old_token_uses_the_newer_one_that_is_there():
-    upstream, source = Upstream(401, 200), Source(A)
+    upstream, source = Pool(401, 200), CachedTokens(A)
     original = upstream.connect
 
     async def connect():
@@ -274,7 +162,7 @@ async def test_a_401_for_an_old_token_uses_the_newer_one_that_is_there():
     assert source.tokens == [A]  # nothing was fetched
 
 
-class Fussy(Upstream):
+class Fussy(Pool):
     """Takes no other token than B."""
 
     def answer(self, request):
@@ -282,7 +170,7 @@ class Fussy(Upstream):
 
 
 async def test_a_storm_of_401s_is_repeated_once_each():
-    upstream, source = Fussy(), Source(B, C)
+    upstream, source = Fussy(), CachedTokens(B, C)
     source.current = A
     whole = credential(source)
     exchanges = await asyncio.gather(*(ask(whole, upstream) for _ in range(50)))
@@ -292,7 +180,7 @@ async def test_a_storm_of_401s_is_repeated_once_each():
 
 
 async def test_a_storm_at_a_route_that_always_says_401_fetches_once():
-    upstream, source = Upstream(*[401] * 100), Source(B, C)
+    upstream, source = Pool(*[401] * 100), CachedTokens(B, C)
     source.current = A
     whole = credential(source)
     exchanges = await asyncio.gather(*(ask(whole, upstream) for _ in range(50)))
@@ -304,14 +192,14 @@ async def test_a_storm_at_a_route_that_always_says_401_fetches_once():
     ("method", "repeated"), [("GET", True), ("PUT", True), ("POST", False), ("PATCH", False)]
 )
 async def test_a_route_may_repeat_idempotent_methods_only(method, repeated):
-    upstream, source = Upstream(401, 200), Source(A, B)
+    upstream, source = Pool(401, 200), CachedTokens(A, B)
     exchange = await ask(credential(source, idempotent_only=True), upstream, outgoing(method))
     assert exchange.reply.status == (200 if repeated else 401)
     assert source.current is B  # the next request has the new token in any case
 
 
 async def test_the_wait_for_another_token_can_be_given_up():
-    upstream, source = Upstream(Reply(401, complete=False)), Source(A, asyncio.CancelledError())
+    upstream, source = Pool(Reply(401, complete=False)), CachedTokens(A, asyncio.CancelledError())
 
     async def give_up(*, instead_of=None):
         raise asyncio.CancelledError
@@ -328,10 +216,10 @@ async def test_the_wait_for_another_token_can_be_given_up():
 
 
 async def test_a_route_that_always_says_401_fetches_once_a_cooldown(clock):
-    source = Source(*(Token(str(number)) for number in range(100)))
+    source = CachedTokens(*(Token(str(number)) for number in range(100)))
     whole, answers = credential(source, clock), []
     for _ in range(91):
-        upstream = Upstream(401, 401)
+        upstream = Pool(401, 401)
         answers.append((await ask(whole, upstream)).reply.status)
         clock.advance(1)
     assert set(answers) == {401}
@@ -339,29 +227,29 @@ async def test_a_route_that_always_says_401_fetches_once_a_cooldown(clock):
 
 
 async def test_a_token_that_once_did_what_it_should_is_replaced_at_once(clock):
-    source = Source(A, B, C)
+    source = CachedTokens(A, B, C)
     whole = credential(source, clock)
-    await ask(whole, Upstream(401, 200))
-    assert (await ask(whole, Upstream(401, 200))).reply.status == 200
+    await ask(whole, Pool(401, 200))
+    assert (await ask(whole, Pool(401, 200))).reply.status == 200
     assert source.current is C
 
 
 async def test_a_fresh_token_that_was_not_tried_at_once_is_on_trial_too(clock, body):
-    source = Source(A, B, C)
+    source = CachedTokens(A, B, C)
     whole = credential(source, clock)
     unrepeatable, payload = body(length=1000, keep=10)
     payload.feed_eof()
-    assert (await ask(whole, Upstream(401), outgoing("POST", unrepeatable))).reply.status == 401
-    assert (await ask(whole, Upstream(401))).reply.status == 401  # with B, which does no better
+    assert (await ask(whole, Pool(401), outgoing("POST", unrepeatable))).reply.status == 401
+    assert (await ask(whole, Pool(401))).reply.status == 401  # with B, which does no better
     assert source.current is B
 
 
 async def test_an_answer_that_is_accepted_ends_the_trial():
-    source = Source(B, C)
+    source = CachedTokens(B, C)
     whole = credential(source)
     source.current = A
-    await ask(whole, Upstream(401, 500))  # B was taken: whatever 500 means, it is no refusal
-    assert (await ask(whole, Upstream(401, 200))).reply.status == 200
+    await ask(whole, Pool(401, 500))  # B was taken: whatever 500 means, it is no refusal
+    assert (await ask(whole, Pool(401, 200))).reply.status == 200
 
 
 # ── bodies ───────────────────────────────────────────────────────────────────────────────────────
@@ -371,15 +259,15 @@ async def test_a_body_at_hand_goes_out_with_the_head(body):
     whole, payload = body(length=4)
     payload.feed_data(b"body")
     payload.feed_eof()
-    upstream = Upstream(401, 200)
-    await ask(credential(Source(A, B)), upstream, outgoing("POST", whole))
+    upstream = Pool(401, 200)
+    await ask(credential(CachedTokens(A, B)), upstream, outgoing("POST", whole))
     assert [request.said.partition(b"\r\n\r\n")[2] for request in upstream.requests] == [b"body", b"body"]
     assert not any(request.more for request in upstream.requests)
 
 
 async def test_a_body_that_is_still_coming_is_sent_as_it_comes(body):
     whole, payload = body()
-    upstream = Upstream(Reply(200, complete=False))
+    upstream = Pool(Reply(200, complete=False))
     payload.feed_data(b"one")
     exchange = await sender(upstream).send(outgoing("POST", whole), b"")
     await settle()
@@ -396,7 +284,7 @@ async def test_a_body_that_is_still_coming_is_sent_as_it_comes(body):
 async def test_a_refusal_that_comes_early_does_not_stop_the_upload(body):
     whole, payload = body(length=6)
     payload.feed_data(b"one")
-    upstream = Upstream(401, 200)
+    upstream = Pool(401, 200)
 
     async def finish():
         await settle()
@@ -404,7 +292,7 @@ async def test_a_refusal_that_comes_early_does_not_stop_the_upload(body):
         payload.feed_eof()
 
     exchange, _ = await asyncio.gather(
-        ask(credential(Source(A, B)), upstream, outgoing("POST", whole)), finish()
+        ask(credential(CachedTokens(A, B)), upstream, outgoing("POST", whole)), finish()
     )
     await settle()
     assert exchange.reply.status == 200
@@ -415,7 +303,7 @@ async def test_a_body_too_long_to_keep_is_not_repeated(body):
     whole, payload = body(keep=3)
     payload.feed_data(b"four")
     payload.feed_eof()
-    upstream, source = Upstream(401), Source(A, B)
+    upstream, source = Pool(401), CachedTokens(A, B)
     assert (await ask(credential(source), upstream, outgoing("POST", whole))).reply.status == 401
     assert len(upstream.requests) == 1
     assert source.current is B
@@ -423,7 +311,7 @@ async def test_a_body_too_long_to_keep_is_not_repeated(body):
 
 async def test_an_upload_that_fails_is_told_to_the_connection(body):
     whole, payload = body(limit=3)
-    upstream = Upstream(200)
+    upstream = Pool(200)
     exchange = await sender(upstream).send(outgoing("POST", whole), b"")
     payload.feed_data(b"four")
     await settle()
@@ -433,7 +321,7 @@ async def test_an_upload_that_fails_is_told_to_the_connection(body):
 
 async def test_closing_an_exchange_frees_the_clients_body(body):
     whole, payload = body()
-    upstream = Upstream(Reply(200, complete=False))
+    upstream = Pool(Reply(200, complete=False))
     exchange = await sender(upstream).send(outgoing("POST", whole), b"")
     await exchange.close()
     payload.feed_data(b"x")
@@ -448,7 +336,7 @@ async def test_a_connection_lent_in_vain_is_given_back(body, idle):
     whole, payload = body(limit=3)
     payload.feed_data(b"four")
     payload.feed_eof()
-    upstream, request = Upstream(200, idle=idle), outgoing("POST", whole)
+    upstream, request = Pool(200, idle=idle), outgoing("POST", whole)
     lent = upstream.lent
     with pytest.raises(BodyTooLarge):
         await sender(upstream).send(request, b"")
@@ -460,13 +348,9 @@ async def test_a_connection_lent_in_vain_is_given_back(body, idle):
 # ── dead connections ─────────────────────────────────────────────────────────────────────────────
 
 
-def dead():
-    return ClosedUnanswered("closed a kept connection")
-
-
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "PUT", "DELETE"])
 async def test_a_dead_kept_connection_is_replaced_once(method):
-    upstream = Upstream(dead(), 200, idle=2)
+    upstream = Pool(dead(), 200, idle=2)
     exchange = await sender(upstream).send(outgoing(method), b"")
     assert exchange.reply.status == 200
     assert (upstream.connects, len(upstream.requests)) == (1, 2)  # the second is a new one
@@ -474,7 +358,7 @@ async def test_a_dead_kept_connection_is_replaced_once(method):
 
 @pytest.mark.parametrize("method", ["POST", "PATCH", "UNKNOWN"])
 async def test_what_may_have_been_done_is_not_done_again(method):
-    upstream = Upstream(dead(), 200, idle=1)
+    upstream = Pool(dead(), 200, idle=1)
     with pytest.raises(BadReply):
         await sender(upstream).send(outgoing(method), b"")
     assert len(upstream.requests) == 1
@@ -482,7 +366,7 @@ async def test_what_may_have_been_done_is_not_done_again(method):
 
 @pytest.mark.parametrize(("method", "looks"), [("GET", False), ("POST", True)])
 async def test_for_what_must_not_be_sent_twice_the_connection_is_looked_at_first(method, looks):
-    upstream = Upstream(200, idle=1)
+    upstream = Pool(200, idle=1)
     await sender(upstream).send(outgoing(method), b"")
     assert upstream.looked == [looks]
 
@@ -491,14 +375,14 @@ async def test_a_put_whose_body_is_gone_is_not_sent_again(body):
     whole, payload = body(keep=3)
     payload.feed_data(b"four")
     payload.feed_eof()
-    upstream = Upstream(dead(), 200, idle=1)
+    upstream = Pool(dead(), 200, idle=1)
     with pytest.raises(ClosedUnanswered):
         await sender(upstream).send(outgoing("PUT", whole), b"")
 
 
 @pytest.mark.parametrize("failure", [BadReply("broken"), ConnectFailure("refused")])
 async def test_another_failure_is_not_repeated(failure):
-    upstream, request = Upstream(failure, 200, idle=1), outgoing()
+    upstream, request = Pool(failure, 200, idle=1), outgoing()
     with pytest.raises(type(failure)):
         await sender(upstream).send(request, b"")
     await request.close()
@@ -507,13 +391,13 @@ async def test_another_failure_is_not_repeated(failure):
 
 
 async def test_a_connection_that_was_waited_for_may_turn_out_dead_too():
-    upstream = Upstream(dead(), 200)
+    upstream = Pool(dead(), 200)
     exchange = await sender(upstream).send(outgoing(), b"")
     assert exchange.reply.status == 200
 
 
 async def test_what_was_begun_at_once_is_gone_on_with():
-    upstream = Upstream(200, idle=1)
+    upstream = Pool(200, idle=1)
     one, request = sender(upstream), outgoing()
     begun = one.begin_at_once(request, b"")
     assert await one.send(request, b"") is begun
@@ -521,6 +405,6 @@ async def test_what_was_begun_at_once_is_gone_on_with():
 
 
 async def test_nothing_is_begun_at_once_without_a_connection_at_hand():
-    upstream = Upstream()
+    upstream = Pool()
     assert sender(upstream).begin_at_once(outgoing(), b"") is None
     assert upstream.connects == 0

@@ -10,74 +10,11 @@ from authproxy.errors import BadReply, BodyTooLarge
 from authproxy.proxy.body import Body
 from authproxy.proxy.send import Outgoing, Sender
 from authproxy.proxy.upstream.connection import ClosedUnanswered
+from tests.support.clock import settle
+from tests.support.upstream_pool import Pool, Reply, dead
 
 HEAD = b"GET / HTTP/1.1\r\n"
 LINE = b"Authorization: Bearer a\r\n"
-
-
-class Reply:
-    def __init__(self, failure=None):
-        self.failure = failure
-        self.closed = False
-
-    async def head(self):
-        await asyncio.sleep(0)
-        if self.failure is not None:
-            raise self.failure
-
-    def close(self):
-        self.closed = True
-
-
-class Connection:
-    def __init__(self, reply):
-        self.reply = reply
-        self.said = b""
-        self.done = None
-        self.failure = None
-        self.takes = True
-
-    def begin(self, data, **settings):
-        self.said, self.settings = data, settings
-        return self.reply
-
-    async def send(self, data):
-        if self.takes:
-            self.said += data
-        return self.takes
-
-    def sent(self, seconds):
-        self.done = seconds
-
-    def fail(self, failure):
-        self.failure = failure
-
-
-class Pool:
-    def __init__(self, *replies, idle=0):
-        self.connections = [Connection(reply) for reply in replies]
-        self.lent = []
-        self.idle = idle
-        self.looked = []
-
-    def take(self, *, check_liveness):
-        self.looked.append(check_liveness)
-        if not self.idle:
-            return None
-        self.idle -= 1
-        return self._lend()
-
-    async def connect(self):
-        await asyncio.sleep(0)
-        return self._lend()
-
-    def _lend(self):
-        self.lent.append(self.connections.pop(0))
-        return self.lent[-1]
-
-
-def dead():
-    return Reply(ClosedUnanswered("gone"))
 
 
 def sender(pool, **settings):
@@ -100,11 +37,6 @@ def body():
         return Body(payload, length=length, keep=keep, limit=limit), payload
 
     return make
-
-
-async def settle():
-    for _ in range(10):
-        await asyncio.sleep(0)
 
 
 async def test_an_open_connection_is_used_before_a_new_one():

@@ -13,23 +13,10 @@ from authproxy.errors import (
 )
 from authproxy.tokens.backoff import BackoffSource
 from authproxy.tokens.rejection import RememberedRejection
-from authproxy.tokens.source import Innermost
 from authproxy.tokens.token import Token
-from tests.stores import MemoryStore, Shelf
-from tests.unit.conftest import Clock
-
-
-class Behind(Innermost):
-    def __init__(self, *answers):
-        self.answers = list(answers)
-        self.asked = []
-
-    async def token(self, *, instead_of=None):
-        self.asked.append(instead_of)
-        answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+from tests.support.clock import Clock
+from tests.support.memory_store import MemoryStore, Shelf
+from tests.support.token_sources import AnswersInTurn
 
 
 class Secret:
@@ -52,7 +39,7 @@ def secret():
 @pytest.fixture
 def world(clock, secret):
     def make(*answers, jitter=0.0):
-        behind = Behind(*answers)
+        behind = AnswersInTurn(*answers)
         return BackoffSource(behind, name="up42", changed=secret, clock=clock, jitter=lambda: jitter), behind
 
     return make
@@ -183,16 +170,17 @@ async def test_the_secret_is_looked_at_only_while_a_rejected_credential_is_held_
 
 async def test_each_thing_that_happens_is_logged_once(world, clock, caplog):
     caplog.set_level(logging.INFO, "authproxy")
-    source, _ = world(TokenUnavailable("down", hint="mend it"), Token("a"), Token("a"))
+    source, _ = world(TokenUnavailable("down", hint="mend it"), Token("a"), Token("a"), Token("b"))
     for _ in range(100):
         await failure_of(source)
     clock.advance(1)
     await source.token()
     await source.token(instead_of=Token("a"))  # the same again is no news
-    failed, renewed = caplog.records
+    await source.token(instead_of=Token("a"))
+    failed, obtained, renewed = caplog.records
     assert failed.message == "no token"
-    assert failed.facts == {"route": "up42", "cause": "down", "hint": "mend it", "next_try_in": 1.0}
-    assert renewed.message == "token renewed"
+    assert failed.facts == {"route": "up42", "cause": "down", "hint": "mend it", "next_try_in": "1.0s"}
+    assert (obtained.message, renewed.message) == ("token obtained", "token renewed")
     assert renewed.facts["route"] == "up42"
 
 
@@ -205,7 +193,7 @@ async def test_a_fault_of_our_own_is_no_reason_to_wait(world):
 
 
 async def test_a_token_from_elsewhere_ends_the_waiting():
-    source = BackoffSource(Behind(CredentialRejected("wrong password"), Token("new")), clock=Clock())
+    source = BackoffSource(AnswersInTurn(CredentialRejected("wrong password"), Token("new")), clock=Clock())
     with pytest.raises(CredentialRejected):
         await source.token()
     await source.adopt(Token("from elsewhere"))
@@ -224,7 +212,7 @@ class Machine:
         self.secret = "old"
 
     def process(self, *answers, retry=False):
-        behind = Behind(*answers)
+        behind = AnswersInTurn(*answers)
         memory = RememberedRejection(
             [MemoryStore(self.shelf)],
             "up42",
@@ -327,16 +315,16 @@ async def test_without_a_place_to_remember_in_each_process_is_on_its_own(machine
     store = MemoryStore(machine.shelf)
     store.trouble = StoreError("read-only file system")
     memory = RememberedRejection([store], "up42", lambda: "secret", takes_turns=True)
-    source = BackoffSource(Behind(CredentialRejected("no")), memory=memory, clock=Clock())
+    source = BackoffSource(AnswersInTurn(CredentialRejected("no")), memory=memory, clock=Clock())
     assert (await failure_of(source)).status == 502
     assert (await failure_of(source)).status == 503
 
 
 async def test_a_source_that_costs_nothing_to_ask_is_never_left_alone(clock, caplog):
     caplog.set_level(logging.INFO, "authproxy")
-    behind = Behind(*(BadTokenReply("empty") for _ in range(5)), Token("a"))
-    source = BackoffSource(behind, backs_off=False, clock=clock)
+    behind = AnswersInTurn(*(BadTokenReply("empty") for _ in range(5)), Token("a"))
+    source = BackoffSource(behind, backs_off=False, loads=True, clock=clock)
     for _ in range(5):
         assert (await failure_of(source)).detail == "empty"
     assert (await source.token()).value == "a"
-    assert [record.message for record in caplog.records] == ["no token", "token renewed"]
+    assert [record.message for record in caplog.records] == ["no token", "token loaded"]

@@ -8,26 +8,9 @@ from authproxy.errors import TokenUnavailable
 from authproxy.tokens import cache as cache_module
 from authproxy.tokens import early_renewal
 from authproxy.tokens.cache import CachedSource, token_cache
-from authproxy.tokens.source import Innermost
 from authproxy.tokens.token import Token
-
-
-class Behind(Innermost):
-    """The source behind: gives its answers in turn, each once it is let through, and notes who asks."""
-
-    def __init__(self, *answers):
-        self.answers = list(answers)
-        self.asked = []
-        self.open = asyncio.Event()
-        self.open.set()
-
-    async def token(self, *, instead_of=None):
-        self.asked.append(instead_of)
-        await self.open.wait()
-        answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+from tests.support.clock import settle
+from tests.support.token_sources import AnswersInTurn
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +23,7 @@ def world(clock):
     """Return a maker of a `CachedSource` in front of the answers it gets."""
 
     def make(*answers, cache=None, **settings):
-        behind = Behind(*answers)
+        behind = AnswersInTurn(*answers)
         cache = token_cache() if cache is None else cache
         return CachedSource(behind, cache, "key", name="up42", clock=clock, **settings), behind
 
@@ -51,12 +34,6 @@ def world(clock):
 def token(clock):
     """Return a maker of tokens that are issued now."""
     return lambda value, lifetime=300: Token(value, issued_at=clock(), expires_at=clock() + lifetime)
-
-
-async def settle():
-    """Let everything happen that can happen now."""
-    for _ in range(10):
-        await asyncio.sleep(0)
 
 
 async def together(*waits):
@@ -291,7 +268,7 @@ async def test_more_credentials_than_the_cache_has_room_for_by_default_do_not_pu
     cache = token_cache(5000)
     sources = []
     for number in range(5000):
-        behind = Behind(Token(f"{number}"))
+        behind = AnswersInTurn(Token(f"{number}"))
         sources.append(CachedSource(behind, cache, f"{number}", name="many", clock=clock))
     for _ in range(2):
         for source in sources:

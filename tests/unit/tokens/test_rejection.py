@@ -7,7 +7,8 @@ import pytest
 from authproxy.errors import BadTokenReply, CredentialRejected, StoreError
 from authproxy.tokens import rejection as rejection_module
 from authproxy.tokens.rejection import MARK_DIGITS, Rejection, RememberedRejection
-from tests.stores import MemoryStore, Shelf
+from tests.support.clock import settle
+from tests.support.memory_store import MemoryStore, Shelf
 
 
 def rejection(**changes):
@@ -124,16 +125,11 @@ async def test_without_any_store_it_goes_on_and_says_so_once(caplog):
     assert await kept.recall() is None
     await kept.forget()
     [record] = caplog.records
-    assert record.getMessage() == "rejected credentials are not remembered"
+    assert record.getMessage() == "cannot remember rejected credentials"
     assert record.facts == {"cause": "the disk is full", "hint": "make room"}
 
 
 # ── one after the other ──────────────────────────────────────────────────────────────────────────
-
-
-async def settle():
-    for _ in range(10):
-        await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("takes_turns", [True, False])

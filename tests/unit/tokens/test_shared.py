@@ -11,7 +11,7 @@ from authproxy.tokens.cache import CachedSource, token_cache
 from authproxy.tokens.shared import MEND_SECONDS, SharedSource
 from authproxy.tokens.source import Innermost
 from authproxy.tokens.token import Token
-from tests.stores import MemoryStore, Shelf
+from tests.support.memory_store import MemoryStore, Shelf
 
 KEY = "credential"
 LIFETIME = 100.0

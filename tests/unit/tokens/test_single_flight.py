@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from authproxy.tokens.single_flight import SingleFlight
+from tests.support.clock import settle
 
 
 class Work:
@@ -22,11 +23,6 @@ class Work:
         if isinstance(result, Exception):
             raise result
         return result
-
-
-async def settle():
-    for _ in range(5):
-        await asyncio.sleep(0)
 
 
 async def joined(flight, times):

@@ -11,32 +11,16 @@ from authproxy.tokens.token import Token
 from authproxy.workers import broker as broker_module
 from authproxy.workers.broker import Broker
 from authproxy.workers.broker_client import BrokerClient, BrokerSource
+from tests.support.token_sources import OneAnswer
 
 A, B = (Token(value, expires_at=400.0, issued_at=100.0, refresh_token="r3fr3sh") for value in "ab")
-
-
-class Source:
-    """Stands in for a credential's stack of sources."""
-
-    def __init__(self, answer=A):
-        self.answer = answer
-        self.asked = []
-        self.open = asyncio.Event()
-        self.open.set()
-
-    async def token(self, *, instead_of=None):
-        self.asked.append(instead_of)
-        await self.open.wait()
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
 
 
 class World:
     """A broker with two workers and two credentials."""
 
     def __init__(self, socket_pair):
-        self.sources = {"up": Source(), "other": Source(Token("o"))}
+        self.sources = {"up": OneAnswer(A), "other": OneAnswer(Token("o"))}
         self.pairs = [socket_pair() for _ in range(2)]
         self.workers = [BrokerClient(there) for _, there in self.pairs]
         self.told = []
@@ -143,7 +127,7 @@ async def test_a_broker_in_the_place_of_a_dead_one_has_the_workers_ask_again(wor
     await settle()
     for here, _ in world.pairs:
         asyncio.get_running_loop().remove_reader(here)  # the first one is gone, and what it was asked too
-    world.sources["up"] = Source(B)
+    world.sources["up"] = OneAnswer(B)
     successor = world.new_broker()
     await settle()
     assert not task.done()

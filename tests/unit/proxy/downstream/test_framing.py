@@ -134,8 +134,8 @@ SMALL = [bytes(range(at, at + size)) for at in range(10) for size in range(1, 16
 def test_a_run_of_small_chunks_becomes_one_wherever_it_is_cut():
     stream = chunked(*SMALL, b"x" * 16, *SMALL) + b"0\r\n\r\n"
     assert handed_on(stream)[1]
-    for cut in range(len(stream) + 1):
-        handed, _ = handed_on(stream[:cut], stream[cut:] + GET)
+    cuts = range(len(stream) + 1)
+    for handed in {handed_on(stream[:cut], stream[cut:] + GET)[0] for cut in cuts}:  # many come out alike
         assert data_of(handed) == (b"".join([*SMALL, b"x" * 16, *SMALL]), GET)
 
 

@@ -7,6 +7,7 @@ import pytest
 from authproxy.errors import ConnectionLimit
 from authproxy.proxy.downstream import server as module
 from authproxy.proxy.downstream.server import MAX_TURNED_AWAY, ProxyServer
+from tests.support.clock import settle
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 ANSWER = b"HTTP/1.1 204 No Content\r\n\r\n"
@@ -84,11 +85,6 @@ class World:
         connection.connection_made(transport)
         await settle()
         return connection, transport
-
-
-async def settle():
-    for _ in range(10):
-        await asyncio.sleep(0)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from authproxy.net.failures import out_of_descriptors
 from authproxy.net.http_proxy import HTTPProxy
 from authproxy.proxy.upstream.connection import Connection
 from authproxy.proxy.upstream.pool import IDLE_SECONDS, MAX_LIFE, Pool
+from tests.support.clock import settle
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 REPLY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
@@ -77,11 +78,6 @@ async def use(connection):
     reply = begin(connection)
     await reply.head()
     assert reply.complete
-
-
-async def settle():
-    for _ in range(5):
-        await asyncio.sleep(0)
 
 
 # ── lending ──────────────────────────────────────────────────────────────────────────────────────

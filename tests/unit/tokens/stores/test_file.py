@@ -260,7 +260,7 @@ def test_tokens_and_rejections_are_where_the_users_state_is(monkeypatch):
 
 def test_without_a_home_tokens_have_no_place_and_rejections_are_not_kept(monkeypatch):
     monkeypatch.setattr(file_module, "state_directory", lambda: None)
-    with pytest.raises(StoreError, match="tokens cannot be kept") as caught:
+    with pytest.raises(StoreError, match="tokens cannot be stored") as caught:
         default_path()
     assert "XDG_STATE_HOME" in caught.value.hint
     assert rejections_path() is None

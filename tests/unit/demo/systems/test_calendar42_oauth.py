@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from authproxy.config.read import parse
-from authproxy.demo.systems import USERNAME
+from authproxy.demo.accounts import USERNAME
 from authproxy.errors import CredentialRejected, LoginRequired
 from authproxy.grants.runner import FlowRunner
 
@@ -86,7 +86,7 @@ async def test_a_sandbox_user_is_asked_nothing(client, demo, clock):
 async def test_a_user_with_an_account_must_log_in(client, demo, clock):
     silent = grant(demo, "calendar42-silent", email_address=USERNAME)
     async with FlowRunner(clock=clock) as runner:
-        with pytest.raises(LoginRequired, match="wants a person to log in"):
+        with pytest.raises(LoginRequired, match="requires a user to log in"):
             await runner.run(silent.flow(None))
         browser = Browser(client, allow="yes", password="demo password: 100% sure")
         token = await runner.run(silent.login(), browser)

@@ -22,7 +22,8 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
 
-from .command import GUARD, wait_until
+from tests.support.command import wait_until
+from tests.support.launch import GUARD
 
 PIECE = 1 << 16
 

@@ -19,7 +19,7 @@ from urllib.parse import unquote_plus, urlencode
 import aiohttp
 from aiohttp import web
 
-from tests.serving import served
+from tests.support.aiohttp_server import served
 
 CLIENT_ID = "a client"
 CLIENT_SECRET = "s:%+/& of the client"

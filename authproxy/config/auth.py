@@ -1,0 +1,76 @@
+"""From a route's `auth` to the grant it describes.
+
+auth ─┬─ grant: NAME ────────────────────────┬── the grant's keys ── Grant
+      └─ preset: NAME ── template filled in ─┘
+"""
+
+from dataclasses import dataclass
+
+from authproxy.config.document import Item
+from authproxy.config.faults import UNKNOWN_KEY, unknown_name
+from authproxy.config.presets import Preset, presets
+from authproxy.config.validation import Validation
+from authproxy.grants import GRANTS
+from authproxy.grants.grant import Grant
+from authproxy.masking import masked
+
+
+@dataclass(frozen=True, slots=True)
+class Auth:
+    """An `auth` that has been made into a grant; `item` is what the grant was made from."""
+
+    grant: Grant
+    item: Item
+    name: str
+    preset: Preset | None
+
+    def shown(self) -> dict[str, object]:
+        """Return the grant's settings, those masked that are secret or came from a reference."""
+        head: dict[str, object] = {"preset": self.preset.name} if self.preset else {}
+        shown: dict[str, object] = head | {"grant": self.name} | masked(self.grant, self.item)
+        response: object = getattr(self.grant, "response", None)
+        if response is not None and response == type(response)():  # nobody said anything about it
+            del shown["response"]
+        return shown
+
+
+def read_auth(auth: Item, base: str, validation: Validation) -> Auth | None:
+    """Return the grant behind `auth`, or None when it has faults; `base` is the route's upstream."""
+    if not isinstance(auth.value, dict):
+        validation.faults.append(auth.fault("should be a mapping: `grant` or `preset`, and its keys"))
+        return None
+    grant, preset = auth.child("grant"), auth.child("preset")
+    if grant is not None and preset is not None:
+        validation.faults.append(auth.fault("takes `grant` or `preset`, not both"))
+        return None
+    if grant is not None:
+        return _from_grant(auth, grant, None, validation)
+    if preset is not None:
+        return _from_preset(auth, preset, base, validation)
+    validation.faults.append(auth.fault("needs `grant` or `preset`"))
+    return None
+
+
+def _from_preset(auth: Item, name: Item, base: str, validation: Validation) -> Auth | None:
+    known = presets()
+    if not isinstance(name.value, str) or name.value not in known:
+        validation.faults.append(name.fault(unknown_name("preset", name.value, known)))
+        return None
+    preset = known[name.value]
+    expanded, lacking = preset.expand(auth, base.rstrip("/"))
+    if not lacking:
+        return _from_grant(expanded, expanded.value["grant"], preset, validation)
+    # What the preset lacks hides nothing else but itself: a key that is misspelt is often the reason.
+    others = Validation(validation.directory)
+    _from_grant(expanded, expanded.value["grant"], preset, others)
+    validation.faults += lacking + [each for each in others.faults if UNKNOWN_KEY in each.message]
+    return None
+
+
+def _from_grant(auth: Item, name: Item, preset: Preset | None, validation: Validation) -> Auth | None:
+    if not isinstance(name.value, str) or name.value not in GRANTS:
+        validation.faults.append(name.fault(unknown_name("grant", name.value, GRANTS)))
+        return None
+    known = ("preset", *(preset.keys if preset else ()))
+    grant = validation.make(GRANTS[name.value], auth, "grant", known=known)
+    return Auth(grant, auth, name.value, preset) if grant is not None else None

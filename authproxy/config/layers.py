@@ -1,0 +1,67 @@
+"""A route's keys in layers: its own over `defaults` over those that its preset brings."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from authproxy.config.document import Item, merge
+from authproxy.config.presets import presets
+from authproxy.errors import Fault
+
+ROUTE_LEVELS = 2  # a route's keys, and the keys of its mappings
+
+
+def routes_of(top: Item, faults: list[Fault]) -> list[Item]:
+    """Return each route with all of its keys; what is wrong with the list is added to `faults`."""
+    defaults, listed = top.child("defaults"), top.child("routes")
+    if defaults is None or defaults.value is None:
+        defaults = top.made({}, "defaults")
+    elif not isinstance(defaults.value, dict):
+        faults.append(defaults.fault("should be a mapping: any keys of a route"))
+        defaults = top.made({}, "defaults")
+    if listed is None:
+        faults.append(top.missing("routes"))
+        return []
+    if not isinstance(listed.value, list) or not listed.value:
+        faults.append(listed.fault("should be a list with at least one route"))
+        return []
+    faults += [
+        item.fault("should be a mapping: `name`, `upstream`, `auth` and so on")
+        for item in listed.value
+        if not isinstance(item.value, dict)
+    ]
+    routes = [_layered(item, defaults) for item in listed.value if isinstance(item.value, dict)]
+    faults += _twins(routes)
+    return routes
+
+
+def _layered(own: Item, defaults: Item) -> Item:
+    whole = {"auth": own.value["auth"]} if own.child("auth") is not None else {}
+    item = merge(own, defaults, ROUTE_LEVELS)
+    item = replace(item, value=item.value | whole)
+    auth = item.child("auth")
+    name = auth.child("preset") if auth else None
+    preset = presets().get(name.value) if auth and name and isinstance(name.value, str) else None
+    if auth is None or preset is None:
+        return item
+    under = Item({key: auth.made(value, f"{own.key}.{key}") for key, value in preset.route.items()}, own.file)
+    return merge(item, under, ROUTE_LEVELS)
+
+
+def _twins(routes: list[Item]) -> Iterator[Fault]:
+    """Yield a fault for each name, and each place, that an earlier route has."""
+    names: set[object] = set()
+    places: set[object] = set()
+    for item in routes:
+        name, path, host = (item.child(key) for key in ("name", "path", "host"))
+        if name is not None and isinstance(name.value, str):
+            if name.value in names:
+                yield name.fault("is the name of an earlier route")
+            names.add(name.value)
+        place = (path.value if path else "/", str(host.value).lower() if host and host.value else None)
+        if not isinstance(place[0], str):
+            continue
+        if place in places:
+            yield (path or host or item).fault(
+                "is mounted where an earlier route is: give it another `path` or `host`"
+            )
+        places.add(place)

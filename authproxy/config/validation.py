@@ -1,0 +1,50 @@
+"""From Items to the dataclasses of the schema: values checked, texts judged, every fault collected."""
+
+from collections.abc import Collection
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from pydantic import TypeAdapter, ValidationError
+
+from authproxy.config.document import Item, plain
+from authproxy.config.faults import faults_of
+from authproxy.config.texts import judge
+from authproxy.errors import Fault
+
+Kind = TypeVar("Kind")
+
+
+class Validation:
+    """Makes dataclasses of Items. `faults` is what is wrong with them, `warnings` what is only odd.
+
+    Relative paths start from `directory`.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.faults: list[Fault] = []
+        self.warnings: list[Fault] = []
+
+    def make(self, kind: type[Kind], item: Item, *besides: str, known: Collection[str] = ()) -> Kind | None:
+        """Return the `kind` that `item` describes, its keys `besides` left out; None if it has faults.
+
+        `known` are keys that would be no surprise there either.
+        """
+        own = item.without(*besides)
+        try:
+            made: Kind = _adapter(cast("Any", kind)).validate_python(
+                plain(own), context={"directory": self.directory}
+            )
+        except ValidationError as error:
+            self.faults += faults_of(error, own, kind, {*besides, *known})
+            return None
+        found = judge(made, item)
+        self.faults += found.faults
+        self.warnings += found.warnings
+        return made
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)

@@ -1,0 +1,24 @@
+"""What a test needs that is not always installed: a server, a program, a package.
+
+Without it the test is skipped, but where everything must be there (the variable AUTHPROXY_REQUIRE_ALL is 1,
+as continuous integration sets it) it fails.
+"""
+
+import importlib.util
+import os
+import shutil
+
+import pytest
+
+
+def need(*names: str) -> None:
+    """Skip the test unless each of `names`, a Python module or a program, is installed."""
+    missing = [
+        name for name in names if shutil.which(name) is None and importlib.util.find_spec(name) is None
+    ]
+    if not missing:
+        return
+    reason = f"not installed: {', '.join(missing)}"
+    if os.environ.get("AUTHPROXY_REQUIRE_ALL") == "1":
+        pytest.fail(f"{reason} (AUTHPROXY_REQUIRE_ALL is set)", pytrace=False)
+    pytest.skip(reason)

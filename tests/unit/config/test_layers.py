@@ -1,0 +1,75 @@
+"""A route's own keys over the defaults, and no two routes in one place."""
+
+import pytest
+from pydantic import SecretStr
+
+from authproxy.config.route import Retry, Timeouts
+from authproxy.grants.static import NoGrant, Static
+
+NONE = "auth: {grant: none}\nupstream: https://x\n"
+
+
+def test_a_routes_own_key_wins_over_the_default(reader):
+    top = "defaults: {timeouts: {connect: 1s, idle: 2s}, retry: {cooldown: 9s}, prefetch: true}"
+    route = reader.route(NONE + "timeouts: {connect: 5s}\nprefetch: false", top)
+    assert route.timeouts == Timeouts(connect=5.0, idle=2.0)
+    assert route.retry == Retry(cooldown=9.0)
+    assert route.prefetch is False
+
+
+def test_null_takes_a_default_away(reader):
+    top = "defaults: {allow: {methods: [GET]}, timeouts: {connect: 1s}}"
+    route = reader.route(NONE + "allow:\ntimeouts: {connect: }", top)
+    assert (route.allow, route.timeouts) == (None, Timeouts())
+
+
+def test_auth_is_replaced_as_a_whole(reader):
+    top = "defaults: {auth: {grant: static, token: x, scheme: Token}}"
+    assert reader.route("upstream: https://x", top).grant == Static(token=SecretStr("x"), scheme="Token")
+    assert reader.route(NONE, top).grant == NoGrant()
+
+
+def test_a_fault_in_the_defaults_is_told_once_at_its_place(reader):
+    text = """\
+defaults: {timeouts: {conect: 1s}}
+routes:
+  - {name: a, upstream: https://x, auth: {grant: none}}
+  - {name: b, path: /b, upstream: https://x, auth: {grant: none}}
+"""
+    assert reader.fault(text) == "1:23: defaults.timeouts.conect: unknown key; did you mean `connect`?"
+
+
+# ── twins ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def routes(*keys):
+    lines = [f"  - {{upstream: https://x, auth: {{grant: none}}, {each}}}" for each in keys]
+    return "routes:\n" + "\n".join(lines)
+
+
+def test_a_name_is_given_once(reader):
+    assert reader.fault(routes("name: a", "name: a, path: /b")) == (
+        "3:54: routes[1].name: is the name of an earlier route"
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "key"),
+    [
+        ("path: /a", "path: /a", ".path"),
+        ("path: /", "strip_path: true", ""),
+        ("host: a.test", "host: A.test", ".host"),
+        ("host: a.test, path: /x", "host: a.test, path: /x", ".path"),
+    ],
+)
+def test_a_place_is_taken_once(reader, first, second, key):
+    fault = reader.fault(routes(f"name: a, {first}", f"name: b, {second}"))
+    assert fault.endswith(
+        f"routes[1]{key}: is mounted where an earlier route is: give it another `path` or `host`"
+    )
+
+
+def test_the_same_path_on_another_host_is_another_place(reader):
+    reader.config(
+        routes("name: a, path: /x", "name: b, path: /x, host: a.test", "name: c, path: /x, host: b.test")
+    )
