@@ -1,7 +1,7 @@
 """What each process does: the broker, and the workers that ask it. The supervisor only starts them.
 
-A child closes what is not its own, and ends when the supervisor is gone, however that came: the pipe that only
-the supervisor has open for writing tells it.
+A child closes what is not its own, and ends when the supervisor is gone, however that came: a pipe that only
+the supervisor holds open for writing tells it.
 """
 
 import os

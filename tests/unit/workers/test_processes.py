@@ -57,7 +57,7 @@ def started(monkeypatch, listener):
     )
     monkeypatch.setattr(os, "setpgid", lambda *_: None)
     monkeypatch.setattr(os, "close", lambda _descriptor: None)
-    listeners = Listeners([(ADDRESS, listener)], ("127.0.0.1:1", ["admin's"]))
+    listeners = Listeners([(ADDRESS, listener)], ("127.0.0.1:1", [listener]))
     made = Processes(
         parse(TEXT, "proxy.yaml"), listeners, TLSContexts(None, {}), count=2, retry_rejected=True
     )
@@ -72,7 +72,7 @@ def test_one_child_has_the_tokens_and_the_others_ask_it(started):
     assert [child.name for child in children] == ["broker", "worker 1", "worker 2"]
     assert [child.work() for child in children] == [0, 0, 0]
     (broker, settings), *workers = served
-    assert (broker.proxy, broker.admin) == ([], ("127.0.0.1:1", ["admin's"]))
+    assert (broker.proxy, broker.admin[0]) == ([], "127.0.0.1:1")
     assert settings["retry_rejected"]
     assert "inner_source" not in settings
     for listeners, settings in workers:
