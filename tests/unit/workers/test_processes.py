@@ -56,7 +56,7 @@ def started(monkeypatch, listener):
         module, "BrokerClient", lambda _line: type("Client", (), {"inner_source": "the broker's"})
     )
     monkeypatch.setattr(os, "setpgid", lambda *_: None)
-    monkeypatch.setattr(os, "close", lambda _descriptor: None)
+    monkeypatch.setattr(module, "close_all_but", lambda *_: None)
     listeners = Listeners([(ADDRESS, listener)], ("127.0.0.1:1", [listener]))
     made = Processes(
         parse(TEXT, "proxy.yaml"), listeners, TLSContexts(None, {}), count=2, retry_rejected=True
@@ -64,7 +64,15 @@ def started(monkeypatch, listener):
     said = []
     assert made.run(lambda: said.append("ready")) == 7
     assert said == ["ready"]
-    return children, served
+    closed = []
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "close", closed.append)
+        yield children, served
+    assert set(closed) <= {made._above}
+    for descriptor in (made._alive, made._above):
+        os.close(descriptor)
+    for sock in (*(end for line in made._lines for end in line), *made._sockets[1:]):
+        sock.close()
 
 
 def test_one_child_has_the_tokens_and_the_others_ask_it(started):
