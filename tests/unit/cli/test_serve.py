@@ -6,7 +6,7 @@ import pytest
 
 from authproxy.app.listeners import Listeners
 from authproxy.cli import serve as module
-from authproxy.cli.serve import announce, close_all_but, say_nothing, serve
+from authproxy.cli.serve import announce, say_nothing, serve
 from authproxy.config.read import parse
 
 TEXT = "routes: [{name: a, upstream: 'https://a.example', auth: {grant: none}}]"
@@ -49,12 +49,6 @@ def test_each_listener_is_told_by_its_url_and_a_name_only_once(capsys, tls, sche
 def test_without_an_admin_listener_none_is_told(capsys):
     announce(SimpleNamespace(tls=None), Listeners([("[::1]:0", Socket(7))]), say_nothing)
     assert capsys.readouterr().out == "listening on http://[::1]:7\n"
-
-
-def test_a_worker_keeps_its_own_listeners_and_no_other():
-    mine, others = Socket(), Socket()
-    close_all_but([("127.0.0.1:1", mine)], [mine, others])
-    assert (mine.closed, others.closed) == (False, True)
 
 
 @pytest.mark.parametrize("fails", [False, True])
