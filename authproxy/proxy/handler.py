@@ -135,9 +135,7 @@ class ProxyHandler:
         """Send the answer back if it is all there and stands; else let a task see to it."""
         try:
             credential = route.credential
-            if not reply.complete or (
-                context.injects and credential is not None and credential.refuses(reply.status)
-            ):
+            if not self._stands(context, route, reply):
                 context.request.connection.proceed(context)
                 return
             if context.token is not None and credential is not None:
@@ -147,6 +145,14 @@ class ProxyHandler:
             keep_alive = self._fail(context, error)
         self._tell(context)
         context.request.connection.answered(keep_alive=keep_alive)
+
+    @staticmethod
+    def _stands(context: RequestContext, route: Route, reply: Reply) -> bool:
+        """Tell whether a reply is all there, accepts the credential, and came after the whole request."""
+        if not reply.complete or (context.outgoing is not None and context.outgoing.is_uploading):
+            return False
+        credential = route.credential if context.injects else None
+        return credential is None or not credential.refuses(reply.status)
 
     # ── finish ───────────────────────────────────────────────────────────────────────────────────
 

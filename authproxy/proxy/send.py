@@ -39,6 +39,11 @@ class Outgoing:
     def idempotent(self) -> bool:
         return self.method in IDEMPOTENT
 
+    @property
+    def is_uploading(self) -> bool:
+        """Whether its body was not all there when it was begun."""
+        return self.exchange is not None and self.exchange.upload is not None
+
     def abort(self) -> None:
         """Break off what is under way; there is nobody to answer."""
         if self.exchange is not None:
@@ -140,6 +145,7 @@ class Exchange:
         if self.lent is not None:
             self.lent.abort()
         else:
+            self.reply.watcher = None
             self.reply.close()
         if self.upload is not None:
             self.upload.cancel()

@@ -1,12 +1,12 @@
 """One client's connection: bytes in, one request after the other, answers out.
 
-    data ─┬─ a plain head, whole (proxy/plain.py) ────┬─▶ Request ─▶ start() ─┬─ Answered ─▶ the next one
-          └─ anything else: aiohttp's parser ─────────┘                       ├─ Sent ─▶ answered() or proceed()
-                                                                              └─ Waiting ─▶ a task: finish()
+    data ─┬─ a plain head (proxy/plain.py) ─────┬─▶ Request ─▶ start() ─┬─ Answered ─▶ the next one
+          └─ anything else: aiohttp's parser ───┘                       ├─ Sent ─▶ answered(), proceed()
+                                                                        └─ Waiting ─▶ a task: finish()
 
-One request is answered at a time. What comes behind it stays as it is until its turn comes, so that nothing has
-to be given back: not a request that was begun, nor the first bytes of another protocol. The parser gets one
-head, or one body in chunks, and then it has done its duty; a body whose length is known needs none.
+One request is answered at a time. What comes behind it stays as it is until its turn comes, so that nothing
+has to be given back: not a request that was begun, nor the first bytes of another protocol. A parser gets one
+head, and its body if that comes in chunks; a body whose length is known needs none.
 
 It knows a list of methods only: it reads `PATCH` in place of any other token, and the request gets its own.
 """
@@ -258,7 +258,8 @@ class ClientConnection(asyncio.Protocol):
     def proceed(self, context: Any) -> None:
         """Go on with a request in a task."""
         self._context = context
-        self._task = self._loop.create_task(self._finish(context))
+        if self.transport is not None:  # else nobody waits for it any more
+            self._task = self._loop.create_task(self._finish(context))
 
     async def _finish(self, context: Any) -> None:
         keep_alive = await self._server.answerer.finish(context)
@@ -274,7 +275,7 @@ class ClientConnection(asyncio.Protocol):
             return
         self._answered_any = True
         whole = self._payload.is_eof()
-        if not keep_alive or self._server.draining:
+        if not keep_alive or self._server.draining or self._taker is not None:
             self.linger(silent=self._silent and whole)
         elif not whole:
             self._state = State.DISCARDING

@@ -41,7 +41,12 @@ def test_a_plain_head_is_read():
     head = reader().read(HEAD)
     assert (head.method, head.target, head.rest) == ("GET", "/x?a=b", b"")
     section = head.section
-    assert (section.authority, section.length, section.keep_alive, section.key) == ("localhost:8080", None, True, "")
+    assert (section.authority, section.length, section.keep_alive, section.key) == (
+        "localhost:8080",
+        None,
+        True,
+        "",
+    )
     assert pairs_of(section.lines) == [(b"Host", b"localhost:8080"), (b"Accept", b"*/*")]
 
 
@@ -191,8 +196,12 @@ def test_sequences_of_names_that_are_remembered_have_a_bound():
 
 # ── as a parser reads it ─────────────────────────────────────────────────────────────────────────
 
-NAMES = st.sampled_from(["Host", "Accept", "X-A", "x_a", "Content-Length", "Connection", "Cookie", "Te", "", "X Y", "é"])
-VALUES = st.sampled_from(["a", "a b", "", " a", "a ", "a\tb", "a: b", "5", "0", "05", "close", "keep-alive", "é", "a,b"])
+NAMES = st.sampled_from(
+    ["Host", "Accept", "X-A", "x_a", "Content-Length", "Connection", "Cookie", "Te", "", "X Y", "é"]
+)
+VALUES = st.sampled_from(
+    ["a", "a b", "", " a", "a ", "a\tb", "a: b", "5", "0", "05", "close", "keep-alive", "é", "a,b"]
+)
 TARGETS = st.sampled_from(["/", "/x?y", "*", "/a b", "/é", "http://a/", "/#x", ""])
 
 
@@ -235,7 +244,9 @@ def test_whatever_is_read_plainly_a_parser_reads_alike(loop, method, target, ver
     assert tuple(pairs_of(head.section.lines)) == message.raw_headers
     assert head.section.keep_alive is not message.should_close
     assert head.section.authority == message.headers["Host"]
-    assert head.section.length == (int(message.headers["Content-Length"]) if "Content-Length" in message.headers else None)
+    assert head.section.length == (
+        int(message.headers["Content-Length"]) if "Content-Length" in message.headers else None
+    )
 
 
 def test_what_a_parser_refuses_is_never_plain(loop):
@@ -254,7 +265,13 @@ REPLY = b"HTTP/1.1 200 OK\r\nServer: x\r\nContent-Length: 5"
 
 def test_a_plain_reply_is_read():
     reply = read_reply(REPLY)
-    assert (reply.status, reply.reason, reply.length, reply.chunked, reply.keep_alive) == (200, b"OK", 5, False, True)
+    assert (reply.status, reply.reason, reply.length, reply.chunked, reply.keep_alive) == (
+        200,
+        b"OK",
+        5,
+        False,
+        True,
+    )
     assert reply.status_line == b"HTTP/1.1 200 OK"
     assert pairs_of(reply.lines) == [(b"Server", b"x"), (b"Content-Length", b"5")]
     reply = read_reply(b"HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\nConnection: close")
