@@ -9,7 +9,7 @@ Names and labels are made of these in `authproxy.admin.metrics`, where somebody 
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable
 from typing import Any
 
 from authproxy.observe.record import RequestRecord
@@ -28,42 +28,79 @@ class Counters:
     """Counts of one process, or the sum of several."""
 
     def __init__(self) -> None:
-        self.requests: Counter[Key] = Counter()  # (route, method, status)
+        self.routes: defaultdict[str, RouteCounts] = defaultdict(RouteCounts)
         self.retries: Counter[Key] = Counter()  # (route, outcome)
         self.refused: Counter[Key] = Counter()  # (reason,)
         self.token_requests: Counter[Key] = Counter()  # (route, outcome)
-        self.seconds: defaultdict[Key, float] = defaultdict(float)  # (route,), summed durations
-        self.buckets: dict[str, list[int]] = {}  # route: requests within each bound, and above the last
 
     def request(self, record: RequestRecord) -> None:
         """Count a request, if a route was found for it."""
-        route, method, seconds = record.route, record.method, record.seconds
+        _, seconds, route, method, _, status, _, _, _ = record
         if route is None:
             return
-        self.requests[route, method if method in METHODS else OTHER, str(record.status)] += 1
-        self.seconds[route,] += seconds
-        buckets = self.buckets.get(route)
-        if buckets is None:
-            buckets = self.buckets[route] = [0] * (len(BOUNDS) + 1)
-        buckets[bisect_left(BOUNDS, seconds)] += 1
+        counts = self.routes[route]
+        counts.answers[method if method in METHODS else OTHER, status] += 1
+        counts.seconds += seconds
+        counts.buckets[bisect_left(BOUNDS, seconds)] += 1
+
+    @property
+    def requests(self) -> dict[Key, int]:
+        """How many requests there were, by route, method and status."""
+        return {
+            (route, method, str(status)): count
+            for route, counts in self.routes.items()
+            for (method, status), count in counts.answers.items()
+        }
+
+    @property
+    def seconds(self) -> dict[Key, float]:
+        """How long they took, all together, by route."""
+        return {(route,): counts.seconds for route, counts in self.routes.items()}
+
+    @property
+    def buckets(self) -> dict[str, list[int]]:
+        """By route, how many took no longer than each of the bounds, and than none of them."""
+        return {route: counts.buckets for route, counts in self.routes.items()}
 
     def snapshot(self) -> dict[str, Any]:
         """Return everything as plain data."""
         counters = {name: [[*key, count] for key, count in getattr(self, name).items()] for name in COUNTERS}
-        return counters | {"buckets": {route: list(counts) for route, counts in self.buckets.items()}}
+        routes = {
+            route: {
+                "answers": [[*key, count] for key, count in counts.answers.items()],
+                "seconds": counts.seconds,
+                "buckets": list(counts.buckets),
+            }
+            for route, counts in self.routes.items()
+        }
+        return counters | {"routes": routes}
 
     def add(self, snapshot: dict[str, Any]) -> None:
         """Add what another process has counted."""
         for name in COUNTERS:
-            counter: MutableMapping[Key, float] = getattr(self, name)
+            counter: Counter[Key] = getattr(self, name)
             for *key, count in snapshot[name]:
-                counter[tuple(key)] += count  # each of them begins at 0
-        for route, counts in snapshot["buckets"].items():
-            mine = self.buckets.setdefault(route, [0] * len(counts))
-            self.buckets[route] = [one + other for one, other in zip(mine, counts, strict=True)]
+                counter[tuple(key)] += count
+        for route, told in snapshot["routes"].items():
+            counts = self.routes[route]
+            for method, status, count in told["answers"]:
+                counts.answers[method, status] += count
+            counts.seconds += told["seconds"]
+            counts.buckets = [one + other for one, other in zip(counts.buckets, told["buckets"], strict=True)]
 
 
-COUNTERS = ("requests", "retries", "refused", "token_requests", "seconds")
+class RouteCounts:
+    """The requests of one route."""
+
+    __slots__ = ("answers", "buckets", "seconds")
+
+    def __init__(self) -> None:
+        self.answers: Counter[tuple[str, int]] = Counter()  # (method, status)
+        self.seconds = 0.0  # summed durations
+        self.buckets = [0] * (len(BOUNDS) + 1)  # requests within each bound, and above the last
+
+
+COUNTERS = ("retries", "refused", "token_requests")
 
 
 def total(snapshots: Iterable[dict[str, Any]]) -> Counters:

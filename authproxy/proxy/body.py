@@ -90,6 +90,29 @@ class Body:
         return LAST_CHUNK if self.chunked else b""
 
 
+class WholeBody:
+    """A body that came with its head; up to `keep` bytes may be said again. More than `limit` is refused."""
+
+    chunked = False
+    last = b""
+
+    def __init__(self, data: bytes, *, keep: int, limit: int | None) -> None:
+        if limit is not None and len(data) > limit:
+            raise _too_large(limit)
+        self.length = len(data)
+        self.repeatable = len(data) <= keep
+        self._data = data
+
+    def at_hand(self) -> bytes:
+        return self._data
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        yield self._data
+
+    def frame(self, piece: bytes) -> bytes:
+        return piece
+
+
 def chunk(piece: bytes) -> bytes:
     """Return `piece`, which must not be empty, as a chunk (RFC 9112 §7.1)."""
     return b"%x\r\n%b\r\n" % (len(piece), piece)

@@ -25,16 +25,16 @@ from authproxy.errors import (
     RequestRefused,
 )
 from authproxy.observe.counters import Counters
-from authproxy.observe.record import Subscriber
+from authproxy.observe.record import RequestRecord, Subscriber
 from authproxy.proxy import guard as guard_rules
 from authproxy.proxy import respond
-from authproxy.proxy.body import Body
+from authproxy.proxy.body import Body, WholeBody
 from authproxy.proxy.context import Answered, RequestContext, Sent, Step, Waiting
 from authproxy.proxy.guard import CONTENT_LENGTH, TE, Guard, split_absolute
 from authproxy.proxy.headers import listed_in
 from authproxy.proxy.plain import PlainReader, Section
 from authproxy.proxy.problem import internal_error
-from authproxy.proxy.request import Request
+from authproxy.proxy.request import Request, Whole
 from authproxy.proxy.respond import (
     CLIENT_GONE,
     CONNECTION,
@@ -47,7 +47,7 @@ from authproxy.proxy.respond import (
     wanted_protocol,
 )
 from authproxy.proxy.route import Route
-from authproxy.proxy.router import RouteTable, is_plain, path_interpretations, upstream_target
+from authproxy.proxy.router import NEEDS_CARE, RouteTable, is_plain, path_interpretations, upstream_target
 from authproxy.proxy.send import Outgoing
 from authproxy.proxy.upstream.connection import SWITCHED
 from authproxy.proxy.upstream.reply import Reply
@@ -105,8 +105,12 @@ class ProxyHandler:
     def start(self, request: Request) -> Step:
         """Judge the request and send it, as far as nothing has to be waited for."""
         context = RequestContext(request, self.site, perf_counter())
+        section = request.section
         try:
-            keep_alive = self._judge(context)
+            if section is not None and judge_plain(context, section):
+                keep_alive = None
+            else:
+                keep_alive = self._judge(context)
             if keep_alive is None:
                 return Sent(context) if self._send_at_once(context) else Waiting(context)
         except Exception as error:  # noqa: BLE001 - the one place where errors become responses
@@ -134,12 +138,11 @@ class ProxyHandler:
     def _look(self, context: RequestContext, route: Route, reply: Reply) -> None:
         """Send the answer back if it is all there and stands; else let a task see to it."""
         try:
-            credential = route.credential
             if not self._stands(context, route, reply):
                 context.request.connection.proceed(context)
                 return
-            if context.token is not None and credential is not None:
-                credential.accepted(context.token)
+            if context.token is not None and route.credential is not None:
+                route.credential.accepted(context.token)
             keep_alive = respond.send_whole(context, route, reply)
         except Exception as error:  # noqa: BLE001 - we are in the upstream's callback
             keep_alive = self._fail(context, error)
@@ -149,7 +152,7 @@ class ProxyHandler:
     @staticmethod
     def _stands(context: RequestContext, route: Route, reply: Reply) -> bool:
         """Tell whether a reply is all there, accepts the credential, and came after the whole request."""
-        if not reply.complete or (context.outgoing is not None and context.outgoing.is_uploading):
+        if not reply.complete or context.outgoing is None or context.outgoing.is_uploading:
             return False
         credential = route.credential if context.injects else None
         return credential is None or not credential.refuses(reply.status)
@@ -212,8 +215,19 @@ class ProxyHandler:
 
     def _tell(self, context: RequestContext) -> None:
         """Tell of the request. The answer is out: no fault in here may make a second one."""
+        route = context.route
         try:
-            record = context.record(time(), perf_counter())
+            record = RequestRecord(
+                time(),
+                perf_counter() - context.started,
+                route.name if route is not None else None,
+                context.request.method,
+                context.path,
+                context.status,
+                context.sent,
+                context.retried,
+                context.cause,
+            )
             for subscriber in self._subscribers:
                 subscriber(record)
         except Exception as error:  # noqa: BLE001 - see above
@@ -232,8 +246,6 @@ class ProxyHandler:
         Returns None; or, when it was answered here (a preflight), whether the connection can go on.
         """
         request, site = context.request, context.site
-        if request.section is not None and self._judge_plain(context, request, request.section):
-            return None
         if request.target.startswith("/"):
             context.path = request.target.partition("?")[0]  # for the log, should the guard refuse it
         if site.guard.has_origins:
@@ -250,47 +262,72 @@ class ProxyHandler:
         context.outgoing = outgoing_of(context, route, target)
         return None
 
-    @staticmethod
-    def _judge_plain(context: RequestContext, request: Request, section: Section) -> bool:
-        """Judge a request by what was worked out of its section; tell whether it passes.
 
-        The rules are the same ones. Whatever does not pass is judged once more, in full, and refused there.
-        """
-        site, target = context.site, request.target
-        path = target.partition("?")[0]
-        host = site.guard.known_host(section.authority)
-        if host is None or not is_plain(path) or not site.guard.is_admitted(section.key):
-            return False
-        route = site.routes.find(host, path)
-        if route is None:
-            return False
-        lines = section.worked_out.get(route)
-        if lines is None:
-            lines = section.worked_out[route] = route.request_headers.plain(section, route.incoming)
-        if not isinstance(lines, bytes):
-            return False
-        method = request.method
-        if route.strip or route.base:
-            target = upstream_target(target, strip=route.strip, base=route.base)
-        head = b"%b %b HTTP/1.1\r\n%b" % (method.encode("ascii"), target.encode("ascii"), lines)
-        if len(head) > site.header_bytes:
-            return False
-        body = None
-        if section.length:
-            limit = site.body_bytes
-            if limit is not None and section.length > limit:
-                return False
-            body = Body(request.payload, length=section.length, keep=route.keep_body, limit=limit)
-        if route.allow is not None:
-            try:
-                check_allow(route, method, path)
-            except Forbidden:
-                return False
-        context.path, context.route = path, route
-        context.injects = route.credential is not None
-        context.outgoing = Outgoing(method, head, body)
-        request.connection.stall_seconds = route.idle_seconds
-        return True
+def judge_plain(context: RequestContext, section: Section) -> bool:
+    """Judge a request by what was worked out of its section; tell whether it passes.
+
+    The rules are those of `ProxyHandler._judge`. What does not pass is judged once more, in full, and refused
+    there.
+    """
+    request, site = context.request, context.site
+    method, target = request.method, request.target
+    path = target.partition("?")[0]
+    if (section.passed is not site.guard and not passes(section, site.guard)) or NEEDS_CARE(path):
+        return False
+    route = site.routes.find(section.host, path)
+    lines = lines_for(section, route) if route is not None else None
+    if route is None or lines is None or (route.allow is not None and not is_allowed(route, method, path)):
+        return False
+    if route.strip or route.base:
+        target = upstream_target(target, strip=route.strip, base=route.base)
+    head = b"%b %b HTTP/1.1\r\n%b" % (method.encode("ascii"), target.encode("ascii"), lines)
+    body = None
+    if section.length:
+        body = body_of_length(request, section.length, route, site.body_bytes)
+    if len(head) > site.header_bytes or (section.length and body is None):
+        return False
+    context.path, context.route = path, route
+    context.injects = route.credential is not None
+    context.outgoing = Outgoing(method, head, body)
+    request.connection.stall_seconds = route.idle_seconds
+    return True
+
+
+def passes(section: Section, guard: Guard) -> bool:
+    """Tell whether `guard` lets a plain section in; remember that it does."""
+    host = guard.known_host(section.authority)
+    if host is None or not guard.is_admitted(section.key):
+        return False
+    section.host, section.passed = host, guard
+    return True
+
+
+def lines_for(section: Section, route: Route) -> bytes | None:
+    """Return the lines of a plain section as they go to the route's upstream; None if that is not plain."""
+    try:
+        return section.worked_out[route]
+    except KeyError:
+        lines = section.worked_out[route] = route.request_headers.plain(section, route.incoming)
+        return lines
+
+
+def is_allowed(route: Route, method: str, path: str) -> bool:
+    """Tell whether `route` lets out what `check_allow` lets out."""
+    try:
+        check_allow(route, method, path)
+    except Forbidden:
+        return False
+    return True
+
+
+def body_of_length(request: Request, length: int, route: Route, limit: int | None) -> Body | WholeBody | None:
+    """Return the body of a plain request; None if it is too large."""
+    if limit is not None and length > limit:
+        return None
+    payload = request.payload
+    if isinstance(payload, Whole):
+        return WholeBody(payload.data, keep=route.keep_body, limit=limit)
+    return Body(payload, length=length, keep=route.keep_body, limit=limit)
 
 
 def plain_reader(site: Site) -> PlainReader:
@@ -350,7 +387,9 @@ def outgoing_of(context: RequestContext, route: Route, target: str) -> Outgoing:
         protocol = wanted_protocol(request)
     if protocol is not None:
         head += f"Connection: Upgrade\r\nUpgrade: {protocol}\r\n".encode("latin-1", "replace")
-    return Outgoing(method, head, body, upgrades=protocol is not None)
+    outgoing = Outgoing(method, head, body)
+    outgoing.upgrades = protocol is not None
+    return outgoing
 
 
 def body_of(request: Request, route: Route, limit: int | None) -> Body | None:

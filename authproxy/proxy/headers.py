@@ -240,6 +240,8 @@ class ResponseHeaders:
 
     def plain(self, reply: PlainReply, asked: Asked) -> bytes:
         """Return what `head` does, of a plain reply: there `Connection` lists nothing."""
+        if (head := reply.worked_out.get(self)) is not None:
+            return head
         plan = self._plans[reply.names]
         if plan is None:
             return self.head(reply.status, reply.reason, pairs_of(reply.lines), asked)
@@ -250,7 +252,10 @@ class ResponseHeaders:
             for place in plan.rewritten:
                 name, _, value = lines[place].partition(b": ")
                 lines[place] = name + b": " + self._rewriting.value(name, value, at)
-        return b"\r\n".join(lines) + b"\r\n" + self._set
+        head = b"\r\n".join(lines) + b"\r\n" + self._set
+        if not plan.rewritten:
+            reply.worked_out[self] = head
+        return head
 
     def _plan(self, _names: list[bytes], written: tuple[bytes, ...]) -> ReplyPlan:
         verdicts = [self._verdicts[name] for name in written]

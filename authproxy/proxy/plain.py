@@ -22,9 +22,9 @@ EMPTY_LINE = b"\r\n\r\n"
 MAX_LINES = 100
 MAX_SHAPES = 512  # sequences of names that are remembered,
 MAX_NAMES = 2 << 10  # bytes each: clients may make them up
-MAX_SECTIONS = 256  # sections that are remembered whole,
-MAX_SECTION = 2 << 10  # bytes each,
-MAX_SEEN = 1024  # and those seen once, of which only a hash is
+MAX_REMEMBERED = 256  # header sections that are remembered whole,
+MAX_TEXT = 2 << 10  # bytes each,
+MAX_ONCE = 1024  # and those seen once, of which only a hash is
 MAX_STATUS_LINES = 256
 MAX_DIGITS = 15  # of a length
 
@@ -80,6 +80,27 @@ class Shapes(dict[tuple[bytes, ...], S | None], Generic[S]):
         return shape
 
 
+class Seen(dict[bytes, S], Generic[S]):
+    """What was worked out of a text, from its second sight on: what comes once is not worth remembering."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.once: set[int] = set()  # the hashes of those that were seen once
+
+    def add(self, text: bytes, found: S) -> None:
+        if len(text) > MAX_TEXT:
+            return
+        seen = hash(text)
+        if seen in self.once:
+            if len(self) >= MAX_REMEMBERED:
+                self.clear()
+            self[text] = found
+            return
+        if len(self.once) >= MAX_ONCE:
+            self.once.clear()
+        self.once.add(seen)
+
+
 def names_of(lines: list[bytes]) -> tuple[bytes, ...] | None:
     """Return what stands before the first colon and space of each line; None if one has none."""
     try:
@@ -109,29 +130,28 @@ class Section:
     """The header section of a plain request.
 
     `length` is None when there is no `Content-Length`; `authority` is the value of `Host`, `key` that of the
-    access key's header. `worked_out` is for whoever works something out of it that does not change.
+    access key's header. What is worked out of it once is kept here: `passed` is the guard that lets it in, to
+    `host`, and `worked_out` has its lines as they go on, for each route.
     """
 
-    __slots__ = ("authority", "keep_alive", "key", "length", "lines", "names", "shape", "worked_out")
+    __slots__ = (
+        "authority", "host", "keep_alive", "key", "length", "lines", "names", "passed", "worked_out",
+    )  # fmt: skip
 
     def __init__(self, lines: list[bytes], names: tuple[bytes, ...], shape: RequestShape) -> None:
         self.lines = lines
         self.names = names
-        self.shape = shape
         self.authority = lines[shape.host][len("host: ") :].decode("ascii")
         self.keep_alive = True
         self.length: int | None = None
         self.key = lines[shape.key].partition(b": ")[2].decode("ascii") if shape.key >= 0 else ""
-        self.worked_out: dict[object, object] = {}
+        self.passed: object = None
+        self.host = ""
+        self.worked_out: dict[object, bytes | None] = {}
 
 
-class PlainHead(NamedTuple):
-    """A request that is plain: its head, and what came behind it."""
-
-    method: str
-    target: str
-    section: Section
-    rest: bytes
+PlainHead = tuple[str, str, Section, bytes]
+"""Method, target and header section of a plain request, and what came behind it."""
 
 
 class PlainReader:
@@ -145,8 +165,7 @@ class PlainReader:
         self._key = any_spelling(key).encode() if key else None
         self._limit = limit
         self._shapes: Shapes[RequestShape] = Shapes(self._shape)
-        self._sections: dict[bytes, Section] = {}
-        self._seen: set[int] = set()
+        self._sections: Seen[Section] = Seen()
 
     def read(self, data: bytes) -> PlainHead | None:
         """Return the head that `data` begins with, if that is plain and whole."""
@@ -163,7 +182,7 @@ class PlainReader:
             return None
         if rest and (section.length is None or len(rest) > section.length):
             return None
-        return PlainHead(method, target.decode("ascii"), section, rest)
+        return method, target.decode("ascii"), section, rest
 
     def _shape(self, names: list[bytes], _written: tuple[bytes, ...]) -> RequestShape | None:
         spelled = [name.replace(b"_", b"-") for name in names]
@@ -194,25 +213,11 @@ class PlainReader:
                 return None
             section.keep_alive = keeps
         if shape.length >= 0:
-            length = lines[shape.length][len("content-length: ") :]
-            if not _LENGTH.match(length):
+            section.length = length_in(lines[shape.length])
+            if section.length is None:
                 return None
-            section.length = int(length)
-        if len(text) <= MAX_SECTION:
-            self._remember(text, section)
+        self._sections.add(text, section)
         return section
-
-    def _remember(self, text: bytes, section: Section) -> None:
-        """Remember `section` from its second sight on: what comes once is not worth it."""
-        seen = hash(text)
-        if seen in self._seen:
-            if len(self._sections) >= MAX_SECTIONS:
-                self._sections.clear()
-            self._sections[text] = section
-            return
-        if len(self._seen) >= MAX_SEEN:
-            self._seen.clear()
-        self._seen.add(seen)
 
 
 _READ_HERE = frozenset({b"host", b"connection", b"content-length"})
@@ -256,47 +261,66 @@ def _reply_shape(names: list[bytes], _written: tuple[bytes, ...]) -> ReplyShape 
 _reply_shapes: Shapes[ReplyShape] = Shapes(_reply_shape)
 
 
-class PlainReply(NamedTuple):
-    """The head of a plain reply. `length` is None when it has none; then it may be `chunked`."""
+class PlainReply:
+    """The head of a plain reply. `length` is None when it has none; then it may be `chunked`.
 
-    status_line: bytes
-    status: int
-    reason: bytes
-    names: tuple[bytes, ...]
-    lines: list[bytes]
-    length: int | None
-    chunked: bool
-    keep_alive: bool
+    `worked_out` has the head as it goes on, for each that made one of it, where nothing in it is rewritten.
+    """
+
+    __slots__ = (
+        "chunked", "keep_alive", "length", "lines", "names", "reason", "status", "status_line", "worked_out",
+    )  # fmt: skip
+
+    def __init__(self, status_line: bytes, names: tuple[bytes, ...], lines: list[bytes]) -> None:
+        self.status_line = status_line
+        self.status, self.reason = _status_lines[status_line]
+        self.names = names
+        self.lines = lines
+        self.length: int | None = None
+        self.chunked = False
+        self.keep_alive = True
+        self.worked_out: dict[object, bytes] = {}
+
+
+_replies: "Seen[PlainReply]" = Seen()
 
 
 def read_reply(head: bytes) -> PlainReply | None:
     """Return what a reply's head says, which comes without the empty line; None if it is not plain."""
+    reply = _replies.get(head)
+    if reply is None and (reply := _read_reply(head)) is not None:
+        _replies.add(head, reply)
+    return reply
+
+
+def _read_reply(head: bytes) -> PlainReply | None:
     lines = lines_of(head)
-    if lines is None:
-        return None
-    status_line = lines.pop(0)
-    status, reason = _status_lines[status_line]
-    if not status:
-        return None
-    names = names_of(lines)
+    names = names_of(lines[1:]) if lines is not None else None
     shape = _reply_shapes[names] if names is not None else None
-    if names is None or shape is None:
+    if lines is None or names is None or shape is None:
         return None
-    connection, length_at, encoding = shape
-    keep_alive, length = True, None
+    reply = PlainReply(lines.pop(0), names, lines)
+    connection, length, encoding = shape
     if connection >= 0:
         keeps = KEEPS.get(lines[connection][len("connection: ") :])
         if keeps is None:
             return None
-        keep_alive = keeps
-    if length_at >= 0:
-        digits = lines[length_at][len("content-length: ") :]
-        if not _LENGTH.match(digits):
+        reply.keep_alive = keeps
+    if length >= 0:
+        reply.length = length_in(lines[length])
+        if reply.length is None:
             return None
-        length = int(digits)
-    if encoding >= 0 and lines[encoding][len("transfer-encoding: ") :] != b"chunked":
-        return None
-    return PlainReply(status_line, status, reason, names, lines, length, encoding >= 0, keep_alive)
+    elif encoding >= 0:
+        if lines[encoding][len("transfer-encoding: ") :] != b"chunked":
+            return None
+        reply.chunked = True
+    return reply if reply.status else None
+
+
+def length_in(line: bytes) -> int | None:
+    """Return what a `Content-Length` says, if that can be read in one way only."""
+    digits = line[len("content-length: ") :]
+    return int(digits) if _LENGTH.match(digits) else None
 
 
 def unchunked(body: bytes) -> bytes | None:

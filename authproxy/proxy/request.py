@@ -5,11 +5,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import StreamReader
 from aiohttp.http import HttpVersion, RawRequestMessage
-from aiohttp.streams import EMPTY_PAYLOAD
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from authproxy.proxy.guard import local_address
-from authproxy.proxy.plain import VERSION, PlainHead, Section, pairs_of
+from authproxy.proxy.plain import VERSION, Section, pairs_of
 
 if TYPE_CHECKING:
     from authproxy.proxy.downstream.connection import ClientConnection
@@ -44,19 +43,19 @@ class Payload(Protocol):
 class Whole:
     """A body that is all there."""
 
-    __slots__ = ("_data",)
+    __slots__ = ("_unread", "data")
 
     def __init__(self, data: bytes) -> None:
-        self._data = data
+        self.data = self._unread = data
 
     def is_eof(self) -> bool:
         return True
 
     def at_eof(self) -> bool:
-        return not self._data
+        return not self._unread
 
     def read_nowait(self, size: int = -1) -> bytes:  # noqa: ARG002 - all of it, whoever asks
-        data, self._data = self._data, b""
+        data, self._unread = self._unread, b""
         return data
 
     async def read(self, size: int = -1) -> bytes:
@@ -78,21 +77,20 @@ class Request:
     keep_alive = True
 
     def __init__(
-        self, connection: "ClientConnection", method: str, target: str, payload: Payload = EMPTY_PAYLOAD
+        self,
+        connection: "ClientConnection",
+        method: str,
+        target: str,
+        payload: Payload,
+        section: Section | None = None,
     ) -> None:
         self.connection = connection
         self.method = method
         self.target = target
         self.payload = payload
-
-    @classmethod
-    def plain(cls, head: PlainHead, payload: Payload, connection: "ClientConnection") -> "Request":
-        """Return the request that `head` begins."""
-        made = cls(connection, head.method, head.target, payload)
-        made.section = head.section
-        if not head.section.keep_alive:
-            made.keep_alive = False
-        return made
+        if section is not None:
+            self.section = section
+            self.keep_alive = section.keep_alive
 
     @classmethod
     def parsed(

@@ -18,6 +18,7 @@ from authproxy.net.tunnel import Tunnel
 from authproxy.proxy.body import LAST_CHUNK, chunk
 from authproxy.proxy.context import RequestContext
 from authproxy.proxy.headers import RawHeaders
+from authproxy.proxy.plain import PlainReply
 from authproxy.proxy.problem import problem_response
 from authproxy.proxy.request import Request
 from authproxy.proxy.route import Route
@@ -38,18 +39,33 @@ CLOSING_STATUSES = frozenset({400, 431, 500})  # after these nobody knows where 
 
 def send_whole(context: RequestContext, route: Route, reply: Reply) -> bool:
     """Send a reply that is all there, in one write."""
-    head, keep_alive, chunked = _head(context, route, reply)
-    transport = context.request.connection.transport
+    request, plain = context.request, reply.plain
+    transport = request.connection.transport
     if transport is None:
         context.cause = CLIENT_GONE
         return False
     body = reply.parts[0] if len(reply.parts) == 1 else b"".join(reply.parts)
+    if request.section is not None and plain is not None and adds_nothing(request, plain):
+        transport.write(b"%b\r\n%b" % (route.response_headers.plain(plain, request), body))
+        context.answer_begun, context.status, context.sent = True, reply.status, len(body)
+        return True
+    head, keep_alive, chunked = _head(context, route, reply)
     size = len(body)
     if chunked:
         body = (chunk(body) if body else b"") + LAST_CHUNK
     transport.write(head + body)
     context.answering(reply.status, size)
     return keep_alive
+
+
+def adds_nothing(request: Request, plain: PlainReply) -> bool:
+    """Tell whether a plain reply to a plain request goes on without a line of ours; most do."""
+    return (
+        plain.length is not None
+        and request.keep_alive
+        and plain.status != 204
+        and not request.connection.draining
+    )
 
 
 async def stream(context: RequestContext, route: Route, reply: Reply) -> bool:

@@ -20,7 +20,7 @@ from urllib.parse import unquote
 
 from authproxy.errors import Forbidden, NoRoute
 
-_NEEDS_CARE = re.compile(r"%|//|/\.|\\|;")
+NEEDS_CARE = re.compile(r"%|//|/\.|\\|;").search  # what makes a path readable in more ways than one
 _EMPTY_SEGMENTS = re.compile("//+")
 _PARAMETERS = re.compile(r";[^/]*")
 
@@ -65,6 +65,10 @@ class RouteTable(Generic[R]):
         self._mounted: dict[str | None, dict[str, R]] = {}  # by host, and by path
         for route in self._routes:
             self._mounted.setdefault(route.host, {}).setdefault(route.path, route)
+        # If it is the only one, and at the root of every host, nothing has to be looked up.
+        self._root = self._routes[0] if set(self._mounted) == {None} and len(self._routes) == 1 else None
+        if self._root is not None and self._root.path != "/":
+            self._root = None
         self._depth = max((route.path.count("/") for route in self._routes), default=0)
 
     def match(self, host: str, path: str) -> R:
@@ -81,6 +85,8 @@ class RouteTable(Generic[R]):
 
     def find(self, host: str, path: str) -> R | None:
         """Return the route for a decoded path asked of `host`, if there is one."""
+        if self._root is not None:
+            return self._root
         parts = path.split("/", self._depth + 1)
         for mounted in (self._mounted.get(host), self._mounted.get(None)):
             if mounted is None:
@@ -95,7 +101,7 @@ class RouteTable(Generic[R]):
 
 def is_plain(path: str) -> bool:
     """Whether a raw path can be read in one way only."""
-    return not _NEEDS_CARE.search(path)
+    return not NEEDS_CARE(path)
 
 
 def _one_segment(raw: str) -> str:

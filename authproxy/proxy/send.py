@@ -5,10 +5,9 @@ requests are sent again (RFC 9110 §9.2.2).
 """
 
 import asyncio
-from dataclasses import dataclass
 from typing import cast
 
-from authproxy.proxy.body import Body
+from authproxy.proxy.body import Body, WholeBody
 from authproxy.proxy.upstream.connection import ClosedUnanswered, Connection
 from authproxy.proxy.upstream.pool import Pool
 from authproxy.proxy.upstream.reply import Reply
@@ -16,7 +15,6 @@ from authproxy.proxy.upstream.reply import Reply
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE", "PROPFIND", "REPORT", "SEARCH"})
 
 
-@dataclass(slots=True)
 class Outgoing:
     """A request as it goes to the upstream: all but the credential's line and the end of the head.
 
@@ -24,12 +22,14 @@ class Outgoing:
     closes it in the end, whatever happened on the way: nobody else has to give a connection back.
     """
 
-    method: str
-    head: bytes
-    body: Body | None
-    upgrades: bool = False
-    retried: bool = False
+    upgrades = False
+    retried = False
     exchange: "Exchange | None" = None
+
+    def __init__(self, method: str, head: bytes, body: "Body | WholeBody | None" = None) -> None:
+        self.method = method
+        self.head = head
+        self.body = body
 
     @property
     def repeatable(self) -> bool:
@@ -72,7 +72,8 @@ class Sender:
 
     def begin_at_once(self, outgoing: Outgoing, credential: bytes) -> "Exchange | None":
         """Send `outgoing` on a connection that is open already, if there is one."""
-        pooled = self._pool(outgoing).take(check_liveness=not outgoing.idempotent)
+        pool = self._upgrades if outgoing.upgrades else self.pool
+        pooled = pool.take(check_liveness=outgoing.method not in IDEMPOTENT)
         return self._begin(pooled, outgoing, credential) if pooled is not None else None
 
     async def send(self, outgoing: Outgoing, credential: bytes) -> "Exchange":
@@ -100,13 +101,18 @@ class Sender:
 
     def _begin(self, connection: Connection, outgoing: Outgoing, credential: bytes) -> "Exchange":
         exchange = outgoing.exchange = Exchange(connection)  # first of all: what follows may raise
-        head = b"".join((outgoing.head, credential, b"\r\n"))
         body = outgoing.body
-        if body is not None and (whole := body.at_hand()) is not None:
-            head += (body.frame(whole) if whole else b"") + body.last
+        if body is None:
+            data = b"%b%b\r\n" % (outgoing.head, credential)
+        elif (whole := body.at_hand()) is not None:
+            data = b"%b%b\r\n%b%b" % (
+                outgoing.head, credential, body.frame(whole) if whole else b"", body.last,
+            )  # fmt: skip
             body = None
+        else:
+            data = b"%b%b\r\n" % (outgoing.head, credential)
         exchange.reply = connection.begin(
-            head,
+            data,
             method=outgoing.method,
             response_seconds=self._response_seconds,
             idle_seconds=self._idle_seconds,
@@ -118,7 +124,7 @@ class Sender:
             exchange.upload = asyncio.create_task(self._upload(connection, body), name="upload")
         return exchange
 
-    async def _upload(self, connection: Connection, body: Body) -> None:
+    async def _upload(self, connection: Connection, body: Body | WholeBody) -> None:
         try:
             async for piece in body.chunks():
                 if not await connection.send(body.frame(piece)):
@@ -133,12 +139,11 @@ class Sender:
 class Exchange:
     """One request on its way: the connection lent to it, the reply, the upload that may still be running."""
 
-    __slots__ = ("lent", "reply", "upload")
+    reply: Reply = cast("Reply", None)
+    upload: asyncio.Task[None] | None = None
 
     def __init__(self, connection: Connection) -> None:
         self.lent: Connection | None = connection  # until there is a reply to be had on it
-        self.reply: Reply = cast("Reply", None)
-        self.upload: asyncio.Task[None] | None = None
 
     def abort(self) -> None:
         """Break it off; there is nobody to answer."""

@@ -30,6 +30,7 @@ TokenCache = MutableMapping[str, Token]
 
 WAIT_SECONDS = 1.0  # for another token, of one whose old one may still do
 SETTLE_SECONDS = 10.0  # how long the end of the process waits for a renewal under way
+SURE_SECONDS = 1.0  # that a token serves without another look
 CACHE_SIZE = 4096  # tokens; the least recently used goes first
 
 
@@ -70,20 +71,25 @@ class CachedSource(Layer):
         self._is_slow = False  # the renewal under way has taken longer than we would wait
         self._renew_at = inf
         self._kept_at = -inf  # when the cached token came
+        self._sure: Token | None = None  # it serves without another look
+        self._sure_from = self._sure_until = -inf
         self._set_aside: Token | None = None  # an upstream refused it: another is wanted
         self._renewed_for: Token | None = None  # the refused token that the renewal under way is for
         self._renewal = SingleFlight(self._renew, name=f"renew {name}", ended=self._ended)
 
     def take(self) -> Token | None:
         """Return the token that is usable right now, or None; begin its early renewal when that is due."""
-        token = self._cache.get(self._key)
-        if token is None:
-            return None
         now = self._clock()
-        if not self._serves(token, now):
+        if self._sure_from <= now < self._sure_until:
+            return self._sure
+        token = self._cache.get(self._key)
+        if token is None or not self._serves(token, now):
             return None
         if now >= self._renew_at and not self._renewal.under_way:
             self._begin_renewal()  # in the background: the old token serves meanwhile
+        elif token is not self._set_aside and not self._renewal.under_way:
+            self._sure, self._sure_from = token, now
+            self._sure_until = min(now + SURE_SECONDS, self._renew_at, token.usable_until)
         return token
 
     @property
@@ -106,6 +112,7 @@ class CachedSource(Layer):
             if token != instead_of:
                 return token
             self._set_aside = token
+            self._sure_until = -inf
         try:
             return await self._renewed_token(instead_of)
         except TokenError:
@@ -169,6 +176,7 @@ class CachedSource(Layer):
     def _keep(self, token: Token) -> None:
         self._cache[self._key] = token
         self._set_aside = self.failure = None
+        self._sure_until = -inf
         self._kept_at = self._clock()
         self._renew_at = self._early.renew_at(token, self._kept_at)
 

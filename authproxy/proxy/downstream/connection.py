@@ -29,10 +29,10 @@ from aiohttp.streams import EMPTY_PAYLOAD
 from authproxy.errors import AuthproxyError, BadRequest, HeadersTooLarge, RequestTimeout
 from authproxy.net.lingering_close import LingeringClose, close_or_abort
 from authproxy.net.tunnel import Tunnel
-from authproxy.proxy.context import Sent, Waiting
+from authproxy.proxy.context import Answered, Sent, Waiting
 from authproxy.proxy.downstream.framing import BODY, EXCESS, HEAD, ROOM, TRAILER, Framing, joined
 from authproxy.proxy.guard import CONTENT_LENGTH
-from authproxy.proxy.plain import PlainHead
+from authproxy.proxy.plain import Section
 from authproxy.proxy.problem import internal_error, problem_response
 from authproxy.proxy.request import Payload, Request, Whole
 
@@ -154,7 +154,7 @@ class ClientConnection(asyncio.Protocol):
         if self._state is IDLE and not self._ahead and not self.writing_paused:
             head = self._server.answerer.reader.read(data)
             if head is not None:
-                self._begin_plain(head)
+                self._begin_plain(*head)
                 return
         if self._taker is not None:
             self._taker(data)
@@ -227,33 +227,34 @@ class ClientConnection(asyncio.Protocol):
 
     # ── one request ──────────────────────────────────────────────────────────────────────────────
 
-    def _begin_plain(self, head: PlainHead) -> None:
-        rest, length = head.rest, head.section.length
+    def _begin_plain(self, method: str, target: str, section: Section, rest: bytes) -> None:
         payload: Payload = EMPTY_PAYLOAD
-        if length:
-            payload = Whole(rest) if len(rest) == length else self._stream_of(length)
+        if section.length:
+            payload = Whole(rest) if len(rest) == section.length else self._stream_of(section.length, rest)
         self._payload = payload
-        self._silent = not head.section.keep_alive
-        if length and len(rest) < length and rest:
-            self._framing.take_inside_body(len(rest))
-            self._take_body(rest)
-        self._begin(Request.plain(head, payload, self))
+        self._silent = not section.keep_alive
+        self._begin(Request(self, method, target, payload, section))
 
-    def _stream_of(self, length: int) -> StreamReader:
+    def _stream_of(self, length: int, beginning: bytes) -> StreamReader:
+        """Return a body of `length` bytes, of which only the `beginning` is here."""
         self._framing.length(length)
-        return StreamReader(cast("BaseProtocol", self), READ_BUFFER, loop=self._loop)
+        stream = StreamReader(cast("BaseProtocol", self), READ_BUFFER, loop=self._loop)
+        if beginning:
+            self._framing.take_inside_body(len(beginning))
+            stream.feed_data(beginning)
+        return stream
 
     def _begin(self, request: Request) -> None:
         """Have `request` answered."""
         self._state = BUSY
         self._deadline = inf
         step = self._server.answerer.start(request)
-        if isinstance(step, Sent):
+        if type(step) is Sent:
             self._context = step.context
-        elif isinstance(step, Waiting):
+        elif type(step) is Waiting:
             self.proceed(step.context)
         else:
-            self.answered(keep_alive=step.keep_alive)
+            self.answered(keep_alive=cast("Answered", step).keep_alive)
 
     def proceed(self, context: Any) -> None:
         """Go on with a request in a task."""
@@ -269,12 +270,11 @@ class ClientConnection(asyncio.Protocol):
     def answered(self, *, keep_alive: bool) -> None:
         """End a request: its answer is out."""
         self._context = None
-        transport = self.transport
         self._server.noticed()
-        if transport is None or self._lingering_close is not None:
+        if self.transport is None or self._lingering_close is not None:
             return
         self._answered_any = True
-        whole = self._payload.is_eof()
+        whole = self._payload is EMPTY_PAYLOAD or self._payload.is_eof()
         if not keep_alive or self._server.draining or self._taker is not None:
             self.linger(silent=self._silent and whole)
         elif not whole:

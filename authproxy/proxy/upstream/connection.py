@@ -132,10 +132,7 @@ class Connection(asyncio.Protocol):
         self._answered = self._until_close = self._head_done = False
         self._head_size = self._untaken = 0
         self._idle_seconds = idle_seconds
-        if more:
-            self._watch(idle_seconds, UPLOADING)
-        else:
-            self._watch(response_seconds, AWAITED)
+        self._watch(*((idle_seconds, UPLOADING) if more else (response_seconds, AWAITED)))
         self._transport.write(self._forwarding.addressed(data) if self._forwarding is not None else data)
         return reply
 
@@ -242,56 +239,57 @@ class Connection(asyncio.Protocol):
             reply = self._reply
             if reply is not None and not self._answered:
                 data = self._read_plainly(reply, data)
-            if not data:
-                pass
-            elif len(data) <= TURN or data.count(b"\n") <= MAX_LINES:
-                self._parse(data)
-            else:
-                self._parse_in_turns(data)
+            if data:
+                self._read(data)
             if reply is not None and reply.watcher is not None and reply.status:
                 reply.show()
 
+    def _read(self, data: bytes) -> None:
+        """Parse `data`, in turns if it may take long."""
+        if len(data) <= TURN or data.count(b"\n") <= MAX_LINES:
+            self._parse(data)
+        else:
+            self._parse_in_turns(data)
+
     def _read_plainly(self, reply: Reply, data: bytes) -> bytes:
-        """Take the head of a plain reply, and its body as far as that needs no parser; return what is left."""
+        """Take a plain head, and the body behind it as far as that needs no parser; return what is left."""
         head, end, body = data.partition(EMPTY_LINE)
         plain = read_reply(head) if end and len(head) <= MAX_HEAD else None
         if plain is None or (plain.status == REFUSED and self._forwarding is not None):
             return data
+        length: int | None = plain.length
         if self._is_head or plain.status in NO_BODY:
-            if body:
-                return data
-            self._plain_head(reply, plain)
-            self._ended()
-        elif plain.length is not None:
-            if len(body) > plain.length:
-                return data
-            self._plain_head(reply, plain)
-            if body:
-                self.on_body(body)
-            self._left = plain.length - len(body)
-            if not self._left:
-                self._ended()
-            elif self._stage is not None:
-                self._watch(self._idle_seconds, RECEIVING)
-        elif plain.chunked and (whole := unchunked(body)) is not None:
-            self._plain_head(reply, plain)
-            if whole:
-                self.on_body(whole)
-            self._ended()
+            length = 0
         elif plain.chunked:
-            self._parser.feed_data(CHUNKED_HEAD)
-            self._plain_head(reply, plain)
-            self._chunked = True
-            return body
-        else:
+            whole = unchunked(body)
+            if whole is None:
+                self._reply = Reply(self)  # which nobody reads
+                self._parser.feed_data(CHUNKED_HEAD)
+                self._reply = reply
+                self._begin_body(reply, plain)
+                return body
+            body, length = whole, len(whole)
+        if length is None or len(body) > length:  # it ends with the connection, or there is too much of it
             return data
+        if len(body) == length:
+            self._reply, self._keep_alive = None, plain.keep_alive
+            reply.came_whole(plain, body)
+            self._set_free()
+            return b""
+        self._begin_body(reply, plain)
+        self._length = length
+        if body:
+            self.on_body(body)
+        self._left = length - len(body)
         return b""
 
-    def _plain_head(self, reply: Reply, plain: PlainReply) -> None:
+    def _begin_body(self, reply: Reply, plain: PlainReply) -> None:
+        """Take a plain head of which the body is yet to come."""
         self._answered = self._head_done = True
         self._status, self._keep_alive = plain.status, plain.keep_alive
-        self._length, self._received, self._chunked = plain.length, 0, False
+        self._length, self._received = None, 0
         reply.plain_head_came(plain)
+        self._watch(self._idle_seconds, RECEIVING)
 
     def _parse_in_turns(self, data: bytes) -> None:
         """Parse the first of `data`, and the rest when others had their turn, unless it needs no parser."""
@@ -504,6 +502,10 @@ class Connection(asyncio.Protocol):
         reply, self._reply = self._reply, None
         if reply is not None:
             reply.end()
+        self._set_free()
+
+    def _set_free(self) -> None:
+        """Be there for the next exchange, if there can be one."""
         self._stage = None
         if self._sending or not self._keep_alive:
             # An answer before the request was out leaves a connection that nobody can use again.

@@ -33,8 +33,8 @@ class Reply:
     """An upstream's reply: its head at once, its body as it arrives.
 
     `length` is the announced size of the body in bytes, None when nobody said; `parts` is what arrived
-    and was not read yet. `plain` is the head, if it is plain; `watcher` is called once, when there is something
-    to see.
+    and was not read yet. `plain` is the head, if it is plain; `watcher` is called once, when there is
+    something to see.
     """
 
     status = 0
@@ -95,6 +95,16 @@ class Reply:
     def plain_head_came(self, plain: PlainReply) -> None:
         self.plain = plain
         self.status, self.reason, self.length = plain.status, plain.reason, plain.length
+        self._wake()
+
+    def came_whole(self, plain: PlainReply, body: bytes) -> None:
+        """Take a reply that is all there."""
+        self.plain = plain
+        self.status, self.reason, self.length = plain.status, plain.reason, plain.length
+        if body:
+            self.parts.append(body)
+        self.complete = True
+        self._connection = None
         self._wake()
 
     def feed(self, data: bytes) -> bool:

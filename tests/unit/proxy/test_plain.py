@@ -13,10 +13,10 @@ from authproxy.proxy.handler import JUDGED, READ_PLAINLY
 from authproxy.proxy.plain import (
     MAX_CHUNKS,
     MAX_LINES,
-    MAX_SECTION,
-    MAX_SECTIONS,
-    MAX_SEEN,
+    MAX_ONCE,
+    MAX_REMEMBERED,
     MAX_SHAPES,
+    MAX_TEXT,
     PlainReader,
     Shapes,
     lines_of,
@@ -38,9 +38,8 @@ def reader(**settings):
 
 
 def test_a_plain_head_is_read():
-    head = reader().read(HEAD)
-    assert (head.method, head.target, head.rest) == ("GET", "/x?a=b", b"")
-    section = head.section
+    method, target, section, rest = reader().read(HEAD)
+    assert (method, target, rest) == ("GET", "/x?a=b", b"")
     assert (section.authority, section.length, section.keep_alive, section.key) == (
         "localhost:8080",
         None,
@@ -55,14 +54,14 @@ def test_a_plain_head_is_read():
     [(b"Connection: keep-alive", True), (b"connection: Keep-Alive", True), (b"CONNECTION: close", False)],
 )
 def test_whether_the_client_goes_on_is_read(line, keep_alive):
-    head = reader().read(HEAD[:-2] + line + b"\r\n\r\n")
-    assert head.section.keep_alive is keep_alive
+    _, _, section, _ = reader().read(HEAD[:-2] + line + b"\r\n\r\n")
+    assert section.keep_alive is keep_alive
 
 
 @pytest.mark.parametrize("body", [b"", b"hell", b"hello"])
 def test_a_body_comes_with_its_head_or_later(body):
-    head = reader().read(HEAD[:-2] + b"Content-Length: 5\r\n\r\n" + body)
-    assert (head.section.length, head.rest) == (5, body)
+    _, _, section, rest = reader().read(HEAD[:-2] + b"Content-Length: 5\r\n\r\n" + body)
+    assert (section.length, rest) == (5, body)
 
 
 NOT_PLAIN = {
@@ -149,9 +148,9 @@ def test_a_head_that_is_too_large_is_left_to_the_parser():
 
 def test_the_access_key_is_read_where_one_is_needed():
     data = HEAD[:-2] + b"x-authproxy-KEY: s3cr3t\r\n\r\n"
-    assert reader(key="X-Authproxy-Key").read(data).section.key == "s3cr3t"
-    assert reader().read(data).section.key == ""
-    assert reader(key="X-Authproxy-Key").read(HEAD).section.key == ""
+    assert reader(key="X-Authproxy-Key").read(data)[2].key == "s3cr3t"
+    assert reader().read(data)[2].key == ""
+    assert reader(key="X-Authproxy-Key").read(HEAD)[2].key == ""
     assert reader(key="X-Authproxy-Key").read(data.replace(b"x-authproxy-KEY", b"x_authproxy_key")) is None
 
 
@@ -164,22 +163,22 @@ def numbered(number):
 
 def test_a_section_is_remembered_from_its_second_sight_on():
     reads = reader()
-    sections = [reads.read(HEAD).section for _ in range(4)]
+    sections = [reads.read(HEAD)[2] for _ in range(4)]
     assert sections[1] is not sections[0]
     assert sections[1] is sections[2] is sections[3]
 
 
 def test_what_is_remembered_has_a_bound():
     reads = reader()
-    for number in range(3 * MAX_SEEN):
+    for number in range(3 * MAX_ONCE):
         reads.read(numbered(number))
-    assert len(reads._seen) <= MAX_SEEN
+    assert len(reads._sections.once) <= MAX_ONCE
     assert not reads._sections
-    for number in range(3 * MAX_SECTIONS):
+    for number in range(3 * MAX_REMEMBERED):
         for _ in range(2):
             reads.read(numbered(number))
-    assert 0 < len(reads._sections) <= MAX_SECTIONS
-    large = HEAD[:-2] + b"X-Id: " + b"x" * MAX_SECTION + b"\r\n\r\n"
+    assert 0 < len(reads._sections) <= MAX_REMEMBERED
+    large = HEAD[:-2] + b"X-Id: " + b"x" * MAX_TEXT + b"\r\n\r\n"
     before = len(reads._sections)
     assert all(reads.read(large) for _ in range(3))
     assert len(reads._sections) == before
@@ -235,18 +234,18 @@ def loop():
 def test_whatever_is_read_plainly_a_parser_reads_alike(loop, method, target, version, pairs, end):
     lines = [f"{method} {target} {version}", "Host: a", *map("".join, pairs)]
     data = (end.join(lines) + end + end).encode("latin-1")
-    head = reader().read(data)
-    if head is None:
+    found = reader().read(data)
+    if found is None:
         return
     parser = HttpRequestParser(NoProtocol(), loop, 1 << 16, auto_decompress=False)
     [(message, _)], _, _ = parser.feed_data(data)
-    assert (head.method, head.target) == (message.method, message.path)
-    assert tuple(pairs_of(head.section.lines)) == message.raw_headers
-    assert head.section.keep_alive is not message.should_close
-    assert head.section.authority == message.headers["Host"]
-    assert head.section.length == (
-        int(message.headers["Content-Length"]) if "Content-Length" in message.headers else None
-    )
+    *start, section, _ = found
+    assert start == [message.method, message.path]
+    assert tuple(pairs_of(section.lines)) == message.raw_headers
+    assert section.keep_alive is not message.should_close
+    assert section.authority == message.headers["Host"]
+    length = message.headers.get("Content-Length")
+    assert section.length == (int(length) if length is not None else None)
 
 
 def test_what_a_parser_refuses_is_never_plain(loop):
