@@ -31,7 +31,6 @@ from authproxy.proxy.request import Request
 
 if TYPE_CHECKING:
     from aiohttp.base_protocol import BaseProtocol
-    from aiohttp.web_protocol import RequestHandler
 
 FEWEST_CONNECTIONS, MAX_CONNECTIONS = 8, 64  # that it takes, as there are file descriptors
 LARGEST_BODY = 64 << 10  # bytes; a form, no more
@@ -65,22 +64,22 @@ class AdminServer(ProxyServer):
             header_seconds=header_seconds,
         )
 
-    def __call__(self) -> "RequestHandler":
-        return cast("RequestHandler", AdminConnection(self, self._loop))
+    def __call__(self) -> ClientConnection:
+        return AdminConnection(self, self._loop)
 
-    def connection_made(self, handler: "RequestHandler", transport: asyncio.Transport) -> None:
+    def connection_made(self, connection: ClientConnection) -> None:
         """Take a connection in; at the limit the one that has been idle for longest makes room for it.
 
         Else a few who keep theirs open would take `/healthz` away from everybody.
         """
-        if len(self._connections) - len(self._turned_away) >= self._limit:
-            clients = cast("list[AdminConnection]", self._clients())
+        if len(self.connections) - len(self._turned_away) >= self._limit:
+            clients = cast("set[AdminConnection]", self.connections)
             idle = [each for each in clients if each.is_idle]
             if idle:
                 oldest = min(idle, key=lambda each: each.idle_since)
                 self._turned_away.add(oldest)
                 oldest.force_close()
-        super().connection_made(handler, transport)
+        super().connection_made(connection)
 
 
 class AdminConnection(ClientConnection):

@@ -38,7 +38,6 @@ from authproxy.proxy.request import Payload, Request, Whole
 
 if TYPE_CHECKING:
     from aiohttp.base_protocol import BaseProtocol
-    from aiohttp.web_protocol import RequestHandler
 
     from authproxy.proxy.downstream.server import ProxyServer
 
@@ -120,8 +119,6 @@ class ClientConnection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
 
-    _task_handler = None  # aiohttp's `Server` asks for it
-
     # ── what the server asks ─────────────────────────────────────────────────────────────────────
 
     @property
@@ -148,7 +145,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         self._watch(self._server.header_seconds)
-        self._server.connection_made(cast("RequestHandler", self), self.transport)
+        self._server.connection_made(self)
 
     def data_received(self, data: bytes) -> None:
         if self._state is IDLE and not self._ahead and not self.writing_paused:
@@ -190,7 +187,7 @@ class ClientConnection(asyncio.Protocol):
             task.cancel()  # who goes away takes the request along
         elif context is not None:
             self._server.answerer.lost(context)
-        self._server.connection_lost(cast("RequestHandler", self), exc)
+        self._server.connection_lost(self)
 
     def pause_writing(self) -> None:
         self.writing_paused = True
@@ -565,12 +562,12 @@ class ClientConnection(asyncio.Protocol):
         if self.transport is not None:
             close_or_abort(self.transport, self.stall_seconds)
 
-    async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109 - aiohttp's
-        """Break off what is under way, and close; wait for that for up to `timeout` seconds."""
+    async def shutdown(self, seconds: float) -> None:
+        """Break off what is under way, and close; wait for that for up to `seconds`."""
         task = self._task
         if task is not None and not task.done():
             task.cancel()
-            await asyncio.wait([task], timeout=timeout)
+            await asyncio.wait([task], timeout=seconds)
         if self._context is not None and self._task is None:
             context, self._context = self._context, None
             self._server.answerer.lost(context)

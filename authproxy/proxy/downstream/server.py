@@ -1,12 +1,4 @@
-"""Makes a connection for each client, up to a limit, and lets what is in flight finish at the end.
-
-aiohttp's low-level `Server` knows its connections, and its parser reads what is not plain. These names of it
-are private, hence the narrow bounds on its version:
-
-    Server._connections            how many there are, without a list of them
-    RequestHandler._task_handler   which `Server.connection_lost` asks for: here None, there is no such task
-    StreamReader._buffer           how many pieces of a body wait to be read (see `connection.pieces_in`)
-"""
+"""Makes a connection for each client, up to a limit, and lets what is in flight finish at the end."""
 
 import asyncio
 from abc import abstractmethod
@@ -14,7 +6,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from aiohttp.http_parser import HttpRequestParser
-from aiohttp.web import Server
 
 from authproxy import logs
 from authproxy.errors import AuthproxyError, ConnectionLimit
@@ -26,7 +17,6 @@ from authproxy.proxy.request import Request
 
 if TYPE_CHECKING:
     from aiohttp.base_protocol import BaseProtocol
-    from aiohttp.web_protocol import RequestHandler, _RequestHandler
 
 MAX_TURNED_AWAY = 16  # connections over the limit that linger at a time; more are just closed
 
@@ -63,8 +53,11 @@ class Answerer(Protocol):
         """Take note of a request that was refused before it was one."""
 
 
-class ProxyServer(Server):
-    """Makes a `ClientConnection` for each connection, up to `limit`; `limit_hint` tells who is one too many."""
+class ProxyServer:
+    """Makes a `ClientConnection` for each connection, up to `limit`; `limit_hint` says how to raise that.
+
+    It is what `create_server` wants to be given. Times are in seconds.
+    """
 
     def __init__(
         self,
@@ -76,19 +69,20 @@ class ProxyServer(Server):
         header_bytes: int,
         header_seconds: float,
     ) -> None:
-        super().__init__(cast("_RequestHandler", answerer))
         self.answerer = answerer
         self.keepalive = keepalive
         self.header_bytes = header_bytes
         self.header_seconds = header_seconds
         self.draining = False
+        self.connections: set[ClientConnection] = set()
+        self._loop = asyncio.get_running_loop()
         self._limit = limit
         self._limit_hint = limit_hint
         self._turned_away: set[ClientConnection] = set()  # connections over the limit, until they are closed
         self._changed = asyncio.Event()
 
-    def __call__(self) -> "RequestHandler":
-        return cast("RequestHandler", ClientConnection(self, self._loop))
+    def __call__(self) -> ClientConnection:
+        return ClientConnection(self, self._loop)
 
     def parser_for(self, connection: ClientConnection) -> HttpRequestParser:
         """Return a parser for one request."""
@@ -102,10 +96,9 @@ class ProxyServer(Server):
             auto_decompress=False,  # bodies are forwarded as they are
         )
 
-    def connection_made(self, handler: "RequestHandler", transport: asyncio.Transport) -> None:
-        super().connection_made(handler, transport)
-        if len(self._connections) - len(self._turned_away) > self._limit:
-            connection = cast("ClientConnection", handler)
+    def connection_made(self, connection: ClientConnection) -> None:
+        self.connections.add(connection)
+        if len(self.connections) - len(self._turned_away) > self._limit:
             self._turned_away.add(connection)
             self._turn_away(connection)
 
@@ -119,9 +112,9 @@ class ProxyServer(Server):
         if len(self._turned_away) > MAX_TURNED_AWAY:
             connection.force_close()
 
-    def connection_lost(self, handler: "RequestHandler", exc: BaseException | None = None) -> None:
-        super().connection_lost(handler, exc)
-        self._turned_away.discard(cast("ClientConnection", handler))
+    def connection_lost(self, connection: ClientConnection) -> None:
+        self.connections.discard(connection)
+        self._turned_away.discard(connection)
         self.noticed()
 
     def noticed(self) -> None:
@@ -132,7 +125,7 @@ class ProxyServer(Server):
     async def drain(self, seconds: float) -> None:
         """Let what is in flight finish, for up to `seconds`; then close everything."""
         self.draining = True
-        for connection in self._clients():
+        for connection in list(self.connections):
             if not connection.in_flight and not connection.leaving:
                 connection.force_close()
         if busy := self._in_flight():
@@ -142,7 +135,7 @@ class ProxyServer(Server):
                 for connection in self._in_flight():
                     connection.end_tunnel()
         # Who was told that this is the end still gets to read it.
-        await self._until(lambda: not any(each.leaving or each.in_tunnel for each in self._clients()), QUIET)
+        await self._until(lambda: not any(each.leaving or each.in_tunnel for each in self.connections), QUIET)
         await self.shutdown(0.1)
 
     async def _until(self, condition: Callable[[], bool], seconds: float) -> bool:
@@ -156,8 +149,9 @@ class ProxyServer(Server):
             return False
         return True
 
-    def _clients(self) -> list[ClientConnection]:
-        return cast("list[ClientConnection]", self.connections)
-
     def _in_flight(self) -> list[ClientConnection]:
-        return [each for each in self._clients() if each.in_flight]
+        return [each for each in self.connections if each.in_flight]
+
+    async def shutdown(self, seconds: float) -> None:
+        """Break off what is under way, and close everything; wait for that for up to `seconds`."""
+        await asyncio.gather(*(each.shutdown(seconds) for each in self.connections))
