@@ -99,7 +99,7 @@ class ClientConnection(asyncio.Protocol):
         self._loop = loop
         self._state = State.IDLE
         self._answered_any = False
-        self._context: Any = None  # of the request that is with the upstream, or in the task
+        self._context: Any = None  # of the request that is with the upstream, until a task sees to it
         self._task: asyncio.Task[None] | None = None
         self._framing = Framing(server.header_bytes)
         self._parser: HttpRequestParser | None = None  # while a head, or a body in chunks, is coming in
@@ -181,12 +181,7 @@ class ClientConnection(asyncio.Protocol):
         self._timer = self._turn = None
         self._payload.set_exception(ConnectionResetError("the client is gone"))
         self._resume_writer()
-        task, self._task = self._task, None
-        context, self._context = self._context, None
-        if task is not None:
-            task.cancel()  # who goes away takes the request along
-        elif context is not None:
-            self._server.answerer.lost(context)
+        self._break_off()  # who goes away takes the request along
         self._server.connection_lost(self)
 
     def pause_writing(self) -> None:
@@ -260,6 +255,7 @@ class ClientConnection(asyncio.Protocol):
             self._task = self._loop.create_task(self._finish(context))
 
     async def _finish(self, context: Any) -> None:
+        self._context = None  # from here on the answerer sees to it, should the task be cancelled
         keep_alive = await self._server.answerer.finish(context)
         self._task = None
         self.answered(keep_alive=keep_alive)
@@ -276,8 +272,8 @@ class ClientConnection(asyncio.Protocol):
             self.linger(silent=self._silent and whole)
         elif not whole:
             self._state = State.DISCARDING
-            self._discard()
             self._watch(DISCARD_SECONDS)
+            self._discard()  # which may be the end of it
             self._go_on()
         else:
             self._next()
@@ -557,20 +553,25 @@ class ClientConnection(asyncio.Protocol):
 
     def force_close(self) -> None:
         """Close; what is written is still sent, to a client that takes it."""
-        if self._task is not None:
-            self._task.cancel()
+        self._break_off()
         if self.transport is not None:
             close_or_abort(self.transport, self.stall_seconds)
 
+    def _break_off(self) -> "asyncio.Task[None] | None":
+        """Break off the request under way, if there is one; return its task, if it has one."""
+        task, self._task = self._task, None
+        context, self._context = self._context, None
+        if task is not None:
+            task.cancel()
+        if context is not None:
+            self._server.answerer.lost(context)
+        return task
+
     async def shutdown(self, seconds: float) -> None:
         """Break off what is under way, and close; wait for that for up to `seconds`."""
-        task = self._task
+        task = self._break_off()
         if task is not None and not task.done():
-            task.cancel()
             await asyncio.wait([task], timeout=seconds)
-        if self._context is not None and self._task is None:
-            context, self._context = self._context, None
-            self._server.answerer.lost(context)
         self.force_close()
 
     def refuse(self, error: AuthproxyError) -> None:
