@@ -115,7 +115,7 @@ class Guard:
         return sum([hmac.compare_digest(given, key) for key in self._access_keys]) > 0
 
     def known_host(self, authority: str) -> str | None:
-        """Return the host, without port, of a `Host` that has passed before, wherever it came in; else None."""
+        """Return the host, without port, of a `Host` that has passed before wherever it came in, or None."""
         return self._known.get(authority)
 
     @property

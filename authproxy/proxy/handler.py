@@ -68,7 +68,7 @@ JUDGED = (
 )
 """Every header of a request whose value somebody judges."""
 READ_PLAINLY = frozenset({"host", "connection", "content-length", "authorization"})
-"""Those of them that `plain` reads; of `Authorization` only the number is judged, and there no name comes twice."""
+"""Those of them that `plain` reads. Of `Authorization` only the number is judged: there no name comes twice."""
 
 
 class Site(Protocol):
@@ -205,7 +205,7 @@ class ProxyHandler:
         self._tell(context)
 
     def _fail(self, context: RequestContext, error: Exception) -> bool:
-        """Answer with what went wrong, while that can still be said; tell whether the connection can go on."""
+        """Say what went wrong, while that can still be said; tell whether the connection can go on."""
         context.give_up()
         if not isinstance(error, AuthproxyError) and respond.can_answer(context):
             error = internal_error(error)

@@ -74,7 +74,7 @@ class RequestPlan(NamedTuple):
 
 
 class ReplyPlan(NamedTuple):
-    """What becomes of the lines of a plain reply; those at `rewritten`, among the ones left, are rewritten."""
+    """What becomes of the lines of a plain reply; of those that are left, the ones at `rewritten` change."""
 
     pick: Pick | None
     rewritten: tuple[int, ...]

@@ -1,9 +1,9 @@
 """Plain heads: those that can be read in one way only, read in a few steps.
 
-A plain head is printable ASCII, its lines `Name: value` with one space and nothing to trim, no name twice in
-any spelling, and no name of which somebody judges the *value*, but the few that are read here. Everything else
-is left to a parser, which knows the rest and refuses what has to be refused. Nothing is refused here: what is
-not plain is no fault.
+A plain head is printable ASCII, its lines `Name: value` with one space and nothing to trim, no name twice in any
+spelling, and no name of which somebody judges the *value* but the few that are read here. Everything else is
+left to a parser, which knows the rest, and refuses what has to be refused. Nothing is refused here: what is not
+plain is no fault.
 
     head ─▶ lines ─▶ the sequence of their names ─▶ Shape, worked out once for each sequence
       └─▶ the section as it stands, seen before? ─▶ all that was worked out of it
@@ -25,7 +25,8 @@ MAX_NAMES = 2 << 10  # bytes each: clients may make them up
 MAX_REMEMBERED = 256  # header sections that are remembered whole,
 MAX_TEXT = 2 << 10  # bytes each,
 MAX_ONCE = 1024  # and those seen once, of which only a hash is
-MAX_STATUS_LINES = 256
+MAX_STATUS_LINES = 256  # of replies that are remembered,
+MAX_STATUS_LINE = 100  # bytes each
 MAX_DIGITS = 15  # of a length
 
 _LINE_ENDS = [b"\r\n" * number for number in range(MAX_LINES + 1)]
@@ -232,7 +233,7 @@ class _StatusLines(dict[bytes, tuple[int, bytes]]):
     def __missing__(self, line: bytes) -> tuple[int, bytes]:
         match = _STATUS_LINE.match(line)
         found = (int(match[1]), match[2]) if match else (0, b"")
-        if len(self) < MAX_STATUS_LINES and len(line) <= MAX_LINES:
+        if len(self) < MAX_STATUS_LINES and len(line) <= MAX_STATUS_LINE:
             self[line] = found
         return found
 

@@ -1,6 +1,6 @@
 """Writing answers to the client: an upstream's reply, whole or as it arrives, a tunnel, or our own word.
 
-Each of them tells whether the client's connection can go on afterwards. Nothing here decides what is answered.
+Each of them tells whether the client's connection can go on. Nothing here decides what is answered.
 """
 
 import asyncio

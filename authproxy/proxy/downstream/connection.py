@@ -172,7 +172,7 @@ class ClientConnection(asyncio.Protocol):
         self._tunnel.end("client")
         return True  # the other half may go on
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
         self.transport = None
         self._state = State.CLOSED
         for timer in (self._timer, self._turn):
