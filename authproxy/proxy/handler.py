@@ -68,7 +68,7 @@ JUDGED = (
 )
 """Every header of a request whose value somebody judges."""
 READ_PLAINLY = frozenset({"host", "connection", "content-length", "authorization"})
-"""Those of them that `plain` reads. Of `Authorization` only the number is judged: there no name comes twice."""
+"""Those that `plain` reads. Of `Authorization` only the number is judged: there no name comes twice."""
 
 
 class Site(Protocol):

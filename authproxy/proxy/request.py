@@ -1,4 +1,4 @@
-"""A request as it came in, by the reader of plain heads or by aiohttp's parser: from here on they are alike."""
+"""A request as it came in, by the reader of plain heads or by aiohttp's parser: from here on it is one."""
 
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
@@ -68,8 +68,8 @@ class Whole:
 class Request:
     """One request of `connection`: `target` is as it was sent, `payload` its body.
 
-    `section` is its header section if that is plain, else `message` is what aiohttp made of it. `keep_alive` tells
-    whether the client wants to go on afterwards.
+    `section` is its header section if that is plain, else `message` is what aiohttp made of it. `keep_alive`
+    tells whether the client wants to go on afterwards.
     """
 
     section: Section | None = None

@@ -212,7 +212,7 @@ class NoProtocol:
     def pause_reading(self):
         pass
 
-    def resume_reading(self, resume_parser=True):
+    def resume_reading(self, *, resume_parser=True):
         pass
 
 
