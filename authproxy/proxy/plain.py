@@ -1,8 +1,8 @@
 """Plain heads: those that can be read in one way only, read in a few steps.
 
 A plain head is printable ASCII, its lines `Name: value` with one space and nothing to trim, no name twice in
-any spelling, and no name of which somebody judges the *value* but the few that are read here. All else is left
-to a parser, which knows the rest, and refuses what has to be refused. Nothing is refused here: what is not
+any spelling, and no name of which somebody judges the *value* but the few that are read here. All else is
+left to a parser, which knows the rest, and refuses what has to be refused. Nothing is refused here: what is not
 plain is no fault.
 
     head ─▶ lines ─▶ the sequence of their names ─▶ Shape, worked out once for each sequence
