@@ -3,8 +3,8 @@
     load (wrk, or this program) ──► proxy ──► origin (nginx, or origin.py)
     └───── the other CPUs ──────┘  CPU 0     └───── the other CPUs ─────┘
 
-Each round starts every proxy once a scenario, afresh, and the rounds alternate between them, so that a busy moment
-of the machine does not fall on one alone. bench/README.md says how to read the result.
+Each round starts every proxy once a scenario, afresh, and the rounds alternate between them, so that a busy
+moment of the machine does not fall on one alone. bench/README.md says how to read the result.
 """
 
 import argparse
@@ -21,10 +21,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import trustme
-
 import report
 import results
+import trustme
 from processes import Command, Failed, free_port, running
 from proxies import AUTHORIZATION, HERE, PROXIES, Missing, Proxy, Setup, Unsupported, before, origin_nginx
 from results import Results, Sample
@@ -91,37 +90,49 @@ def measure(scenario: Scenario, proxy: Proxy, place: Stage, options: argparse.Na
     )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """All rounds of a run. The results are saved after each."""
+
+    options: argparse.Namespace
+    place: Stage
+    found: Results
+
+    def all_rounds(self, proxies: list[Proxy], file: Path) -> None:
+        for number in range(1, self.options.rounds + 1):
+            for scenario in self.options.scenarios:
+                taking_part = [each for each in proxies if _takes_part(each, scenario, self.options.peers)]
+                for proxy in taking_part if number % 2 else reversed(taking_part):
+                    print(
+                        f"round {number}/{self.options.rounds}: {scenario.name}: {proxy.name}",
+                        file=sys.stderr,
+                    )
+                    self._sample(scenario, proxy, number)
+            self.found.save(file)
+
+    def _sample(self, scenario: Scenario, proxy: Proxy, number: int) -> None:
+        try:
+            figures = measure(scenario, proxy, self.place, self.options)
+        except Missing as missing:
+            self.found.remark(str(missing))
+        except Unsupported:
+            self.found.remark(f"{proxy.name} is not set up for {scenario.name}")
+        except (Failed, OSError, subprocess.CalledProcessError) as error:
+            self.found.remark(f"FAILED: {proxy.name} in {scenario.name}, round {number}: {error}")
+        else:
+            self.found.samples.append(Sample(scenario.name, proxy.name, number, figures))
+
+
 def run(options: argparse.Namespace, file: Path) -> Results:
-    """Run all rounds; the results are saved after each."""
+    """Set the stage, and run all rounds on it."""
     proxies = [*PROXIES[:1], *([before(options.baseline)] if options.baseline else []), *PROXIES[1:]]
     found = Results(_machine(), _command_line(), {})
+    for proxy in proxies:
+        with contextlib.suppress(Missing):
+            found.versions[proxy.name] = proxy.version()
     with stage() as place:
-        for proxy in proxies:
-            with contextlib.suppress(Missing):
-                found.versions[proxy.name] = proxy.version()
-        for number in range(1, options.rounds + 1):
-            for scenario in options.scenarios:
-                taking_part = [each for each in proxies if _takes_part(each, scenario, options.peers)]
-                for proxy in taking_part if number % 2 else reversed(taking_part):
-                    print(f"round {number}/{options.rounds}: {scenario.name}: {proxy.name}", file=sys.stderr)
-                    _sample(found, scenario, proxy, number, place, options)
-            found.save(file)
+        Run(options, place, found).all_rounds(proxies, file)
     return found
-
-
-def _sample(
-    found: Results, scenario: Scenario, proxy: Proxy, number: int, place: Stage, options: argparse.Namespace
-) -> None:
-    try:
-        figures = measure(scenario, proxy, place, options)
-    except Missing as missing:
-        found.remark(str(missing))
-    except Unsupported:
-        found.remark(f"{proxy.name} is not set up for {scenario.name}")
-    except (Failed, OSError, subprocess.CalledProcessError) as error:
-        found.remark(f"FAILED: {proxy.name} in {scenario.name}, round {number}: {error}")
-    else:
-        found.samples.append(Sample(scenario.name, proxy.name, number, figures))
 
 
 def _takes_part(proxy: Proxy, scenario: Scenario, peers: list[str] | None) -> bool:
@@ -133,12 +144,14 @@ def _takes_part(proxy: Proxy, scenario: Scenario, peers: list[str] | None) -> bo
 
 
 def _machine() -> dict[str, str]:
-    cpu = [line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
+    cpu = [
+        line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")
+    ]
     memory = next(int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemTotal"))
     kernel = ".".join(platform.release().split("-")[0].split(".")[:2])
     return {
         "date": time.strftime("%Y-%m-%d"),
-        "CPU": f"{len(cpu)} × {cpu[0] if cpu else platform.machine()}",
+        "CPU": f"{len(cpu)} of {cpu[0] if cpu else platform.machine()}",
         "memory": f"{memory / (1 << 20):.0f} GiB",
         "system": f"Linux {kernel}, Python {platform.python_version()}",
         "load at the start": f"{os.getloadavg()[0]:.1f}",
@@ -162,17 +175,19 @@ def parse() -> argparse.Namespace:
     names = [each.name for each in SCENARIOS]
     parser = argparse.ArgumentParser(description="Compare authproxy with other reverse proxies.")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of load a measurement")
-    parser.add_argument("--warm-up", type=float, default=1.0, help="seconds of load before that")
-    parser.add_argument("--quick", action="store_true", help="one round of a second: does everything work?")
+    parser.add_argument("--seconds", type=float, default=1.5, help="of load a measurement")
+    parser.add_argument("--warm-up", type=float, default=0.5, help="seconds of load before that")
+    parser.add_argument("--quick", action="store_true", help="one short round: does all of it work?")
     parser.add_argument("--only", type=_list, default=names, metavar="SCENARIO,…", help=", ".join(names))
     parser.add_argument(
         "--peers", type=_list, metavar="NAME,…",
-        help=f"{', '.join(each.name for each in PROXIES[1:])}; default: all for small and start, else nginx, Envoy, Go",
+        help=f"of {', '.join(each.name for each in PROXIES[1:])}",
     )  # fmt: skip
-    parser.add_argument("--baseline", type=Path, metavar="PATH", help="another checkout of authproxy, to compare with")
-    parser.add_argument("--write-docs", action="store_true", help="put tables and charts into docs/performance.md")
-    parser.add_argument("--from", type=Path, dest="saved", metavar="FILE", help="measure nothing, show saved results")
+    parser.add_argument("--baseline", type=Path, metavar="PATH", help="another checkout of authproxy")
+    parser.add_argument(
+        "--write-docs", action="store_true", help="tables and charts into docs/performance.md"
+    )
+    parser.add_argument("--from", type=Path, dest="saved", metavar="FILE", help="show saved results")
     options = parser.parse_args()
     if unknown := set(options.only) - set(names):
         parser.error(f"unknown scenario: {', '.join(unknown)}")
@@ -180,7 +195,7 @@ def parse() -> argparse.Namespace:
         parser.error(f"unknown peer: {', '.join(unknown)}")
     options.scenarios = [each for each in SCENARIOS if each.name in options.only]
     if options.quick:
-        options.rounds, options.seconds = 1, 1.0
+        options.rounds, options.seconds, options.warm_up = 1, 0.5, 0.25
     return options
 
 

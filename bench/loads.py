@@ -6,6 +6,7 @@ units (requests, bytes, events) the proxy's CPU time is to be divided by.
 
 import asyncio
 import re
+import signal
 import socket
 import subprocess
 import time
@@ -17,7 +18,6 @@ from tempfile import NamedTemporaryFile
 from typing import cast
 
 import uvloop
-
 from processes import MIB, Failed, pinned
 from proxies import APT, FILES, program
 
@@ -64,10 +64,16 @@ def wrk(path: str = "/", *, connections: int = 50, script: str = "", may_fail: b
     """
 
     def load(port: int, seconds: float, cpus: set[int]) -> Seen:
-        command = [program("wrk", APT), "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency"]
+        command = [program("wrk", APT), "-t1", f"-c{connections}", "-d1h", "--latency"]
         with _script(script) as option:
             command = [*pinned(cpus), *command, *option, f"http://127.0.0.1:{port}{path}"]
-            told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+            try:
+                process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGINT)  # it takes whole seconds only, but ends when told to
+            finally:
+                told, _ = process.communicate()
         return _read_wrk(told, may_fail=may_fail)
 
     return load
@@ -189,7 +195,9 @@ def events(port: int, seconds: float, _cpus: set[int]) -> Seen:
         loop = asyncio.get_running_loop()
         transports = []
         for _ in range(EVENT_CONNECTIONS):
-            transport, _protocol = await loop.create_connection(lambda: _Listener(port, ages), "127.0.0.1", port)
+            transport, _protocol = await loop.create_connection(
+                lambda: _Listener(port, ages), "127.0.0.1", port
+            )
             transports.append(transport)
         await asyncio.sleep(seconds)
         for transport in transports:
@@ -221,4 +229,3 @@ def count_tokens(port: int) -> int:
     with _connected(port) as connection:
         connection.sendall(_request("GET /count", port))
         return int(connection.recv(4096).partition(b"\r\n\r\n")[2])
-

@@ -85,8 +85,11 @@ class Origin(asyncio.Protocol):
     def give_token(self) -> None:
         global tokens_given  # noqa: PLW0603 - it is one program
         tokens_given += 1
-        token = f'{{"access_token":"{time.time():.6f}","token_type":"Bearer","expires_in":{TOKEN_SECONDS:.0f}}}'
-        self.transport.write(HEAD % (b"200 OK", len(token)) + token.encode())
+        token = b'{"access_token":"%.6f","token_type":"Bearer","expires_in":%d}' % (
+            time.time(),
+            TOKEN_SECONDS,
+        )
+        self.transport.write(HEAD % (b"200 OK", len(token)) + token)
 
     def tick(self) -> None:
         event = b"event: tick\ndata: %d\ndata: %s\n\n" % (time.monotonic_ns(), b"." * 64)

@@ -302,7 +302,9 @@ http://127.0.0.1:{setup.port} {{
 }}
 """,
     )
-    return Command([program("caddy", PIP), "run", "--adapter", "caddyfile", "--config", file], _go_runtime(setup))
+    return Command(
+        [program("caddy", PIP), "run", "--adapter", "caddyfile", "--config", file], _go_runtime(setup)
+    )
 
 
 def _traefik(setup: Setup) -> Command:
@@ -470,7 +472,7 @@ def _mitmproxy(setup: Setup) -> Command:
 
 
 def _mitmdump() -> str:
-    """It wants other versions of what authproxy uses, so it has a virtual environment of its own."""
+    """Return where it is: in an environment of its own, for it wants other versions of what we use."""
     own = Path(sys.prefix) / "mitmproxy" / "bin" / "mitmdump"
     return str(own) if own.exists() else program("mitmdump", "make bench")
 

@@ -46,7 +46,7 @@ class Sample:
 
 @dataclass(slots=True)
 class Results:
-    """All samples of a run, and what one must know to read them. `remarks` say who did not take part, and why."""
+    """All samples of a run, and what it was run on. `remarks` say who did not take part, and why."""
 
     machine: dict[str, str]
     command: str

@@ -2,13 +2,25 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import loads
-from processes import MIB, Command, cpu_seconds, peak_bytes, resident_bytes, running, start, stop, wait_until_answering, wait_until_listening
+from processes import (
+    MIB,
+    Command,
+    Failed,
+    cpu_seconds,
+    peak_bytes,
+    resident_bytes,
+    running,
+    start,
+    stop,
+    wait_until_answering,
+    wait_until_listening,
+)
 from proxies import Setup
 from results import Figures
 
@@ -61,14 +73,17 @@ class Scenario:
 # ── procedures ───────────────────────────────────────────────────────────────────────────────────
 
 
-def under(load: loads.Load, cost: str = "cpu_us", per_unit: float = 1e6, *, warms_up: bool = True) -> Procedure:
-    """Return what measures a proxy under `load`: what was seen, and its CPU seconds × `per_unit` a unit."""
+def under(
+    load: loads.Load, cost: str = "cpu_us", per_unit: float = 1e6, *, warms_up: bool = True
+) -> Procedure:
+    """Return what measures a proxy under `load`: what was seen, and `per_unit` times its CPU time a unit."""
 
     def measure(launch: Launch) -> Figures:
         port = launch.setup.port
         with launch.running() as pid:
             if warms_up:
-                load(port, launch.warm_up, launch.load_cpus)
+                with suppress(Failed):  # a slow one may not have answered anything yet
+                    load(port, launch.warm_up, launch.load_cpus)
             before = cpu_seconds(pid)
             seen = load(port, launch.seconds, launch.load_cpus)
             spent = cpu_seconds(pid) - before
