@@ -16,11 +16,13 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
@@ -222,7 +224,7 @@ def run_command(shape: Shape, seconds: float) -> None:
 
 
 async def _fewest(through: Through, seconds: float) -> float:
-    blocks = []
+    blocks: list[float] = []
     stop_at = time.monotonic() + seconds
     while time.monotonic() < stop_at or not blocks:
         began = time.process_time()
@@ -246,6 +248,36 @@ def in_process(checkout: Path, shape: str, seconds: float) -> float:
             log.seek(0)
             sys.exit(log.read()[-2000:])
     return float(done.stdout.splitlines()[-1])
+
+
+def profile(shape: str, seconds: float) -> None:
+    """Print where the time of `shape` goes, by the file whose code runs, as py-spy samples it."""
+    sampler = Path(sys.executable).parent / "py-spy"
+    if not sampler.exists():
+        sys.exit("py-spy is not installed: make bench, or pip install --group bench")
+    with NamedTemporaryFile("r") as file:
+        command = [str(sampler), "record", "--format", "raw", "--output", file.name, "--rate", "500", "--"]
+        command += [sys.executable, "-P", __file__, "--worker", shape, "--seconds", str(seconds)]
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+        samples = Counter[str]()
+        for line in file.read().splitlines():
+            stack, _, count = line.rpartition(" ")
+            _, ours, below = stack.partition("once (bytes_through.py")
+            if ours:
+                samples[_file_of(below)] += int(count)
+    # What py-spy itself says is there too; with it beside, all takes a little longer.
+    each = next(float(line) for line in told.splitlines() if re.fullmatch(r"[\d.]+", line))
+    print(f"{shape}: {each:.1f} µs\n\n| file | µs | share |\n|---|--:|--:|")
+    for name, count in samples.most_common(25):
+        share = count / samples.total()
+        print(f"| `{name}` | {share * each:.1f} | {share:.0%} |")
+
+
+def _file_of(stack: str) -> str:
+    """Return the innermost file of a stack that is not the standard library's."""
+    files = re.findall(r"\(((?:authproxy|aiohttp|httptools|yarl|multidict)/[\w/]+\.\w+):", stack)
+    return files[-1] if files else "the harness"
 
 
 def compare(options: argparse.Namespace) -> None:
@@ -274,14 +306,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement")
     parser.add_argument("--baseline", type=Path, metavar="PATH", help="another checkout of authproxy")
+    parser.add_argument("--profile", action="store_true", help="where the time goes, by file")
     parser.add_argument("--worker", choices=SHAPES, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if unknown := set(options.shapes) - set(SHAPES):
         parser.error(f"unknown shape: {', '.join(unknown)}")
-    if options.worker is None:
+    if options.worker is not None:
+        run_command(SHAPES[options.worker], options.seconds)
+    elif options.profile:
+        for shape in options.shapes or SHAPES:
+            profile(shape, 5 * options.seconds)
+    else:
         compare(options)
-        return
-    run_command(SHAPES[options.worker], options.seconds)
 
 
 if __name__ == "__main__":

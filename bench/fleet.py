@@ -23,10 +23,11 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import report
 from processes import Command, free_port, start, stop, wait_until_listening
 from proxies import ROOT, program
 
@@ -43,6 +44,10 @@ from authproxy.tokens.source import CachingSource
 ENDPOINT_SECONDS = 0.1  # how long the token endpoint takes
 ASK_SECONDS = 1.0  # between two requests of a replica
 LIFETIME_TOLD = 900.0  # in the table: tokens an hour, if they lived so long
+COLUMNS = (
+    "phase", "lifetimes", "token requests", "an hour", "tokens in use", "asked", "failed", "still waiting",
+    "longest wait s",
+)  # fmt: skip
 MAX_FILES = 65536
 
 
@@ -109,11 +114,8 @@ class Redis:
 
 @dataclass(slots=True)
 class Phase:
-    """What happened to the fleet meanwhile."""
+    """What the replicas met since the phase began."""
 
-    name: str
-    seconds: float = 0.0
-    token_requests: int = 0
     asked: int = 0
     failed: int = 0
     longest_wait: float = 0.0
@@ -121,27 +123,29 @@ class Phase:
 
 
 class Fleet:
-    """The replicas. `phase` is who counts at the moment."""
+    """The replicas. `phase` counts at the moment; `waiting` is since when who waits for a token does."""
 
     def __init__(self, sources: list[CachingSource]) -> None:
         self._sources = sources
-        self.phase = Phase("")
+        self.phase = Phase()
+        self.waiting: dict[int, float] = {}
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
-            for source in self._sources:
-                group.create_task(self._traffic(source))
+            for number, source in enumerate(self._sources):
+                group.create_task(self._traffic(number, source))
 
-    async def _traffic(self, source: CachingSource) -> None:
+    async def _traffic(self, number: int, source: CachingSource) -> None:
         while True:
-            began, phase = time.monotonic(), self.phase
-            phase.asked += 1
+            began = self.waiting[number] = time.monotonic()
+            self.phase.asked += 1
             try:
                 token = source.cached() or await source.token()
-                phase.tokens.add(token.value)
+                self.phase.tokens.add(token.value)
             except TokenError:
-                phase.failed += 1
-            phase.longest_wait = max(phase.longest_wait, time.monotonic() - began)
+                self.phase.failed += 1
+            self.phase.longest_wait = max(self.phase.longest_wait, time.monotonic() - began)
+            del self.waiting[number]
             await asyncio.sleep(ASK_SECONDS * random.uniform(0.5, 1.5))
 
 
@@ -181,61 +185,62 @@ async def fleet(count: int, endpoint_port: int, redis: Redis | None) -> AsyncIte
             await asyncio.wait([traffic])
 
 
-@contextlib.contextmanager
-def phase(made: Fleet, endpoint: TokenEndpoint, name: str, phases: list[Phase]) -> Iterator[None]:
-    """Count what happens until the block ends, and tell it."""
-    counted = made.phase = Phase(name)
-    phases.append(counted)
-    before, began = endpoint.asked.total(), time.monotonic()
-    yield
-    counted.seconds = time.monotonic() - began
-    counted.token_requests = endpoint.asked.total() - before
-    lifetimes = counted.seconds / endpoint.lifetime
-    hourly = counted.token_requests / lifetimes * 3600 / LIFETIME_TOLD
-    cells = [f"{counted.seconds:.0f}", f"{counted.token_requests:,}", f"{hourly:,.0f}"]
-    cells += [
-        f"{len(counted.tokens):,}",
-        f"{counted.asked:,}",
-        f"{counted.failed:,}",
-        f"{counted.longest_wait:.2f}",
-    ]
-    print(f"| {name} | {' | '.join(cells)} |", flush=True)
+class Simulation:
+    """Goes through phases, and keeps a line of the table for each."""
 
+    def __init__(self, replicas: int, endpoint: TokenEndpoint, redis: Redis) -> None:
+        self.lines: list[str] = []
+        self._replicas = replicas
+        self._endpoint = endpoint
+        self._redis = redis
+        self._tell(*COLUMNS)
+        self._tell("---", *["--:"] * (len(COLUMNS) - 1))
 
-async def simulate(options: argparse.Namespace, redis: Redis) -> list[Phase]:
-    """Go through all phases."""
-    phases: list[Phase] = []
-    endpoint, lifetime = TokenEndpoint(options.lifetime), options.lifetime
-    server = await asyncio.start_server(endpoint.serve, "127.0.0.1", 0, backlog=4096)
-    port = server.sockets[0].getsockname()[1]
-    columns = "seconds | token requests | an hour | tokens in use | asked | failed | longest wait s"
-    print(f"| phase | {columns} |\n|---|--:|--:|--:|--:|--:|--:|--:|", flush=True)
+    async def run(self) -> None:
+        server = await asyncio.start_server(self._endpoint.serve, "127.0.0.1", 0, backlog=4096)
+        port = server.sockets[0].getsockname()[1]
+        async with fleet(self._replicas, port, None) as made:
+            await self._phase(made, "no store: each replica for itself", 2)
+        async with fleet(self._replicas, port, self._redis) as made:
+            await self._with_redis(made)
+        server.close()
 
-    async def during(made: Fleet, name: str, lifetimes: float) -> None:
-        with phase(made, endpoint, name, phases):
-            await asyncio.sleep(lifetimes * lifetime)
+    async def _with_redis(self, made: Fleet) -> None:
+        await self._phase(made, "with Redis: all start at once", 0.5)
+        await self._phase(made, "all is well", 3)
+        self._endpoint.down = True
+        await self._phase(made, "the token endpoint answers 503, while the token lasts", 0.5)
+        await self._phase(made, "… and on, past its end", 2)
+        self._endpoint.down = False
+        await self._phase(made, "the token endpoint is back", 2)
+        self._redis.freeze()
+        await self._phase(made, "Redis hangs", 2)
+        self._redis.thaw()
+        await self._phase(made, "Redis goes on", 2)
+        self._redis.die()
+        await self._phase(made, "Redis is dead", 2)
+        self._redis.start()
+        await self._phase(made, "Redis is back, empty", 1)
+        await self._phase(made, "a while later", 2)
 
-    async with fleet(options.replicas, port, None) as made:
-        await during(made, "no store: each replica for itself", 2)
-    async with fleet(options.replicas, port, redis) as made:
-        await during(made, "all start at once, with Redis", 0.5)
-        await during(made, "Redis and the token endpoint are well", 3)
-        endpoint.down = True
-        await during(made, "the token endpoint answers 503, the first half of a lifetime", 0.5)
-        await during(made, "… and on, past the end of the token", 1)
-        endpoint.down = False
-        await during(made, "the token endpoint is back", 1)
-        redis.freeze()
-        await during(made, "Redis hangs", 2)
-        redis.thaw()
-        await during(made, "Redis goes on", 1)
-        redis.die()
-        await during(made, "Redis is dead", 2)
-        redis.start()
-        await during(made, "Redis is back, empty", 1)
-        await during(made, "a while later", 2)
-    server.close()
-    return phases
+    async def _phase(self, made: Fleet, name: str, lifetimes: float) -> None:
+        """Let `lifetimes` of a token go by, and tell what happened."""
+        seen = made.phase = Phase()
+        before = self._endpoint.asked.total()
+        await asyncio.sleep(lifetimes * self._endpoint.lifetime)
+        requests = self._endpoint.asked.total() - before
+        now = time.monotonic()
+        waits = [now - began for began in made.waiting.values()]
+        stuck = sum(wait > ASK_SECONDS for wait in waits)
+        self._tell(
+            name, f"{lifetimes:g}", f"{requests:,}", f"{requests / lifetimes * 3600 / LIFETIME_TOLD:,.0f}",
+            f"{len(seen.tokens):,}", f"{seen.asked:,}", f"{seen.failed:,}", f"{stuck:,}",
+            f"{max(seen.longest_wait, *waits, 0):.1f}",
+        )  # fmt: skip
+
+    def _tell(self, *cells: str) -> None:
+        self.lines.append(f"| {' | '.join(cells)} |")
+        print(self.lines[-1], flush=True)
 
 
 def main() -> None:
@@ -243,6 +248,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Simulate replicas that share a credential through Redis.")
     parser.add_argument("--replicas", type=int, default=1000)
     parser.add_argument("--lifetime", type=float, default=20.0, help="of a token, in seconds")
+    parser.add_argument("--write-docs", action="store_true", help="put the table into docs/scaling.md")
     options = parser.parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, MAX_FILES) if most > 0 else MAX_FILES, most))
@@ -252,9 +258,13 @@ def main() -> None:
         redis = Redis(Path(name))
         redis.start()
         try:
-            asyncio.run(simulate(options, redis))
+            simulation = Simulation(options.replicas, TokenEndpoint(options.lifetime), redis)
+            asyncio.run(simulation.run())
         finally:
             redis.close()
+    if options.write_docs:
+        told = f"{options.replicas:,} replicas, tokens of {options.lifetime:g} s:"
+        report.write_between(report.SCALING, "fleet", "\n".join([told, "", *simulation.lines]))
 
 
 if __name__ == "__main__":

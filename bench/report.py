@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from math import inf
+from pathlib import Path
 
 import chart
 from chart import Bar, Group
@@ -15,7 +16,8 @@ REFERENCES = ("nginx", "Envoy", "Go")
 CUT_OFF = 4  # times authproxy's: a bar that is longer would leave nothing to see of the others
 PAGE = ROOT / "docs" / "performance.md"
 CHARTS = ROOT / "docs" / "performance"
-BEGIN, END = "<!-- written by bench/compare.py --write-docs -->", "<!-- to here -->"
+SCALING = ROOT / "docs" / "scaling.md"
+DOLLARS = 0.04  # for an hour of a CPU, as the large clouds take for a small machine
 CHART_NAMES = {
     "small": "CPU µs a request: 150-byte answers, 50 connections",
     "shares": "CPU time of authproxy as a share of Envoy's and Go's",
@@ -31,15 +33,24 @@ def text(found: Results) -> str:
 
 
 def write_docs(found: Results) -> None:
-    """Put tables and charts into docs/performance.md, between the two comments there."""
+    """Put tables and charts into docs/performance.md, and what requests cost into docs/scaling.md."""
     CHARTS.mkdir(exist_ok=True)
     drawn = dict(_charts(found))
     for name, svg in drawn.items():
         (CHARTS / f"{name}.svg").write_text(svg)
     pictures = [f"![{CHART_NAMES[name]}](performance/{name}.svg)\n" for name in drawn]
-    head, rest = PAGE.read_text().split(BEGIN)
-    _, tail = rest.split(END)
-    PAGE.write_text("\n".join([head + BEGIN, "", *pictures, text(found), END + tail]))
+    write_between(PAGE, "results", "\n".join([*pictures, text(found)]))
+    write_between(SCALING, "costs", "\n".join(_costs(found)))
+
+
+def write_between(page: Path, name: str, content: str) -> None:
+    """Put `content` between the two comments of that name in `page`."""
+    begin, end = f"<!-- {name}: written by a program -->", f"<!-- end of {name} -->"
+    head, _, rest = page.read_text().partition(begin)
+    _, found, tail = rest.partition(end)
+    if not found:
+        raise ValueError(f"{page.name} has no place for {name}")
+    page.write_text(f"{head}{begin}\n\n{content}\n\n{end}{tail}")
 
 
 # ── tables ───────────────────────────────────────────────────────────────────────────────────────
@@ -92,6 +103,17 @@ def _differences(found: Results, measured: list[Scenario]) -> Iterator[str]:
         plain = scenario.compared_with or ""
         ratios = [found.ratio(scenario.cost, (scenario.name, name), (plain, name)) for name in names]
         yield _row(scenario.title, *map(_share, ratios))
+
+
+def _costs(found: Results) -> Iterator[str]:
+    chosen = [each for each in SCENARIOS if each.cost == "cpu_us" and found.proxies(each.name)]
+    names = [each for each in (OURS, *REFERENCES) if any(each in found.proxies(s.name) for s in chosen)]
+    yield _row("a million of", *(f"{each}: CPU s" for each in names), "authproxy, USD")
+    yield _row("---", *["--:"] * (len(names) + 1))
+    for scenario in chosen:
+        seconds = [found.median(scenario.name, name, scenario.cost) for name in names]
+        dollars = f"{seconds[0] * DOLLARS / 3600:.5f}" if names[0] == OURS and seconds[0] else ""
+        yield _row(scenario.title, *("" if each is None else f"{each:.0f}" for each in seconds), dollars)
 
 
 def _table(found: Results, scenario: Scenario) -> Iterator[str]:
