@@ -175,7 +175,7 @@ def parse() -> argparse.Namespace:
     names = [each.name for each in SCENARIOS]
     parser = argparse.ArgumentParser(description="Compare authproxy with other reverse proxies.")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=1.5, help="of load a measurement")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of load a measurement")
     parser.add_argument("--warm-up", type=float, default=0.5, help="seconds of load before that")
     parser.add_argument("--quick", action="store_true", help="one short round: does all of it work?")
     parser.add_argument("--only", type=_list, default=names, metavar="SCENARIO,…", help=", ".join(names))

@@ -164,9 +164,9 @@ async def fleet(count: int, endpoint_port: int, redis: Redis | None) -> AsyncIte
     route = {"name": "fleet", "upstream": "http://127.0.0.1:9", "auth": auth}
     config = parse(json.dumps({"token_store": store, "routes": [route]}), "fleet.yaml")
     async with contextlib.AsyncExitStack() as stack:
-        runner = await stack.enter_async_context(FlowRunner())
         replicas = []
         for _ in range(count):
+            runner = await stack.enter_async_context(FlowRunner())
             grants = GrantSources(config, runner, Counters())
             stack.push_async_callback(grants.close)
             sources = TokenSources(grants.inner_source)
