@@ -71,8 +71,9 @@ def wrk(path: str = "/", *, connections: int = 50, script: str = "", may_fail: b
             try:
                 process.wait(seconds)
             except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGINT)  # it takes whole seconds only, but ends when told to
+                pass  # as it should: it takes whole seconds only, but ends when told to
             finally:
+                process.send_signal(signal.SIGINT)
                 told, _ = process.communicate()
         return _read_wrk(told, may_fail=may_fail)
 
