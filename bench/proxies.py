@@ -179,7 +179,7 @@ def nginx(setup: Setup, role: str, http: str) -> Command:
         worker_processes {setup.workers};
         pid "{setup.folder}/nginx-{role}.pid";
         error_log stderr error;
-        events {{ worker_connections 8192; }}
+        events {{ worker_connections 16384; }}
         http {{
             access_log {f'"{setup.folder}/access.log"' if setup.logs else "off"};
             keepalive_requests 100000000;
