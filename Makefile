@@ -48,7 +48,7 @@ format: $(STAMP).dev ## let ruff format the code
 types: $(STAMP).dev ## mypy: strict over authproxy, less so over the tests
 	@$(BIN)/mypy
 
-bench: $(STAMP) ## side by side with the peers that are installed
+bench: $(STAMP).bench ## side by side with nginx, Envoy, Go and others; ARGS=--quick for a try
 	@$(BIN)/python bench/compare.py $(ARGS)
 
 dist: $(STAMP).dev ## the sdist and the wheel, in dist/
@@ -79,4 +79,12 @@ $(STAMP).dev: $(STAMP)
 
 $(STAMP).servers: $(STAMP).dev
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group servers
+	@touch $@
+
+# mitmproxy wants other versions of what we use, and no other peer needs it: it has an environment of its own.
+$(STAMP).bench: $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group bench
+	@$(BIN)/python -m venv $(VENV)/mitmproxy
+	@$(VENV)/mitmproxy/bin/python -m pip install --quiet --disable-pip-version-check mitmproxy || \
+	  echo "going on without mitmproxy" >&2
 	@touch $@

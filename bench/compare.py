@@ -1,318 +1,231 @@
-"""Compares authproxy with other proxies, one after the other, in one run on one machine.
+"""Compares authproxy with other proxies, in one run on one machine.
 
-    load (wrk, or a download) ──► proxy ──► origin (nginx)
-    └───────── CPU 1 ─────────┘  CPU 0     CPU 1
+    load (wrk, or this program) ──► proxy ──► origin (nginx, or origin.py)
+    └───── the other CPUs ──────┘  CPU 0     └───── the other CPUs ─────┘
 
-Each round starts every proxy once, afresh, and the rounds alternate between them, so that a busy
+Each round starts every proxy once a scenario, afresh, and the rounds alternate between them, so that a busy
 moment of the machine does not fall on one alone. bench/README.md says how to read the result.
 """
 
 import argparse
-import http.client
+import contextlib
 import os
-import re
-import shutil
+import platform
+import resource
 import signal
-import socket
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from proxies import AUTHORIZATION, DOWNLOAD_BYTES, PROXIES, REFERENCE, Place, Proxy, origin_command
+import report
+import results
+import trustme
+from processes import Command, Failed, free_port, running
+from proxies import AUTHORIZATION, HERE, PROXIES, Missing, Proxy, Setup, Unsupported, before, origin_nginx
+from results import Results, Sample
+from scenarios import SCENARIOS, Launch, Scenario, shares_of_cpus
 
-PROXY_CPU, LOAD_CPU = 0, 1
-START_SECONDS = 15.0
-STOP_SECONDS = 5.0
-DOWNLOADS = 10  # a round
-TICKS = os.sysconf("SC_CLK_TCK")
-MIB = 1 << 20
-
-
-class Failed(Exception):
-    """A proxy could not be measured."""
+MAX_FILES = 65536  # for the idle connections; the proxies inherit it
+MAIN = ("authproxy", "authproxy before", "nginx", "Envoy", "Go")
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
-    """What was asked of a proxy: `units` requests or bytes, in `seconds`."""
+class Stage:
+    """What stands while the rounds go on: the origins by name, a folder, the CPUs."""
 
-    units: float
-    seconds: float
+    folder: Path
+    origin_ports: dict[str, int]
+    ca_file: Path
+    cpus: list[int]
+
+
+@contextlib.contextmanager
+def stage() -> Iterator[Stage]:
+    """Start the origins; stop them when the block ends."""
+    cpus = sorted(os.sched_getaffinity(0))
+    with tempfile.TemporaryDirectory(prefix="authproxy-bench-") as name, contextlib.ExitStack() as stack:
+        folder = Path(name)
+        ports = {each: free_port() for each in ("nginx", "tls", "own", "expiring")}
+        ca_file = folder / "authority.pem"
+        nginx = origin_nginx(Setup(ports["nginx"], 0, folder), ports["tls"], *_certificate(folder, ca_file))
+        own = [sys.executable, str(HERE / "origin.py")]
+        commands = {
+            "nginx": nginx,
+            "own": Command([*own, str(ports["own"]), AUTHORIZATION]),
+            "expiring": Command([*own, str(ports["expiring"]), AUTHORIZATION, "expiring"]),
+        }
+        _, others = shares_of_cpus(cpus, 1)
+        for role, command in commands.items():
+            stack.enter_context(running(command, ports[role], folder / f"origin-{role}.log", cpus=others))
+        os.sched_setaffinity(0, others)
+        yield Stage(folder, ports, ca_file, cpus)
+
+
+def _certificate(folder: Path, ca_file: Path) -> tuple[Path, Path]:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(ca_file)
+    issued = authority.issue_cert("localhost", "127.0.0.1")
+    file, key = folder / "origin.pem", folder / "origin.key"
+    file.write_bytes(b"".join(each.bytes() for each in issued.cert_chain_pems))
+    issued.private_key_pem.write_to_path(key)
+    return file, key
+
+
+def measure(scenario: Scenario, proxy: Proxy, place: Stage, options: argparse.Namespace) -> results.Figures:
+    """Start `proxy` as the scenario wants it, measure it, and stop it."""
+    folder = place.folder / proxy.name.replace(" ", "-")
+    folder.mkdir(exist_ok=True)
+    wanted = scenario.setup | ({"ca_file": place.ca_file} if "ca_file" in scenario.setup else {})
+    setup = replace(Setup(free_port(), place.origin_ports[scenario.origin], folder), **wanted)
+    cpus, load_cpus = shares_of_cpus(place.cpus, setup.workers)
+    return scenario.measure(
+        Launch(
+            proxy.command(setup), setup, folder / "log", cpus, load_cpus,
+            seconds=options.seconds, warm_up=options.warm_up,
+        )
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """One round of one proxy: its load, its CPU time, and the peak of its memory in bytes."""
+class Run:
+    """All rounds of a run. The results are saved after each."""
 
-    load: Load
-    cpu_seconds: float
-    peak_bytes: int
+    options: argparse.Namespace
+    place: Stage
+    found: Results
+
+    def all_rounds(self, proxies: list[Proxy], file: Path) -> None:
+        for number in range(1, self.options.rounds + 1):
+            for scenario in self.options.scenarios:
+                taking_part = [each for each in proxies if _takes_part(each, scenario, self.options.peers)]
+                for proxy in taking_part if number % 2 else reversed(taking_part):
+                    print(
+                        f"round {number}/{self.options.rounds}: {scenario.name}: {proxy.name}",
+                        file=sys.stderr,
+                    )
+                    self._sample(scenario, proxy, number)
+            self.found.save(file)
+
+    def _sample(self, scenario: Scenario, proxy: Proxy, number: int) -> None:
+        try:
+            figures = measure(scenario, proxy, self.place, self.options)
+        except Missing as missing:
+            self.found.remark(str(missing))
+        except Unsupported:
+            self.found.remark(f"{proxy.name} is not set up for {scenario.name}")
+        except (Failed, OSError, subprocess.CalledProcessError) as error:
+            self.found.remark(f"FAILED: {proxy.name} in {scenario.name}, round {number}: {error}")
+        else:
+            self.found.samples.append(Sample(scenario.name, proxy.name, number, figures))
 
 
-# ── what the kernel knows of a process ───────────────────────────────────────────────────────────
-
-
-def family(pid: int) -> list[int]:
-    """Return `pid` and all its descendants."""
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal() and (stat := _stat(int(entry.name))):
-            children.setdefault(int(stat[1]), []).append(int(entry.name))
-    found = [pid]
-    for each in found:
-        found += children.get(each, [])
+def run(options: argparse.Namespace, file: Path) -> Results:
+    """Set the stage, and run all rounds on it."""
+    proxies = [*PROXIES[:1], *([before(options.baseline)] if options.baseline else []), *PROXIES[1:]]
+    found = Results(_machine(), _command_line(), {})
+    for proxy in proxies:
+        with contextlib.suppress(Missing):
+            found.versions[proxy.name] = proxy.version()
+    with stage() as place:
+        Run(options, place, found).all_rounds(proxies, file)
     return found
 
 
-def cpu_seconds(pid: int) -> float:
-    """Return the user and system time of `pid`, of its threads and its descendants."""
-    return sum(int(stat[11]) + int(stat[12]) for each in family(pid) if (stat := _stat(each))) / TICKS
+def _takes_part(proxy: Proxy, scenario: Scenario, peers: list[str] | None) -> bool:
+    if proxy.name in scenario.leave_out:
+        return False
+    if peers is None:
+        return scenario.everybody or proxy.name in MAIN
+    return proxy.name in (*MAIN[:2], *peers)
 
 
-def peak_bytes(pid: int) -> int:
-    """Return the peak resident memory of `pid` and its descendants; pages they share count for each."""
-    total = 0
-    for each in family(pid):
-        match = re.search(r"VmHWM:\s+(\d+) kB", _read(Path(f"/proc/{each}/status")))
-        total += int(match[1]) * 1024 if match else 0
-    return total
+def _machine() -> dict[str, str]:
+    cpu = [
+        line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")
+    ]
+    memory = next(int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemTotal"))
+    kernel = ".".join(platform.release().split("-")[0].split(".")[:2])
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "CPU": f"{len(cpu)} of {cpu[0] if cpu else platform.machine()}",
+        "memory": f"{memory / (1 << 20):.0f} GiB",
+        "system": f"Linux {kernel}, Python {platform.python_version()}",
+        "load at the start": f"{os.getloadavg()[0]:.1f}",
+    }
 
 
-def _stat(pid: int) -> list[str]:
-    """Return the fields of /proc/PID/stat from the state on; the name before them may hold spaces."""
-    return _read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
+def _lines(file: str) -> list[str]:
+    return Path(file).read_text().splitlines()
 
 
-def _read(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:  # it has ended meanwhile
-        return ""
+def _command_line() -> str:
+    arguments = ["PATH" if Path(each).is_dir() else each for each in sys.argv[1:]]
+    return " ".join(["python", "bench/compare.py", *arguments])
 
 
-# ── starting and stopping ────────────────────────────────────────────────────────────────────────
+# ── the command line ─────────────────────────────────────────────────────────────────────────────
 
 
-@contextmanager
-def running(
-    command: list[str], port: int, log: Path, *, cpu: int, authorization: str | None = None
-) -> Iterator[int]:
-    """Run `command` until the block ends; yield its process id once `port` answers 200.
-
-    Raises `Failed` with the last thing it wrote when it does not come up.
-    """
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*pinned(cpu), *command], stdin=subprocess.DEVNULL, stdout=output, stderr=output
-        )
-    try:
-        wait_until_ready(process, port, log, {"Authorization": authorization} if authorization else {})
-        yield process.pid
-    finally:
-        stop(process)
-
-
-def pinned(cpu: int) -> list[str]:
-    """Return what to put before a command to keep it on `cpu`."""
-    taskset = shutil.which("taskset")
-    return [taskset, "-c", str(cpu)] if taskset and (os.cpu_count() or 1) > LOAD_CPU else []
-
-
-def wait_until_ready(
-    process: "subprocess.Popen[bytes]", port: int, log: Path, headers: dict[str, str]
-) -> None:
-    give_up_at = time.monotonic() + START_SECONDS
-    answer = "no answer"
-    while time.monotonic() < give_up_at and process.poll() is None:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
-        try:
-            connection.request("GET", "/", headers=headers)
-            status = connection.getresponse().status
-        except OSError:
-            pass
-        else:
-            if status == http.client.OK:
-                return
-            answer = f"answered {status}"
-        finally:
-            connection.close()
-        time.sleep(0.05)
-    written = log.read_text(errors="replace").strip().splitlines()
-    raise Failed(written[-1] if written else answer)
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    names = [each.name for each in SCENARIOS]
+    parser = argparse.ArgumentParser(description="Compare authproxy with other reverse proxies.")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of load a measurement")
+    parser.add_argument("--warm-up", type=float, default=0.5, help="seconds of load before that")
+    parser.add_argument("--quick", action="store_true", help="one short round: does all of it work?")
+    parser.add_argument("--only", type=_list, default=names, metavar="SCENARIO,…", help=", ".join(names))
+    parser.add_argument(
+        "--peers", type=_list, metavar="NAME,…",
+        help=f"of {', '.join(each.name for each in PROXIES[1:])}",
+    )  # fmt: skip
+    parser.add_argument("--baseline", type=Path, metavar="PATH", help="another checkout of authproxy")
+    parser.add_argument(
+        "--write-docs", action="store_true", help="tables and charts into docs/performance.md"
+    )
+    parser.add_argument("--from", type=Path, dest="saved", metavar="FILE", help="show saved results")
+    options = parser.parse_args()
+    if unknown := set(options.only) - set(names):
+        parser.error(f"unknown scenario: {', '.join(unknown)}")
+    if unknown := set(options.peers or ()) - {each.name for each in PROXIES}:
+        parser.error(f"unknown peer: {', '.join(unknown)}")
+    options.scenarios = [each for each in SCENARIOS if each.name in options.only]
+    if options.quick:
+        options.rounds, options.seconds, options.warm_up = 1, 0.5, 0.25
+    return options
 
 
-def stop(process: "subprocess.Popen[bytes]") -> None:
-    """End `process`; if it does not want to, end it and its descendants by force."""
-    process.terminate()
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        for pid in reversed(family(process.pid)):
-            os.kill(pid, signal.SIGKILL)
-        process.wait()
+def _list(text: str) -> list[str]:
+    return text.split(",")
 
 
-def free_port() -> int:
-    """Return a loopback port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-# ── loads ────────────────────────────────────────────────────────────────────────────────────────
-
-
-def small_requests(port: int, seconds: float, connections: int) -> Load:
-    """Ask for the small answer as fast as it comes."""
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", f"http://127.0.0.1:{port}/"]
-    told = subprocess.run([*pinned(LOAD_CPU), *command], check=True, capture_output=True, text=True).stdout
-    match = re.search(r"(\d+) requests in ([\d.]+)(m?s)", told)
-    trouble = re.search(r"(Non-2xx.*|Socket errors.*)", told)
-    if match is None or trouble is not None:
-        raise Failed(trouble[1] if trouble else "wrk said nothing")
-    return Load(float(match[1]), float(match[2]) / (1000 if match[3] == "ms" else 1))
-
-
-def downloads(port: int, _seconds: float, _connections: int) -> Load:
-    """Fetch the large file a few times, one after the other."""
-    started = time.monotonic()
-    received = sum(download(port) for _ in range(DOWNLOADS))
-    return Load(received, time.monotonic() - started)
-
-
-def download(port: int) -> int:
-    """Fetch the large file once; return the bytes that arrived.
-
-    The kernel drops them unread (`MSG_TRUNC`, tcp(7)), so that the client costs next to nothing.
-    """
-    received = 0
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
-        request = f"GET /file HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n"
-        connection.sendall(request.encode())
-        buffer = bytearray(MIB)
-        while count := connection.recv_into(buffer, MIB, socket.MSG_TRUNC):
-            received += count
-    if received < DOWNLOAD_BYTES:
-        raise Failed(f"the download ended after {received} bytes")
-    return received
-
-
-# ── measuring ────────────────────────────────────────────────────────────────────────────────────
-
-
-@dataclass(frozen=True, slots=True)
-class Scenario:
-    """A kind of load, and how its result is told."""
-
-    load: Callable[[int, float, int], Load]
-    cost: str
-    cost_per_unit: float
-    speed: str
-    speed_per_unit: float
-
-
-SCENARIOS = {
-    "small": Scenario(small_requests, "CPU µs/request", 1e6, "requests/s", 1.0),
-    "download": Scenario(downloads, "CPU ms/GiB", 1e3 * (1 << 30), "GB/s", 1e-9),
-}
-
-
-def measure(proxy: Proxy, scenario: Scenario, options: argparse.Namespace, place: Place) -> Sample | None:
-    """Start `proxy`, load it, stop it; return None where it is not installed."""
-    command = proxy.command(place)
-    if command is None:
-        return None
-    log = place.folder / f"{proxy.name}.log"
-    with running(command, place.port, log, cpu=PROXY_CPU) as pid:
-        scenario.load(place.port, options.warm_up, options.connections)
-        before = cpu_seconds(pid)
-        load = scenario.load(place.port, options.seconds, options.connections)
-        return Sample(load, cpu_seconds(pid) - before, peak_bytes(pid))
-
-
-def compare(options: argparse.Namespace) -> int:
-    """Run all rounds and print the table; return the exit code."""
-    scenario = SCENARIOS[options.scenario]
-    chosen = [proxy for proxy in PROXIES if not options.only or proxy.name in options.only]
-    samples: dict[str, list[Sample]] = {}
-    remarks: dict[str, str] = {}
-    failed = False
-    with tempfile.TemporaryDirectory(prefix="authproxy-bench-") as name:
-        folder, origin_port = Path(name), free_port()
-        origin = origin_command(Place(origin_port, origin_port, folder))
-        log = folder / "origin.log"
-        with running(origin, origin_port, log, cpu=LOAD_CPU, authorization=AUTHORIZATION):
-            for round_number in range(1, options.rounds + 1):
-                for proxy in chosen:
-                    if proxy.name in remarks:
-                        continue
-                    print(f"round {round_number}/{options.rounds}: {proxy.name}", file=sys.stderr)
-                    try:
-                        sample = measure(proxy, scenario, options, Place(free_port(), origin_port, folder))
-                    except (Failed, OSError, subprocess.CalledProcessError) as error:
-                        remarks[proxy.name] = f"failed: {error}"
-                        failed = True
-                        continue
-                    if sample is None:
-                        remarks[proxy.name] = "not installed"
-                    else:
-                        samples.setdefault(proxy.name, []).append(sample)
-    print_table(scenario, [proxy.name for proxy in chosen], samples, remarks)
-    return int(failed)
-
-
-def print_table(
-    scenario: Scenario, names: list[str], samples: dict[str, list[Sample]], remarks: dict[str, str]
-) -> None:
-    """Print the medians, the cost as a share of Go's, and how far the rounds lay apart."""
-
-    def cost(sample: Sample) -> float:
-        return sample.cpu_seconds / sample.load.units * scenario.cost_per_unit
-
-    def speed(sample: Sample) -> float:
-        return sample.load.units / sample.load.seconds * scenario.speed_per_unit
-
-    reference = samples.get(REFERENCE)
-    cost_of_reference = statistics.median(map(cost, reference)) if reference else None
-    digits = 2 if scenario.speed_per_unit < 1 else 0
-    print(f"{'':16} {scenario.cost:>15} {'rounds':>15} {'of Go':>7} {scenario.speed:>11} {'peak MiB':>9}")
-    for name in names:
-        if name in remarks:
-            print(f"{name:16} {remarks[name]}")
-            continue
-        costs = sorted(map(cost, samples[name]))
-        median = statistics.median(costs)
-        share = f"{median / cost_of_reference:.2f}" if cost_of_reference else "-"
-        spread = f"{costs[0]:.1f}-{costs[-1]:.1f}"
-        fast = f"{statistics.median(map(speed, samples[name])):,.{digits}f}"
-        peak = statistics.median(sample.peak_bytes for sample in samples[name]) / MIB
-        print(f"{name:16} {median:15.1f} {spread:>15} {share:>7} {fast:>11} {peak:9.0f}")
+def _end(_signal: int, _frame: object) -> None:
+    sys.exit("ended; what was started is stopped")
 
 
 def main() -> int:
-    """Read the command line, and compare."""
-    parser = argparse.ArgumentParser(description="Compare authproxy with other reverse proxies.")
-    parser.add_argument("--scenario", choices=SCENARIOS, default="small")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of load a round (small)")
-    parser.add_argument("--warm-up", type=float, default=1.0, help="seconds of load before that (small)")
-    parser.add_argument("--connections", type=int, default=50, help="of wrk (small)")
-    parser.add_argument("--only", action="append", metavar="NAME", choices=[each.name for each in PROXIES])
-    options = parser.parse_args()
-    if options.scenario == "small" and shutil.which("wrk") is None:
-        parser.error("wrk is not installed; it makes the load")
-    if pinned(LOAD_CPU):
-        os.sched_setaffinity(0, {LOAD_CPU})
+    """Compare, and tell; return 1 where something failed."""
+    options = parse()
+    if options.saved:
+        found = results.load(options.saved)
     else:
-        print("note: not pinned to CPUs, so expect noise", file=sys.stderr)
-    return compare(options)
+        signal.signal(signal.SIGTERM, _end)
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, MAX_FILES) if most > 0 else MAX_FILES, most))
+        file = HERE / "results" / time.strftime("%Y-%m-%d-%H%M.json")
+        try:
+            found = run(options, file)
+        except Missing as missing:
+            sys.exit(str(missing))
+        print(f"saved in {os.path.relpath(file)}", file=sys.stderr)
+    print(report.text(found))
+    if options.write_docs:
+        report.write_docs(found)
+    return int(any(each.startswith("FAILED") for each in found.remarks))
 
 
 if __name__ == "__main__":

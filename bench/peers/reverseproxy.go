@@ -1,31 +1,57 @@
 // Go's own reverse proxy with one header added: what a small Go sidecar is made of.
+//
+//	reverseproxy LISTEN ORIGIN AUTHORIZATION CA_FILE [FILE_OF_PREFIXES]
 package main
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"log"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
 	"os"
+	"strings"
 )
 
 func main() {
-	listen, origin, authorization := os.Args[1], os.Args[2], os.Args[3]
+	listen, origin, authorization, authority := os.Args[1], os.Args[2], os.Args[3], os.Args[4]
 	target, err := url.Parse(origin)
 	if err != nil {
 		log.Fatal(err)
-	}
-	proxy := httputil.NewSingleHostReverseProxy(target)
-	forward := proxy.Director
-	proxy.Director = func(request *http.Request) {
-		forward(request)
-		request.Header.Set("Authorization", authorization)
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.Proxy = nil
 	transport.DisableCompression = true
 	transport.MaxIdleConns = 0
-	transport.MaxIdleConnsPerHost = 256 // the default of 2 would open a connection for nearly every request
-	proxy.Transport = transport
-	log.Fatal(http.ListenAndServe(listen, proxy))
+	transport.MaxIdleConnsPerHost = 1024 // the default of 2 would open a connection for nearly every request
+	if authority != "" {
+		transport.TLSClientConfig = &tls.Config{RootCAs: x509.NewCertPool()}
+		transport.TLSClientConfig.RootCAs.AppendCertsFromPEM(read(authority))
+		transport.ForceAttemptHTTP2 = false
+	}
+	proxy := &httputil.ReverseProxy{
+		Rewrite: func(request *httputil.ProxyRequest) {
+			request.SetURL(target)
+			request.Out.Header.Set("Authorization", authorization)
+		},
+		Transport: transport,
+	}
+	var handler http.Handler = proxy
+	if len(os.Args) > 5 {
+		routes := http.NewServeMux()
+		for _, prefix := range strings.Fields(string(read(os.Args[5]))) {
+			routes.Handle(prefix+"/", proxy)
+		}
+		handler = routes
+	}
+	log.Fatal(http.ListenAndServe(listen, handler))
+}
+
+func read(file string) []byte {
+	content, err := os.ReadFile(file)
+	if err != nil {
+		log.Fatal(err)
+	}
+	return content
 }

@@ -17,7 +17,7 @@ from aiohttp import web
 
 from authproxy.demo import stand_ins
 from authproxy.demo.accounts import USERNAME
-from tests.support.async_command import RunningProxy, running_proxy
+from tests.support.async_command import RunningProxy, running_proxy, wait_until
 from tests.support.authorization_server import CLIENT_SECRET, Provider, User, challenge, provider, user
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -246,7 +246,7 @@ async def test_a_login_without_a_refresh_token_warns_on_the_page_and_in_the_log(
     page = await here.ann.open(await here.ann.log_in(await here.begin()))
     assert page.status == 200
     assert "offline_access" in page.text
-    assert "offline_access" in here.proxy.log()
+    await wait_until(lambda: "offline_access" in here.proxy.log(), here.proxy.log)  # it is written aside
 
 
 async def test_a_login_is_every_workers():
