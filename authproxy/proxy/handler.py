@@ -137,25 +137,22 @@ class ProxyHandler:
 
     def _look(self, context: RequestContext, route: Route, reply: Reply) -> None:
         """Send the answer back if it is all there and stands; else let a task see to it."""
+        credential, outgoing = route.credential if context.injects else None, context.outgoing
         try:
-            if not self._stands(context, route, reply):
+            if (
+                not reply.complete
+                or (credential is not None and credential.refuses(reply.status))
+                or (outgoing is not None and outgoing.uploads)  # the answer came before the whole request
+            ):
                 context.request.connection.proceed(context)
                 return
-            if context.token is not None and route.credential is not None:
-                route.credential.accepted(context.token)
+            if context.token is not None and credential is not None:
+                credential.accepted(context.token)
             keep_alive = respond.send_whole(context, route, reply)
         except Exception as error:  # noqa: BLE001 - we are in the upstream's callback
             keep_alive = self._fail(context, error)
         self._tell(context)
         context.request.connection.answered(keep_alive=keep_alive)
-
-    @staticmethod
-    def _stands(context: RequestContext, route: Route, reply: Reply) -> bool:
-        """Tell whether a reply is all there, accepts the credential, and came after the whole request."""
-        if not reply.complete or context.outgoing is None or context.outgoing.is_uploading:
-            return False
-        credential = route.credential if context.injects else None
-        return credential is None or not credential.refuses(reply.status)
 
     # ── finish ───────────────────────────────────────────────────────────────────────────────────
 
@@ -275,7 +272,7 @@ def judge_plain(context: RequestContext, section: Section) -> bool:
     if (section.passed is not site.guard and not passes(section, site.guard)) or NEEDS_CARE(path):
         return False
     route = site.routes.find(section.host, path)
-    lines = lines_for(section, route) if route is not None else None
+    lines = (section.worked_out.get(route) or lines_for(section, route)) if route is not None else None
     if route is None or lines is None or (route.allow is not None and not is_allowed(route, method, path)):
         return False
     if route.strip or route.base:
@@ -304,11 +301,9 @@ def passes(section: Section, guard: Guard) -> bool:
 
 def lines_for(section: Section, route: Route) -> bytes | None:
     """Return the lines of a plain section as they go to the route's upstream; None if that is not plain."""
-    try:
-        return section.worked_out[route]
-    except KeyError:
-        lines = section.worked_out[route] = route.request_headers.plain(section, route.incoming)
-        return lines
+    if route not in section.worked_out:
+        section.worked_out[route] = route.request_headers.plain(section, route.incoming)
+    return section.worked_out[route]
 
 
 def is_allowed(route: Route, method: str, path: str) -> bool:

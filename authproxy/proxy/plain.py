@@ -1,9 +1,8 @@
 """Plain heads: those that can be read in one way only, read in a few steps.
 
 A plain head is printable ASCII, its lines `Name: value` with one space and nothing to trim, no name twice in
-any spelling, and no name of which somebody judges the *value* but the few that are read here. All else is
-left to a parser, which knows the rest, and refuses what has to be refused. Nothing is refused here: what is not
-plain is no fault.
+any spelling, and no name of which somebody judges the *value*, but the few that are read here. What is not
+plain is no fault: it is left to a parser, which knows all the rest and refuses what has to be refused.
 
     head ─▶ lines ─▶ the sequence of their names ─▶ Shape, worked out once for each sequence
       └─▶ the section as it stands, seen before? ─▶ all that was worked out of it
@@ -265,11 +264,14 @@ _reply_shapes: Shapes[ReplyShape] = Shapes(_reply_shape)
 class PlainReply:
     """The head of a plain reply. `length` is None when it has none; then it may be `chunked`.
 
-    `worked_out` has the head as it goes on, for each that made one of it, where nothing in it is rewritten.
+    `goes_as_it_is` tells whether its framing needs no word of ours: it has a length, and is no 204, where some
+    would wait for that (RFC 9110 §8.6). `worked_out` has the head as it goes on, for each that made one of it
+    and had nothing to rewrite.
     """
 
     __slots__ = (
-        "chunked", "keep_alive", "length", "lines", "names", "reason", "status", "status_line", "worked_out",
+        "chunked", "goes_as_it_is", "keep_alive", "length", "lines", "names", "reason", "status",
+        "status_line", "worked_out",
     )  # fmt: skip
 
     def __init__(self, status_line: bytes, names: tuple[bytes, ...], lines: list[bytes]) -> None:
@@ -280,6 +282,7 @@ class PlainReply:
         self.length: int | None = None
         self.chunked = False
         self.keep_alive = True
+        self.goes_as_it_is = False
         self.worked_out: dict[object, bytes] = {}
 
 
@@ -315,6 +318,7 @@ def _read_reply(head: bytes) -> PlainReply | None:
         if lines[encoding][len("transfer-encoding: ") :] != b"chunked":
             return None
         reply.chunked = True
+    reply.goes_as_it_is = reply.length is not None and reply.status != 204
     return reply if reply.status else None
 
 

@@ -18,7 +18,6 @@ from authproxy.net.tunnel import Tunnel
 from authproxy.proxy.body import LAST_CHUNK, chunk
 from authproxy.proxy.context import RequestContext
 from authproxy.proxy.headers import RawHeaders
-from authproxy.proxy.plain import PlainReply
 from authproxy.proxy.problem import problem_response
 from authproxy.proxy.request import Request
 from authproxy.proxy.route import Route
@@ -45,7 +44,13 @@ def send_whole(context: RequestContext, route: Route, reply: Reply) -> bool:
         context.cause = CLIENT_GONE
         return False
     body = reply.parts[0] if len(reply.parts) == 1 else b"".join(reply.parts)
-    if request.section is not None and plain is not None and adds_nothing(request, plain):
+    if (
+        plain is not None
+        and plain.goes_as_it_is
+        and request.section is not None
+        and request.keep_alive
+        and not request.connection.draining
+    ):  # what happens most: not a line has to be added
         transport.write(b"%b\r\n%b" % (route.response_headers.plain(plain, request), body))
         context.answer_begun, context.status, context.sent = True, reply.status, len(body)
         return True
@@ -56,16 +61,6 @@ def send_whole(context: RequestContext, route: Route, reply: Reply) -> bool:
     transport.write(head + body)
     context.answering(reply.status, size)
     return keep_alive
-
-
-def adds_nothing(request: Request, plain: PlainReply) -> bool:
-    """Tell whether a plain reply to a plain request goes on without a line of ours; most do."""
-    return (
-        plain.length is not None
-        and request.keep_alive
-        and plain.status != 204
-        and not request.connection.draining
-    )
 
 
 async def stream(context: RequestContext, route: Route, reply: Reply) -> bool:

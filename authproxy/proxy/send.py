@@ -24,6 +24,7 @@ class Outgoing:
 
     upgrades = False
     retried = False
+    uploads = False  # whether its body was not all there when it was begun
     exchange: "Exchange | None" = None
 
     def __init__(self, method: str, head: bytes, body: "Body | WholeBody | None" = None) -> None:
@@ -38,11 +39,6 @@ class Outgoing:
     @property
     def idempotent(self) -> bool:
         return self.method in IDEMPOTENT
-
-    @property
-    def is_uploading(self) -> bool:
-        """Whether its body was not all there when it was begun."""
-        return self.exchange is not None and self.exchange.upload is not None
 
     def abort(self) -> None:
         """Break off what is under way; there is nobody to answer."""
@@ -121,6 +117,7 @@ class Sender:
         )
         exchange.lent = None
         if body is not None:
+            outgoing.uploads = True
             exchange.upload = asyncio.create_task(self._upload(connection, body), name="upload")
         return exchange
 

@@ -263,7 +263,8 @@ class ClientConnection(asyncio.Protocol):
     def answered(self, *, keep_alive: bool) -> None:
         """End a request: its answer is out."""
         self._context = None
-        self._server.noticed()
+        if self._server.draining:
+            self._server.noticed()
         if self.transport is None or self._lingering_close is not None:
             return
         self._answered_any = True

@@ -105,7 +105,8 @@ class Reply:
             self.parts.append(body)
         self.complete = True
         self._connection = None
-        self._wake()
+        if self._waiter is not None:
+            self._wake()
 
     def feed(self, data: bytes) -> bool:
         """Take a piece of the body; tell whether the upstream should pause."""
