@@ -265,8 +265,8 @@ class PlainReply:
     """The head of a plain reply. `length` is None when it has none; then it may be `chunked`.
 
     `goes_as_it_is` tells whether its framing needs no word of ours: it has a length, and is no 204, in which
-    some would wait for that (RFC 9110 §8.6). `worked_out` has the head as it goes on, for each that made one of it
-    and had nothing to rewrite.
+    some would wait for that (RFC 9110 §8.6). `worked_out` has the head as it goes on, for each that made one
+    of it and had nothing to rewrite.
     """
 
     __slots__ = (
