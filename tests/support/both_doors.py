@@ -264,7 +264,7 @@ class World:
         credential = None
         if settings.credential is not None:
             credential = Credential(
-                CachedTokens(Token("t0k3n-b"), current=Token("t0k3n-a")),
+                CachedTokens(*(Token(f"t0k3n-{number}") for number in range(1, 20)), current=Token("t0k3n-0")),
                 header=settings.credential,
                 scheme="Bearer",
                 statuses=frozenset({401}),

@@ -6,6 +6,7 @@ on for so long.
 
 import asyncio
 import os
+import re
 from collections import Counter
 from time import monotonic
 
@@ -217,7 +218,7 @@ def by_both(runner, config, pieces, script, door):
     """Compare the outcomes of a stream by both doors of one kind; return what is known of the plain one."""
     ours, world = through(runner, config, pieces, script)
     parsed, _ = through(runner, config, pieces, script, **{door: False})
-    assert b"HTTP/1.1 500 " not in ours.client + parsed.client
+    assert b"inside authproxy" not in ours.client + parsed.client
     assert ours == parsed
     return ours, world
 
@@ -297,6 +298,9 @@ INTERIM = [
 ]  # fmt: skip
 
 
+FRAMED = re.compile(rb"\n(?:content-length|transfer-encoding):", re.IGNORECASE)
+
+
 @st.composite
 def replies(draw):
     """Return one reply in pieces, b"" being a pause, CLOSE at the end of some."""
@@ -359,6 +363,9 @@ def exchanges(draw):
             body = b""
         if (b" 204 " in head[:13] or b" 304 " in head[:13]) and draw(st.integers(0, 4)):
             body = b""
+        if method == "HEAD" and not FRAMED.search(head):
+            # llhttp knows of no HEAD, and has such a connection end: the plain door keeps it, as it may.
+            head = head.replace(b"\r\n", b"\r\nContent-Length: 0\r\n", 1)
         data = before + head + body
         match draw(st.integers(0, 3)):
             case 0:
