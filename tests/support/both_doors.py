@@ -251,8 +251,11 @@ class World:
         return SimpleNamespace(
             guard=guard,
             routes=RouteTable(
-                [self._route(settings, "up", "/up"), self._route(settings, "deep", "/up/deep")]
-                + [self._route(settings, "own", "/", host="own.example")]
+                [
+                    self._route(settings, "up", "/up"),
+                    self._route(settings, "deep", "/up/deep"),
+                    self._route(settings, "own", "/", host="own.example"),
+                ]
             ),
             header_bytes=settings.header_bytes,
             body_bytes=settings.body_bytes,
@@ -264,7 +267,9 @@ class World:
         credential = None
         if settings.credential is not None:
             credential = Credential(
-                CachedTokens(*(Token(f"t0k3n-{number}") for number in range(1, 20)), current=Token("t0k3n-0")),
+                CachedTokens(
+                    *(Token(f"t0k3n-{number}") for number in range(1, 20)), current=Token("t0k3n-0")
+                ),
                 header=settings.credential,
                 scheme="Bearer",
                 statuses=frozenset({401}),
