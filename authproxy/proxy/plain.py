@@ -142,7 +142,8 @@ class PlainReader:
 
     def __init__(self, judged: Iterable[str], *, key: str = "", limit: int) -> None:
         self._judged = {any_spelling(name).encode() for name in judged}
-        self._key = any_spelling(key).encode() if key else None
+        self._key = key.lower().encode() if key else None
+        self._any_key = any_spelling(key).encode()
         self._limit = limit
         self._shapes: Shapes[RequestShape] = Shapes(self._shape)
         self._sections: dict[bytes, Section] = {}
@@ -175,7 +176,7 @@ class PlainReader:
 
         if any(name != there for name, there in zip(names, spelled, strict=True) if there in _READ_HERE):
             return None
-        if self._key is not None and self._key in spelled and self._key not in names:
+        if self._key is not None and self._any_key in spelled and self._key not in names:
             return None
         return RequestShape(place(b"host"), place(b"connection"), place(b"content-length"), place(self._key))
 

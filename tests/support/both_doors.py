@@ -52,6 +52,7 @@ class Settings:
     methods: tuple[str, ...] | None = None
     paths: tuple[str, ...] | None = None
     key: bool = False
+    key_header: str = KEY_HEADER
     origins: tuple[str, ...] = ()
     header_bytes: int = 32 << 10
     body_bytes: int | None = None
@@ -245,7 +246,7 @@ class World:
         guard = Guard(
             hosts=["own.example"],
             origins=settings.origins,
-            access_header=KEY_HEADER if settings.key else "",
+            access_header=settings.key_header if settings.key else "",
             access_keys=[KEY] if settings.key else [],
         )
         return SimpleNamespace(
@@ -276,7 +277,7 @@ class World:
                 idempotent_only=False,
                 cooldown=9,
             )
-        remove = [*settings.remove, *([KEY_HEADER] if settings.key else [])]
+        remove = [*settings.remove, *([settings.key_header] if settings.key else [])]
         return Route(
             name=name,
             host=host,

@@ -198,6 +198,7 @@ SETTINGS = st.builds(
     methods=maybe(("GET", "HEAD"), ("POST",)),
     paths=maybe(("/x", "/jobs/**"), ("!/x", "/**")),
     key=st.sampled_from([False, False, True]),
+    key_header=st.sampled_from([KEY_HEADER, KEY_HEADER, "X_B", "X-C"]),
     origins=st.sampled_from([(), (), (PAGE,)]),
     header_bytes=st.sampled_from([32 << 10, 32 << 10, 250]),
     body_bytes=maybe(5),
@@ -322,6 +323,22 @@ JUDGED = {
 def test_by_both_doors_this_request_gets_the_same(runner, config, said):
     _, world = by_both(runner, Settings(**config), [said, b"", said, b""], lambda: lambda _: [OK], "heads")
     assert world.heads_read
+
+
+@pytest.mark.parametrize(
+    ("header", "sent", "passes"),
+    [
+        ("X-Key", "X-KEY", True),
+        ("X-Key", "X_Key", False),
+        ("X_Key", "x_key", True),
+        ("X_Key", "X-Key", False),
+    ],
+)
+def test_by_both_doors_the_key_counts_in_its_own_header_only(runner, header, sent, passes):
+    config = Settings(key=True, key_header=header)
+    said = [plainly(f"{sent}: {KEY}"), b""] * 2
+    outcome, _ = by_both(runner, config, said, lambda: lambda _: [OK], "heads")
+    assert outcome.client.startswith(b"HTTP/1.1 200 " if passes else b"HTTP/1.1 401 ")
 
 
 @pytest.mark.parametrize("door", ["heads", "replies", "none"])
