@@ -70,6 +70,7 @@ def test_a_body_comes_with_its_head_or_later(body):
 NOT_PLAIN = {
     "no end": HEAD[:-2],
     "no end of a line": HEAD[:-1],
+    "no end of the last line": HEAD[:-4],
     "half an end": HEAD[:-4] + b"\r\n\n",
     "nothing": b"",
     "an empty line first": b"\r\n" + HEAD,
@@ -90,6 +91,7 @@ NOT_PLAIN = {
     "no blank": HEAD.replace(b"Accept: ", b"Accept:"),
     "two blanks": HEAD.replace(b"Accept: ", b"Accept:  "),
     "a blank behind": HEAD.replace(b"*/*", b"*/* "),
+    "a blank behind one before the last": HEAD.replace(b":8080", b":8080 "),
     "a blank behind the last": HEAD.replace(b"*/*\r\n", b"*/* \r\n"),
     "a blank before the colon": HEAD.replace(b"Accept: ", b"Accept : "),
     "a blank first": HEAD.replace(b"Accept", b" Accept"),
