@@ -314,12 +314,11 @@ class World:
         )
 
     async def hear(self, pieces: Sequence[bytes]) -> Outcome:
-        """Have a client say `pieces`, b"" being a pause; return what came of it."""
+        """Have a client say `pieces`, b"" being a pause; return what has come of it and of those before."""
         wire = Wire()
         connection: Any = self.server()
         wire.protocol = connection
         connection.connection_made(wire)
-        before = len(self.dialer.opened)
         for piece in pieces:
             if not wire.reading:
                 await quiet()
@@ -333,8 +332,8 @@ class World:
         end = wire.end
         wire.close()
         await quiet()
-        opened = self.dialer.opened[before:]
-        outcome = Outcome(
+        opened = self.dialer.opened
+        return Outcome(
             wire.written,
             end,
             [each.written for each in opened],
@@ -342,10 +341,12 @@ class World:
             list(self.records),
             dict(self.counters.refused),
         )
+
+    async def close(self) -> None:
+        """Close what is open to the upstream."""
         for each in self.dialer.opened:
             each.close()
         await quiet()
-        return outcome
 
 
 def is_whole(request: bytes) -> bool:
