@@ -134,11 +134,12 @@ class Wire:
 
 
 class Upstream(Wire):
-    """The upstream's end: says what the script has once a request is whole."""
+    """The upstream's end: says what the script has once a request is whole, or with `early` its head."""
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, *, early: bool) -> None:
         super().__init__()
         self._script = script
+        self._early = early
         self._asked = 0  # bytes that were answered already
         self._task: asyncio.Task[None] | None = None
         self._switched = False
@@ -146,7 +147,7 @@ class Upstream(Wire):
     def write(self, data: bytes) -> None:
         super().write(data)
         asked = self.written[self._asked :]
-        if not self._switched and is_whole(asked):
+        if not self._switched and (is_whole(asked) or self._early):
             self._asked = len(self.written)
             self._switched = b"\r\nUpgrade: " in asked
             self._task = asyncio.get_running_loop().create_task(self._say(self._script(asked)))
@@ -173,15 +174,16 @@ class Dialer:
     proxy = None
     forwards = False
 
-    def __init__(self, script: Script, *, plain: bool) -> None:
+    def __init__(self, script: Script, *, plain: bool, early: bool) -> None:
         self.opened: list[Upstream] = []
         self._script = script
         self._plain = plain
+        self._early = early
         self.replies_read = 0
 
     async def dial(self, factory: Callable[[], Any]) -> Any:
         await asyncio.sleep(0)
-        connection, wire = factory(), Upstream(self._script)
+        connection, wire = factory(), Upstream(self._script, early=self._early)
         wire.protocol = connection
         reads = connection._read_plainly
 
@@ -203,9 +205,15 @@ class World:
     """A proxy between two ends. Make it while a loop runs."""
 
     def __init__(
-        self, settings: Settings, script: Script, *, heads: bool = True, replies: bool = True
+        self,
+        settings: Settings,
+        script: Script,
+        *,
+        heads: bool = True,
+        replies: bool = True,
+        early: bool = False,
     ) -> None:
-        self.dialer = Dialer(script, plain=replies)
+        self.dialer = Dialer(script, plain=replies, early=early)
         self.records: list[Any] = []
         self.heads_read = 0  # plainly,
         self.judged = 0  # and of those, by what was worked out of their sections

@@ -372,6 +372,16 @@ def test_whatever_the_doors_an_answer_is_whole(runner, door):
     assert outcome.client == OK
 
 
+@pytest.mark.parametrize("door", ["heads", "replies", "none"])
+def test_whatever_the_doors_an_answer_may_come_before_the_request_is_out(runner, door):
+    post = plainly(method="POST", body=b"helloworld")
+    said = [post[:-5], b"", post[-5:], b"", plainly(), b""]
+    doors = {door: False} if door != "none" else {}
+    outcome, _ = through(runner, Settings(), said, lambda: lambda _: [OK], early=True, **doors)
+    assert outcome.client == OK + OK
+    assert len(outcome.upstream) == 2  # of which the first could not be used again
+
+
 def _in_turn(*replies):
     left = list(replies)
     return lambda _asked: left.pop(0)
