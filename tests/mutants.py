@@ -372,8 +372,6 @@ ROWS = (
      "if False:\n        asyncio", LIVE + "limits.py -k nobody_takes"),
     ("limits: file descriptors", "min(wanted, max(1, room // 2, room - upstream))", "wanted",
      LIVE + "limits.py -k descriptors"),
-    ("limits: keepalive spares a head on its way", "        self._state = HEAD_COMES\n", "",
-     LIVE + "limits.py -k on_its_way"),
     # ── tokens ──
     ("tokens: the same one again begins the cooldown", "if not self._asks_freely:", "if False:",
      LIVE + "storms.py -k 'same_token_again and endpoint'"),
@@ -597,8 +595,6 @@ ROWS = (
     ("stands: a token that is not refused",
      "return credential is None or not credential.refuses(reply.status)", "return True",
      UNIT + "test_both_doors.py -k whatever_the_doors"),
-    ("stands: an upload that is out", "(context.outgoing is not None and context.outgoing.is_uploading)",
-     "False", UNIT + "test_both_doors.py -k whatever_the_doors"),
     ("replies: a head that is all there",
      "plain = read_reply(head) if end and len(head) <= MAX_HEAD else None",
      "plain = read_reply(head) if len(head) <= MAX_HEAD else None",
