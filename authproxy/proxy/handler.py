@@ -269,7 +269,7 @@ def judge_plain(context: RequestContext, section: Section) -> bool:
     request, site = context.request, context.site
     method, target = request.method, request.target
     path = target.partition("?")[0]
-    if (section.passed is not site.guard and not passes(section, site.guard)) or NEEDS_CARE(path):
+    if not (section.host or passes(section, site.guard)) or NEEDS_CARE(path):
         return False
     route = site.routes.find(section.host, path)
     lines = (section.worked_out.get(route) or lines_for(section, route)) if route is not None else None
@@ -295,7 +295,7 @@ def passes(section: Section, guard: Guard) -> bool:
     host = guard.known_host(section.authority)
     if host is None or not guard.is_admitted(section.key):
         return False
-    section.host, section.passed = host, guard
+    section.host = host
     return True
 
 

@@ -130,12 +130,12 @@ class Section:
     """The header section of a plain request.
 
     `length` is None when there is no `Content-Length`; `authority` is the value of `Host`, `key` that of the
-    access key's header. What is worked out of it once is kept here: `passed` is the guard that lets it in, to
-    `host`, and `worked_out` has its lines as they go on, for each route.
+    access key's header. What is worked out of it is kept here: `host` is the one that the guard has let it in
+    to, and `worked_out` has its lines as they go on, for each route.
     """
 
     __slots__ = (
-        "authority", "host", "keep_alive", "key", "length", "lines", "names", "passed", "worked_out",
+        "authority", "host", "keep_alive", "key", "length", "lines", "names", "worked_out",
     )  # fmt: skip
 
     def __init__(self, lines: list[bytes], names: tuple[bytes, ...], shape: RequestShape) -> None:
@@ -145,7 +145,6 @@ class Section:
         self.keep_alive = True
         self.length: int | None = None
         self.key = lines[shape.key].partition(b": ")[2].decode("ascii") if shape.key >= 0 else ""
-        self.passed: object = None
         self.host = ""
         self.worked_out: dict[object, bytes | None] = {}
 
@@ -162,7 +161,8 @@ class PlainReader:
 
     def __init__(self, judged: Iterable[str], *, key: str = "", limit: int) -> None:
         self._judged = {any_spelling(name).encode() for name in judged}
-        self._key = any_spelling(key).encode() if key else None
+        self._key = key.lower().encode() if key else None
+        self._any_key = any_spelling(key).encode()
         self._limit = limit
         self._shapes: Shapes[RequestShape] = Shapes(self._shape)
         self._sections: Seen[Section] = Seen()
@@ -194,7 +194,7 @@ class PlainReader:
 
         if any(name != there for name, there in zip(names, spelled, strict=True) if there in _READ_HERE):
             return None
-        if self._key is not None and self._key in spelled and self._key not in names:
+        if self._key is not None and self._any_key in spelled and self._key not in names:
             return None
         return RequestShape(place(b"host"), place(b"connection"), place(b"content-length"), place(self._key))
 

@@ -3,7 +3,6 @@
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
-from aiohttp import StreamReader
 from aiohttp.http import HttpVersion, RawRequestMessage
 from multidict import CIMultiDict, CIMultiDictProxy
 
@@ -95,7 +94,7 @@ class Request:
 
     @classmethod
     def parsed(
-        cls, message: RawRequestMessage, payload: StreamReader, connection: "ClientConnection"
+        cls, message: RawRequestMessage, payload: Payload, connection: "ClientConnection"
     ) -> "Request":
         """Return the request that aiohttp has parsed."""
         made = cls(connection, message.method, message.path, payload)

@@ -401,7 +401,12 @@ class ClientConnection(asyncio.Protocol):
         else:
             self.refuse(internal_error(error))
 
-    def _head_has_come(self, message: RawRequestMessage, payload: StreamReader) -> None:
+    def _head_has_come(self, message: RawRequestMessage, stream: StreamReader) -> None:
+        payload: Payload = stream
+        if not message.chunked:
+            self._parser = None
+            if stream is not EMPTY_PAYLOAD and (length := int(message.headers.get(CONTENT_LENGTH, 0))):
+                payload = self._whole(length) or stream
         request = Request.parsed(message, payload, self)
         if self._method is not None:
             request.method, self._method = self._method, None
@@ -410,13 +415,18 @@ class ClientConnection(asyncio.Protocol):
             if message.version != HttpVersion11:
                 # An HTTP/1.0 peer that knows of chunks, or one in between that does not: RFC 9112 §6.1.
                 request.keep_alive = False
-        else:
-            self._parser = None
-            if payload is not EMPTY_PAYLOAD and (length := int(message.headers.get(CONTENT_LENGTH, 0))):
-                self._framing.length(length)
         self._payload = payload
         self._silent = message.should_close
         self._begin(request)
+
+    def _whole(self, length: int) -> Whole | None:
+        """Take a body of `length` bytes if it is all there; else expect it."""
+        start, end = self._at, self._at + length
+        if end > len(self._ahead):
+            self._framing.length(length)
+            return None
+        self._at = end
+        return Whole(self._ahead[start:end])
 
     # ── a body ───────────────────────────────────────────────────────────────────────────────────
 

@@ -16,9 +16,11 @@ from authproxy.proxy.plain import (
     MAX_ONCE,
     MAX_REMEMBERED,
     MAX_SHAPES,
+    MAX_STATUS_LINES,
     MAX_TEXT,
     PlainReader,
     Shapes,
+    _status_lines,
     lines_of,
     names_of,
     pairs_of,
@@ -67,6 +69,7 @@ def test_a_body_comes_with_its_head_or_later(body):
 NOT_PLAIN = {
     "no end": HEAD[:-2],
     "no end of a line": HEAD[:-1],
+    "no end of the last line": HEAD[:-4],
     "half an end": HEAD[:-4] + b"\r\n\n",
     "nothing": b"",
     "an empty line first": b"\r\n" + HEAD,
@@ -87,6 +90,7 @@ NOT_PLAIN = {
     "no blank": HEAD.replace(b"Accept: ", b"Accept:"),
     "two blanks": HEAD.replace(b"Accept: ", b"Accept:  "),
     "a blank behind": HEAD.replace(b"*/*", b"*/* "),
+    "a blank behind one before the last": HEAD.replace(b":8080", b":8080 "),
     "a blank behind the last": HEAD.replace(b"*/*\r\n", b"*/* \r\n"),
     "a blank before the colon": HEAD.replace(b"Accept: ", b"Accept : "),
     "a blank first": HEAD.replace(b"Accept", b" Accept"),
@@ -113,6 +117,8 @@ NOT_PLAIN = {
     "HTTP/1.2": HEAD.replace(b"HTTP/1.1", b"HTTP/1.2"),
     "lower case": HEAD.replace(b"HTTP/1.1", b"http/1.1"),
     "no version": HEAD.replace(b" HTTP/1.1", b""),
+    "a fourth word": HEAD.replace(b"HTTP/1.1", b"HTTP/1.1 x"),
+    "a fourth word, the version once more": HEAD.replace(b"HTTP/1.1", b"HTTP/1.1 HTTP/1.1"),
     "two blanks in the request line": HEAD.replace(b"GET ", b"GET  "),
     "a tab in the request line": HEAD.replace(b"GET ", b"GET\t"),
     "another method": HEAD.replace(b"GET", b"PURGE"),
@@ -314,6 +320,15 @@ def test_a_reply_that_is_not_plain_is_left_to_the_parser(head):
     assert read_reply(head) is None
 
 
+def test_status_lines_that_are_remembered_have_a_bound():
+    for number in range(2 * MAX_STATUS_LINES):
+        assert read_reply(b"HTTP/1.1 200 %d\r\nServer: x" % number).reason == b"%d" % number
+    assert len(_status_lines) == MAX_STATUS_LINES
+    _status_lines.clear()
+    assert read_reply(b"HTTP/1.1 200 " + b"x" * 200 + b"\r\nServer: x").status == 200
+    assert not _status_lines
+
+
 class Said:
     def __init__(self):
         self.headers = []
@@ -379,6 +394,9 @@ def test_chunks_that_are_all_there_are_read_as_a_parser_reads_them(pieces):
         b"5\r\nhello\r\n0\r\nX: 1\r\n\r\n",
         b"5\r\nhello\r\n0\r\n\r\nmore\r\n0\r\n\r\n",
         b"0\r\n\r\n0\r\n\r\n",
+        b"3\r\n\r\n0\r\n\r\n",
+        b"2\r\nokXX1\r\na\r\n0\r\n\r\n",
+        b"2\nok\r\n0\r\n\r\n",
         b"fffffffff\r\nhello\r\n0\r\n\r\n",
         b"1\r\nx\r\n" * (MAX_CHUNKS + 1) + b"0\r\n\r\n",
     ],
