@@ -11,17 +11,18 @@ from aiohttp import StreamReader
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import HttpVersion10, HttpVersion11
 from aiohttp.streams import EMPTY_PAYLOAD
-from authproxy.proxy.downstream.incoming import Incoming
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from authproxy.errors import BadReply, ConnectFailure, Forbidden, TokenUnavailable
 from authproxy.observe.counters import Counters
 from authproxy.proxy.allow import Allow
-from authproxy.proxy.downstream.connection import CLOSE, KEEP_ALIVE
+from authproxy.proxy.context import Answered, RequestContext, Sent, Waiting
 from authproxy.proxy.guard import Guard
-from authproxy.proxy.handler import CLIENT_GONE, ProxyHandler, RequestContext
+from authproxy.proxy.handler import ProxyHandler
 from authproxy.proxy.headers import RequestHeaders, ResponseHeaders
 from authproxy.proxy.renewal import Credential
+from authproxy.proxy.request import Request, Whole
+from authproxy.proxy.respond import CLIENT_GONE
 from authproxy.proxy.route import Route
 from authproxy.proxy.router import RouteTable
 from authproxy.proxy.send import Sender
@@ -80,28 +81,18 @@ class Client:
         self.transport = Transport()
         self.writing_paused = False
         self.draining = False
-        self.busy = False
         self.stall_seconds = None
-        self.begun = self.handed = self.kept = self.tunnel = None
+        self.sent = self.handed = self.kept = self.tunnel = None
         self.waits = []
         self.taken = asyncio.Event()
 
-    def begin(self, begun):
-        self.begun = begun
-
-    def finish(self, *, keep_alive):
+    def answered(self, *, keep_alive):
         assert self.kept is None, "it is answered once"
         self.kept = keep_alive
 
-    def hand_over(self, begun):
-        self.handed = begun
-
-    def take_over(self):
-        handed, self.handed = self.handed, None
-        return handed
-
-    def done(self):
-        self.busy = False
+    def proceed(self, context):
+        assert self.handed is None, "one task goes on with it"
+        self.handed = context
 
     async def drained(self, seconds):
         self.waits.append(seconds)
@@ -296,12 +287,23 @@ class World:
             raw_headers=raw,
             should_close=close,
         )
-        return Incoming(message, EMPTY_PAYLOAD if body is None else body, self.client)
+        return Request.parsed(message, EMPTY_PAYLOAD if body is None else body, self.client)
+
+    def start(self, request):
+        """Begin with `request`, as the connection does."""
+        self.asked = request
+        step = self.handler.start(request)
+        match step:
+            case Answered(keep_alive):
+                self.client.answered(keep_alive=keep_alive)
+            case Sent(context):
+                self.client.sent = context
+            case Waiting(context):
+                self.client.proceed(context)
 
     async def quick(self, target="/api/x", **request):
-        """Ask in the fast path, as far as that goes."""
-        self.asked = self.incoming(target, **request)
-        self.handler.quick(self.asked)
+        """Ask, and see how far that goes without a task."""
+        self.start(self.incoming(target, **request))
         await settle()
 
     async def ask(self, target="/api/x", **request):
@@ -313,9 +315,8 @@ class World:
 
     async def go_on(self):
         """Go on in the task."""
-        result = await self.handler(self.asked)
-        assert result in (KEEP_ALIVE, CLOSE)
-        self.client.finish(keep_alive=result is KEEP_ALIVE)
+        handed, self.client.handed = self.client.handed, None
+        self.client.answered(keep_alive=await self.handler.finish(handed))
 
     @property
     def answer(self):
@@ -350,7 +351,7 @@ def payload():
     return make
 
 
-# ── the fast path ────────────────────────────────────────────────────────────────────────────────
+# ── without a task ────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_with_a_token_and_a_connection_at_hand_it_is_answered_without_a_task():
@@ -369,7 +370,7 @@ async def test_with_a_token_and_a_connection_at_hand_it_is_answered_without_a_ta
 async def test_what_is_under_way_is_noted_so_that_it_can_be_broken_off():
     world = World(silent)
     await world.quick()
-    world.client.begun.give_up()
+    world.client.sent.give_up()
     assert [lent.aborted for lent in world.upstream.lent] == [True]
     assert world.client.kept is None
 
@@ -633,7 +634,7 @@ async def test_a_header_that_cannot_be_passed_on_is_a_502():
 async def test_nothing_is_said_to_a_client_that_is_gone():
     world = World(whole())
     transport = world.client.transport
-    world.handler.quick(world.incoming())
+    world.start(world.incoming())
     world.client.transport = None
     await settle()
     assert transport.written == b""
@@ -647,26 +648,11 @@ async def test_a_client_that_goes_away_takes_its_request_along():
     await world.quick()
     task = asyncio.create_task(world.go_on())
     await settle()
-    assert world.client.busy
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert [lent.aborted for lent in world.upstream.lent] == [True]
     assert world.lines == [("GET", "api", "/api/x", 0, 0, CLIENT_GONE)]
-    assert not world.client.busy
-
-
-async def test_who_asks_for_more_without_reading_is_not_answered_before_the_last_answer_is_taken():
-    world = World(whole())
-    world.client.writing_paused = True
-    world.asked = world.incoming()
-    task = asyncio.create_task(world.go_on())
-    await settle()
-    assert world.upstream.lent == []
-    assert len(world.client.waits) == 1
-    world.client.taken.set()
-    await task
-    assert world.answer[0] == 200
 
 
 async def test_an_answer_comes_no_faster_than_the_client_takes_it():
@@ -784,7 +770,7 @@ async def test_a_client_that_waits_for_it_is_told_to_go_on(payload, end, version
     await world.quick(method="PUT", body=body, version=version, Content_Length="4", Expect="100-continue")
     assert world.client.transport.written == (b"HTTP/1.1 100 Continue\r\n\r\n" if told else b"")
     assert "Expect" not in world.upstream.heads[0]
-    world.client.begun.give_up()
+    world.client.sent.give_up()
 
 
 async def test_a_client_is_not_told_to_go_on_with_a_body_that_is_refused(payload):
@@ -855,11 +841,11 @@ async def test_a_protocol_is_asked_for_unless_it_is_http_itself(protocol, passes
     assert world.upstream.lent[0].may_switch is passes
 
 
-@pytest.mark.parametrize(("protocol", "kept"), [("websocket", True), ("other/1", False), ("h2c", False)])
-async def test_after_a_switch_that_did_not_come_only_a_websockets_connection_goes_on(protocol, kept):
+@pytest.mark.parametrize("protocol", ["websocket", "other/1", "h2c"])
+async def test_after_a_switch_that_did_not_come_the_connection_goes_on(protocol):
     world = World(whole())
     await world.ask(**upgrade(protocol))
-    assert world.client.kept is kept
+    assert world.client.kept is True
 
 
 async def test_a_protocol_that_is_not_listed_or_asked_for_in_http_1_0_goes_no_further():
@@ -912,7 +898,7 @@ async def test_the_target_of_a_proxys_client_names_the_host():
     [(Forbidden("no"), {("forbidden",): 1}), (BadReply("no"), {}), (TokenUnavailable("no"), {})],
 )
 def test_only_what_we_would_not_forward_is_counted_as_refused(error, counted):
-    handler = ProxyHandler(None, Counters())
+    handler = World().handler
     handler.refused(error)
     assert handler.counters.refused == counted
 
@@ -922,5 +908,5 @@ async def test_its_repr_tells_no_target():
     await world.ask("/api/x?password=s3cr3t")
     context = RequestContext(world.asked, None, 0.0)
     assert repr(context) == "<RequestContext GET None under way>"
-    assert repr(world.asked) == "<Incoming GET>"
+    assert repr(world.asked) == "<Request GET>"
     assert "s3cr3t" not in str(world.lines)
