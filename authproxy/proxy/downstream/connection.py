@@ -279,9 +279,11 @@ class ClientConnection(asyncio.Protocol):
             self.linger(silent=self._silent and whole)
         elif not whole:
             self._state = State.DISCARDING
-            self._discard()
             self._watch(DISCARD_SECONDS)
+            self._stream_paused = False  # first: reading would take what is ahead, and read again in there
+            self._discard()
             self._go_on()
+            self._resume_transport()
         else:
             self._next()
 
