@@ -352,7 +352,7 @@ class ClientConnection(asyncio.Protocol):
             return False
         if self.writing_paused and self._task is None:
             self._task = self._loop.create_task(self._wait_for_reader())
-        return not self.writing_paused
+        return self._task is None  # who waits goes on with it
 
     # ── a head ───────────────────────────────────────────────────────────────────────────────────
 
