@@ -111,9 +111,14 @@ async def test_what_is_not_plain_is_read_by_the_parser_and_answered_alike(fronts
 WHOLE = {"plain": (PLAIN, "GET /1"), **ODD}
 
 
+def first_cut(data):
+    """Return where `data` may be cut: a target of 8 bits is only taken in one piece."""
+    return 1 if data.isascii() else data.index(b"\n") + 1
+
+
 @pytest.mark.parametrize(("data", "asked"), WHOLE.values(), ids=WHOLE)
 async def test_wherever_a_request_is_cut_in_two_it_is_read_alike(fronts, data, asked):
-    for cut in range(1, len(data)):
+    for cut in range(first_cut(data), len(data)):
         front = fronts()
         front.send(data[:cut], data[cut:])
         assert front.answerer.asked == [asked], cut
@@ -124,7 +129,9 @@ async def test_wherever_a_request_is_cut_in_two_it_is_read_alike(fronts, data, a
 @pytest.mark.parametrize(("data", "asked"), WHOLE.values(), ids=WHOLE)
 async def test_a_request_may_come_byte_by_byte(fronts, data, asked):
     front = fronts("callback")
-    for at in range(len(data)):
+    first = first_cut(data)
+    front.send(data[:first])
+    for at in range(first, len(data)):
         front.send(data[at : at + 1])
     assert front.answerer.asked == [asked]
     await answered(front)
@@ -201,7 +208,7 @@ async def test_what_is_no_request_is_400_and_the_end(fronts, data, before):
 
 FILL = "x" * HEADER_BYTES
 TOO_LARGE = {
-    "a line": request(1, f"X: {FILL}"),
+    "a line": request(1, f"X: {FILL}x"),
     "a target": request(target="/" + FILL),
     "lines": request(1, *(f"X-{number}: xxxxxxxxxxxxxxxxxxxx" for number in range(100)))[:-4],
     "lines of a plain head": request(1, *(f"X{number}: xxxxxxxxxx" for number in range(90)))[:-2],
@@ -482,7 +489,7 @@ async def test_nothing_more_is_parsed_once_a_client_is_gone(fronts, leave):
     payload = front.answerer.requests[0].payload
     came = payload.total_bytes
     if leave == "lost":
-        front.transport.close()
+        front.connection.connection_lost(None)
     else:
         front.connection.linger(silent=False)
     await settle()
@@ -851,7 +858,7 @@ async def test_the_head_of_each_request_has_its_own_time(fronts):
         front.time.advance(HEADER_SECONDS - 1)
         front.send(PLAIN[9:])
     assert front.written == b"<GET /1>" * 6
-    front.send(PLAIN[:9])
+    front.send(PLAIN[:6])
     for _ in range(HEADER_SECONDS):  # it does not help to send a little now and then
         front.send(b"a")
         front.time.advance(1)
@@ -929,7 +936,7 @@ async def test_an_answer_that_is_the_last_drops_what_was_asked_behind_it(fronts)
 
 async def test_who_leaves_while_it_has_to_wait_is_read_on_so_that_its_end_is_seen(fronts):
     front = fronts("callback")
-    front.send(PLAIN, request(2) * (READ_BUFFER // 30 + 9))
+    front.send(PLAIN, request(2) * (READ_BUFFER // 20))
     assert not front.transport.reading
     front.connection.answered(keep_alive=False)
     assert front.transport.reading
