@@ -10,6 +10,7 @@ import pytest
 from aiohttp import StreamReader
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import HttpVersion10, HttpVersion11
+from aiohttp.http_parser import HttpRequestParser
 from aiohttp.streams import EMPTY_PAYLOAD
 from multidict import CIMultiDict, CIMultiDictProxy
 
@@ -882,6 +883,162 @@ async def test_a_switch_to_what_was_not_asked_for_is_a_502(protocol):
     await world.ask(**upgrade("websocket"))
     assert world.problem == (502, "the upstream switched to a protocol that was not asked for")
     assert world.client.tunnel is None
+
+
+# ── plain requests ───────────────────────────────────────────────────────────────────────────────
+
+
+class NoProtocol:
+    """What aiohttp's streams want of a connection."""
+
+    _reading_paused = False
+
+    def pause_reading(self):
+        pass
+
+    def resume_reading(self, resume_parser=True):
+        pass
+
+
+def plainly(world, data):
+    head = world.handler.reader.read(data)
+    assert head is not None
+    return Request.plain(head, Whole(head.rest) if head.section.length else EMPTY_PAYLOAD, world.client)
+
+
+def by_the_parser(world, data):
+    loop = asyncio.get_running_loop()
+    [(message, payload)], _, _ = HttpRequestParser(NoProtocol(), loop, 1 << 16).feed_data(data)
+    return Request.parsed(message, payload, world.client)
+
+
+async def outcome(read, data, times=3, **settings):
+    """Return all that comes of a request, each of the `times` that it is asked."""
+    world = World(*[whole(headers=[(b"Content-Length", b"3")])] * times, **settings)
+    found = []
+    for _ in range(times):
+        client = world.client = Client()
+        world.start(read(world, data))
+        await settle()
+        if client.handed is not None:
+            await world.go_on()
+        found.append((client.transport.written, client.kept, client.stall_seconds))
+    return found, [lent.said for lent in world.upstream.lent], world.lines, world.handler.counters.refused
+
+
+KEYED = {"access_header": "X-Key", "access_keys": ["k"]}
+PLAIN_REQUESTS = {
+    "a path": ("GET /api/x", [], b""),
+    "the mount itself": ("GET /api", [], b""),
+    "a query": ("GET /api/x?a=/../b%2f//c;d", [], b""),
+    "another method": ("DELETE /api/x", [], b""),
+    "a path to be read in several ways": ("GET /api/%78//y", [], b""),
+    "a path that steps out": ("GET /api/../x", [], b""),
+    "a hidden step": ("GET /api/%2e%2e/x", [], b""),
+    "a path that is not allowed": ("GET /api/v3/x", [], b""),
+    "nobody's path": ("GET /elsewhere", [], b""),
+    "a segment that only begins alike": ("GET /apix", [], b""),
+    "a body": ("PUT /api/x", ["Content-Length: 5"], b"hello"),
+    "a body of nothing": ("PUT /api/x", ["Content-Length: 0"], b""),
+    "a long body": ("PUT /api/x", ["Content-Length: 10"], b"0123456789"),
+    "a key": ("GET /api/x", ["X-Key: k"], b""),
+    "a wrong key": ("GET /api/x", ["X-Key: K"], b""),
+    "a credential": ("GET /api/x", ["authorization: Bearer own"], b""),
+    "a host of others": ("GET /api/x", ["Host: evil.example"], b""),
+    "an address": ("GET /api/x", ["Host: 127.0.0.1:8080"], b""),
+    "a last request": ("GET /api/x", ["Connection: close"], b""),
+    "lines that go no further": ("GET /api/x", ["Keep-Alive: 5", "Proxy-Authorization: x", "Cookie: a"], b""),
+    "a head that is large": ("GET /api/x", ["X: " + "x" * 900], b""),
+    "a head that is too large with ours": ("GET /api/x", ["X: " + "x" * 940], b""),
+}
+SITES = {
+    "plain forwarding": {"credential": False},
+    "a credential": {},
+    "a credential that replaces": {"incoming": "replace"},
+    "a credential that rejects": {"incoming": "reject"},
+    "a credential that is removed": {
+        "incoming": "reject",
+        "request_headers": RequestHeaders(credential="Authorization", remove=["Authorization"]),
+    },
+    "a key": {"guard": Guard(**KEYED)},
+    "origins": {"guard": Guard(origins=[PAGE])},
+    "allowed hosts": {"guard": Guard(hosts=["evil.example"])},
+    "allow": {"allow": Allow(methods=["GET"], paths=["/v2/**", "/x"])},
+    "a base": {"base": "/v2"},
+    "not stripped": {"strip": "", "allow": Allow(paths=["/api/x"])},
+    "a limit of bodies": {"limits": {"body_bytes": 9}},
+    "a host of its own": {"host": "localhost"},
+    "mounted at the root": {"path": "/", "strip": ""},
+}
+
+
+@pytest.mark.parametrize("site", SITES)
+@pytest.mark.parametrize("asked", PLAIN_REQUESTS)
+async def test_a_plain_request_fares_as_any_other(asked, site):
+    line, more, body = PLAIN_REQUESTS[asked]
+    lines = [*([] if more and more[0].startswith("Host") else ["Host: localhost"]), *more]
+    data = "\r\n".join([f"{line} HTTP/1.1", *lines, "", ""]).encode() + body
+    assert await outcome(plainly, data, **SITES[site]) == await outcome(by_the_parser, data, **SITES[site])
+
+
+async def test_what_was_worked_out_for_one_route_is_not_taken_for_another():
+    world = World(*[whole()] * 4, credential=False)
+    other = Route(
+        **{name: getattr(world.route, name) for name in Route.__slots__}
+        | {"path": "/other", "strip": "/other", "request_headers": RequestHeaders(host="other.example")}
+    )
+    world.handler.serve(
+        SimpleNamespace(guard=Guard(), routes=RouteTable([world.route, other]), header_bytes=1000, body_bytes=None)
+    )
+    for path in ("/api", "/other") * 2:
+        world.client = Client()
+        world.start(plainly(world, f"GET {path}/x HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()))
+        await settle()
+    hosts = [head.split("\r\n")[1] for head in world.upstream.heads]
+    assert hosts == ["Host: up.example", "Host: other.example"] * 2
+
+
+async def test_a_site_that_was_replaced_is_asked_no_more_and_what_it_has_begun_it_ends():
+    world = World(silent, guard=Guard(**KEYED))
+    data = b"GET /api/x HTTP/1.1\r\nHost: localhost\r\nX-Key: k\r\n\r\n"
+    world.start(plainly(world, data))
+    await settle()
+    before = world.client.sent
+    world.handler.serve(
+        SimpleNamespace(guard=Guard(), routes=RouteTable([]), header_bytes=1000, body_bytes=None)
+    )
+    world.client = Client()
+    world.start(plainly(world, data))
+    assert world.problem[0] == 404
+    assert before.site is not world.handler.site
+    before.give_up()
+
+
+async def test_a_reply_that_comes_before_the_whole_body_went_out_is_left_to_the_task(payload):
+    world = World(whole(), credential=False)
+    body = payload(b"some", end=False)
+    await world.quick(method="PUT", body=body, Content_Length="9")
+    assert world.client.handed is not None
+    await world.go_on()
+    assert world.answer[0] == 200
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "upload"]
+
+
+async def test_a_client_that_goes_while_the_upstream_has_its_request_is_told_of_once():
+    world = World(whole())
+    world.start(world.incoming())
+    world.handler.lost(world.client.sent)
+    await settle()  # the reply that was on its way changes nothing
+    assert world.client.transport.written == b""
+    assert (world.client.kept, world.client.handed) == (None, None)
+    assert world.lines == [("GET", "api", "/api/x", 0, 0, CLIENT_GONE)]
+    assert [lent.aborted for lent in world.upstream.lent] == [True]
+
+
+async def test_a_request_that_was_not_judged_is_a_fault_of_ours(caplog):
+    world = World()
+    assert await world.handler.finish(RequestContext(world.incoming(), world.handler.site, 0.0)) is False
+    assert world.problem[0] == 500
 
 
 # ── what is said of it ───────────────────────────────────────────────────────────────────────────
