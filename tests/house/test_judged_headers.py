@@ -9,10 +9,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiohttp.http import HttpVersion, HttpVersion10, HttpVersion11, RawRequestMessage
+from aiohttp.http import HttpVersion, HttpVersion10, HttpVersion11
 from aiohttp.streams import EMPTY_PAYLOAD
 from multidict import CIMultiDict, CIMultiDictProxy
-from yarl import URL
 
 from authproxy.observe.counters import Counters
 from authproxy.proxy.allow import Allow
@@ -108,13 +107,17 @@ def site(*, keys: list[str], incoming: str, allow: Allow | None) -> Any:
     return SimpleNamespace(guard=guard, routes=RouteTable([route]), header_bytes=1000, body_bytes=9)
 
 
-def names_asked_for(site: Any, method: str, target: str, version: HttpVersion, more: list[tuple[str, str]]) -> set[str]:
+def names_asked_for(
+    site: Any, method: str, target: str, version: HttpVersion, more: list[tuple[str, str]]
+) -> set[str]:
     """Return the headers that somebody looks at before such a request is sent or refused."""
     asked_for: set[str] = set()
     pairs = [("Host", "localhost"), (KEY, "k"), *more]
     headers = Noting(pairs, asked_for)
     raw = tuple((name.encode(), value.encode()) for name, value in pairs)
-    message = RawRequestMessage(method, target, version, headers, raw, False, None, False, False, URL())  # type: ignore[arg-type]
+    message: Any = SimpleNamespace(
+        method=method, path=target, version=version, headers=headers, raw_headers=raw, should_close=False
+    )
     connection: Any = SimpleNamespace(transport=Transport(), draining=False, stall_seconds=0)
     ProxyHandler(site, Counters()).start(Request.parsed(message, EMPTY_PAYLOAD, connection))
     return asked_for
@@ -124,7 +127,9 @@ def names_asked_for(site: Any, method: str, target: str, version: HttpVersion, m
 def asked_for() -> dict[str, str]:
     """Return an example of a request for each header that somebody looks at."""
     found: dict[str, str] = {}
-    for keys, incoming, allow in product([[], ["k"]], ["keep", "replace", "reject"], [None, Allow(methods=["GET"])]):
+    for keys, incoming, allow in product(
+        [[], ["k"]], ["keep", "replace", "reject"], [None, Allow(methods=["GET"])]
+    ):
         here = site(keys=keys, incoming=incoming, allow=allow)
         for method, target, version, more in product(
             ["GET", "PUT", "OPTIONS", "CONNECT"],

@@ -1,6 +1,7 @@
 """One client of the proxy, its transport and its time faked: bytes in, bytes out, and no waiting."""
 
 import asyncio
+from typing import Any
 
 from authproxy.proxy.context import Answered, Sent, Waiting
 from authproxy.proxy.downstream.server import ProxyServer
@@ -9,6 +10,18 @@ from authproxy.proxy.plain import PlainReader
 from tests.support.clock import settle
 
 HEADER_BYTES, HEADER_SECONDS, KEEPALIVE = 1000, 10, 75
+
+
+class NoProtocol:
+    """What aiohttp's parser and its streams want of a connection."""
+
+    _reading_paused = False
+
+    def pause_reading(self):
+        pass
+
+    def resume_reading(self, resume_parser=True):  # noqa: FBT002 - aiohttp's
+        pass
 
 
 class Time:
@@ -160,7 +173,7 @@ class Front:
             header_seconds=HEADER_SECONDS,
         )
         self.time = self.server._loop = Time()
-        self.connection = self.server()
+        self.connection: Any = self.server()
         self.transport = Transport(self.connection)
         self.connection.connection_made(self.transport)
 

@@ -29,6 +29,7 @@ from authproxy.proxy.router import RouteTable
 from authproxy.proxy.send import Sender
 from authproxy.proxy.upstream.reply import Reply
 from authproxy.tokens.token import Token
+from tests.support.client_side import NoProtocol
 from tests.support.clock import settle
 from tests.support.token_sources import CachedTokens
 
@@ -888,18 +889,6 @@ async def test_a_switch_to_what_was_not_asked_for_is_a_502(protocol):
 # ── plain requests ───────────────────────────────────────────────────────────────────────────────
 
 
-class NoProtocol:
-    """What aiohttp's streams want of a connection."""
-
-    _reading_paused = False
-
-    def pause_reading(self):
-        pass
-
-    def resume_reading(self, resume_parser=True):
-        pass
-
-
 def plainly(world, data):
     head = world.handler.reader.read(data)
     assert head is not None
@@ -981,6 +970,19 @@ async def test_a_plain_request_fares_as_any_other(asked, site):
     assert await outcome(plainly, data, **SITES[site]) == await outcome(by_the_parser, data, **SITES[site])
 
 
+async def test_what_is_worked_out_of_a_section_is_kept_with_it_once_its_host_is_known():
+    world = World(whole(), whole(), whole())
+    data = b"GET /api/x HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    kept = []
+    for _ in range(3):
+        world.client = Client()
+        world.start(plainly(world, data))
+        await settle()
+        kept.append(dict(world.asked.section.worked_out))
+    assert kept == [{}, *[{world.route: b"Host: up.example\r\n"}] * 2]
+    assert len(set(world.upstream.heads)) == 1
+
+
 async def test_what_was_worked_out_for_one_route_is_not_taken_for_another():
     world = World(*[whole()] * 4, credential=False)
     other = Route(
@@ -988,7 +990,9 @@ async def test_what_was_worked_out_for_one_route_is_not_taken_for_another():
         | {"path": "/other", "strip": "/other", "request_headers": RequestHeaders(host="other.example")}
     )
     world.handler.serve(
-        SimpleNamespace(guard=Guard(), routes=RouteTable([world.route, other]), header_bytes=1000, body_bytes=None)
+        SimpleNamespace(
+            guard=Guard(), routes=RouteTable([world.route, other]), header_bytes=1000, body_bytes=None
+        )
     )
     for path in ("/api", "/other") * 2:
         world.client = Client()

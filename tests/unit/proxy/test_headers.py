@@ -298,7 +298,11 @@ REPLY_RULES = {
     "some removed": {"remove": ["Server", "date"]},
     "all removed": {"remove": [line.partition(":")[0] for line in REPLY_LINES]},
     "rewriting": {"rewriting": True},
-    "rewriting and removed": {"rewriting": True, "remove": ["Link", "Date"], "set_pairs": [("Location", "/")]},
+    "rewriting and removed": {
+        "rewriting": True,
+        "remove": ["Link", "Date"],
+        "set_pairs": [("Location", "/")],
+    },
 }
 
 

@@ -10,20 +10,9 @@ from aiohttp.streams import EMPTY_PAYLOAD
 
 from authproxy.proxy.plain import PlainReader
 from authproxy.proxy.request import Request, Whole
+from tests.support.client_side import NoProtocol
 
 HEAD = b"PUT /x?password=s3cr3t HTTP/1.1\r\nHost: a:80\r\nX-A: 1\r\n\r\n"
-
-
-class NoProtocol:
-    """What aiohttp's streams want of a connection."""
-
-    _reading_paused = False
-
-    def pause_reading(self):
-        pass
-
-    def resume_reading(self, resume_parser=True):
-        pass
 
 
 def connection(sockname=None):

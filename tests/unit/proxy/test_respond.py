@@ -400,7 +400,11 @@ def test_a_preflight_of_who_is_gone_is_not_answered():
 
 @pytest.mark.parametrize(
     ("error", "reason"),
-    [(BadRequest("x"), "bad_request"), (NoRoute("x"), "no_route"), (ConnectionLimit("x"), "connection_limit")],
+    [
+        (BadRequest("x"), "bad_request"),
+        (NoRoute("x"), "no_route"),
+        (ConnectionLimit("x"), "connection_limit"),
+    ],
 )
 def test_a_refusal_is_counted_by_its_kind(error, reason):
     assert respond.reason_of(error) == reason
@@ -429,11 +433,12 @@ def test_another_expectation_is_400(values):
 @pytest.mark.parametrize(
     ("protocol", "version", "wanted"),
     [
-        ("websocket", HttpVersion11, True), ("WebSocket", HttpVersion11, True), ("other/1", HttpVersion11, True),
-        ("a, b", HttpVersion11, True), ("httpish", HttpVersion11, True),
+        ("websocket", HttpVersion11, True), ("WebSocket", HttpVersion11, True),
+        ("other/1", HttpVersion11, True), ("a, b", HttpVersion11, True), ("httpish", HttpVersion11, True),
         ("websocket", HttpVersion10, False), (None, HttpVersion11, False), ("h2c", HttpVersion11, False),
         ("H2C", HttpVersion11, False), ("h2c-14", HttpVersion11, False), ("h3-29", HttpVersion11, False),
-        ("a, h2", HttpVersion11, False), ("TLS/1.2", HttpVersion11, False), ("HTTP/2.0", HttpVersion11, False),
+        ("a, h2", HttpVersion11, False), ("TLS/1.2", HttpVersion11, False),
+        ("HTTP/2.0", HttpVersion11, False),
         ("https", HttpVersion11, False), ("quic", HttpVersion11, False),
     ],
 )  # fmt: skip

@@ -140,7 +140,8 @@ async def test_a_request_may_come_byte_by_byte(fronts, data, asked):
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
-    "kinds", [each for count in (2, 3) for each in product(["plain", "another method", "chunks"], repeat=count)]
+    "kinds",
+    [each for count in (2, 3) for each in product(["plain", "another method", "chunks"], repeat=count)],
 )
 async def test_pipelined_requests_are_answered_one_by_one_in_their_order(fronts, way, kinds):
     front = fronts(way)
@@ -367,9 +368,7 @@ MALFORMED_CHUNKS = {
     ),
     "nothing but framing": (b"1" + b";" + b"x" * (33 << 10), BadRequest(LITTLE_BUT_FRAMING)),
 }
-MALFORMED_BODIES = pytest.mark.parametrize(
-    ("body", "error"), MALFORMED_CHUNKS.values(), ids=MALFORMED_CHUNKS
-)
+MALFORMED_BODIES = pytest.mark.parametrize(("body", "error"), MALFORMED_CHUNKS.values(), ids=MALFORMED_CHUNKS)
 POST = FRAMED["chunks"][0]
 
 
