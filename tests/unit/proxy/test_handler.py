@@ -954,6 +954,9 @@ SITES = {
     "allowed hosts": {"guard": Guard(hosts=["evil.example"])},
     "allow": {"allow": Allow(methods=["GET"], paths=["/v2/**", "/x"])},
     "a base": {"base": "/v2"},
+    "a header that is set": {
+        "request_headers": RequestHeaders(credential="Authorization", set_pairs=[("X-Team", "g" * 99)])
+    },
     "not stripped": {"strip": "", "allow": Allow(paths=["/api/x"])},
     "a limit of bodies": {"limits": {"body_bytes": 9}},
     "a host of its own": {"host": "localhost"},

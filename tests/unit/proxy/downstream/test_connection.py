@@ -366,6 +366,10 @@ MALFORMED_CHUNKS = {
         b"0\r\n" + b"".join(b"X-%d: x\r\n" % number for number in range(200)),
         HeadersTooLarge(TRAILER_TOO_LARGE),
     ),
+    "a chunk, with more behind it than is looked at": (
+        b"1\r\nxyz" + b"01\r\nx\r\n" * 2 * ROOM,
+        BadRequest(MALFORMED),
+    ),
     "nothing but framing": (b"1" + b";" + b"x" * (33 << 10), BadRequest(LITTLE_BUT_FRAMING)),
 }
 MALFORMED_BODIES = pytest.mark.parametrize(("body", "error"), MALFORMED_CHUNKS.values(), ids=MALFORMED_CHUNKS)
@@ -952,6 +956,16 @@ async def test_a_tunnel_gets_what_came_ahead_and_all_that_comes(brought):
     assert front.answerer.asked == ["GET /1"]
     front.tunnel.feed("upstream", b"back")
     assert front.written == b"back"
+
+
+async def test_what_comes_on_after_the_answer_of_a_switch_is_not_read_as_http(brought):
+    front = await brought("a tunnel")
+    front.send(PLAIN, b"\x00" * 9)
+    assert front.upstream.written == b"ahead" + PLAIN + b"\x00" * 9
+    front.tunnel.end("upstream")
+    front.answerer.may_finish.set()
+    await settle()
+    assert front.state is State.LINGERING
 
 
 async def test_a_tunnel_can_be_ended_and_both_sides_hear_of_it(brought, fronts):

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from authproxy.errors import ConnectionLimit
+from authproxy.net.tunnel import Tunnel
 from authproxy.proxy.downstream import server as module
 from authproxy.proxy.downstream.server import MAX_TURNED_AWAY, ProxyServer
 from tests.support.client_side import Answerer, Transport
@@ -151,3 +152,31 @@ async def test_a_drain_of_nothing_says_nothing(world, caplog):
     caplog.set_level("INFO", "authproxy")
     await world.server.drain(60)
     assert caplog.records == []
+
+
+async def test_a_tunnel_that_does_not_end_in_time_is_ended_so_that_both_sides_get_what_is_under_way(world):
+    connection, transport = await world.connect()
+    connection.data_received(GET)
+    upstream = Transport()
+    tunnel = Tunnel(transport, upstream, 60)
+    connection.join(tunnel)
+    draining = asyncio.create_task(world.server.drain(0))
+    await tunnel.closed()
+    assert (transport.ended, upstream.ended) == (True, True)
+    await draining
+    assert transport.closing
+
+
+async def test_a_client_that_was_turned_away_is_no_request_in_flight(world):
+    made = [await world.connect() for _ in range(3)]
+    await world.server.drain(60)
+    await settle()
+    assert all(transport.closing for _, transport in made)
+
+
+async def test_a_parser_reads_one_request_and_its_body_as_it_is(world):
+    connection, _ = await world.connect()
+    parser = world.server.parser_for(connection)
+    head = b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n"
+    [(_, payload)], _, _ = parser.feed_data(head + b"5\r\nhello\r\n0\r\n\r\n")
+    assert await payload.read() == b"hello"
