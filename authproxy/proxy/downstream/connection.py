@@ -100,7 +100,7 @@ class ClientConnection(asyncio.Protocol):
         self._loop = loop
         self._state = State.IDLE
         self._answered_any = False
-        self._context: Any = None  # of the request that is with the upstream, or in the task
+        self._context: Any = None  # of the request that is with the upstream, or waits for its task
         self._task: asyncio.Task[None] | None = None
         self._framing = Framing(server.header_bytes)
         self._parser: HttpRequestParser | None = None  # while a head, or a body in chunks, is coming in
@@ -188,7 +188,7 @@ class ClientConnection(asyncio.Protocol):
         context, self._context = self._context, None
         if task is not None:
             task.cancel()  # who goes away takes the request along
-        elif context is not None:
+        if context is not None:
             self._server.answerer.lost(context)
         self._server.connection_lost(cast("RequestHandler", self), exc)
 
@@ -262,6 +262,7 @@ class ClientConnection(asyncio.Protocol):
             self._task = self._loop.create_task(self._finish(context))
 
     async def _finish(self, context: Any) -> None:
+        self._context = None  # from here on `finish` sees to it, but not in a task that never began
         keep_alive = await self._server.answerer.finish(context)
         self._task = None
         self.answered(keep_alive=keep_alive)
@@ -573,7 +574,7 @@ class ClientConnection(asyncio.Protocol):
         if task is not None and not task.done():
             task.cancel()
             await asyncio.wait([task], timeout=timeout)
-        if self._context is not None and self._task is None:
+        if self._context is not None:
             context, self._context = self._context, None
             self._server.answerer.lost(context)
         self.force_close()
