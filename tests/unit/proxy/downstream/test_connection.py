@@ -1,9 +1,11 @@
 """One client's connection, its transport and its time faked: every state, and every edge between them."""
 
 import asyncio
-from itertools import product
+from itertools import pairwise, product
 
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from authproxy.errors import AuthproxyError, BadRequest, Forbidden, HeadersTooLarge
 from authproxy.net.tunnel import Tunnel
@@ -716,6 +718,21 @@ async def test_whatever_comes_after_the_end_changes_nothing(brought, name):
     assert (len(front.answerer.lost_ones), len(front.answerer.cancelled)) == counts
 
 
+@pytest.mark.parametrize("end", ["lost", "shutdown", "closed"])
+async def test_a_task_that_has_not_begun_takes_its_request_along_too(fronts, end):
+    front = fronts("task")
+    front.send(PLAIN)
+    if end == "lost":
+        front.connection.connection_lost(None)
+    elif end == "shutdown":
+        await front.connection.shutdown(5)
+    else:
+        front.connection.force_close()
+    await settle()
+    assert front.answerer.lost_ones == front.answerer.requests
+    assert front.answerer.cancelled == []
+
+
 @pytest.mark.parametrize("name", ["sent, with a body to come", "discarding"])
 async def test_a_client_that_is_gone_ends_the_body_for_who_reads_it(brought, name):
     front = await brought(name)
@@ -985,3 +1002,124 @@ async def test_a_client_that_had_to_wait_is_read_on_in_a_tunnel(fronts):
     front.connection.join(Tunnel(front.transport, upstream, 60))
     assert front.transport.reading
     assert len(upstream.written) == READ_BUFFER + 1
+
+
+# ── whatever comes, in whatever pieces ───────────────────────────────────────────────────────────
+
+SMALL = b"".join(b"1%b\r\nx\r\n" % (b";a" * (number % 2)) for number in range(1500)) + b"0\r\n\r\n"
+TALK = [
+    *WHOLE.values(),
+    *((head + body, "POST /1") for head, body in FRAMED.values()),
+    (POST + SMALL, "POST /1"),
+    (request(1, "Content-Length: 90000", method="PUT", body=b"y" * 90_000), "PUT /1"),
+    (request(1, "Content-Length: 0", method="PUT"), "PUT /1"),
+]
+STEPS = st.lists(st.sampled_from(["answer", "read", "pause", "resume", "settle", "send"]), max_size=40)
+
+
+class Talk:
+    """Requests that are sent in pieces, and what a client and we can do between two of them."""
+
+    def __init__(self, way, asked, cuts):
+        self.front = Front(way)
+        self.way = way
+        data = b"".join(piece for piece, _ in asked)
+        edges = [0, *sorted(cut % len(data) for cut in cuts), len(data)]
+        self.pieces = [data[start:end] for start, end in pairwise(edges) if start != end]
+
+    def send(self):
+        if self.pieces and self.front.transport.reading:
+            self.front.send(self.pieces.pop(0))
+
+    def answer(self):
+        if self.way == "callback" and self.front.state is State.BUSY:
+            self.front.answerer.answer()
+        self.front.answerer.may_finish.set()
+
+    def read(self):
+        if self.front.state is State.BUSY:
+            self.front.answerer.requests[-1].payload.read_nowait(-1)
+
+    async def go(self, steps):
+        for step in steps:
+            match step:
+                case "settle":
+                    await asyncio.sleep(0)
+                case "pause":
+                    self.front.connection.pause_writing()
+                case "resume":
+                    self.front.connection.resume_writing()
+                case _:
+                    getattr(self, step)()
+
+    @property
+    def is_over(self):
+        return not self.pieces and self.front.state is State.IDLE and not self.front.connection._ahead
+
+
+async def talk(way, asked, cuts, steps):
+    """Send requests in pieces, with something between two of them each; return what was answered."""
+    here = Talk(way, asked, cuts)
+    front = here.front
+    await here.go(steps)
+    for _ in range(5000):
+        if here.is_over:
+            break
+        await here.go(["resume", "send", "answer", "settle"])
+    front.time.advance(KEEPALIVE - 1)
+    assert not front.transport.closing
+    assert front.transport.reading
+    assert repr(front.connection) == "<ClientConnection idle>"
+    front.time.advance(1)
+    await front.leave()
+    assert (front.answerer.lost_ones, front.answerer.cancelled) == ([], [])
+    return front.written
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    way=st.sampled_from(WAYS),
+    asked=st.lists(st.sampled_from(TALK), min_size=1, max_size=6),
+    cuts=st.lists(st.integers(0, 1 << 20), max_size=12),
+    steps=STEPS,
+)
+def test_whatever_comes_in_whatever_pieces_is_answered_once_and_in_its_order(way, asked, cuts, steps):
+    asked = [each for each in asked if each[0].isascii()]
+    assume(asked)
+    said = "".join(f"<{line}>" for _, line in asked).encode()
+    assert asyncio.run(talk(way, asked, cuts, steps)) == said
+
+
+async def leave_amid(way, asked, cuts, steps, leave):
+    """Talk, and go away at some point; return all requests, those that were broken off, and the answers."""
+    here = Talk(way, asked, cuts)
+    front = here.front
+    await here.go(steps)
+    if leave == "shutdown":
+        await front.connection.shutdown(1)
+    elif leave == "closed":
+        front.connection.force_close()
+    else:
+        front.connection.connection_lost(None)
+    await settle()
+    assert front.state is State.CLOSED
+    front.time.advance(FOREVER)
+    return (
+        front.answerer.requests,
+        [*front.answerer.lost_ones, *front.answerer.cancelled],
+        front.written.count(b"<"),
+    )
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    way=st.sampled_from(WAYS),
+    asked=st.lists(st.sampled_from(TALK), min_size=1, max_size=4),
+    cuts=st.lists(st.integers(0, 1 << 20), max_size=12),
+    steps=STEPS,
+    leave=st.sampled_from(["lost", "shutdown", "closed"]),
+)
+def test_whenever_a_client_goes_each_request_is_answered_or_broken_off_once(way, asked, cuts, steps, leave):
+    requests, told, answers = asyncio.run(leave_amid(way, asked, cuts, steps, leave))
+    assert len(requests) == answers + len(told)
+    assert len({id(each) for each in told}) == len(told)
