@@ -18,6 +18,7 @@ from authproxy.errors import BadReply, ConnectFailure, Forbidden, TokenUnavailab
 from authproxy.observe.counters import Counters
 from authproxy.proxy.allow import Allow
 from authproxy.proxy.context import Answered, RequestContext, Sent, Waiting
+from authproxy.proxy.downstream.server import ProxyServer
 from authproxy.proxy.guard import Guard
 from authproxy.proxy.handler import ProxyHandler
 from authproxy.proxy.headers import RequestHeaders, ResponseHeaders
@@ -29,7 +30,7 @@ from authproxy.proxy.router import RouteTable
 from authproxy.proxy.send import Sender
 from authproxy.proxy.upstream.reply import Reply
 from authproxy.tokens.token import Token
-from tests.support.client_side import NoProtocol
+from tests.support import client_side
 from tests.support.clock import settle
 from tests.support.token_sources import CachedTokens
 
@@ -897,7 +898,7 @@ def plainly(world, data):
 
 def by_the_parser(world, data):
     loop = asyncio.get_running_loop()
-    [(message, payload)], _, _ = HttpRequestParser(NoProtocol(), loop, 1 << 16).feed_data(data)
+    [(message, payload)], _, _ = HttpRequestParser(client_side.NoProtocol(), loop, 1 << 16).feed_data(data)
     return Request.parsed(message, payload, world.client)
 
 
@@ -1040,6 +1041,33 @@ async def test_a_client_that_goes_while_the_upstream_has_its_request_is_told_of_
     assert (world.client.kept, world.client.handed) == (None, None)
     assert world.lines == [("GET", "api", "/api/x", 0, 0, CLIENT_GONE)]
     assert [lent.aborted for lent in world.upstream.lent] == [True]
+
+
+@pytest.mark.parametrize("rounds", range(6))
+@pytest.mark.parametrize("answer", [silent, begun(length=6), whole(), whole(401), failing(BadReply("no"))])
+async def test_whenever_a_client_goes_its_request_is_told_of_once_and_nothing_is_left_open(rounds, answer):
+    world = World(answer, silent)
+    server = ProxyServer(world.handler, limit=9, keepalive=75, header_bytes=1000, header_seconds=10)
+    connection = server()
+    transport = client_side.Transport(connection)
+    connection.connection_made(transport)
+    connection.data_received(b"GET /api/x HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    loop = asyncio.get_running_loop()
+
+    def goes(left):
+        if left:
+            loop.call_soon(goes, left - 1)
+        else:
+            connection.connection_lost(None)
+
+    goes(rounds)
+    for _ in range(5):
+        await settle()
+    assert len(world.lines) == 1
+    [(*_, status, _sent, cause)] = world.lines
+    assert (cause == CLIENT_GONE) or (transport.written and status in {200, 502})
+    assert all(lent.aborted or lent.reply.complete or lent.reply.failure for lent in world.upstream.lent)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 async def test_a_request_that_was_not_judged_is_a_fault_of_ours(caplog):

@@ -634,6 +634,12 @@ async def test_a_client_that_takes_a_little_is_slow_but_not_stalled(fronts):
 # ── every state ──────────────────────────────────────────────────────────────────────────────────
 
 
+def unread(front):
+    front.send(PLAIN)
+    front.connection.pause_writing()
+    front.send(PLAIN)
+
+
 def tunnelled(front):
     front.send(ODD["an upgrade"][0] + b"ahead")
     front.upstream = Transport()
@@ -644,6 +650,7 @@ def tunnelled(front):
 STATES = {
     "new": (State.IDLE, "at once", lambda front: None),
     "idle": (State.IDLE, "at once", lambda front: front.send(PLAIN)),
+    "a client that does not read": (State.IDLE, "at once", unread),
     "a plain head": (State.HEAD, "at once", lambda front: front.send(PLAIN[:9])),
     "a head in the parser": (State.HEAD, "at once", lambda front: front.send(b"PURGE / HT")),
     "a method": (State.HEAD, "at once", lambda front: front.send(b"PUR")),
@@ -773,6 +780,9 @@ async def test_a_drain_makes_what_is_under_way_the_last(brought, name):
     assert front.connection.draining
     if name in {"new", "idle"}:
         front.send(PLAIN)
+    elif name == "a client that does not read":
+        front.connection.resume_writing()
+        await settle()
     elif name == "a plain head":
         front.send(PLAIN[9:])
     elif name == "a head in the parser":
@@ -1020,8 +1030,8 @@ STEPS = st.lists(st.sampled_from(["answer", "read", "pause", "resume", "settle",
 class Talk:
     """Requests that are sent in pieces, and what a client and we can do between two of them."""
 
-    def __init__(self, way, asked, cuts):
-        self.front = Front(way)
+    def __init__(self, way, reads_plainly, asked, cuts):
+        self.front = Front(way, reads_plainly=reads_plainly)
         self.way = way
         data = b"".join(piece for piece, _ in asked)
         edges = [0, *sorted(cut % len(data) for cut in cuts), len(data)]
@@ -1057,9 +1067,9 @@ class Talk:
         return not self.pieces and self.front.state is State.IDLE and not self.front.connection._ahead
 
 
-async def talk(way, asked, cuts, steps):
+async def talk(*what, steps):
     """Send requests in pieces, with something between two of them each; return what was answered."""
-    here = Talk(way, asked, cuts)
+    here = Talk(*what)
     front = here.front
     await here.go(steps)
     for _ in range(5000):
@@ -1079,20 +1089,23 @@ async def talk(way, asked, cuts, steps):
 @settings(deadline=None, max_examples=150)
 @given(
     way=st.sampled_from(WAYS),
+    plainly=st.booleans(),
     asked=st.lists(st.sampled_from(TALK), min_size=1, max_size=6),
     cuts=st.lists(st.integers(0, 1 << 20), max_size=12),
     steps=STEPS,
 )
-def test_whatever_comes_in_whatever_pieces_is_answered_once_and_in_its_order(way, asked, cuts, steps):
+def test_whatever_comes_in_whatever_pieces_is_answered_once_and_in_its_order(
+    way, plainly, asked, cuts, steps
+):
     asked = [each for each in asked if each[0].isascii()]
     assume(asked)
     said = "".join(f"<{line}>" for _, line in asked).encode()
-    assert asyncio.run(talk(way, asked, cuts, steps)) == said
+    assert asyncio.run(talk(way, plainly, asked, cuts, steps=steps)) == said
 
 
-async def leave_amid(way, asked, cuts, steps, leave):
+async def leave_amid(*what, steps, leave):
     """Talk, and go away at some point; return all requests, those that were broken off, and the answers."""
-    here = Talk(way, asked, cuts)
+    here = Talk(*what)
     front = here.front
     await here.go(steps)
     if leave == "shutdown":
@@ -1114,12 +1127,15 @@ async def leave_amid(way, asked, cuts, steps, leave):
 @settings(deadline=None, max_examples=150)
 @given(
     way=st.sampled_from(WAYS),
+    plainly=st.booleans(),
     asked=st.lists(st.sampled_from(TALK), min_size=1, max_size=4),
     cuts=st.lists(st.integers(0, 1 << 20), max_size=12),
     steps=STEPS,
     leave=st.sampled_from(["lost", "shutdown", "closed"]),
 )
-def test_whenever_a_client_goes_each_request_is_answered_or_broken_off_once(way, asked, cuts, steps, leave):
-    requests, told, answers = asyncio.run(leave_amid(way, asked, cuts, steps, leave))
+def test_whenever_a_client_goes_each_request_is_answered_or_broken_off_once(
+    way, plainly, asked, cuts, steps, leave
+):
+    requests, told, answers = asyncio.run(leave_amid(way, plainly, asked, cuts, steps=steps, leave=leave))
     assert len(requests) == answers + len(told)
     assert len({id(each) for each in told}) == len(told)
