@@ -174,6 +174,14 @@ async def test_a_body_that_is_malformed_is_told(client):
     assert b"s3cr3t" not in reply.body
 
 
+async def test_chunks_of_an_http_1_0_client_end_its_connection(client):
+    head = (
+        POST.replace(b"HTTP/1.1", b"HTTP/1.0") + b"\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked"
+    )
+    reply, closed = await client.raw(head + END + b"0\r\n\r\n")
+    assert (reply.status, closed) == (200, True)
+
+
 async def test_at_its_limit_the_one_that_was_idle_for_longest_makes_room(client):
     made = [client.connect() for _ in range(8)]
     made[0][0].data_received(HEAD + END)
