@@ -168,6 +168,8 @@ class AdminAnswerer:
             response = await self._answer(request)
         except Exception as error:  # noqa: BLE001 - the last stop
             response = problem(internal_error(error), close=True)
+        if not context.keep_alive:
+            response.force_close()
         try:
             async with asyncio.timeout(UNREAD_SECONDS):
                 await response.prepare(request)

@@ -7,6 +7,7 @@ start() ─▶ Answered   nothing is left to do
 
 from typing import TYPE_CHECKING, Any
 
+from authproxy.observe.record import RequestRecord
 from authproxy.proxy.request import Request
 from authproxy.proxy.route import Route
 from authproxy.proxy.send import Outgoing
@@ -45,6 +46,21 @@ class RequestContext:
         """Note that an answer has begun to go out, and what of its body went with it, in bytes."""
         self.answer_begun, self.status, self.sent = True, status, sent
 
+    def record(self, now: float, ended: float) -> RequestRecord:
+        """Return what is to be told of it; `now` is the time of day, `ended` is on the clock of `started`."""
+        route = self.route
+        return RequestRecord(
+            now,
+            ended - self.started,
+            route.name if route is not None else None,
+            self.request.method,
+            self.path,
+            self.status,
+            self.sent,
+            self.retried,
+            self.cause,
+        )
+
     def give_up(self) -> None:
         """Break off: the client is gone, or there will be no answer but our own."""
         if self.outgoing is not None:
@@ -57,7 +73,7 @@ class RequestContext:
 class Answered:
     """The answer is out; `keep_alive` tells whether the connection can go on."""
 
-    __slots__ = ("keep_alive",)
+    __slots__ = __match_args__ = ("keep_alive",)
 
     def __init__(self, keep_alive: bool) -> None:  # noqa: FBT001 - it is all there is
         self.keep_alive = keep_alive
@@ -66,16 +82,19 @@ class Answered:
 class Sent:
     """The request is with the upstream. `context` is the answerer's own."""
 
-    __slots__ = ("context",)
+    __slots__ = __match_args__ = ("context",)
 
     def __init__(self, context: Any) -> None:
         self.context = context
 
 
-class Waiting(Sent):
-    """The request waits for something."""
+class Waiting:
+    """The request waits for something. `context` is the answerer's own."""
 
-    __slots__ = ()
+    __slots__ = __match_args__ = ("context",)
+
+    def __init__(self, context: Any) -> None:
+        self.context = context
 
 
 Step = Answered | Sent | Waiting

@@ -25,7 +25,7 @@ from authproxy.errors import (
     RequestRefused,
 )
 from authproxy.observe.counters import Counters
-from authproxy.observe.record import RequestRecord, Subscriber
+from authproxy.observe.record import Subscriber
 from authproxy.proxy import guard as guard_rules
 from authproxy.proxy import respond
 from authproxy.proxy.body import Body, WholeBody
@@ -212,19 +212,8 @@ class ProxyHandler:
 
     def _tell(self, context: RequestContext) -> None:
         """Tell of the request. The answer is out: no fault in here may make a second one."""
-        route = context.route
         try:
-            record = RequestRecord(
-                time(),
-                perf_counter() - context.started,
-                route.name if route is not None else None,
-                context.request.method,
-                context.path,
-                context.status,
-                context.sent,
-                context.retried,
-                context.cause,
-            )
+            record = context.record(time(), perf_counter())
             for subscriber in self._subscribers:
                 subscriber(record)
         except Exception as error:  # noqa: BLE001 - see above
@@ -382,9 +371,7 @@ def outgoing_of(context: RequestContext, route: Route, target: str) -> Outgoing:
         protocol = wanted_protocol(request)
     if protocol is not None:
         head += f"Connection: Upgrade\r\nUpgrade: {protocol}\r\n".encode("latin-1", "replace")
-    outgoing = Outgoing(method, head, body)
-    outgoing.upgrades = protocol is not None
-    return outgoing
+    return Outgoing(method, head, body, upgrades=protocol is not None)
 
 
 def body_of(request: Request, route: Route, limit: int | None) -> Body | None:

@@ -17,7 +17,6 @@ from authproxy.errors import AuthproxyError, BadReply, BadRequest
 from authproxy.net.tunnel import Tunnel
 from authproxy.proxy.body import LAST_CHUNK, chunk
 from authproxy.proxy.context import RequestContext
-from authproxy.proxy.headers import RawHeaders
 from authproxy.proxy.problem import problem_response
 from authproxy.proxy.request import Request
 from authproxy.proxy.route import Route
@@ -51,7 +50,7 @@ def send_whole(context: RequestContext, route: Route, reply: Reply) -> bool:
         and request.keep_alive
         and not request.connection.draining
     ):  # what happens most: not a line has to be added
-        transport.write(b"%b\r\n%b" % (route.response_headers.plain(plain, request), body))
+        transport.write(b"%b\r\n%b" % (_lines(request, route, reply), body))
         context.answer_begun, context.status, context.sent = True, reply.status, len(body)
         return True
     head, keep_alive, chunked = _head(context, route, reply)
@@ -98,7 +97,7 @@ async def tunnel(context: RequestContext, route: Route, reply: Reply) -> bool:
     if not protocols(protocol.decode("latin-1")) <= protocols(wanted_protocol(context.request) or ""):
         raise BadReply("the upstream switched to a protocol that was not asked for")
     context.framed = False
-    head = _passed_on(context.request, route, reply, reply.headers)
+    head = _lines(context.request, route, reply)
 
     def switch(upstream: asyncio.Transport) -> Tunnel:
         client.write(head + b"Connection: Upgrade\r\nUpgrade: " + protocol + b"\r\n\r\n")
@@ -117,14 +116,7 @@ async def tunnel(context: RequestContext, route: Route, reply: Reply) -> bool:
 def _head(context: RequestContext, route: Route, reply: Reply) -> tuple[bytes, bool, bool]:
     """Return the head of the answer, whether the connection goes on, and whether the body is chunked."""
     request, status = context.request, reply.status
-    headers = route.response_headers
-    try:
-        if reply.plain is not None and status != 204:
-            head = headers.plain(reply.plain, request)
-        else:
-            head = _passed_on(request, route, reply, _framed(reply))
-    except ValueError as error:  # what the upstream wrote cannot be read: nothing else comes in here
-        raise BadReply("the upstream sent a header that cannot be passed on") from error
+    head = _lines(request, route, reply)
     if context.origin is not None:
         head += cors_lines(context.origin)
     keep_alive = request.keep_alive and not request.connection.draining
@@ -142,17 +134,16 @@ def _head(context: RequestContext, route: Route, reply: Reply) -> tuple[bytes, b
     return head + b"\r\n", keep_alive, chunked
 
 
-def _framed(reply: Reply) -> RawHeaders:
-    """Return the headers of a reply; of a 204 without a length, which some would wait for (RFC 9110 §8.6)."""
-    if reply.status != 204:
-        return reply.headers
-    return [pair for pair in reply.headers if pair[0].lower() != b"content-length"]
-
-
-def _passed_on(request: Request, route: Route, reply: Reply, headers: RawHeaders) -> bytes:
+def _lines(request: Request, route: Route, reply: Reply) -> bytes:
     """Return status line and header section as the client gets them. Raises `BadReply`."""
+    rules = route.response_headers
     try:
-        return route.response_headers.head(reply.status, reply.reason, headers, request)
+        if reply.plain is not None and reply.status != 204:
+            return rules.plain(reply.plain, request)
+        headers = reply.headers
+        if reply.status == 204:  # a length there would be waited for by some (RFC 9110 §8.6)
+            headers = [pair for pair in headers if pair[0].lower() != b"content-length"]
+        return rules.head(reply.status, reply.reason, headers, request)
     except ValueError as error:  # what the upstream wrote cannot be read: nothing else comes in here
         raise BadReply("the upstream sent a header that cannot be passed on") from error
 

@@ -79,7 +79,8 @@ class RouteTable(Generic[R]):
         if (route := self.find(host, plain)) is not None:
             return route
         prefixes = ", ".join(
-            f"{route.host or ''}{route.path}" for route in sorted(self._routes, key=lambda route: route.path)
+            f"{route.host or ''}{route.path}"
+            for route in sorted(self._routes, key=lambda route: (route.path, route.host is None))
         )
         raise NoRoute(f"no route is mounted there; there are: {prefixes}")
 

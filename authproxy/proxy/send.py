@@ -22,15 +22,17 @@ class Outgoing:
     closes it in the end, whatever happened on the way: nobody else has to give a connection back.
     """
 
-    upgrades = False
     retried = False
     uploads = False  # whether its body was not all there when it was begun
     exchange: "Exchange | None" = None
 
-    def __init__(self, method: str, head: bytes, body: "Body | WholeBody | None" = None) -> None:
+    def __init__(
+        self, method: str, head: bytes, body: "Body | WholeBody | None" = None, *, upgrades: bool = False
+    ) -> None:
         self.method = method
         self.head = head
         self.body = body
+        self.upgrades = upgrades
 
     @property
     def repeatable(self) -> bool:

@@ -249,9 +249,9 @@ class ClientConnection(asyncio.Protocol):
             self.answered(keep_alive=cast("Answered", step).keep_alive)
 
     def proceed(self, context: Any) -> None:
-        """Go on with a request in a task."""
-        self._context = context
-        if self.transport is not None:  # else nobody waits for it any more
+        """Go on with a request in a task, unless its client is gone."""
+        if self.transport is not None:
+            self._context = context
             self._task = self._loop.create_task(self._finish(context))
 
     async def _finish(self, context: Any) -> None:
@@ -274,8 +274,10 @@ class ClientConnection(asyncio.Protocol):
         elif not whole:
             self._state = State.DISCARDING
             self._watch(DISCARD_SECONDS)
-            self._discard()  # which may be the end of it
+            self._stream_paused = False  # first: reading would take what is ahead, and read again in there
+            self._discard()
             self._go_on()
+            self._resume_transport()
         else:
             self._next()
 
@@ -326,7 +328,7 @@ class ClientConnection(asyncio.Protocol):
                 rest, self._ahead, self._at = self._ahead[self._at :], b"", 0
                 self._taker(rest)
             elif framing.part == HEAD:
-                if not self._may_ask() or not self._take_head():
+                if not self._admit_next() or not self._take_head():
                     return
             elif framing.part == BODY:
                 start = self._at
@@ -338,13 +340,16 @@ class ClientConnection(asyncio.Protocol):
             else:
                 self._take_part_of_chunks()
 
-    def _may_ask(self) -> bool:
-        """Tell whether the next request has its turn. Who does not read would fill our memory: it waits."""
-        if self._state not in {IDLE, HEAD_COMES}:
+    def _admit_next(self) -> bool:
+        """Give the next request its turn, and tell whether it has come.
+
+        Who does not read would fill our memory: it waits.
+        """
+        if self._state is not IDLE and self._state is not HEAD_COMES:
             return False
         if self.writing_paused and self._task is None:
             self._task = self._loop.create_task(self._wait_for_reader())
-        return not self.writing_paused
+        return self._task is None  # who waits goes on with it
 
     # ── a head ───────────────────────────────────────────────────────────────────────────────────
 
@@ -401,12 +406,12 @@ class ClientConnection(asyncio.Protocol):
         else:
             self.refuse(internal_error(error))
 
-    def _head_has_come(self, message: RawRequestMessage, stream: StreamReader) -> None:
-        payload: Payload = stream
+    def _head_has_come(self, message: RawRequestMessage, payload: StreamReader) -> None:
         if not message.chunked:
             self._parser = None
-            if stream is not EMPTY_PAYLOAD and (length := int(message.headers.get(CONTENT_LENGTH, 0))):
-                payload = self._whole(length) or stream
+            length = 0 if payload.is_eof() else int(message.headers.get(CONTENT_LENGTH, 0))
+            if length:
+                self._body_follows(payload, length)
         request = Request.parsed(message, payload, self)
         if self._method is not None:
             request.method, self._method = self._method, None
@@ -419,14 +424,15 @@ class ClientConnection(asyncio.Protocol):
         self._silent = message.should_close
         self._begin(request)
 
-    def _whole(self, length: int) -> Whole | None:
+    def _body_follows(self, payload: StreamReader, length: int) -> None:
         """Take a body of `length` bytes if it is all there; else expect it."""
         start, end = self._at, self._at + length
         if end > len(self._ahead):
             self._framing.length(length)
-            return None
+            return
         self._at = end
-        return Whole(self._ahead[start:end])
+        payload.feed_data(self._ahead[start:end])
+        payload.feed_eof()
 
     # ── a body ───────────────────────────────────────────────────────────────────────────────────
 

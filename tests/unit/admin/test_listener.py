@@ -13,6 +13,7 @@ from .talk import Client
 
 END = b"\r\n\r\n"
 HEAD = b"GET /page HTTP/1.1\r\nHost: a"
+POST = HEAD.replace(b"GET", b"POST")
 
 
 @pytest.fixture
@@ -26,9 +27,18 @@ async def client():
     async def odd(_request):
         raise web.HTTPUnprocessableEntity(text="s3cr3t")
 
+    async def faulty(_request):
+        raise RuntimeError("s3cr3t")
+
     application = web.Application(client_max_size=1 << 20)
     application.add_routes(
-        [web.get("/page", page), web.post("/page", page), web.get("/moved", moved), web.get("/odd", odd)]
+        [
+            web.get("/page", page),
+            web.post("/page", page),
+            web.get("/moved", moved),
+            web.get("/odd", odd),
+            web.get("/faulty", faulty),
+        ]
     )
     async with Client(application) as client:
         yield client
@@ -88,19 +98,15 @@ async def test_a_page_says_which_methods_it_takes(client):
 
 
 async def test_a_body_that_is_announced_too_large_is_refused_unread(client):
-    reply, closed = await client.raw(
-        HEAD.replace(b"GET", b"POST") + b"\r\nContent-Length: %d" % (LARGEST_BODY + 1) + END
-    )
+    reply, closed = await client.raw(POST + b"\r\nContent-Length: %d" % (LARGEST_BODY + 1) + END)
     assert (reply.status, closed) == (413, True)
-    largest = HEAD.replace(b"GET", b"POST") + b"\r\nContent-Length: %d" % LARGEST_BODY + END
+    largest = POST + b"\r\nContent-Length: %d" % LARGEST_BODY + END
     reply, _ = await client.raw(largest + b"x" * LARGEST_BODY)
     assert reply.status == 200
 
 
 async def test_an_error_whose_body_was_not_read_ends_its_connection(client):
-    reply, closed = await client.raw(
-        HEAD.replace(b"GET", b"POST").replace(b"/page", b"/no") + b"\r\nContent-Length: 5" + END
-    )
+    reply, closed = await client.raw(POST.replace(b"/page", b"/no") + b"\r\nContent-Length: 5" + END)
     assert (reply.status, reply.headers["connection"], closed) == (404, "close", True)
 
 
@@ -113,6 +119,86 @@ async def test_a_client_that_takes_nothing_of_its_answer_is_cut_off(client, monk
     async with asyncio.timeout(5):
         while not transport.closed:
             await asyncio.sleep(0)
+
+
+# ── a client that ends its half once it has asked ────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("count", [1, 3])
+async def test_who_has_asked_may_end_its_half_and_gets_its_answers(client, count):
+    connection, transport = client.connect()
+    connection.data_received((HEAD + END) * count)
+    assert connection.eof_received() is True  # so that the transport stays open
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert transport.written.count(b"HTTP/1.1 200 OK") == count
+    assert transport.closed
+    assert not connection.leaving  # it will say no more: nothing is to be waited for
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", HEAD + END, b"GET /pa", HEAD, b"?" + END, POST + b"\r\nContent-Length: 5" + END + b"hel"],
+    ids=["nothing", "an answer", "a method", "a head", "no request", "a body"],
+)
+async def test_who_has_nothing_to_wait_for_is_closed_when_it_ends_its_half(client, data):
+    connection, _ = client.connect()
+    if data:
+        connection.data_received(data)
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert connection.eof_received() is False
+
+
+async def test_a_client_that_goes_takes_its_page_along(client):
+    connection, transport = client.connect()
+    connection.data_received(HEAD + END)
+    connection.connection_lost(None)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert transport.written == b""
+    client.connections.clear()
+
+
+async def test_a_fault_in_a_page_tells_nothing(client, caplog):
+    reply, closed = await client.raw(HEAD.replace(b"/page", b"/faulty") + END)
+    assert (reply.status, closed) == (500, True)
+    assert b"s3cr3t" not in reply.body
+    assert [record.getMessage() for record in caplog.records] == ["internal error"]
+
+
+async def test_a_body_that_is_malformed_is_told(client):
+    head = POST + b"\r\nTransfer-Encoding: chunked" + END
+    reply, closed = await client.raw(head + b"s3cr3t\r\n")
+    assert (reply.status, closed) == (400, True)
+    assert b"s3cr3t" not in reply.body
+
+
+async def test_chunks_of_an_http_1_0_client_end_its_connection(client):
+    head = (
+        POST.replace(b"HTTP/1.1", b"HTTP/1.0") + b"\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked"
+    )
+    reply, closed = await client.raw(head + END + b"0\r\n\r\n")
+    assert (reply.status, closed) == (200, True)
+
+
+async def test_at_its_limit_the_one_that_was_idle_for_longest_makes_room(client):
+    made = [client.connect() for _ in range(8)]
+    made[0][0].data_received(HEAD + END)
+    for _ in range(200):
+        await asyncio.sleep(0)
+    client.connect()
+    assert [transport.closed for _, transport in made] == [False, True, *[False] * 6]
+
+
+async def test_what_aiohttp_asks_of_a_connection_is_there(client):
+    connection, _ = client.connect()
+    assert (connection.sockname, connection.peername) == (("127.0.0.1", 8081), None)
+    assert connection._paused is False
+    await connection._drain_helper()
+    gone, _ = client.connect()
+    gone.transport = None
+    assert (gone.sockname, gone.peername) == (None, None)
 
 
 async def test_over_its_limit_the_listener_turns_clients_away(client):

@@ -329,3 +329,29 @@ def test_a_caller_sends_one_of_the_keys(sent, passes):
 
 def test_without_keys_none_is_asked_for():
     Guard().check_key(asked())
+
+
+# ── what the plain way asks ──────────────────────────────────────────────────────────────────────
+
+
+def test_a_host_is_known_once_it_has_passed_wherever_it_came_in():
+    guard = Guard(hosts=["proxy.example"])
+    assert guard.known_host("Proxy.Example:80") is None
+    check(host="Proxy.Example:80", guard=guard)
+    assert guard.known_host("Proxy.Example:80") == "proxy.example"
+    with pytest.raises(Forbidden):
+        check(host="evil.example", guard=guard)
+    check(host="10.1.2.3", here="10.1.2.3", guard=guard)  # which another connection may not ask for
+    assert guard.known_host("evil.example") is None
+    assert guard.known_host("10.1.2.3") is None
+
+
+@pytest.mark.parametrize(
+    ("keys", "header", "admitted"),
+    [([], "", {"", "one", "two"}), (["one"], "X-Key", {"one"}), (["one", "two"], "X-Key", {"one", "two"})],
+)
+def test_who_is_admitted_and_by_which_header(keys, header, admitted):
+    guard = Guard(access_header="X-Key", access_keys=keys)
+    assert guard.key_header == header
+    assert {sent for sent in ("", "one", "two", "three") if guard.is_admitted(sent)} - {"three"} == admitted
+    assert guard.is_admitted("three") is (not keys)

@@ -10,23 +10,27 @@ import pytest
 from aiohttp import StreamReader
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import HttpVersion10, HttpVersion11
+from aiohttp.http_parser import HttpRequestParser
 from aiohttp.streams import EMPTY_PAYLOAD
-from authproxy.proxy.downstream.incoming import Incoming
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from authproxy.errors import BadReply, ConnectFailure, Forbidden, TokenUnavailable
 from authproxy.observe.counters import Counters
 from authproxy.proxy.allow import Allow
-from authproxy.proxy.downstream.connection import CLOSE, KEEP_ALIVE
+from authproxy.proxy.context import Answered, RequestContext, Sent, Waiting
+from authproxy.proxy.downstream.server import ProxyServer
 from authproxy.proxy.guard import Guard
-from authproxy.proxy.handler import CLIENT_GONE, ProxyHandler, RequestContext
+from authproxy.proxy.handler import ProxyHandler
 from authproxy.proxy.headers import RequestHeaders, ResponseHeaders
 from authproxy.proxy.renewal import Credential
+from authproxy.proxy.request import Request, Whole
+from authproxy.proxy.respond import CLIENT_GONE
 from authproxy.proxy.route import Route
 from authproxy.proxy.router import RouteTable
 from authproxy.proxy.send import Sender
 from authproxy.proxy.upstream.reply import Reply
 from authproxy.tokens.token import Token
+from tests.support import client_side
 from tests.support.clock import settle
 from tests.support.token_sources import CachedTokens
 
@@ -80,28 +84,18 @@ class Client:
         self.transport = Transport()
         self.writing_paused = False
         self.draining = False
-        self.busy = False
         self.stall_seconds = None
-        self.begun = self.handed = self.kept = self.tunnel = None
+        self.sent = self.handed = self.kept = self.tunnel = None
         self.waits = []
         self.taken = asyncio.Event()
 
-    def begin(self, begun):
-        self.begun = begun
-
-    def finish(self, *, keep_alive):
+    def answered(self, *, keep_alive):
         assert self.kept is None, "it is answered once"
         self.kept = keep_alive
 
-    def hand_over(self, begun):
-        self.handed = begun
-
-    def take_over(self):
-        handed, self.handed = self.handed, None
-        return handed
-
-    def done(self):
-        self.busy = False
+    def proceed(self, context):
+        assert self.handed is None, "one task goes on with it"
+        self.handed = context
 
     async def drained(self, seconds):
         self.waits.append(seconds)
@@ -296,12 +290,23 @@ class World:
             raw_headers=raw,
             should_close=close,
         )
-        return Incoming(message, EMPTY_PAYLOAD if body is None else body, self.client)
+        return Request.parsed(message, EMPTY_PAYLOAD if body is None else body, self.client)
+
+    def start(self, request):
+        """Begin with `request`, as the connection does."""
+        self.asked = request
+        step = self.handler.start(request)
+        match step:
+            case Answered(keep_alive):
+                self.client.answered(keep_alive=keep_alive)
+            case Sent(context):
+                self.client.sent = context
+            case Waiting(context):
+                self.client.proceed(context)
 
     async def quick(self, target="/api/x", **request):
-        """Ask in the fast path, as far as that goes."""
-        self.asked = self.incoming(target, **request)
-        self.handler.quick(self.asked)
+        """Ask, and see how far that goes without a task."""
+        self.start(self.incoming(target, **request))
         await settle()
 
     async def ask(self, target="/api/x", **request):
@@ -313,9 +318,8 @@ class World:
 
     async def go_on(self):
         """Go on in the task."""
-        result = await self.handler(self.asked)
-        assert result in (KEEP_ALIVE, CLOSE)
-        self.client.finish(keep_alive=result is KEEP_ALIVE)
+        handed, self.client.handed = self.client.handed, None
+        self.client.answered(keep_alive=await self.handler.finish(handed))
 
     @property
     def answer(self):
@@ -350,7 +354,7 @@ def payload():
     return make
 
 
-# ── the fast path ────────────────────────────────────────────────────────────────────────────────
+# ── without a task ────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_with_a_token_and_a_connection_at_hand_it_is_answered_without_a_task():
@@ -369,7 +373,7 @@ async def test_with_a_token_and_a_connection_at_hand_it_is_answered_without_a_ta
 async def test_what_is_under_way_is_noted_so_that_it_can_be_broken_off():
     world = World(silent)
     await world.quick()
-    world.client.begun.give_up()
+    world.client.sent.give_up()
     assert [lent.aborted for lent in world.upstream.lent] == [True]
     assert world.client.kept is None
 
@@ -633,7 +637,7 @@ async def test_a_header_that_cannot_be_passed_on_is_a_502():
 async def test_nothing_is_said_to_a_client_that_is_gone():
     world = World(whole())
     transport = world.client.transport
-    world.handler.quick(world.incoming())
+    world.start(world.incoming())
     world.client.transport = None
     await settle()
     assert transport.written == b""
@@ -647,26 +651,11 @@ async def test_a_client_that_goes_away_takes_its_request_along():
     await world.quick()
     task = asyncio.create_task(world.go_on())
     await settle()
-    assert world.client.busy
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert [lent.aborted for lent in world.upstream.lent] == [True]
     assert world.lines == [("GET", "api", "/api/x", 0, 0, CLIENT_GONE)]
-    assert not world.client.busy
-
-
-async def test_who_asks_for_more_without_reading_is_not_answered_before_the_last_answer_is_taken():
-    world = World(whole())
-    world.client.writing_paused = True
-    world.asked = world.incoming()
-    task = asyncio.create_task(world.go_on())
-    await settle()
-    assert world.upstream.lent == []
-    assert len(world.client.waits) == 1
-    world.client.taken.set()
-    await task
-    assert world.answer[0] == 200
 
 
 async def test_an_answer_comes_no_faster_than_the_client_takes_it():
@@ -784,7 +773,7 @@ async def test_a_client_that_waits_for_it_is_told_to_go_on(payload, end, version
     await world.quick(method="PUT", body=body, version=version, Content_Length="4", Expect="100-continue")
     assert world.client.transport.written == (b"HTTP/1.1 100 Continue\r\n\r\n" if told else b"")
     assert "Expect" not in world.upstream.heads[0]
-    world.client.begun.give_up()
+    world.client.sent.give_up()
 
 
 async def test_a_client_is_not_told_to_go_on_with_a_body_that_is_refused(payload):
@@ -855,11 +844,11 @@ async def test_a_protocol_is_asked_for_unless_it_is_http_itself(protocol, passes
     assert world.upstream.lent[0].may_switch is passes
 
 
-@pytest.mark.parametrize(("protocol", "kept"), [("websocket", True), ("other/1", False), ("h2c", False)])
-async def test_after_a_switch_that_did_not_come_only_a_websockets_connection_goes_on(protocol, kept):
+@pytest.mark.parametrize("protocol", ["websocket", "other/1", "h2c"])
+async def test_after_a_switch_that_did_not_come_the_connection_goes_on(protocol):
     world = World(whole())
     await world.ask(**upgrade(protocol))
-    assert world.client.kept is kept
+    assert world.client.kept is True
 
 
 async def test_a_protocol_that_is_not_listed_or_asked_for_in_http_1_0_goes_no_further():
@@ -898,6 +887,197 @@ async def test_a_switch_to_what_was_not_asked_for_is_a_502(protocol):
     assert world.client.tunnel is None
 
 
+# ── plain requests ───────────────────────────────────────────────────────────────────────────────
+
+
+def plainly(world, data):
+    head = world.handler.reader.read(data)
+    assert head is not None
+    method, target, section, rest = head
+    payload = Whole(rest) if section.length else EMPTY_PAYLOAD
+    return Request(world.client, method, target, payload, section)
+
+
+def by_the_parser(world, data):
+    loop = asyncio.get_running_loop()
+    [(message, payload)], _, _ = HttpRequestParser(client_side.NoProtocol(), loop, 1 << 16).feed_data(data)
+    return Request.parsed(message, payload, world.client)
+
+
+async def outcome(read, data, times=3, **settings):
+    """Return all that comes of a request, each of the `times` that it is asked."""
+    world = World(*[whole(headers=[(b"Content-Length", b"3")])] * times, **settings)
+    found = []
+    for _ in range(times):
+        client = world.client = Client()
+        world.start(read(world, data))
+        await settle()
+        if client.handed is not None:
+            await world.go_on()
+        found.append((client.transport.written, client.kept, client.stall_seconds))
+    return found, [lent.said for lent in world.upstream.lent], world.lines, world.handler.counters.refused
+
+
+KEYED = {"access_header": "X-Key", "access_keys": ["k"]}
+PLAIN_REQUESTS = {
+    "a path": ("GET /api/x", [], b""),
+    "the mount itself": ("GET /api", [], b""),
+    "a query": ("GET /api/x?a=/../b%2f//c;d", [], b""),
+    "another method": ("DELETE /api/x", [], b""),
+    "a path to be read in several ways": ("GET /api/%78//y", [], b""),
+    "a path that steps out": ("GET /api/../x", [], b""),
+    "a hidden step": ("GET /api/%2e%2e/x", [], b""),
+    "a path that is not allowed": ("GET /api/v3/x", [], b""),
+    "nobody's path": ("GET /elsewhere", [], b""),
+    "a segment that only begins alike": ("GET /apix", [], b""),
+    "a body": ("PUT /api/x", ["Content-Length: 5"], b"hello"),
+    "a body of nothing": ("PUT /api/x", ["Content-Length: 0"], b""),
+    "a long body": ("PUT /api/x", ["Content-Length: 10"], b"0123456789"),
+    "a key": ("GET /api/x", ["X-Key: k"], b""),
+    "a wrong key": ("GET /api/x", ["X-Key: K"], b""),
+    "a credential": ("GET /api/x", ["authorization: Bearer own"], b""),
+    "a host of others": ("GET /api/x", ["Host: evil.example"], b""),
+    "an address": ("GET /api/x", ["Host: 127.0.0.1:8080"], b""),
+    "a last request": ("GET /api/x", ["Connection: close"], b""),
+    "lines that go no further": ("GET /api/x", ["Keep-Alive: 5", "Proxy-Authorization: x", "Cookie: a"], b""),
+    "a head that is large": ("GET /api/x", ["X: " + "x" * 900], b""),
+    "a head that is too large with ours": ("GET /api/x", ["X: " + "x" * 940], b""),
+}
+SITES = {
+    "plain forwarding": {"credential": False},
+    "a credential": {},
+    "a credential that replaces": {"incoming": "replace"},
+    "a credential that rejects": {"incoming": "reject"},
+    "a credential that is removed": {
+        "incoming": "reject",
+        "request_headers": RequestHeaders(credential="Authorization", remove=["Authorization"]),
+    },
+    "a key": {"guard": Guard(**KEYED)},
+    "origins": {"guard": Guard(origins=[PAGE])},
+    "allowed hosts": {"guard": Guard(hosts=["evil.example"])},
+    "allow": {"allow": Allow(methods=["GET"], paths=["/v2/**", "/x"])},
+    "a base": {"base": "/v2"},
+    "a header that is set": {
+        "request_headers": RequestHeaders(credential="Authorization", set_pairs=[("X-Team", "g" * 99)])
+    },
+    "not stripped": {"strip": "", "allow": Allow(paths=["/api/x"])},
+    "a limit of bodies": {"limits": {"body_bytes": 9}},
+    "a host of its own": {"host": "localhost"},
+    "mounted at the root": {"path": "/", "strip": ""},
+}
+
+
+@pytest.mark.parametrize("site", SITES)
+@pytest.mark.parametrize("asked", PLAIN_REQUESTS)
+async def test_a_plain_request_fares_as_any_other(asked, site):
+    line, more, body = PLAIN_REQUESTS[asked]
+    lines = [*([] if more and more[0].startswith("Host") else ["Host: localhost"]), *more]
+    data = "\r\n".join([f"{line} HTTP/1.1", *lines, "", ""]).encode() + body
+    assert await outcome(plainly, data, **SITES[site]) == await outcome(by_the_parser, data, **SITES[site])
+
+
+async def test_what_is_worked_out_of_a_section_is_kept_with_it_once_its_host_is_known():
+    world = World(whole(), whole(), whole())
+    data = b"GET /api/x HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    kept = []
+    for _ in range(3):
+        world.client = Client()
+        world.start(plainly(world, data))
+        await settle()
+        kept.append(dict(world.asked.section.worked_out))
+    assert kept == [{}, *[{world.route: b"Host: up.example\r\n"}] * 2]
+    assert len(set(world.upstream.heads)) == 1
+
+
+async def test_what_was_worked_out_for_one_route_is_not_taken_for_another():
+    world = World(*[whole()] * 4, credential=False)
+    other = Route(
+        **{name: getattr(world.route, name) for name in Route.__slots__}
+        | {"path": "/other", "strip": "/other", "request_headers": RequestHeaders(host="other.example")}
+    )
+    world.handler.serve(
+        SimpleNamespace(
+            guard=Guard(), routes=RouteTable([world.route, other]), header_bytes=1000, body_bytes=None
+        )
+    )
+    for path in ("/api", "/other") * 2:
+        world.client = Client()
+        world.start(plainly(world, f"GET {path}/x HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()))
+        await settle()
+    hosts = [head.split("\r\n")[1] for head in world.upstream.heads]
+    assert hosts == ["Host: up.example", "Host: other.example"] * 2
+
+
+async def test_a_site_that_was_replaced_is_asked_no_more_and_what_it_has_begun_it_ends():
+    world = World(silent, guard=Guard(**KEYED))
+    data = b"GET /api/x HTTP/1.1\r\nHost: localhost\r\nX-Key: k\r\n\r\n"
+    world.start(plainly(world, data))
+    await settle()
+    before = world.client.sent
+    world.handler.serve(
+        SimpleNamespace(guard=Guard(), routes=RouteTable([]), header_bytes=1000, body_bytes=None)
+    )
+    world.client = Client()
+    world.start(plainly(world, data))
+    assert world.problem[0] == 404
+    assert before.site is not world.handler.site
+    before.give_up()
+
+
+async def test_a_reply_that_comes_before_the_whole_body_went_out_is_left_to_the_task(payload):
+    world = World(whole(), credential=False)
+    body = payload(b"some", end=False)
+    await world.quick(method="PUT", body=body, Content_Length="9")
+    assert world.client.handed is not None
+    await world.go_on()
+    assert world.answer[0] == 200
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "upload"]
+
+
+async def test_a_client_that_goes_while_the_upstream_has_its_request_is_told_of_once():
+    world = World(whole())
+    world.start(world.incoming())
+    world.handler.lost(world.client.sent)
+    await settle()  # the reply that was on its way changes nothing
+    assert world.client.transport.written == b""
+    assert (world.client.kept, world.client.handed) == (None, None)
+    assert world.lines == [("GET", "api", "/api/x", 0, 0, CLIENT_GONE)]
+    assert [lent.aborted for lent in world.upstream.lent] == [True]
+
+
+@pytest.mark.parametrize("rounds", range(6))
+@pytest.mark.parametrize("answer", [silent, begun(length=6), whole(), whole(401), failing(BadReply("no"))])
+async def test_whenever_a_client_goes_its_request_is_told_of_once_and_nothing_is_left_open(rounds, answer):
+    world = World(answer, silent)
+    server = ProxyServer(world.handler, limit=9, keepalive=75, header_bytes=1000, header_seconds=10)
+    connection = server()
+    transport = client_side.Transport(connection)
+    connection.connection_made(transport)
+    connection.data_received(b"GET /api/x HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    loop = asyncio.get_running_loop()
+
+    def goes(left):
+        if left:
+            loop.call_soon(goes, left - 1)
+        else:
+            connection.connection_lost(None)
+
+    goes(rounds)
+    for _ in range(5):
+        await settle()
+    assert len(world.lines) == 1
+    [(*_, status, _sent, cause)] = world.lines
+    assert (cause == CLIENT_GONE) or (transport.written and status in {200, 502})
+    assert all(lent.aborted or lent.reply.complete or lent.reply.failure for lent in world.upstream.lent)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_request_that_was_not_judged_is_a_fault_of_ours(caplog):
+    world = World()
+    assert await world.handler.finish(RequestContext(world.incoming(), world.handler.site, 0.0)) is False
+    assert world.problem[0] == 500
+
+
 # ── what is said of it ───────────────────────────────────────────────────────────────────────────
 
 
@@ -912,7 +1092,7 @@ async def test_the_target_of_a_proxys_client_names_the_host():
     [(Forbidden("no"), {("forbidden",): 1}), (BadReply("no"), {}), (TokenUnavailable("no"), {})],
 )
 def test_only_what_we_would_not_forward_is_counted_as_refused(error, counted):
-    handler = ProxyHandler(None, Counters())
+    handler = World().handler
     handler.refused(error)
     assert handler.counters.refused == counted
 
@@ -922,5 +1102,5 @@ async def test_its_repr_tells_no_target():
     await world.ask("/api/x?password=s3cr3t")
     context = RequestContext(world.asked, None, 0.0)
     assert repr(context) == "<RequestContext GET None under way>"
-    assert repr(world.asked) == "<Incoming GET>"
+    assert repr(world.asked) == "<Request GET>"
     assert "s3cr3t" not in str(world.lines)

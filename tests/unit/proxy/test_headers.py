@@ -1,6 +1,10 @@
 """Which header lines go on, in both directions."""
 
+from types import SimpleNamespace
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from authproxy.proxy import headers
 from authproxy.proxy.headers import (
@@ -12,6 +16,8 @@ from authproxy.proxy.headers import (
     header_lines,
     listed_in,
 )
+from authproxy.proxy.plain import MAX_SHAPES, PlainReader, read_reply
+from authproxy.proxy.rewrite import Rewriting
 
 START = b"GET /x HTTP/1.1\r\n"
 ASKED = None  # who asked matters to what is rewritten only
@@ -214,3 +220,129 @@ def test_a_list_is_remembered_if_it_is_short_and_read_alike_if_it_is_not():
     assert headers._remembered.cache_info().currsize == before
     assert listed_in("x-remembered, x-too") == {b"x-remembered", b"x-too"}
     assert headers._remembered.cache_info().currsize == before + 1
+
+
+# ── plain sections ───────────────────────────────────────────────────────────────────────────────
+
+LINES = [
+    "Accept: */*", "x-a: 1", "X-Team: theirs", "x_team: theirs", "Cookie: a=b", "Content-Type: text/plain",
+    "Content-Length: 5", "Connection: keep-alive", "Connection: close", "Keep-Alive: timeout=5",
+    "Proxy-Authorization: Basic x", "Trailer: X", "HTTP2-Settings: AAA", "User-Agent: a: b", "X-Drop: 1",
+    "Authorization: theirs", "X_Api_Key: theirs", "X-Api-Key: theirs",
+]  # fmt: skip
+REQUEST_RULES = {
+    "none": {},
+    "a host": {"host": "api.example"},
+    "a credential": {"host": "api.example", "credential": "Authorization"},
+    "a credential of another name": {"credential": "x_api_key"},
+    "a credential that is removed": {"credential": "Authorization", "remove": ["authorization"]},
+    "some set": {"set_pairs": [("X-Team", "geo"), ("X-Ü", "grün")], "credential": "Authorization"},
+    "some removed": {"remove": ["Cookie", "x-drop", "Accept"], "host": "api.example"},
+    "all removed": {"remove": [line.partition(":")[0] for line in LINES]},
+}
+SECTIONS = st.permutations(LINES).flatmap(
+    lambda lines: st.integers(0, len(lines)).map(lambda count: lines[:count])
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    lines=SECTIONS,
+    at=st.integers(0, 20),
+    name=st.sampled_from(["Host", "host", "HOST"]),
+    rules=st.sampled_from(sorted(REQUEST_RULES)),
+    incoming=st.sampled_from(["replace", "keep", "reject"]),
+)
+def test_the_lines_of_a_plain_request_are_what_they_are_of_any(lines, at, name, rules, incoming):
+    lines = [*lines[:at], f"{name}: localhost:8080", *lines[at:]]
+    data = "\r\n".join(["GET /x HTTP/1.1", *lines, "", ""]).encode()
+    head = PlainReader([], limit=2000).read(data)
+    if head is None:
+        return  # a name is there twice
+    own = RequestHeaders(**REQUEST_RULES[rules])
+    pairs = raw(*lines)
+    credential = own._credential
+    brought = credential is not None and any(
+        given.lower().replace(b"_", b"-") == credential for given, _ in pairs
+    )
+    looked_closer = brought and incoming != "replace" and not own.removes_credential
+    for _ in range(2):  # the second time by a plan that is remembered
+        plain = own.plain(head[2], incoming)
+        if looked_closer:
+            assert plain is None
+        else:
+            [listed] = [
+                listed_in(value.decode()) for given, value in pairs if given.lower() == b"connection"
+            ] or [None]
+            assert START + plain == own.head(START, pairs, listed=listed, replace=True)
+
+
+def test_a_plain_section_of_a_thousand_invented_names_fills_no_memory():
+    rules = RequestHeaders(host="api.example")
+    reads = PlainReader([], limit=2000)
+    for number in range(3 * MAX_SHAPES):
+        section = reads.read(b"GET / HTTP/1.1\r\nHost: a\r\nX-%d: 1\r\n\r\n" % number)[2]
+        assert rules.plain(section, "keep") == b"Host: api.example\r\nX-%d: 1\r\n" % number
+    assert len(rules._plans) <= MAX_SHAPES
+
+
+REPLY_LINES = [
+    "Date: x", "Server: y", "Content-Length: 3", "Set-Cookie: a=1; Path=/", "Location: https://api.example/x",
+    "Link: </a>; rel=next", "Access-Control-Allow-Origin: *", "Connection: keep-alive", "Connection: close",
+    "Keep-Alive: timeout=5", "Transfer-Encoding: chunked", "Trailer: X", "Proxy-Authenticate: Basic",
+    "WWW-Authenticate: Bearer", "Content-Location: /y", "X_Y: z", "Cache-Control: public",
+]  # fmt: skip
+REPLY_RULES = {
+    "none": {},
+    "some set": {"set_pairs": [("Cache-Control", "no-store"), ("X-Ü", "grün")]},
+    "some removed": {"remove": ["Server", "date"]},
+    "all removed": {"remove": [line.partition(":")[0] for line in REPLY_LINES]},
+    "rewriting": {"rewriting": True},
+    "rewriting and removed": {
+        "rewriting": True,
+        "remove": ["Link", "Date"],
+        "set_pairs": [("Location", "/")],
+    },
+}
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    lines=st.permutations(REPLY_LINES).flatmap(
+        lambda lines: st.integers(0, len(lines)).map(lambda count: lines[:count])
+    ),
+    status=st.sampled_from(["200 OK", "404 Not Found", "302 Fine by me"]),
+    rules=st.sampled_from(sorted(REPLY_RULES)),
+)
+def test_the_lines_of_a_plain_reply_are_what_they_are_of_any(lines, status, rules):
+    reply = read_reply("\r\n".join([f"HTTP/1.1 {status}", *lines]).encode())
+    if reply is None:
+        return  # a name is there twice, or two frames
+    asked = SimpleNamespace(target="/api/x", authority="localhost:8080")
+    given_rules = dict(REPLY_RULES[rules])
+    if given_rules.get("rewriting"):
+        given_rules["rewriting"] = Rewriting("https://api.example", base="", path="/api", strip="/api")
+    own = ResponseHeaders(**given_rules)
+    for _ in range(2):
+        assert own.plain(reply, asked) == own.head(reply.status, reply.reason, raw(*lines), asked)
+
+
+def test_a_reply_whose_names_have_no_plan_is_passed_on_all_the_same():
+    reply = read_reply(b"HTTP/1.1 200 OK\r\nServer: x")
+    rules = ResponseHeaders()
+    rules._plans[reply.names] = None
+    assert rules.plain(reply, ASKED) == b"HTTP/1.1 200 OK\r\nServer: x\r\n"
+
+
+def test_where_the_caller_is_is_not_asked_for_a_plain_reply_that_points_nowhere():
+    rewriting = Rewriting("https://api.example", base="", path="/api", strip="/api")
+    reply = read_reply(b"HTTP/1.1 200 OK\r\nServer: x")
+    assert ResponseHeaders(rewriting=rewriting).plain(reply, None) == b"HTTP/1.1 200 OK\r\nServer: x\r\n"
+
+
+@pytest.mark.parametrize("places", [[], [1], [0, 2], [0, 1, 2]])
+def test_lines_are_picked_by_their_places(places):
+    lines = [b"a", b"b", b"c"]
+    pick = headers.picker(places, 3)
+    assert (pick is None) is (len(places) == 3)
+    assert list(pick(lines) if pick is not None else lines) == [lines[place] for place in places]

@@ -1,13 +1,12 @@
 """What comes back pointing at the proxy, and what does not."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from time import process_time
 
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
-from multidict import CIMultiDict
 
 from authproxy.proxy.headers import ResponseHeaders
 from authproxy.proxy.rewrite import Rewriting
@@ -22,11 +21,7 @@ class Asked:
     """A request, as far as its answer's headers depend on it."""
 
     target: str = "/up42/a/b"
-    host: str = "localhost:8080"
-    headers: CIMultiDict = field(init=False)
-
-    def __post_init__(self):
-        self.headers = CIMultiDict(Host=self.host)
+    authority: str = "localhost:8080"
 
 
 def route(path="/up42", base="", *, origin=API, strips=True, **settings):

@@ -90,6 +90,35 @@ def test_a_table_can_be_empty():
         RouteTable([]).match("localhost", "/")
 
 
+SEGMENTS = st.sampled_from(["a", "b", "ab", "ü", "a b"])
+MOUNTS = st.lists(SEGMENTS, max_size=4).map(lambda segments: "/" + "/".join(segments))
+HOSTS = st.sampled_from([None, "h.localhost", "i.localhost"])
+PATHS = st.lists(st.sampled_from(["a", "b", "ab", "ü", "a b", "", "c"]), max_size=6).map(
+    lambda segments: "/" + "/".join(segments)
+)
+
+
+def found_one_by_one(routes, host, path):
+    """Return the route that a look at each of them finds: what the table promises, and nothing clever."""
+
+    def fits(route):
+        below = route.path == "/" or path == route.path or path.startswith(f"{route.path}/")
+        return below and route.host in {None, host}
+
+    longest = sorted(routes, key=lambda route: (route.host is None, -len(route.path)))
+    return next(filter(fits, longest), None)
+
+
+@given(
+    mounts=st.lists(st.tuples(HOSTS, MOUNTS), max_size=8),
+    host=st.sampled_from(["h.localhost", "i.localhost", "localhost"]),
+    path=st.one_of(PATHS, MOUNTS, st.just("*")),
+)
+def test_a_route_is_found_as_if_each_was_looked_at(mounts, host, path):
+    routes = [Route(str(number), path, host) for number, (host, path) in enumerate(mounts)]
+    assert RouteTable(routes).find(host, path) is found_one_by_one(routes, host, path)
+
+
 # ── the path that is judged ──────────────────────────────────────────────────────────────────────
 
 

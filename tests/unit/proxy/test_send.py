@@ -177,3 +177,25 @@ async def test_without_an_open_connection_nothing_is_begun_at_once():
     outgoing = Outgoing("GET", HEAD, None)
     assert sender(pool).begin_at_once(outgoing, b"") is None
     assert outgoing.exchange is None
+
+
+# ── what is seen of it, and broken off ───────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("end", [True, False])
+async def test_a_body_that_was_not_all_there_is_uploaded_beside(body, end):
+    made, _ = body(b"some", end=end)
+    outgoing = Outgoing("PUT", HEAD, made)
+    assert not outgoing.uploads
+    await sender(Pool(Reply())).send(outgoing, b"")
+    assert outgoing.uploads is not end
+    await outgoing.close()
+
+
+async def test_nobody_is_shown_the_reply_of_what_was_broken_off():
+    outgoing = Outgoing("GET", HEAD, None)
+    exchange = await sender(Pool(Reply())).send(outgoing, b"")
+    exchange.reply.watcher = lambda: None
+    outgoing.abort()
+    assert exchange.reply.watcher is None
+    assert exchange.reply.closed

@@ -5,74 +5,19 @@ import asyncio
 import pytest
 
 from authproxy.errors import ConnectionLimit
+from authproxy.net.tunnel import Tunnel
 from authproxy.proxy.downstream import server as module
 from authproxy.proxy.downstream.server import MAX_TURNED_AWAY, ProxyServer
+from tests.support.client_side import Answerer, Transport
 from tests.support.clock import settle
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-ANSWER = b"HTTP/1.1 204 No Content\r\n\r\n"
-
-
-class Transport(asyncio.Transport):
-    def __init__(self, connection):
-        super().__init__()
-        self.connection = connection
-        self.written = b""
-        self.ended = self.closing = False
-
-    def write(self, data):
-        self.written += data
-
-    def can_write_eof(self):
-        return True
-
-    def write_eof(self):
-        self.ended = True
-
-    def is_closing(self):
-        return self.closing
-
-    def close(self):
-        if not self.closing:
-            self.closing = True
-            asyncio.get_running_loop().call_soon(self.connection.connection_lost, None)
-
-    abort = close
-
-    def get_write_buffer_size(self):
-        return 0
-
-    def pause_reading(self):
-        pass
-
-    def resume_reading(self):
-        pass
-
-
-class Answerer:
-    """Answers in the fast path, once it is let."""
-
-    def __init__(self):
-        self.under_way = []
-        self.refusals = []
-
-    async def __call__(self, _incoming):
-        await asyncio.Event().wait()
-
-    def quick(self, incoming):
-        self.under_way.append(incoming.connection)
-
-    def answer(self, connection):
-        connection.transport.write(ANSWER)
-        connection.finish(keep_alive=not connection.draining)
-
-    def refused(self, error):
-        self.refusals.append(error)
+ANSWER = b"<GET /><close>"
 
 
 class World:
     def __init__(self, limit):
-        self.answerer = Answerer()
+        self.answerer = Answerer("callback")
         self.transports = []
         self.server = ProxyServer(
             self.answerer, limit=limit, keepalive=75, header_bytes=32 << 10, header_seconds=10
@@ -163,7 +108,7 @@ async def test_an_idle_connection_is_closed_at_once_and_what_is_in_flight_ends_f
     await settle()
     assert (idle.closing, busy.closing, draining.done()) == (True, False, False)
     assert connection.draining
-    world.answerer.answer(connection)
+    world.answerer.answer()
     await draining
     assert busy.written == ANSWER
     assert busy.closing
@@ -177,7 +122,7 @@ async def test_a_request_that_is_on_its_way_in_is_in_flight_too(world):
     assert not transport.closing
     connection.data_received(GET[9:])
     await settle()
-    world.answerer.answer(connection)
+    world.answerer.answer()
     await draining
     assert transport.written == ANSWER
 
@@ -207,3 +152,31 @@ async def test_a_drain_of_nothing_says_nothing(world, caplog):
     caplog.set_level("INFO", "authproxy")
     await world.server.drain(60)
     assert caplog.records == []
+
+
+async def test_a_tunnel_that_does_not_end_in_time_is_ended_so_that_both_sides_get_what_is_under_way(world):
+    connection, transport = await world.connect()
+    connection.data_received(GET)
+    upstream = Transport()
+    tunnel = Tunnel(transport, upstream, 60)
+    connection.join(tunnel)
+    draining = asyncio.create_task(world.server.drain(0))
+    await tunnel.closed()
+    assert (transport.ended, upstream.ended) == (True, True)
+    await draining
+    assert transport.closing
+
+
+async def test_a_client_that_was_turned_away_is_no_request_in_flight(world):
+    made = [await world.connect() for _ in range(3)]
+    await world.server.drain(60)
+    await settle()
+    assert all(transport.closing for _, transport in made)
+
+
+async def test_a_parser_reads_one_request_and_its_body_as_it_is(world):
+    connection, _ = await world.connect()
+    parser = world.server.parser_for(connection)
+    head = b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n"
+    [(_, payload)], _, _ = parser.feed_data(head + b"5\r\nhello\r\n0\r\n\r\n")
+    assert await payload.read() == b"hello"

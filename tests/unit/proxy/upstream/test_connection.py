@@ -6,6 +6,7 @@ import pytest
 
 from authproxy.errors import BadReply, ConnectFailure, RequestTimeout, ResponseTimeout
 from authproxy.net.http_proxy import HTTPProxy
+from authproxy.proxy.upstream import connection as module
 from authproxy.proxy.upstream.connection import MAX_HEAD, TURN, ClosedUnanswered, Connection
 from authproxy.proxy.upstream.forwarding import Forwarding
 from authproxy.proxy.upstream.reply import HIGH_WATER, MAX_HELD
@@ -131,6 +132,14 @@ class World:
     async def hang_up(self, error=None):
         self.transport.lose(error)
         await asyncio.sleep(0)
+
+
+@pytest.fixture(autouse=True, params=["read plainly", "read by the parser"])
+def reads(request, monkeypatch):
+    """Whoever reads the head of a reply: all that is promised here holds."""
+    if request.param == "read by the parser":
+        monkeypatch.setattr(module, "read_reply", lambda _head: None)
+    return request.param
 
 
 @pytest.fixture

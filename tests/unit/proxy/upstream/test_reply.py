@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from authproxy.errors import BadReply
+from authproxy.proxy.plain import read_reply
 from authproxy.proxy.upstream.reply import HIGH_WATER, MAX_HELD, MAX_PIECES, Reply
 
 
@@ -169,3 +170,31 @@ async def test_who_gives_up_waiting_can_wait_again(reply):
         await task
     reply.head_came(200, b"OK", [], None)
     await reply.head()
+
+
+# ── a plain head, and who watches ────────────────────────────────────────────────────────────────
+
+
+async def test_a_plain_head_is_a_head_like_any_other(reply):
+    task = await waiting(reply.head())
+    reply.plain_head_came(read_reply(b"HTTP/1.1 404 Not Found\r\nA: 1\r\nContent-Length: 3"))
+    await task
+    assert (reply.status, reply.reason, reply.length) == (404, b"Not Found", 3)
+    assert reply.headers == [(b"A", b"1"), (b"Content-Length", b"3")]
+
+
+def test_before_the_head_there_are_no_headers(reply):
+    assert reply.headers == []
+
+
+def test_who_watches_may_watch_on(reply):
+    seen = []
+
+    def look():
+        seen.append(True)
+        reply.watcher = look
+
+    reply.watcher = look
+    reply.show()
+    reply.show()
+    assert len(seen) == 2

@@ -1,0 +1,97 @@
+"""A request as the handler gets it, whoever has read its head."""
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+from aiohttp.http import HttpVersion10, HttpVersion11
+from aiohttp.http_parser import HttpRequestParser
+from aiohttp.streams import EMPTY_PAYLOAD
+
+from authproxy.proxy.plain import PlainReader
+from authproxy.proxy.request import Request, Whole
+from tests.support.client_side import NoProtocol
+
+HEAD = b"PUT /x?password=s3cr3t HTTP/1.1\r\nHost: a:80\r\nX-A: 1\r\n\r\n"
+
+
+def connection(sockname=None):
+    transport = SimpleNamespace(get_extra_info={"sockname": sockname}.get)
+    return SimpleNamespace(transport=transport)
+
+
+def plainly(data=HEAD, *, client=None):
+    head = PlainReader([], limit=1000).read(data)
+    method, target, section, _ = head
+    return Request(client or connection(), method, target, EMPTY_PAYLOAD, section)
+
+
+def by_the_parser(data=HEAD, *, client=None):
+    parser = HttpRequestParser(NoProtocol(), asyncio.get_running_loop(), 1 << 16, auto_decompress=False)
+    [(message, payload)], _, _ = parser.feed_data(data)
+    return Request.parsed(message, payload, client or connection())
+
+
+READERS = pytest.mark.parametrize("read", [plainly, by_the_parser])
+
+
+@READERS
+@pytest.mark.parametrize("close", [False, True])
+async def test_it_is_what_was_read_whoever_has_read_it(read, close):
+    asked = read(HEAD[:-2] + b"Connection: close\r\n\r\n" if close else HEAD)
+    assert (asked.method, asked.target, asked.version) == ("PUT", "/x?password=s3cr3t", HttpVersion11)
+    assert asked.raw_headers[:2] == ((b"Host", b"a:80"), (b"X-A", b"1"))
+    assert (asked.headers["host"], asked.headers["x-a"], asked.authority) == ("a:80", "1", "a:80")
+    assert len(asked.headers) == len(asked.raw_headers) == 2 + close
+    assert asked.keep_alive is not close
+    assert asked.payload is EMPTY_PAYLOAD
+
+
+async def test_only_one_reader_s_notes_are_there():
+    assert plainly().message is None
+    assert plainly().section.authority == "a:80"
+    assert by_the_parser().section is None
+    assert by_the_parser().message.path == "/x?password=s3cr3t"
+
+
+async def test_what_only_the_parser_reads():
+    asked = by_the_parser(b"GET / HTTP/1.0\r\nX: 1\r\nX: \xe9\r\n\r\n")
+    assert (asked.version, asked.keep_alive, asked.authority) == (HttpVersion10, False, "")
+    assert asked.raw_headers == ((b"X", b"1"), (b"X", b"\xe9"))
+    assert asked.headers.getall("x") == ["1", b"\xe9".decode("utf-8", "surrogateescape")]
+
+
+@READERS
+@pytest.mark.parametrize(
+    ("sockname", "address"),
+    [(("10.1.2.3", 8080), "10.1.2.3"), (("fd00::1", 8080, 0, 0), "fd00::1"), ("/run/x", None), (None, None)],
+)
+async def test_it_knows_at_which_address_the_client_came_in(read, sockname, address):
+    assert read(client=connection(sockname)).local_address == address
+
+
+@READERS
+async def test_a_client_that_is_gone_came_in_nowhere(read):
+    assert read(client=SimpleNamespace(transport=None)).local_address is None
+
+
+@READERS
+async def test_its_repr_tells_no_target(read):
+    assert repr(read()) == "<Request PUT>"
+
+
+# ── a body that is all there ─────────────────────────────────────────────────────────────────────
+
+
+async def test_a_body_that_is_all_there_is_read_once():
+    body = Whole(b"hello")
+    assert (body.is_eof(), body.at_eof()) == (True, False)
+    assert await body.read(2) == b"hello"
+    assert (body.is_eof(), body.at_eof()) == (True, True)
+    assert await body.read() == body.read_nowait(-1) == b""
+
+
+async def test_a_body_that_is_all_there_stays_there_when_its_client_goes():
+    body = Whole(b"hello")
+    body.set_exception(ConnectionResetError())
+    assert body.read_nowait() == b"hello"

@@ -1,0 +1,463 @@
+"""Answers as they are written to the client, and whether its connection goes on."""
+
+import asyncio
+import json
+import socket
+import struct
+from types import SimpleNamespace
+
+import pytest
+from aiohttp.http import HttpVersion10, HttpVersion11
+from aiohttp.streams import EMPTY_PAYLOAD
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from authproxy.errors import BadReply, BadRequest, BodyTooLarge, ConnectionLimit, Forbidden, NoRoute
+from authproxy.proxy import respond
+from authproxy.proxy.context import RequestContext
+from authproxy.proxy.headers import ResponseHeaders
+from authproxy.proxy.plain import read_reply
+from authproxy.proxy.rewrite import Rewriting
+from authproxy.proxy.upstream.reply import Reply
+from tests.support.client_side import Transport
+from tests.support.clock import settle
+
+PAGE = "https://page.example"
+PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nServer: x"
+
+
+class Connection:
+    def __init__(self):
+        self.transport = Transport()
+        self.transport.options = []
+        self.transport.setsockopt = lambda *option: self.transport.options.append(option)
+        self.transport.get_extra_info = {"socket": self.transport}.get
+        self.writing_paused = self.draining = False
+        self.waits = []
+        self.joined = None
+
+    async def drained(self, seconds):
+        self.waits.append(seconds)
+        self.writing_paused = False
+
+    def join(self, tunnel):
+        self.joined = tunnel
+
+
+def context(*, method="GET", version=HttpVersion11, keep_alive=True, whole=True, origin=None, **headers):
+    pairs = CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()})
+    request = SimpleNamespace(
+        connection=Connection(),
+        section=None,
+        method=method,
+        target="/x",
+        authority="localhost:8080",
+        version=version,
+        keep_alive=keep_alive,
+        headers=CIMultiDictProxy(pairs),
+        payload=EMPTY_PAYLOAD if whole else SimpleNamespace(is_eof=lambda: False),
+    )
+    made = RequestContext(request, None, 0.0)
+    made.route = route()
+    made.origin = origin
+    return made
+
+
+def route(**settings):
+    return SimpleNamespace(name="api", idle_seconds=77, response_headers=ResponseHeaders(**settings))
+
+
+def odd(status=200, *headers, body=b"yes", length=3, end=True):
+    reply = Reply(SimpleNamespace(resume=lambda: None))
+    reply.head_came(status, b"Fine", list(headers), length)
+    if body:
+        reply.feed(body)
+    if end:
+        reply.end()
+    return reply
+
+
+def plain(head=PLAIN, body=b"yes", *, end=True):
+    reply = Reply(SimpleNamespace(resume=lambda: None))
+    reply.plain_head_came(read_reply(head))
+    if body:
+        reply.feed(body)
+    if end:
+        reply.end()
+    return reply
+
+
+def written(asked):
+    head, _, body = asked.request.connection.transport.written.partition(b"\r\n\r\n")
+    return head.decode("latin-1").split("\r\n"), body
+
+
+# ── a reply that is all there ────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("parts", [[b"yes"], [b"y", b"es"], [b"y", b"e", b"s"]])
+def test_a_reply_that_is_all_there_goes_out_in_one_write(parts):
+    asked, reply = context(), plain(body=b"")
+    reply.parts = parts
+    writes = []
+    asked.request.connection.transport.write = writes.append
+    assert respond.send_whole(asked, asked.route, reply) is True
+    assert writes == [b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nServer: x\r\n\r\nyes"]
+    assert (asked.answer_begun, asked.status, asked.sent) == (True, 200, 3)
+
+
+FRAMES = [
+    # status, length, method, version, wants to go on, draining ─▶ lines, body, goes on, framed
+    (200, 3, "GET", HttpVersion11, True, False, [], b"yes", True, True),
+    (200, 3, "GET", HttpVersion11, False, False, ["Connection: close"], b"yes", False, True),
+    (200, 3, "GET", HttpVersion11, True, True, ["Connection: close"], b"yes", False, True),
+    (200, 3, "GET", HttpVersion10, True, False, ["Connection: keep-alive"], b"yes", True, True),
+    (200, 3, "GET", HttpVersion10, False, False, ["Connection: close"], b"yes", False, True),
+    (200, None, "GET", HttpVersion11, True, False, ["Transfer-Encoding: chunked"], b"3\r\nyes\r\n0\r\n\r\n",
+     True, True),
+    (200, None, "GET", HttpVersion11, False, False, ["Transfer-Encoding: chunked", "Connection: close"],
+     b"3\r\nyes\r\n0\r\n\r\n", False, True),
+    (200, None, "GET", HttpVersion10, True, False, ["Connection: close"], b"yes", False, False),
+    (200, None, "HEAD", HttpVersion11, True, False, [], b"", True, True),
+    (200, 3, "HEAD", HttpVersion11, True, False, [], b"", True, True),
+    (204, None, "GET", HttpVersion11, True, False, [], b"", True, True),
+    (304, None, "GET", HttpVersion11, True, False, [], b"", True, True),
+    (204, None, "GET", HttpVersion10, True, False, ["Connection: keep-alive"], b"", True, True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("reads", ["plainly", "by the parser"])
+@pytest.mark.parametrize("sends", ["whole", "stream"])
+@pytest.mark.parametrize("row", FRAMES)
+async def test_how_an_answer_is_framed_and_whether_the_connection_goes_on(reads, sends, row):
+    status, length, method, version, wants, draining, lines, body, goes_on, framed = row
+    said = b"yes" if body else b""
+    if reads == "plainly":
+        frame = b"\r\nContent-Length: %d" % length if length is not None else b""
+        reply = plain(b"HTTP/1.1 %d Fine\r\nServer: x" % status + frame, said)
+        own = ["Server: x", *(["Content-Length: 3"] if length else [])]
+    else:
+        reply, own = odd(status, (b"Server", b"x"), body=said, length=length), ["Server: x"]
+    asked = context(method=method, version=version, keep_alive=wants)
+    asked.request.connection.draining = draining
+    if sends == "whole":
+        assert respond.send_whole(asked, asked.route, reply) is goes_on
+    else:
+        assert await respond.stream(asked, asked.route, reply) is goes_on
+    if sends == "stream" and lines[:1] == ["Transfer-Encoding: chunked"]:
+        assert body.startswith(b"3\r\nyes")
+    assert written(asked) == ([f"HTTP/1.1 {status} Fine", *own, *lines], body)
+    assert (asked.framed, asked.status, asked.sent) == (framed, status, len(said))
+
+
+@pytest.mark.parametrize("reply", [plain(b"HTTP/1.1 204 No\r\nContent-Length: 0\r\nX: 1", b""),
+                                   odd(204, (b"content-length", b"0"), (b"X", b"1"), body=b"")])  # fmt: skip
+def test_a_204_has_no_length(reply):
+    asked = context()
+    respond.send_whole(asked, asked.route, reply)
+    assert written(asked)[0][1:] == ["X: 1"]
+
+
+def test_an_empty_body_of_unknown_length_is_the_last_chunk_only():
+    asked = context()
+    respond.send_whole(asked, asked.route, odd(body=b"", length=None))
+    assert written(asked)[1] == b"0\r\n\r\n"
+
+
+@pytest.mark.parametrize("reply", [plain(), odd(200, (b"Vary", b"Accept"))])
+def test_a_page_that_may_ask_may_read(reply):
+    asked = context(origin=PAGE)
+    respond.send_whole(asked, asked.route, reply)
+    assert f"Access-Control-Allow-Origin: {PAGE}" in written(asked)[0]
+    assert "Vary: Origin" in written(asked)[0]
+
+
+def test_to_a_client_that_is_gone_nothing_is_sent():
+    asked = context()
+    asked.request.connection.transport = None
+    assert respond.send_whole(asked, asked.route, plain()) is False
+    assert (asked.cause, asked.answer_begun) == (respond.CLIENT_GONE, False)
+
+
+@pytest.mark.parametrize("reply", [plain(PLAIN + b"\r\nLocation: /x"), odd(200, (b"Location", b"/x"))])
+def test_a_header_that_cannot_be_passed_on_is_the_upstream_s_fault(monkeypatch, reply):
+    def fails(*_):
+        raise ValueError("s3cr3t")
+
+    monkeypatch.setattr(Rewriting, "value", fails)
+    asked = context()
+    asked.route = route(rewriting=Rewriting("https://api.example", base="", path="/", strip=""))
+    with pytest.raises(BadReply, match="the upstream sent a header that cannot be passed on"):
+        respond.send_whole(asked, asked.route, reply)
+    assert asked.request.connection.transport.written == b""
+
+
+# ── a reply that is still coming ─────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("length", "body"), [(6, [b"yes", b"sir"]), (None, [b"3\r\nyes\r\n", b"3\r\nsir\r\n", b"0\r\n\r\n"])]
+)
+async def test_a_reply_is_passed_on_as_it_arrives(length, body):
+    asked, reply = context(), odd(body=b"", length=length, end=False)
+    sending = asyncio.create_task(respond.stream(asked, asked.route, reply))
+    await settle()
+    assert asked.answer_begun  # the head does not wait
+    for number, piece in enumerate([b"yes", b"sir"], 1):
+        reply.feed(piece)
+        await settle()
+        assert written(asked)[1] == b"".join(body[:number])
+        assert asked.sent == 3 * number
+    reply.end()
+    assert await sending is True
+    assert written(asked)[1] == b"".join(body)
+
+
+async def test_no_faster_than_the_client_takes_it_and_what_is_not_taken_is_not_sent():
+    asked, reply = context(), odd(length=6, end=False)
+    connection = asked.request.connection
+    connection.writing_paused, connection.transport.untaken = True, 2
+    sent = []
+
+    async def drained(seconds):
+        sent.append((seconds, asked.sent))
+        connection.writing_paused = False
+
+    connection.drained = drained
+    sending = asyncio.create_task(respond.stream(asked, asked.route, reply))
+    await settle()
+    assert sent == [(77, 1)]
+    assert asked.sent == 3
+    reply.end()
+    assert await sending is True
+
+
+@pytest.mark.parametrize("when", ["before", "amid"])
+async def test_a_client_that_goes_ends_it(when):
+    asked, reply = context(), odd(body=b"", length=6, end=False)
+    if when == "before":
+        asked.request.connection.transport = None
+    sending = asyncio.create_task(respond.stream(asked, asked.route, reply))
+    await settle()
+    asked.request.connection.transport = None
+    reply.feed(b"yes")
+    with pytest.raises(ConnectionResetError):
+        await sending
+    assert asked.sent == 0
+
+
+async def test_a_reply_that_breaks_off_ends_it():
+    asked, reply = context(), odd(length=6, end=False)
+    reply.end(BadReply("gone"))
+    with pytest.raises(BadReply, match="gone"):
+        await respond.stream(asked, asked.route, reply)
+    assert asked.sent == 3
+
+
+# ── a tunnel ─────────────────────────────────────────────────────────────────────────────────────
+
+
+class Switched:
+    """A reply that switches protocols."""
+
+    status, reason, plain = 101, b"Switching", None
+
+    def __init__(self, protocol=b"websocket"):
+        self.headers = [(b"Upgrade", protocol), (b"Connection", b"Upgrade"), (b"X", b"1")]
+        self.upstream = Transport()
+
+    def join(self, pipe_to):
+        return pipe_to(self.upstream)
+
+
+async def test_a_switch_is_passed_on_and_both_sides_are_joined():
+    asked, reply = context(Connection="Upgrade", Upgrade="websocket"), Switched()
+    passing = asyncio.create_task(respond.tunnel(asked, asked.route, reply))
+    await settle()
+    assert written(asked) == (
+        ["HTTP/1.1 101 Switching", "X: 1", "Connection: Upgrade", "Upgrade: websocket"], b""
+    )  # fmt: skip
+    assert (asked.status, asked.framed) == (101, False)
+    joined = asked.request.connection.joined
+    joined.feed("upstream", b"hello")
+    joined.end("client")
+    joined.end("upstream")
+    assert await passing is False
+    assert asked.sent == 5
+    assert reply.upstream.closing
+
+
+@pytest.mark.parametrize("protocol", [b"h2c", b"websocket, h2c", b""])
+async def test_a_switch_to_what_was_not_asked_for_is_not_passed_on(protocol):
+    asked = context(Upgrade="websocket")
+    with pytest.raises(BadReply, match="not asked for"):
+        await respond.tunnel(asked, asked.route, Switched(protocol))
+    assert asked.request.connection.transport.written == b""
+
+
+async def test_a_client_that_is_gone_is_not_joined():
+    asked = context(Upgrade="websocket")
+    asked.request.connection.transport = None
+    with pytest.raises(ConnectionResetError):
+        await respond.tunnel(asked, asked.route, Switched())
+
+
+# ── our own word ─────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("error", "request_", "goes_on"),
+    [
+        (Forbidden("no"), {}, True),
+        (NoRoute("no"), {}, True),
+        (BadReply("no"), {}, True),
+        (Forbidden("no"), {"keep_alive": False}, False),
+        (Forbidden("no"), {"method": "CONNECT"}, False),
+        (Forbidden("no"), {"whole": False}, False),
+        (BodyTooLarge("no"), {}, True),
+        (BadRequest("no"), {}, False),
+    ],
+)
+def test_what_went_wrong_is_said_and_whether_the_connection_goes_on(error, request_, goes_on):
+    asked = context(**request_)
+    assert respond.can_answer(asked)
+    assert respond.send_problem(asked, error) is goes_on
+    head, body = written(asked)
+    assert head[0].startswith(f"HTTP/1.1 {error.status} ")
+    assert ("Connection: close" in head) is not goes_on
+    assert json.loads(body)["detail"] == "no"
+    assert (asked.status, asked.sent, asked.cause) == (error.status, len(body), "no")
+    assert not respond.can_answer(asked)
+
+
+def test_a_head_is_told_without_a_body_and_a_page_may_read_why():
+    asked = context(method="HEAD", origin=PAGE)
+    respond.send_problem(asked, Forbidden("no"))
+    head, body = written(asked)
+    assert (body, asked.sent) == (b"", 0)
+    assert f"Access-Control-Allow-Origin: {PAGE}" in head
+
+
+@pytest.mark.parametrize("gone", ["gone", "closing"])
+def test_who_is_gone_is_told_nothing(gone):
+    asked = context()
+    transport = asked.request.connection.transport
+    if gone == "gone":
+        asked.request.connection.transport = None
+    else:
+        transport.closing = True
+    assert not respond.can_answer(asked)
+    assert respond.send_problem(asked, Forbidden("no")) is False
+    assert (transport.written, asked.cause, asked.status) == (b"", respond.CLIENT_GONE, 0)
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"), [(BadReply("it broke off"), "it broke off"), (RuntimeError("s3cr3t"), "RuntimeError")]
+)
+@pytest.mark.parametrize("framed", [True, False])
+def test_an_answer_that_has_begun_is_cut_short_and_never_looks_whole(error, cause, framed, caplog):
+    asked = context()
+    asked.answering(200, 3)
+    asked.framed = framed
+    assert not respond.can_answer(asked)
+    assert respond.send_problem(asked, error) is False
+    transport = asked.request.connection.transport
+    assert (transport.written, transport.closing) == (b"", True)
+    reset = (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert transport.options == ([] if framed else [reset])
+    assert (asked.status, asked.sent, asked.cause) == (200, 3, cause)
+    [record] = caplog.records
+    assert record.getMessage() == "answer broken off"
+    assert record.facts == {"route": "api", "cause": cause}
+
+
+@pytest.mark.parametrize("keep_alive", [True, False])
+@pytest.mark.parametrize("wanted", ["", "X-Key, X-A"])
+def test_a_preflight_is_answered_with_what_it_asks_for(keep_alive, wanted):
+    more = {"Access_Control_Request_Headers": wanted} if wanted else {}
+    asked = context(
+        method="OPTIONS", keep_alive=keep_alive, Access_Control_Request_Method="PUT", **more
+    )  # fmt: skip
+    assert respond.send_preflight(asked, PAGE) is keep_alive
+    head, body = written(asked)
+    assert (head[0], body, asked.status) == ("HTTP/1.1 204 No Content", b"", 204)
+    lines = {
+        "Access-Control-Allow-Methods: PUT",
+        f"Access-Control-Allow-Origin: {PAGE}",
+        "Access-Control-Max-Age: 600",
+        "Vary: Origin",
+    }
+    lines |= {f"Access-Control-Allow-Headers: {wanted}"} if wanted else set()
+    lines |= set() if keep_alive else {"Connection: close"}
+    assert lines <= set(head[1:])
+    assert wanted or not any("Allow-Headers" in line for line in head)
+
+
+def test_a_preflight_of_who_is_gone_is_not_answered():
+    asked = context(method="OPTIONS", Access_Control_Request_Method="PUT")
+    asked.request.connection.transport = None
+    respond.send_preflight(asked, PAGE)
+    assert asked.status == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (BadRequest("x"), "bad_request"),
+        (NoRoute("x"), "no_route"),
+        (ConnectionLimit("x"), "connection_limit"),
+    ],
+)
+def test_a_refusal_is_counted_by_its_kind(error, reason):
+    assert respond.reason_of(error) == reason
+
+
+# ── what a request wants ─────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("value", "version", "expects"),
+    [("100-continue", HttpVersion11, True), ("100-Continue", HttpVersion11, True),
+     ("100-continue", HttpVersion10, False), ("a miracle", HttpVersion10, False)],
+)  # fmt: skip
+def test_who_waits_for_a_100(value, version, expects):
+    assert respond.expects_continue(context(version=version, Expect=value).request) is expects
+
+
+@pytest.mark.parametrize("values", [["a miracle"], ["100-continue", "more"], [""]])
+def test_another_expectation_is_400(values):
+    request = context().request
+    request.headers = CIMultiDict([("Expect", value) for value in values])
+    with pytest.raises(BadRequest, match="the only expectation that is known"):
+        respond.expects_continue(request)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "version", "wanted"),
+    [
+        ("websocket", HttpVersion11, True), ("WebSocket", HttpVersion11, True),
+        ("other/1", HttpVersion11, True), ("a, b", HttpVersion11, True), ("httpish", HttpVersion11, True),
+        ("websocket", HttpVersion10, False), (None, HttpVersion11, False), ("h2c", HttpVersion11, False),
+        ("H2C", HttpVersion11, False), ("h2c-14", HttpVersion11, False), ("h3-29", HttpVersion11, False),
+        ("a, h2", HttpVersion11, False), ("TLS/1.2", HttpVersion11, False),
+        ("HTTP/2.0", HttpVersion11, False),
+        ("https", HttpVersion11, False), ("quic", HttpVersion11, False),
+    ],
+)  # fmt: skip
+def test_another_protocol_may_be_wanted_but_http_itself_is_none(protocol, version, wanted):
+    headers = {"Upgrade": protocol} if protocol is not None else {}
+    asked = context(version=version, **headers)
+    assert respond.wanted_protocol(asked.request) == (protocol if wanted else None)
+
+
+def test_protocols_are_compared_without_case_and_blanks():
+    assert respond.protocols(" A , b/1") == {"a", "b/1"}
+    assert respond.protocols("") == {""}
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "preflight"),
+    [("OPTIONS", {"Access_Control_Request_Method": "PUT"}, True), ("OPTIONS", {}, False),
+     ("GET", {"Access_Control_Request_Method": "PUT"}, False)],
+)  # fmt: skip
+def test_what_a_preflight_is(method, headers, preflight):
+    assert respond.is_preflight(context(method=method, **headers).request) is preflight
