@@ -23,7 +23,14 @@ def head(self, status, reason, headers, asked):
         raise {error}("amid the head")
     return true_head(self, status, reason, headers, asked)
 
-ResponseHeaders.head = head
+true_plain = ResponseHeaders.plain
+
+def plain(self, reply, asked):
+    if b"X-Fault" in reply.names:
+        raise {error}("amid the head")
+    return true_plain(self, reply, asked)
+
+ResponseHeaders.head, ResponseHeaders.plain = head, plain
 """
 WHEN_A_TOKEN_DID = """
 from authproxy.proxy.renewal import Credential
