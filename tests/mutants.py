@@ -30,10 +30,10 @@ UNIT = "tests/unit/proxy/"
 # and the tests that must fail. No file is named, so that a move breaks no row.
 ROWS = (
     # ── parsing ──
-    ("parsing: versions", "if request.version not in (HttpVersion11, HttpVersion10):", "if False:",
+    ("parsing: versions", "if request.version not in (HTTP_1_1, HTTP_1_0):", "if False:",
      LIVE + "parsing.py -k HTTP"),
     ("parsing: transfer encodings",
-     'if encoding is not None and (encoding.lower() != "chunked" or request.version == HttpVersion10):',
+     'if encoding is not None and (encoding.lower() != "chunked" or request.version == HTTP_1_0):',
      "if False:", LIVE + "parsing.py -k encoding"),
     ("parsing: two Authorizations",
      "if AUTHORIZATION in headers and len(headers.getall(AUTHORIZATION)) > 1:", "if False:",

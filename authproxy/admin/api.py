@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple, Protocol, Self
 from urllib.parse import parse_qs
 
-from aiohttp import HttpVersion, web
+from aiohttp import web
 from multidict import CIMultiDictProxy
 
 from authproxy.admin.listener import problem
@@ -25,6 +25,7 @@ from authproxy.admin.status import RouteStatus, readiness
 from authproxy.errors import AuthproxyError, KeyRequired, NoRoute, RequestTimeout
 from authproxy.grants.steps import Show
 from authproxy.proxy.guard import Guard, local_address
+from authproxy.proxy.plain import Version
 from authproxy.proxy.problem import CHALLENGE
 
 CALLBACK, LOGIN = "/callback", "/login/{route}"
@@ -40,7 +41,7 @@ class AdminRequest(NamedTuple):
 
     method: str
     target: str
-    version: HttpVersion
+    version: Version
     headers: CIMultiDictProxy[str]
     local_address: str | None
 

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import signal
 from collections.abc import Callable, Coroutine
+from importlib import import_module
 from typing import Any
 
 from authproxy import logs
@@ -29,6 +30,16 @@ def collect_less() -> None:
     gc.collect()
     gc.freeze()  # what is here now stays to the end
     gc.set_threshold(*GARBAGE_THRESHOLDS)
+
+
+def load_the_rest(*, admin: bool) -> None:
+    """Load what not every request needs, nor the start: in a thread, while the first ones are served already.
+
+    Whoever needs some of it before it is there loads it by the same import, and waits for this one.
+    """
+    import_module("authproxy.proxy.downstream.parser")
+    if admin:
+        import_module("authproxy.app.admin")
 
 
 async def attend(
@@ -65,11 +76,14 @@ async def attend(
         if listeners.proxy:
             await app.start(listeners.proxy)
         if listeners.admin is not None:
-            await app.start_admin(*listeners.admin)
+            app.admin_opens_at(*listeners.admin)
         if inner_source is None:
             app.warn()
             app.prefetch()
         ready(app)
+        await asyncio.to_thread(load_the_rest, admin=listeners.admin is not None)
+        if listeners.admin is not None:
+            await app.start_admin(listeners.admin[1])
         collect_less()
         await stop.wait()
         drained = asyncio.create_task(app.drain())
