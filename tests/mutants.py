@@ -342,7 +342,7 @@ ROWS = (
     ("limits: bodies on the admin listener", "if (request.content_length or 0) > LARGEST_BODY:",
      "if False:", LIVE + "admin.py -k 413"),
     ("limits: connections of the admin listener",
-     "limit=min(MAX_CONNECTIONS, max(FEWEST_CONNECTIONS, self._connection_limit() // 4)),", "limit=999,",
+     "limit=min(MAX_CONNECTIONS, max(FEWEST_CONNECTIONS, connections // 4)),", "limit=999,",
      LIVE + "admin.py -k 503"),
     ("limits: idle connections of the admin listener", "idle = [each for each in clients if each.is_idle]",
      "idle = clients[:0]", LIVE + "admin.py -k keeps_connections"),

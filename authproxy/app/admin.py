@@ -25,7 +25,7 @@ async def serve_admin(
     *,
     connections: int,
 ) -> None:
-    """Serve the admin listener on open sockets until `stack` ends; `connections` are the proxy's own limit."""
+    """Serve the admin listener on open sockets until `stack` ends; `connections` is the proxy's limit."""
     application = admin_application(guard, backend, form_seconds=limits.header_timeout)
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()

@@ -103,6 +103,14 @@ class App:
     def config(self) -> Config:
         return self.site.config
 
+    @property
+    def obtains_tokens(self) -> bool:
+        """Whether there are tokens that this process has to ask for."""
+        grants = [route.grant for route in self.config.routes]
+        return self._inner_source is None and any(
+            each.needs_token and not each.in_configuration for each in grants
+        )
+
     async def token(self, route: RouteConfig) -> Token:
         """Return a usable token for `route`. Raises `TokenError`."""
         stack = self.sources.stack(route)

@@ -18,6 +18,15 @@ from authproxy.net.own_listeners import OwnListeners
 
 GARBAGE_THRESHOLDS = (50_000, 20, 100)  # objects made before a look, and looks before a longer one
 
+PARSER = ("authproxy.proxy.downstream.parser",)
+ADMIN = ("authproxy.app.admin", "authproxy.admin.metrics")
+TOKENS = (
+    "authproxy.grants.http",
+    "cryptography.hazmat.primitives.ciphers.aead",
+    "cryptography.hazmat.primitives.kdf.hkdf",
+    "cryptography.hazmat.primitives.twofactor.hotp",
+)
+
 
 def run_loop(work: Coroutine[Any, Any, None]) -> None:
     """Run `work` on the fastest event loop there is."""
@@ -32,14 +41,14 @@ def collect_less() -> None:
     gc.set_threshold(*GARBAGE_THRESHOLDS)
 
 
-def load_the_rest(*, admin: bool) -> None:
-    """Load what not every request needs, nor the start: in a thread, while the first ones are served already.
+def load_the_rest(*, admin: bool, tokens: bool) -> None:
+    """Load what neither the start nor every request needs: in a thread, while the first are served already.
 
-    Whoever needs some of it before it is there loads it by the same import, and waits for this one.
+    Whoever needs some of it before it is there loads it by the same import, and waits for this one. Later it
+    might be too late: a module cannot be loaded when there are no file descriptors left.
     """
-    import_module("authproxy.proxy.downstream.parser")
-    if admin:
-        import_module("authproxy.app.admin")
+    for name in (*PARSER, *(ADMIN if admin else ()), *(TOKENS if tokens else ())):
+        import_module(name)
 
 
 async def attend(
@@ -81,7 +90,7 @@ async def attend(
             app.warn()
             app.prefetch()
         ready(app)
-        await asyncio.to_thread(load_the_rest, admin=listeners.admin is not None)
+        await asyncio.to_thread(load_the_rest, admin=listeners.admin is not None, tokens=app.obtains_tokens)
         if listeners.admin is not None:
             await app.start_admin(listeners.admin[1])
         collect_less()
