@@ -198,6 +198,28 @@ async def test_it_is_ready_before_the_rest_is_loaded_and_then_opens_the_admin_li
     await world.task
 
 
+@pytest.mark.parametrize("fault", [OSError(24, "too many open files"), ImportError()])
+async def test_what_cannot_be_loaded_for_want_of_descriptors_is_loaded_later(
+    world, monkeypatch, caplog, fault
+):
+    faults = [fault, None]
+
+    async def to_thread(_work, **_settings):
+        if (found := faults.pop(0)) is not None:
+            raise found
+
+    monkeypatch.setattr(serving.asyncio, "to_thread", to_thread)
+    monkeypatch.setattr(serving, "LOAD_AGAIN_SECONDS", 0)
+    await world.begin(Listeners([("a", "socket")], ("b", ["admin's"])))
+    async with asyncio.timeout(5):
+        while world.app.calls[-1] != ("admin", ["admin's"]):
+            await asyncio.sleep(0)
+    assert [record.getMessage() for record in caplog.records] == ["a module cannot be loaded yet"]
+    world.app.drained.set()
+    await world.signal()
+    await world.task
+
+
 @pytest.mark.parametrize("admin", [True, False])
 @pytest.mark.parametrize("tokens", [True, False])
 def test_what_is_loaded_later_is_what_will_be_needed(monkeypatch, admin, tokens):
