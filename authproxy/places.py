@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-import platformdirs
-
 NO_HOME = "there is no home directory: HOME is not set, and the system has no entry for this user"
 
 
 def config_directory() -> Path | None:
     """Return where the user's configuration is; None without a home directory."""
+    import platformdirs
+
     try:
         return _absolute(platformdirs.user_config_path("authproxy"))
     except RuntimeError:
@@ -17,6 +17,8 @@ def config_directory() -> Path | None:
 
 def state_directory() -> Path | None:
     """Return where what should outlive a process is kept; None without a home directory."""
+    import platformdirs
+
     try:
         return _absolute(platformdirs.user_state_path("authproxy"))
     except RuntimeError:

@@ -30,10 +30,10 @@ UNIT = "tests/unit/proxy/"
 # and the tests that must fail. No file is named, so that a move breaks no row.
 ROWS = (
     # ── parsing ──
-    ("parsing: versions", "if request.version not in (HttpVersion11, HttpVersion10):", "if False:",
+    ("parsing: versions", "if request.version not in (HTTP_1_1, HTTP_1_0):", "if False:",
      LIVE + "parsing.py -k HTTP"),
     ("parsing: transfer encodings",
-     'if encoding is not None and (encoding.lower() != "chunked" or request.version == HttpVersion10):',
+     'if encoding is not None and (encoding.lower() != "chunked" or request.version == HTTP_1_0):',
      "if False:", LIVE + "parsing.py -k encoding"),
     ("parsing: two Authorizations",
      "if AUTHORIZATION in headers and len(headers.getall(AUTHORIZATION)) > 1:", "if False:",
@@ -321,8 +321,8 @@ ROWS = (
      UNIT + "downstream/test_connection.py -k bit_by_bit"),
     ("limits: a run of chunks takes turns", "match(data, start, start + self.room * RUN_BYTES)",
      "match(data, start)", UNIT + "downstream/test_framing.py -k room"),
-    ("limits: what waits for its turn is not read on", "(self._turn is not None or left > READ_BUFFER)",
-     "(left > READ_BUFFER)", UNIT + "downstream/test_connection.py -k bit_by_bit"),
+    ("limits: what waits for its turn is not read on", "(self._turn is not None or left > MAX_AHEAD)",
+     "(left > MAX_AHEAD)", UNIT + "downstream/test_connection.py -k bit_by_bit"),
     ("limits: the framing of chunks", "if self._excess <= self._most_excess + LINE:", "if True:",
      LIVE + "limits.py -k little_but_framing"),
     ("limits: the framing that data accounts for",
@@ -350,7 +350,7 @@ ROWS = (
     ("limits: bodies on the admin listener", "if (request.content_length or 0) > LARGEST_BODY:",
      "if False:", LIVE + "admin.py -k 413"),
     ("limits: connections of the admin listener",
-     "limit=min(MAX_CONNECTIONS, max(FEWEST_CONNECTIONS, self._connection_limit() // 4)),", "limit=999,",
+     "limit=min(MAX_CONNECTIONS, max(FEWEST_CONNECTIONS, connections // 4)),", "limit=999,",
      LIVE + "admin.py -k 503"),
     ("limits: idle connections of the admin listener", "idle = [each for each in clients if each.is_idle]",
      "idle = clients[:0]", LIVE + "admin.py -k keeps_connections"),

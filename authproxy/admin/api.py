@@ -16,18 +16,27 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple, Protocol, Self
 from urllib.parse import parse_qs
 
-from aiohttp import HttpVersion, web
+from aiohttp import web
 from multidict import CIMultiDictProxy
 
 from authproxy.admin.listener import problem
-from authproxy.admin.pages import FORM_HEADERS, SECURITY_HEADERS, code_page, key_page, onward_page, page
+from authproxy.admin.pages import (
+    CALLBACK,
+    FORM_HEADERS,
+    SECURITY_HEADERS,
+    code_page,
+    key_page,
+    onward_page,
+    page,
+)
 from authproxy.admin.status import RouteStatus, readiness
 from authproxy.errors import AuthproxyError, KeyRequired, NoRoute, RequestTimeout
 from authproxy.grants.steps import Show
 from authproxy.proxy.guard import Guard, local_address
+from authproxy.proxy.plain import Version
 from authproxy.proxy.problem import CHALLENGE
 
-CALLBACK, LOGIN = "/callback", "/login/{route}"
+LOGIN = "/login/{route}"
 WITHOUT_KEY = frozenset({"/healthz", "/readyz", CALLBACK, LOGIN})  # the last one sees to it itself
 LARGEST_FORM = 16 << 10  # bytes
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
@@ -40,7 +49,7 @@ class AdminRequest(NamedTuple):
 
     method: str
     target: str
-    version: HttpVersion
+    version: Version
     headers: CIMultiDictProxy[str]
     local_address: str | None
 

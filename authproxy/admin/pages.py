@@ -6,6 +6,7 @@ logs, and a cookie would go to every port of the host.
 
 from html import escape
 
+CALLBACK = "/callback"  # the path that a browser comes back to
 PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">

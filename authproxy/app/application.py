@@ -11,13 +11,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Self, cast
-
-from aiohttp import web
+from typing import TYPE_CHECKING, Any, Self
 
 from authproxy import logs
-from authproxy.admin.api import admin_application
-from authproxy.admin.listener import FEWEST_CONNECTIONS, MAX_CONNECTIONS, AdminServer
 from authproxy.admin.status import RouteStatus, route_status
 from authproxy.app.credentials import GrantSources, InnerSource, Stack, TokenSources
 from authproxy.app.file_limits import affordable_connections
@@ -28,17 +24,16 @@ from authproxy.app.tls import TLSContexts
 from authproxy.config.model import Config
 from authproxy.config.route import RouteConfig
 from authproxy.errors import TokenError
-from authproxy.grants.interactive import InteractiveGrant
 from authproxy.grants.runner import FlowRunner
 from authproxy.grants.steps import Show
 from authproxy.net.http_proxy import proxy_for
 from authproxy.net.own_listeners import OwnListeners
-from authproxy.observe.access_log import AccessLog
 from authproxy.observe.counters import Counters, total
 from authproxy.observe.record import Subscriber
-from authproxy.proxy.downstream.server import ProxyServer
-from authproxy.proxy.handler import ProxyHandler
 from authproxy.tokens.token import Token
+
+if TYPE_CHECKING:
+    from authproxy.proxy.downstream.server import ProxyServer
 
 Snapshot = dict[str, Any]
 
@@ -108,6 +103,14 @@ class App:
     def config(self) -> Config:
         return self.site.config
 
+    @property
+    def obtains_tokens(self) -> bool:
+        """Whether there are tokens that this process has to ask for."""
+        grants = [route.grant for route in self.config.routes]
+        return self._inner_source is None and any(
+            each.needs_token and not each.in_configuration for each in grants
+        )
+
     async def token(self, route: RouteConfig) -> Token:
         """Return a usable token for `route`. Raises `TokenError`."""
         stack = self.sources.stack(route)
@@ -119,6 +122,8 @@ class App:
 
     async def begin_login(self, route: str, callback_url: str) -> Show | None:
         """Begin a login and return what to show; None when nobody can log in to `route`."""
+        from authproxy.grants.interactive import InteractiveGrant
+
         found = next((each for each in self.config.routes if each.name == route), None)
         if found is None or not isinstance(found.grant, InteractiveGrant):
             return None
@@ -134,6 +139,10 @@ class App:
 
     async def start(self, proxy: list[tuple[str, socket.socket]]) -> None:
         """Serve the routes on open sockets."""
+        from authproxy.observe.access_log import AccessLog
+        from authproxy.proxy.downstream.server import ProxyServer
+        from authproxy.proxy.handler import ProxyHandler
+
         config, tls = self.config, self._tls.listener
         subscribers: list[Subscriber] = [self.counters.request]
         if config.log.access and logs.LEVELS[config.log.level] <= logs.LEVELS["info"]:
@@ -165,26 +174,17 @@ class App:
         upstream = sum(route.max_connections for route in self.config.routes)
         return affordable_connections(self.config.limits.connections, upstream=upstream)
 
-    async def start_admin(self, address: str, sockets: list[socket.socket]) -> None:
-        """Serve the admin listener on open sockets."""
+    def admin_opens_at(self, address: str, sockets: list[socket.socket]) -> None:
+        """Have hints name the admin listener, which `start_admin` will serve on `sockets`."""
         url = shown_address(address, sockets[0], secure=False)
         self.grant_sources.login_url = url if can_be_opened(url) else None
-        limits = self.config.limits
-        application = admin_application(self.site.admin_guard, self, form_seconds=limits.header_timeout)
-        runner = web.AppRunner(application, access_log=None)
-        await runner.setup()
-        self._stack.push_async_callback(runner.cleanup)
-        server = AdminServer(
-            cast("web.Server", runner.server),
-            limit=min(MAX_CONNECTIONS, max(FEWEST_CONNECTIONS, self._connection_limit() // 4)),
-            keepalive=limits.keepalive,
-            header_bytes=limits.header_bytes,
-            header_seconds=limits.header_timeout,
-        )
-        self._stack.push_async_callback(server.shutdown, 0.1)
-        for sock in sockets:
-            listener = await asyncio.get_running_loop().create_server(server, sock=sock)
-            self._stack.callback(listener.close)
+
+    async def start_admin(self, sockets: list[socket.socket]) -> None:
+        """Serve the admin listener on open sockets."""
+        from authproxy.app.admin import serve_admin
+
+        limits, connections = self.config.limits, self._connection_limit()
+        await serve_admin(self, self.site.admin_guard, limits, sockets, self._stack, connections=connections)
 
     async def drain(self) -> None:
         """Stop accepting; let what is in flight finish, for up to `limits.drain` seconds."""
@@ -212,7 +212,7 @@ class App:
 
     async def metrics(self) -> bytes:
         """Return the counts of all processes in the Prometheus text format."""
-        from authproxy.admin.metrics import exposition  # noqa: PLC0415 - not everybody's start should wait for it
+        from authproxy.admin.metrics import exposition
 
         snapshots = [self.snapshot(), *(await self.others() if self.others is not None else [])]
         connections: Counter[tuple[str, str]] = Counter()
@@ -259,9 +259,7 @@ class App:
         Those of a login are always looked for: whoever waits for `/readyz` should hear that one is needed.
         """
         for route in self.config.routes:
-            wanted = route.prefetch or (
-                isinstance(route.grant, InteractiveGrant) and route.grant.needs_person
-            )
+            wanted = route.prefetch or route.grant.needs_person
             if wanted and (stack := self.sources.stack(route)) is not None:
                 self._fetch(route, stack)
 

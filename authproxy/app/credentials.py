@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from authproxy.config.credential import credential_identity, credential_key
 from authproxy.config.model import Config, FileStoreSettings, MemoryStoreSettings, RedisStoreSettings
@@ -25,9 +26,10 @@ from authproxy.tokens.rejection import RejectionStore, RememberedRejection
 from authproxy.tokens.shared import SharedSource
 from authproxy.tokens.source import CachingSource, Layer, TokenSource
 from authproxy.tokens.stores import TokenStore
-from authproxy.tokens.stores.file import FileStore, default_path, rejections_path
-from authproxy.tokens.stores.redis import RedisStore
 from authproxy.tokens.token import Token
+
+if TYPE_CHECKING:
+    from authproxy.tokens.stores.file import FileStore
 
 InnerSource = Callable[[RouteConfig], TokenSource]
 
@@ -159,6 +161,8 @@ class GrantSources:
         grant, http_proxy = route.grant, route.http_proxy
         if not grant.can_be_rejected:
             return None
+        from authproxy.tokens.stores.file import FileStore, rejections_path
+
         if self._rejections is None and (path := rejections_path()) is not None:
             # Without the keyring: that might ask its user to unlock it, and there is no token in here.
             self._rejections = FileStore(path, keyring=lambda: None)
@@ -203,7 +207,11 @@ def _open_store(keys: FileStoreSettings | RedisStoreSettings, file: str) -> Toke
     key = keys.key.get_secret_value() if keys.key is not None else None
     try:
         if isinstance(keys, FileStoreSettings):
+            from authproxy.tokens.stores.file import FileStore, default_path
+
             return FileStore(Path(keys.path) if keys.path is not None else default_path(), key)
+        from authproxy.tokens.stores.redis import RedisStore
+
         return RedisStore(keys.url.get_secret_value(), key or "", prefix=keys.prefix)
     except StoreError as error:
         message = f"{error.detail}; {error.hint}" if error.hint else error.detail

@@ -10,15 +10,17 @@ A callback that nobody waits for (forged, replayed, too late) reaches no login a
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from authproxy import logs
 from authproxy.errors import AuthproxyError, TokenTimeout
-from authproxy.grants.interactive import InteractiveGrant
 from authproxy.grants.runner import FlowRunner
 from authproxy.grants.steps import Flow, Show
 from authproxy.net.http_proxy import Setting
 from authproxy.tokens.token import Token
+
+if TYPE_CHECKING:
+    from authproxy.grants.interactive import InteractiveGrant
 
 LOGIN_SECONDS = 600.0  # how long a person may take
 MAX_LOGINS = 100  # under way at the same time
@@ -54,7 +56,7 @@ class Logins:
     async def start(
         self,
         route: str,
-        grant: InteractiveGrant,
+        grant: "InteractiveGrant",
         redirect_uri: str,
         adopt: Adopt,
         *,
@@ -94,7 +96,7 @@ class Logins:
             self._give_up(login)
 
     async def _run(
-        self, login: PendingLogin, flow: Flow, grant: InteractiveGrant, adopt: Adopt, http_proxy: Setting
+        self, login: PendingLogin, flow: Flow, grant: "InteractiveGrant", adopt: Adopt, http_proxy: Setting
     ) -> str | None:
         try:
             async with asyncio.timeout(LOGIN_SECONDS):

@@ -1,9 +1,11 @@
 """The event loop and the signals: serving on open sockets until a signal says otherwise."""
 
 import asyncio
+import contextlib
 import gc
 import signal
 from collections.abc import Callable, Coroutine
+from importlib import import_module
 from typing import Any
 
 from authproxy import logs
@@ -17,6 +19,16 @@ from authproxy.net.own_listeners import OwnListeners
 
 GARBAGE_THRESHOLDS = (50_000, 20, 100)  # objects made before a look, and looks before a longer one
 
+LOAD_AGAIN_SECONDS = 0.5
+PARSER = ("authproxy.proxy.downstream.parser",)
+ADMIN = ("authproxy.app.admin", "authproxy.admin.metrics")
+TOKENS = (
+    "authproxy.grants.http",
+    "cryptography.hazmat.primitives.ciphers.aead",
+    "cryptography.hazmat.primitives.kdf.hkdf",
+    "cryptography.hazmat.primitives.twofactor.hotp",
+)
+
 
 def run_loop(work: Coroutine[Any, Any, None]) -> None:
     """Run `work` on the fastest event loop there is."""
@@ -29,6 +41,33 @@ def collect_less() -> None:
     gc.collect()
     gc.freeze()  # what is here now stays to the end
     gc.set_threshold(*GARBAGE_THRESHOLDS)
+
+
+def load_the_rest(*, admin: bool, tokens: bool) -> None:
+    """Load what neither the start nor every request needs: in a thread, while the first are served already.
+
+    Whoever needs some of it before it is there loads it by the same import, and waits for this one. Raises
+    `ImportError` or `OSError`.
+    """
+    for name in (*PARSER, *(ADMIN if admin else ()), *(TOKENS if tokens else ())):
+        import_module(name)
+
+
+async def load_meanwhile(stop: asyncio.Event, *, admin: bool, tokens: bool) -> None:
+    """Have the rest loaded, unless `stop` comes first.
+
+    Without a file descriptor no module can be read; the first clients may have taken them all.
+    """
+    while not stop.is_set():
+        try:
+            await asyncio.to_thread(load_the_rest, admin=admin, tokens=tokens)
+        except (ImportError, OSError) as error:
+            logs.warning("a module cannot be loaded yet", cause=type(error).__name__)
+        else:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LOAD_AGAIN_SECONDS):
+                await stop.wait()
 
 
 async def attend(
@@ -65,11 +104,14 @@ async def attend(
         if listeners.proxy:
             await app.start(listeners.proxy)
         if listeners.admin is not None:
-            await app.start_admin(*listeners.admin)
+            app.admin_opens_at(*listeners.admin)
         if inner_source is None:
             app.warn()
             app.prefetch()
         ready(app)
+        await load_meanwhile(stop, admin=listeners.admin is not None, tokens=app.obtains_tokens)
+        if listeners.admin is not None and not stop.is_set():
+            await app.start_admin(listeners.admin[1])
         collect_less()
         await stop.wait()
         drained = asyncio.create_task(app.drain())

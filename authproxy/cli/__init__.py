@@ -5,6 +5,7 @@ bad configuration.
 """
 
 import errno
+import gc
 import sys
 from importlib import import_module
 
@@ -27,6 +28,9 @@ VERBS = {
     "healthcheck": "exit 0 when /readyz answers 200; for containers",
 }
 """The verbs in the order of the help; `authproxy.cli.VERB` has a command `VERB`, loaded when needed."""
+
+
+STARTS_GARBAGE = 50_000  # objects made before a look for garbage: what is imported is none
 
 
 class Verbs(click.Group):
@@ -54,6 +58,7 @@ def authproxy() -> None:
 
 def main() -> None:
     """Run the command; the one place where errors become exit codes."""
+    gc.set_threshold(STARTS_GARBAGE)
     prepare_output()
     try:
         code = authproxy.main(prog_name="authproxy", standalone_mode=False)

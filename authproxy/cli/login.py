@@ -6,13 +6,12 @@ import webbrowser
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from io import FileIO
+from typing import TYPE_CHECKING
 
 import click
-from aiohttp import web
 
 from authproxy import logs
-from authproxy.admin.api import CALLBACK
-from authproxy.admin.pages import SECURITY_HEADERS, page
+from authproxy.admin.pages import CALLBACK, SECURITY_HEADERS, page
 from authproxy.app.application import App
 from authproxy.app.listeners import ListenError, listening_sockets
 from authproxy.app.logins import LOGIN_SECONDS
@@ -26,6 +25,9 @@ from authproxy.grants.interactive import InteractiveGrant
 from authproxy.grants.runner import FlowRunner
 from authproxy.grants.steps import Show
 from authproxy.values import is_loopback, split_url
+
+if TYPE_CHECKING:
+    from aiohttp import web
 
 STDIN = 0
 ELSEWHERE = "use --no-browser, or the login link of the running proxy"
@@ -154,12 +156,16 @@ class LoopbackReceiver:
     """Listens on loopback for the browser to come back, once (RFC 8252 §7.3)."""
 
     def __init__(self, terminal: Terminal, redirect_uri: str | None) -> None:
+        from aiohttp import web
+
         self._terminal = terminal
         self._redirect_uri = redirect_uri
         self._path = CALLBACK
         self._runner = web.ServerRunner(web.Server(self._answer), access_log=None)
 
     async def __aenter__(self) -> str:
+        from aiohttp import web
+
         address = "127.0.0.1:0"
         if self._redirect_uri is not None:
             parts = split_url(self._redirect_uri)
@@ -181,7 +187,7 @@ class LoopbackReceiver:
     async def __aexit__(self, *_: object) -> None:
         await self._runner.cleanup()
 
-    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _answer(self, request: "web.BaseRequest") -> "web.StreamResponse":
         came_back, state = self._terminal.came_back, self._terminal.state
         if request.method != "GET" or request.path != self._path:
             return _page("Nothing here", status=404)
@@ -196,6 +202,8 @@ class LoopbackReceiver:
         )
 
 
-def _page(title: str, *paragraphs: str, status: int = 200) -> web.Response:
+def _page(title: str, *paragraphs: str, status: int = 200) -> "web.Response":
+    from aiohttp import web
+
     text = page(title, *paragraphs)
     return web.Response(text=text, status=status, content_type="text/html", headers=SECURITY_HEADERS)

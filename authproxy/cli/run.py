@@ -6,7 +6,6 @@ import click
 
 from authproxy.cli.options import config_option, retry_rejected_option
 from authproxy.cli.serve import serve
-from authproxy.config.command_line import from_command_line
 from authproxy.config.find import find_config
 from authproxy.config.read import load
 from authproxy.logs import LEVELS
@@ -65,6 +64,8 @@ def run(
     if workers is not None:
         overrides["workers"] = workers
     if upstream is not None:
+        from authproxy.config.command_line import from_command_line
+
         config = from_command_line(upstream, preset, settings, overrides=overrides)
     else:
         config = load(find_config(config_file), overrides=overrides)

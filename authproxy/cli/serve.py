@@ -14,7 +14,6 @@ from authproxy.app.serving import attend, run_loop
 from authproxy.app.tls import tls_contexts
 from authproxy.cli.output import StdoutFault, give_up_stdout
 from authproxy.config.model import Config
-from authproxy.workers.processes import Processes
 from authproxy.workers.supervisor import worker_count
 
 Ready = Callable[[list[str], str | None], None]
@@ -43,6 +42,8 @@ def _serve(config: Config, ready: Ready, *, retry_rejected: bool) -> int:
     listeners = open_listeners(config, share=count > 1)
     try:
         if count > 1:
+            from authproxy.workers.processes import Processes
+
             processes = Processes(config, listeners, tls, count=count, retry_rejected=retry_rejected)
             return processes.run(partial(announce, config, listeners, ready))
         run_loop(

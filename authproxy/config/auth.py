@@ -5,14 +5,16 @@ auth ─┬─ grant: NAME ─────────────────�
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from authproxy.config.document import Item
-from authproxy.config.faults import UNKNOWN_KEY, unknown_name
-from authproxy.config.presets import Preset, presets
 from authproxy.config.validation import Validation
 from authproxy.grants import GRANTS
 from authproxy.grants.grant import Grant
 from authproxy.masking import masked
+
+if TYPE_CHECKING:
+    from authproxy.config.presets import Preset
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,7 @@ class Auth:
     grant: Grant
     item: Item
     name: str
-    preset: Preset | None
+    preset: "Preset | None"
 
     def shown(self) -> dict[str, object]:
         """Return the grant's settings, those masked that are secret or came from a reference."""
@@ -52,6 +54,9 @@ def read_auth(auth: Item, base: str, validation: Validation) -> Auth | None:
 
 
 def _from_preset(auth: Item, name: Item, base: str, validation: Validation) -> Auth | None:
+    from authproxy.config.faults import UNKNOWN_KEY, unknown_name
+    from authproxy.config.presets import presets
+
     known = presets()
     if not isinstance(name.value, str) or name.value not in known:
         validation.faults.append(name.fault(unknown_name("preset", name.value, known)))
@@ -67,8 +72,10 @@ def _from_preset(auth: Item, name: Item, base: str, validation: Validation) -> A
     return None
 
 
-def _from_grant(auth: Item, name: Item, preset: Preset | None, validation: Validation) -> Auth | None:
+def _from_grant(auth: Item, name: Item, preset: "Preset | None", validation: Validation) -> Auth | None:
     if not isinstance(name.value, str) or name.value not in GRANTS:
+        from authproxy.config.faults import unknown_name
+
         validation.faults.append(name.fault(unknown_name("grant", name.value, GRANTS)))
         return None
     known = ("preset", *(preset.keys if preset else ()))

@@ -4,13 +4,15 @@ Made from the same classes that read the file. A string may hold a reference whe
 from text, so whatever is narrower than a string also takes `${…}`.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from authproxy.config.model import FileKeys
 from authproxy.config.presets import Preset, presets
-from authproxy.config.route import RouteKeys
+from authproxy.config.route import KEYS, RouteKeys
 from authproxy.grants import GRANTS
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -77,8 +79,9 @@ AUTH_KEYS = {
 def json_schema() -> dict[str, Any]:
     """Return the schema of the whole file."""
     definitions: dict[str, Any] = {}
-    top = _schema_of(FileKeys, definitions)
-    route = _schema_of(RouteKeys, definitions)
+    with _described():
+        top = _schema_of(FileKeys, definitions)
+        route = _schema_of(RouteKeys, definitions)
     auth = {
         "description": "How a token is obtained: by a grant with its keys, or by a preset and the rest.",
         "oneOf": [_grant(name, definitions) for name in GRANTS]
@@ -100,6 +103,16 @@ def json_schema() -> dict[str, Any]:
     head = {"$schema": DIALECT, "title": "authproxy configuration"}
     loosened: dict[str, Any] = _with_references(top | {"$defs": definitions})
     return head | loosened
+
+
+@contextmanager
+def _described() -> Iterator[None]:
+    """Have keys described by what stands below them: pydantic reads the sources, for which no start waits."""
+    KEYS["use_attribute_docstrings"] = True
+    try:
+        yield
+    finally:
+        del KEYS["use_attribute_docstrings"]
 
 
 def _schema_of(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from authproxy.config.document import Item, merge
-from authproxy.config.presets import presets
 from authproxy.errors import Fault
 
 ROUTE_LEVELS = 2  # a route's keys, and the keys of its mappings
@@ -40,8 +39,12 @@ def _layered(own: Item, defaults: Item) -> Item:
     item = replace(item, value=item.value | whole)
     auth = item.child("auth")
     name = auth.child("preset") if auth else None
-    preset = presets().get(name.value) if auth and name and isinstance(name.value, str) else None
-    if auth is None or preset is None:
+    if auth is None or name is None or not isinstance(name.value, str):
+        return item
+    from authproxy.config.presets import presets
+
+    preset = presets().get(name.value)
+    if preset is None:
         return item
     under = Item({key: auth.made(value, f"{own.key}.{key}") for key, value in preset.route.items()}, own.file)
     return merge(item, under, ROUTE_LEVELS)

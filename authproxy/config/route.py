@@ -34,7 +34,7 @@ from authproxy.values import (
     split_url,
 )
 
-KEYS = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+KEYS = ConfigDict(extra="forbid")
 FRAMING_HEADERS = frozenset({
     "connection", "content-length", "host", "keep-alive", "proxy-connection", "te", "trailer",
     "transfer-encoding", "upgrade",

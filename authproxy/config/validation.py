@@ -8,7 +8,6 @@ from typing import Any, TypeVar, cast
 from pydantic import TypeAdapter, ValidationError
 
 from authproxy.config.document import Item, plain
-from authproxy.config.faults import faults_of
 from authproxy.config.texts import judge
 from authproxy.errors import Fault
 
@@ -37,6 +36,8 @@ class Validation:
                 plain(own), context={"directory": self.directory}
             )
         except ValidationError as error:
+            from authproxy.config.faults import faults_of
+
             self.faults += faults_of(error, own, kind, {*besides, *known})
             return None
         found = judge(made, item)

@@ -1,31 +1,44 @@
 """How a token is obtained: one small file a grant, and the runner that carries out what a grant asks for."""
 
-from authproxy.grants.authorization_code import AuthorizationCode
-from authproxy.grants.client_credentials import ClientCredentials
-from authproxy.grants.command import Command
-from authproxy.grants.device_code import DeviceCode
-from authproxy.grants.file import File
-from authproxy.grants.grant import Grant
-from authproxy.grants.jwt_bearer import JWTBearer
-from authproxy.grants.password import Password
-from authproxy.grants.refresh_token import RefreshToken
-from authproxy.grants.static import Basic, NoGrant, Static
-from authproxy.grants.token_exchange import TokenExchange
-from authproxy.grants.token_request import TokenRequest
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 
-GRANTS: dict[str, type[Grant]] = {
-    "none": NoGrant,
-    "static": Static,
-    "basic": Basic,
-    "client_credentials": ClientCredentials,
-    "password": Password,
-    "refresh_token": RefreshToken,
-    "authorization_code": AuthorizationCode,
-    "device_code": DeviceCode,
-    "jwt_bearer": JWTBearer,
-    "token_exchange": TokenExchange,
-    "token_request": TokenRequest,
-    "command": Command,
-    "file": File,
+from authproxy.grants.grant import Grant
+
+_CLASSES = {
+    "none": "static:NoGrant",
+    "static": "static:Static",
+    "basic": "static:Basic",
+    "client_credentials": "client_credentials:ClientCredentials",
+    "password": "password:Password",
+    "refresh_token": "refresh_token:RefreshToken",
+    "authorization_code": "authorization_code:AuthorizationCode",
+    "device_code": "device_code:DeviceCode",
+    "jwt_bearer": "jwt_bearer:JWTBearer",
+    "token_exchange": "token_exchange:TokenExchange",
+    "token_request": "token_request:TokenRequest",
+    "command": "command:Command",
+    "file": "file:File",
 }
+
+
+class _Grants(Mapping[str, type[Grant]]):
+    """Loads only the grants that a configuration names: the others would be a good part of a start."""
+
+    def __getitem__(self, name: str) -> type[Grant]:
+        module, _, kind = _CLASSES[name].partition(":")
+        found: type[Grant] = getattr(import_module(f"{__name__}.{module}"), kind)
+        return found
+
+    def __contains__(self, name: object) -> bool:
+        return name in _CLASSES
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_CLASSES)
+
+    def __len__(self) -> int:
+        return len(_CLASSES)
+
+
+GRANTS = _Grants()
 """The word behind `grant:`, and the class whose fields are its keys."""

@@ -116,6 +116,11 @@ class Grant:
         return True
 
     @property
+    def needs_person(self) -> bool:
+        """Whether somebody has to log in before there is a token."""
+        return False
+
+    @property
     def must_last(self) -> bool:
         """Whether its tokens should outlive the process: a lost one costs a person a login."""
         return False

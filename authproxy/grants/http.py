@@ -11,9 +11,10 @@ import aiohttp
 from yarl import URL
 
 from authproxy import __version__
-from authproxy.errors import BadTokenReply, TokenError, TokenLoop, TokenTimeout, TokenUnavailable
+from authproxy.errors import TokenError, TokenLoop, TokenTimeout, TokenUnavailable
 from authproxy.grants.client import TooLong, client_session
 from authproxy.grants.discovery import Server, discover
+from authproxy.grants.reply import MAX_REPLY, TOTAL_TIMEOUT, read_up_to
 from authproxy.grants.steps import Answer, Ask, ClientCertificate
 from authproxy.net.dial import look_up
 from authproxy.net.failures import NO_DESCRIPTORS_ADVICE, Failure, failure_of
@@ -23,8 +24,6 @@ from authproxy.net.tls import token_endpoint_context
 from authproxy.tokens.source import Clock
 
 CONNECT_TIMEOUT = 10.0  # seconds
-TOTAL_TIMEOUT = 30.0
-MAX_REPLY = 1 << 20  # bytes
 PROXY_REFUSED = 407
 DISCOVERY_LASTS = 3600.0  # seconds
 OTHER_CERTIFICATE = "name its CA in SSL_CERT_FILE, or correct the URL"
@@ -125,16 +124,6 @@ async def client_tls(certificate: ClientCertificate) -> ssl.SSLContext:
             f"the client certificate in {certificate.cert_file} cannot be used",
             hint="cert_file and key_file should be PEM, belong together, and not be encrypted",
         ) from error
-
-
-async def read_up_to(stream: aiohttp.StreamReader | asyncio.StreamReader, limit: int, place: str) -> bytes:
-    chunks, size = [], 0
-    while chunk := await stream.read(1 << 16):
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > limit:
-            raise BadTokenReply(f"{place} sent more than {limit >> 20} MiB")
-    return b"".join(chunks)
 
 
 _SENTENCES: dict[Failure, tuple[str, str | None]] = {

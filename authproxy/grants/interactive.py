@@ -20,7 +20,6 @@ class InteractiveGrant(OAuthGrant):
 
     @property
     def needs_person(self) -> bool:
-        """Whether nobody else can log in."""
         return True
 
     @property

@@ -9,10 +9,14 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from math import isfinite
+from typing import Protocol
 
+from authproxy.errors import BadTokenReply
 from authproxy.grants.steps import Answer
 from authproxy.masking import sound
 
+TOTAL_TIMEOUT = 30.0  # seconds for a whole answer, a program's as well
+MAX_REPLY = 1 << 20  # bytes
 MAX_LIFETIME = 10 * 365 * 86400.0  # seconds; whoever says more means for ever
 PASSING_TROUBLE = frozenset({408, 425, 429})
 ENDS_AT = (  # where servers and programs say when a token ends, if not how long it lasts
@@ -28,6 +32,25 @@ BYTE_ORDER_MARKS = (
 NO_TEXT = frozenset({"idna", "punycode"})  # charsets that are none; reading a long one takes for ever
 
 _CHARSET = re.compile(r"""charset\s*=\s*["']?([\w.:-]+)""", re.IGNORECASE | re.ASCII)
+
+
+class Stream(Protocol):
+    """What an answer comes in; asyncio's and aiohttp's `StreamReader` are."""
+
+    async def read(self, n: int = -1, /) -> bytes:
+        """Return up to `n` bytes once there are any; none at the end."""
+        ...
+
+
+async def read_up_to(stream: Stream, limit: int, place: str) -> bytes:
+    """Return all that `stream` brings. Raises `BadTokenReply` if that is over `limit` bytes."""
+    chunks, size = [], 0
+    while chunk := await stream.read(1 << 16):
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > limit:
+            raise BadTokenReply(f"{place} sent more than {limit >> 20} MiB")
+    return b"".join(chunks)
 
 
 def find(document: object, pointers: str | tuple[str, ...]) -> object:

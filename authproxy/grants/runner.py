@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from authproxy.capabilities import kill_with_children
 from authproxy.errors import (
@@ -21,7 +21,7 @@ from authproxy.errors import (
     TokenTimeout,
     TokenUnavailable,
 )
-from authproxy.grants.http import MAX_REPLY, TOTAL_TIMEOUT, TokenEndpointClient, read_up_to
+from authproxy.grants.reply import MAX_REPLY, TOTAL_TIMEOUT, read_up_to
 from authproxy.grants.steps import (
     Answer,
     Ask,
@@ -43,6 +43,9 @@ from authproxy.net.own_listeners import NOBODY, OwnListeners
 from authproxy.places import working_directory
 from authproxy.tokens.source import Clock
 from authproxy.tokens.token import Token
+
+if TYPE_CHECKING:
+    from authproxy.grants.http import TokenEndpointClient
 
 EXEC_INFO = {  # what kubectl tells its credential plugins; without it some will not work
     "KUBERNETES_EXEC_INFO": '{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", '
@@ -80,7 +83,8 @@ class FlowRunner:
         self._directory = working_directory() / directory
         self._clock = clock
         self._sleep = sleep
-        self._http = TokenEndpointClient(own, clock)
+        self._own = own
+        self._client: TokenEndpointClient | None = None  # from the first request on
         self._codes = OneTimeCodes(clock, sleep)
         self._used_up: set[UseUp] = set()
         self._handlers: dict[type, Callable[[Any], Awaitable[Any]]] = {
@@ -96,7 +100,8 @@ class FlowRunner:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._http.close()
+        if self._client is not None:
+            await self._client.close()
 
     async def run(self, flow: Flow, ui: LoginUI | None = None, *, http_proxy: Setting = None) -> Token:
         """Hold `flow`'s conversation to its end; a login has it with a person too. Raises `TokenError`.
@@ -122,13 +127,20 @@ class FlowRunner:
         if isinstance(step, Show | Callback):
             return await _of_the_user(step, ui)
         if isinstance(step, Ask):
-            return await self._http.ask(step, http_proxy)
+            return await self._http().ask(step, http_proxy)
         if isinstance(step, Discover):
-            return await self._http.discover(step.issuer, http_proxy)
+            return await self._http().discover(step.issuer, http_proxy)
         handler = self._handlers.get(type(step))
         if handler is None:
             raise TypeError(f"a flow cannot ask for a {type(step).__name__}")
         return await handler(step)
+
+    def _http(self) -> "TokenEndpointClient":
+        if self._client is None:
+            from authproxy.grants.http import TokenEndpointClient
+
+            self._client = TokenEndpointClient(self._own, self._clock)
+        return self._client
 
     # ── time ─────────────────────────────────────────────────────────────────────────────────────
 

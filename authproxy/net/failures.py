@@ -10,8 +10,7 @@ import os
 import socket
 import ssl
 from enum import Enum
-
-import aiohttp
+from functools import cache
 
 NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
 NO_DESCRIPTORS_ADVICE = (
@@ -35,26 +34,46 @@ class Failure(Enum):
     NOT_HTTP = "the answer is not HTTP"
 
 
-_KINDS: tuple[tuple[tuple[type[BaseException], ...], Failure], ...] = (
+Kinds = tuple[tuple[tuple[type[BaseException], ...], Failure], ...]
+
+_SYSTEMS: Kinds = (
     ((TimeoutError,), Failure.TIMEOUT),
-    ((aiohttp.ClientHttpProxyError, aiohttp.ClientProxyConnectionError), Failure.PROXY),
-    ((ssl.SSLCertVerificationError, aiohttp.ClientConnectorCertificateError), Failure.CERTIFICATE),
-    ((ssl.SSLError, aiohttp.ClientSSLError), Failure.HANDSHAKE),
-    ((socket.gaierror, aiohttp.ClientConnectorDNSError), Failure.DNS),
-    ((aiohttp.ClientConnectorError,), Failure.CONNECT),
-    ((aiohttp.ServerDisconnectedError,), Failure.CLOSED),
-    ((aiohttp.ClientPayloadError,), Failure.CUT_SHORT),
-    ((aiohttp.InvalidURL,), Failure.URL),
+    ((ssl.SSLCertVerificationError,), Failure.CERTIFICATE),
+    ((ssl.SSLError,), Failure.HANDSHAKE),
+    ((socket.gaierror,), Failure.DNS),
 )
-"""The first that fits counts."""
+"""What the errors of Python's own mean, and those of aiohttp's that are such errors too. The first that fits
+counts, here and below."""
+
+
+@cache
+def _aiohttps() -> Kinds:
+    """Return what aiohttp's errors mean. Only where there is one of them is aiohttp loaded for sure."""
+    import aiohttp
+
+    return (
+        ((aiohttp.ClientHttpProxyError, aiohttp.ClientProxyConnectionError), Failure.PROXY),
+        ((aiohttp.ClientConnectorCertificateError,), Failure.CERTIFICATE),
+        ((aiohttp.ClientSSLError,), Failure.HANDSHAKE),
+        ((aiohttp.ClientConnectorDNSError,), Failure.DNS),
+        ((aiohttp.ClientConnectorError,), Failure.CONNECT),
+        ((aiohttp.ServerDisconnectedError,), Failure.CLOSED),
+        ((aiohttp.ClientPayloadError,), Failure.CUT_SHORT),
+        ((aiohttp.InvalidURL,), Failure.URL),
+    )
 
 
 def failure_of(error: BaseException, *, otherwise: Failure) -> Failure:
     """Return what `error` says went wrong; `otherwise` for one that may come of any step."""
-    found = next((failure for kinds, failure in _KINDS if isinstance(error, kinds)), otherwise)
+    kinds = _SYSTEMS + (_aiohttps() if _is_aiohttps(error) else ())
+    found = next((failure for types, failure in kinds if isinstance(error, types)), otherwise)
     if found is Failure.DNS:  # a look-up fails as well, for want of a socket, and does not say so
         return Failure.DESCRIPTORS if out_of_descriptors() else found
     return Failure.DESCRIPTORS if isinstance(error, OSError) and error.errno in NO_DESCRIPTORS else found
+
+
+def _is_aiohttps(error: BaseException) -> bool:
+    return any(kind.__module__.startswith("aiohttp.") for kind in type(error).__mro__)
 
 
 def out_of_descriptors() -> bool:

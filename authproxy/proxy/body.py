@@ -9,8 +9,6 @@ comes early does not stop the upload.
 
 from collections.abc import AsyncIterator
 
-from aiohttp.http_exceptions import HttpProcessingError
-
 from authproxy.errors import BadRequest, BodyTooLarge
 from authproxy.proxy.request import Payload
 
@@ -62,7 +60,7 @@ class Body:
         while True:
             try:
                 piece = await self._payload.read(PIECE)
-            except HttpProcessingError as error:
+            except _parser_fault() as error:
                 raise BadRequest("the body is malformed") from error
             if not piece:
                 return
@@ -116,6 +114,13 @@ class WholeBody:
 def chunk(piece: bytes) -> bytes:
     """Return `piece`, which must not be empty, as a chunk (RFC 9112 §7.1)."""
     return b"%x\r\n%b\r\n" % (len(piece), piece)
+
+
+def _parser_fault() -> type[Exception]:
+    """Return what aiohttp calls a malformed body; Python asks only when reading has failed."""
+    from authproxy.proxy.downstream.parser import HttpProcessingError
+
+    return HttpProcessingError
 
 
 def _too_large(limit: int) -> BodyTooLarge:

@@ -21,10 +21,10 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from aiohttp.http import HttpVersion, HttpVersion10, HttpVersion11
 from multidict import CIMultiDictProxy, istr
 
 from authproxy.errors import BadRequest, Forbidden, KeyRequired
+from authproxy.proxy.plain import HTTP_1_0, HTTP_1_1, Version
 from authproxy.values import is_loopback
 
 HOST, ORIGIN, SITE = istr("Host"), istr("Origin"), istr("Sec-Fetch-Site")
@@ -50,7 +50,7 @@ class Asked(Protocol):
     @property
     def target(self) -> str: ...
     @property
-    def version(self) -> HttpVersion: ...
+    def version(self) -> Version: ...
     @property
     def headers(self) -> CIMultiDictProxy[str]: ...
     @property
@@ -83,7 +83,7 @@ class Guard:
         Raises `BadRequest` or `Forbidden`.
         """
         headers = request.headers
-        if request.version not in (HttpVersion11, HttpVersion10):
+        if request.version not in (HTTP_1_1, HTTP_1_0):
             raise BadRequest("unsupported HTTP version: send HTTP/1.1 or HTTP/1.0")
         if request.method.upper() in REFUSED_METHODS:  # to some servers `trace` is TRACE
             raise Forbidden(f"{request.method} is not forwarded")
@@ -141,7 +141,7 @@ class Guard:
 
     def _check_framing(self, request: Asked, headers: CIMultiDictProxy[str]) -> None:
         encoding = headers.get(TE)
-        if encoding is not None and (encoding.lower() != "chunked" or request.version == HttpVersion10):
+        if encoding is not None and (encoding.lower() != "chunked" or request.version == HTTP_1_0):
             raise BadRequest("the only transfer encoding is chunked, in HTTP/1.1 (RFC 9112 §6.1)")
         if AUTHORIZATION in headers and len(headers.getall(AUTHORIZATION)) > 1:
             raise BadRequest("there is more than one Authorization header")

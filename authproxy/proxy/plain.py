@@ -12,10 +12,11 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Generic, NamedTuple, TypeVar
 
-from aiohttp.http import HttpVersion11
-
 from authproxy.values import any_spelling
 
+Version = tuple[int, int]  # of HTTP
+HTTP_1_0: Version = (1, 0)
+HTTP_1_1: Version = (1, 1)
 PRINTABLE = bytes(range(0x20, 0x7F))
 EMPTY_LINE = b"\r\n\r\n"
 MAX_LINES = 100
@@ -37,7 +38,6 @@ MAX_CHUNKS = 64  # of a reply that is all there
 
 METHODS = {each.encode(): each for each in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
 KEEPS = {b"keep-alive": True, b"Keep-Alive": True, b"close": False}  # what `Connection` may say
-VERSION = HttpVersion11
 
 S = TypeVar("S")
 

@@ -3,13 +3,14 @@
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
-from aiohttp.http import HttpVersion, RawRequestMessage
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from authproxy.proxy.guard import local_address
-from authproxy.proxy.plain import VERSION, Section, pairs_of
+from authproxy.proxy.plain import HTTP_1_1, Section, Version, pairs_of
 
 if TYPE_CHECKING:
+    from aiohttp.http import RawRequestMessage
+
     from authproxy.proxy.downstream.connection import ClientConnection
 
 RawHeaders = tuple[tuple[bytes, bytes], ...]
@@ -64,6 +65,10 @@ class Whole:
         """Be there all the same."""
 
 
+NO_BODY = Whole(b"")
+"""The body of every request that has none."""
+
+
 class Request:
     """One request of `connection`: `target` is as it was sent, `payload` its body.
 
@@ -72,8 +77,8 @@ class Request:
     """
 
     section: Section | None = None
-    message: RawRequestMessage | None = None
-    version: HttpVersion = VERSION
+    message: "RawRequestMessage | None" = None
+    version: Version = HTTP_1_1
     keep_alive = True
 
     def __init__(
@@ -94,7 +99,7 @@ class Request:
 
     @classmethod
     def parsed(
-        cls, message: RawRequestMessage, payload: Payload, connection: "ClientConnection"
+        cls, message: "RawRequestMessage", payload: Payload, connection: "ClientConnection"
     ) -> "Request":
         """Return the request that aiohttp has parsed."""
         made = cls(connection, message.method, message.path, payload)

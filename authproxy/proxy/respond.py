@@ -9,7 +9,6 @@ import socket
 import struct
 from typing import cast
 
-from aiohttp.http import HttpVersion10, HttpVersion11
 from multidict import istr
 
 from authproxy import logs
@@ -17,6 +16,7 @@ from authproxy.errors import AuthproxyError, BadReply, BadRequest
 from authproxy.net.tunnel import Tunnel
 from authproxy.proxy.body import LAST_CHUNK, chunk
 from authproxy.proxy.context import RequestContext
+from authproxy.proxy.plain import HTTP_1_0, HTTP_1_1
 from authproxy.proxy.problem import problem_response
 from authproxy.proxy.request import Request
 from authproxy.proxy.route import Route
@@ -122,14 +122,14 @@ def _head(context: RequestContext, route: Route, reply: Reply) -> tuple[bytes, b
     keep_alive = request.keep_alive and not request.connection.draining
     chunked = False
     if reply.length is None and request.method != "HEAD" and status not in NO_BODY:
-        chunked = request.version == HttpVersion11
+        chunked = request.version == HTTP_1_1
         keep_alive = keep_alive and chunked  # HTTP/1.0 learns the end from the connection
         context.framed = chunked
     if chunked:
         head += b"Transfer-Encoding: chunked\r\n"
     if not keep_alive:
         head += b"Connection: close\r\n"
-    elif request.version == HttpVersion10:
+    elif request.version == HTTP_1_0:
         head += b"Connection: keep-alive\r\n"
     return head + b"\r\n", keep_alive, chunked
 
@@ -222,7 +222,7 @@ def reason_of(error: AuthproxyError) -> str:
 
 def expects_continue(request: Request) -> bool:
     """Whether the client waits for a 100 before it sends its body (RFC 9110 §10.1.1). Raises `BadRequest`."""
-    if request.version != HttpVersion11:
+    if request.version != HTTP_1_1:
         return False
     if any(value.lower() != "100-continue" for value in request.headers.getall(EXPECT)):
         raise BadRequest("the only expectation that is known is 100-continue")
@@ -235,7 +235,7 @@ def wanted_protocol(request: Request) -> str | None:
     HTTP itself is none: in a tunnel of HTTP/2 nobody would judge the requests.
     """
     protocol = request.headers.get(UPGRADE)
-    if protocol is None or request.version != HttpVersion11:
+    if protocol is None or request.version != HTTP_1_1:
         return None
     return None if any(map(HTTP_ITSELF.match, protocols(protocol))) else protocol
 

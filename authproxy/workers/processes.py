@@ -16,6 +16,7 @@ from authproxy.app.serving import attend, run_loop
 from authproxy.app.tls import TLSContexts
 from authproxy.capabilities import AF_UNIX
 from authproxy.config.model import Config
+from authproxy.proxy.downstream import parser as _parser  # noqa: F401 - loaded once, for all who are forked
 from authproxy.workers.broker import Broker
 from authproxy.workers.broker_client import BrokerClient
 from authproxy.workers.supervisor import Child, Supervisor, shared_listeners

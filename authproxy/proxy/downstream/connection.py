@@ -20,25 +20,21 @@ from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, cast
 
-from aiohttp import StreamReader
-from aiohttp.http import HttpVersion11, RawRequestMessage
-from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
-from aiohttp.http_parser import HttpRequestParser
-from aiohttp.streams import EMPTY_PAYLOAD
-
 from authproxy.errors import AuthproxyError, BadRequest, HeadersTooLarge, RequestTimeout
 from authproxy.net.lingering_close import LingeringClose, close_or_abort
 from authproxy.net.tunnel import Tunnel
 from authproxy.proxy.context import Answered, Sent, Waiting
-from authproxy.proxy.downstream.framing import BODY, EXCESS, HEAD, ROOM, TRAILER, Framing, joined
+from authproxy.proxy.downstream.framing import BODY, EXCESS, HEAD, ROOM, TRAILER, Framing, Malformed, joined
 from authproxy.proxy.guard import CONTENT_LENGTH
-from authproxy.proxy.plain import Section
-from authproxy.proxy.problem import internal_error, problem_response
-from authproxy.proxy.request import Payload, Request, Whole
+from authproxy.proxy.plain import HTTP_1_1, Section
+from authproxy.proxy.problem import problem_response
+from authproxy.proxy.request import NO_BODY, Payload, Request, Whole
 
 if TYPE_CHECKING:
-    from aiohttp.base_protocol import BaseProtocol
+    from aiohttp.http import RawRequestMessage
+    from aiohttp.streams import StreamReader
 
+    from authproxy.proxy.downstream.parser import RequestParser
     from authproxy.proxy.downstream.server import ProxyServer
 
 _REQUEST_LINE = re.compile(rb"[A-Z]+ [^\r\n]+ HTTP/1\.[01]\r\n")
@@ -50,14 +46,12 @@ _STAND_IN = b"PATCH"  # what the parser reads in place of others; GET may be RTS
 _EMPTY_LINES = re.compile(rb"[\r\n]+")
 _EIGHT_BIT = re.compile(rb"[\x80-\xff]")
 
-TOO_MANY = "Too many headers"  # how aiohttp says it
 TRAILER_TOO_LARGE = "the trailer section is too large"
 LITTLE_BUT_FRAMING = "the chunks of the body are little but sizes and extensions"
 MALFORMED = "the body is malformed"
-MAX_HEADERS = 1000  # lines; the size of the section is limited besides
 UNREAD_SECONDS = 60.0  # how long a client may leave an answer unread while it asks for more
 DISCARD_SECONDS = 2.0  # that a body which nobody wants is read on, so that its connection can be kept
-READ_BUFFER = 256 << 10  # bytes of a body taken from a client before it has to wait
+MAX_AHEAD = 256 << 10  # bytes taken from a client before their turn has come
 SMALL_PIECE = 1 << 10  # bytes; of smaller ones no more than MAX_PIECES may wait, as each costs memory too
 MAX_PIECES = 1024
 
@@ -102,8 +96,8 @@ class ClientConnection(asyncio.Protocol):
         self._context: Any = None  # of the request that is with the upstream, until a task sees to it
         self._task: asyncio.Task[None] | None = None
         self._framing = Framing(server.header_bytes)
-        self._parser: HttpRequestParser | None = None  # while a head, or a body in chunks, is coming in
-        self._payload: Payload = EMPTY_PAYLOAD  # the body of the last request that came in
+        self._parser: RequestParser | None = None  # while a head, or a body in chunks, is coming in
+        self._payload: Payload = NO_BODY  # the body of the last request that came in
         self._method: str | None = None  # of the head that is coming in, if the parser got another
         self._ahead, self._at = b"", 0  # what has come, and how much of it was taken
         self._working = False  # what is ahead is being looked at
@@ -220,17 +214,19 @@ class ClientConnection(asyncio.Protocol):
     # ── one request ──────────────────────────────────────────────────────────────────────────────
 
     def _begin_plain(self, method: str, target: str, section: Section, rest: bytes) -> None:
-        payload: Payload = EMPTY_PAYLOAD
+        payload: Payload = NO_BODY
         if section.length:
             payload = Whole(rest) if len(rest) == section.length else self._stream_of(section.length, rest)
         self._payload = payload
         self._silent = not section.keep_alive
         self._begin(Request(self, method, target, payload, section))
 
-    def _stream_of(self, length: int, beginning: bytes) -> StreamReader:
+    def _stream_of(self, length: int, beginning: bytes) -> "StreamReader":
         """Return a body of `length` bytes, of which only the `beginning` is here."""
+        from authproxy.proxy.downstream.parser import stream_for
+
         self._framing.length(length)
-        stream = StreamReader(cast("BaseProtocol", self), READ_BUFFER, loop=self._loop)
+        stream = stream_for(self, self._loop)
         if beginning:
             self._framing.take_inside_body(len(beginning))
             stream.feed_data(beginning)
@@ -268,7 +264,7 @@ class ClientConnection(asyncio.Protocol):
         if self.transport is None or self._lingering_close is not None:
             return
         self._answered_any = True
-        whole = self._payload is EMPTY_PAYLOAD or self._payload.is_eof()
+        whole = self._payload is NO_BODY or self._payload.is_eof()
         if not keep_alive or self._server.draining or self._taker is not None:
             self.linger(silent=self._silent and whole)
         elif not whole:
@@ -284,7 +280,7 @@ class ClientConnection(asyncio.Protocol):
     def _next(self) -> None:
         """Turn to the next request."""
         self._state = IDLE
-        self._payload = EMPTY_PAYLOAD
+        self._payload = NO_BODY
         self._watch(self._server.keepalive)
         if self._ahead:
             self._go_on()
@@ -314,7 +310,7 @@ class ClientConnection(asyncio.Protocol):
             self._ahead, self._at = b"", 0
         elif self._turn is None and not self._framing.room:
             self._turn = self._loop.call_soon(self._take_turn)
-        self._hold(held=left > 0 and (self._turn is not None or left > READ_BUFFER))
+        self._hold(held=left > 0 and (self._turn is not None or left > MAX_AHEAD))
 
     def _take_turn(self) -> None:
         self._turn = None
@@ -377,12 +373,12 @@ class ClientConnection(asyncio.Protocol):
         end = self._framing.end(self._ahead, self._at)
         piece, self._at = before + self._ahead[at:end], end
         try:
-            messages, _, _ = self._parser.feed_data(piece if piece.isascii() else ascii_target(piece))
-        except HttpProcessingError as error:
-            self._refuse_head(error)
+            head = self._parser.read(piece if piece.isascii() else ascii_target(piece))
+        except Malformed as error:
+            self._refuse_head(too_large=error.too_large)
             return False
-        if messages:
-            self._head_has_come(*messages[0])
+        if head is not None:
+            self._head_has_come(*head)
         else:
             self._bound_head(self._framing.section)
         return True
@@ -395,18 +391,16 @@ class ClientConnection(asyncio.Protocol):
     def _bound_head(self, size: int) -> None:
         """Refuse a head of which `size` bytes are here and no end; aiohttp bounds each line only."""
         if size > self._server.header_bytes:
-            self._refuse_head(LineTooLong(b"", self._server.header_bytes))
+            self._refuse_head(too_large=True)
 
-    def _refuse_head(self, error: Exception) -> None:
+    def _refuse_head(self, *, too_large: bool) -> None:
         """Answer what is no request, and close: nobody knows where another one would begin."""
-        if is_too_large(error):
+        if too_large:
             self.refuse(HeadersTooLarge("the header section is too large"))
-        elif isinstance(error, HttpProcessingError):
-            self.refuse(BadRequest("the request is not valid HTTP/1.1"))
         else:
-            self.refuse(internal_error(error))
+            self.refuse(BadRequest("the request is not valid HTTP/1.1"))
 
-    def _head_has_come(self, message: RawRequestMessage, payload: StreamReader) -> None:
+    def _head_has_come(self, message: "RawRequestMessage", payload: "StreamReader") -> None:
         if not message.chunked:
             self._parser = None
             length = 0 if payload.is_eof() else int(message.headers.get(CONTENT_LENGTH, 0))
@@ -417,14 +411,14 @@ class ClientConnection(asyncio.Protocol):
             request.method, self._method = self._method, None
         if message.chunked:
             self._framing.chunks()
-            if message.version != HttpVersion11:
+            if message.version != HTTP_1_1:
                 # An HTTP/1.0 peer that knows of chunks, or one in between that does not: RFC 9112 §6.1.
                 request.keep_alive = False
         self._payload = payload
         self._silent = message.should_close
         self._begin(request)
 
-    def _body_follows(self, payload: StreamReader, length: int) -> None:
+    def _body_follows(self, payload: "StreamReader", length: int) -> None:
         """Take a body of `length` bytes if it is all there; else expect it."""
         start, end = self._at, self._at + length
         if end > len(self._ahead):
@@ -462,10 +456,9 @@ class ClientConnection(asyncio.Protocol):
         if self._parser is None:
             return
         try:
-            self._parser.feed_data(data)
-        except HttpProcessingError as error:
-            too_large = is_too_large(error)
-            self._break_body(HeadersTooLarge(TRAILER_TOO_LARGE) if too_large else BadRequest(MALFORMED))
+            self._parser.read(data)
+        except Malformed as error:
+            self._break_body(HeadersTooLarge(TRAILER_TOO_LARGE) if error.too_large else BadRequest(MALFORMED))
             return
         if self._state is State.DISCARDING:
             self._discard()
@@ -491,7 +484,7 @@ class ClientConnection(asyncio.Protocol):
         """Drop what has come of a body that nobody wants."""
         self._payload.read_nowait(-1)
 
-    def _count_pieces(self, payload: StreamReader, size: int) -> None:
+    def _count_pieces(self, payload: "StreamReader", size: int) -> None:
         """Have a client wait that sends its body in very many pieces to an upstream that does not read."""
         if size < SMALL_PIECE and not self._stream_paused and pieces_in(payload) > MAX_PIECES:
             self.pause_reading()
@@ -633,14 +626,9 @@ def drop(_data: bytes) -> None:
     """Take what nobody wants."""
 
 
-def pieces_in(payload: StreamReader) -> int:
+def pieces_in(payload: "StreamReader") -> int:
     """Return how many pieces of a body wait to be read; aiohttp counts bytes, and pieces of chunks only."""
     return len(payload._buffer)  # noqa: SLF001 - there is no public way
-
-
-def is_too_large(error: BaseException | None) -> bool:
-    """Whether aiohttp's parser found too long a header line, or too many of them."""
-    return isinstance(error, LineTooLong) or TOO_MANY in str(error)
 
 
 def ascii_target(data: bytes) -> bytes:

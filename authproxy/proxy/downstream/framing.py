@@ -34,6 +34,14 @@ HEAD, BODY, SIZE, EXTENSION, TRAILER, FAULT, EXCESS = range(7)
 that are little but framing."""
 
 
+class Malformed(Exception):
+    """What came is not HTTP/1.1, or `too_large`: too long a line, or too many of them."""
+
+    def __init__(self, *, too_large: bool) -> None:
+        super().__init__(too_large)
+        self.too_large = too_large
+
+
 class Framing:
     """Follows one connection. `section` is how many bytes of the head or trailer have come so far.
 

@@ -3,20 +3,18 @@
 import asyncio
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol, cast
-
-from aiohttp.http_parser import HttpRequestParser
+from typing import TYPE_CHECKING, Any, Protocol
 
 from authproxy import logs
 from authproxy.errors import AuthproxyError, ConnectionLimit
 from authproxy.net.lingering_close import QUIET
 from authproxy.proxy.context import Step
-from authproxy.proxy.downstream.connection import MAX_HEADERS, READ_BUFFER, ClientConnection
+from authproxy.proxy.downstream.connection import ClientConnection
 from authproxy.proxy.plain import PlainHead
 from authproxy.proxy.request import Request
 
 if TYPE_CHECKING:
-    from aiohttp.base_protocol import BaseProtocol
+    from authproxy.proxy.downstream.parser import RequestParser
 
 MAX_TURNED_AWAY = 16  # connections over the limit that linger at a time; more are just closed
 
@@ -84,17 +82,11 @@ class ProxyServer:
     def __call__(self) -> ClientConnection:
         return ClientConnection(self, self._loop)
 
-    def parser_for(self, connection: ClientConnection) -> HttpRequestParser:
+    def parser_for(self, connection: ClientConnection) -> "RequestParser":
         """Return a parser for one request."""
-        return HttpRequestParser(
-            cast("BaseProtocol", connection),
-            self._loop,
-            READ_BUFFER,
-            max_line_size=self.header_bytes,
-            max_field_size=self.header_bytes,
-            max_headers=MAX_HEADERS,
-            auto_decompress=False,  # bodies are forwarded as they are
-        )
+        from authproxy.proxy.downstream.parser import parser_for
+
+        return parser_for(connection, self._loop, self.header_bytes)
 
     def connection_made(self, connection: ClientConnection) -> None:
         self.connections.add(connection)

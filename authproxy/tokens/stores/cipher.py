@@ -15,12 +15,6 @@ from functools import lru_cache
 from math import inf, isfinite
 from typing import Self
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
-
 from authproxy.tokens.rejection import Rejection
 from authproxy.tokens.token import Token
 
@@ -44,6 +38,10 @@ class Cipher:
     def __init__(self, secret: bytes) -> None:
         if len(secret) != SECRET_BYTES:
             raise ValueError(f"a secret has {SECRET_BYTES} bytes")
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+        from cryptography.hazmat.primitives.hashes import SHA256
+        from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
         keys = HKDF(SHA256(), length=64, salt=None, info=_SALT).derive(secret)
         self._sealing, self._naming = AESGCM(keys[:32]), keys[32:]
         self.mark = self.name("")[:8]
@@ -73,6 +71,8 @@ class Cipher:
         return _rejection(self._unsealed(key, sealed))
 
     def _unsealed(self, key: str, sealed: bytes) -> bytes:
+        from cryptography.exceptions import InvalidTag
+
         version, nonce, text = sealed[:1], sealed[1 : 1 + NONCE_BYTES], sealed[1 + NONCE_BYTES :]
         if version != VERSION or len(nonce) < NONCE_BYTES:
             raise Unreadable("sealed in an unknown format")
@@ -85,6 +85,8 @@ class Cipher:
 @lru_cache(maxsize=4)  # a configuration that is read again need not pay again
 def _stretched(passphrase: str) -> bytes:
     """RFC 7914: makes trying passphrases dear."""
+    from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
     return Scrypt(salt=_SALT, length=SECRET_BYTES, **_SCRYPT).derive(passphrase.encode())
 
 

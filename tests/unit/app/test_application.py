@@ -150,8 +150,18 @@ async def test_what_pages_may_do_with_the_routes_they_may_not_with_the_admin_lis
         asked.append(guard)
         raise NotImplementedError
 
-    monkeypatch.setattr(module, "admin_application", admin_application)
+    monkeypatch.setattr("authproxy.app.admin.admin_application", admin_application)
     made = await app(STATIC, top="allowed_origins: ['https://page.example']")
     with pytest.raises(NotImplementedError):
-        await made.start_admin("unix:/run/admin", [None])
+        await made.start_admin([None])
     assert [guard.has_origins for guard in asked] == [False]
+
+
+@pytest.mark.parametrize(
+    ("auth", "obtains"), [(STATIC, False), ("auth: {grant: none}", False), (MACHINE, True)]
+)
+async def test_tokens_are_obtained_where_neither_the_configuration_nor_a_broker_has_them(app, auth, obtains):
+    with_broker = await app(auth)
+    assert not with_broker.obtains_tokens
+    async with App(with_broker.config) as alone:
+        assert alone.obtains_tokens is obtains

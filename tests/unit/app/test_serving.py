@@ -19,6 +19,7 @@ class App:
     def __init__(self, config, inner_source, own, *, tls, retry_rejected):
         self.given = (config, inner_source, own, tls, retry_rejected)
         self.calls = []
+        self.obtains_tokens = inner_source is None
         self.sources = SimpleNamespace(in_a_hurry=False)
         self.drained = asyncio.Event()
 
@@ -31,8 +32,11 @@ class App:
     async def start(self, sockets):
         self.calls.append(("start", sockets))
 
-    async def start_admin(self, address, sockets):
-        self.calls.append(("admin", address, sockets))
+    def admin_opens_at(self, address, sockets):
+        self.calls.append(("admin opens", address, sockets))
+
+    async def start_admin(self, sockets):
+        self.calls.append(("admin", sockets))
 
     def warn(self):
         self.calls.append("warn")
@@ -65,10 +69,15 @@ class World:
         await settle()
 
 
+async def at_once(work, **settings):
+    work(**settings)
+
+
 @pytest.fixture
 async def world(monkeypatch):
     handlers = {}
     monkeypatch.setattr(serving, "collect_less", lambda: None)
+    monkeypatch.setattr(serving.asyncio, "to_thread", at_once)
     loop = asyncio.get_running_loop()
     monkeypatch.setattr(
         loop,
@@ -84,7 +93,8 @@ async def test_it_is_ready_once_everything_is_open(world):
     await world.begin(Listeners([("a", "socket")], ("b", ["admin's"])), retry_rejected=True)
     assert world.app.given == ("config", None, "own", "tls", True)
     assert world.app.calls == [
-        ("start", [("a", "socket")]), ("admin", "b", ["admin's"]), "warn", "prefetch",
+        ("start", [("a", "socket")]), ("admin opens", "b", ["admin's"]), "warn", "prefetch",
+        ("admin", ["admin's"]),
     ]  # fmt: skip
     assert world.ready == [world.app]
     assert not world.task.done()
@@ -103,7 +113,9 @@ async def test_a_worker_leaves_warnings_and_tokens_to_the_broker(world):
 
 async def test_a_broker_has_no_routes_to_serve(world):
     await world.begin(Listeners([], ("b", ["admin's"])))
-    assert world.app.calls == [("admin", "b", ["admin's"]), "warn", "prefetch"]
+    assert world.app.calls == [
+        ("admin opens", "b", ["admin's"]), "warn", "prefetch", ("admin", ["admin's"]),
+    ]  # fmt: skip
     world.app.drained.set()
     await world.signal()
     await world.task
@@ -164,3 +176,60 @@ def test_garbage_is_looked_for_less_often_once_what_stays_is_set_apart(monkeypat
     monkeypatch.setattr(serving, "gc", fake)
     collect_less()
     assert calls == ["collect", "freeze", GARBAGE_THRESHOLDS]
+
+
+async def test_it_is_ready_before_the_rest_is_loaded_and_then_opens_the_admin_listener(world, monkeypatch):
+    loading, loaded = [], asyncio.Event()
+
+    async def slowly(work, **settings):
+        loading.append((work, settings))
+        await loaded.wait()
+
+    monkeypatch.setattr(serving.asyncio, "to_thread", slowly)
+    await world.begin(Listeners([("a", "socket")], ("b", ["admin's"])))
+    assert world.ready == [world.app]
+    assert loading == [(serving.load_the_rest, {"admin": True, "tokens": True})]
+    assert ("admin", ["admin's"]) not in world.app.calls
+    loaded.set()
+    await settle()
+    assert world.app.calls[-1] == ("admin", ["admin's"])
+    world.app.drained.set()
+    await world.signal()
+    await world.task
+
+
+@pytest.mark.parametrize("fault", [OSError(24, "too many open files"), ImportError()])
+async def test_what_cannot_be_loaded_for_want_of_descriptors_is_loaded_later(
+    world, monkeypatch, caplog, fault
+):
+    faults = [fault, None]
+
+    async def to_thread(_work, **_settings):
+        if (found := faults.pop(0)) is not None:
+            raise found
+
+    monkeypatch.setattr(serving.asyncio, "to_thread", to_thread)
+    monkeypatch.setattr(serving, "LOAD_AGAIN_SECONDS", 0)
+    await world.begin(Listeners([("a", "socket")], ("b", ["admin's"])))
+    async with asyncio.timeout(5):
+        while world.app.calls[-1] != ("admin", ["admin's"]):
+            await asyncio.sleep(0)
+    assert [record.getMessage() for record in caplog.records] == ["a module cannot be loaded yet"]
+    world.app.drained.set()
+    await world.signal()
+    await world.task
+
+
+@pytest.mark.parametrize("admin", [True, False])
+@pytest.mark.parametrize("tokens", [True, False])
+def test_what_is_loaded_later_is_what_will_be_needed(monkeypatch, admin, tokens):
+    loaded = []
+    monkeypatch.setattr(serving, "import_module", loaded.append)
+    serving.load_the_rest(admin=admin, tokens=tokens)
+    assert loaded[0] == "authproxy.proxy.downstream.parser"
+    assert ("authproxy.app.admin" in loaded) is admin
+    assert ("authproxy.grants.http" in loaded) is tokens
+
+
+def test_what_is_loaded_later_is_there():
+    serving.load_the_rest(admin=True, tokens=True)

@@ -12,7 +12,8 @@ from pydantic import SecretStr
 
 from authproxy.errors import BadTokenReply, TokenTimeout, TokenUnavailable
 from authproxy.grants.client import TooLong
-from authproxy.grants.http import client_tls, no_way, proxy_to, read_up_to, translated
+from authproxy.grants.http import client_tls, no_way, proxy_to, translated
+from authproxy.grants.reply import read_up_to
 from authproxy.grants.steps import Ask, ClientCertificate
 from authproxy.net.http_proxy import proxy_for
 from authproxy.net.own_listeners import OwnListeners

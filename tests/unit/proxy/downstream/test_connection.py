@@ -14,9 +14,7 @@ from authproxy.proxy.downstream.connection import (
     DISCARD_SECONDS,
     LITTLE_BUT_FRAMING,
     MALFORMED,
-    MAX_HEADERS,
     MAX_PIECES,
-    READ_BUFFER,
     TRAILER_TOO_LARGE,
     State,
     ascii_target,
@@ -24,6 +22,7 @@ from authproxy.proxy.downstream.connection import (
     is_too_large,
 )
 from authproxy.proxy.downstream.framing import ROOM
+from authproxy.proxy.downstream.parser import MAX_HEADERS, READ_BUFFER
 from authproxy.proxy.request import Whole
 from tests.support.client_side import HEADER_BYTES, HEADER_SECONDS, KEEPALIVE, Front, Transport
 from tests.support.clock import settle

@@ -1,0 +1,46 @@
+"""The admin listener, opened on sockets that listen already."""
+
+import contextlib
+import socket
+
+import aiohttp
+import pytest
+
+from authproxy.app import admin as module
+from authproxy.app.admin import serve_admin
+from authproxy.config.model import Limits
+from authproxy.proxy.guard import Guard
+
+
+@pytest.fixture
+def sock():
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        yield sock
+
+
+async def test_who_connects_before_it_is_served_is_answered(sock):
+    sock.settimeout(0)
+    with socket.create_connection(sock.getsockname()) as early:
+        early.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        async with contextlib.AsyncExitStack() as stack:
+            await serve_admin(None, Guard(), Limits(), [sock], stack, connections=100)
+            url = f"http://127.0.0.1:{sock.getsockname()[1]}/healthz"
+            async with aiohttp.ClientSession() as client, client.get(url) as response:
+                assert response.status == 200
+            early.settimeout(5)
+            assert early.recv(1000).startswith(b"HTTP/1.1 200 OK")
+
+
+@pytest.mark.parametrize(("connections", "limit"), [(1, 8), (100, 25), (10_000, 64)])
+async def test_it_takes_a_part_of_the_connections_that_there_may_be(monkeypatch, connections, limit):
+    made = []
+    server = module.AdminServer
+
+    def noted(*args, **settings):
+        made.append(settings["limit"])
+        return server(*args, **settings)
+
+    monkeypatch.setattr(module, "AdminServer", noted)
+    async with contextlib.AsyncExitStack() as stack:
+        await serve_admin(None, Guard(), Limits(), [], stack, connections=connections)
+    assert made == [limit]
