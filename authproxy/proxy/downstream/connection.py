@@ -27,7 +27,7 @@ from authproxy.proxy.context import Answered, Sent, Waiting
 from authproxy.proxy.downstream.framing import BODY, EXCESS, HEAD, ROOM, TRAILER, Framing, Malformed, joined
 from authproxy.proxy.guard import CONTENT_LENGTH
 from authproxy.proxy.plain import HTTP_1_1, Section
-from authproxy.proxy.problem import problem_response
+from authproxy.proxy.problem import internal_error, problem_response
 from authproxy.proxy.request import NO_BODY, Payload, Request, Whole
 
 if TYPE_CHECKING:
@@ -367,15 +367,19 @@ class ClientConnection(asyncio.Protocol):
                 if found is not None:
                     self._method, before = found[0].decode(), _STAND_IN
                     at = found.end()
-            self._parser = self._server.parser_for(self)
         else:
             at = self._at
         end = self._framing.end(self._ahead, self._at)
         piece, self._at = before + self._ahead[at:end], end
         try:
+            if self._parser is None:
+                self._parser = self._server.parser_for(self)
             head = self._parser.read(piece if piece.isascii() else ascii_target(piece))
         except Malformed as error:
             self._refuse_head(too_large=error.too_large)
+            return False
+        except Exception as error:  # noqa: BLE001 - the last stop: no fault of the client's
+            self.refuse(internal_error(error))
             return False
         if head is not None:
             self._head_has_come(*head)

@@ -19,10 +19,9 @@ from authproxy.proxy.downstream.connection import (
     State,
     ascii_target,
     drop,
-    is_too_large,
 )
 from authproxy.proxy.downstream.framing import ROOM
-from authproxy.proxy.downstream.parser import MAX_HEADERS, READ_BUFFER
+from authproxy.proxy.downstream.parser import MAX_HEADERS, READ_BUFFER, is_too_large
 from authproxy.proxy.request import Whole
 from tests.support.client_side import HEADER_BYTES, HEADER_SECONDS, KEEPALIVE, Front, Transport
 from tests.support.clock import settle
@@ -232,7 +231,12 @@ async def test_a_head_that_is_too_large_is_431_and_the_end(fronts, data, size):
 
 async def test_a_fault_of_the_parser_s_is_ours(fronts, monkeypatch, caplog):
     front = fronts()
-    front.connection._refuse_head(RuntimeError("s3cr3t"))
+
+    def parser_for(_connection):
+        raise RuntimeError("s3cr3t")
+
+    monkeypatch.setattr(front.server, "parser_for", parser_for)
+    front.send(b"PURGE / HTTP/1.1\r\nHost: a\r\n\r\n")
     assert front.written.startswith(b"HTTP/1.1 500 ")
     assert b"s3cr3t" not in front.written
     assert [record.getMessage() for record in caplog.records] == ["internal error"]
