@@ -351,24 +351,12 @@ class ClientConnection(asyncio.Protocol):
 
     def _take_head(self) -> bool:
         """Take what is ahead of a head; tell whether to go on."""
-        before = b""
+        before, at = b"", self._at
         if self._parser is None:
-            data, at = self._ahead, self._at
-            if (lines := _EMPTY_LINES.match(data, at)) is not None:
-                at = self._at = lines.end()  # a server should ignore them (RFC 9112 §2.2)
-            if at == len(data):
+            begun = self._begin_head()
+            if begun is None:
                 return False
-            self._head_begins()
-            if not data.startswith(_PARSERS_METHODS, at):
-                found = _METHOD.match(data, at)
-                if found is not None and found.end() == len(data):  # it may go on
-                    self._bound_head(len(data) - at)
-                    return False
-                if found is not None:
-                    self._method, before = found[0].decode(), _STAND_IN
-                    at = found.end()
-        else:
-            at = self._at
+            before, at = begun
         end = self._framing.end(self._ahead, self._at)
         piece, self._at = before + self._ahead[at:end], end
         try:
@@ -386,6 +374,25 @@ class ClientConnection(asyncio.Protocol):
         else:
             self._bound_head(self._framing.section)
         return True
+
+    def _begin_head(self) -> tuple[bytes, int] | None:
+        """Return what the parser reads for the method, and where it reads on; None while too little is here."""
+        data, at = self._ahead, self._at
+        if (lines := _EMPTY_LINES.match(data, at)) is not None:
+            at = self._at = lines.end()  # a server should ignore them (RFC 9112 §2.2)
+        if at == len(data):
+            return None
+        self._head_begins()
+        if data.startswith(_PARSERS_METHODS, at):
+            return b"", at
+        found = _METHOD.match(data, at)
+        if found is None:
+            return b"", at
+        if found.end() == len(data):  # it may go on
+            self._bound_head(len(data) - at)
+            return None
+        self._method = found[0].decode()
+        return _STAND_IN, found.end()
 
     def _head_begins(self) -> None:
         self._state = HEAD_COMES
