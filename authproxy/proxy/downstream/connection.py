@@ -376,7 +376,7 @@ class ClientConnection(asyncio.Protocol):
         return True
 
     def _begin_head(self) -> tuple[bytes, int] | None:
-        """Return what the parser reads for the method, and where it reads on; None while too little is here."""
+        """Return what the parser reads for the method, and where it goes on, or None for now."""
         data, at = self._ahead, self._at
         if (lines := _EMPTY_LINES.match(data, at)) is not None:
             at = self._at = lines.end()  # a server should ignore them (RFC 9112 §2.2)
