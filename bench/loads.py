@@ -48,11 +48,11 @@ wrk.headers["Content-Type"] = "application/octet-stream"
 MANY_PATHS = """
 local requests, next = {}, 0
 function init()
-    for number = 0, %d do requests[number] = wrk.format("GET", string.format("/r%%05d/x", number)) end
+    for number = %d, %d do requests[#requests + 1] = wrk.format("GET", string.format("/r%%05d/x", number)) end
 end
 function request()
-    next = (next + 7919) %% (#requests + 1)
-    return requests[next]
+    next = (next + 7919) %% #requests
+    return requests[next + 1]
 end
 """
 

@@ -16,6 +16,7 @@ REFRESH_SHARE = 0.2  # …or this share of the lifetime, if that is less
 JITTER = 0.1  # how much of that it may start earlier, so that replicas do not renew in step
 RETRY_SHARE = 0.1  # a failed early renewal is tried again after this share of what is left
 MIN_SECONDS = 1.0  # between two renewals that nothing but the token's own end asks for
+SHORTEST = 0.9  # seconds that a token lives for which that much would be its whole life: half of it, then
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class EarlyRenewal:
         # A margin of more than half the lifetime would renew on nearly every request.
         before = min(before, token.lifetime / 2)
         early = token.expires_at - before * (1 + random.uniform(0, JITTER))  # noqa: S311 - spreads load only
-        return max(early, now + MIN_SECONDS)
+        return max(early, now + _between(token.lifetime))
 
     def retry_at(self, token: Token, failure: AuthproxyError | None, now: float) -> float:
         """Return when to try again after `failure`, while `token` serves."""
@@ -40,3 +41,8 @@ class EarlyRenewal:
             return now + max(MIN_SECONDS, failure.retry_after)
         left = token.usable_until - now
         return now + max(MIN_SECONDS, left * RETRY_SHARE if left < inf else REFRESH_BEFORE)
+
+
+def _between(lifetime: float) -> float:
+    """Return how many seconds there are at least from a token that came to its early renewal."""
+    return min(MIN_SECONDS, lifetime / 2) if lifetime >= SHORTEST else MIN_SECONDS

@@ -53,6 +53,16 @@ def test_a_token_that_ends_soon_or_has_ended_is_not_renewed_with_every_request(a
     assert due >= NOW + MIN_SECONDS
 
 
+@pytest.mark.parametrize(
+    ("lifetime", "seconds"), [(1, 0.8), (1.5, 1.2), (0.5, MIN_SECONDS), (0.001, MIN_SECONDS)]
+)
+def test_one_that_lives_for_a_second_is_renewed_before_it_ends_and_a_shorter_one_no_more_often(
+    lifetime, seconds
+):
+    due = EarlyRenewal(None).renew_at(token(lifetime), NOW)
+    assert due == pytest.approx(NOW + seconds, abs=0.03 * lifetime)
+
+
 def test_a_token_without_an_end_is_never_due():
     assert EarlyRenewal(None).renew_at(Token("a", issued_at=NOW), NOW) == inf
     assert EarlyRenewal(60).renew_at(Token("a", issued_at=NOW), NOW) == inf
