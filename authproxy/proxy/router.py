@@ -105,6 +105,11 @@ def is_plain(path: str) -> bool:
     return not NEEDS_CARE(path)
 
 
+def _is_under(path: str, prefix: str) -> bool:
+    """Whether `path` is `prefix`, which is not the root, or below it, on a segment boundary."""
+    return path.startswith(prefix) and (len(path) == len(prefix) or path[len(prefix)] == "/")
+
+
 def _one_segment(raw: str) -> str:
     """Decode a segment; an encoded slash must not make two of it, so it stays encoded."""
     return unquote(raw, errors="surrogateescape").replace("/", "%2F")
@@ -179,7 +184,9 @@ def upstream_target(target: str, *, strip: str, base: str) -> str:
     if target == "*":  # OPTIONS, of the whole server (RFC 9112 §3.2.4), or of all that is ours of it
         return base or target
     path, question, query = target.partition("?")
-    if strip:
+    if strip and _is_under(path, strip):
+        path = path[len(strip) :]
+    elif strip:  # it stands there in another spelling
         segments = path.split("/")
         rest = segments[strip.count("/") + 1 :]
         path = "/" + "/".join(rest) if rest else ""

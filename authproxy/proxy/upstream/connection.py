@@ -132,7 +132,10 @@ class Connection(asyncio.Protocol):
         self._answered = self._until_close = self._head_done = False
         self._head_size = self._untaken = 0
         self._idle_seconds = idle_seconds
-        self._watch(*((idle_seconds, UPLOADING) if more else (response_seconds, AWAITED)))
+        if more:
+            self._watch(idle_seconds, UPLOADING)
+        else:
+            self._watch(response_seconds, AWAITED)
         self._transport.write(self._forwarding.addressed(data) if self._forwarding is not None else data)
         return reply
 
