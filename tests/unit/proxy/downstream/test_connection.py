@@ -998,7 +998,8 @@ async def test_what_comes_on_after_the_answer_of_a_switch_is_not_read_as_http(br
     assert front.state is State.LINGERING
 
 
-async def test_a_tunnel_can_be_ended_and_both_sides_hear_of_it(brought, fronts):
+async def test_a_tunnel_can_be_ended_and_both_sides_hear_of_it(brought, fronts, monkeypatch):
+    monkeypatch.setattr("authproxy.net.tunnel.QUIET", 0.05)
     front = await brought("a tunnel")
     front.connection.end_tunnel()
     await front.tunnel.closed()

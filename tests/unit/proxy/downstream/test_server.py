@@ -154,7 +154,10 @@ async def test_a_drain_of_nothing_says_nothing(world, caplog):
     assert caplog.records == []
 
 
-async def test_a_tunnel_that_does_not_end_in_time_is_ended_so_that_both_sides_get_what_is_under_way(world):
+async def test_a_tunnel_that_does_not_end_in_time_is_ended_so_that_both_sides_get_what_is_under_way(
+    world, monkeypatch
+):
+    monkeypatch.setattr("authproxy.net.tunnel.QUIET", 0.05)
     connection, transport = await world.connect()
     connection.data_received(GET)
     upstream = Transport()
