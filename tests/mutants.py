@@ -133,7 +133,7 @@ ROWS = (
     ("fidelity: bodies are not unpacked", "auto_decompress=False,  # bodies",
      "auto_decompress=True,  # bodies", LIVE + "fidelity.py -k gzip"),
     ("fidelity: HEAD has no body", "bodiless = self._is_head or status in NO_BODY",
-     "bodiless = status in NO_BODY", LIVE + "fidelity.py -k head"),
+     "bodiless = status in NO_BODY", UNIT + "upstream/test_connection.py -k whole_reply"),
     ("fidelity: interim answers", "if status < 200:  # an interim", "if False:  # an interim",
      LIVE + "fidelity.py -k interim"),
     ("fidelity: CORS is ours", 'or name.startswith(b"access-control-")', "", LIVE + "guard.py -k cors"),
@@ -214,7 +214,7 @@ ROWS = (
      LIVE + "loops.py -k admin"),
     # ── connections ──
     ("connections: whose request it was gives it back", "await context.outgoing.close()", "pass",
-     LIVE + "streams.py -k goes_away"),
+     UNIT + "test_handler.py -k 'upload or whole_body'"),
     ("connections: in the fast path too", "        context.give_up()\n        if not isinstance",
      "        if not isinstance", LIVE + "own_faults.py -k given_back"),
     ("connections: lost before it was lent", "if connection.closed:  #", "if False:  #",
@@ -418,7 +418,7 @@ ROWS = (
      "tests/unit/test_stderr.py -k whole"),
     ("limits: a log that nobody reads holds nobody up",
      "with stderr.dropping_stderr(partial(logs.dropped_lines, config.log.format)):", "if True:",
-     LIVE + "log.py -k reader"),
+     LIVE + "log.py -k tells_later"),
     # ── two doors ──
     ("plain: no more lines than that", "count > MAX_LINES\n        or ", "count < 1\n        or ",
      UNIT + "test_plain.py -k not_plain_is_left"),

@@ -29,7 +29,8 @@ PREFLIGHT_METHOD = istr("Access-Control-Request-Method")
 HTTP_ITSELF = re.compile(r"(?:https?|h[0-9]+c?|hq|quic|tls|ssl)(?![a-z])")
 REASONS = re.compile(r"(?<!^)(?=[A-Z])")  # BadRequest is counted as bad_request
 CLIENT_GONE = "the client went away"
-CLOSING_STATUSES = frozenset({400, 431, 500})  # after these nobody knows where the next request begins
+# After these nobody knows where the next request begins, or it may be very far away.
+CLOSING_STATUSES = frozenset({400, 408, 413, 431, 500})
 
 
 # ── an upstream's reply ──────────────────────────────────────────────────────────────────────────
@@ -176,7 +177,6 @@ def send_problem(context: RequestContext, error: Exception) -> bool:
         request.keep_alive
         and error.status not in CLOSING_STATUSES
         and request.method != "CONNECT"  # what follows may be meant for the tunnel
-        and request.payload.is_eof()
     )
     answer = problem_response(
         error,

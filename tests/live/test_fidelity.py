@@ -412,6 +412,15 @@ def test_gzip_is_not_touched_in_either_direction(place: Place) -> None:
 
 
 @plain_route
+def test_gzip_in_chunks_is_not_touched(place: Place) -> None:
+    zipped = gzip.compress(EVERY_BYTE)
+    with place.connect() as wire:
+        head = place.request("POST", "/", "Content-Encoding: gzip", "Transfer-Encoding: chunked")
+        assert wire.send(head + chunked(zipped)).answer().status == 200
+    assert place.api.last.body == zipped
+
+
+@plain_route
 def test_a_chunked_upload_is_framed_anew(place: Place) -> None:
     sent = place.request("POST", "/", "Transfer-Encoding: chunked")
     sent += b"5;name=value\r\nhello\r\n" + chunked(EVERY_BYTE)

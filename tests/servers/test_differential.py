@@ -707,6 +707,12 @@ FOUND = [
         b"GET /smuggled HTTP/1.1\nHost: localhost\r\n\r\n",
         size=1,
     ),
+    # A refused request whose body comes later is refused like one whose body is there.
+    Example(
+        b"TRACE /first HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nX-A: 1\r\nX-B: 2\r\n\r\n0\r\n\r\n"
+        b"GET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        size=1,
+    ),
 ]
 
 

@@ -11,7 +11,15 @@ from aiohttp.http import HttpVersion10, HttpVersion11
 from aiohttp.streams import EMPTY_PAYLOAD
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from authproxy.errors import BadReply, BadRequest, BodyTooLarge, ConnectionLimit, Forbidden, NoRoute
+from authproxy.errors import (
+    BadReply,
+    BadRequest,
+    BodyTooLarge,
+    ConnectionLimit,
+    Forbidden,
+    NoRoute,
+    RequestTimeout,
+)
 from authproxy.proxy import respond
 from authproxy.proxy.context import RequestContext
 from authproxy.proxy.headers import ResponseHeaders
@@ -312,8 +320,9 @@ async def test_a_client_that_is_gone_is_not_joined():
         (BadReply("no"), {}, True),
         (Forbidden("no"), {"keep_alive": False}, False),
         (Forbidden("no"), {"method": "CONNECT"}, False),
-        (Forbidden("no"), {"whole": False}, False),
-        (BodyTooLarge("no"), {}, True),
+        (Forbidden("no"), {"whole": False}, True),
+        (BodyTooLarge("no"), {}, False),
+        (RequestTimeout("no"), {}, False),
         (BadRequest("no"), {}, False),
     ],
 )
