@@ -94,7 +94,6 @@ class Reply:
 
     def plain_head_came(self, plain: PlainReply) -> None:
         self.plain = plain
-        vars(self).pop("headers", None)  # those of the head that a parser of chunks got in place of this one
         self.status, self.reason, self.length = plain.status, plain.reason, plain.length
         self._wake()
 
