@@ -81,7 +81,8 @@ class DroppingWriter(io.RawIOBase):
     def write(self, data: "ReadableBuffer", /) -> int:
         piece = bytes(data)
         with self._changed:
-            if self._dropped or self._held + len(piece) > self._limit or not self._start():
+            writes = self._start()  # also when the first of all is too much: somebody has to tell of it
+            if self._dropped or self._held + len(piece) > self._limit or not writes:
                 self._dropped += piece.count(b"\n")
             else:
                 self._held += len(piece)

@@ -410,6 +410,8 @@ ROWS = (
      "self._to_send.clear()", LIVE + "workers.py -k stopped"),
     ("workers: long messages go in pieces", "DATAGRAM = 32 << 10", "DATAGRAM = 1 << 30",
      LIVE + "workers.py -k datagram"),
+    ("limits: the first that is too much for the log is told", "writes = self._start()", "writes = not self._held",
+     "tests/unit/test_stderr.py -k 'told_all_the_same'"),
     ("limits: a log that nobody reads", "self._held + len(piece) > self._limit", "False",
      "tests/unit/test_stderr.py -k 'told_once'"),
     ("workers: a port of somebody else's is not shared", "if share and port:", "if False:",

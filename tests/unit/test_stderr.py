@@ -75,6 +75,15 @@ def test_what_does_not_fit_is_dropped_and_counted_and_told_once_after_what_was_k
     assert file.got == kept + b"dropped 21\nlater\n"
 
 
+def test_when_the_first_that_is_written_is_too_much_it_is_told_all_the_same(file):
+    log = writer(file)
+    log.write(b"line\n" * 30)
+    log.finish(GUARD)
+    log.write(b"later\n")
+    log.finish(GUARD)
+    assert file.got == b"dropped 30\nlater\n"
+
+
 def test_a_disk_that_was_full_gets_the_number_of_lost_lines_and_later_ones(file):
     file.fault = errno.ENOSPC
     log = writer(file)
