@@ -77,10 +77,10 @@ def faulty_proxy(directory: Path, fault: str, upstream: Upstream) -> Iterator[Ru
         yield proxy
 
 
-def wait_in_the_quick_lane(wire: Wire, proxy: RunningProxy) -> None:
+def have_one_answered(wire: Wire, proxy: RunningProxy) -> None:
     """Have one request answered, so that the next one on `wire` is begun from callbacks."""
     assert wire.send(request()).answer().status == 200
-    assert get(proxy.url).status == 200  # meanwhile the task of `wire` has come back to where it waits
+    assert get(proxy.url).status == 200  # and the connection to the upstream is idle again
 
 
 def whole(_request: Message, _wire: Wire) -> bytes:
@@ -119,7 +119,7 @@ def test_a_fault_amid_the_head_is_told_and_logged_as_what_it_was(
 def test_a_fault_in_the_upstreams_callback_is_told(tmp_path: Path) -> None:
     with Upstream() as upstream, faulty_proxy(tmp_path, WHEN_A_TOKEN_DID, upstream) as proxy:
         with connect(proxy.url) as wire:
-            wait_in_the_quick_lane(wire, proxy)
+            have_one_answered(wire, proxy)
             told = wire.send(request()).answer()
             assert (told.status, told.proxy_error) == (500, "proxy_internal_error")
         assert get(proxy.url).status == 200
@@ -130,7 +130,7 @@ def test_a_fault_in_the_upstreams_callback_is_told(tmp_path: Path) -> None:
 def test_a_fault_amid_the_log_changes_no_answer(tmp_path: Path, body: bytes | None) -> None:
     with Upstream() as upstream, faulty_proxy(tmp_path, IN_THE_LOG, upstream) as proxy:
         with connect(proxy.url) as wire:
-            wait_in_the_quick_lane(wire, proxy)
+            have_one_answered(wire, proxy)
             for _ in range(4):
                 assert wire.send(request("PUT", body=body)).answer().body == b"fine"
         assert proxy.wait_for_log("internal error")
@@ -143,6 +143,6 @@ def test_a_connection_that_is_lent_when_a_fault_happens_is_given_back(
     with Upstream() as upstream, faulty_proxy(tmp_path, WHERE_IT_IS_GIVEN, upstream) as proxy:
         for _ in range(3):
             with connect(proxy.url) as wire:
-                wait_in_the_quick_lane(wire, proxy)
+                have_one_answered(wire, proxy)
                 assert wire.send(request("PUT", "/", FAULTY, body=body)).answer().status == 500
         assert get(proxy.url).status == 200

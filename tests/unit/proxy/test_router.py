@@ -82,7 +82,7 @@ def test_a_route_of_the_host_goes_first(host, path, name):
 def test_when_nothing_is_mounted_there_the_prefixes_are_told():
     with pytest.raises(NoRoute) as caught:
         TABLE.match("localhost", "/z")
-    assert caught.value.detail.endswith("there are: h.localhost/, h.localhost/a, /a, /a/b, /ü")
+    assert caught.value.detail.endswith("the routes are: h.localhost/, h.localhost/a, /a, /a/b, /ü")
 
 
 def test_a_table_can_be_empty():
