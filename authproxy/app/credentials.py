@@ -126,7 +126,7 @@ class GrantSources:
         self.login_url: str | None = None  # of the admin listener, once it is open
 
     def inner_source(self, route: RouteConfig) -> TokenSource:
-        granted = GrantSource(route.grant, self._runner, reload=route.reload, http_proxy=route.http_proxy)
+        granted = GrantSource(route.grant, self._runner, reread=route.reread, http_proxy=route.http_proxy)
         with_hint = LoginHintSource(granted, lambda: self._login_hint(route))
         store = self.store(route)
         backoff = BackoffSource(

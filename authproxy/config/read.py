@@ -22,7 +22,7 @@ from authproxy.config.find import NO_FILE
 from authproxy.config.layers import routes_of
 from authproxy.config.model import Config, FileKeys
 from authproxy.config.references import References
-from authproxy.config.reload import reload_of
+from authproxy.config.reread import reread_of
 from authproxy.config.route import RouteConfig, RouteKeys
 from authproxy.config.validation import Validation
 from authproxy.errors import ConfigError, Fault
@@ -137,6 +137,6 @@ class _Reader:
             preset=auth.preset.name if auth.preset else None,
             warnings=(auth.preset.warning,) if auth.preset and auth.preset.warning else (),
             auth=auth.shown(),
-            reload=reload_of(keys, item, self._references),
+            reread=reread_of(keys, item, self._references),
             runs_commands=any("command" in scalar.sources for scalar in scalars(auth_item)),
         )

@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from authproxy.grants.grant import Grant
-from authproxy.grants.source import Reload
+from authproxy.grants.source import Reread
 from authproxy.net.http_proxy import Setting, read_proxy
 from authproxy.values import (
     PASSPHRASE,
@@ -275,7 +275,7 @@ class RouteKeys:
 class RouteConfig(RouteKeys):
     """A route, its `auth` made into a grant.
 
-    `key` is the credential's: routes with the same key share a token. `reload` reads the grant's files and
+    `key` is the credential's: routes with the same key share a token. `reread` reads the grant's files and
     commands again and returns the grant as it is now, or None when it cannot be made; it is None when
     there is nothing to read again. `runs_commands` says that it may run some. `auth` is for people: what the
     grant was made from, secrets masked.
@@ -286,5 +286,5 @@ class RouteConfig(RouteKeys):
     preset: str | None = None
     warnings: tuple[str, ...] = ()
     auth: Mapping[str, object] = field(default_factory=dict, repr=False, compare=False)
-    reload: Reload | None = field(default=None, repr=False, compare=False)
+    reread: Reread | None = field(default=None, repr=False, compare=False)
     runs_commands: bool = field(default=False, compare=False)

@@ -15,13 +15,13 @@ from authproxy.tokens.single_flight import SingleFlight
 from authproxy.tokens.source import CachingSource, Innermost, Layer
 from authproxy.tokens.token import Token
 
-Reload = Callable[[], Awaitable[Grant | None]]
+Reread = Callable[[], Awaitable[Grant | None]]
 
 
 class GrantSource(Innermost):
     """Runs a grant's flow each time it is asked.
 
-    `reload` reads the secrets' sources (`${file:…}`, `${command:…}`) again and returns the grant they
+    `reread` reads the secrets' sources (`${file:…}`, `${command:…}`) again and returns the grant they
     make now, or None when they cannot be read. It is asked only once a credential was rejected.
 
     A refresh token that the server refused is not sent again, though the expired token that brought it stays
@@ -29,11 +29,11 @@ class GrantSource(Innermost):
     """
 
     def __init__(
-        self, grant: Grant, runner: FlowRunner, *, reload: Reload | None = None, http_proxy: Setting = None
+        self, grant: Grant, runner: FlowRunner, *, reread: Reread | None = None, http_proxy: Setting = None
     ) -> None:
         self.grant = grant  # as its secrets were when they were last read
         self._runner = runner
-        self._reload = reload
+        self._reread = reread
         self._reading = SingleFlight(self._read_again, name="read secrets again")
         self._http_proxy = http_proxy
         self._refused: str | None = None  # the refresh token that the server refused last
@@ -53,10 +53,10 @@ class GrantSource(Innermost):
 
     async def changed(self) -> bool:
         """Read the secrets again, once for all who ask meanwhile; tell whether they are others now."""
-        return await self._reading.join() if self._reload is not None else False
+        return await self._reading.join() if self._reread is not None else False
 
     async def _read_again(self) -> bool:
-        grant = await self._reload() if self._reload is not None else None
+        grant = await self._reread() if self._reread is not None else None
         if grant is None or grant == self.grant:
             return False
         self.grant = grant

@@ -232,10 +232,10 @@ async def test_a_password_that_has_changed_at_its_source_is_tried_at_once(read):
     [route] = read(PASSWORD).routes
     changed = replace(route.grant, password=SecretStr("q" * 9))
 
-    async def reload():
+    async def reread():
         return changed
 
-    route = replace(route, reload=reload)
+    route = replace(route, reread=reread)
     runner = Runner(REJECTED, Token("a"))
     source = GrantSources(read(PASSWORD), runner, Counters()).inner_source(route)
     assert await source.token() == Token("a")
@@ -246,11 +246,11 @@ async def test_a_rejected_password_is_held_back_until_it_changes_at_its_source(r
     [route] = read(PASSWORD).routes
     now = [None]  # what is read there: the same as before
 
-    async def reload():
+    async def reread():
         return now[-1]
 
     runner = Runner(REJECTED, Token("a"))
-    source = grants(read(PASSWORD), runner).inner_source(replace(route, reload=reload))
+    source = grants(read(PASSWORD), runner).inner_source(replace(route, reread=reread))
     with pytest.raises(CredentialRejected):
         await source.token()
     with pytest.raises(TokenUnavailable):

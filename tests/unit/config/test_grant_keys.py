@@ -85,7 +85,7 @@ def test_a_key_may_come_from_a_file(reader):
     keys = OAUTH + "client_auth: private_key_jwt\nkey: ${file:key.json}"
     route = reader.route(auth("client_credentials", keys))
     assert route.auth["key"] == "••••"
-    assert route.reload is not None
+    assert route.reread is not None
 
 
 def test_a_public_client_needs_nothing_but_its_issuer(reader):

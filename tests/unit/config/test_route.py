@@ -37,7 +37,7 @@ def test_a_file_of_two_lines_has_every_default(reader):
     assert route.timeouts == Timeouts(connect=10.0, response=60.0, idle=300.0)
     assert route.tls == UpstreamTLS(verify=True)
     assert (route.allow, route.max_connections) == (None, 256)
-    assert (route.preset, route.warnings, route.reload) == (None, (), None)
+    assert (route.preset, route.warnings, route.reread) == (None, (), None)
 
 
 @pytest.mark.parametrize(

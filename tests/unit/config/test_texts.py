@@ -283,10 +283,10 @@ async def test_a_rotated_secret_that_will_not_do_is_not_taken_and_told_once(read
     (reader.directory / "secret").write_text("old")
     route = reader.route(CLIENT % ("a", "'${file:secret}'"))
     (reader.directory / "secret").write_bytes(content)
-    assert await route.reload() is None
-    assert await route.reload() is None
+    assert await route.reread() is None
+    assert await route.reread() is None
     (told,) = caplog.records
     assert told.levelname == "WARNING"
     assert "${file:secret}" in told.facts["cause"]
     (reader.directory / "secret").write_text("new\n")
-    assert (await route.reload()).client_secret.get_secret_value() == "new"
+    assert (await route.reread()).client_secret.get_secret_value() == "new"

@@ -40,7 +40,7 @@ class FlowRunner:
             return end.value
 
 
-class Reload:
+class Reread:
     def __init__(self, *grants):
         self.grants = list(grants)
         self.asked = 0
@@ -75,34 +75,34 @@ async def test_a_conversation_is_held_each_time_with_the_spent_token():
 
 async def test_a_rejected_credential_is_read_again_and_tried_once_when_it_has_changed():
     OUTCOMES.update(one=CredentialRejected("no"), two=Token("b"))
-    source = GrantSource(grant("one"), FlowRunner(), reload=Reload(grant("two")))
+    source = GrantSource(grant("one"), FlowRunner(), reread=Reread(grant("two")))
     assert await source.token(instead_of=expired("r1")) == Token("b")
     assert FLOWS[1] == ("two", None)  # the refresh token belonged to the other credential
     assert await source.token() == Token("b")
     assert [secret for secret, _ in FLOWS] == ["one", "two", "two"]
 
 
-@pytest.mark.parametrize("reload", [None, Reload(None), Reload(grant("one"))])
-async def test_a_rejected_credential_that_has_not_changed_is_not_repeated(reload):
+@pytest.mark.parametrize("reread", [None, Reread(None), Reread(grant("one"))])
+async def test_a_rejected_credential_that_has_not_changed_is_not_repeated(reread):
     OUTCOMES["one"] = CredentialRejected("no")
     with pytest.raises(CredentialRejected):
-        await GrantSource(grant("one"), FlowRunner(), reload=reload).token()
+        await GrantSource(grant("one"), FlowRunner(), reread=reread).token()
     assert len(FLOWS) == 1
 
 
 async def test_a_changed_credential_that_is_rejected_too_is_not_tried_a_third_time():
     OUTCOMES.update(one=CredentialRejected("no"), two=CredentialRejected("no"))
     with pytest.raises(CredentialRejected):
-        await GrantSource(grant("one"), FlowRunner(), reload=Reload(grant("two"), grant("one"))).token()
+        await GrantSource(grant("one"), FlowRunner(), reread=Reread(grant("two"), grant("one"))).token()
     assert [secret for secret, _ in FLOWS] == ["one", "two"]
 
 
 async def test_an_outage_is_no_reason_to_read_secrets_again():
     OUTCOMES["one"] = TokenUnavailable("down")
-    reload = Reload(grant("two"))
+    reread = Reread(grant("two"))
     with pytest.raises(TokenUnavailable):
-        await GrantSource(grant("one"), FlowRunner(), reload=reload).token()
-    assert reload.asked == 0
+        await GrantSource(grant("one"), FlowRunner(), reread=reread).token()
+    assert reread.asked == 0
 
 
 async def test_a_refused_refresh_token_is_not_tried_again_though_the_spent_token_still_holds_it():
@@ -132,15 +132,15 @@ def static(token):
 
 
 async def test_a_static_token_is_read_again_once_it_is_refused():
-    reload = Reload(static("new"))
-    source = GrantSource(static("old"), FlowRunner(), reload=reload)
+    reread = Reread(static("new"))
+    source = GrantSource(static("old"), FlowRunner(), reread=reread)
     old = await source.token()
-    assert reload.asked == 0
+    assert reread.asked == 0
     assert await source.token(instead_of=old) == Token("new")
 
 
 async def test_a_static_token_whose_source_has_not_changed_stays_the_same():
-    source = GrantSource(static("old"), FlowRunner(), reload=Reload(static("old")))
+    source = GrantSource(static("old"), FlowRunner(), reread=Reread(static("old")))
     assert await source.token(instead_of=Token("old")) == Token("old")
 
 

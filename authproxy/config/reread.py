@@ -14,22 +14,22 @@ from authproxy.config.route import RouteKeys
 from authproxy.config.validation import Validation
 from authproxy.errors import Fault
 from authproxy.grants.grant import Grant
-from authproxy.grants.source import Reload
+from authproxy.grants.source import Reread
 
 COMMAND_SECONDS = 5.0  # a `${command:}` is not run again within so many seconds, whoever asks
 
 
-def reload_of(keys: RouteKeys, item: Item, references: References) -> Reload | None:
+def reread_of(keys: RouteKeys, item: Item, references: References) -> Reread | None:
     """Return what reads the `auth` of `item` again, the route of `keys`; None when nothing can change."""
     auth = item.value["auth"]
     if not any(scalar.sources & RENEWABLE for scalar in scalars(auth)):
         return None
     rereading = _Rereading(keys, item, auth, references)
 
-    async def reload() -> Grant | None:
+    async def reread() -> Grant | None:
         return await asyncio.to_thread(rereading.grant)
 
-    return reload
+    return reread
 
 
 class _Rereading:
