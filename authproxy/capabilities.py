@@ -52,6 +52,8 @@ FILE_OWNERS = Capability(
 
 AF_UNIX: Any = getattr(socket, "AF_UNIX", None)
 SIGCHLD: Any = getattr(signal, "SIGCHLD", None)
+SIGHUP: Any = getattr(signal, "SIGHUP", None)
+SIGUSR1: Any = getattr(signal, "SIGUSR1", None)
 SO_REUSEPORT: Any = getattr(socket, "SO_REUSEPORT", None)
 SO_BIND: int = getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR)
 """To be set before `bind`: on Windows SO_REUSEADDR would let any process take our port."""
@@ -129,6 +131,12 @@ def signals_blocked() -> Iterator[None]:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def hold_back(number: int) -> None:
+    """Have a signal wait until `on_signal` has somebody hear it."""
+    if sys.platform != "win32":
+        signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+
+
 def on_signal(number: int, call: Callable[[int], None]) -> None:
     """Have the running loop make `call` when the signal comes. For the main thread."""
     loop = asyncio.get_running_loop()
@@ -136,6 +144,26 @@ def on_signal(number: int, call: Callable[[int], None]) -> None:
         loop.add_signal_handler(number, call, number)
     except NotImplementedError:  # the loops of Windows hear of none by themselves
         signal.signal(number, lambda *_: loop.call_soon_threadsafe(call, number))
+    if sys.platform != "win32":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+
+
+def terminal_watch() -> Callable[[], bool]:
+    """Return what tells whether the terminal that we were started from has gone since.
+
+    SIGHUP means both: that, and "read your configuration again". Who started us by nohup wants the latter.
+    """
+    if SIGHUP is None or signal.getsignal(SIGHUP) is signal.SIG_IGN or not _has_terminal():
+        return lambda: False
+    return lambda: not _has_terminal()
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def kill_with_children(pid: int) -> None:

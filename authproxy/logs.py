@@ -58,11 +58,13 @@ def set_up(level: str, style: str) -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
-def dropped_lines(style: str, lines: int) -> str:
-    """Return the line that tells how many lines the log had to drop."""
+def dropped_lines(lines: int) -> str:
+    """Return the line that tells how many lines the log had to drop, in the style that it has."""
     facts = {"lines": lines, "hint": "whatever reads standard error was too slow, or its disk is full"}
     record = {"msg": "log lines dropped", "levelname": "WARNING", "facts": facts}
-    return _formatter(style).format(logging.makeLogRecord(record)) + "\n"
+    handlers = logging.getLogger().handlers
+    formatter = handlers[0].formatter if handlers else None
+    return (formatter or _TextLines()).format(logging.makeLogRecord(record)) + "\n"
 
 
 def _formatter(style: str) -> logging.Formatter:

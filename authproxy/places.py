@@ -1,6 +1,9 @@
-"""Where a user's own files are. Not every process has a user with a home: containers often have none."""
+"""Files, and where a user's own ones are: not every process has a user with a home, in containers hardly any."""
 
 from pathlib import Path
+
+Stamp = tuple[int, int, int] | None
+"""What tells one state of a file from the next; None for one that is not there."""
 
 NO_HOME = "there is no home directory: HOME is not set, and the system has no entry for this user"
 
@@ -39,6 +42,15 @@ def is_file(path: Path) -> bool:
         return path.is_file()
     except OSError:
         return False
+
+
+def stamp_of(path: Path) -> Stamp:
+    """Return in which state a file is, the one that a link leads to."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def _absolute(path: Path) -> Path | None:

@@ -419,7 +419,7 @@ ROWS = (
     ("log: whole lines", "end = _end_of_write(text, start)", "end = len(text)",
      "tests/unit/test_stderr.py -k whole"),
     ("limits: a log that nobody reads holds nobody up",
-     "with stderr.dropping_stderr(partial(logs.dropped_lines, config.log.format)):", "if True:",
+     "with stderr.dropping_stderr(logs.dropped_lines):", "if True:",
      LIVE + "log.py -k tells_later"),
     # ── two doors ──
     ("plain: no more lines than that", "count > MAX_LINES\n        or ", "count < 1\n        or ",

@@ -16,6 +16,28 @@ from authproxy.config.model import Limits
 from authproxy.proxy.guard import Guard
 
 
+class AdminListener:
+    """The admin listener at work, on one socket or on several; on others once it moves."""
+
+    def __init__(self, server: AdminServer) -> None:
+        self._server = server
+        self._listeners: list[asyncio.Server] = []
+
+    async def listen(self, sockets: list[socket.socket]) -> None:
+        """Accept on open sockets from now on, and nowhere else."""
+        before = self._listeners
+        loop = asyncio.get_running_loop()
+        self._listeners = [await loop.create_server(self._server, sock=sock) for sock in sockets]
+        for listener in before:
+            listener.close()
+
+    def close(self) -> None:
+        """Accept no more."""
+        for listener in self._listeners:
+            listener.close()
+        self._listeners = []
+
+
 async def serve_admin(
     backend: AdminBackend,
     guard: Guard,
@@ -24,7 +46,7 @@ async def serve_admin(
     stack: contextlib.AsyncExitStack,
     *,
     connections: int,
-) -> None:
+) -> AdminListener:
     """Serve the admin listener on open sockets until `stack` ends; `connections` is the proxy's limit."""
     application = admin_application(guard, backend, form_seconds=limits.header_timeout)
     runner = web.AppRunner(application, access_log=None)
@@ -38,6 +60,7 @@ async def serve_admin(
         header_seconds=limits.header_timeout,
     )
     stack.push_async_callback(server.shutdown, 0.1)
-    for sock in sockets:
-        listener = await asyncio.get_running_loop().create_server(server, sock=sock)
-        stack.callback(listener.close)
+    admin = AdminListener(server)
+    stack.callback(admin.close)
+    await admin.listen(sockets)
+    return admin

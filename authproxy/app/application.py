@@ -2,14 +2,18 @@
 
 Config ─▶ sources: a stack for each credential, shared by routes
        ─▶ Site ─▶ ProxyHandler ─▶ ProxyServer ─▶ listeners
+
+Another configuration takes its place in two steps: `prepare` does all that can fail, `commit` swaps.
 """
 
 import asyncio
 import contextlib
 import socket
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,9 +21,10 @@ from authproxy import logs
 from authproxy.admin.status import RouteStatus, route_status
 from authproxy.app.credentials import GrantSources, InnerSource, Stack, TokenSources
 from authproxy.app.file_limits import affordable_connections
-from authproxy.app.listeners import can_be_opened, configured_addresses, shown_address
+from authproxy.app.listeners import Listeners, can_be_opened, configured_addresses, shown_address
 from authproxy.app.logins import Logins
-from authproxy.app.site import NO_TLS, build_site
+from authproxy.app.served import ServedListener
+from authproxy.app.site import NO_TLS, Site, build_site
 from authproxy.app.tls import TLSContexts
 from authproxy.config.model import Config
 from authproxy.config.route import RouteConfig
@@ -33,12 +38,28 @@ from authproxy.observe.record import Subscriber
 from authproxy.tokens.token import Token
 
 if TYPE_CHECKING:
+    from authproxy.app.admin import AdminListener
+    from authproxy.observe.access_log import AccessLog
     from authproxy.proxy.downstream.server import ProxyServer
+    from authproxy.proxy.handler import ProxyHandler
 
 Snapshot = dict[str, Any]
 
 LIMITED_BY_CONFIGURATION = "`limits.connections` sets the limit"
 LIMITED_BY_FILES = "`ulimit -n` sets how many file descriptors there are"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A configuration that is ready to take the place of the one at work.
+
+    `served` accept nobody yet. `admin` are open sockets, where that listener moves.
+    """
+
+    site: Site
+    own: OwnListeners
+    served: list[ServedListener] = field(default_factory=list)
+    admin: tuple[str, list[socket.socket]] | None = None
 
 
 class App:
@@ -65,8 +86,12 @@ class App:
         self._retry_rejected = retry_rejected
         self._inner_source = inner_source
         self._stack = contextlib.AsyncExitStack()
-        self._listeners: list[asyncio.Server] = []
+        self._served: list[ServedListener] = []
         self._server: ProxyServer | None = None
+        self._handler: ProxyHandler | None = None
+        self._access_log: AccessLog | None = None
+        self._admin: AdminListener | None = None
+        self._admin_sockets: list[socket.socket] = []
         self.counters = Counters()
         self.others: Callable[[], Awaitable[list[Snapshot]]] | None = None  # the workers' counts
         self._tasks: set[asyncio.Task[None]] = set()
@@ -85,9 +110,14 @@ class App:
         )
         stack.push_async_callback(self.grant_sources.close)
         credentials = len({route.key for route in self._config.routes})
-        self.sources = TokenSources(
-            self._inner_source or self.grant_sources.inner_source, credentials=credentials
-        )
+        if self._inner_source is not None:
+            self.sources = TokenSources(self._inner_source, credentials=credentials)
+        else:
+            self.sources = TokenSources(
+                self.grant_sources.inner_source,
+                credentials=credentials,
+                store_of=self.grant_sources.store_of,
+            )
         stack.push_async_callback(self.sources.close)
         self._logins = Logins(runner)
         stack.push_async_callback(self._logins.close)
@@ -139,36 +169,146 @@ class App:
 
     async def start(self, proxy: list[tuple[str, socket.socket]]) -> None:
         """Serve the routes on open sockets."""
-        from authproxy.observe.access_log import AccessLog
         from authproxy.proxy.downstream.server import ProxyServer
         from authproxy.proxy.handler import ProxyHandler
 
-        config, tls = self.config, self._tls.listener
+        self._handler = ProxyHandler(self.site, self.counters, self._subscribers())
+        self._stack.callback(self._flush)
+        self._server = ProxyServer(self._handler, **self._limits())
+        self._stack.callback(self._accept_no_more)
+        for address, sock in proxy:
+            self._served.append(await self._create(self.site, address, sock))
+            await self._served[-1].begin()
+
+    def _subscribers(self) -> list[Subscriber]:
+        """Return who is told of each request."""
+        from authproxy.observe.access_log import AccessLog
+
         subscribers: list[Subscriber] = [self.counters.request]
-        if config.log.access and logs.LEVELS[config.log.level] <= logs.LEVELS["info"]:
-            access_log = AccessLog(config.log.format)
-            self._stack.callback(access_log.flush)
-            subscribers.append(access_log)
-        handler = ProxyHandler(self.site, self.counters, subscribers)
-        limit = self._connection_limit()
-        self._server = ProxyServer(
-            handler,
-            limit=limit,
-            limit_hint=LIMITED_BY_FILES if limit < config.limits.connections else LIMITED_BY_CONFIGURATION,
-            keepalive=config.limits.keepalive,
-            header_bytes=config.limits.header_bytes,
-            header_seconds=config.limits.header_timeout,
+        log = self.config.log
+        self._flush()
+        self._access_log = None
+        if log.access and logs.LEVELS[log.level] <= logs.LEVELS["info"]:
+            self._access_log = AccessLog(log.format)
+            subscribers.append(self._access_log)
+        return subscribers
+
+    def _flush(self) -> None:
+        if self._access_log is not None:
+            self._access_log.flush()
+
+    def _limits(self) -> dict[str, Any]:
+        """Return what the server bounds."""
+        limits, limit = self.config.limits, self._connection_limit()
+        return {
+            "limit": limit,
+            "limit_hint": LIMITED_BY_FILES if limit < limits.connections else LIMITED_BY_CONFIGURATION,
+            "keepalive": limits.keepalive,
+            "header_bytes": limits.header_bytes,
+            "header_seconds": limits.header_timeout,
+        }
+
+    async def _create(self, site: Site, address: str, sock: socket.socket) -> ServedListener:
+        assert self._server is not None  # noqa: S101 - `start` has made it
+        seconds = site.config.limits.header_timeout
+        return await ServedListener.create(
+            address, sock, self._server, tls=site.tls.listener, handshake_seconds=seconds
         )
-        for _, sock in proxy:
-            listener = await asyncio.get_running_loop().create_server(
-                self._server,
-                sock=sock,
-                ssl=tls,
-                # A handshake is not yet a connection that the server could watch.
-                ssl_handshake_timeout=config.limits.header_timeout if tls is not None else None,
-            )
-            self._stack.callback(listener.close)
-            self._listeners.append(listener)
+
+    def _accept_no_more(self) -> None:
+        for listener in self._served:
+            listener.close()
+
+    # ── another configuration ────────────────────────────────────────────────────────────────────
+
+    async def prepare(
+        self, config: Config, opened: Listeners, tls: TLSContexts, own: OwnListeners | None = None
+    ) -> Change:
+        """Make everything that serving by `config` takes; `opened` are the sockets that are new.
+
+        `own` are the listeners of all processes by then, if there are others. Raises `AuthproxyError`, and
+        OSError.
+        """
+        if own is None:
+            kept = [each.sock for each in self._served if each.address in config.listen]
+            kept += self._admin_sockets if opened.admin is None else []
+            own = OwnListeners(configured_addresses(config), [*kept, *opened.sockets])
+        self.grant_sources.use(config)
+        served: list[ServedListener] = []
+        try:
+            site = build_site(config, self.sources, self.own, tls, before=self.site, planned=own)
+            if self._server is not None:
+                for address, sock in [*opened.proxy, *self._with_other_tls(site)]:
+                    served.append(await self._create(site, address, sock))
+            if opened.admin is not None:
+                await asyncio.to_thread(import_module, "authproxy.app.admin")
+        except BaseException:
+            self.grant_sources.use(self.config)
+            await self.sources.keep(self.config.routes)
+            for listener in served:
+                listener.close()
+            raise
+        return Change(site, own, served, opened.admin)
+
+    @property
+    def listening(self) -> list[tuple[str, socket.socket]]:
+        """What this process accepts requests on, each with the address that it was asked for."""
+        return [(each.address, each.sock) for each in self._served]
+
+    def _with_other_tls(self, site: Site) -> list[tuple[str, socket.socket]]:
+        """Return the sockets that stay, but speak TLS otherwise then; who waits on them goes on waiting."""
+        return [
+            (each.address, each.sock.dup())
+            for each in self._served
+            if each.address in site.config.listen and each.tls is not site.tls.listener
+        ]
+
+    async def abandon(self, change: Change) -> None:
+        """Go on as before."""
+        self.grant_sources.use(self.config)
+        await self.sources.keep(self.config.routes)
+        change.site.close(successor=self.site)
+        for listener in change.served:
+            listener.close()
+
+    async def commit(self, change: Change) -> None:
+        """Serve by what was prepared: from the next request on, without a wait in between."""
+        old, self.site = self.site, change.site
+        config = self.config
+        self.own.become(change.own)
+        logs.set_up(config.log.level, config.log.format)
+        if self._server is not None and self._handler is not None:
+            self._handler.serve(self.site, self._subscribers())
+            self._server.adjust(**self._limits())
+        old.close(successor=self.site)
+        await self._change_listeners(change)
+        await self.sources.keep(config.routes)
+        await self.grant_sources.close_unused()
+        if self._inner_source is None:
+            self.warn(since=old.config)
+            known = {route.key for route in old.config.routes}
+            self.prefetch([route for route in config.routes if route.key not in known])
+
+    async def _change_listeners(self, change: Change) -> None:
+        for listener in change.served:
+            await listener.begin()
+        replaced = {each.address for each in change.served}
+        stay = [
+            each
+            for each in self._served
+            if each.address in self.config.listen and each.address not in replaced
+        ]
+        gone = [each for each in self._served if each not in stay]
+        self._served = [*stay, *change.served]
+        for listener in gone:
+            await listener.end()
+        if change.admin is not None:
+            self.admin_opens_at(*change.admin)
+            await self.start_admin(change.admin[1])
+        elif self.config.admin is None and self._admin is not None:
+            self._admin.close()
+            self._admin_sockets = []
+            self.grant_sources.login_url = None
 
     def _connection_limit(self) -> int:
         upstream = sum(route.max_connections for route in self.config.routes)
@@ -176,20 +316,26 @@ class App:
 
     def admin_opens_at(self, address: str, sockets: list[socket.socket]) -> None:
         """Have hints name the admin listener, which `start_admin` will serve on `sockets`."""
+        self._admin_sockets = sockets
         url = shown_address(address, sockets[0], secure=False)
         self.grant_sources.login_url = url if can_be_opened(url) else None
 
     async def start_admin(self, sockets: list[socket.socket]) -> None:
-        """Serve the admin listener on open sockets."""
+        """Serve the admin listener on open sockets, and nowhere else."""
         from authproxy.app.admin import serve_admin
 
+        self._admin_sockets = sockets
+        if self._admin is not None:
+            await self._admin.listen(sockets)
+            return
         limits, connections = self.config.limits, self._connection_limit()
-        await serve_admin(self, self.site.admin_guard, limits, sockets, self._stack, connections=connections)
+        self._admin = await serve_admin(
+            self, self.site.admin_guard, limits, sockets, self._stack, connections=connections
+        )
 
     async def drain(self) -> None:
         """Stop accepting; let what is in flight finish, for up to `limits.drain` seconds."""
-        for listener in self._listeners:
-            listener.close()
+        self._accept_no_more()
         if self._server is not None:
             await self._server.drain(self.config.limits.drain)
 
@@ -206,7 +352,9 @@ class App:
     def snapshot(self) -> Snapshot:
         """Return what this process has counted, its connections included, as plain data."""
         connections = [
-            [route, state, number] for route, pool in self.site.pools for state, number in pool.counts.items()
+            [key.route, state, number]
+            for key, pool in self.site.pools.items()
+            for state, number in pool.counts.items()
         ]
         return self.counters.snapshot() | {"connections": connections}
 
@@ -227,38 +375,47 @@ class App:
         rows = [(route, state, number) for (route, state), number in connections.items()]
         return exposition(total(snapshots), expiries=expiries, connections=rows)
 
-    def warn(self) -> None:
-        """Say what the operator should know."""
-        wanted, affordable = self.config.limits.connections, self._connection_limit()
-        if affordable < wanted:
-            logs.warning(
-                "fewer connections than limits.connections: there are too few file descriptors",
-                wanted=wanted,
-                possible=affordable,
-                hint=LIMITED_BY_FILES,
-            )
-        for fault in self.config.warnings:
-            place = f"{fault.file}:{fault.line}:{fault.column}"
-            logs.warning(f"{fault.key} {fault.message}", place=place)
-        for route in self.config.routes:
-            for warning in route.warnings:
-                logs.warning(warning, route=route.name)
-            if (proxy := proxy_for(route.upstream, route.http_proxy, own=self.own)) is not None:
-                logs.info("goes through an HTTP proxy", route=route.name, proxy=proxy)
-            elif proxy_for(route.upstream, route.http_proxy) is not None:
-                logs.info("the environment's HTTP proxy is authproxy itself: ignored", route=route.name)
-            if route.upstream.startswith("https:") and not route.tls.verify:
-                logs.warning(
-                    "the upstream's certificate is not verified: anyone on the way can read the credential",
-                    route=route.name,
-                )
+    def warn(self, since: Config | None = None) -> None:
+        """Say what the operator should know, and could not have known `since` an earlier configuration."""
+        known = list(self._remarks(since)) if since is not None else []
+        for remark in self._remarks(self.config):
+            if remark not in known:
+                level, event, facts = remark
+                logs.log(level, event, **facts)
 
-    def prefetch(self) -> None:
-        """Fetch the tokens that are wanted at the start, in the background.
+    def _remarks(self, config: Config) -> Iterator[tuple[int, str, dict[str, object]]]:
+        """Yield a level, an event and its facts for each thing about `config` that is to be logged."""
+        wanted, affordable = config.limits.connections, self._connection_limit()
+        if affordable < wanted:
+            yield (
+                logs.LEVELS["warning"],
+                "fewer connections than limits.connections: there are too few file descriptors",
+                {"wanted": wanted, "possible": affordable, "hint": LIMITED_BY_FILES},
+            )
+        for fault in config.warnings:
+            place = f"{fault.file}:{fault.line}:{fault.column}"
+            yield logs.LEVELS["warning"], f"{fault.key} {fault.message}", {"place": place}
+        for route in config.routes:
+            for level, event, facts in self._route_remarks(route):
+                yield logs.LEVELS[level], event, {"route": route.name, **facts}
+
+    def _route_remarks(self, route: RouteConfig) -> Iterator[tuple[str, str, dict[str, object]]]:
+        for warning in route.warnings:
+            yield "warning", warning, {}
+        if (proxy := proxy_for(route.upstream, route.http_proxy, own=self.own)) is not None:
+            yield "info", "goes through an HTTP proxy", {"proxy": proxy}
+        elif proxy_for(route.upstream, route.http_proxy) is not None:
+            yield "info", "the environment's HTTP proxy is authproxy itself: ignored", {}
+        if route.upstream.startswith("https:") and not route.tls.verify:
+            text = "the upstream's certificate is not verified: anyone on the way can read the credential"
+            yield "warning", text, {}
+
+    def prefetch(self, routes: Iterable[RouteConfig] | None = None) -> None:
+        """Fetch the tokens of `routes`, by default of all, that are wanted at the start, in the background.
 
         Those of a login are always looked for: whoever waits for `/readyz` should hear that one is needed.
         """
-        for route in self.config.routes:
+        for route in self.config.routes if routes is None else routes:
             wanted = route.prefetch or route.grant.needs_person
             if wanted and (stack := self.sources.stack(route)) is not None:
                 self._fetch(route, stack)

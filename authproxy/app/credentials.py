@@ -4,9 +4,13 @@
 
 Routes with an equal `auth` share a stack. In a worker `CachedSource` wraps a `BrokerSource` instead: the
 broker's process has the rest. `WatchedSource` is around it where the token comes from a file.
+
+When another configuration is loaded, a credential that it has too keeps its stack, and with that its token,
+even if its routes have other names now. One whose tokens are to be kept elsewhere gets a new stack, and its
+token goes there.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +19,8 @@ from typing import TYPE_CHECKING
 from authproxy.config.credential import credential_identity, credential_key
 from authproxy.config.model import Config, FileStoreSettings, MemoryStoreSettings, RedisStoreSettings
 from authproxy.config.route import RouteConfig
-from authproxy.errors import ConfigError, Fault, LoginRequired, StoreError
+from authproxy.errors import ConfigError, LoginRequired, StoreError
+from authproxy.grants.grant import Grant
 from authproxy.grants.runner import FlowRunner
 from authproxy.grants.source import GrantSource, WatchedSource
 from authproxy.observe.counters import Counters
@@ -32,6 +37,12 @@ if TYPE_CHECKING:
     from authproxy.tokens.stores.file import FileStore
 
 InnerSource = Callable[[RouteConfig], TokenSource]
+StoreSettings = FileStoreSettings | RedisStoreSettings
+StoreOf = Callable[[RouteConfig], StoreSettings | None]
+
+
+def _in_memory(_route: RouteConfig) -> None:
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,22 +56,27 @@ class Stack:
 class TokenSources:
     """The stacks of sources, one a credential; routes with an equal `auth` get the same one.
 
-    `inner_source` makes what `CachedSource` wraps; `credentials` is how many there will be.
+    `inner_source` makes what `CachedSource` wraps; `credentials` is how many there will be. `store_of` says
+    where else a route's tokens are kept.
     """
 
-    def __init__(self, inner_source: InnerSource, *, credentials: int = 0) -> None:
+    def __init__(
+        self, inner_source: InnerSource, *, credentials: int = 0, store_of: StoreOf = _in_memory
+    ) -> None:
         self._inner_source = inner_source
         self._cache = token_cache(credentials)
-        self._stacks: dict[str, Stack] = {}
+        self._store_of = store_of
+        self._stacks: dict[tuple[str, StoreSettings | None], Stack] = {}
         self.in_a_hurry = False
 
     def stack(self, route: RouteConfig) -> Stack | None:
         """Return the stack of the route's credential; None for plain forwarding."""
         if not route.grant.needs_token:
             return None
-        if route.key not in self._stacks:
-            self._stacks[route.key] = self._build(route)
-        return self._stacks[route.key]
+        key = route.key, self._store_of(route)
+        if key not in self._stacks:
+            self._stacks[key] = self._build(route)
+        return self._stacks[key]
 
     async def adopt(self, route: RouteConfig, token: Token) -> None:
         """Cache, and store, a token that a person's login brought."""
@@ -69,15 +85,39 @@ class TokenSources:
 
     def replaced(self, key: str, refused: Token, token: Token) -> None:
         """Go on with `token` where `refused` is still used: another worker was told that it will not do."""
-        if (stack := self._stacks.get(key)) is not None:
-            stack.cached.replaced(refused, token)
+        for (known, _), stack in self._stacks.items():
+            if known == key:
+                stack.cached.replaced(refused, token)
+
+    async def keep(self, routes: Iterable[RouteConfig]) -> None:
+        """Go on with the credentials of `routes` alone, by the names that they have now; close the others.
+
+        A token that is to be kept elsewhere from now on is brought there.
+        """
+        wanted = {(route.key, self._store_of(route)): route.name for route in reversed([*routes])}
+        gone = {place: stack for place, stack in self._stacks.items() if place not in wanted}
+        self._stacks = {place: stack for place, stack in self._stacks.items() if place in wanted}
+        for place, stack in self._stacks.items():
+            stack.outer.rename(wanted[place])
+        left = {key for key, _ in gone}
+        for (key, _), stack in self._stacks.items():
+            if key in left and (token := self._cache.get(key)) is not None:
+                await stack.outer.adopt(token)
+        kept = {key for key, _ in self._stacks}
+        for (key, _), stack in gone.items():
+            await self._close(stack)
+            if key not in kept and key in self._cache:
+                del self._cache[key]
 
     async def close(self) -> None:
         """Let renewals end: one that is broken off may lose a refresh token."""
         for stack in self._stacks.values():
-            if not self.in_a_hurry:
-                await stack.cached.settle()
-            await stack.outer.close()
+            await self._close(stack)
+
+    async def _close(self, stack: Stack) -> None:
+        if not self.in_a_hurry:
+            await stack.cached.settle()
+        await stack.outer.close()
 
     def _build(self, route: RouteConfig) -> Stack:
         grant = route.grant
@@ -117,37 +157,55 @@ class GrantSources:
     def __init__(
         self, config: Config, runner: FlowRunner, counters: Counters, *, retry_rejected: bool = False
     ) -> None:
-        self._config = config
         self._retry_rejected = retry_rejected
         self._rejections: FileStore | None = None
         self._counters = counters
         self._runner = runner
-        self._stores: dict[str, TokenStore] = {}
+        self._stores: dict[StoreSettings, TokenStore] = {}
         self.login_url: str | None = None  # of the admin listener, once it is open
+        self.use(config)
+
+    def use(self, config: Config) -> None:
+        """Go by `config` from now on."""
+        self._config = config
+        self._routes = {route.key: route for route in reversed(config.routes)}
 
     def inner_source(self, route: RouteConfig) -> TokenSource:
-        granted = GrantSource(route.grant, self._runner, reread=route.reread, http_proxy=route.http_proxy)
-        with_hint = LoginHintSource(granted, lambda: self._login_hint(route))
+        key = route.key
+        granted = GrantSource(
+            route.grant, self._runner, reread=partial(self._reread, key), http_proxy=route.http_proxy
+        )
+        with_hint = LoginHintSource(granted, partial(self._login_hint, key))
         store = self.store(route)
         backoff = BackoffSource(
             with_hint,
             name=route.name,
-            count=partial(self._count, route.name),
+            count=partial(self._count, key),
             changed=granted.changed,
             memory=self._memory(route, granted, store),
             backs_off=route.grant.watched_file is None,  # a file costs nothing to read
             loads=route.grant.in_configuration or route.grant.watched_file is not None,
         )
-        return SharedSource(backoff, store, route.key, name=route.name) if store is not None else backoff
+        return SharedSource(backoff, store, key, name=route.name) if store is not None else backoff
 
     def store(self, route: RouteConfig) -> TokenStore | None:
         """Return where the route's tokens are kept, or None when they are not. Raises `ConfigError`."""
-        keys = _store_settings(self._config, route)
+        keys = self.store_of(route)
         if keys is None:
             return None
-        if keys.type not in self._stores:
-            self._stores[keys.type] = _open_store(keys, self._config.file)
-        return self._stores[keys.type]
+        if keys not in self._stores:
+            self._stores[keys] = _open_store(keys, self._config)
+        return self._stores[keys]
+
+    def store_of(self, route: RouteConfig) -> StoreSettings | None:
+        """Return where the route's tokens are kept besides memory, or None."""
+        return _store_settings(self._config, route)
+
+    async def close_unused(self) -> None:
+        """Let go of the stores that no route has any more."""
+        used = {self.store_of(route) for route in self._config.routes}
+        for keys in [each for each in self._stores if each not in used]:
+            await self._stores.pop(keys).close()
 
     async def close(self) -> None:
         """Let go of the stores."""
@@ -177,10 +235,17 @@ class GrantSources:
             retry=self._retry_rejected,
         )
 
-    def _count(self, route: str, outcome: str) -> None:
-        self._counters.token_requests[route, outcome] += 1
+    async def _reread(self, key: str) -> Grant | None:
+        route = self._routes.get(key)
+        return await route.reread() if route is not None and route.reread is not None else None
 
-    def _login_hint(self, route: RouteConfig) -> str:
+    def _count(self, key: str, outcome: str) -> None:
+        if (route := self._routes.get(key)) is not None:
+            self._counters.token_requests[route.name, outcome] += 1
+
+    def _login_hint(self, key: str) -> str:
+        if (route := self._routes.get(key)) is None:  # a request that began before it was taken away
+            return "log in"
         ways = [f"open {self.login_url}/login/{route.name}"] if self.login_url is not None else []
         if is_file(Path(self._config.file)) and self.store(route) is not None:
             ways.append(f"run `authproxy login {route.name} -c {self._config.file}`")
@@ -191,10 +256,10 @@ def check_stores(config: Config) -> None:
     """Raise `ConfigError` if a store that `config` wants cannot be had; none is contacted."""
     for route in config.routes:
         if (keys := _store_settings(config, route)) is not None:
-            _open_store(keys, config.file)
+            _open_store(keys, config)
 
 
-def _store_settings(config: Config, route: RouteConfig) -> FileStoreSettings | RedisStoreSettings | None:
+def _store_settings(config: Config, route: RouteConfig) -> StoreSettings | None:
     keys = config.token_store
     if not route.grant.is_stored:
         return None
@@ -203,7 +268,7 @@ def _store_settings(config: Config, route: RouteConfig) -> FileStoreSettings | R
     return None if isinstance(keys, MemoryStoreSettings) else keys
 
 
-def _open_store(keys: FileStoreSettings | RedisStoreSettings, file: str) -> TokenStore:
+def _open_store(keys: StoreSettings, config: Config) -> TokenStore:
     key = keys.key.get_secret_value() if keys.key is not None else None
     try:
         if isinstance(keys, FileStoreSettings):
@@ -215,4 +280,4 @@ def _open_store(keys: FileStoreSettings | RedisStoreSettings, file: str) -> Toke
         return RedisStore(keys.url.get_secret_value(), key or "", prefix=keys.prefix)
     except StoreError as error:
         message = f"{error.detail}; {error.hint}" if error.hint else error.detail
-        raise ConfigError([Fault(file, 1, 1, "token_store", message)]) from error
+        raise ConfigError([config.fault("token_store", message)]) from error

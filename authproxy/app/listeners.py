@@ -6,6 +6,7 @@ Each listener of the configuration may have several, as a name may have several 
 import errno
 import os
 import socket
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,16 @@ class Listeners:
     proxy: list[tuple[str, socket.socket]]
     admin: tuple[str, list[socket.socket]] | None = None
 
+    @property
+    def addresses(self) -> list[str]:
+        """What they were asked for."""
+        return [*(address for address, _ in self.proxy), *([self.admin[0]] if self.admin is not None else [])]
+
+    @property
+    def sockets(self) -> list[socket.socket]:
+        """All of them."""
+        return [*(sock for _, sock in self.proxy), *(self.admin[1] if self.admin is not None else [])]
+
 
 def configured_addresses(config: Config) -> list[str]:
     """Return every address that `config` says to listen on."""
@@ -33,31 +44,59 @@ def configured_addresses(config: Config) -> list[str]:
 
 def own_listeners(config: Config, listeners: Listeners) -> OwnListeners:
     """Return what a request must not be sent to; each process needs to know of all listeners."""
-    sockets = [sock for _, sock in listeners.proxy]
-    if listeners.admin is not None:
-        sockets += listeners.admin[1]
-    return OwnListeners(configured_addresses(config), sockets)
+    return OwnListeners(configured_addresses(config), listeners.sockets)
 
 
-def open_listeners(config: Config, *, share: bool = False) -> Listeners:
-    """Open the sockets that `config` asks for. Raises `ListenError`, and then none is left open."""
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What is listened on already: on `addresses` for the proxy, in this process by `listeners`.
+
+    `own` are the listeners of all processes.
+    """
+
+    addresses: frozenset[str]
+    listeners: Listeners
+    own: OwnListeners
+
+
+def open_listeners(config: Config, *, share: bool = False, before: Before | None = None) -> Listeners:
+    """Open the sockets that `config` asks for, but those that were open `before`.
+
+    Raises `ListenError`, and then none is left open.
+    """
     opened: list[tuple[str, socket.socket]] = []
     try:
         for address in config.listen:
-            opened += [(address, sock) for sock in listening_sockets(address, share=share)]
-        return Listeners(opened, _admin_sockets(config))
+            if before is None or address not in before.addresses:
+                opened += [(address, sock) for sock in _sockets(address, before, share=share)]
+        return Listeners(opened, _admin_sockets(config, before))
     except ListenError:
-        for _, sock in opened:
-            sock.close()
-        unlink_sockets(Listeners(opened))
+        close_sockets(Listeners(opened))
         raise
 
 
-def _admin_sockets(config: Config) -> tuple[str, list[socket.socket]] | None:
+def _sockets(address: str, before: Before | None, *, share: bool = False) -> list[socket.socket]:
+    """Open the sockets of `address`, beside our own ones that are open already; raise `ListenError`.
+
+    127.0.0.1:8080 may become 0.0.0.0:8080: for as long as it takes, both are open.
+    """
+    place = split_address(address)
+    if before is None or place is None or not SO_REUSEPORT or not before.own.listens_at(place[1]):
+        return listening_sockets(address, share=share)
+    for sock in before.listeners.sockets:
+        if sock.family != AF_UNIX and sock.getsockname()[1] == place[1]:
+            sock.setsockopt(socket.SOL_SOCKET, SO_REUSEPORT, 1)
+    return listening_sockets(address, share=True, beside=True)
+
+
+def _admin_sockets(config: Config, before: Before | None) -> tuple[str, list[socket.socket]] | None:
     if config.admin is None:
         return None
+    now = before.listeners.admin if before is not None else None
+    if now is not None and now[0] == config.admin.listen:
+        return None
     try:
-        return config.admin.listen, listening_sockets(config.admin.listen)
+        return config.admin.listen, _sockets(config.admin.listen, before)
     except ListenError as error:
         if not config.admin_is_default:
             raise
@@ -82,8 +121,10 @@ class ListenError(AuthproxyError):
     """An address cannot be listened on."""
 
 
-def listening_sockets(address: str, *, share: bool = False) -> list[socket.socket]:
+def listening_sockets(address: str, *, share: bool = False, beside: bool = False) -> list[socket.socket]:
     """Return the sockets that listen on a checked address; with `share` others may listen there too.
+
+    With `beside`, they are others of ours: nobody else is looked for.
 
     There is one for each address that a name has, all on one port: `localhost` is 127.0.0.1 and ::1, and
     nobody knows which of them a client tries (RFC 8252 §7.3). Raises `ListenError`.
@@ -92,7 +133,7 @@ def listening_sockets(address: str, *, share: bool = False) -> list[socket.socke
     try:
         if place is None:
             return [_unix_socket(address.removeprefix("unix:"))]
-        return _tcp_sockets(*place, share=share)
+        return _tcp_sockets(*place, share=share, beside=beside)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else "the name does not resolve"
         raise ListenError(f"cannot listen on {address}: {reason}", hint="port 0 picks a free port") from error
@@ -115,13 +156,13 @@ def _is_alone(sock: socket.socket) -> bool:
     return sock.family == socket.AF_INET6 and bool(sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY))
 
 
-def _tcp_sockets(host: str, port: int, *, share: bool) -> list[socket.socket]:
+def _tcp_sockets(host: str, port: int, *, share: bool, beside: bool = False) -> list[socket.socket]:
     places = _places(host, port)
     tries = PORT_TRIES if port == 0 and len(places) > 1 else 1
     while True:
         tries -= 1
         try:
-            if share and port:
+            if share and port and not beside:
                 # Shared, it would be shared with another proxy of this user as well, who takes every other
                 # connection. Without SO_REUSEPORT the system tells whether somebody listens there.
                 for sock in _on_one_port(places, share=False):
@@ -215,11 +256,15 @@ def can_be_opened(url: str) -> bool:
     return not url.startswith("unix:")
 
 
-def unlink_sockets(listeners: Listeners) -> None:
+def close_sockets(listeners: Listeners) -> None:
+    """Close them all, and take the names of Unix sockets away."""
+    for sock in listeners.sockets:
+        sock.close()
+    unlink(listeners.addresses)
+
+
+def unlink(addresses: Iterable[str]) -> None:
     """Take the names of Unix sockets away, once nobody listens on them any more."""
-    addresses = [address for address, _ in listeners.proxy]
-    if listeners.admin is not None:
-        addresses.append(listeners.admin[0])
     for address in addresses:
         if address.startswith("unix:"):
             Path(address.removeprefix("unix:")).unlink(missing_ok=True)

@@ -4,18 +4,22 @@ import asyncio
 import contextlib
 import gc
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from authproxy import logs
 from authproxy.app.application import App
 from authproxy.app.credentials import InnerSource
 from authproxy.app.listeners import Listeners, own_listeners
+from authproxy.app.reload import Reloader
 from authproxy.app.tls import TLSContexts
-from authproxy.capabilities import loop_factory, on_signal
+from authproxy.app.watch import watch
+from authproxy.capabilities import SIGHUP, loop_factory, on_signal, terminal_watch
 from authproxy.config.model import Config
 from authproxy.net.own_listeners import OwnListeners
+from authproxy.places import Stamp
 
 GARBAGE_THRESHOLDS = (50_000, 20, 100)  # objects made before a look, and looks before a longer one
 
@@ -70,6 +74,57 @@ async def load_meanwhile(stop: asyncio.Event, *, admin: bool, tokens: bool) -> N
                 await stop.wait()
 
 
+Files = Callable[[], Mapping[Path, Stamp]]
+
+
+class Signals:
+    """What a process has been told to do: `stop`, and then to be quick about it (`hurry`), or to reload."""
+
+    def __init__(self) -> None:
+        self.stop, self.hurry = asyncio.Event(), asyncio.Event()
+        self._reloader: Reloader | None = None
+        self._terminal_is_gone = terminal_watch()
+        self._tasks: set[asyncio.Task[object]] = set()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            on_signal(number, self._stop_or_hurry)
+
+    def reload_by(self, reloader: Reloader | None, files: Files | None = None) -> None:
+        """Reload at SIGHUP, which has waited until now, and when one of `files` changes, if there are any."""
+        self._reloader = reloader
+        if SIGHUP is not None:
+            on_signal(SIGHUP, self._reload_or_stop)
+        if reloader is not None and files is not None:
+            self._begin(watch(files, reloader.reload))
+
+    def reload_no_more(self) -> None:
+        """Let nothing change any more."""
+        self._reloader = None
+        for task in self._tasks:
+            task.cancel()
+
+    def _stop_or_hurry(self, number: int) -> None:
+        if self.stop.is_set():
+            self.hurry.set()
+        else:
+            logs.debug("stopping", signal=signal.Signals(number).name)
+        self.stop.set()
+
+    def _reload_or_stop(self, number: int) -> None:
+        if self._terminal_is_gone():
+            self._stop_or_hurry(number)
+        elif self._reloader is not None:
+            self._begin(self._reloader.reload())
+
+    def _begin(self, work: Coroutine[Any, Any, object]) -> None:
+        self._tasks.add(task := asyncio.create_task(work))
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[object]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logs.logger.error("reloading failed", exc_info=error)
+
+
 async def attend(
     config: Config,
     listeners: Listeners,
@@ -80,25 +135,18 @@ async def attend(
     inner_source: InnerSource | None = None,
     alive: int | None = None,
     retry_rejected: bool = False,
+    reloader_of: Callable[[App], Reloader] | None = None,
+    watches: bool = False,
 ) -> None:
     """Serve on open sockets until a signal.
 
     `own` are the listeners of all processes, if there are others than `listeners`; `inner_source` says where
     tokens come from, if not from here; `alive` is a descriptor that ends with the process above us.
+    `reloader_of` makes what SIGHUP asks, and with `watches` a change of the configuration's files.
     """
-    stop, hurry = asyncio.Event(), asyncio.Event()
-
-    def stop_or_hurry(number: int) -> None:
-        if stop.is_set():
-            hurry.set()
-        else:
-            logs.debug("stopping", signal=signal.Signals(number).name)
-        stop.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        on_signal(number, stop_or_hurry)
+    signals = Signals()
     if alive is not None:
-        asyncio.get_running_loop().add_reader(alive, stop.set)
+        asyncio.get_running_loop().add_reader(alive, signals.stop.set)
     own = own or own_listeners(config, listeners)
     async with App(config, inner_source, own, tls=tls, retry_rejected=retry_rejected) as app:
         if listeners.proxy:
@@ -109,16 +157,24 @@ async def attend(
             app.warn()
             app.prefetch()
         ready(app)
-        await load_meanwhile(stop, admin=listeners.admin is not None, tokens=app.obtains_tokens)
-        if listeners.admin is not None and not stop.is_set():
+        await load_meanwhile(signals.stop, admin=listeners.admin is not None, tokens=app.obtains_tokens)
+        if listeners.admin is not None and not signals.stop.is_set():
             await app.start_admin(listeners.admin[1])
+        reloader = reloader_of(app) if reloader_of is not None else None
+        signals.reload_by(reloader, (lambda: app.config.files) if watches else None)
         collect_less()
-        await stop.wait()
-        drained = asyncio.create_task(app.drain())
-        hurried = asyncio.create_task(hurry.wait())
-        await asyncio.wait([drained, hurried], return_when=asyncio.FIRST_COMPLETED)
-        hurried.cancel()
-        if not drained.done():
-            drained.cancel()
-            app.sources.in_a_hurry = True
-            logs.warning("stopped at once by a second signal")
+        await signals.stop.wait()
+        signals.reload_no_more()
+        await _drain(app, signals.hurry)
+
+
+async def _drain(app: App, hurry: asyncio.Event) -> None:
+    """Let what is in flight finish, unless there is a `hurry`."""
+    drained = asyncio.create_task(app.drain())
+    hurried = asyncio.create_task(hurry.wait())
+    await asyncio.wait([drained, hurried], return_when=asyncio.FIRST_COMPLETED)
+    hurried.cancel()
+    if not drained.done():
+        drained.cancel()
+        app.sources.in_a_hurry = True
+        logs.warning("stopped at once by a second signal")

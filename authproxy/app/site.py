@@ -5,18 +5,19 @@
             └─ limits
 
 A site is frozen. What serves has one, and takes another in its place by one assignment; a request goes on
-with what it took from the one it began with. Nothing is contacted here.
+with what it took from the one it began with. A site that follows another one takes over what has not changed:
+connections to upstreams, and what is known of a credential. Nothing is contacted here.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from authproxy.app.credentials import TokenSources
 from authproxy.app.tls import TLSContexts
 from authproxy.config.model import Config
 from authproxy.config.route import RouteConfig
 from authproxy.net.dial import Dialer, Origin
-from authproxy.net.http_proxy import proxy_for
+from authproxy.net.http_proxy import HTTPProxy, proxy_for
 from authproxy.net.own_listeners import OwnListeners
 from authproxy.proxy.allow import Allow
 from authproxy.proxy.guard import Guard, plain_host
@@ -27,47 +28,78 @@ from authproxy.proxy.route import Route
 from authproxy.proxy.router import RouteTable
 from authproxy.proxy.send import Sender
 from authproxy.proxy.upstream.pool import Pool
+from authproxy.tokens.source import CachingSource
 from authproxy.values import split_address, split_url
 
 NO_TLS = TLSContexts(None, {})
 
 
 @dataclass(frozen=True, slots=True)
+class PoolKey:
+    """What a pool was made for: an equal one serves as well."""
+
+    route: str
+    origin: Origin
+    proxy: HTTPProxy | None
+    tunnel: bool
+    limit: int
+    connect_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Site:
     """What a configuration came to. `header_bytes` and `body_bytes` bound a request.
 
-    `guard` is the proxy's, `admin_guard` the admin listener's; `pools` are the routes' connections, by name.
+    `guard` is the proxy's, `admin_guard` the admin listener's; `pools` are the routes' connections;
+    `credentials` are what each route's tokens are asked with, by the route's name.
     """
 
     config: Config
     guard: Guard
     admin_guard: Guard
     routes: RouteTable[Route]
-    pools: tuple[tuple[str, Pool], ...]
+    pools: Mapping[PoolKey, Pool]
     header_bytes: int
     body_bytes: int | None
+    tls: TLSContexts = NO_TLS
+    credentials: Mapping[str, Credential] = field(default_factory=dict, repr=False)
 
-    def close(self) -> None:
-        """Close every connection to an upstream that is idle, and the others as they come back."""
-        for _, pool in self.pools:
-            pool.close()
+    def close(self, *, successor: "Site | None" = None) -> None:
+        """Close every connection to an upstream that is idle, and the others as they come back.
+
+        What a `successor` has taken over stays open.
+        """
+        for key, pool in self.pools.items():
+            if successor is None or successor.pools.get(key) is not pool:
+                pool.close()
 
 
-def build_site(config: Config, sources: TokenSources, own: OwnListeners, tls: TLSContexts = NO_TLS) -> Site:
+def build_site(
+    config: Config,
+    sources: TokenSources,
+    own: OwnListeners,
+    tls: TLSContexts = NO_TLS,
+    *,
+    before: Site | None = None,
+    planned: OwnListeners | None = None,
+) -> Site:
     """Make the site of `config`, whose tokens come from `sources`. Raises `AuthproxyError`.
 
-    No connection will ever lead to one of `own`.
+    No connection will ever lead to one of `own`; `planned` are those that there will be, if they are others.
+    What has not changed is taken over from the site `before`.
     """
-    builder = _Builder(config, sources, own, tls)
+    builder = _Builder(config, sources, own, tls, before=before, planned=planned or own)
     routes = RouteTable([builder.route(each) for each in config.routes])
     return Site(
         config=config,
         guard=_guard(config, config.allowed_origins),
         admin_guard=_guard(config),
         routes=routes,
-        pools=tuple(builder.pools),
+        pools=builder.pools,
         header_bytes=config.limits.header_bytes,
         body_bytes=config.limits.body_bytes,
+        tls=tls,
+        credentials=builder.credentials,
     )
 
 
@@ -86,14 +118,27 @@ def _guard(config: Config, origins: Iterable[str] = ()) -> Guard:
 
 
 class _Builder:
-    """Makes routes, and remembers the pools that they got."""
+    """Makes routes, and remembers the pools and credentials that they got."""
 
-    def __init__(self, config: Config, sources: TokenSources, own: OwnListeners, tls: TLSContexts) -> None:
-        self.pools: list[tuple[str, Pool]] = []
+    def __init__(
+        self,
+        config: Config,
+        sources: TokenSources,
+        own: OwnListeners,
+        tls: TLSContexts,
+        *,
+        before: Site | None,
+        planned: OwnListeners,
+    ) -> None:
+        self.pools: dict[PoolKey, Pool] = {}
+        self.credentials: dict[str, Credential] = {}
         self._config = config
         self._sources = sources
         self._own = own
         self._tls = tls
+        self._planned = planned
+        self._before = before
+        self._routes_before = {each.name: each for each in before.config.routes} if before is not None else {}
 
     def route(self, route: RouteConfig) -> Route:
         config, tls = self._config, self._tls.upstreams.get(route.name)
@@ -142,15 +187,19 @@ class _Builder:
         )
 
     def _sender(self, route: RouteConfig, origin: Origin) -> Sender:
-        proxy = proxy_for(route.upstream, route.http_proxy, own=self._own)
+        proxy = proxy_for(route.upstream, route.http_proxy, own=self._planned)
         # A proxy that forwards writes the upstream's `Host` itself, and lets no upgrade through.
         forwards = proxy is not None and origin.tls is None and not route.preserve_host
 
         def pool(*, tunnel: bool) -> Pool:
-            dialer = Dialer(origin, proxy=proxy, tunnel=tunnel, own=self._own)
-            made = Pool(dialer, limit=route.max_connections, connect_seconds=route.timeouts.connect)
-            self.pools.append((route.name, made))
-            return made
+            connect_seconds = route.timeouts.connect
+            key = PoolKey(route.name, origin, proxy, tunnel, route.max_connections, connect_seconds)
+            found = self._before.pools.get(key) if self._before is not None else None
+            if found is None:
+                dialer = Dialer(origin, proxy=proxy, tunnel=tunnel, own=self._own)
+                found = Pool(dialer, limit=route.max_connections, connect_seconds=connect_seconds)
+            self.pools[key] = found
+            return found
 
         return Sender(
             pool(tunnel=not forwards),
@@ -163,9 +212,24 @@ class _Builder:
         stack = self._sources.stack(route)
         if stack is None:
             return None
+        made = self._known(route, stack.outer) or self._new(route, stack.outer)
+        self.credentials[route.name] = made
+        return made
+
+    def _known(self, route: RouteConfig, source: CachingSource) -> Credential | None:
+        """Return the credential of the same route in the site before, if nothing about it has changed."""
+        if self._before is None or self._routes_before.get(route.name) is None:
+            return None
+        known, then = self._before.credentials.get(route.name), self._routes_before[route.name]
+        same = (then.grant, then.retry, then.runs_commands) == (
+            route.grant, route.retry, route.runs_commands,
+        )  # fmt: skip
+        return known if same and known is not None and known.source is source else None
+
+    def _new(self, route: RouteConfig, source: CachingSource) -> Credential:
         retry = route.retry
         return Credential(
-            stack.outer,
+            source,
             header=route.grant.header,
             scheme=route.grant.scheme,
             statuses=frozenset(retry.statuses) if retry else frozenset(),

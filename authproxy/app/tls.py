@@ -1,49 +1,97 @@
-"""The TLS that a configuration asks for, made once at the start: the listeners' and the upstreams'."""
+"""The TLS that a configuration asks for, made once: the listeners' and the upstreams'.
 
+A context is taken over from those before as long as its settings and what its files hold are the same, so
+that who compares contexts sees what has changed.
+"""
+
+import hashlib
 import ssl
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 
-from authproxy.config.model import Config
+from authproxy.config.model import Config, ListenerTLS
 from authproxy.config.route import UpstreamTLS
-from authproxy.errors import ConfigError, Fault
+from authproxy.errors import ConfigError
 from authproxy.net.tls import UNUSABLE, listener_context, upstream_context
 from authproxy.values import split_url
 
 NOT_USABLE = "the certificate or the key cannot be used"
+LISTENERS = ""  # where upstreams have the route's name
 
 
 @dataclass(frozen=True, slots=True)
 class TLSContexts:
-    """How to speak TLS on the listeners, and to the upstream of each https route, by its name."""
+    """How to speak TLS on the listeners, and to the upstream of each https route, by its name.
+
+    `made_from` has a digest of what each context was made from.
+    """
 
     listener: ssl.SSLContext | None
     upstreams: dict[str, ssl.SSLContext]
+    made_from: dict[str, str] = field(default_factory=dict, repr=False)
 
 
-def tls_contexts(config: Config) -> TLSContexts:
-    """Load every certificate and key that `config` names, once. Raises `ConfigError`."""
-    faults = []
+def tls_contexts(config: Config, before: TLSContexts | None = None) -> TLSContexts:
+    """Load every certificate and key that `config` names, once. Raises `ConfigError`.
+
+    A context of `before` that was made from the same is taken over.
+    """
+    made, faults = _Made(before), []
     listener = None
-    upstreams: dict[str, ssl.SSLContext] = {}
     try:
-        if config.tls is not None:
-            listener = listener_context(config.tls.cert_file, config.tls.key_file)
+        if (keys := config.tls) is not None:
+            old = before.listener if before is not None else None
+            listener = made.context(
+                LISTENERS, keys, old, lambda: listener_context(keys.cert_file, keys.key_file)
+            )
     except UNUSABLE:
-        faults.append(Fault(config.file, 1, 1, "tls", NOT_USABLE))
+        faults.append(config.fault("tls", NOT_USABLE))
+    upstreams: dict[str, ssl.SSLContext] = {}
     for index, route in enumerate(config.routes):
         secure = split_url(route.upstream).scheme == "https"
         if not secure and route.tls == UpstreamTLS():
             continue  # nothing is named, and nothing will be needed
         try:
-            context = _upstream(route.tls)
+            old = before.upstreams.get(route.name) if before is not None else None
+            context = made.context(route.name, route.tls, old, partial(_upstream, route.tls))
         except UNUSABLE:
-            faults.append(Fault(config.file, 1, 1, f"routes[{index}].tls", NOT_USABLE))
+            faults.append(config.fault(f"routes[{index}].tls", NOT_USABLE))
             continue
         if secure:
             upstreams[route.name] = context
     if faults:
         raise ConfigError(faults)
-    return TLSContexts(listener, upstreams)
+    return TLSContexts(listener, upstreams, made.made_from)
+
+
+class _Made:
+    """Makes contexts, or takes over those of `before`."""
+
+    def __init__(self, before: TLSContexts | None) -> None:
+        self.made_from: dict[str, str] = {}
+        self._before = before.made_from if before is not None else {}
+
+    def context(
+        self,
+        name: str,
+        keys: ListenerTLS | UpstreamTLS,
+        old: ssl.SSLContext | None,
+        make: Callable[[], ssl.SSLContext],
+    ) -> ssl.SSLContext:
+        """Return the context that `make` makes of `keys`, or the `old` one. Raises one of `UNUSABLE`."""
+        digest = self.made_from[name] = _digest(keys)
+        return old if old is not None and self._before.get(name) == digest else make()
+
+
+def _digest(keys: ListenerTLS | UpstreamTLS) -> str:
+    """Return what tells one set of settings and files from another. Raises OSError."""
+    digest = hashlib.sha256(repr(keys).encode())
+    for file in (keys.cert_file, keys.key_file, getattr(keys, "ca_file", None)):
+        if file is not None:
+            digest.update(hashlib.sha256(Path(file).read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def _upstream(tls: UpstreamTLS) -> ssl.SSLContext:

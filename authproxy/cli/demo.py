@@ -6,7 +6,7 @@ import click
 import yaml
 
 from authproxy import logs
-from authproxy.app.listeners import can_be_opened, open_listeners, unlink_sockets
+from authproxy.app.listeners import can_be_opened, open_listeners, unlink
 from authproxy.app.serving import attend, run_loop
 from authproxy.app.tls import tls_contexts
 from authproxy.cli.options import config_option
@@ -37,7 +37,7 @@ def demo(*, config_file: str | None, listen: str, admin: str | None, no_admin: b
 async def _demo(overrides: dict[str, object]) -> None:
     async with stand_ins() as running:
         config = parse(yaml.safe_dump(running.config()), "the demo's configuration", overrides=overrides)
-        with dropping_stderr(partial(logs.dropped_lines, config.log.format)):
+        with dropping_stderr(logs.dropped_lines):
             logs.set_up(config.log.level, config.log.format)
             listeners = open_listeners(config)
             try:
@@ -48,7 +48,7 @@ async def _demo(overrides: dict[str, object]) -> None:
                     ready=lambda _app: announce(config, listeners, partial(_explain, running)),
                 )
             finally:
-                unlink_sockets(listeners)
+                unlink(listeners.addresses)
 
 
 def _explain(running: Demo, urls: list[str], admin_url: str | None) -> None:

@@ -1,5 +1,7 @@
 """`authproxy run`: serve."""
 
+import os
+from functools import partial
 from typing import Any
 
 import click
@@ -34,6 +36,7 @@ from authproxy.logs import LEVELS
     help="With --upstream: a key of the route or of its auth; repeatable. Write ${NAME} for a secret, "
     "in single quotes: other users can read a command line.",
 )  # fmt: skip
+@click.option("--watch", is_flag=True, help="Reload the configuration when its files change.")
 @retry_rejected_option
 def run(
     *,
@@ -47,9 +50,10 @@ def run(
     upstream: str | None,
     preset: str | None,
     settings: tuple[str, ...],
+    watch: bool,
     retry_rejected: bool,
 ) -> int:
-    """Serve until SIGINT or SIGTERM.
+    """Serve until SIGINT or SIGTERM; reload the configuration on SIGHUP.
 
     The configuration is the first of: -c, $AUTHPROXY_CONFIG, ./authproxy.yaml, config.yaml in the user's
     configuration directory, /etc/authproxy/config.yaml.
@@ -63,13 +67,14 @@ def run(
     overrides = _overrides(listen, admin, log_level, log_format, no_admin=no_admin)
     if workers is not None:
         overrides["workers"] = workers
+    environ = dict(os.environ)
     if upstream is not None:
         from authproxy.config.command_line import from_command_line
 
-        config = from_command_line(upstream, preset, settings, overrides=overrides)
+        read = partial(from_command_line, upstream, preset, settings, environ=environ, overrides=overrides)
     else:
-        config = load(find_config(config_file), overrides=overrides)
-    return serve(config, retry_rejected=retry_rejected)
+        read = partial(load, find_config(config_file), environ=environ, overrides=overrides)
+    return serve(read(), retry_rejected=retry_rejected, read=read, watches=watch)
 
 
 def _overrides(

@@ -9,9 +9,11 @@ import click
 from authproxy import logs, stderr
 from authproxy.app.credentials import check_stores
 from authproxy.app.file_limits import raise_file_limit
-from authproxy.app.listeners import Listeners, open_listeners, shown_address, unlink_sockets
+from authproxy.app.listeners import Listeners, open_listeners, shown_address, unlink
+from authproxy.app.reload import Read, Reloader
 from authproxy.app.serving import attend, run_loop
 from authproxy.app.tls import tls_contexts
+from authproxy.capabilities import SIGHUP, hold_back
 from authproxy.cli.output import StdoutFault, give_up_stdout
 from authproxy.config.model import Config
 from authproxy.workers.supervisor import worker_count
@@ -23,18 +25,28 @@ def say_nothing(_urls: list[str], _admin_url: str | None) -> None:
     """Add nothing to the lines that say where the listeners are."""
 
 
-def serve(config: Config, *, ready: Ready = say_nothing, retry_rejected: bool = False) -> int:
+def serve(
+    config: Config,
+    *,
+    ready: Ready = say_nothing,
+    retry_rejected: bool = False,
+    read: Read | None = None,
+    watches: bool = False,
+) -> int:
     """Serve `config` until SIGINT or SIGTERM; finish what is in flight; return the exit code.
 
-    A second signal ends at once. `ready` gets the URLs of the listeners and of the admin listener. Raises
+    A second signal ends at once. SIGHUP has the configuration read again by `read`; with `watches`, so has a
+    change of its files. `ready` gets the URLs of the listeners and of the admin listener. Raises
     `ListenError`, `ConfigError`.
     """
-    with stderr.dropping_stderr(partial(logs.dropped_lines, config.log.format)):
+    with stderr.dropping_stderr(logs.dropped_lines):
         logs.set_up(config.log.level, config.log.format)
-        return _serve(config, ready, retry_rejected=retry_rejected)
+        return _serve(config, ready, retry_rejected=retry_rejected, read=read, watches=watches)
 
 
-def _serve(config: Config, ready: Ready, *, retry_rejected: bool) -> int:
+def _serve(config: Config, ready: Ready, *, retry_rejected: bool, read: Read | None, watches: bool) -> int:
+    if SIGHUP is not None and read is not None:
+        hold_back(SIGHUP)
     raise_file_limit(config.limits.connections + sum(route.max_connections for route in config.routes))
     tls = tls_contexts(config)  # a certificate that cannot be used should fail here, not in a worker
     check_stores(config)  # as well
@@ -44,7 +56,15 @@ def _serve(config: Config, ready: Ready, *, retry_rejected: bool) -> int:
         if count > 1:
             from authproxy.workers.processes import Processes
 
-            processes = Processes(config, listeners, tls, count=count, retry_rejected=retry_rejected)
+            processes = Processes(
+                config,
+                listeners,
+                tls,
+                count=count,
+                retry_rejected=retry_rejected,
+                read=read,
+                watches=watches,
+            )
             return processes.run(partial(announce, config, listeners, ready))
         run_loop(
             attend(
@@ -53,10 +73,12 @@ def _serve(config: Config, ready: Ready, *, retry_rejected: bool) -> int:
                 tls,
                 ready=lambda _app: announce(config, listeners, ready),
                 retry_rejected=retry_rejected,
+                reloader_of=(lambda app: Reloader(app, listeners, read)) if read is not None else None,
+                watches=watches,
             )
         )
     finally:
-        unlink_sockets(listeners)
+        unlink(listeners.addresses)
     return 0
 
 

@@ -7,7 +7,9 @@ Everything is frozen: a changed file makes another Config.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
@@ -24,6 +26,7 @@ from authproxy.config.route import (
     refuse_spaces,
 )
 from authproxy.errors import Fault
+from authproxy.places import Stamp
 from authproxy.values import ACCESS_KEY, Address, Duration, HeaderName, LocalPath, ReadableFile, Size
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?\Z")
@@ -228,3 +231,12 @@ class Config(FileKeys):
     warnings: tuple[Fault, ...] = field(default=(), repr=False, compare=False)
     """What is no fault, but hardly meant: named at its place by `check`, `routes` and `run`."""
     admin_is_default: bool = False
+    places: Mapping[str, tuple[int, int]] = field(default_factory=dict, repr=False, compare=False)
+    """The line and the column of each key of the top level, and of each route's `tls`."""
+    files: Mapping[Path, Stamp] = field(default_factory=dict, repr=False, compare=False)
+    """Every file that was read for this, or is named to be read at the start, as it was just before."""
+
+    def fault(self, key: str, message: str) -> Fault:
+        """Return a fault that only shows when the configuration is put to work."""
+        line, column = self.places.get(key, (1, 1))
+        return Fault(self.file, line, column, key, message)

@@ -9,7 +9,7 @@ Nothing is contacted, except what references name: files, the keyring, commands.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from authproxy.config.reread import reread_of
 from authproxy.config.route import RouteConfig, RouteKeys
 from authproxy.config.validation import Validation
 from authproxy.errors import ConfigError, Fault
-from authproxy.places import working_directory
+from authproxy.places import Stamp, stamp_of, working_directory
 
 COMMAND_LINE = "command line"
 PLACEHOLDER_BASE = "https://upstream.invalid"  # while the upstream is faulty, `auth` is still checked
@@ -40,7 +40,7 @@ def load(
 
     `overrides` are top-level keys given on the command line; mappings in them are merged with the file's.
     """
-    file = str(path)
+    file, stamp = str(path), stamp_of(path)
     try:
         with path.open("rb") as stream:
             content = stream.read(LARGEST_FILE + 1)
@@ -53,7 +53,8 @@ def load(
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ConfigError([Fault(file, 1, 1, "", "is not UTF-8 text")]) from None
-    return parse(text, file, environ=environ, overrides=overrides)
+    config = parse(text, file, environ=environ, overrides=overrides)
+    return replace(config, files={path: stamp, **config.files})
 
 
 def parse(
@@ -116,6 +117,8 @@ class _Reader:
             file=top.file,
             admin_is_default=admin is None or admin.value is None,
             warnings=tuple(sorted({*self._references.warnings, *self._validation.warnings})),
+            places=_places(top, items),
+            files=self._references.files | _tls_files(keys, [route for route, _ in routes]),
         )
 
     def _route(self, item: Item) -> RouteConfig | None:
@@ -140,3 +143,19 @@ class _Reader:
             reread=reread_of(keys, item, self._references),
             runs_commands=any("command" in scalar.sources for scalar in scalars(auth_item)),
         )
+
+
+def _places(top: Item, routes: Iterable[Item]) -> dict[str, tuple[int, int]]:
+    """Return the line and the column of each key of the top level, and of each route's `tls`."""
+    items = list(top.value.values())
+    items += [tls for route in routes if (tls := route.child("tls")) is not None]
+    return {item.key: (item.line, item.column) for item in items}
+
+
+def _tls_files(keys: FileKeys, routes: Iterable[RouteConfig]) -> dict[Path, Stamp]:
+    """Return each file with a certificate or a key, as it is now."""
+    files = [keys.tls.cert_file, keys.tls.key_file] if keys.tls is not None else []
+    for route in routes:
+        named = (route.tls.ca_file, route.tls.cert_file, route.tls.key_file)
+        files += [file for file in named if file is not None]
+    return {path: stamp_of(path) for path in map(Path, files)}

@@ -8,6 +8,7 @@ anew and go on with what the environment and the keyring said. No message holds 
 A `$` before anything else is plain. Where that is hardly meant, `warnings` says how to write it.
 """
 
+import contextlib
 import re
 import shlex
 import subprocess
@@ -18,6 +19,7 @@ from pathlib import Path
 from authproxy.capabilities import kill_with_children
 from authproxy.config.document import Given, Item, each_scalar
 from authproxy.errors import Fault
+from authproxy.places import Stamp, stamp_of
 
 COMMAND_TIMEOUT = 30.0  # seconds
 RENEWABLE = frozenset({"file", "command"})
@@ -49,6 +51,7 @@ class References:
         self.environ = dict(environ)
         self._known = dict(known or {})
         self.warnings: list[Fault] = []
+        self.files: dict[Path, Stamp] = {}  # those that were read, as they were just before
 
     def again(self, kinds: frozenset[str] = RENEWABLE) -> "References":
         """Return references that ask sources of these `kinds` anew."""
@@ -91,10 +94,17 @@ class References:
         """Return what `${kind:rest}` gives, read at most once. Raises `Unresolved`."""
         reference = f"{kind}:{rest}"
         if reference not in self._known:
+            if kind == "file":
+                self._remember(rest)
             found = READERS[kind](rest, self.directory)
             _refuse_mark(found, shown(reference))
             self._known[reference] = found
         return self._known[reference]
+
+    def _remember(self, path: str) -> None:
+        with contextlib.suppress(RuntimeError, ValueError):  # what cannot be a path is told by who reads it
+            file = path_in(self.directory, path)
+            self.files[file] = stamp_of(file)
 
     def variable(self, name: str) -> str | None:
         """Return an environment variable. Raises `Unresolved` when it is not text."""
@@ -230,10 +240,15 @@ def _text(content: bytes, reference: str) -> str:
         raise Unresolved(f"the value of {reference} is not UTF-8 text") from None
 
 
+def path_in(directory: Path, path: str) -> Path:
+    """Return the path that `${file:path}` names. Raises RuntimeError for a home that nobody has."""
+    return directory / Path(path).expanduser()
+
+
 def _file(path: str, directory: Path) -> str:
     reference = f"${{file:{path}}}"
     try:
-        content = (directory / Path(path).expanduser()).read_bytes()
+        content = path_in(directory, path).read_bytes()
     except (OSError, ValueError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or "there is no such path"
         raise Unresolved(f"the file cannot be read: {reason} (reference {reference})") from None

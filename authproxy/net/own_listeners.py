@@ -77,6 +77,18 @@ class OwnListeners:
         there = _meant(address[0])
         return not isinstance(there, str) and any(_leads_to(there, here) for here in bound)
 
+    def keep(self, before: "OwnListeners", addresses: Iterable[str]) -> None:
+        """Be also where `before` listens on `addresses`."""
+        ports = {place[1] for each in addresses if (place := split_address(each)) is not None}
+        for port, bound in before._bound.items():  # noqa: SLF001 - one of us
+            if port in ports or 0 in ports:
+                self._bound[port] += bound
+                self._written[port] += bound
+
+    def become(self, other: "OwnListeners") -> None:
+        """Be where `other` is: whoever holds this one goes by that from now on."""
+        self._written, self._bound = other._written, other._bound  # noqa: SLF001 - one of us
+
     def __repr__(self) -> str:
         return f"<OwnListeners {sorted(self._written)}>"
 

@@ -95,8 +95,10 @@ class ProxyHandler:
         self._subscribers = tuple(subscribers)
         self.serve(site)
 
-    def serve(self, site: Site) -> None:
-        """Answer by `site` from now on."""
+    def serve(self, site: Site, subscribers: Iterable[Subscriber] | None = None) -> None:
+        """Answer by `site` from now on, and tell `subscribers`, if there are others."""
+        if subscribers is not None:
+            self._subscribers = tuple(subscribers)
         self.site = site
         self.reader = plain_reader(site)
 

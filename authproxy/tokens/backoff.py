@@ -86,6 +86,10 @@ class BackoffSource(Layer):
         if self._failure is not None and self._backs_off:
             await self._check_wait(self._failure)
 
+    def rename(self, name: str) -> None:
+        self._name = name
+        super().rename(name)
+
     async def _reset(self) -> None:
         rejected = self._failure is not None and self._failure.rejects
         self._failures, self._failure = 0, None

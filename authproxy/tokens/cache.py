@@ -125,6 +125,10 @@ class CachedSource(Layer):
         await super().adopt(token)
         self._keep(token)
 
+    def rename(self, name: str) -> None:
+        self.name = name
+        super().rename(name)
+
     def replaced(self, refused: Token, token: Token) -> None:
         """Go on with `token` if `refused` is the one that is cached."""
         if self._cache.get(self._key) == refused:

@@ -87,6 +87,10 @@ class SharedSource(Layer):
             await asyncio.wait([self._mending])
         await super().close()
 
+    def rename(self, name: str) -> None:
+        self.name = name
+        super().rename(name)
+
     # ── with the store ───────────────────────────────────────────────────────────────────────────
 
     async def _find(self, instead_of: Token | None) -> Token | None:

@@ -34,6 +34,10 @@ class TokenSource(Protocol):
         """Stop what goes on in the background."""
         ...
 
+    def rename(self, name: str) -> None:
+        """Go by another route's name in what is logged."""
+        ...
+
 
 class CachingSource(TokenSource, Protocol):
     """A source that also answers without waiting."""
@@ -61,9 +65,12 @@ class Layer:
     async def close(self) -> None:
         await self._inner.close()
 
+    def rename(self, name: str) -> None:
+        self._inner.rename(name)
+
 
 class Innermost:
-    """What a source has that wraps no other one: nothing to wait for, to adopt or to stop."""
+    """What a source has that wraps no other one: nothing to wait for, to adopt, to stop or to rename."""
 
     async def ready(self) -> None:
         """Be asked at any time."""
@@ -73,3 +80,6 @@ class Innermost:
 
     async def close(self) -> None:
         """Have nothing to stop."""
+
+    def rename(self, name: str) -> None:
+        """Log nothing."""

@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 import socket
+from collections.abc import Callable
 
 from authproxy import logs
 from authproxy.app.credentials import TokenSources
 from authproxy.config.model import Config
+from authproxy.config.route import RouteConfig
 from authproxy.errors import TokenError, TokenUnavailable
 from authproxy.tokens.token import Token
 from authproxy.workers.broker_client import to_message
@@ -22,7 +24,10 @@ class Broker:
     """Answers the workers' questions for tokens."""
 
     def __init__(self, config: Config, sources: TokenSources, channels: list[socket.socket]) -> None:
-        self._routes = {route.key: route for route in config.routes}
+        self._routes: dict[str, RouteConfig] = {}
+        self._now: dict[str, RouteConfig] = {}  # those of them that the configuration has
+        self.serve(config)
+        self._reloads: Callable[[Channel, Message], None] | None = None
         self._sources = sources
         self._channels = channels
         self._open_channels: list[Channel] = []
@@ -31,6 +36,16 @@ class Broker:
         self._counted: dict[int, Message] = {}  # by worker, the dead included: their counts still count
         self._awaited = 0
         self._all_counted = asyncio.Event()
+
+    def serve(self, config: Config) -> None:
+        """Answer for the credentials of `config`, and for those before it: requests may be under way."""
+        before, self._now = self._now, {route.key: route for route in config.routes}
+        self._routes = before | self._now
+
+    def reloads(self, hear: Callable[["Channel", Message], None]) -> list["Channel"]:
+        """Have `hear` told what the workers say about a reload; return the ways to tell them."""
+        self._reloads = hear
+        return self._open_channels
 
     async def counts(self) -> list[Message]:
         """Return what each worker has counted, those that died included."""
@@ -55,6 +70,10 @@ class Broker:
             self._awaited -= 1
             if self._awaited <= 0:
                 self._all_counted.set()
+            return
+        if "reload" in question:
+            if self._reloads is not None:
+                self._reloads(channel, question)
             return
         task = asyncio.create_task(self._answer(channel, question))
         self._tasks.add(task)
@@ -84,6 +103,8 @@ class Broker:
 
     async def _token(self, question: Message) -> Token:
         refused = question.get("instead_of")
-        stack = self._sources.stack(self._routes[str(question["key"])])
-        assert stack is not None  # noqa: S101 - a worker asks only for what needs a token
+        route = self._routes.get(str(question["key"]))
+        stack = self._sources.stack(route) if route is not None else None
+        if stack is None:  # a request that has been under way for two reloads
+            raise TokenUnavailable("the configuration has no such credential any more")
         return await stack.outer.token(instead_of=Token(refused) if isinstance(refused, str) else None)

@@ -58,6 +58,8 @@ class BrokerClient:
         self.counts: Callable[[], Message] | None = None  # what this worker has counted
         # Told of a credential's key, of a token that was refused, and of its successor.
         self.replaced: Callable[[str, Token, Token], None] | None = None
+        # Told what the broker says about a reload.
+        self.reloads: Callable[[Message], None] | None = None
         self._waiting: dict[int, tuple[Message, asyncio.Future[Message]]] = {}
         # A predecessor may have asked on this line: its answers must not be taken for ours.
         self._next = self._who = time.monotonic_ns()
@@ -66,6 +68,10 @@ class BrokerClient:
     def inner_source(self, route: RouteConfig) -> BrokerSource:
         """Return what a worker's `CachedSource` wraps."""
         return BrokerSource(self, route.key)
+
+    def tell(self, message: Message) -> None:
+        """Say something that is not answered."""
+        self._channel.send(message)
 
     async def ask(self, question: Message) -> Message:
         """Return the broker's answer. Raises `TokenTimeout`."""
@@ -87,6 +93,9 @@ class BrokerClient:
         if "count" in answer:
             if self.counts is not None:
                 line.send({"counts": self.counts(), "who": self._who})
+        elif "reload" in answer:
+            if self.reloads is not None:
+                self.reloads(answer)
         elif "replaced" in answer:
             if self.replaced is not None:
                 self.replaced(answer["key"], Token(answer["replaced"]), _token_of(answer))

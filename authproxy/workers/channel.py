@@ -1,46 +1,105 @@
-"""Messages of any length between processes, over a datagram socket pair that outlives either."""
+"""Messages of any length between processes, over a datagram socket pair that outlives either.
+
+File descriptors may go with a message (SCM_RIGHTS, unix(7)).
+"""
 
 import asyncio
 import contextlib
 import json
+import os
 import socket
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 DATAGRAM = 32 << 10  # bytes of a message in one datagram; longer ones go in several
+MAX_DESCRIPTORS = 250  # with one message; Linux takes 253
 
 Message = dict[str, Any]
+
+
+class Pieces:
+    """Cuts messages in pieces, and puts those of the other side together again.
+
+    Each datagram is a piece of a message: WHO NUMBER LEFT and its bytes, LEFT being how many pieces follow.
+    Both ends outlive the process that writes: what one that died has left incomplete is never heard of.
+    """
+
+    def __init__(self) -> None:
+        self._who = time.monotonic_ns()
+        self._number = 0
+        self._incomplete: tuple[bytes, list[bytes]] = (b"", [])  # of whom and which, and its pieces
+        self._descriptors: list[int] = []  # that came with them
+
+    def of(self, message: Message) -> Iterator[bytes]:
+        """Yield the pieces of `message`."""
+        self._number += 1
+        data = json.dumps(message).encode()
+        pieces = [data[start : start + DATAGRAM] for start in range(0, len(data), DATAGRAM)]
+        for left, piece in zip(reversed(range(len(pieces))), pieces, strict=True):
+            yield b"%d %d %d %b" % (self._who, self._number, left, piece)
+
+    def take(self, data: bytes, descriptors: list[int]) -> Message | None:
+        """Take a piece; return its message once that is whole, `descriptors` in it if some came along."""
+        who, number, left, piece = data.split(b" ", 3)
+        message = who + b" " + number
+        of, pieces = self._incomplete
+        if of != message:
+            self._let_go()
+            pieces = []
+        self._descriptors += descriptors
+        pieces = [*pieces, piece]
+        if left != b"0":
+            self._incomplete = message, pieces
+            return None
+        self._incomplete = b"", []
+        try:
+            whole: Message = json.loads(b"".join(pieces))
+        except ValueError:
+            self._let_go()
+            return None  # its first pieces went to a process that is gone
+        if self._descriptors:
+            whole["descriptors"], self._descriptors = self._descriptors, []
+        return whole
+
+    def _let_go(self) -> None:
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+        self._descriptors = []
+
+
+def receive(sock: socket.socket) -> tuple[bytes, list[int]]:
+    """Return a piece, and the descriptors that came with it, which are ours then. Raises OSError."""
+    data, descriptors, _, _ = socket.recv_fds(sock, 2 * DATAGRAM, MAX_DESCRIPTORS)
+    return data, descriptors
 
 
 class Channel:
     """One end of a datagram socket pair, for messages of any length; `hear` gets those that come.
 
-    Each datagram is a piece of a message: WHO NUMBER LEFT and its bytes, LEFT being how many pieces follow.
-    Both ends outlive the process that writes: what one that died has left incomplete is never heard of. What
-    the socket does not take now waits here, so nothing is lost while the other side is slow.
+    What the socket does not take now waits here, so nothing is lost while the other side is slow.
     """
 
     def __init__(self, sock: socket.socket, hear: Callable[["Channel", Message], None]) -> None:
         self._sock = sock
         self._hear = hear
         self._loop = asyncio.get_running_loop()
-        self._who = time.monotonic_ns()
-        self._number = 0
-        self._to_send: deque[bytes] = deque()
-        self._incomplete: tuple[bytes, list[bytes]] = (b"", [])  # of whom and which, and its pieces
+        self._pieces = Pieces()
+        self._to_send: deque[tuple[bytes, list[int]]] = deque()
         sock.setblocking(False)  # noqa: FBT003 - the standard library's way
         self._loop.add_reader(sock, self._read)
 
-    def send(self, message: Message) -> None:
-        """Send `message`, now or as soon as the other side has taken what was sent before."""
-        self._number += 1
-        data = json.dumps(message).encode()
-        pieces = [data[start : start + DATAGRAM] for start in range(0, len(data), DATAGRAM)]
+    def send(self, message: Message, descriptors: Iterable[int] = ()) -> None:
+        """Send `message`, now or as soon as the other side has taken what was sent before.
+
+        `descriptors` are to stay open until the other side has answered.
+        """
         waits = bool(self._to_send)
-        for left, piece in zip(reversed(range(len(pieces))), pieces, strict=True):
-            self._to_send.append(b"%d %d %d %b" % (self._who, self._number, left, piece))
+        along = list(descriptors)
+        for piece in self._pieces.of(message):
+            self._to_send.append((piece, along))
+            along = []
         if not waits:
             self._write()
             if self._to_send:
@@ -54,7 +113,11 @@ class Channel:
     def _write(self) -> None:
         try:
             while self._to_send:
-                self._sock.send(self._to_send[0])
+                piece, descriptors = self._to_send[0]
+                if descriptors:
+                    socket.send_fds(self._sock, [piece], descriptors)
+                else:
+                    self._sock.send(piece)
                 self._to_send.popleft()
         except BlockingIOError:
             pass
@@ -63,20 +126,9 @@ class Channel:
 
     def _read(self) -> None:
         with contextlib.suppress(BlockingIOError, ConnectionError):
-            while data := self._sock.recv(2 * DATAGRAM):
-                self._take(data)
-
-    def _take(self, data: bytes) -> None:
-        who, number, left, piece = data.split(b" ", 3)
-        message = who + b" " + number
-        of, pieces = self._incomplete
-        pieces = [*pieces, piece] if of == message else [piece]
-        if left != b"0":
-            self._incomplete = message, pieces
-            return
-        self._incomplete = b"", []
-        try:
-            whole = json.loads(b"".join(pieces))
-        except ValueError:
-            return  # its first pieces went to a process that is gone
-        self._hear(self, whole)
+            while True:
+                data, descriptors = receive(self._sock)
+                if not data:
+                    return
+                if (message := self._pieces.take(data, descriptors)) is not None:
+                    self._hear(self, message)

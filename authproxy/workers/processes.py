@@ -10,25 +10,31 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
+from authproxy import logs
 from authproxy.app.application import App
 from authproxy.app.listeners import Listeners, own_listeners
+from authproxy.app.reload import Read, Reloader
 from authproxy.app.serving import attend, run_loop
-from authproxy.app.tls import TLSContexts
+from authproxy.app.tls import TLSContexts, tls_contexts
 from authproxy.capabilities import AF_UNIX
 from authproxy.config.model import Config
 from authproxy.proxy.downstream import parser as _parser  # noqa: F401 - loaded once, for all who are forked
 from authproxy.workers.broker import Broker
 from authproxy.workers.broker_client import BrokerClient
-from authproxy.workers.supervisor import Child, Supervisor, shared_listeners
+from authproxy.workers.channel import Pieces, receive
+from authproxy.workers.reload import Group, Member, Share, State, Taker, shared_out
+from authproxy.workers.supervisor import Child, Supervisor
 
-Share = list[tuple[str, socket.socket]]  # the listeners of one worker, each with its address
 Work = Callable[[], Coroutine[Any, Any, None]]
+
+TAKE_SECONDS = 5.0  # that the supervisor waits for the rest of what the broker has begun to say
 
 
 class Processes:
     """The broker and `count` workers that serve `config` on open listeners.
 
-    With `retry_rejected` a credential that was rejected before is tried once more.
+    With `retry_rejected` a credential that was rejected before is tried once more. `read` reads the
+    configuration again, at SIGHUP and, with `watches`, when its files change.
     """
 
     def __init__(
@@ -39,65 +45,107 @@ class Processes:
         *,
         count: int,
         retry_rejected: bool = False,
+        read: Read | None = None,
+        watches: bool = False,
     ) -> None:
-        self._config = config
-        self._admin = listeners.admin
+        self._listeners = listeners
         self._tls = tls
         self._retry_rejected = retry_rejected
+        self._read = read
+        self._watches = watches
         self._alive, self._above = os.pipe()
         self._lines = [socket.socketpair(AF_UNIX, socket.SOCK_DGRAM) for _ in range(count)]
-        self._own = own_listeners(config, listeners)
-        self._shares = shared_listeners(listeners, count)
-        self._sockets = [sock for share in self._shares for _, sock in share]
+        self._to_supervisor, self._of_supervisor = socket.socketpair(AF_UNIX, socket.SOCK_DGRAM)
+        shares = shared_out(listeners.proxy, count)
+        self._state = State(config, shares, listeners.admin, own_listeners(config, listeners))
+        self._taker = Taker(self._state)
+        self._pieces = Pieces()
 
     def run(self, ready: Callable[[], None]) -> int:
         """Serve until a signal says otherwise; call `ready` once all are started; return the exit code."""
-        children = [Child("broker", partial(self._as_child, self._broker, []))]
-        for number, share in enumerate(self._shares):
-            work = partial(self._worker, number, share)
-            children.append(Child(f"worker {number + 1}", partial(self._as_child, work, share)))
-        return Supervisor(children, self._sockets).run(ready)
+        children = [Child("broker", partial(self._as_child, self._broker, None))]
+        for number in range(len(self._lines)):
+            work = partial(self._worker, number)
+            children.append(Child(f"worker {number + 1}", partial(self._as_child, work, number)))
+        try:
+            return Supervisor(children, self._sockets, self._take).run(ready)
+        finally:
+            self._listeners.proxy, self._listeners.admin = self._state.shares[0], self._state.admin
 
-    def _as_child(self, work: Work, share: Share) -> int:
+    def _sockets(self) -> list[socket.socket]:
+        return [sock for share in self._state.shares for _, sock in share]
+
+    def _take(self) -> None:
+        """Take the state that a reload has led to, and tell the broker."""
+        sock = self._of_supervisor
+        sock.settimeout(TAKE_SECONDS)
+        answer = None
+        try:
+            while answer is None:
+                message = self._pieces.take(*receive(sock))
+                answer = self._taker.hear(message) if message is not None else None
+            self._tls = tls_contexts(self._state.config, self._tls)
+            for piece in self._pieces.of(answer):
+                sock.send(piece)
+        except OSError as error:  # the broker is gone; its successor begins with what we have
+            logs.warning("the supervisor has not heard the end of a reload", cause=type(error).__name__)
+
+    def _as_child(self, work: Work, number: int | None) -> int:
         os.close(self._above)
-        close_all_but(share, self._sockets)
+        admin = self._state.admin[1] if self._state.admin is not None else []
+        if number is None:
+            close_all_but([], self._sockets())
+        else:
+            close_all_but(self._state.shares[number], [*self._sockets(), *admin])
         os.setpgid(0, 0)  # Ctrl-C is for the supervisor, who passes it on
         run_loop(work())
         return 0
 
     async def _broker(self) -> None:
         """Have the tokens and the admin listener."""
+        state, listeners = self._state, Listeners([], self._state.admin)
+        broker: Broker | None = None
 
         def start(app: App) -> None:
-            broker = Broker(self._config, app.sources, [ours for ours, _ in self._lines])
+            nonlocal broker
+            broker = Broker(state.config, app.sources, [ours for ours, _ in self._lines])
             broker.start()
             app.others = broker.counts
 
+        def reloader_of(app: App, read: Read) -> Reloader:
+            assert broker is not None  # noqa: S101 - it has been started
+            group = Group(broker, app, self._to_supervisor, state.number)
+            return Reloader(app, listeners, read, share=True, others=group)
+
         await attend(
-            self._config,
-            Listeners([], self._admin),
+            state.config,
+            listeners,
             self._tls,
             ready=start,
-            own=self._own,
+            own=state.own,
             alive=self._alive,
             retry_rejected=self._retry_rejected,
+            reloader_of=partial(reloader_of, read=self._read) if self._read is not None else None,
+            watches=self._watches,
         )
 
-    async def _worker(self, number: int, share: Share) -> None:
-        """Serve the routes on `share`, with the broker's tokens."""
-        channel = BrokerClient(self._lines[number][1])
+    async def _worker(self, number: int) -> None:
+        """Serve the routes on this worker's listeners, with the broker's tokens."""
+        state = self._state
+        client = BrokerClient(self._lines[number][1])
 
         def start(app: App) -> None:
-            channel.counts = app.snapshot
-            channel.replaced = app.sources.replaced
+            client.counts = app.snapshot
+            client.replaced = app.sources.replaced
+            Member(app, client, state.number)
 
         await attend(
-            self._config,
-            Listeners(share),
+            state.config,
+            Listeners(state.shares[number]),
             self._tls,
             ready=start,
-            own=self._own,
-            inner_source=channel.inner_source,
+            own=state.own,
+            inner_source=client.inner_source,
             alive=self._alive,
         )
 

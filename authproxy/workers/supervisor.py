@@ -19,12 +19,11 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from authproxy import logs, stderr
-from authproxy.app.listeners import Listeners, another_socket
-from authproxy.capabilities import SIGCHLD, WORKERS, cpu_count
+from authproxy.capabilities import SIGCHLD, SIGHUP, SIGUSR1, WORKERS, cpu_count, terminal_watch
 from authproxy.config.model import Config
 from authproxy.errors import AuthproxyError
 
-WATCHED = {SIGCHLD, signal.SIGINT, signal.SIGTERM}
+WATCHED = {SIGCHLD, SIGHUP, SIGUSR1, signal.SIGINT, signal.SIGTERM}
 QUICK_DEATH = 1.0  # seconds; who dies faster than this is not started again at once
 
 
@@ -56,13 +55,16 @@ class Supervisor:
     """Keeps its children alive until a signal says otherwise. No event loop runs in here."""
 
     children: list[Child]
-    sockets: list[socket.socket]
+    sockets: Callable[[], list[socket.socket]]
     """What the children listen on. As long as anybody has one open, connections to it are not refused."""
+    take: Callable[[], None]
+    """Takes what the broker has to say, which it tells by SIGUSR1."""
     stopping: bool = field(default=False, init=False)
 
     def run(self, ready: Callable[[], None]) -> int:
         """Start everything; return the exit code once all have ended."""
         signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
+        terminal_is_gone = terminal_watch()
         for child in self.children:
             self._fork(child)
         ready()
@@ -71,6 +73,10 @@ class Supervisor:
             number = signal.sigwait(WATCHED)
             if number == SIGCHLD:
                 failed = self._reap() or failed
+            elif number == SIGUSR1:
+                self.take()
+            elif number == SIGHUP and not terminal_is_gone():
+                self._have_reloaded()
             else:
                 self._pass_on(number)
         return 1 if failed else 0
@@ -79,7 +85,7 @@ class Supervisor:
         child.started = time.monotonic()
         child.pid = os.fork()
         if child.pid == 0:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED - {SIGHUP})  # that waits for who hears it
             _end(child.work)
 
     def _reap(self) -> bool:
@@ -105,11 +111,17 @@ class Supervisor:
                 time.sleep(QUICK_DEATH)
             self._fork(child)
 
+    def _have_reloaded(self) -> None:
+        broker = self.children[0]
+        if broker.pid and not self.stopping:
+            os.kill(broker.pid, SIGHUP)
+
     def _pass_on(self, number: int) -> None:
         """End the workers first: what they have in flight may still need a token."""
+        number = signal.SIGTERM if number == SIGHUP else number
         workers = self.children[1:]
         hurry, self.stopping = self.stopping, True
-        for sock in self.sockets:
+        for sock in self.sockets():
             sock.close()  # nobody will be put in a worker's place any more
         for child in workers if not hurry else self.children:
             if child.pid:
@@ -134,17 +146,3 @@ def _end(work: Callable[[], int]) -> NoReturn:
     finally:
         stderr.finish()
         os._exit(code)
-
-
-def shared_listeners(first: Listeners, count: int) -> list[list[tuple[str, socket.socket]]]:
-    """Return each worker's sockets: TCP ones of its own on the same address, Unix ones in common."""
-    return [
-        first.proxy,
-        *(
-            [
-                (address, sock if address.startswith("unix:") else another_socket(sock))
-                for address, sock in first.proxy
-            ]
-            for _ in range(count - 1)
-        ),
-    ]

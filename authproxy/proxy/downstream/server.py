@@ -68,16 +68,34 @@ class ProxyServer:
         header_seconds: float,
     ) -> None:
         self.answerer = answerer
-        self.keepalive = keepalive
-        self.header_bytes = header_bytes
-        self.header_seconds = header_seconds
         self.draining = False
         self.connections: set[ClientConnection] = set()
         self._loop = asyncio.get_running_loop()
-        self._limit = limit
-        self._limit_hint = limit_hint
+        self.adjust(
+            limit=limit,
+            limit_hint=limit_hint,
+            keepalive=keepalive,
+            header_bytes=header_bytes,
+            header_seconds=header_seconds,
+        )
         self._turned_away: set[ClientConnection] = set()  # connections over the limit, until they are closed
         self._changed = asyncio.Event()
+
+    def adjust(
+        self,
+        *,
+        limit: int,
+        limit_hint: str | None = None,
+        keepalive: float,
+        header_bytes: int,
+        header_seconds: float,
+    ) -> None:
+        """Go by these limits from now on; connections over a lower one stay."""
+        self.keepalive = keepalive
+        self.header_bytes = header_bytes
+        self.header_seconds = header_seconds
+        self._limit = limit
+        self._limit_hint = limit_hint
 
     def __call__(self) -> ClientConnection:
         return ClientConnection(self, self._loop)

@@ -1,0 +1,167 @@
+"""Reloading: another configuration takes the place of the one at work, whole or not at all.
+
+    read ─▶ check ─▶ open what is new ─▶ prepare, in all processes ─┬─▶ commit
+                                        a fault, at any of them ─┴─▶ abandon: the old one goes on
+
+One reload goes on at a time. What comes meanwhile is read after it, once for all who asked.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from authproxy import logs
+from authproxy.app.application import App, Change
+from authproxy.app.credentials import check_stores
+from authproxy.app.file_limits import raise_file_limit
+from authproxy.app.listeners import (
+    Before,
+    ListenError,
+    Listeners,
+    close_sockets,
+    configured_addresses,
+    open_listeners,
+    unlink,
+)
+from authproxy.app.tls import TLSContexts, tls_contexts
+from authproxy.config.model import Config
+from authproxy.errors import AuthproxyError, ConfigError, Fault
+from authproxy.net.own_listeners import OwnListeners
+
+Read = Callable[[], Config]
+"""Reads the configuration again. Raises `ConfigError`."""
+
+
+class Others(Protocol):
+    """The other processes, which change together with this one."""
+
+    def own_share(self, opened: Listeners) -> Listeners:
+        """Return what of `opened` is this process's own to serve."""
+        ...
+
+    async def prepare(self, config: Config, opened: Listeners, own: OwnListeners) -> None:
+        """Have them prepare to serve `config`; once that returns, they will.
+
+        Raises `AuthproxyError`, and then they go on as before.
+        """
+        ...
+
+    async def commit(self) -> None:
+        """Have them serve by what they have prepared."""
+        ...
+
+
+class Nobody:
+    """There is this process alone."""
+
+    def own_share(self, opened: Listeners) -> Listeners:
+        """Return everything."""
+        return opened
+
+    async def prepare(self, config: Config, opened: Listeners, own: OwnListeners) -> None:
+        """Tell nobody."""
+
+    async def commit(self) -> None:
+        """Tell nobody."""
+
+
+class Reloader:
+    """Reads the configuration again, and has `app` serve by it.
+
+    `listeners` are what this process listens on; they are kept up to date. With `share`, what is opened for
+    the proxy can be shared with `others`. `loaded_at` is when the configuration at work was read, in epoch
+    seconds; `faults` is what is wrong with one that was read since.
+    """
+
+    def __init__(
+        self, app: App, listeners: Listeners, read: Read, *, share: bool = False, others: Others | None = None
+    ) -> None:
+        self.loaded_at = time.time()
+        self.faults: list[Fault] = []
+        self._app = app
+        self._listeners = listeners
+        self._read = read
+        self._share = share
+        self._others: Others = others or Nobody()
+        self._turn = asyncio.Lock()
+        self._next: asyncio.Task[list[Fault]] | None = None
+
+    async def reload(self) -> list[Fault]:
+        """Load the configuration as it is now; return what is wrong with it, which is logged as well."""
+        if self._next is None:
+            self._next = asyncio.create_task(self._when_it_is_our_turn(), name="reload")
+        return await asyncio.shield(self._next)
+
+    async def _when_it_is_our_turn(self) -> list[Fault]:
+        async with self._turn:
+            self._next = None  # what is read from here on may miss a later change
+            self.faults = await self._reload()
+            return self.faults
+
+    async def _reload(self) -> list[Fault]:
+        try:
+            config = await asyncio.to_thread(self._read)
+            await self._change(config)
+        except (AuthproxyError, OSError) as error:
+            faults = _faults_of(error, self._app.config)
+            for fault in faults:
+                cause = ": ".join(filter(None, [fault.key, fault.message]))
+                logs.error("fault in the configuration", place=fault.place, cause=cause)
+            logs.error("configuration not reloaded: the old one goes on", faults=len(faults))
+            return faults
+        self.loaded_at = time.time()
+        logs.info("configuration reloaded", file=config.file, routes=len(config.routes))
+        return []
+
+    async def _change(self, config: Config) -> None:
+        """Serve by `config`, if that can be; else raise what is wrong."""
+        before = self._app.config
+        tls = await asyncio.to_thread(self._check, config)
+        at = Before(frozenset(before.listen), self._listeners, self._app.own)
+        opened = open_listeners(config, share=self._share, before=at)
+        try:
+            change = await self._prepare(config, opened, tls)
+        except BaseException:
+            close_sockets(opened)
+            raise
+        await self._app.commit(change)
+        await self._others.commit()
+        self._remember(before, config, opened)
+        if config.workers != before.workers:
+            logs.warning("`workers` takes effect when authproxy is started again")
+
+    def _check(self, config: Config) -> TLSContexts:
+        """Look at what can be known before anything is changed; raise what is wrong."""
+        tls = tls_contexts(config, self._app.site.tls)
+        check_stores(config)
+        raise_file_limit(config.limits.connections + sum(each.max_connections for each in config.routes))
+        return tls
+
+    async def _prepare(self, config: Config, opened: Listeners, tls: TLSContexts) -> Change:
+        addresses = configured_addresses(config)
+        own = OwnListeners(addresses, opened.sockets)
+        own.keep(self._app.own, set(configured_addresses(self._app.config)).intersection(addresses))
+        change = await self._app.prepare(config, self._others.own_share(opened), tls, own)
+        try:
+            await self._others.prepare(config, opened, own)
+        except BaseException:
+            await self._app.abandon(change)
+            raise
+        return change
+
+    def _remember(self, before: Config, config: Config, opened: Listeners) -> None:
+        """Know what is listened on now; take the names of sockets away that nobody listens on any more."""
+        unlink(set(configured_addresses(before)).difference(configured_addresses(config)))
+        self._listeners.proxy[:] = self._app.listening
+        self._listeners.admin = opened.admin or (self._listeners.admin if config.admin is not None else None)
+
+
+def _faults_of(error: AuthproxyError | OSError, config: Config) -> list[Fault]:
+    """Return what is wrong, each with the place where it is to be mended, as far as that is known."""
+    if isinstance(error, ConfigError):
+        return error.faults
+    if isinstance(error, ListenError):
+        return [config.fault("listen", error.detail)]
+    detail = error.detail if isinstance(error, AuthproxyError) else error.strerror
+    return [Fault(config.file, 0, 0, "", detail or "cannot be put to work")]
