@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pty
 import signal
 import socket
 import ssl
@@ -15,7 +16,7 @@ import trustme
 import yaml
 
 from tests.support.command import RunningProxy, running_proxy, wait_until
-from tests.support.launch import ANY_PORT, GUARD
+from tests.support.launch import ANY_PORT, COMMAND, GUARD, write_config
 from tests.support.ports import free_port
 from tests.support.wire import (
     API,
@@ -522,3 +523,38 @@ def test_the_number_of_workers_changes_with_a_restart() -> None:
     with Upstream() as upstream, edited({"routes": [route(upstream)]}) as proxy:
         proxy.must_reload(workers=2)
         assert "`workers` takes effect when authproxy is started again" in proxy.proxy.log()
+
+
+# ── a terminal ───────────────────────────────────────────────────────────────────────────────────
+
+
+@PROCESSES
+def test_a_terminal_that_is_closed_ends_what_was_started_from_it(workers: int, tmp_path: Path) -> None:
+    """The system says both by SIGHUP: that the terminal has gone, and "read your configuration again"."""
+    with Upstream() as upstream:
+        config = {"listen": ANY_PORT, "admin": False, "workers": workers, "routes": [route(upstream)]}
+        file = write_config(tmp_path, config)
+        log = tmp_path / "log"
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os.execv("/bin/sh", ["sh", "-c", f"exec {COMMAND[0]} run -c {file} 2>{log}"])
+        said = b""
+        while b"listening on" not in said:
+            said += os.read(terminal, 4096)
+        os.kill(pid, signal.SIGHUP)
+        wait_until(lambda: DONE in log.read_text(), lambda: f"not reloaded: {log.read_text()}")
+        os.close(terminal)
+        assert exit_code(pid) == 0
+
+
+def exit_code(pid: int) -> int:
+    """Wait for the end of a child that no `Popen` knows of."""
+    statuses: list[int] = []
+
+    def has_ended() -> bool:
+        found, status = os.waitpid(pid, os.WNOHANG)
+        statuses.append(status)
+        return found == pid
+
+    wait_until(has_ended, "it does not end")
+    return os.waitstatus_to_exitcode(statuses[-1])
