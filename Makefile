@@ -4,12 +4,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 SECONDS ?= 600
+MINUTES ?= 10
 CPUS := $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 JOBS ?= $(shell expr $(CPUS) + 1)
 STAMP := $(VENV)/.authproxy-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run unit live test coverage fuzz mutants lint format types bench dist image clean
+.PHONY: help run unit live test coverage fuzz soak mutants lint format types bench dist image clean
 
 help: ## list the words
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -32,6 +33,9 @@ coverage: $(STAMP).dev ## the unit tests, and how much of the code they run
 fuzz: $(STAMP).servers ## requests made up by hypothesis, to us, nginx and HAProxy, for SECONDS (600)
 	@AUTHPROXY_REQUIRE_ALL=1 AUTHPROXY_FUZZ_SECONDS=$(SECONDS) $(BIN)/pytest -s $(ARGS) \
 	  tests/servers/test_differential.py
+
+soak: $(STAMP).dev ## MINUTES (10) of load, with every fault that can be injected
+	@$(BIN)/python -m tests.soak --minutes $(MINUTES)
 
 mutants: $(STAMP).servers ## one guard of the data path removed at a time: does a test notice?
 	@$(BIN)/python -m tests.mutants $(ARGS)
