@@ -98,6 +98,7 @@ class Systems:
     def refuses(self, request: web.Request) -> web.Response | None:
         if self.resets and request.transport is not None:
             request.transport.abort()
+            return web.Response()  # nobody gets it
         value = request.headers.get("Authorization", "").removeprefix("Bearer ")
         issued = self._tokens.get(value, 0.0)
         return web.Response(status=401) if issued <= self.revoked_at else None
@@ -259,6 +260,7 @@ class Soak:
     reloads: int = 0
     offset: int = 0
     stopping: bool = False
+    began: float = field(default_factory=time.monotonic)
 
     def config(self, number: int) -> dict[str, Any]:
         auth = {
@@ -526,13 +528,17 @@ def report(soak: Soak, samples: dict[int, list[Sample]], half: float, code: int,
         print(f"{kind}: {what}: {count}")
     print("faults:", dict(Counter(each.name for each in soak.windows)), "reloads:", soak.reloads)
     print("token requests:", soak.systems.token_requests)
-    faults = [f"{each.kind}: {each.what} ({_around(soak, each)})" for each in wrong]
+    faults = [
+        f"{each.kind}: {each.what} at {each.ended - soak.began:.1f} s ({_around(soak, each)})"
+        for each in wrong
+    ]
     for name, pid in zip(["broker", "worker 1", "worker 2"], samples, strict=False):
         second = [each for each in samples[pid] if each.at >= half]
         grown = slope(second, lambda each: each.memory)
         descriptors = slope(second, lambda each: each.descriptors)
         tasks = slope(second, lambda each: each.tasks)
         last = second[-1]
+        print(*(f"{(each.at - soak.began):.0f}:{each.memory >> 10}" for each in samples[pid][::10]))
         print(
             f"{name}: {last.memory >> 10} KiB, {(grown or 0) / 1024:+.0f} KiB/min; "
             f"{last.descriptors} descriptors, {descriptors or 0:+.1f}/min; "
@@ -546,6 +552,7 @@ def report(soak: Soak, samples: dict[int, list[Sample]], half: float, code: int,
         faults.append(f"it ended with {code}")
     if "internal error" in log or " at /" in log:
         faults.append("an internal error is in the log")
+    print(*(f"{each.began - soak.began:.1f} {each.name}" for each in soak.windows), sep="; ")
     faults += [line for line in log.splitlines() if "internal error" in line][:5]
     print(f"wrong: {len(faults)}", *faults[:40], sep="\n  ")
     return 1 if faults else 0

@@ -154,7 +154,7 @@ class CachedSource(Layer):
 
     async def _renewed_token(self, instead_of: Token | None) -> Token:
         joined, for_refused = self._renewal.under_way, self._renewed_for
-        renewal = self._begin_renewal()
+        renewal = self._begin_renewal(instead_of)
         if (old := self._cache.get(self._key)) is not None and old != instead_of:
             await asyncio.wait([renewal], timeout=self._wait_seconds)
             if not renewal.done() and self._clock() < old.expires_at:
@@ -164,16 +164,19 @@ class CachedSource(Layer):
         if joined and token == instead_of != for_refused:
             # That renewal began before our own refusal and brought what was refused: ask once more. The
             # next one, whoever starts it, begins after our refusal, so its answer is final.
-            token = await asyncio.shield(self._begin_renewal())
+            token = await asyncio.shield(self._begin_renewal(instead_of))
         return token
 
-    def _begin_renewal(self) -> asyncio.Task[Token]:
+    def _begin_renewal(self, instead_of: Token | None = None) -> asyncio.Task[Token]:
+        """Begin to renew what is cached; where nothing is, what somebody else had, and was refused."""
         if not self._renewal.under_way:
-            self._renewed_for = self._set_aside
+            empty = self._cache.get(self._key) is None
+            self._renewed_for = instead_of if empty else self._set_aside
         return self._renewal.begin()
 
     async def _renew(self) -> Token:
-        token = await self._inner.token(instead_of=self._cache.get(self._key))
+        cached = self._cache.get(self._key)
+        token = await self._inner.token(instead_of=cached if cached is not None else self._renewed_for)
         self._keep(token)
         return token
 

@@ -159,3 +159,18 @@ async def test_a_token_that_one_worker_was_refused_is_replaced_in_all() -> None:
                         seen.append(response.status)
             assert seen == [401] + [200] * 19, "one worker was refused, and told the others"
             assert api.issued == 2
+
+
+async def test_a_new_broker_hands_out_no_stored_token_that_a_worker_was_refused(tmp_path: Path) -> None:
+    async with system() as api:
+        store = {"type": "file", "path": str(tmp_path / "tokens"), "key": "a passphrase of some length"}
+        async with running_proxy({**api.config(), "token_store": store}) as proxy:
+            assert set(await statuses(proxy.url, 20)) == {200}
+            broker = children(proxy.pid)[0]
+            os.kill(broker, signal.SIGKILL)
+            async with asyncio.timeout(20):
+                while broker in (now := children(proxy.pid)) or len(now) < 3:
+                    await asyncio.sleep(0.05)
+            api.valid = "revoked"
+            assert set(await statuses(proxy.url, 20)) == {200}
+            assert api.issued == 2

@@ -307,6 +307,14 @@ async def test_who_joins_a_renewal_begun_before_its_own_401_is_not_handed_the_re
     assert len(behind.asked) == 3
 
 
+async def test_what_another_process_had_and_was_refused_is_not_asked_for_again(world, token):
+    """A broker that has just begun has nothing cached: a worker's refused token may be in the store."""
+    refused, fresh = token("refused"), token("fresh")
+    source, behind = world(fresh)
+    assert await source.token(instead_of=refused) is fresh
+    assert behind.asked == [refused]
+
+
 async def test_who_joins_a_renewal_without_a_refusal_takes_what_it_brings(world, token):
     source, behind = world(token("a"), token("a"))
     refused = await source.token()
