@@ -207,11 +207,15 @@ async def clock_back(soak: "Soak") -> None:
 
 
 async def kill_worker(soak: "Soak") -> None:
-    os.kill(children(soak.proxy.pid)[1], signal.SIGKILL)
+    os.kill(next(pid for pid in children(soak.proxy.pid) if pid != soak.broker), signal.SIGKILL)
 
 
 async def kill_broker(soak: "Soak") -> None:
-    os.kill(children(soak.proxy.pid)[0], signal.SIGKILL)
+    others = set(children(soak.proxy.pid)) - {soak.broker}
+    os.kill(soak.broker, signal.SIGKILL)
+    while len(now := set(children(soak.proxy.pid)) - {soak.broker}) <= len(others):
+        await asyncio.sleep(0.05)
+    (soak.broker,) = now - others
 
 
 NONE: frozenset[str] = frozenset()
@@ -260,6 +264,7 @@ class Soak:
     reloads: int = 0
     offset: int = 0
     stopping: bool = False
+    broker: int = 0
     began: float = field(default_factory=time.monotonic)
 
     def config(self, number: int) -> dict[str, Any]:
@@ -491,10 +496,10 @@ async def run(minutes: float) -> int:
             async with served(*routes) as url:
                 systems.url = url
                 async with running_proxy(soak.config(0), env=env) as proxy:
-                    soak.proxy = proxy
+                    soak.proxy, soak.broker = proxy, children(proxy.pid)[0]
                     samples = await _load(soak, directory / "tasks", minutes * 60)
                     half = time.monotonic() - minutes * 30
-                    alive = children(proxy.pid)
+                    alive = sorted(children(proxy.pid), key=lambda pid: pid != soak.broker)
                     code = await proxy.stop()
                     log = proxy.log()
         finally:

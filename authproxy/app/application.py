@@ -8,6 +8,7 @@ Another configuration takes its place in two steps: `prepare` does all that can 
 
 import asyncio
 import contextlib
+import gc
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
@@ -288,6 +289,7 @@ class App:
             self.warn(since=old.config)
             known = {route.key for route in old.config.routes}
             self.prefetch([route for route in config.routes if route.key not in known])
+        gc.collect()  # what was replaced goes in circles, and garbage is looked for seldom
 
     async def _change_listeners(self, change: Change) -> None:
         for listener in change.served:
