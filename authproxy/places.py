@@ -1,4 +1,4 @@
-"""Files, and where a user's own ones are: not every process has a user with a home, in containers hardly any."""
+"""Files, and where a user's own ones are: not every process has a user, nor every user a home."""
 
 from pathlib import Path
 
