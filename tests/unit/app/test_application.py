@@ -3,11 +3,14 @@
 from dataclasses import replace
 
 import pytest
+from aiohttp import HttpVersion11
+from multidict import CIMultiDict
 
+from authproxy.admin.api import AdminRequest
 from authproxy.app import application as module
 from authproxy.app.application import App
 from authproxy.config.read import parse
-from authproxy.errors import LoginRequired, TokenError, TokenUnavailable
+from authproxy.errors import Forbidden, LoginRequired, TokenError, TokenUnavailable
 from authproxy.tokens.token import Token
 from tests.support.clock import settle
 from tests.support.records import record
@@ -138,7 +141,7 @@ async def test_nothing_is_said_of_what_is_in_order(app, monkeypatch, caplog):
 
 async def test_at_the_end_pools_are_closed(app):
     made = await app(MACHINE)
-    [(_, pool)] = made.site.pools
+    [pool] = made.site.pools.values()
     await made.__aexit__(None, None, None)
     assert pool._closed
 
@@ -150,11 +153,18 @@ async def test_what_pages_may_do_with_the_routes_they_may_not_with_the_admin_lis
         asked.append(guard)
         raise NotImplementedError
 
+    def from_a_page(origin):
+        headers = CIMultiDict({"Host": "localhost", "Origin": origin})
+        return AdminRequest("GET", "/metrics", HttpVersion11, headers, None)
+
     monkeypatch.setattr("authproxy.app.admin.admin_application", admin_application)
     made = await app(STATIC, top="allowed_origins: ['https://page.example']")
     with pytest.raises(NotImplementedError):
         await made.start_admin([None])
-    assert [guard.has_origins for guard in asked] == [False]
+    [guard] = asked
+    assert guard.check(from_a_page("http://localhost")) == ("localhost", "/metrics")
+    with pytest.raises(Forbidden):
+        guard.check(from_a_page("https://page.example"))
 
 
 @pytest.mark.parametrize(

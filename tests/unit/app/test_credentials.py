@@ -222,6 +222,11 @@ async def test_a_person_may_have_it_tried_once_more(read):
     assert await again.inner_source(config.routes[0]).token() == Token("a")
 
 
+def rereading(config, reread):
+    """Return `config`, the secrets of whose only route `reread` reads again."""
+    return replace(config, routes=tuple(replace(route, reread=reread) for route in config.routes))
+
+
 async def test_another_password_is_tried(read):
     await rejected(read(PASSWORD))
     config = read(PASSWORD.replace("p" * 9, "q" * 9))
@@ -229,33 +234,32 @@ async def test_another_password_is_tried(read):
 
 
 async def test_a_password_that_has_changed_at_its_source_is_tried_at_once(read):
-    [route] = read(PASSWORD).routes
-    changed = replace(route.grant, password=SecretStr("q" * 9))
+    config = read(PASSWORD)
+    changed = replace(config.routes[0].grant, password=SecretStr("q" * 9))
 
     async def reread():
         return changed
 
-    route = replace(route, reread=reread)
     runner = Runner(REJECTED, Token("a"))
-    source = GrantSources(read(PASSWORD), runner, Counters()).inner_source(route)
+    source = grants(rereading(config, reread), runner).inner_source(config.routes[0])
     assert await source.token() == Token("a")
     assert runner.runs == 2
 
 
 async def test_a_rejected_password_is_held_back_until_it_changes_at_its_source(read):
-    [route] = read(PASSWORD).routes
+    config = read(PASSWORD)
     now = [None]  # what is read there: the same as before
 
     async def reread():
         return now[-1]
 
     runner = Runner(REJECTED, Token("a"))
-    source = grants(read(PASSWORD), runner).inner_source(replace(route, reread=reread))
+    source = grants(rereading(config, reread), runner).inner_source(config.routes[0])
     with pytest.raises(CredentialRejected):
         await source.token()
     with pytest.raises(TokenUnavailable):
         await source.token()
-    now.append(replace(route.grant, password=SecretStr("q" * 9)))
+    now.append(replace(config.routes[0].grant, password=SecretStr("q" * 9)))
     assert await source.token() == Token("a")
 
 

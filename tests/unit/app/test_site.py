@@ -55,7 +55,7 @@ def test_a_site_is_frozen_and_knows_its_limits(site):
 def test_closing_a_site_closes_its_pools(site):
     made = site(STATIC, STATIC)
     made.close()
-    assert [pool._closed for _, pool in made.pools] == [True, True]
+    assert [pool._closed for pool in made.pools.values()] == [True, True]
 
 
 def test_a_route_is_made_as_it_was_configured(site):

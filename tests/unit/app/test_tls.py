@@ -125,5 +125,6 @@ def test_every_certificate_that_cannot_be_used_is_told_at_once(contexts):
             f"{UP}, tls: {{cert_file: cert.pem, key_file: other-key.pem}}",
             top="tls: {cert_file: cert.pem, key_file: garbage.pem}",
         )
-    assert [fault.key for fault in caught.value.faults] == ["routes[0].tls", "routes[2].tls", "tls"]
+    assert [fault.key for fault in caught.value.faults] == ["tls", "routes[0].tls", "routes[2].tls"]
+    assert [(fault.line, fault.column) for fault in caught.value.faults] == [(1, 6), (3, 80), (5, 80)]
     assert {fault.message for fault in caught.value.faults} == {NOT_USABLE}
