@@ -76,7 +76,9 @@ class ServedListener:
         self.server.close()
 
     async def _join(self, accepted: socket.socket) -> None:
-        with contextlib.suppress(OSError):  # who has gone meanwhile
+        try:
             await asyncio.get_running_loop().connect_accepted_socket(
                 self.protocols, accepted, ssl=self.tls, ssl_handshake_timeout=self.handshake_seconds
             )
+        except OSError:  # who has gone meanwhile
+            accepted.close()
