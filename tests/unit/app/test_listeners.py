@@ -174,7 +174,7 @@ def test_one_that_overlaps_nobody_listens_at_once_and_shares_with_nobody(reopene
 def test_what_cannot_be_opened_leaves_nothing_open_and_no_name(system, reopened, tmp_path):
     system.taken = {("127.0.0.1", 3)}
     then = f"listen: ['unix:{tmp_path}/s', '127.0.0.1:2', '127.0.0.1:3']"
-    with pytest.raises(ListenError, match="127.0.0.1:3") as caught:
+    with pytest.raises(ListenError, match=r"127\.0\.0\.1:3") as caught:
         reopened("listen: '127.0.0.1:1'", then)
     assert caught.value.key == "listen"
     assert [sock.place for sock in system.opened if sock.closed] == [("127.0.0.1", 2)]
@@ -192,15 +192,15 @@ def test_an_admin_listener_that_cannot_be_opened_is_told_by_its_key_and_the_othe
 
 
 def test_another_worker_listens_beside_it_when_it_does():
-    for listening in (True, False):
+    for takes in (True, False):
         with socket.socket() as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             sock.bind(("127.0.0.1", 0))
-            if listening:
+            if takes:
                 sock.listen()
             with another_socket(sock) as other:
                 assert other.getsockname() == sock.getsockname()
-                assert listens(other) is listening
+                assert listens(other) is takes
 
 
 def test_closed_listeners_leave_no_names(tmp_path):

@@ -1,4 +1,4 @@
-"""The steps of a reload, and what is undone when one of them fails. The application and the others are fakes."""
+"""The steps of a reload, and what is undone when one fails. The application and the others are fakes."""
 
 import asyncio
 from types import SimpleNamespace
@@ -7,7 +7,7 @@ import pytest
 
 from authproxy.app import reload as module
 from authproxy.app.application import Stopping
-from authproxy.app.listeners import Listeners, ListenError
+from authproxy.app.listeners import ListenError, Listeners
 from authproxy.app.reload import Nobody, Reloader
 from authproxy.app.tls import TLSContexts
 from authproxy.config.read import parse
@@ -17,7 +17,9 @@ from tests.support.clock import settle
 
 ROUTE = "\nroutes: [{name: a, upstream: 'https://a.example', auth: {grant: none}}]"
 BEFORE = parse("listen: '127.0.0.1:1'\nadmin: {listen: '127.0.0.1:8'}" + ROUTE, "proxy.yaml")
-AFTER = parse("\nlisten: ['127.0.0.1:2', 'unix:/run/new']\nadmin: {listen: '127.0.0.1:9'}" + ROUTE, "proxy.yaml")
+AFTER = parse(
+    "\nlisten: ['127.0.0.1:2', 'unix:/run/new']\nadmin: {listen: '127.0.0.1:9'}" + ROUTE, "proxy.yaml"
+)
 TLS = TLSContexts(None, {})
 
 
@@ -150,7 +152,9 @@ async def test_it_knows_afterwards_what_is_listened_on_and_since_when(world):
     assert world.reloader.loaded_at > began
 
 
-@pytest.mark.parametrize(("text", "stays"), [("admin: {listen: '127.0.0.1:8'}", True), ("admin: false", False)])
+@pytest.mark.parametrize(
+    ("text", "stays"), [("admin: {listen: '127.0.0.1:8'}", True), ("admin: false", False)]
+)
 async def test_an_admin_listener_that_does_not_move_stays_known_as_long_as_there_is_one(world, text, stays):
     world.opened = Listeners([])
     world.to_read = [parse(text + ROUTE, "proxy.yaml")]
@@ -224,7 +228,9 @@ async def test_a_fault_of_our_own_is_told_without_its_text_and_the_next_reload_w
     world.fails = {"prepare": RuntimeError("s3cr3t")}
     [fault] = await world.reloader.reload()
     assert "went wrong inside" in fault.message
-    assert "s3cr3t" not in "".join(record.getMessage() + str(vars(record).get("facts")) for record in caplog.records)
+    assert "s3cr3t" not in "".join(
+        record.getMessage() + str(vars(record).get("facts")) for record in caplog.records
+    )
     world.fails, world.to_read = {}, [AFTER]
     assert await world.reloader.reload() == []
     assert world.reloader.faults == []

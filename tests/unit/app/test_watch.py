@@ -1,7 +1,6 @@
 """Which changes of files are noticed, and when; time is a test's, the files are real."""
 
 import asyncio
-import os
 
 import pytest
 
@@ -74,9 +73,11 @@ async def test_nothing_is_said_of_files_that_stay_as_they_are(world):
 async def test_a_change_is_told_once_it_has_stayed_so_for_a_look(world, tmp_path, how):
     await world.look()
     path = tmp_path / "a"
-    {"written": lambda: path.write_text("bb"), "replaced": lambda: replace(path, "a"), "removed": path.unlink}[
-        how
-    ]()
+    {
+        "written": lambda: path.write_text("bb"),
+        "replaced": lambda: replace(path, "a"),
+        "removed": path.unlink,
+    }[how]()
     await world.look()
     assert world.changes == 0
     await world.look(5)
@@ -137,8 +138,8 @@ async def test_a_file_that_was_missing_is_noticed_when_it_comes(world, tmp_path)
 
 
 async def test_one_that_comes_back_as_it_was_has_not_changed(world, tmp_path):
-    os.rename(tmp_path / "a", tmp_path / "away")
+    (tmp_path / "a").rename(tmp_path / "away")
     await world.look()
-    os.rename(tmp_path / "away", tmp_path / "a")
+    (tmp_path / "away").rename(tmp_path / "a")
     await world.look(3)
     assert world.changes == 0

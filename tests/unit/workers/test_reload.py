@@ -1,16 +1,17 @@
-"""A reload in several processes, all in this one: who says what to whom, and what a dead one leaves behind."""
+"""A reload in several processes, all in this one: who says what to whom, and what a dead one leaves."""
 
 import asyncio
 import os
 import signal
 import socket
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from authproxy.app.application import Stopping
-from authproxy.app.listeners import Listeners, ListenError
+from authproxy.app.listeners import ListenError, Listeners
 from authproxy.app.tls import TLSContexts
 from authproxy.config.read import parse
 from authproxy.errors import AuthproxyError
@@ -49,7 +50,7 @@ def listener():
 @pytest.fixture
 def files():
     """Return a counter of this process's open files."""
-    return lambda: len(os.listdir("/proc/self/fd"))
+    return lambda: len(list(Path("/proc/self/fd").iterdir()))
 
 
 @pytest.fixture
@@ -119,7 +120,9 @@ def killed(monkeypatch):
 
 def test_a_configuration_arrives_as_it_is_with_what_reads_its_secrets_again(tmp_path):
     (tmp_path / "secret").write_text("first")
-    text = "routes: [{name: a, upstream: 'https://a.example', auth: {grant: static, token: '${file:secret}'}}]"
+    text = (
+        "routes: [{name: a, upstream: 'https://a.example', auth: {grant: static, token: '${file:secret}'}}]"
+    )
     config = parse(text, str(tmp_path / "proxy.yaml"))
     own = OwnListeners(["127.0.0.1:7"])
     found, there = unpacked(packed(config, own))
@@ -132,7 +135,9 @@ def test_a_configuration_arrives_as_it_is_with_what_reads_its_secrets_again(tmp_
 
 def test_workers_have_nothing_that_reads_secrets(tmp_path):
     (tmp_path / "secret").write_text("first")
-    text = "routes: [{name: a, upstream: 'https://a.example', auth: {grant: static, token: '${file:secret}'}}]"
+    text = (
+        "routes: [{name: a, upstream: 'https://a.example', auth: {grant: static, token: '${file:secret}'}}]"
+    )
     config = parse(text, str(tmp_path / "proxy.yaml"))
     assert without_sources(config).routes[0].reread is None
     assert config.routes[0].reread is not None
@@ -182,9 +187,7 @@ class World:
         self.heard = [[], []]
         self.told = []
         self.descriptors = []
-        self.broker = Broker(
-            SimpleNamespace(routes=[]), None, [here for here, _ in self.lines]
-        )
+        self.broker = Broker(SimpleNamespace(routes=[]), None, [here for here, _ in self.lines])
         self.broker.start()
         self.group = Group(self.broker, self.app, self.above, os.getppid(), 7)
         self.workers = [
