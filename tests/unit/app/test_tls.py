@@ -148,11 +148,8 @@ def test_what_is_made_from_the_same_is_the_same(contexts):
 @pytest.mark.parametrize("file", ["cert.pem", "key.pem"])
 def test_a_file_that_holds_something_else_makes_another_listener(contexts, here, file):
     before = contexts(ROUTE, top=KEYS)
-    for name in ("cert.pem", "key.pem") if file == "cert.pem" else ("key.pem",):
-        text = (
-            (here / f"other-{name}").read_text() if file == "cert.pem" else (here / name).read_text() + "\n"
-        )
-        (here / name).write_text(text)
+    with (here / file).open("a") as stream:
+        stream.write("\n")
     after = contexts(ROUTE, top=KEYS, before=before)
     assert after.listener is not before.listener
     assert after.upstreams["r0"] is before.upstreams["r0"]
