@@ -29,7 +29,9 @@ Each branch knows the status it becomes and its `Proxy-Status` error (RFC 9209 Â
 (`authproxy.proxy.problem`) makes the response. No text in here ever holds a secret.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -91,6 +93,7 @@ class ConfigError(AuthproxyError):
 
     def __init__(self, faults: list[Fault], *, hint: str | None = None) -> None:
         self.faults = sorted(faults)
+        self.files: Mapping[Path, tuple[int, int, int] | None] = {}  # what was read, each as it was then
         super().__init__("\n".join(map(str, self.faults)), hint=hint)
 
 

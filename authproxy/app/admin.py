@@ -6,6 +6,7 @@ The sockets listen before that, so who connects until then waits and is served.
 import asyncio
 import contextlib
 import socket
+from collections.abc import Callable
 from typing import cast
 
 from aiohttp import web
@@ -13,7 +14,23 @@ from aiohttp import web
 from authproxy.admin.api import AdminBackend, admin_application
 from authproxy.admin.listener import FEWEST_CONNECTIONS, MAX_CONNECTIONS, AdminServer
 from authproxy.config.model import Limits
-from authproxy.proxy.guard import Guard
+from authproxy.proxy.guard import Asked, Guard
+
+
+class GuardNow(Guard):
+    """The guard of the configuration that is at work: it decides as that one does."""
+
+    def __init__(self, current: Callable[[], Guard]) -> None:
+        self._current = current
+
+    def check(self, request: Asked, *, from_any_site: bool = False) -> tuple[str, str]:
+        return self._current().check(request, from_any_site=from_any_site)
+
+    def check_key(self, request: Asked) -> None:
+        self._current().check_key(request)
+
+    def is_key(self, sent: str) -> bool:
+        return self._current().is_key(sent)
 
 
 class AdminListener:

@@ -11,7 +11,7 @@ import contextlib
 import gc
 import socket
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Self
 from authproxy import logs
 from authproxy.admin.status import RouteStatus, route_status
 from authproxy.app.credentials import GrantSources, InnerSource, Stack, TokenSources
-from authproxy.app.file_limits import affordable_connections
+from authproxy.app.file_limits import affordable_connections, raise_file_limit
 from authproxy.app.listeners import Listeners, can_be_opened, configured_addresses, shown_address
 from authproxy.app.logins import Logins
 from authproxy.app.served import ServedListener
@@ -29,7 +29,7 @@ from authproxy.app.site import NO_TLS, Site, build_site
 from authproxy.app.tls import TLSContexts
 from authproxy.config.model import Config
 from authproxy.config.route import RouteConfig
-from authproxy.errors import TokenError
+from authproxy.errors import AuthproxyError, TokenError
 from authproxy.grants.runner import FlowRunner
 from authproxy.grants.steps import Show
 from authproxy.net.http_proxy import proxy_for
@@ -48,6 +48,10 @@ Snapshot = dict[str, Any]
 
 LIMITED_BY_CONFIGURATION = "`limits.connections` sets the limit"
 LIMITED_BY_FILES = "`ulimit -n` sets how many file descriptors there are"
+
+
+class Stopping(AuthproxyError):
+    """It is too late for another configuration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,8 @@ class App:
         self.counters = Counters()
         self.others: Callable[[], Awaitable[list[Snapshot]]] | None = None  # the workers' counts
         self._tasks: set[asyncio.Task[None]] = set()
+        self._changing = asyncio.Lock()  # no change begins once the end has begun
+        self.draining = False
 
     async def __aenter__(self) -> Self:
         async with contextlib.AsyncExitStack() as stack:
@@ -230,26 +236,49 @@ class App:
         `own` are the listeners of all processes by then, if there are others. Raises `AuthproxyError`, and
         OSError.
         """
+        if self.draining:
+            raise Stopping("authproxy is stopping")
+        raise_file_limit(config.limits.connections + sum(each.max_connections for each in config.routes))
         if own is None:
             kept = [each.sock for each in self._served if each.address in config.listen]
             kept += self._admin_sockets if opened.admin is None else []
             own = OwnListeners(configured_addresses(config), [*kept, *opened.sockets])
-        self.grant_sources.use(config)
         served: list[ServedListener] = []
         try:
-            site = build_site(config, self.sources, self.own, tls, before=self.site, planned=own)
+            site = self._build(config, tls, own)
             if self._server is not None:
                 for address, sock in [*opened.proxy, *self._with_other_tls(site)]:
                     served.append(await self._create(site, address, sock))
             if opened.admin is not None:
                 await asyncio.to_thread(import_module, "authproxy.app.admin")
         except BaseException:
-            self.grant_sources.use(self.config)
-            await self.sources.keep(self.config.routes)
-            for listener in served:
-                listener.close()
+            self._take_back(served)
             raise
         return Change(site, own, served, opened.admin)
+
+    def _build(self, config: Config, tls: TLSContexts, own: OwnListeners) -> Site:
+        """Make the site of `config`; meanwhile, which takes no wait, sources are those of `config`."""
+        self.grant_sources.use(config)
+        try:
+            return build_site(config, self.sources, self.own, tls, before=self.site, planned=own)
+        finally:
+            self.grant_sources.use(self.config)
+
+    def _take_back(self, served: list[ServedListener]) -> None:
+        """Close what was made for a configuration that does not come to work."""
+        for listener in served:
+            listener.close()
+        self.sources.keep(self.config.routes, hand_over=False)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Close the sources, and the stores, that are not in use any more, in the background."""
+
+        async def close() -> None:
+            await self.sources.let_go()
+            await self.grant_sources.close_unused(self.sources.stores)
+
+        self._begin(close(), name="let go")
 
     @property
     def listening(self) -> list[tuple[str, socket.socket]]:
@@ -258,42 +287,55 @@ class App:
 
     def _with_other_tls(self, site: Site) -> list[tuple[str, socket.socket]]:
         """Return the sockets that stay, but speak TLS otherwise then; who waits on them goes on waiting."""
+        tls = site.tls.listener
+        seconds = site.config.limits.header_timeout if tls is not None else None
         return [
             (each.address, each.sock.dup())
             for each in self._served
-            if each.address in site.config.listen and each.tls is not site.tls.listener
+            if each.address in site.config.listen
+            and (each.tls is not tls or each.handshake_seconds != seconds)
         ]
 
-    async def abandon(self, change: Change) -> None:
+    def abandon(self, change: Change) -> None:
         """Go on as before."""
-        self.grant_sources.use(self.config)
-        await self.sources.keep(self.config.routes)
         change.site.close(successor=self.site)
-        for listener in change.served:
-            listener.close()
+        self._take_back(change.served)
 
     async def commit(self, change: Change) -> None:
-        """Serve by what was prepared: from the next request on, without a wait in between."""
-        old, self.site = self.site, change.site
-        config = self.config
-        self.own.become(change.own)
-        logs.set_up(config.log.level, config.log.format)
-        if self._server is not None and self._handler is not None:
-            self._handler.serve(self.site, self._subscribers())
-            self._server.adjust(**self._limits())
-        old.close(successor=self.site)
-        await self._change_listeners(change)
-        await self.sources.keep(config.routes)
-        await self.grant_sources.close_unused()
+        """Serve by what was prepared: from the next request on, without a wait in between.
+
+        Who asks for the credentials of before is still served; `let_go` closes those. Raises `Stopping`.
+        """
+        async with self._changing:
+            if self.draining:
+                raise Stopping("authproxy is stopping")
+            old, self.site = self.site, change.site
+            config = self.config
+            self.grant_sources.use(config)
+            self.own.become(change.own)
+            logs.set_up(config.log.level, config.log.format)
+            if self._server is not None and self._handler is not None:
+                self._handler.serve(self.site, self._subscribers())
+                self._server.adjust(**self._limits())
+            old.close(successor=self.site)
+            await self._change_listeners(change)
         if self._inner_source is None:
             self.warn(since=old.config)
             known = {route.key for route in old.config.routes}
             self.prefetch([route for route in config.routes if route.key not in known])
         gc.collect()  # what was replaced goes in circles, and garbage is looked for seldom
 
+    def let_go(self) -> None:
+        """Close, in the background, what the configuration before had and this one does not have."""
+        self.sources.keep(self.config.routes)
+        self._let_go()
+
     async def _change_listeners(self, change: Change) -> None:
         for listener in change.served:
-            await listener.begin()
+            try:
+                await listener.begin()
+            except OSError as error:  # of one that is bound already
+                logs.error("cannot listen", address=listener.address, cause=error.strerror)
         replaced = {each.address for each in change.served}
         stay = [
             each
@@ -303,7 +345,7 @@ class App:
         gone = [each for each in self._served if each not in stay]
         self._served = [*stay, *change.served]
         for listener in gone:
-            await listener.end()
+            listener.end()
         if change.admin is not None:
             self.admin_opens_at(*change.admin)
             await self.start_admin(change.admin[1])
@@ -324,20 +366,21 @@ class App:
 
     async def start_admin(self, sockets: list[socket.socket]) -> None:
         """Serve the admin listener on open sockets, and nowhere else."""
-        from authproxy.app.admin import serve_admin
+        from authproxy.app.admin import GuardNow, serve_admin
 
         self._admin_sockets = sockets
         if self._admin is not None:
             await self._admin.listen(sockets)
             return
         limits, connections = self.config.limits, self._connection_limit()
-        self._admin = await serve_admin(
-            self, self.site.admin_guard, limits, sockets, self._stack, connections=connections
-        )
+        guard = GuardNow(lambda: self.site.admin_guard)
+        self._admin = await serve_admin(self, guard, limits, sockets, self._stack, connections=connections)
 
     async def drain(self) -> None:
         """Stop accepting; let what is in flight finish, for up to `limits.drain` seconds."""
-        self._accept_no_more()
+        self.draining = True
+        async with self._changing:  # a change that has begun is carried out first
+            self._accept_no_more()
         if self._server is not None:
             await self._server.drain(self.config.limits.drain)
 
@@ -429,6 +472,8 @@ class App:
             with contextlib.suppress(TokenError):  # logged by the source; the first request hears of it again
                 await stack.outer.token()
 
-        task = asyncio.create_task(fetch(), name=f"fetch {route.name}")
-        self._tasks.add(task)
+        self._begin(fetch(), name=f"fetch {route.name}")
+
+    def _begin(self, work: Coroutine[Any, Any, None], *, name: str) -> None:
+        self._tasks.add(task := asyncio.create_task(work, name=name))
         task.add_done_callback(self._tasks.discard)

@@ -10,7 +10,8 @@ even if its routes have other names now. One whose tokens are to be kept elsewhe
 token goes there.
 """
 
-from collections.abc import Callable, Iterable
+import asyncio
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 InnerSource = Callable[[RouteConfig], TokenSource]
 StoreSettings = FileStoreSettings | RedisStoreSettings
 StoreOf = Callable[[RouteConfig], StoreSettings | None]
+Place = tuple[str, StoreSettings | None]
+"""A credential's key, and where its token is kept besides memory."""
 
 
 def _in_memory(_route: RouteConfig) -> None:
@@ -66,7 +69,10 @@ class TokenSources:
         self._inner_source = inner_source
         self._cache = token_cache(credentials)
         self._store_of = store_of
-        self._stacks: dict[tuple[str, StoreSettings | None], Stack] = {}
+        self._stacks: dict[Place, Stack] = {}
+        # Those that nobody will ask any more, and whether their tokens go on.
+        self._gone: list[tuple[Place, Stack, bool]] = []
+        self._letting_go = asyncio.Lock()
         self.in_a_hurry = False
 
     def stack(self, route: RouteConfig) -> Stack | None:
@@ -89,35 +95,52 @@ class TokenSources:
             if known == key:
                 stack.cached.replaced(refused, token)
 
-    async def keep(self, routes: Iterable[RouteConfig]) -> None:
-        """Go on with the credentials of `routes` alone, by the names that they have now; close the others.
+    @property
+    def stores(self) -> set[StoreSettings]:
+        """Where tokens are kept, those of credentials included that are not let go of yet."""
+        places = [*self._stacks, *(place for place, *_ in self._gone)]
+        return {settings for _, settings in places if settings is not None}
 
-        A token that is to be kept elsewhere from now on is brought there.
+    def keep(self, routes: Iterable[RouteConfig], *, hand_over: bool = True) -> None:
+        """Go on with the credentials of `routes` alone, by the names that they have now.
+
+        `let_go` is to close the others. With `hand_over`, a token that is kept elsewhere from now on is
+        brought there.
         """
         wanted = {(route.key, self._store_of(route)): route.name for route in reversed([*routes])}
-        gone = {place: stack for place, stack in self._stacks.items() if place not in wanted}
+        self._gone += [
+            (place, stack, hand_over) for place, stack in self._stacks.items() if place not in wanted
+        ]
         self._stacks = {place: stack for place, stack in self._stacks.items() if place in wanted}
         for place, stack in self._stacks.items():
             stack.outer.rename(wanted[place])
-        left = {key for key, _ in gone}
-        for (key, _), stack in self._stacks.items():
-            if key in left and (token := self._cache.get(key)) is not None:
-                await stack.outer.adopt(token)
-        kept = {key for key, _ in self._stacks}
-        for (key, _), stack in gone.items():
-            await self._close(stack)
-            if key not in kept and key in self._cache:
-                del self._cache[key]
+
+    async def let_go(self) -> None:
+        """Close what is not kept, and forget its tokens; it takes as long as a renewal under way."""
+        async with self._letting_go:
+            while self._gone:
+                (key, _), stack, hand_over = self._gone[0]
+                await self._settle(stack)
+                heirs = [heir for (known, _), heir in self._stacks.items() if known == key]
+                token = self._cache.get(key)
+                if token is not None and hand_over:
+                    for heir in heirs:
+                        await heir.outer.adopt(token)
+                if token is not None and not heirs:
+                    del self._cache[key]
+                await stack.outer.close()
+                del self._gone[0]  # only now: who breaks this off lets it be done again
 
     async def close(self) -> None:
         """Let renewals end: one that is broken off may lose a refresh token."""
+        await self.let_go()
         for stack in self._stacks.values():
-            await self._close(stack)
+            await self._settle(stack)
+            await stack.outer.close()
 
-    async def _close(self, stack: Stack) -> None:
+    async def _settle(self, stack: Stack) -> None:
         if not self.in_a_hurry:
             await stack.cached.settle()
-        await stack.outer.close()
 
     def _build(self, route: RouteConfig) -> Stack:
         grant = route.grant
@@ -201,9 +224,8 @@ class GrantSources:
         """Return where the route's tokens are kept besides memory, or None."""
         return _store_settings(self._config, route)
 
-    async def close_unused(self) -> None:
-        """Let go of the stores that no route has any more."""
-        used = {self.store_of(route) for route in self._config.routes}
+    async def close_unused(self, used: Container[StoreSettings]) -> None:
+        """Let go of the stores but those that are `used`."""
         for keys in [each for each in self._stores if each not in used]:
             await self._stores.pop(keys).close()
 

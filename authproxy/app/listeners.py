@@ -98,6 +98,7 @@ def _admin_sockets(config: Config, before: Before | None) -> tuple[str, list[soc
     try:
         return config.admin.listen, _sockets(config.admin.listen, before)
     except ListenError as error:
+        error.key = "admin"
         if not config.admin_is_default:
             raise
         # Nobody asked for this address: a second proxy on the machine must not fail over it.
@@ -118,13 +119,16 @@ Place = tuple[int, tuple[Any, ...]]
 
 
 class ListenError(AuthproxyError):
-    """An address cannot be listened on."""
+    """An address cannot be listened on; `key` is the one that asks for it."""
+
+    key = "listen"
 
 
 def listening_sockets(address: str, *, share: bool = False, beside: bool = False) -> list[socket.socket]:
     """Return the sockets that listen on a checked address; with `share` others may listen there too.
 
-    With `beside`, they are others of ours: nobody else is looked for.
+    With `beside`, they are others of ours: nobody else is looked for. Such a socket is bound, but does not
+    listen yet: it would take connections from those that are served already.
 
     There is one for each address that a name has, all on one port: `localhost` is 127.0.0.1 and ::1, and
     nobody knows which of them a client tries (RFC 8252 §7.3). Raises `ListenError`.
@@ -146,10 +150,15 @@ def another_socket(sock: socket.socket) -> socket.socket:
     """
     place = sock.getsockname()
     try:
-        return _tcp_socket(sock.family, place, share=True, alone=_is_alone(sock))
+        return _tcp_socket(sock.family, place, share=True, alone=_is_alone(sock), listens=listens(sock))
     except OSError as error:
         reason = os.strerror(error.errno or 0)
         raise ListenError(f"cannot listen on {place[0]} port {place[1]} once more: {reason}") from error
+
+
+def listens(sock: socket.socket) -> bool:
+    """Tell whether a socket takes connections, or is only bound."""
+    return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
 
 
 def _is_alone(sock: socket.socket) -> bool:
@@ -167,7 +176,7 @@ def _tcp_sockets(host: str, port: int, *, share: bool, beside: bool = False) -> 
                 # connection. Without SO_REUSEPORT the system tells whether somebody listens there.
                 for sock in _on_one_port(places, share=False):
                     sock.close()
-            return _on_one_port(places, share=share)
+            return _on_one_port(places, share=share, listens=not beside)
         except OSError as error:
             # The port that the first address got may be taken on another one.
             if tries == 0 or error.errno != errno.EADDRINUSE:
@@ -184,7 +193,7 @@ def _places(host: str, port: int) -> list[Place]:
     return sorted(places, key=lambda each: each[0] != socket.AF_INET)
 
 
-def _on_one_port(places: list[Place], *, share: bool) -> list[socket.socket]:
+def _on_one_port(places: list[Place], *, share: bool, listens: bool = True) -> list[socket.socket]:
     """Listen on every one of `places`; a family that this machine lacks is left out of several."""
     sockets: list[socket.socket] = []
     lacking: OSError | None = None
@@ -192,7 +201,9 @@ def _on_one_port(places: list[Place], *, share: bool) -> list[socket.socket]:
         for family, (host, port, *rest) in places:
             same = sockets[0].getsockname()[1] if sockets else port
             try:
-                sockets.append(_tcp_socket(family, (host, same, *rest), share=share, alone=len(places) > 1))
+                place = (host, same, *rest)
+                alone = len(places) > 1
+                sockets.append(_tcp_socket(family, place, share=share, alone=alone, listens=listens))
             except OSError as error:
                 if error.errno not in NO_SUCH_FAMILY:
                     raise
@@ -206,7 +217,9 @@ def _on_one_port(places: list[Place], *, share: bool) -> list[socket.socket]:
     return sockets
 
 
-def _tcp_socket(family: int, place: tuple[Any, ...], *, share: bool, alone: bool) -> socket.socket:
+def _tcp_socket(
+    family: int, place: tuple[Any, ...], *, share: bool, alone: bool, listens: bool = True
+) -> socket.socket:
     """Listen on `place`; one of IPv6 takes no IPv4 with it when it is `alone` in its family."""
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -216,7 +229,8 @@ def _tcp_socket(family: int, place: tuple[Any, ...], *, share: bool, alone: bool
         if family == socket.AF_INET6 and alone:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(place)
-        sock.listen(BACKLOG)
+        if listens:
+            sock.listen(BACKLOG)
     except BaseException:
         sock.close()
         raise

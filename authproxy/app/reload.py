@@ -12,9 +12,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from authproxy import logs
-from authproxy.app.application import App, Change
+from authproxy.app.application import App, Change, Stopping
 from authproxy.app.credentials import check_stores
-from authproxy.app.file_limits import raise_file_limit
 from authproxy.app.listeners import (
     Before,
     ListenError,
@@ -71,7 +70,8 @@ class Reloader:
 
     `listeners` are what this process listens on; they are kept up to date. With `share`, what is opened for
     the proxy can be shared with `others`. `loaded_at` is when the configuration at work was read, in epoch
-    seconds; `faults` is what is wrong with one that was read since.
+    seconds; `faults` is what is wrong with one that was read since. `files` are those to watch: what was read
+    last names them, even if it does not come to work.
     """
 
     def __init__(
@@ -79,6 +79,7 @@ class Reloader:
     ) -> None:
         self.loaded_at = time.time()
         self.faults: list[Fault] = []
+        self.files = app.config.files
         self._app = app
         self._listeners = listeners
         self._read = read
@@ -101,32 +102,43 @@ class Reloader:
 
     async def _reload(self) -> list[Fault]:
         try:
-            config = await asyncio.to_thread(self._read)
+            config = await self._read_again()
             await self._change(config)
         except (AuthproxyError, OSError) as error:
-            faults = _faults_of(error, self._app.config)
-            for fault in faults:
-                cause = ": ".join(filter(None, [fault.key, fault.message]))
-                logs.error("fault in the configuration", place=fault.place, cause=cause)
-            logs.error("configuration not reloaded: the old one goes on", faults=len(faults))
-            return faults
+            return _told(_faults_of(error, self._app.config.file))
+        except Exception as error:  # noqa: BLE001 - whoever watches the files goes on doing so
+            logs.logger.error("reloading failed", exc_info=error)
+            return _told([Fault(self._app.config.file, 0, 0, "", "something went wrong inside authproxy")])
         self.loaded_at = time.time()
         logs.info("configuration reloaded", file=config.file, routes=len(config.routes))
         return []
+
+    async def _read_again(self) -> Config:
+        try:
+            config = await asyncio.to_thread(self._read)
+        except ConfigError as error:
+            self.files = {**self._app.config.files, **error.files}
+            raise
+        self.files = config.files
+        return config
 
     async def _change(self, config: Config) -> None:
         """Serve by `config`, if that can be; else raise what is wrong."""
         before = self._app.config
         tls = await asyncio.to_thread(self._check, config)
         at = Before(frozenset(before.listen), self._listeners, self._app.own)
-        opened = open_listeners(config, share=self._share, before=at)
+        try:
+            opened = open_listeners(config, share=self._share, before=at)
+        except ListenError as error:
+            raise ConfigError([config.fault(error.key, error.detail)]) from error
         try:
             change = await self._prepare(config, opened, tls)
+            await self._commit(change)
         except BaseException:
             close_sockets(opened)
             raise
-        await self._app.commit(change)
         await self._others.commit()
+        self._app.let_go()
         self._remember(before, config, opened)
         if config.workers != before.workers:
             logs.warning("`workers` takes effect when authproxy is started again")
@@ -135,7 +147,6 @@ class Reloader:
         """Look at what can be known before anything is changed; raise what is wrong."""
         tls = tls_contexts(config, self._app.site.tls)
         check_stores(config)
-        raise_file_limit(config.limits.connections + sum(each.max_connections for each in config.routes))
         return tls
 
     async def _prepare(self, config: Config, opened: Listeners, tls: TLSContexts) -> Change:
@@ -146,9 +157,16 @@ class Reloader:
         try:
             await self._others.prepare(config, opened, own)
         except BaseException:
-            await self._app.abandon(change)
+            self._app.abandon(change)
             raise
         return change
+
+    async def _commit(self, change: Change) -> None:
+        try:
+            await self._app.commit(change)
+        except Stopping:
+            self._app.abandon(change)
+            raise
 
     def _remember(self, before: Config, config: Config, opened: Listeners) -> None:
         """Know what is listened on now; take the names of sockets away that nobody listens on any more."""
@@ -157,11 +175,18 @@ class Reloader:
         self._listeners.admin = opened.admin or (self._listeners.admin if config.admin is not None else None)
 
 
-def _faults_of(error: AuthproxyError | OSError, config: Config) -> list[Fault]:
+def _faults_of(error: AuthproxyError | OSError, file: str) -> list[Fault]:
     """Return what is wrong, each with the place where it is to be mended, as far as that is known."""
     if isinstance(error, ConfigError):
         return error.faults
-    if isinstance(error, ListenError):
-        return [config.fault("listen", error.detail)]
     detail = error.detail if isinstance(error, AuthproxyError) else error.strerror
-    return [Fault(config.file, 0, 0, "", detail or "cannot be put to work")]
+    return [Fault(file, 0, 0, "", detail or "cannot be put to work")]
+
+
+def _told(faults: list[Fault]) -> list[Fault]:
+    """Log `faults`, and return them."""
+    for fault in faults:
+        cause = ": ".join(filter(None, [fault.key, fault.message]))
+        logs.error("fault in the configuration", place=fault.place, cause=cause)
+    logs.error("configuration not reloaded: the old one goes on", faults=len(faults))
+    return faults

@@ -12,7 +12,11 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from authproxy.app.listeners import BACKLOG
+
 Protocols = Callable[[], asyncio.Protocol]
+
+_joining: set[asyncio.Task[None]] = set()  # those who had not been accepted yet when their listener ended
 
 
 @dataclass(slots=True)
@@ -45,6 +49,7 @@ class ServedListener:
             ssl=tls,
             # A handshake is not yet a connection that the protocol could watch.
             ssl_handshake_timeout=seconds,
+            backlog=BACKLOG,
             start_serving=False,
         )
         return cls(address, sock, tls, protocols, seconds, server)
@@ -53,26 +58,27 @@ class ServedListener:
         """Accept from now on."""
         await self.server.start_serving()
 
-    async def end(self) -> None:
+    def end(self) -> None:
         """Accept no more; serve who waits to be accepted: a closed socket would break them off."""
         last = self.sock.dup()
         self.server.close()
-        try:
-            await self._accept_waiting(last)
-        finally:
-            last.close()
+        with last, contextlib.suppress(OSError):
+            last.setblocking(False)  # noqa: FBT003 - the standard library's way
+            while True:
+                accepted, _ = last.accept()
+                # A handshake takes as long as the client likes: nobody waits for another's.
+                task = asyncio.create_task(self._join(accepted))
+                _joining.add(task)
+                task.add_done_callback(_joining.discard)
 
     def close(self) -> None:
         """Accept no more."""
         self.server.close()
 
-    async def _accept_waiting(self, sock: socket.socket) -> None:
-        sock.setblocking(False)  # noqa: FBT003 - the standard library's way
-        loop = asyncio.get_running_loop()
-        with contextlib.suppress(OSError):
-            while True:
-                accepted, _ = sock.accept()
-                with contextlib.suppress(OSError):  # who has gone meanwhile
-                    await loop.connect_accepted_socket(
-                        self.protocols, accepted, ssl=self.tls, ssl_handshake_timeout=self.handshake_seconds
-                    )
+    async def _join(self, accepted: socket.socket) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                self.protocols, accepted, ssl=self.tls, ssl_handshake_timeout=self.handshake_seconds
+            )
+        except OSError:  # who has gone meanwhile
+            accepted.close()

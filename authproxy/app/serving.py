@@ -4,9 +4,8 @@ import asyncio
 import contextlib
 import gc
 import signal
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from authproxy import logs
@@ -19,7 +18,6 @@ from authproxy.app.watch import watch
 from authproxy.capabilities import SIGHUP, loop_factory, on_signal, terminal_watch
 from authproxy.config.model import Config
 from authproxy.net.own_listeners import OwnListeners
-from authproxy.places import Stamp
 
 GARBAGE_THRESHOLDS = (50_000, 20, 100)  # objects made before a look, and looks before a longer one
 
@@ -74,9 +72,6 @@ async def load_meanwhile(stop: asyncio.Event, *, admin: bool, tokens: bool) -> N
                 await stop.wait()
 
 
-Files = Callable[[], Mapping[Path, Stamp]]
-
-
 class Signals:
     """What a process has been told to do: `stop`, and then to be quick about it (`hurry`), or to reload."""
 
@@ -88,13 +83,13 @@ class Signals:
         for number in (signal.SIGINT, signal.SIGTERM):
             on_signal(number, self._stop_or_hurry)
 
-    def reload_by(self, reloader: Reloader | None, files: Files | None = None) -> None:
-        """Reload at SIGHUP, which has waited until now, and when one of `files` changes, if there are any."""
+    def reload_by(self, reloader: Reloader | None, *, watches: bool = False) -> None:
+        """Reload at SIGHUP, which has waited until now; if it `watches`, also when a file changes."""
         self._reloader = reloader
         if SIGHUP is not None:
             on_signal(SIGHUP, self._reload_or_stop)
-        if reloader is not None and files is not None:
-            self._begin(watch(files, reloader.reload))
+        if reloader is not None and watches:
+            self._begin(watch(lambda: reloader.files, reloader.reload))
 
     def reload_no_more(self) -> None:
         """Let nothing change any more."""
@@ -161,7 +156,7 @@ async def attend(
         if listeners.admin is not None and not signals.stop.is_set():
             await app.start_admin(listeners.admin[1])
         reloader = reloader_of(app) if reloader_of is not None else None
-        signals.reload_by(reloader, (lambda: app.config.files) if watches else None)
+        signals.reload_by(reloader, watches=watches)
         collect_less()
         await signals.stop.wait()
         signals.reload_no_more()

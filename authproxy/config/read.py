@@ -40,7 +40,17 @@ def load(
 
     `overrides` are top-level keys given on the command line; mappings in them are merged with the file's.
     """
-    file, stamp = str(path), stamp_of(path)
+    stamp = stamp_of(path)
+    try:
+        config = _load(path, environ, overrides)
+    except ConfigError as error:
+        error.files = {path: stamp, **error.files}
+        raise
+    return replace(config, files={path: stamp, **config.files})
+
+
+def _load(path: Path, environ: Mapping[str, str], overrides: Mapping[str, Any] | None) -> Config:
+    file = str(path)
     try:
         with path.open("rb") as stream:
             content = stream.read(LARGEST_FILE + 1)
@@ -53,8 +63,7 @@ def load(
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ConfigError([Fault(file, 1, 1, "", "is not UTF-8 text")]) from None
-    config = parse(text, file, environ=environ, overrides=overrides)
-    return replace(config, files={path: stamp, **config.files})
+    return parse(text, file, environ=environ, overrides=overrides)
 
 
 def parse(
@@ -109,7 +118,9 @@ class _Reader:
         places = {fault.place for fault in unresolved}
         unresolved += [fault for fault in faults if fault.place not in places]
         if unresolved or keys is None:
-            raise ConfigError(list(set(unresolved)))
+            error = ConfigError(list(set(unresolved)))
+            error.files = self._references.files
+            raise error
         admin = top.child("admin")
         return Config(
             **{each.name: getattr(keys, each.name) for each in fields(FileKeys)},

@@ -24,16 +24,14 @@ def reread_of(keys: RouteKeys, item: Item, references: References) -> Reread | N
     auth = item.value["auth"]
     if not any(scalar.sources & RENEWABLE for scalar in scalars(auth)):
         return None
-    rereading = _Rereading(keys, item, auth, references)
-
-    async def reread() -> Grant | None:
-        return await asyncio.to_thread(rereading.grant)
-
-    return reread
+    return _Rereading(keys, item, auth, references).reread
 
 
 class _Rereading:
-    """One credential, read again and again; what the environment and the keyring said stays."""
+    """One credential, read again and again; what the environment and the keyring said stays.
+
+    It can be pickled: after a reload, whoever takes the broker's place has it from another process.
+    """
 
     def __init__(self, keys: RouteKeys, item: Item, auth: Item, references: References) -> None:
         self._keys = keys
@@ -43,6 +41,16 @@ class _Rereading:
         self._ran_at = -inf
         self._one_at_a_time = threading.Lock()
         self._told: list[Fault] = []
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in self.__dict__.items() if name != "_one_at_a_time"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state, _one_at_a_time=threading.Lock())
+
+    async def reread(self) -> Grant | None:
+        """Return what `grant` does, without holding up the loop."""
+        return await asyncio.to_thread(self.grant)
 
     def grant(self) -> Grant | None:
         """Return the grant as it is now; None when it cannot be made, which is logged."""

@@ -58,8 +58,8 @@ class BrokerClient:
         self.counts: Callable[[], Message] | None = None  # what this worker has counted
         # Told of a credential's key, of a token that was refused, and of its successor.
         self.replaced: Callable[[str, Token, Token], None] | None = None
-        # Told what the broker says about a reload.
-        self.reloads: Callable[[Message], None] | None = None
+        self._reloads: Callable[[Message], None] | None = None
+        self._early: list[Message] = []  # what came about a reload before anybody wanted to hear of it
         self._waiting: dict[int, tuple[Message, asyncio.Future[Message]]] = {}
         # A predecessor may have asked on this line: its answers must not be taken for ours.
         self._next = self._who = time.monotonic_ns()
@@ -68,6 +68,13 @@ class BrokerClient:
     def inner_source(self, route: RouteConfig) -> BrokerSource:
         """Return what a worker's `CachedSource` wraps."""
         return BrokerSource(self, route.key)
+
+    def reloads(self, hear: Callable[[Message], None]) -> None:
+        """Have `hear` told what the broker says about a reload, and has said already."""
+        self._reloads = hear
+        early, self._early = self._early, []
+        for message in early:
+            hear(message)
 
     def tell(self, message: Message) -> None:
         """Say something that is not answered."""
@@ -94,8 +101,7 @@ class BrokerClient:
             if self.counts is not None:
                 line.send({"counts": self.counts(), "who": self._who})
         elif "reload" in answer:
-            if self.reloads is not None:
-                self.reloads(answer)
+            (self._reloads or self._early.append)(answer)
         elif "replaced" in answer:
             if self.replaced is not None:
                 self.replaced(answer["key"], Token(answer["replaced"]), _token_of(answer))

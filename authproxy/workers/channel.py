@@ -63,16 +63,37 @@ class Pieces:
             whole["descriptors"], self._descriptors = self._descriptors, []
         return whole
 
+    def close(self) -> None:
+        """Close the descriptors of what is incomplete."""
+        self._let_go()
+
     def _let_go(self) -> None:
-        for descriptor in self._descriptors:
-            os.close(descriptor)
+        _close(self._descriptors)
         self._descriptors = []
 
 
 def receive(sock: socket.socket) -> tuple[bytes, list[int]]:
     """Return a piece, and the descriptors that came with it, which are ours then. Raises OSError."""
     data, descriptors, _, _ = socket.recv_fds(sock, 2 * DATAGRAM, MAX_DESCRIPTORS)
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)  # noqa: FBT003 - the standard library's way
     return data, descriptors
+
+
+def _duplicates(descriptors: Iterable[int]) -> list[int]:
+    """Return descriptors of our own for the same files: by the time they go, the others may be closed."""
+    made: list[int] = []
+    try:
+        made.extend(os.dup(each) for each in descriptors)
+    except BaseException:
+        _close(made)
+        raise
+    return made
+
+
+def _close(descriptors: Iterable[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 class Channel:
@@ -93,10 +114,10 @@ class Channel:
     def send(self, message: Message, descriptors: Iterable[int] = ()) -> None:
         """Send `message`, now or as soon as the other side has taken what was sent before.
 
-        `descriptors` are to stay open until the other side has answered.
+        `descriptors` go with it, and need not stay open. Raises OSError when there are too few of them left.
         """
         waits = bool(self._to_send)
-        along = list(descriptors)
+        along = _duplicates(descriptors)
         for piece in self._pieces.of(message):
             self._to_send.append((piece, along))
             along = []
@@ -119,9 +140,12 @@ class Channel:
                 else:
                     self._sock.send(piece)
                 self._to_send.popleft()
+                _close(descriptors)
         except BlockingIOError:
             pass
         except OSError:  # the other end is gone for good
+            for _, descriptors in self._to_send:
+                _close(descriptors)
             self._to_send.clear()
 
     def _read(self) -> None:

@@ -4,6 +4,7 @@ A child closes what is not its own, and ends when the supervisor is gone, howeve
 the supervisor holds open for writing tells it.
 """
 
+import contextlib
 import os
 import socket
 from collections.abc import Callable, Coroutine
@@ -15,14 +16,23 @@ from authproxy.app.application import App
 from authproxy.app.listeners import Listeners, own_listeners
 from authproxy.app.reload import Read, Reloader
 from authproxy.app.serving import attend, run_loop
-from authproxy.app.tls import TLSContexts, tls_contexts
+from authproxy.app.tls import TLSContexts
 from authproxy.capabilities import AF_UNIX
 from authproxy.config.model import Config
 from authproxy.proxy.downstream import parser as _parser  # noqa: F401 - loaded once, for all who are forked
 from authproxy.workers.broker import Broker
 from authproxy.workers.broker_client import BrokerClient
 from authproxy.workers.channel import Pieces, receive
-from authproxy.workers.reload import Group, Member, Share, State, Taker, shared_out
+from authproxy.workers.reload import (
+    Group,
+    Member,
+    Share,
+    State,
+    Taker,
+    close_shares,
+    shared_out,
+    with_addresses,
+)
 from authproxy.workers.supervisor import Child, Supervisor
 
 Work = Callable[[], Coroutine[Any, Any, None]]
@@ -49,7 +59,6 @@ class Processes:
         watches: bool = False,
     ) -> None:
         self._listeners = listeners
-        self._tls = tls
         self._retry_rejected = retry_rejected
         self._read = read
         self._watches = watches
@@ -57,9 +66,11 @@ class Processes:
         self._lines = [socket.socketpair(AF_UNIX, socket.SOCK_DGRAM) for _ in range(count)]
         self._to_supervisor, self._of_supervisor = socket.socketpair(AF_UNIX, socket.SOCK_DGRAM)
         shares = shared_out(listeners.proxy, count)
-        self._state = State(config, shares, listeners.admin, own_listeners(config, listeners))
+        self._state = State(config, tls, shares, listeners.admin, own_listeners(config, listeners))
         self._taker = Taker(self._state)
         self._pieces = Pieces()
+        self._supervisor: Supervisor | None = None
+        self._pid = os.getpid()
 
     def run(self, ready: Callable[[], None]) -> int:
         """Serve until a signal says otherwise; call `ready` once all are started; return the exit code."""
@@ -68,7 +79,8 @@ class Processes:
             work = partial(self._worker, number)
             children.append(Child(f"worker {number + 1}", partial(self._as_child, work, number)))
         try:
-            return Supervisor(children, self._sockets, self._take).run(ready)
+            self._supervisor = Supervisor(children, self._sockets, self._take)
+            return self._supervisor.run(ready)
         finally:
             self._listeners.proxy, self._listeners.admin = self._state.shares[0], self._state.admin
 
@@ -79,12 +91,12 @@ class Processes:
         """Take the state that a reload has led to, and tell the broker."""
         sock = self._of_supervisor
         sock.settimeout(TAKE_SECONDS)
+        stopping = self._supervisor is not None and self._supervisor.stopping
         answer = None
         try:
             while answer is None:
                 message = self._pieces.take(*receive(sock))
-                answer = self._taker.hear(message) if message is not None else None
-            self._tls = tls_contexts(self._state.config, self._tls)
+                answer = self._taker.hear(message, stopping=stopping) if message is not None else None
             for piece in self._pieces.of(answer):
                 sock.send(piece)
         except OSError as error:  # the broker is gone; its successor begins with what we have
@@ -104,23 +116,23 @@ class Processes:
     async def _broker(self) -> None:
         """Have the tokens and the admin listener."""
         state, listeners = self._state, Listeners([], self._state.admin)
-        broker: Broker | None = None
+        drain(self._of_supervisor)
+        group: Group | None = None
 
         def start(app: App) -> None:
-            nonlocal broker
+            nonlocal group
             broker = Broker(state.config, app.sources, [ours for ours, _ in self._lines])
             broker.start()
             app.others = broker.counts
+            group = Group(broker, app, self._to_supervisor, self._pid, state.number)
 
         def reloader_of(app: App, read: Read) -> Reloader:
-            assert broker is not None  # noqa: S101 - it has been started
-            group = Group(broker, app, self._to_supervisor, state.number)
             return Reloader(app, listeners, read, share=True, others=group)
 
         await attend(
             state.config,
             listeners,
-            self._tls,
+            self._state.tls,
             ready=start,
             own=state.own,
             alive=self._alive,
@@ -142,12 +154,24 @@ class Processes:
         await attend(
             state.config,
             Listeners(state.shares[number]),
-            self._tls,
+            self._state.tls,
             ready=start,
             own=state.own,
             inner_source=client.inner_source,
             alive=self._alive,
         )
+
+
+def drain(sock: socket.socket) -> None:
+    """Forget what a broker that died has said to the supervisor, and nobody has heard."""
+    pieces = Pieces()
+    sock.settimeout(0)
+    with contextlib.suppress(OSError):
+        while True:
+            message = pieces.take(*receive(sock))
+            if message is not None:
+                close_shares([with_addresses(message)])
+    pieces.close()
 
 
 def close_all_but(share: Share, sockets: list[socket.socket]) -> None:

@@ -27,6 +27,7 @@ from tests.support.wire import (
     ask,
     connect,
     get,
+    json_reply,
     reply,
     request,
 )
@@ -106,6 +107,42 @@ def is_replaced(pid: int, proxy: RunningProxy) -> bool:
     return pid not in now and len(now) == 3
 
 
+def goes_to(upstream: Upstream, proxy: Edited) -> bool:
+    """Whether all of many requests, on a connection each, go to `upstream`: every worker gets some."""
+    before = len(upstream.requests)
+    assert {get(proxy.proxy.url).status for _ in range(20)} == {200}
+    return len(upstream.requests) == before + 20
+
+
+@contextlib.contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """Have a process stand still, as if it were not given any time, until the end of the block."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+def has_pending(pid: int, number: int) -> bool:
+    """Whether a signal waits for a process."""
+    lines = Path(f"/proc/{pid}/status").read_text("ascii").splitlines()
+    masks = [int(line.split()[1], 16) for line in lines if line.startswith(("SigPnd", "ShdPnd"))]
+    return any(mask >> (number - 1) & 1 for mask in masks)
+
+
+def processes(proxy: RunningProxy) -> list[int]:
+    return [proxy.pid, *children(proxy.pid)]
+
+
+def open_files(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+INVALID_CLIENT = json_reply({"error": "invalid_client"}, 401)
+
+
 def is_refused(url: str) -> bool:
     try:
         connect(url).close()
@@ -148,6 +185,17 @@ def test_the_guard_is_the_new_one(workers: int) -> None:
             assert get(url, "/", "X-Authproxy-Key: the-key-of-the-callers").status == 200
             proxy.must_reload(access=None, limits={"body_bytes": "1KiB"})
             assert ask(url, request("POST", body=b"x" * 2000)).status == 413
+
+
+@PROCESSES
+def test_the_admin_listeners_guard_is_the_new_one_too(workers: int) -> None:
+    with Upstream() as upstream, edited({"workers": workers, "routes": [route(upstream)]}) as proxy:
+        url = proxy.proxy.admin_url
+        assert get(url, "/metrics").status == 200
+        proxy.must_reload(access={"tokens": ["the-key-of-the-callers"]}, allowed_hosts=["sidecar.example"])
+        assert get(url, "/metrics").status == 401
+        key = "X-Authproxy-Key: the-key-of-the-callers"
+        assert get(url, "/metrics", key, host="sidecar.example").status == 200
 
 
 @PROCESSES
@@ -231,6 +279,43 @@ def test_counts_go_on() -> None:
         get(proxy.proxy.url)
         metrics = get(proxy.proxy.admin_url, "/metrics").body.decode()
         assert 'authproxy_requests_total{method="GET",route="api",status="200"} 2.0' in metrics
+
+
+@PROCESSES
+def test_the_secrets_of_a_kept_credential_are_still_read_again_whoever_has_the_tokens_then(
+    workers: int, tmp_path: Path
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("the-first-secret")
+    with Tokens() as tokens, API(tokens.issued) as api:
+        auth = client_of(tokens) | {"client_secret": f"${{file:{secret}}}"}
+        tokens.answer = lambda came, wire: (
+            tokens.first_answer(came, wire) if came.basic == f"me:{secret.read_text()}" else INVALID_CLIENT
+        )
+        with edited({"workers": workers, "routes": [route(api, auth)]}) as proxy:
+            proxy.must_reload(routes=[route(api, auth, timeouts={"response": "9s"})])
+            if workers > 1:
+                broker = children(proxy.proxy.pid)[0]
+                os.kill(broker, signal.SIGKILL)
+                wait_until(lambda: is_replaced(broker, proxy.proxy), "nobody took its place")
+            secret.write_text("the-second-secret")
+            assert get(proxy.proxy.url).status == 200
+
+
+@PROCESSES
+def test_a_renewal_of_a_credential_that_is_gone_holds_up_nothing(workers: int) -> None:
+    with Tokens() as tokens, API(tokens.issued) as api, Upstream() as plain:
+        tokens.held.clear()
+        with (
+            edited({"workers": workers, "routes": [route(api, client_of(tokens))]}) as proxy,
+            connect(proxy.proxy.url) as waiting,
+        ):
+            waiting.send(request())
+            tokens.wait_for(1)
+            proxy.must_reload(routes=[route(plain)])
+            assert get(proxy.proxy.url).status == 200
+            tokens.held.set()
+            assert waiting.answer().status == 200
 
 
 # ── what is under way ────────────────────────────────────────────────────────────────────────────
@@ -326,6 +411,27 @@ def test_a_listener_may_grow_from_loopback_to_all_addresses(workers: int) -> Non
             assert {get(f"http://127.0.0.1:{port}").status for _ in range(10)} == {200}
 
 
+def test_one_that_shrinks_takes_no_connection_before_all_are_ready() -> None:
+    """The supervisor is stopped, so that the broker waits for it once the workers are prepared."""
+    with Upstream() as upstream:
+        port = free_port()
+        config = {
+            "workers": 2,
+            "routes": [route(upstream)],
+            "listen": f"0.0.0.0:{port}",
+            "allow_remote": True,
+        }
+        with edited(config) as proxy:
+            url = f"http://127.0.0.1:{port}"
+            proxy.write(listen=f"127.0.0.1:{port}", allow_remote=False)
+            with stopped(proxy.proxy.pid):
+                os.kill(children(proxy.proxy.pid)[0], signal.SIGHUP)
+                wait_until(lambda: has_pending(proxy.proxy.pid, signal.SIGUSR1), "nothing is prepared")
+                assert {get(url).status for _ in range(20)} == {200}
+            proxy.wait()
+            assert {get(url).status for _ in range(20)} == {200}
+
+
 @PROCESSES
 def test_if_a_listener_cannot_be_opened_nothing_changes(workers: int, tmp_path: Path) -> None:
     with Upstream() as old, Upstream() as new, socket.create_server(("127.0.0.1", 0)) as taken:
@@ -339,7 +445,9 @@ def test_if_a_listener_cannot_be_opened_nothing_changes(workers: int, tmp_path: 
             log = proxy.proxy.log()
             assert NOT_DONE in log
             assert f"cannot listen on 127.0.0.1:{port}" in log
-            assert "authproxy-test.yaml:1:" in log or "authproxy-test.yaml:2:" in log or ":3:" in log
+            assert proxy.proxy.config_file is not None
+            lines = proxy.proxy.config_file.read_text().splitlines()
+            assert f"authproxy-test.yaml:{lines.index('listen:') + 2}:1" in log
             assert get(proxy.proxy.url).status == 200
             assert (len(old.requests), len(new.requests)) == (1, 0)
             assert is_refused(f"http://127.0.0.1:{other}")
@@ -418,6 +526,58 @@ def test_a_certificate_that_cannot_be_used_is_a_fault(workers: int, tmp_path: Pa
         assert get(proxy.proxy.url).status == 200
 
 
+@PROCESSES
+def test_nothing_stays_open_of_what_was_given_up_or_replaced(workers: int, tmp_path: Path) -> None:
+    (tmp_path / "garbage.pem").write_text("garbage")
+    garbage = {"cert_file": str(tmp_path / "garbage.pem"), "key_file": str(tmp_path / "garbage.pem")}
+    with Upstream() as upstream, socket.create_server(("127.0.0.1", 0)) as taken:
+        one, two, admin = (f"127.0.0.1:{free_port()}" for _ in range(3))
+        config = {"workers": workers, "routes": [route(upstream)], "listen": [one]}
+        with edited(config) as proxy:
+
+            def turn() -> list[int]:
+                other = route(upstream, name="other", path="/other")
+                proxy.must_reload(listen=[one, two, f"unix:{tmp_path}/s"], admin={"listen": admin})
+                proxy.reload(routes=[route(upstream), other], listen=[f"127.0.0.1:{taken.getsockname()[1]}"])
+                proxy.reload(tls=garbage)
+                proxy.must_reload(
+                    listen=[one], admin={"listen": ANY_PORT}, tls=None, routes=[route(upstream)]
+                )
+                assert {get(f"http://{one}").status for _ in range(10)} == {200}
+                return [open_files(pid) for pid in processes(proxy.proxy)]
+
+            turn()
+            before = turn()
+            for _ in range(3):
+                turn()
+            wait_until(
+                lambda: all(
+                    open_files(pid) <= count
+                    for pid, count in zip(processes(proxy.proxy), before, strict=True)
+                ),
+                lambda: f"{before} became {[open_files(pid) for pid in processes(proxy.proxy)]}",
+            )
+
+
+def test_no_secret_is_in_the_log_whatever_is_wrong(tmp_path: Path) -> None:
+    with Upstream() as upstream:
+        secret = "the-secret-that-nobody-prints"
+        (tmp_path / "secret").write_text(secret + "\x00")
+        auth = {"grant": "static", "token": f"${{file:{tmp_path / 'secret'}}}"}
+        config = {"log": {"level": "debug"}, "routes": [route(upstream)]}
+        with edited(config) as proxy:
+            for wrong in (
+                {"routes": [route(upstream, auth)]},
+                {"routes": [route(upstream, {"grant": "static", "token": [secret]})]},
+                {"routes": [route(upstream, {"grant": secret})]},
+                {"access": {"tokens": [secret, 1]}},
+                {"token_store": {"type": "redis", "url": f"http://:{secret}@x", "key": secret}},
+            ):
+                proxy.reload(**wrong)
+            assert proxy.proxy.log().count(NOT_DONE) == 5
+            assert secret not in proxy.proxy.log()
+
+
 # ── --watch ──────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -469,6 +629,25 @@ def test_a_secret_in_a_file_of_its_own_is_watched_too(workers: int, tmp_path: Pa
             assert told == ["Bearer the-first-token-there-is", "Bearer the-second-token-there-is"]
 
 
+@PROCESSES
+def test_what_a_faulty_file_names_is_watched_so_that_it_is_read_once_it_can_be(
+    workers: int, tmp_path: Path
+) -> None:
+    """Kubernetes brings a ConfigMap and a Secret when it likes, one after the other."""
+    secret = tmp_path / "token"
+    with Upstream() as upstream:
+        config = {"workers": workers, "routes": [route(upstream)]}
+        with edited(config, "--watch") as proxy:
+            auth = {"grant": "static", "token": f"${{file:{secret}}}"}
+            proxy.write(routes=[route(upstream, auth)])
+            proxy.wait()
+            assert NOT_DONE in proxy.proxy.log()
+            secret.write_text("the-token-that-came-later")
+            proxy.wait()
+            get(proxy.proxy.url)
+            assert upstream.last.one("Authorization") == "Bearer the-token-that-came-later"
+
+
 def test_a_file_that_is_written_piece_by_piece_is_read_once_it_is_whole() -> None:
     with Upstream() as old, Upstream() as new, edited({"routes": [route(old)]}, "--watch") as proxy:
         assert proxy.proxy.config_file is not None
@@ -508,6 +687,99 @@ def test_who_takes_a_dead_workers_place_or_the_brokers_begins_with_the_new_confi
             assert {get(f"http://{two}").status for _ in range(20)} == {200}
             assert len(old.requests) == 20
         assert proxy.proxy.stop() == 0
+
+
+def test_a_broker_that_dies_over_a_reload_is_followed_by_one_that_ends_it() -> None:
+    """It dies after the supervisor was told, and before the workers were."""
+    with Upstream() as old, Upstream() as new, edited({"workers": 2, "routes": [route(old)]}) as proxy:
+        broker = children(proxy.proxy.pid)[0]
+        proxy.write(routes=[route(new)])
+        with stopped(proxy.proxy.pid):
+            os.kill(broker, signal.SIGHUP)
+            wait_until(lambda: has_pending(proxy.proxy.pid, signal.SIGUSR1), "nothing is prepared")
+            os.kill(broker, signal.SIGKILL)
+        wait_until(lambda: is_replaced(broker, proxy.proxy), "nobody took its place")
+        wait_until(lambda: goes_to(new, proxy), "the workers were never told")
+        proxy.must_reload(routes=[route(old)])
+        assert goes_to(old, proxy)
+
+
+def test_a_broker_that_dies_before_anything_is_settled_leaves_all_as_it_was() -> None:
+    with Upstream() as old, Upstream() as new:
+        one, two = (f"127.0.0.1:{free_port()}" for _ in range(2))
+        with edited({"workers": 2, "routes": [route(old)], "listen": [one]}) as proxy:
+            broker, worker, other = children(proxy.proxy.pid)
+            proxy.write(routes=[route(new)], listen=[one, two])
+            with stopped(worker):
+                before = open_files(other)
+                os.kill(broker, signal.SIGHUP)
+                wait_until(lambda: open_files(other) > before, "the other worker does not prepare")
+                os.kill(broker, signal.SIGKILL)
+                wait_until(lambda: is_replaced(broker, proxy.proxy), "nobody took its place")
+            wait_until(lambda: is_refused(f"http://{two}"), "what was prepared stays open")
+            assert goes_to(old, proxy)
+            proxy.must_reload()
+            assert goes_to(new, proxy)
+            assert get(f"http://{two}").status == 200
+
+
+def test_a_worker_that_dies_over_a_reload_is_followed_by_one_that_takes_part() -> None:
+    with Upstream() as old, Upstream() as new, edited({"workers": 2, "routes": [route(old)]}) as proxy:
+        _, worker, other = children(proxy.proxy.pid)
+        proxy.write(routes=[route(new)])
+        with stopped(worker):
+            proxy.proxy.signal(signal.SIGHUP)
+            os.kill(worker, signal.SIGKILL)
+        proxy.wait()
+        assert NOT_DONE not in proxy.proxy.log()
+        wait_until(lambda: goes_to(new, proxy), "a worker was left behind")
+        assert other in children(proxy.proxy.pid)
+
+
+def test_who_takes_anothers_place_logs_as_the_new_file_says() -> None:
+    with Upstream() as upstream, edited({"workers": 2, "routes": [route(upstream)]}) as proxy:
+        proxy.must_reload(log={"access": True, "format": "json"})
+        for pid in children(proxy.proxy.pid):
+            os.kill(pid, signal.SIGKILL)
+            wait_until(lambda pid=pid: is_replaced(pid, proxy.proxy), "nobody took its place")
+        assert '"event": "process died"' in proxy.proxy.log()
+        for number in range(20):
+            get(proxy.proxy.url, f"/{number}")
+        proxy.proxy.wait_for_log('"path": "/', times=20)
+
+
+@PROCESSES
+def test_the_end_goes_before_a_reload_that_has_begun(workers: int, tmp_path: Path) -> None:
+    go = threading.Event()
+
+    def slow(_came: Message, _wire: Wire) -> bytes:
+        assert go.wait(GUARD)
+        return reply(200)
+
+    with Upstream(slow) as old, Upstream() as new:
+        other = f"127.0.0.1:{free_port()}"
+        with (
+            edited({"workers": workers, "routes": [route(old)]}) as proxy,
+            connect(proxy.proxy.url) as wire,
+        ):
+            wire.send(request())
+            old.wait_for(1)
+            command = f"touch {tmp_path}/begun; while [ ! -e {tmp_path}/go ]; do sleep 0.02; done; echo token"
+            (tmp_path / "wait").write_text(command)
+            auth = {"grant": "static", "token": f"${{command:sh {tmp_path}/wait}}"}
+            proxy.write(routes=[route(new, auth)], listen=[other])
+            proxy.proxy.signal(signal.SIGHUP)
+            wait_until((tmp_path / "begun").exists, "nothing is read")
+            proxy.proxy.signal(signal.SIGTERM)
+            wait_until(lambda: is_refused(proxy.proxy.url), "it does not end")
+            (tmp_path / "go").touch()
+            proxy.wait()
+            assert "authproxy is stopping" in proxy.proxy.log()
+            go.set()
+            assert wire.answer().status == 200
+            assert proxy.proxy.wait() == 0
+            assert new.requests == []
+            assert is_refused(f"http://{other}")
 
 
 def test_a_signal_too_many_does_no_harm() -> None:

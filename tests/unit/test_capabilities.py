@@ -17,6 +17,7 @@ from authproxy import capabilities
 from authproxy.capabilities import (
     Capability,
     cpu_count,
+    hold_back,
     is_ours,
     is_readable,
     kill_with_children,
@@ -27,6 +28,7 @@ from authproxy.capabilities import (
     raise_open_file_limit,
     replace_file,
     signals_blocked,
+    terminal_watch,
     unlock_file,
 )
 
@@ -104,6 +106,49 @@ async def test_a_signal_is_heard_whether_or_not_the_loop_can_by_itself(monkeypat
     finally:
         loop.remove_signal_handler(signal.SIGUSR1)
         signal.signal(signal.SIGUSR1, before)
+
+
+async def test_a_signal_that_is_held_back_is_heard_by_who_wants_to_hear_it():
+    heard = asyncio.Event()
+    before = signal.getsignal(signal.SIGUSR2)
+    hold_back(signal.SIGUSR2)
+    try:
+        signal.raise_signal(signal.SIGUSR2)  # it would end the process
+        on_signal(signal.SIGUSR2, lambda _number: heard.set())
+        await asyncio.wait_for(heard.wait(), 5)
+        assert signal.SIGUSR2 not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    finally:
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGUSR2)
+        signal.signal(signal.SIGUSR2, before)
+
+
+@pytest.mark.parametrize(
+    ("has_one", "ignores", "is_gone"), [(True, False, True), (False, False, False), (True, True, False)]
+)
+def test_a_terminal_has_gone_only_if_there_was_one_and_nobody_asked_to_outlive_it(
+    monkeypatch, has_one, ignores, is_gone
+):
+    monkeypatch.setattr(capabilities, "_has_terminal", lambda: has_one)
+    monkeypatch.setattr(signal, "getsignal", lambda _number: signal.SIG_IGN if ignores else signal.SIG_DFL)
+    gone = terminal_watch()
+    assert not gone()
+    monkeypatch.setattr(capabilities, "_has_terminal", lambda: False)
+    assert gone() is is_gone
+
+
+def test_who_cannot_open_the_terminal_has_none(monkeypatch):
+    opened, closed = [], []
+
+    def refuse(_path, _flags):
+        raise OSError(6, "No such device or address")
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert not capabilities._has_terminal()
+    monkeypatch.setattr(os, "open", lambda path, flags: opened.append((path, flags)) or 77)
+    monkeypatch.setattr(os, "close", closed.append)
+    assert capabilities._has_terminal()
+    assert opened == [("/dev/tty", os.O_RDWR | os.O_NOCTTY)]
+    assert closed == [77]
 
 
 def test_a_program_is_ended_with_what_it_started():

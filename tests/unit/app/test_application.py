@@ -1,13 +1,22 @@
 """From a configuration to what the data path wants; nothing is listened on and nobody is asked."""
 
+import asyncio
+import socket
+import ssl
 from dataclasses import replace
 
 import pytest
+from aiohttp import HttpVersion11
+from multidict import CIMultiDict
 
+from authproxy.admin.api import AdminRequest
 from authproxy.app import application as module
-from authproxy.app.application import App
+from authproxy.app.application import App, Stopping
+from authproxy.app.listeners import Listeners
+from authproxy.app.site import NO_TLS
+from authproxy.app.tls import TLSContexts
 from authproxy.config.read import parse
-from authproxy.errors import LoginRequired, TokenError, TokenUnavailable
+from authproxy.errors import Forbidden, LoginRequired, TokenError, TokenUnavailable
 from authproxy.tokens.token import Token
 from tests.support.clock import settle
 from tests.support.records import record
@@ -138,7 +147,7 @@ async def test_nothing_is_said_of_what_is_in_order(app, monkeypatch, caplog):
 
 async def test_at_the_end_pools_are_closed(app):
     made = await app(MACHINE)
-    [(_, pool)] = made.site.pools
+    [pool] = made.site.pools.values()
     await made.__aexit__(None, None, None)
     assert pool._closed
 
@@ -150,11 +159,18 @@ async def test_what_pages_may_do_with_the_routes_they_may_not_with_the_admin_lis
         asked.append(guard)
         raise NotImplementedError
 
+    def from_a_page(origin):
+        headers = CIMultiDict({"Host": "localhost", "Origin": origin})
+        return AdminRequest("GET", "/metrics", HttpVersion11, headers, None)
+
     monkeypatch.setattr("authproxy.app.admin.admin_application", admin_application)
     made = await app(STATIC, top="allowed_origins: ['https://page.example']")
     with pytest.raises(NotImplementedError):
         await made.start_admin([None])
-    assert [guard.has_origins for guard in asked] == [False]
+    [guard] = asked
+    assert guard.check(from_a_page("http://localhost")) == ("localhost", "/metrics")
+    with pytest.raises(Forbidden):
+        guard.check(from_a_page("https://page.example"))
 
 
 @pytest.mark.parametrize(
@@ -165,3 +181,199 @@ async def test_tokens_are_obtained_where_neither_the_configuration_nor_a_broker_
     assert not with_broker.obtains_tokens
     async with App(with_broker.config) as alone:
         assert alone.obtains_tokens is obtains
+
+
+# ── another configuration ────────────────────────────────────────────────────────────────────────
+
+LISTENER = "127.0.0.1:0"
+
+
+@pytest.fixture
+async def serving(app, monkeypatch):
+    """Return a maker of an application that serves on a socket of its own, and of what a route would be."""
+    monkeypatch.setattr(module, "raise_file_limit", lambda _connections: None)
+    monkeypatch.setattr(module.logs, "set_up", lambda *_style: None)
+
+    async def make(*routes, **settings):
+        made = await app(*routes, top=f"listen: '{LISTENER}'", **settings)
+        await made.start([(LISTENER, listening())])
+        return made
+
+    return make
+
+
+def listening():
+    return socket.create_server(("127.0.0.1", 0))
+
+
+def another(app, *auths, listen=(LISTENER,), top=""):
+    """Return the configuration of `app` with other routes."""
+    lines = [
+        f"- {{name: r{number}, path: /r{number}, upstream: https://up.example, {auth}}}"
+        for number, auth in enumerate(auths)
+    ]
+    listens = f"listen: [{', '.join(map(repr, listen))}]"
+    return parse("\n".join([top, listens, "routes:", *lines]), app.config.file, environ={})
+
+
+def accepts(sock_or_place):
+    """Whether anybody listens there."""
+    try:
+        socket.create_connection(sock_or_place).close()
+    except OSError:
+        return False
+    return True
+
+
+NOTHING = Listeners([])
+
+
+async def test_nothing_changes_until_it_is_committed_and_then_all_does(serving):
+    made = await serving(MACHINE)
+    before, [(_, old)] = made.site, made.listening
+    place, new = old.getsockname(), listening()
+    change = await made.prepare(
+        another(made, "auth: {grant: none}", listen=["[::1]:0"]), Listeners([("[::1]:0", new)]), NO_TLS
+    )
+    assert made.site is before
+    assert made.listening == [(LISTENER, old)]
+    await made.commit(change)
+    assert made.site is change.site is made._handler.site
+    assert made.listening == [("[::1]:0", new)]
+    await settle()
+    assert not accepts(place)
+    assert accepts(new.getsockname())
+    assert made.own.listens_at(new.getsockname()[1])
+    assert not made.own.listens_at(place[1])
+
+
+async def test_an_abandoned_change_leaves_nothing(serving):
+    made = await serving(MACHINE)
+    before, new = made.site, listening()
+    place = new.getsockname()
+    change = await made.prepare(
+        another(made, MACHINE, MACHINE.replace("-1", "-2")), Listeners([(LISTENER, new)]), NO_TLS
+    )
+    made.abandon(change)
+    await settle()
+    assert made.site is before
+    assert not accepts(place)
+    assert len(made.sources._stacks) == 1
+    assert [name for name, behind in made.behind.items() if behind.closed] == ["r1"]
+
+
+async def test_what_cannot_be_prepared_leaves_nothing(serving, monkeypatch):
+    made = await serving(MACHINE)
+    taken = []
+
+    async def create(site, address, sock):
+        if taken:
+            raise OSError(24, "Too many open files")
+        taken.append(await App._create(made, site, address, sock))
+        return taken[0]
+
+    monkeypatch.setattr(made, "_create", create)
+    opened = Listeners([(LISTENER, listening()) for _ in range(2)])
+    place = opened.sockets[0].getsockname()
+    with pytest.raises(OSError, match="Too many open files"):
+        await made.prepare(another(made, MACHINE.replace("-1", "-2")), opened, NO_TLS)
+    opened.sockets[1].close()  # for which no server was made
+    await settle()
+    assert not accepts(place)
+    assert list(made.sources._stacks) == [(made.config.routes[0].key, None)]
+
+
+async def test_credentials_that_are_gone_are_let_go_once_all_have_changed(serving):
+    made = await serving(MACHINE)
+    [route] = made.config.routes
+    await made.token(route)
+    change = await made.prepare(another(made, "auth: {grant: none}"), NOTHING, NO_TLS)
+    await made.commit(change)
+    assert await made.token(route) == Token("a")  # of a worker that goes by the old one still
+    assert len(made.behind["r0"].asked) == 1
+    made.let_go()
+    await settle()
+    assert made.behind["r0"].closed
+
+
+async def test_a_listener_that_stays_but_speaks_tls_otherwise_is_served_anew(serving):
+    made = await serving(MACHINE)
+    [(_, old)] = made.listening
+    place = old.getsockname()
+    tls = TLSContexts(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), {})
+    await made.commit(await made.prepare(another(made, MACHINE), NOTHING, tls))
+    [(address, new)] = made.listening
+    await settle()
+    assert (address, new.getsockname()) == (LISTENER, place)
+    assert (old.fileno(), made._served[0].tls) == (-1, tls.listener)
+    slower = another(made, MACHINE, top="limits: {header_timeout: 9s}")
+    await made.commit(await made.prepare(slower, NOTHING, tls))
+    assert made._served[0].handshake_seconds == 9
+    [(_, kept)] = made.listening
+    await made.commit(await made.prepare(slower, NOTHING, tls))
+    assert made.listening == [(LISTENER, kept)]
+
+
+async def test_once_the_end_has_begun_nothing_changes(serving):
+    made = await serving(MACHINE)
+    before = made.site
+    change = await made.prepare(another(made, MACHINE), NOTHING, NO_TLS)
+    await made.drain()
+    with pytest.raises(Stopping):
+        await made.commit(change)
+    with pytest.raises(Stopping):
+        await made.prepare(another(made, MACHINE), NOTHING, NO_TLS)
+    assert made.site is before
+    made.abandon(change)
+
+
+async def test_a_change_that_has_begun_is_carried_out_before_the_end_begins(serving, monkeypatch):
+    made, go = await serving(MACHINE), asyncio.Event()
+    new = listening()
+    place = new.getsockname()
+    change = await made.prepare(another(made, MACHINE), Listeners([("[::1]:0", new)]), NO_TLS)
+    begin = module.ServedListener.begin
+
+    async def slowly(listener):
+        await go.wait()
+        await begin(listener)
+
+    monkeypatch.setattr(module.ServedListener, "begin", slowly)
+    committing = asyncio.create_task(made.commit(change))
+    await settle()
+    draining = asyncio.create_task(made.drain())
+    await settle()
+    assert not draining.done()
+    go.set()
+    await asyncio.gather(committing, draining)
+    await settle()
+    assert not accepts(place)
+
+
+async def test_a_listener_that_cannot_begin_any_more_is_told(serving, monkeypatch, caplog):
+    made = await serving(MACHINE)
+    opened = Listeners([("[::1]:0", listening())])
+    change = await made.prepare(another(made, MACHINE), opened, NO_TLS)
+
+    async def begin(_listener):
+        raise OSError(98, "Address already in use")
+
+    monkeypatch.setattr(module.ServedListener, "begin", begin)
+    await made.commit(change)
+    assert made.site is change.site
+    [told] = [record.facts for record in caplog.records if record.getMessage() == "cannot listen"]
+    assert told == {"address": "[::1]:0", "cause": "Address already in use"}
+
+
+async def test_of_what_is_hardly_meant_only_what_is_new_is_told(app, monkeypatch, caplog):
+    monkeypatch.setattr(module.logs, "set_up", lambda *_style: None)
+    odd = STATIC + ", tls: {verify: false}"
+    first = await app(odd)
+    async with App(first.config) as alone:
+        alone.warn()
+        told = len(caplog.records)
+        assert told
+        await alone.commit(await alone.prepare(another(alone, odd), NOTHING, NO_TLS))
+        assert len(caplog.records) == told
+        await alone.commit(await alone.prepare(another(alone, odd, odd), NOTHING, NO_TLS))
+        assert [record.facts["route"] for record in caplog.records[told:]] == ["r1"]

@@ -7,6 +7,7 @@ import pytest
 from pydantic import SecretStr
 
 from authproxy.app.credentials import GrantSources, TokenSources
+from authproxy.config.model import FileStoreSettings
 from authproxy.config.read import parse
 from authproxy.errors import ConfigError, CredentialRejected, LoginRequired, TokenUnavailable
 from authproxy.grants.source import WatchedSource
@@ -222,6 +223,11 @@ async def test_a_person_may_have_it_tried_once_more(read):
     assert await again.inner_source(config.routes[0]).token() == Token("a")
 
 
+def rereading(config, reread):
+    """Return `config`, the secrets of whose only route `reread` reads again."""
+    return replace(config, routes=tuple(replace(route, reread=reread) for route in config.routes))
+
+
 async def test_another_password_is_tried(read):
     await rejected(read(PASSWORD))
     config = read(PASSWORD.replace("p" * 9, "q" * 9))
@@ -229,33 +235,32 @@ async def test_another_password_is_tried(read):
 
 
 async def test_a_password_that_has_changed_at_its_source_is_tried_at_once(read):
-    [route] = read(PASSWORD).routes
-    changed = replace(route.grant, password=SecretStr("q" * 9))
+    config = read(PASSWORD)
+    changed = replace(config.routes[0].grant, password=SecretStr("q" * 9))
 
     async def reread():
         return changed
 
-    route = replace(route, reread=reread)
     runner = Runner(REJECTED, Token("a"))
-    source = GrantSources(read(PASSWORD), runner, Counters()).inner_source(route)
+    source = grants(rereading(config, reread), runner).inner_source(config.routes[0])
     assert await source.token() == Token("a")
     assert runner.runs == 2
 
 
 async def test_a_rejected_password_is_held_back_until_it_changes_at_its_source(read):
-    [route] = read(PASSWORD).routes
+    config = read(PASSWORD)
     now = [None]  # what is read there: the same as before
 
     async def reread():
         return now[-1]
 
     runner = Runner(REJECTED, Token("a"))
-    source = grants(read(PASSWORD), runner).inner_source(replace(route, reread=reread))
+    source = grants(rereading(config, reread), runner).inner_source(config.routes[0])
     with pytest.raises(CredentialRejected):
         await source.token()
     with pytest.raises(TokenUnavailable):
         await source.token()
-    now.append(replace(route.grant, password=SecretStr("q" * 9)))
+    now.append(replace(config.routes[0].grant, password=SecretStr("q" * 9)))
     assert await source.token() == Token("a")
 
 
@@ -327,3 +332,193 @@ async def test_without_a_home_a_login_can_be_kept_nowhere_and_a_rejection_is_not
     with pytest.raises(ConfigError, match="tokens cannot be stored"):
         made.store(login)
     assert await made.inner_source(password).token() == Token("a")
+
+
+# ── another configuration ────────────────────────────────────────────────────────────────────────
+
+
+class Behind(OneAnswer):
+    """What is behind a stack; it notes the name that it is given."""
+
+    def rename(self, name):
+        self.name = name
+
+
+class Reloaded:
+    """The sources of one configuration after another; `kept_in` says where tokens are kept besides memory."""
+
+    def __init__(self):
+        self.behind = []
+        self.kept_in = None
+        self.sources = TokenSources(self._make, store_of=lambda _route: self.kept_in)
+
+    def _make(self, route):
+        self.behind.append(made := Behind(Token(f"{route.name}'s")))
+        made.name = route.name
+        return made
+
+    async def use(self, config):
+        """Ask for the token of each route; return the stacks."""
+        stacks = [self.sources.stack(route) for route in config.routes]
+        for stack in stacks:
+            await stack.outer.token()
+        return stacks
+
+
+@pytest.fixture
+def reloaded():
+    return Reloaded()
+
+
+OTHER = MACHINE.replace("s3cr3t-1", "s3cr3t-2")
+
+
+async def test_a_credential_keeps_its_token_and_goes_by_the_name_that_it_has_now(read, reloaded):
+    before, after = read(MACHINE), read(OTHER, MACHINE)
+    [stack] = await reloaded.use(before)
+    _, same = await reloaded.use(after)
+    reloaded.sources.keep(after.routes)
+    await reloaded.sources.let_go()
+    assert same is stack
+    assert stack.outer.take() == Token("api's")
+    assert (stack.cached.name, reloaded.behind[0].name) == ("api1", "api1")
+    assert not reloaded.behind[0].closed
+
+
+async def test_of_routes_that_share_a_credential_the_first_gives_the_name(read, reloaded):
+    config = read(MACHINE, MACHINE)
+    [stack, _] = await reloaded.use(config)
+    reloaded.sources.keep(config.routes)
+    assert stack.cached.name == "api"
+
+
+async def test_a_credential_that_is_gone_is_closed_and_its_token_forgotten(read, reloaded):
+    before, after = read(MACHINE, OTHER), read(MACHINE)
+    _, gone = await reloaded.use(before)
+    reloaded.sources.keep(after.routes)
+    assert gone.outer.take() is not None  # a request under way may still ask
+    await reloaded.sources.let_go()
+    assert [behind.closed for behind in reloaded.behind] == [False, True]
+    assert not gone.cached.usable
+    assert reloaded.sources.stack(before.routes[1]) is not gone
+
+
+async def test_its_renewal_under_way_ends_first_and_holds_up_nobody(read, reloaded):
+    before, after = read(MACHINE, OTHER), read(MACHINE)
+    [_, gone] = [reloaded.sources.stack(route) for route in before.routes]
+    reloaded.behind[1].open.clear()
+    waiter = asyncio.create_task(gone.outer.token())
+    await settle()
+    reloaded.sources.keep(after.routes)
+    letting_go = asyncio.create_task(reloaded.sources.let_go())
+    await settle()
+    assert not letting_go.done()
+    assert not reloaded.behind[1].closed
+    reloaded.behind[1].open.set()
+    await letting_go
+    assert await waiter == Token("api1's")
+    assert not gone.cached.usable
+
+
+async def test_what_is_being_let_go_when_the_end_comes_is_closed_all_the_same(read, reloaded):
+    before, after = read(MACHINE, OTHER), read(MACHINE)
+    [_, gone] = [reloaded.sources.stack(route) for route in before.routes]
+    reloaded.behind[1].open.clear()
+    waiter = asyncio.create_task(gone.outer.token())
+    await settle()
+    reloaded.sources.keep(after.routes)
+    letting_go = asyncio.create_task(reloaded.sources.let_go())
+    await settle()
+    letting_go.cancel()
+    closing = asyncio.create_task(reloaded.sources.close())
+    await settle()
+    assert not closing.done()
+    reloaded.behind[1].open.set()
+    await closing
+    await waiter
+    assert [behind.closed for behind in reloaded.behind] == [True, True]
+
+
+ELSEWHERE = FileStoreSettings(type="file", path="elsewhere")
+
+
+async def test_a_token_that_is_kept_elsewhere_from_now_on_goes_there(read, reloaded):
+    config = read(MACHINE)
+    [old] = await reloaded.use(config)
+    reloaded.kept_in = ELSEWHERE
+    new = reloaded.sources.stack(config.routes[0])
+    assert new is not old
+    reloaded.sources.keep(config.routes)
+    assert reloaded.sources.stores == {ELSEWHERE}
+    await reloaded.sources.let_go()
+    assert [behind.closed for behind in reloaded.behind] == [True, False]
+    assert reloaded.behind[1].adopted == [Token("api's")]
+    assert new.outer.take() == Token("api's")
+
+
+async def test_what_was_made_for_a_configuration_that_does_not_come_is_closed_and_writes_nothing(
+    read, reloaded
+):
+    before, after = read(MACHINE), read(MACHINE, OTHER)
+    [stack] = await reloaded.use(before)
+    reloaded.kept_in = ELSEWHERE
+    for route in after.routes:
+        reloaded.sources.stack(route)
+    reloaded.kept_in = None
+    reloaded.sources.keep(before.routes, hand_over=False)
+    assert reloaded.sources.stores == {ELSEWHERE}  # until they are let go
+    await reloaded.sources.let_go()
+    assert reloaded.sources.stores == set()
+    assert [behind.closed for behind in reloaded.behind] == [False, True, True]
+    assert [behind.adopted for behind in reloaded.behind] == [[], [], []]
+    assert stack.outer.take() == Token("api's")
+
+
+async def test_one_that_comes_back_before_the_old_one_is_closed_keeps_its_token(read, reloaded):
+    before, between = read(MACHINE, OTHER), read(MACHINE)
+    await reloaded.use(before)
+    reloaded.sources.keep(between.routes)
+    [_, back] = [reloaded.sources.stack(route) for route in before.routes]
+    await reloaded.sources.let_go()
+    assert back.outer.take() == Token("api1's")
+
+
+async def test_the_grants_go_by_the_configuration_in_use(read):
+    counters = Counters()
+    before = read(MACHINE)
+    after = replace(before, routes=(replace(before.routes[0], name="renamed"),))
+    made = GrantSources(before, Runner(Token("a"), Token("b"), Token("c")), counters)
+    source = made.inner_source(before.routes[0])
+    await source.token()
+    made.use(after)
+    await source.token()
+    made.use(replace(before, routes=()))
+    await source.token()  # of a request that began before
+    assert counters.token_requests == {("api", "success"): 1, ("renamed", "success"): 1}
+
+
+async def test_a_login_that_has_gone_is_still_told_how_to_go_on(read):
+    config = read(LOGIN)
+    made = grants(config, Runner(LoginRequired("nobody has logged in")))
+    source = made.inner_source(config.routes[0])
+    made.use(replace(config, routes=()))
+    with pytest.raises(LoginRequired) as caught:
+        await source.token()
+    assert caught.value.hint == "log in"
+
+
+async def test_stores_that_nothing_is_kept_in_any_more_are_closed(read, tmp_path):
+    config = read(MACHINE, LOGIN, top=FILE)
+    made = grants(config)
+    store = made.store(config.routes[0])
+    closed = []
+
+    async def close():
+        closed.append(store)
+
+    store.close = close
+    await made.close_unused({config.token_store})
+    assert closed == []
+    await made.close_unused(set())
+    assert closed == [store]
+    assert made.store(config.routes[0]) is not store

@@ -6,7 +6,18 @@ import socket
 import pytest
 
 from authproxy.app import listeners as listening
-from authproxy.app.listeners import ListenError, listening_sockets
+from authproxy.app.listeners import (
+    Before,
+    ListenError,
+    Listeners,
+    another_socket,
+    close_sockets,
+    listening_sockets,
+    listens,
+    open_listeners,
+)
+from authproxy.config.read import parse
+from authproxy.net.own_listeners import OwnListeners
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
 
@@ -20,7 +31,7 @@ class System:
         self.opened = []
         self.next_port = 1000
 
-    def socket(self, family, place, *, share, alone):
+    def socket(self, family, place, *, share, alone, listens):
         host, port, *_ = place
         if family in self.lacking:
             raise OSError(errno.EADDRNOTAVAIL, "no such address")
@@ -29,19 +40,24 @@ class System:
             port = self.next_port
         if (host, port) in self.taken:
             raise OSError(errno.EADDRINUSE, "in use")
-        sock = Socket(family, host, port, alone)
+        sock = Socket(family, host, port, alone, share=share, listens=listens)
         self.opened.append(sock)
         return sock
 
 
 class Socket:
-    def __init__(self, family, host, port, alone):
+    def __init__(self, family, host, port, alone, *, share, listens):
+        self.family, self.share, self.listens = family, share, listens
+        self.shared_since = []
         self.place = (host, port)
         self.alone = alone
         self.closed = False
 
     def getsockname(self):
         return self.place
+
+    def setsockopt(self, *option):
+        self.shared_since.append(option)
 
     def close(self):
         self.closed = True
@@ -105,3 +121,90 @@ def test_a_port_that_is_taken_in_one_family_is_not_half_listened_on(system):
     with pytest.raises(ListenError, match="localhost:80: Address already in use"):
         listening_sockets("localhost:80")
     assert all(sock.closed for sock in system.opened)
+
+
+# ── another configuration ────────────────────────────────────────────────────────────────────────
+
+ROUTE = "\nroutes: [{name: a, upstream: 'https://a.example', auth: {grant: none}}]"
+
+
+@pytest.fixture
+def reopened(system):
+    """Return a maker of what is opened for a configuration after another one, which is open already."""
+
+    def make(now, then, *, share=False):
+        system.before = open_listeners(parse(now + ROUTE, "proxy.yaml"), share=share)
+        config = parse(then + ROUTE, "proxy.yaml")
+        own = OwnListeners()
+        own._bound = {sock.place[1]: [None] for sock in system.before.sockets}
+        addresses = frozenset(address for address, _ in system.before.proxy)
+        return open_listeners(config, share=share, before=Before(addresses, system.before, own))
+
+    return make
+
+
+def test_only_what_is_new_is_opened(reopened):
+    made = reopened("listen: ['127.0.0.1:1', '127.0.0.1:2']", "listen: ['127.0.0.1:2', '127.0.0.1:3']")
+    assert made.addresses == ["127.0.0.1:3"]
+
+
+@pytest.mark.parametrize(
+    ("admin", "opened"), [("127.0.0.1:8", []), ("127.0.0.1:9", ["127.0.0.1:9"]), (None, [])]
+)
+def test_an_admin_listener_stays_moves_or_ends(reopened, admin, opened):
+    then = f"admin: {{listen: '{admin}'}}" if admin else "admin: false"
+    assert reopened("admin: {listen: '127.0.0.1:8'}", then).addresses == opened
+
+
+@pytest.mark.parametrize("share", [False, True])
+def test_one_that_overlaps_one_of_ours_is_bound_beside_it_and_takes_no_connections_yet(
+    system, reopened, share
+):
+    made = reopened("listen: '127.0.0.1:1'", "listen: '0.0.0.0:1'\nallow_remote: true", share=share)
+    [(_, sock)], [(_, old)] = made.proxy, system.before.proxy
+    assert (sock.share, sock.listens) == (True, False)
+    assert old.shared_since == [(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)]
+
+
+def test_one_that_overlaps_nobody_listens_at_once_and_shares_with_nobody(reopened):
+    [(_, sock)] = reopened("listen: '127.0.0.1:1'", "listen: '127.0.0.1:2'").proxy
+    assert (sock.share, sock.listens) == (False, True)
+
+
+def test_what_cannot_be_opened_leaves_nothing_open_and_no_name(system, reopened, tmp_path):
+    system.taken = {("127.0.0.1", 3)}
+    then = f"listen: ['unix:{tmp_path}/s', '127.0.0.1:2', '127.0.0.1:3']"
+    with pytest.raises(ListenError, match=r"127\.0\.0\.1:3") as caught:
+        reopened("listen: '127.0.0.1:1'", then)
+    assert caught.value.key == "listen"
+    assert [sock.place for sock in system.opened if sock.closed] == [("127.0.0.1", 2)]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_admin_listener_that_cannot_be_opened_is_told_by_its_key_and_the_others_are_closed(
+    system, reopened
+):
+    system.taken = {("127.0.0.1", 9)}
+    with pytest.raises(ListenError) as caught:
+        reopened("listen: '127.0.0.1:1'", "listen: '127.0.0.1:2'\nadmin: {listen: '127.0.0.1:9'}")
+    assert caught.value.key == "admin"
+    assert [sock.place for sock in system.opened if sock.closed] == [("127.0.0.1", 2)]
+
+
+def test_another_worker_listens_beside_it_when_it_does():
+    for takes in (True, False):
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            sock.bind(("127.0.0.1", 0))
+            if takes:
+                sock.listen()
+            with another_socket(sock) as other:
+                assert other.getsockname() == sock.getsockname()
+                assert listens(other) is takes
+
+
+def test_closed_listeners_leave_no_names(tmp_path):
+    (sock,) = listening_sockets(f"unix:{tmp_path}/s")
+    close_sockets(Listeners([(f"unix:{tmp_path}/s", sock)]))
+    assert sock.fileno() == -1
+    assert list(tmp_path.iterdir()) == []

@@ -29,14 +29,16 @@ def site(monkeypatch):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
 
-    def make(*routes, top="", tls=NO_TLS):
+    sources = TokenSources(lambda _route: Innermost())
+
+    def make(*routes, top="", tls=NO_TLS, before=None, planned=None):
         lines = []
         for number, keys in enumerate(routes):
             upstream = "" if "upstream:" in keys else "upstream: https://up.example, "
             path = "" if "path:" in keys else f"path: /r{number}, "
             lines.append(f"- {{name: r{number}, {path}{upstream}{keys}}}")
         config = parse("\n".join([top, "routes:", *lines]), "proxy.yaml", environ={})
-        return build_site(config, TokenSources(lambda _route: Innermost()), OWN, tls)
+        return build_site(config, sources, OWN, tls, before=before, planned=planned)
 
     return make
 
@@ -55,7 +57,7 @@ def test_a_site_is_frozen_and_knows_its_limits(site):
 def test_closing_a_site_closes_its_pools(site):
     made = site(STATIC, STATIC)
     made.close()
-    assert [pool._closed for _, pool in made.pools] == [True, True]
+    assert [pool._closed for pool in made.pools.values()] == [True, True]
 
 
 def test_a_route_is_made_as_it_was_configured(site):
@@ -147,3 +149,99 @@ def test_through_an_http_proxy_plain_requests_are_forwarded_and_the_rest_is_tunn
     assert {str(each["proxy"]) for each in dialers} == {"http://proxy.example:3128"}
     assert {each["limit"] for each in pools} == {7}
     assert all(each["own"] is OWN for each in dialers)
+
+
+# ── after another one ────────────────────────────────────────────────────────────────────────────
+
+UP = "upstream: https://up.example"
+
+
+def kept(before, after):
+    """Return which pools of a site are those of the one before."""
+    return [pool in before.pools.values() for pool in after.pools.values()]
+
+
+@pytest.mark.parametrize(
+    ("then", "stays"),
+    [
+        (f"{UP}, {STATIC}", True),
+        (f"{UP}, auth: {{grant: none}}, path: /other, timeouts: {{response: 9s}}", True),
+        (f"upstream: https://up.example/base, {STATIC}", True),
+        (f"upstream: https://else.example, {STATIC}", False),
+        (f"upstream: 'https://up.example:8443', {STATIC}", False),
+        (f"{UP}, {STATIC}, max_connections: 7", False),
+        (f"{UP}, {STATIC}, timeouts: {{connect: 9s}}", False),
+        (f"{UP}, {STATIC}, http_proxy: 'http://proxy.example:3128'", False),
+        (f"{UP}, {STATIC}, tls: {{server_name: else.example}}", False),
+    ],
+)
+def test_connections_to_the_same_place_are_taken_over(site, then, stays):
+    before = site(f"{UP}, {STATIC}")
+    assert set(kept(before, site(then, before=before))) == {stays}
+
+
+def test_connections_by_other_certificates_are_not(site):
+    one, other = (TLSContexts(None, {"r0": object()}) for _ in range(2))
+    before = site(STATIC, tls=one)
+    assert kept(before, site(STATIC, tls=one, before=before)) == [True]
+    assert kept(before, site(STATIC, tls=other, before=before)) == [False]
+
+
+def test_closing_a_site_leaves_what_its_successor_has_taken_over(site):
+    before = site(f"{UP}, {STATIC}", f"upstream: https://gone.example, {STATIC}")
+    after = site(f"{UP}, {STATIC}", f"upstream: https://new.example, {STATIC}", before=before)
+    before.close(successor=after)
+    assert [pool._closed for pool in before.pools.values()] == [False, True]
+    assert [pool._closed for pool in after.pools.values()] == [False, False]
+
+
+def test_an_abandoned_site_is_closed_but_for_what_it_had_taken_over(site):
+    before = site(f"{UP}, {STATIC}")
+    after = site(f"{UP}, {STATIC}", f"upstream: https://new.example, {STATIC}", before=before)
+    after.close(successor=before)
+    assert [pool._closed for pool in after.pools.values()] == [False, True]
+
+
+def credentials(one, other):
+    """Tell whether the first route's credential is the same object in both."""
+    return route(one).credential is route(other).credential
+
+
+@pytest.mark.parametrize(
+    ("then", "stays"),
+    [
+        (MACHINE, True),
+        (f"{MACHINE}, timeouts: {{response: 9s}}, allow: {{methods: [GET]}}", True),
+        (f"{MACHINE}, retry: {{statuses: [401, 403]}}", False),
+        (f"{MACHINE}, retry: false", False),
+        (f"{MACHINE[:-1]}, scheme: Token}}", False),
+        (MACHINE.replace("s3cr3t-1", "s3cr3t-2"), False),
+    ],
+)
+def test_what_is_known_of_a_credential_is_taken_over_as_long_as_nothing_about_it_changes(site, then, stays):
+    before = site(MACHINE)
+    assert credentials(before, site(then, before=before)) is stays
+
+
+def test_what_is_known_of_one_route_is_not_anothers(site):
+    before = site(MACHINE)
+    after = site("auth: {grant: none}", MACHINE, before=before)
+    assert route(after, "/r1").credential is not route(before).credential
+    assert route(after, "/r1").credential.source is route(before).credential.source
+
+
+def test_a_credential_with_another_stack_is_another(site, monkeypatch):
+    """One whose tokens are kept elsewhere from now on."""
+    before = site(MACHINE)
+    other = TokenSources(lambda _route: Innermost())
+    after = build_site(before.config, other, OWN, before=before)
+    assert not credentials(before, after)
+
+
+def test_the_environments_http_proxy_is_ignored_where_it_will_be_ourselves(site, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:3128")
+    tls = TLSContexts(None, {"r0": object()})
+    [key] = site(STATIC, tls=tls).pools
+    assert str(key.proxy) == "http://127.0.0.1:3128"
+    [key] = site(STATIC, tls=tls, planned=OwnListeners(["127.0.0.1:3128"])).pools
+    assert key.proxy is None

@@ -27,12 +27,13 @@ def here(tmp_path):
 def contexts(here):
     """Return a maker of the contexts of a configuration with a route for each of its arguments."""
 
-    def make(*routes, top=""):
+    def make(*routes, top="", before=None):
         lines = [
             f"- {{name: r{number}, path: /{number}, auth: {{grant: none}}, {keys}}}"
             for number, keys in enumerate(routes)
         ]
-        return tls_contexts(parse("\n".join([top, "routes:", *lines]), str(here / "proxy.yaml"), environ={}))
+        config = parse("\n".join([top, "routes:", *lines]), str(here / "proxy.yaml"), environ={})
+        return tls_contexts(config, before)
 
     return make
 
@@ -125,5 +126,55 @@ def test_every_certificate_that_cannot_be_used_is_told_at_once(contexts):
             f"{UP}, tls: {{cert_file: cert.pem, key_file: other-key.pem}}",
             top="tls: {cert_file: cert.pem, key_file: garbage.pem}",
         )
-    assert [fault.key for fault in caught.value.faults] == ["routes[0].tls", "routes[2].tls", "tls"]
+    assert [fault.key for fault in caught.value.faults] == ["tls", "routes[0].tls", "routes[2].tls"]
+    assert [(fault.line, fault.column) for fault in caught.value.faults] == [(1, 6), (3, 80), (5, 80)]
     assert {fault.message for fault in caught.value.faults} == {NOT_USABLE}
+
+
+# ── once more ────────────────────────────────────────────────────────────────────────────────────
+
+KEYS = "tls: {cert_file: cert.pem, key_file: key.pem}"
+ROUTE = f"{UP}, tls: {{ca_file: ca.pem}}"
+
+
+def test_what_is_made_from_the_same_is_the_same(contexts):
+    before = contexts(ROUTE, top=KEYS)
+    after = contexts(ROUTE, f"{UP}, tls: {{ca_file: other-ca.pem}}", top=KEYS, before=before)
+    assert after.listener is before.listener
+    assert after.upstreams["r0"] is before.upstreams["r0"]
+    assert contexts(ROUTE, top=KEYS, before=after).listener is before.listener
+
+
+@pytest.mark.parametrize("file", ["cert.pem", "key.pem"])
+def test_a_file_that_holds_something_else_makes_another_listener(contexts, here, file):
+    before = contexts(ROUTE, top=KEYS)
+    with (here / file).open("a") as stream:
+        stream.write("\n")
+    after = contexts(ROUTE, top=KEYS, before=before)
+    assert after.listener is not before.listener
+    assert after.upstreams["r0"] is before.upstreams["r0"]
+
+
+@pytest.mark.parametrize(
+    "then", [f"{UP}, tls: {{ca_file: other-ca.pem}}", f"{UP}, tls: {{ca_file: ca.pem, verify: false}}", UP]
+)
+def test_other_settings_make_another_one(contexts, then):
+    before = contexts(ROUTE)
+    assert contexts(then, before=before).upstreams["r0"] is not before.upstreams["r0"]
+
+
+def test_a_file_that_holds_something_else_makes_another_one_for_the_upstream(contexts, here):
+    before = contexts(ROUTE)
+    (here / "ca.pem").write_text((here / "other-ca.pem").read_text())
+    after = contexts(ROUTE, before=before)
+    assert after.upstreams["r0"] is not before.upstreams["r0"]
+    with pytest.raises(ssl.SSLCertVerificationError):
+        shake_hands(after.upstreams["r0"], server(here))
+
+
+def test_tls_that_has_gone_is_gone(contexts):
+    assert contexts(UP, before=contexts(UP, top=KEYS)).listener is None
+
+
+def test_what_it_was_made_from_is_not_shown(contexts):
+    assert "made_from" not in repr(contexts(ROUTE))

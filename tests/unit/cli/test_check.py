@@ -46,7 +46,7 @@ def test_a_token_store_that_cannot_be_had_is_a_fault(write, run, monkeypatch):
                    "{{grant: client_credentials, token_url: 'https://id.example/t', client_id: a, "
                    "client_secret: b}}}}]")  # fmt: skip
     (line,) = run("check", "-c", config, exits=2).stdout.splitlines()
-    assert line.startswith(f"{config}:1:1: token_store: tokens cannot be stored")
+    assert line.startswith(f"{config}:1:14: token_store: tokens cannot be stored")
     assert "XDG_STATE_HOME" in line
 
 

@@ -1,5 +1,7 @@
 """`authproxy run`: what the command line says over the file. Nothing is served."""
 
+from types import SimpleNamespace
+
 import pytest
 from click.testing import CliRunner
 
@@ -11,11 +13,11 @@ from .conftest import PLAIN
 
 @pytest.fixture
 def served(monkeypatch):
-    """Return what was to be served, and whether rejected credentials are tried again; it ends with 7."""
+    """Return what was to be served, and how; it ends with 7."""
     served = []
 
-    def serve(config, *, retry_rejected):
-        served.append((config, retry_rejected))
+    def serve(config, **settings):
+        served.append((config, SimpleNamespace(**settings)))
         return 7
 
     monkeypatch.setattr(run_module, "serve", serve)
@@ -25,8 +27,9 @@ def served(monkeypatch):
 def test_without_options_the_file_is_served_as_it_is(write, run, served):
     config = write()
     run("run", "-c", config)
-    ((found, retries),) = served
-    assert (found.file, found.listen, found.admin, retries) == (config, ("127.0.0.1:8080",), None, False)
+    ((found, how),) = served
+    assert (found.file, found.listen, found.admin) == (config, ("127.0.0.1:8080",), None)
+    assert (how.retry_rejected, how.watches) == (False, False)
 
 
 @pytest.mark.parametrize(
@@ -65,11 +68,27 @@ def test_the_exit_code_is_that_of_the_serving(write, served):
 def test_one_route_needs_no_file(run, served):
     run("run", "--upstream", "https://a.example", "--set", "grant=static", "--set", "token=t",
         "--retry-rejected")  # fmt: skip
-    ((config, retries),) = served
+    ((config, how),) = served
     assert [
         (route.upstream, route.path, route.grant.token.get_secret_value()) for route in config.routes
     ] == [("https://a.example", "/", "t")]
-    assert retries
+    assert how.retry_rejected
+    assert how.read() == config
+
+
+def test_what_is_read_again_is_the_file_with_the_options_and_the_environment_of_the_start(
+    write, run, served, monkeypatch
+):
+    monkeypatch.setenv("PLACE", "127.0.0.1:1")
+    config = write("listen: '${{PLACE}}'\n" + PLAIN)
+    run("run", "-c", config, "--workers", "3", "--watch")
+    monkeypatch.setenv("PLACE", "127.0.0.1:2")
+    write("limits: {{connections: 7}}\nlisten: '${{PLACE}}'\n" + PLAIN)
+    ((before, how),) = served
+    after = how.read()
+    assert how.watches
+    assert (before.limits.connections, after.limits.connections) == (1024, 7)
+    assert (after.workers, after.listen) == (3, ("127.0.0.1:1",))
 
 
 @pytest.mark.parametrize(

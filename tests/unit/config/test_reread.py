@@ -1,6 +1,7 @@
 """Files and commands of a credential are read again; the rest stays as it was."""
 
 import asyncio
+import pickle
 
 import pytest
 from pydantic import SecretStr
@@ -108,3 +109,10 @@ async def test_a_presets_secrets_are_read_again(reader):
     again = await route.reread()
     assert again.form["password"].get_secret_value() == "new"
     assert again.url == "https://x/authorization"
+
+
+async def test_another_process_can_read_them_again_too(reader):
+    route = from_file(reader, secret="old")
+    elsewhere = pickle.loads(pickle.dumps(route))
+    from_file(reader, secret="new")
+    assert (await elsewhere.reread()).token.get_secret_value() == "new"

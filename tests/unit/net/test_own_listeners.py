@@ -91,3 +91,30 @@ def test_a_port_that_was_left_open_is_known_once_it_is_bound():
         port = sock.getsockname()[1]
         assert not OwnListeners(["127.0.0.1:0"]).named("127.1", port)
         assert OwnListeners(["127.0.0.1:0"], [sock]).named("127.1", port)
+
+
+# ── another configuration ────────────────────────────────────────────────────────────────────────
+
+
+def test_what_is_listened_on_still_is_known_still_and_the_rest_is_not():
+    with listening("127.0.0.1") as stays, listening("127.0.0.1") as goes, listening("127.0.0.1") as comes:
+        ports = [sock.getsockname()[1] for sock in (stays, goes, comes)]
+        addresses = [f"127.0.0.1:{port}" for port in ports]
+        before = OwnListeners(addresses[:2], [stays, goes])
+        after = OwnListeners([addresses[0], addresses[2]], [comes])
+        after.keep(before, [addresses[0]])
+        assert [after.reached_by(("127.0.0.1", port)) for port in ports] == [True, False, True]
+        assert [after.named("localhost", port) for port in ports] == [True, False, True]
+
+
+def test_one_whose_port_was_left_open_is_known_still():
+    with listening("127.0.0.1") as sock:
+        before, after = OwnListeners(["127.0.0.1:0"], [sock]), OwnListeners(["127.0.0.1:0"])
+        after.keep(before, ["127.0.0.1:0"])
+        assert after.listens_at(sock.getsockname()[1])
+
+
+def test_who_holds_it_goes_by_what_it_becomes():
+    held = OwnListeners(["127.0.0.1:1"])
+    held.become(OwnListeners(["127.0.0.1:2"]))
+    assert [held.named("127.0.0.1", port) for port in (1, 2)] == [False, True]

@@ -88,14 +88,23 @@ async def test_a_failure_is_told_to_the_worker_that_asked(world):
     assert caught.value.hint == "log in"
 
 
-@pytest.mark.parametrize("fault", ["source", "key"])
-async def test_a_fault_of_our_own_is_answered_too_and_its_text_is_told_nobody(world, caplog, fault):
+async def test_a_fault_of_our_own_is_answered_too_and_its_text_is_told_nobody(world, caplog):
     world.sources["up"].answer = RuntimeError("s3cr3t")
     with pytest.raises(TokenUnavailable) as caught:
-        await world.ask(key="up" if fault == "source" else "nobody's")
+        await world.ask()
     assert "went wrong inside" in caught.value.detail
     assert "s3cr3t" not in caught.value.detail
     assert [record.getMessage() for record in caplog.records] == ["token renewal failed"]
+
+
+async def test_a_credential_of_the_configuration_before_is_known_and_one_of_before_that_is_not(world, caplog):
+    config = SimpleNamespace(routes=[SimpleNamespace(key="other")])
+    world.broker.serve(config)
+    assert await world.ask() == A
+    world.broker.serve(config)
+    with pytest.raises(TokenUnavailable, match="has no such credential any more"):
+        await world.ask()
+    assert caplog.records == []  # nothing is wrong with that
 
 
 # ── what the others hear ─────────────────────────────────────────────────────────────────────────

@@ -183,3 +183,25 @@ async def test_a_failure_reaches_the_worker_as_it_was(line, settle, kind):
     assert type(heard) is kind
     assert (heard.detail, heard.hint, heard.error) == ("no such user", "mend it", "invalid_grant")
     assert (heard.retry_after, heard.title, heard.rejects) == (12.5, "Credential rejected", True)
+
+
+# ── reloads ──────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_what_is_said_about_a_reload_is_heard_in_order_however_early_it_came(line, settle):
+    client, broker = line
+    broker.channel.send({"reload": "prepare"})
+    broker.channel.send({"reload": "abandon"})
+    await settle()
+    heard = []
+    client.reloads(heard.append)
+    broker.channel.send({"reload": "commit"})
+    await settle()
+    assert [message["reload"] for message in heard] == ["prepare", "abandon", "commit"]
+
+
+async def test_what_a_worker_says_by_itself_waits_for_no_answer(line, settle):
+    client, broker = line
+    client.tell({"reload": "here"})
+    await settle()
+    assert broker.heard == [{"reload": "here"}]

@@ -1,6 +1,13 @@
 """`Channel`: messages of any length between processes, whole or not at all."""
 
-from authproxy.workers.channel import DATAGRAM, Channel
+import contextlib
+import os
+import select
+import socket
+
+import pytest
+
+from authproxy.workers.channel import DATAGRAM, Channel, Pieces
 
 LONG = {"value": "x" * DATAGRAM * 3}
 
@@ -96,3 +103,116 @@ async def test_when_the_other_end_is_gone_for_good_what_was_to_be_said_is_droppe
     channel.send({"a": 1})
     await settle()
     assert not channel._to_send
+
+
+# ── descriptors ──────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def pipe():
+    """Return the two ends of a pipe, which are closed at the end if they are still open."""
+    ends = os.pipe()
+    yield ends
+    for end in ends:
+        with contextlib.suppress(OSError):
+            os.close(end)
+
+
+def writers(read_end):
+    """Tell whether anybody has the other end of a pipe open."""
+    poll = select.poll()
+    poll.register(read_end, select.POLLIN)
+    return not poll.poll(0)
+
+
+@pytest.mark.parametrize("message", [{"a": 1}, LONG], ids=["short", "long"])
+async def test_descriptors_arrive_with_their_message_though_the_sender_closes_its_own(
+    socket_pair, settle, pipe, message
+):
+    here, there = socket_pair()
+    listener, (reads, writes) = Listener(there), pipe
+    channel = Channel(here, print)
+    channel.send(message, [writes])
+    os.close(writes)
+    channel.send({"b": 2})
+    await settle()
+    first, second = listener.heard
+    [descriptor] = first.pop("descriptors")
+    assert (first, second) == (message, {"b": 2})
+    os.write(descriptor, b"hello")
+    assert os.read(reads, 10) == b"hello"
+    assert not os.get_inheritable(descriptor)
+    os.close(descriptor)
+    assert not writers(reads), "nothing of it stays open with the sender"
+
+
+async def test_descriptors_that_wait_are_those_that_were_meant(socket_pair, settle, pipe):
+    here, there = socket_pair()
+    channel, (reads, writes) = Channel(here, print), pipe
+    for _ in range(30):
+        channel.send(LONG)  # more than a socket holds
+    channel.send({"a": 1}, [writes])
+    os.close(writes)
+    wrong = os.open("/dev/null", os.O_RDONLY)  # gets the number that has become free
+    assert wrong == writes
+    listener = Listener(there)
+    await settle()
+    [descriptor] = listener.heard[-1]["descriptors"]
+    os.write(descriptor, b"hello")
+    assert os.read(reads, 10) == b"hello"
+    os.close(descriptor)
+    assert not writers(reads)
+
+
+async def test_descriptors_of_a_message_whose_end_never_comes_are_closed(socket_pair, settle, pipe):
+    here, there = socket_pair()
+    listener, (reads, writes) = Listener(there), pipe
+    socket.send_fds(here, [b'1 7 1 {"a":'], [writes])
+    os.close(writes)
+    await settle()
+    assert writers(reads)
+    here.send(b'2 8 0 {"b": 1}')
+    await settle()
+    assert listener.heard == [{"b": 1}]
+    assert not writers(reads)
+
+
+async def test_descriptors_of_a_message_whose_beginning_never_came_are_closed(socket_pair, settle, pipe):
+    here, there = socket_pair()
+    listener, (reads, writes) = Listener(there), pipe
+    socket.send_fds(here, [b'1 7 0 "a": 1}'], [writes])
+    os.close(writes)
+    await settle()
+    assert listener.heard == []
+    assert not writers(reads)
+
+
+async def test_descriptors_for_nobody_are_closed(socket_pair, settle, pipe):
+    here, there = socket_pair()
+    channel, (reads, writes) = Channel(here, print), pipe
+    for _ in range(30):
+        channel.send(LONG)
+    channel.send({"a": 1}, [writes])
+    os.close(writes)
+    assert writers(reads)
+    there.close()
+    await settle()
+    assert not writers(reads)
+
+
+async def test_one_that_cannot_be_sent_leaves_none_open(socket_pair, pipe):
+    here, _ = socket_pair()
+    reads, writes = pipe
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        Channel(here, print).send({"a": 1}, [writes, 10**6])
+    os.close(writes)
+    assert not writers(reads)
+
+
+def test_what_is_incomplete_is_closed_with_its_pieces(pipe):
+    reads, writes = pipe
+    pieces = Pieces()
+    pieces.take(b'1 7 1 {"a":', [os.dup(writes)])
+    os.close(writes)
+    pieces.close()
+    assert not writers(reads)

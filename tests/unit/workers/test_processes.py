@@ -34,7 +34,9 @@ def started(monkeypatch, listener):
     children, served = [], []
 
     class Supervisor:
-        def __init__(self, given, sockets):
+        stopping = False
+
+        def __init__(self, given, sockets, take):
             children.extend(given)
             self.sockets = sockets
 
@@ -71,7 +73,8 @@ def started(monkeypatch, listener):
     assert set(closed) <= {made._above}
     for descriptor in (made._alive, made._above):
         os.close(descriptor)
-    for sock in (*(end for line in made._lines for end in line), *made._sockets[1:]):
+    ends = [end for line in made._lines for end in line]
+    for sock in (*ends, made._to_supervisor, made._of_supervisor, *made._sockets()[1:]):
         sock.close()
 
 

@@ -5,7 +5,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from authproxy.app.listeners import Listeners
 from authproxy.capabilities import Capability
 from authproxy.errors import AuthproxyError
 from authproxy.workers import supervisor as module
@@ -14,7 +13,6 @@ from authproxy.workers.supervisor import (
     WATCHED,
     Child,
     Supervisor,
-    shared_listeners,
     worker_count,
 )
 
@@ -38,6 +36,8 @@ class System:
         self.slept = []
         self.masks = []
         self.script = []
+        self.taken = []
+        self.has_terminal = True
 
     def fork(self):
         assert self.masks == [(signal.SIG_BLOCK, WATCHED)], "a signal must not reach a child too early"
@@ -93,6 +93,7 @@ def system(monkeypatch):
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: made.now, sleep=made.sleep))
     monkeypatch.setattr(signal, "pthread_sigmask", lambda *what: made.masks.append(what))
     monkeypatch.setattr(signal, "sigwait", made.sigwait)
+    monkeypatch.setattr(module, "terminal_watch", lambda: lambda: not made.has_terminal)
     return made
 
 
@@ -103,7 +104,7 @@ def run(system):
     def run(*script, sockets=()):
         system.script += script
         children = [Child(name, lambda: 0) for name in ("broker", "worker 1", "worker 2")]
-        system.supervisor = Supervisor(children, list(sockets))
+        system.supervisor = Supervisor(children, lambda: list(sockets), lambda: system.taken.append(True))
         system.ready = []
         return system.supervisor.run(lambda: system.ready.append(list(system.forks)))
 
@@ -229,6 +230,42 @@ def test_one_that_fails_at_the_end_makes_the_whole_fail(system, run, pid):
     assert code == 1
 
 
+# ── another configuration ────────────────────────────────────────────────────────────────────────
+
+
+def test_sighup_is_for_the_broker_alone_and_ends_nobody(system, run):
+    assert run(system.signalled(signal.SIGHUP), *end(system)) == 0
+    assert system.killed[0] == (101, signal.SIGHUP)
+    assert system.forks == [101, 102, 103]
+
+
+def test_sighup_of_a_terminal_that_has_gone_ends_everybody(system, run):
+    system.has_terminal = False
+    assert run(system.signalled(signal.SIGHUP), system.dies(102, 103), system.dies(101)) == 0
+    assert system.killed == [(102, signal.SIGTERM), (103, signal.SIGTERM), (101, signal.SIGTERM)]
+
+
+def test_nothing_is_reloaded_at_the_end(system, run):
+    assert run(system.signalled(signal.SIGTERM), system.signalled(signal.SIGHUP), *end(system)[1:]) == 0
+    assert signal.SIGHUP not in [number for _, number in system.killed]
+
+
+def test_what_the_broker_has_to_say_is_taken_when_it_says_so(system, run):
+    assert run(system.signalled(signal.SIGUSR1), *end(system)) == 0
+    assert system.taken == [True]
+
+
+def test_what_is_listened_on_at_the_end_is_closed_whatever_it_was_at_the_start(system, run):
+    sockets = [Socket()]
+
+    def reload():
+        sockets[:] = [Socket(), Socket()]
+        return signal.SIGUSR1
+
+    assert run(reload, *end(system), sockets=sockets) == 0
+    assert all(each.closed for each in sockets)
+
+
 # ── in a child ───────────────────────────────────────────────────────────────────────────────────
 
 
@@ -244,6 +281,7 @@ def left(monkeypatch):
     monkeypatch.setattr(module, "os", SimpleNamespace(_exit=leave, fork=lambda: 0))
     monkeypatch.setattr(module, "stderr", SimpleNamespace(finish=lambda: order.append("log written")))
     monkeypatch.setattr(signal, "pthread_sigmask", lambda *what: order.append(what))
+    monkeypatch.setattr(module, "terminal_watch", lambda: bool)
     return order
 
 
@@ -267,8 +305,9 @@ def fails(error):
 )
 def test_a_child_hears_signals_does_its_work_and_leaves_with_its_code(left, work, code):
     with pytest.raises(Left):
-        Supervisor([Child("worker", work)], []).run(lambda: pytest.fail("a child goes no further"))
-    assert left == [(signal.SIG_BLOCK, WATCHED), (signal.SIG_UNBLOCK, WATCHED), "log written", code]
+        Supervisor([Child("worker", work)], list, print).run(lambda: pytest.fail("a child goes no further"))
+    heard = WATCHED - {signal.SIGHUP}  # which waits until somebody can reload
+    assert left == [(signal.SIG_BLOCK, WATCHED), (signal.SIG_UNBLOCK, heard), "log written", code]
 
 
 def test_why_a_child_failed_is_told(left, caplog):
@@ -280,7 +319,7 @@ def test_why_a_child_failed_is_told(left, caplog):
     assert len(left) == 4
 
 
-# ── how many, and on what ────────────────────────────────────────────────────────────────────────
+# ── how many ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_as_many_workers_as_are_asked_for_or_one_for_each_processor_we_may_use(monkeypatch):
@@ -292,13 +331,3 @@ def test_as_many_workers_as_are_asked_for_or_one_for_each_processor_we_may_use(m
 def test_where_processes_cannot_be_forked_as_many_as_possible_is_one(monkeypatch):
     monkeypatch.setattr(module, "WORKERS", Capability(present=False, lack="no fork"))
     assert worker_count(SimpleNamespace(workers="auto")) == 1
-
-
-def test_each_worker_has_tcp_sockets_of_its_own_and_shares_those_of_unix(monkeypatch):
-    monkeypatch.setattr(module, "another_socket", lambda sock: f"beside {sock}")
-    first = Listeners([("127.0.0.1:8080", "tcp"), ("unix:/run/x", "unix")])
-    assert shared_listeners(first, 3) == [
-        [("127.0.0.1:8080", "tcp"), ("unix:/run/x", "unix")],
-        [("127.0.0.1:8080", "beside tcp"), ("unix:/run/x", "unix")],
-        [("127.0.0.1:8080", "beside tcp"), ("unix:/run/x", "unix")],
-    ]
