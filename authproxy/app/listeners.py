@@ -6,8 +6,10 @@ Each listener of the configuration may have several, as a name may have several 
 import errno
 import os
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from authproxy import logs
@@ -18,12 +20,23 @@ from authproxy.net.own_listeners import OwnListeners
 from authproxy.values import is_loopback, split_address
 
 
+class PassedSocket(socket.socket):
+    """One that was opened, and is owned, by a service manager; `name` is what it calls it."""
+
+    name: str
+
+
 @dataclass(slots=True)
 class Listeners:
     """Open sockets, each with the address it was asked for; a name such as `localhost` may have several."""
 
     proxy: list[tuple[str, socket.socket]]
     admin: tuple[str, list[socket.socket]] | None = None
+
+
+Opened = Mapping[str, list[socket.socket]]
+"""Sockets that are open already, by the address that they are for."""
+NONE_YET: Opened = MappingProxyType({})
 
 
 def configured_addresses(config: Config) -> list[str]:
@@ -39,13 +52,17 @@ def own_listeners(config: Config, listeners: Listeners) -> OwnListeners:
     return OwnListeners(configured_addresses(config), sockets)
 
 
-def open_listeners(config: Config, *, share: bool = False) -> Listeners:
-    """Open the sockets that `config` asks for. Raises `ListenError`, and then none is left open."""
+def open_listeners(config: Config, *, share: bool = False, already: Opened = NONE_YET) -> Listeners:
+    """Open the sockets that `config` asks for, but for those that are `already` open.
+
+    Raises `ListenError`, and then none is left open.
+    """
     opened: list[tuple[str, socket.socket]] = []
     try:
         for address in config.listen:
-            opened += [(address, sock) for sock in listening_sockets(address, share=share)]
-        return Listeners(opened, _admin_sockets(config))
+            sockets = already.get(address) or listening_sockets(address, share=share)
+            opened += [(address, sock) for sock in sockets]
+        return Listeners(opened, _admin_sockets(config, already))
     except ListenError:
         for _, sock in opened:
             sock.close()
@@ -53,11 +70,12 @@ def open_listeners(config: Config, *, share: bool = False) -> Listeners:
         raise
 
 
-def _admin_sockets(config: Config) -> tuple[str, list[socket.socket]] | None:
+def _admin_sockets(config: Config, already: Opened) -> tuple[str, list[socket.socket]] | None:
     if config.admin is None:
         return None
+    address = config.admin.listen
     try:
-        return config.admin.listen, listening_sockets(config.admin.listen)
+        return address, already.get(address) or listening_sockets(address)
     except ListenError as error:
         if not config.admin_is_default:
             raise
@@ -116,7 +134,7 @@ def _is_alone(sock: socket.socket) -> bool:
 
 
 def _tcp_sockets(host: str, port: int, *, share: bool) -> list[socket.socket]:
-    places = _places(host, port)
+    places = places_of(host, port)
     tries = PORT_TRIES if port == 0 and len(places) > 1 else 1
     while True:
         tries -= 1
@@ -133,7 +151,7 @@ def _tcp_sockets(host: str, port: int, *, share: bool) -> list[socket.socket]:
                 raise
 
 
-def _places(host: str, port: int) -> list[Place]:
+def places_of(host: str, port: int) -> list[Place]:
     """Return every address that `host` has, IPv4 first."""
     if is_loopback(host) and host.rstrip(".").lower().endswith("localhost"):
         # What the name means, whatever a resolver says (RFC 6761 §6.3).
@@ -216,10 +234,10 @@ def can_be_opened(url: str) -> bool:
 
 
 def unlink_sockets(listeners: Listeners) -> None:
-    """Take the names of Unix sockets away, once nobody listens on them any more."""
-    addresses = [address for address, _ in listeners.proxy]
+    """Take the names of our own Unix sockets away, once nobody listens on them any more."""
+    opened = list(listeners.proxy)
     if listeners.admin is not None:
-        addresses.append(listeners.admin[0])
-    for address in addresses:
-        if address.startswith("unix:"):
+        opened += [(listeners.admin[0], sock) for sock in listeners.admin[1]]
+    for address, sock in opened:
+        if address.startswith("unix:") and not isinstance(sock, PassedSocket):
             Path(address.removeprefix("unix:")).unlink(missing_ok=True)

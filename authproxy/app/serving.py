@@ -12,6 +12,7 @@ from authproxy import logs
 from authproxy.app.application import App
 from authproxy.app.credentials import InnerSource
 from authproxy.app.listeners import Listeners, own_listeners
+from authproxy.app.notify import NOBODY, Notify
 from authproxy.app.tls import TLSContexts
 from authproxy.capabilities import loop_factory, on_signal
 from authproxy.config.model import Config
@@ -79,12 +80,14 @@ async def attend(
     own: OwnListeners | None = None,
     inner_source: InnerSource | None = None,
     alive: int | None = None,
+    notify: Notify = NOBODY,
     retry_rejected: bool = False,
 ) -> None:
     """Serve on open sockets until a signal.
 
     `own` are the listeners of all processes, if there are others than `listeners`; `inner_source` says where
-    tokens come from, if not from here; `alive` is a descriptor that ends with the process above us.
+    tokens come from, if not from here; `alive` is a descriptor that ends with the process above us; `notify`
+    tells the service manager that we live, and stop: that we are ready, `ready` may tell it.
     """
     stop, hurry = asyncio.Event(), asyncio.Event()
 
@@ -109,11 +112,13 @@ async def attend(
             app.warn()
             app.prefetch()
         ready(app)
+        notify.watch()
         await load_meanwhile(stop, admin=listeners.admin is not None, tokens=app.obtains_tokens)
         if listeners.admin is not None and not stop.is_set():
             await app.start_admin(listeners.admin[1])
         collect_less()
         await stop.wait()
+        notify.stopping()
         drained = asyncio.create_task(app.drain())
         hurried = asyncio.create_task(hurry.wait())
         await asyncio.wait([drained, hurried], return_when=asyncio.FIRST_COMPLETED)

@@ -4,7 +4,9 @@ from typing import Any
 
 import click
 
-from authproxy.cli.options import config_option, retry_rejected_option
+from authproxy.app.activation import passed_sockets
+from authproxy.app.notify import Notify
+from authproxy.cli.options import config_option, forget_secret_variables, retry_rejected_option
 from authproxy.cli.serve import serve
 from authproxy.config.find import find_config
 from authproxy.config.read import load
@@ -60,6 +62,10 @@ def run(
         raise click.UsageError("--preset and --set need --upstream")
     if upstream is not None and config_file is not None:
         raise click.UsageError("--upstream and --config cannot be used together")
+    notify, passed = (
+        Notify.from_environment(),
+        passed_sockets(),
+    )  # before `load` starts anything
     overrides = _overrides(listen, admin, log_level, log_format, no_admin=no_admin)
     if workers is not None:
         overrides["workers"] = workers
@@ -69,7 +75,8 @@ def run(
         config = from_command_line(upstream, preset, settings, overrides=overrides)
     else:
         config = load(find_config(config_file), overrides=overrides)
-    return serve(config, retry_rejected=retry_rejected)
+    forget_secret_variables(config)
+    return serve(config, notify=notify, passed=passed, retry_rejected=retry_rejected)
 
 
 def _overrides(

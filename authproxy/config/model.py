@@ -228,3 +228,5 @@ class Config(FileKeys):
     warnings: tuple[Fault, ...] = field(default=(), repr=False, compare=False)
     """What is no fault, but hardly meant: named at its place by `check`, `routes` and `run`."""
     admin_is_default: bool = False
+    secret_variables: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
+    """Variables of the environment from which the value of a secret key came."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from authproxy.app.application import App
 from authproxy.app.listeners import Listeners, own_listeners
+from authproxy.app.notify import NOBODY, Notify
 from authproxy.app.serving import attend, run_loop
 from authproxy.app.tls import TLSContexts
 from authproxy.capabilities import AF_UNIX
@@ -19,6 +20,7 @@ from authproxy.config.model import Config
 from authproxy.proxy.downstream import parser as _parser  # noqa: F401 - loaded once, for all who are forked
 from authproxy.workers.broker import Broker
 from authproxy.workers.broker_client import BrokerClient
+from authproxy.workers.heartbeats import Heartbeats
 from authproxy.workers.supervisor import Child, Supervisor, shared_listeners
 
 Share = list[tuple[str, socket.socket]]  # the listeners of one worker, each with its address
@@ -28,7 +30,8 @@ Work = Callable[[], Coroutine[Any, Any, None]]
 class Processes:
     """The broker and `count` workers that serve `config` on open listeners.
 
-    With `retry_rejected` a credential that was rejected before is tried once more.
+    `notify` tells the service manager that all of them live. With `retry_rejected` a credential that was
+    rejected before is tried once more.
     """
 
     def __init__(
@@ -38,25 +41,33 @@ class Processes:
         tls: TLSContexts,
         *,
         count: int,
+        notify: Notify = NOBODY,
         retry_rejected: bool = False,
     ) -> None:
         self._config = config
         self._admin = listeners.admin
         self._tls = tls
         self._retry_rejected = retry_rejected
+        self._notify = notify
+        # A quarter of the watchdog's time each: one that is missed may be late, and the next still in time.
+        seconds = notify.watchdog / 4 if notify.watchdog is not None else None
+        self._beats = Heartbeats(1 + count, seconds) if notify else None
         self._alive, self._above = os.pipe()
         self._lines = [socket.socketpair(AF_UNIX, socket.SOCK_DGRAM) for _ in range(count)]
         self._own = own_listeners(config, listeners)
         self._shares = shared_listeners(listeners, count)
         self._sockets = [sock for share in self._shares for _, sock in share]
 
-    def run(self, ready: Callable[[], None]) -> int:
-        """Serve until a signal says otherwise; call `ready` once all are started; return the exit code."""
+    def run(self, ready: Callable[[], None], serving: Callable[[], None] = lambda: None) -> int:
+        """Serve until a signal says otherwise; return the exit code.
+
+        `ready` is called once all are started, `serving` once all serve, for the service manager's sake.
+        """
         children = [Child("broker", partial(self._as_child, self._broker, []))]
         for number, share in enumerate(self._shares):
             work = partial(self._worker, number, share)
             children.append(Child(f"worker {number + 1}", partial(self._as_child, work, share)))
-        return Supervisor(children, self._sockets).run(ready)
+        return Supervisor(children, self._sockets, self._notify, self._beats).run(ready, serving)
 
     def _as_child(self, work: Work, share: Share) -> int:
         os.close(self._above)
@@ -65,6 +76,10 @@ class Processes:
         run_loop(work())
         return 0
 
+    def _start_heart(self, number: int) -> None:
+        if self._beats is not None:
+            self._beats.start(number)
+
     async def _broker(self) -> None:
         """Have the tokens and the admin listener."""
 
@@ -72,6 +87,7 @@ class Processes:
             broker = Broker(self._config, app.sources, [ours for ours, _ in self._lines])
             broker.start()
             app.others = broker.counts
+            self._start_heart(0)
 
         await attend(
             self._config,
@@ -90,6 +106,7 @@ class Processes:
         def start(app: App) -> None:
             channel.counts = app.snapshot
             channel.replaced = app.sources.replaced
+            self._start_heart(1 + number)
 
         await attend(
             self._config,

@@ -16,6 +16,7 @@ from authproxy.proxy.request import Request
 if TYPE_CHECKING:
     from authproxy.proxy.downstream.parser import RequestParser
 
+NEW_SECONDS = 1.0  # that a drain waits for the first request of a connection
 MAX_TURNED_AWAY = 16  # connections over the limit that linger at a time; more are just closed
 
 
@@ -117,9 +118,8 @@ class ProxyServer:
     async def drain(self, seconds: float) -> None:
         """Let what is in flight finish, for up to `seconds`; then close everything."""
         self.draining = True
-        for connection in list(self.connections):
-            if not connection.in_flight and not connection.leaving:
-                connection.force_close()
+        self._close_idle()
+        self._loop.call_later(min(NEW_SECONDS, seconds), self._close_idle, True)
         if busy := self._in_flight():
             logs.info("draining", requests=len(busy), seconds=seconds)
             if not await self._until(lambda: not self._in_flight(), seconds):
@@ -129,6 +129,13 @@ class ProxyServer:
         # Who was told that this is the end still gets to read it.
         await self._until(lambda: not any(each.leaving or each.in_tunnel for each in self.connections), QUIET)
         await self.shutdown(0.1)
+
+    def _close_idle(self, new_ones: bool = False) -> None:  # noqa: FBT001, FBT002 - a callback's argument
+        """Close each connection on which nothing is under way; of `new_ones` something may yet come."""
+        for connection in list(self.connections):
+            waited_for = connection.in_flight or connection.leaving
+            if not waited_for and (new_ones or not connection.is_new):
+                connection.force_close()
 
     async def _until(self, condition: Callable[[], bool], seconds: float) -> bool:
         """Wait for `condition`, for up to `seconds`; tell whether it came."""
@@ -142,7 +149,7 @@ class ProxyServer:
         return True
 
     def _in_flight(self) -> list[ClientConnection]:
-        return [each for each in self.connections if each.in_flight]
+        return [each for each in self.connections if each.in_flight or each.is_new]
 
     async def shutdown(self, seconds: float) -> None:
         """Break off what is under way, and close everything; wait for that for up to `seconds`."""
