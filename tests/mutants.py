@@ -197,8 +197,8 @@ ROWS = (
      UNIT + "upstream/test_connection.py -k not_http_1_1"),
     ("upgrades: the upstream's side is closed",
      'close_or_abort(self._ends["upstream"], self._idle_seconds)', "pass", LIVE + "tunnel.py -k left_of"),
-    ("upgrades: told at the end of a drain", "                    connection.end_tunnel()",
-     "                    pass", LIVE + "tunnel.py -k drain"),
+    ("upgrades: told at the end of a drain", "                connection.end_tunnel()",
+     "                pass", LIVE + "tunnel.py -k drain"),
     ("upgrades: a moment for the other half", "await asyncio.wait([self._parted], timeout=QUIET)", "pass",
      LIVE + "tunnel.py -k 'drain or half'"),
     # ── loops ──

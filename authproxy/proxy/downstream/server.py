@@ -1,6 +1,7 @@
 """Makes a connection for each client, up to a limit, and lets what is in flight finish at the end."""
 
 import asyncio
+import contextlib
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
@@ -118,38 +119,34 @@ class ProxyServer:
     async def drain(self, seconds: float) -> None:
         """Let what is in flight finish, for up to `seconds`; then close everything."""
         self.draining = True
-        self._close_idle()
-        self._loop.call_later(min(NEW_SECONDS, seconds), self._close_idle, True)
+        self._close(lambda each: not (each.in_flight or each.leaving or each.is_new))
+        self._loop.call_later(NEW_SECONDS, self._close, lambda each: each.is_new)
         if busy := self._in_flight():
             logs.info("draining", requests=len(busy), seconds=seconds)
-            if not await self._until(lambda: not self._in_flight(), seconds):
-                logs.warning("drain ran out", broken_off=len(self._in_flight()))
-                for connection in self._in_flight():
-                    connection.end_tunnel()
+        await self._until(lambda: not any(each.in_flight or each.is_new for each in self.connections), seconds)
+        if busy := self._in_flight():
+            logs.warning("drain ran out", broken_off=len(busy))
+            for connection in busy:
+                connection.end_tunnel()
         # Who was told that this is the end still gets to read it.
         await self._until(lambda: not any(each.leaving or each.in_tunnel for each in self.connections), QUIET)
         await self.shutdown(0.1)
 
-    def _close_idle(self, new_ones: bool = False) -> None:  # noqa: FBT001, FBT002 - a callback's argument
-        """Close each connection on which nothing is under way; of `new_ones` something may yet come."""
+    def _close(self, which: Callable[[ClientConnection], bool]) -> None:
         for connection in list(self.connections):
-            waited_for = connection.in_flight or connection.leaving
-            if not waited_for and (new_ones or not connection.is_new):
+            if which(connection):
                 connection.force_close()
 
-    async def _until(self, condition: Callable[[], bool], seconds: float) -> bool:
-        """Wait for `condition`, for up to `seconds`; tell whether it came."""
-        try:
+    async def _until(self, condition: Callable[[], bool], seconds: float) -> None:
+        """Wait for `condition`, for up to `seconds`."""
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while not condition():
                     self._changed.clear()
                     await self._changed.wait()
-        except TimeoutError:
-            return False
-        return True
 
     def _in_flight(self) -> list[ClientConnection]:
-        return [each for each in self.connections if each.in_flight or each.is_new]
+        return [each for each in self.connections if each.in_flight]
 
     async def shutdown(self, seconds: float) -> None:
         """Break off what is under way, and close everything; wait for that for up to `seconds`."""
