@@ -5,6 +5,7 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,16 +57,34 @@ def test_the_service_manager_hears_when_it_serves_and_when_it_stops(
         assert len(manager.messages) == 2
 
 
-def test_with_workers_it_is_ready_when_all_of_them_serve(upstream: Upstream) -> None:
-    with NotifySocket() as manager:
-        with running_proxy(settings(upstream, workers=3), env=manager.env()) as proxy:
-            before = children(proxy.pid)
-            manager.hears("READY=1")
-            for pid in before:  # who has installed its handlers serves
-                status = Path(f"/proc/{pid}/status").read_text("ascii")
-                caught = int(status.partition("SigCgt:")[2].split()[0], 16)
-                assert caught >> (signal.SIGTERM - 1) & 1
-            assert proxy.stop() == 0
+# The last child does not begin before there is a file.
+SLOW_CHILD = """
+import os, sys, time
+forks, fork, go, sys.argv = 0, os.fork, sys.argv[1], sys.argv[2:]
+def slow():
+    global forks
+    forks += 1
+    pid = fork()
+    while not pid and forks == 4 and not os.path.exists(go):
+        time.sleep(0.01)
+    return pid
+os.fork = slow
+from authproxy.cli import main
+main()
+"""
+
+
+def test_with_workers_it_is_ready_once_every_one_serves(upstream: Upstream, tmp_path: Path) -> None:
+    before = (sys.executable, "-c", SLOW_CHILD, str(tmp_path / "go"))
+    with (
+        NotifySocket() as manager,
+        running_proxy(settings(upstream, workers=3), env=manager.env(), before=before) as proxy,
+    ):
+        assert manager.next(1) is None, "the listeners are announced, but one does not serve yet"
+        (tmp_path / "go").touch()
+        manager.hears("READY=1")
+        assert get(proxy.url).status == 200
+        assert proxy.stop() == 0
 
 
 @each_number_of_workers
@@ -134,12 +153,14 @@ def test_a_service_manager_that_cannot_be_reached_is_one_warning(
 
 
 def test_a_service_manager_that_does_not_read_holds_nobody_up(upstream: Upstream) -> None:
-    with NotifySocket() as manager:
-        with running_proxy(settings(upstream), env=manager.env(watchdog=0.02)) as proxy:
-            proxy.wait_for_log("cannot notify the service manager")  # its queue is full
-            for _ in range(10):
-                assert get(proxy.url).status == 200
-            assert proxy.stop() == 0
+    with (
+        NotifySocket() as manager,
+        running_proxy(settings(upstream), env=manager.env(watchdog=0.02)) as proxy,
+    ):
+        proxy.wait_for_log("cannot notify the service manager")  # its queue is full
+        for _ in range(10):
+            assert get(proxy.url).status == 200
+        assert proxy.stop() == 0
 
 
 def test_what_it_starts_cannot_speak_for_it(upstream: Upstream, tmp_path: Path) -> None:
