@@ -123,7 +123,9 @@ class ProxyServer:
         self._loop.call_later(NEW_SECONDS, self._close, lambda each: each.is_new)
         if busy := self._in_flight():
             logs.info("draining", requests=len(busy), seconds=seconds)
-        await self._until(lambda: not any(each.in_flight or each.is_new for each in self.connections), seconds)
+        await self._until(
+            lambda: not any(each.in_flight or each.is_new for each in self.connections), seconds
+        )
         if busy := self._in_flight():
             logs.warning("drain ran out", broken_off=len(busy))
             for connection in busy:

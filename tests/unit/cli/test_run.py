@@ -14,7 +14,8 @@ def served(monkeypatch):
     """Return what was to be served, and whether rejected credentials are tried again; it ends with 7."""
     served = []
 
-    def serve(config, *, retry_rejected):
+    def serve(config, *, notify, passed, retry_rejected):
+        assert (bool(notify), passed) == (False, [])
         served.append((config, retry_rejected))
         return 7
 

@@ -5,11 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from authproxy.app.listeners import Listeners
+from authproxy.app.listeners import Listeners, PassedSocket
 from authproxy.capabilities import Capability
 from authproxy.errors import AuthproxyError
 from authproxy.workers import supervisor as module
 from authproxy.workers.supervisor import (
+    LOOK_SECONDS,
     QUICK_DEATH,
     WATCHED,
     Child,
@@ -172,6 +173,55 @@ def test_a_stranger_among_the_dead_is_nobodys_business(system, run):
     assert system.forks == [101, 102, 103]
 
 
+# ── the service manager ──────────────────────────────────────────────────────────────────────────
+
+
+class Beats:
+    """Heartbeats of which each answer is in a script."""
+
+    def __init__(self, answers, seconds):
+        self.answers = list(answers)
+        self.seconds = seconds
+
+    def all_beat(self):
+        return self.answers.pop(0)
+
+
+@pytest.fixture
+def told(system, monkeypatch):
+    """Run a supervisor whose timer goes off for each of `answers`; return what is told, and each timer."""
+
+    def run(answers, *, seconds, beats=True):
+        said, timer = [], []
+        notify = SimpleNamespace(alive=lambda: said.append("alive"), stopping=lambda: said.append("stopping"))
+        monkeypatch.setattr(signal, "setitimer", lambda *what: timer.append(what[1:]))
+        system.script += [lambda: signal.SIGALRM] * len(answers)
+        system.script += [*end(system)]
+        children = [Child(name, lambda: 0) for name in ("broker", "worker 1", "worker 2")]
+        made = Supervisor(children, [], notify, Beats(answers, seconds) if beats else None)
+        assert made.run(lambda: said.append("ready"), lambda: said.append("serving")) == 0
+        return said, timer
+
+    return run
+
+
+def test_it_serves_once_every_child_does_and_lives_as_long_as_all_of_them(told):
+    said, timer = told([False, False, True, True, False, True], seconds=5.0)
+    assert said == ["ready", "serving", "alive", "alive", "stopping"]
+    assert timer == [(LOOK_SECONDS, LOOK_SECONDS), (5.0, 5.0)]
+
+
+def test_without_a_watchdog_nobody_looks_any_more_once_it_serves(told):
+    assert told([False, True], seconds=None) == (
+        ["ready", "serving", "stopping"],
+        [(LOOK_SECONDS, LOOK_SECONDS), (0, 0)],
+    )
+
+
+def test_without_a_service_manager_nobody_looks_at_all(told):
+    assert told([], seconds=None, beats=False) == (["ready", "stopping"], [])
+
+
 # ── the end ──────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -244,6 +294,7 @@ def left(monkeypatch):
     monkeypatch.setattr(module, "os", SimpleNamespace(_exit=leave, fork=lambda: 0))
     monkeypatch.setattr(module, "stderr", SimpleNamespace(finish=lambda: order.append("log written")))
     monkeypatch.setattr(signal, "pthread_sigmask", lambda *what: order.append(what))
+    monkeypatch.setattr(signal, "signal", lambda *what: order.append(what))
     return order
 
 
@@ -268,7 +319,13 @@ def fails(error):
 def test_a_child_hears_signals_does_its_work_and_leaves_with_its_code(left, work, code):
     with pytest.raises(Left):
         Supervisor([Child("worker", work)], []).run(lambda: pytest.fail("a child goes no further"))
-    assert left == [(signal.SIG_BLOCK, WATCHED), (signal.SIG_UNBLOCK, WATCHED), "log written", code]
+    # A signal before its loop hears any ends it, with nothing to finish: that is no failure.
+    handlers = [(signal.SIGINT, module._leave), (signal.SIGTERM, module._leave)]
+    block, unblock = (signal.SIG_BLOCK, WATCHED), (signal.SIG_UNBLOCK, WATCHED)
+    assert left == [block, *handlers, unblock, "log written", code]
+    with pytest.raises(Left):
+        module._leave(signal.SIGTERM, None)
+    assert left[-1] == 0
 
 
 def test_why_a_child_failed_is_told(left, caplog):
@@ -294,11 +351,13 @@ def test_where_processes_cannot_be_forked_as_many_as_possible_is_one(monkeypatch
     assert worker_count(SimpleNamespace(workers="auto")) == 1
 
 
-def test_each_worker_has_tcp_sockets_of_its_own_and_shares_those_of_unix(monkeypatch):
+def test_each_worker_has_tcp_sockets_of_its_own_and_shares_those_of_unix_and_those_passed(monkeypatch):
     monkeypatch.setattr(module, "another_socket", lambda sock: f"beside {sock}")
-    first = Listeners([("127.0.0.1:8080", "tcp"), ("unix:/run/x", "unix")])
-    assert shared_listeners(first, 3) == [
-        [("127.0.0.1:8080", "tcp"), ("unix:/run/x", "unix")],
-        [("127.0.0.1:8080", "beside tcp"), ("unix:/run/x", "unix")],
-        [("127.0.0.1:8080", "beside tcp"), ("unix:/run/x", "unix")],
-    ]
+    with PassedSocket() as passed:
+        first = Listeners([("127.0.0.1:8080", "tcp"), ("unix:/run/x", "unix"), ("127.0.0.1:8081", passed)])
+        others = [("unix:/run/x", "unix"), ("127.0.0.1:8081", passed)]
+        assert shared_listeners(first, 3) == [
+            [("127.0.0.1:8080", "tcp"), *others],
+            [("127.0.0.1:8080", "beside tcp"), *others],
+            [("127.0.0.1:8080", "beside tcp"), *others],
+        ]
