@@ -120,7 +120,8 @@ ROUTE = """
 upstream: "${UPSTREAM}"
 headers: {set: {X-Key: "${KEY}", X-Home: "${HOME}"}}
 http_proxy: "${HTTPS_PROXY}"
-auth: {grant: password, token_url: "https://${HOST}/t", username: "${NAME}", password: "${A:-${B}}", client_id: x}
+auth:
+  {grant: password, token_url: "https://${HOST}/t", username: "${NAME}", password: "${A:-${B}}", client_id: x}
 """
 VARIABLES = {
     "UPSTREAM": "https://x", "KEY": "k", "HOME": "/h", "HTTPS_PROXY": "http://p:1", "HOST": "h",
