@@ -1,5 +1,6 @@
 """`authproxy run`: serve."""
 
+import os
 from typing import Any
 
 import click
@@ -62,19 +63,18 @@ def run(
         raise click.UsageError("--preset and --set need --upstream")
     if upstream is not None and config_file is not None:
         raise click.UsageError("--upstream and --config cannot be used together")
-    notify, passed = (
-        Notify.from_environment(),
-        passed_sockets(),
-    )  # before `load` starts anything
+    # First: what `load` starts is not to be given what is meant for us.
+    notify, passed = Notify.from_environment(), passed_sockets()
+    environ = dict(os.environ)  # with the secrets, which are then taken out of the process's own
     overrides = _overrides(listen, admin, log_level, log_format, no_admin=no_admin)
     if workers is not None:
         overrides["workers"] = workers
     if upstream is not None:
         from authproxy.config.command_line import from_command_line
 
-        config = from_command_line(upstream, preset, settings, overrides=overrides)
+        config = from_command_line(upstream, preset, settings, environ=environ, overrides=overrides)
     else:
-        config = load(find_config(config_file), overrides=overrides)
+        config = load(find_config(config_file), environ=environ, overrides=overrides)
     forget_secret_variables(config)
     return serve(config, notify=notify, passed=passed, retry_rejected=retry_rejected)
 

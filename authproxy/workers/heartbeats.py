@@ -7,7 +7,7 @@ from authproxy.app.notify import keep_calling
 
 
 class Heartbeats:
-    """Those of `count` processes: every so many `seconds` while the process's loop runs; None for just one."""
+    """Those of `count` processes, every so many `seconds` while a process's loop runs; just one for None."""
 
     def __init__(self, count: int, seconds: float | None) -> None:
         self.seconds = seconds

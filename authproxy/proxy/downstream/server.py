@@ -123,15 +123,13 @@ class ProxyServer:
         self._loop.call_later(NEW_SECONDS, self._close, lambda each: each.is_new)
         if busy := self._in_flight():
             logs.info("draining", requests=len(busy), seconds=seconds)
-        await self._until(
-            lambda: not any(each.in_flight or each.is_new for each in self.connections), seconds
-        )
+        await self._until_none(lambda each: each.in_flight or each.is_new, seconds)
         if busy := self._in_flight():
             logs.warning("drain ran out", broken_off=len(busy))
             for connection in busy:
                 connection.end_tunnel()
         # Who was told that this is the end still gets to read it.
-        await self._until(lambda: not any(each.leaving or each.in_tunnel for each in self.connections), QUIET)
+        await self._until_none(lambda each: each.leaving or each.in_tunnel, QUIET)
         await self.shutdown(0.1)
 
     def _close(self, which: Callable[[ClientConnection], bool]) -> None:
@@ -139,11 +137,11 @@ class ProxyServer:
             if which(connection):
                 connection.force_close()
 
-    async def _until(self, condition: Callable[[], bool], seconds: float) -> None:
-        """Wait for `condition`, for up to `seconds`."""
+    async def _until_none(self, waits: Callable[[ClientConnection], bool], seconds: float) -> None:
+        """Wait until no connection is one that `waits`, for up to `seconds`."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while not condition():
+                while any(map(waits, self.connections)):
                     self._changed.clear()
                     await self._changed.wait()
 
