@@ -17,6 +17,7 @@ from authproxy.proxy.request import Request
 if TYPE_CHECKING:
     from authproxy.proxy.downstream.parser import RequestParser
 
+ACCEPT_TURNS = 4  # of the loop, from a socket that was accepted to its `connection_made`
 NEW_SECONDS = 1.0  # that a drain waits for the first request of a connection
 MAX_TURNED_AWAY = 16  # connections over the limit that linger at a time; more are just closed
 
@@ -117,8 +118,13 @@ class ProxyServer:
             self._changed.set()
 
     async def drain(self, seconds: float) -> None:
-        """Let what is in flight finish, for up to `seconds`; then close everything."""
+        """Let what is in flight finish, for up to `seconds`; then close everything.
+
+        The listeners are closed already; whom one has just accepted is about to be a connection here.
+        """
         self.draining = True
+        for _ in range(ACCEPT_TURNS):
+            await asyncio.sleep(0)
         self._close(lambda each: not (each.in_flight or each.leaving or each.is_new))
         self._loop.call_later(NEW_SECONDS, self._close, lambda each: each.is_new)
         if busy := self._in_flight():

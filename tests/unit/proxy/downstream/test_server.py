@@ -146,6 +146,28 @@ async def test_who_has_just_connected_gets_an_answer_if_he_asks_soon(world, monk
     assert (transport.closing, silent.closing) == (True, True)
 
 
+@pytest.mark.parametrize("turns", range(module.ACCEPT_TURNS))
+async def test_who_was_accepted_in_the_very_moment_is_answered_too(world, turns):
+    connection = world.server()
+    transport = Transport(connection)
+
+    def make(left):
+        if left:
+            asyncio.get_running_loop().call_soon(make, left - 1)
+        else:
+            connection.connection_made(transport)
+
+    draining = asyncio.create_task(world.server.drain(60))
+    asyncio.get_running_loop().call_soon(make, turns)
+    await settle()
+    assert not draining.done()
+    connection.data_received(GET)
+    await settle()
+    world.answerer.answer()
+    await draining
+    assert transport.written == ANSWER
+
+
 async def test_a_client_that_leaves_is_not_waited_for(world):
     connection, transport = await world.connect()
     connection.data_received(GET)
