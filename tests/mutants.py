@@ -117,7 +117,7 @@ ROWS = (
     ("process: a signal before the loop hears any",
      "signal.signal(number, _leave)  # until its loop hears signals there is nothing to finish", "pass",
      LIVE + "process.py -k right_after"),
-    ("process: ready once all serve", "if self.beats is None or not self.beats.all_beat():",
+    ("process: ready once all serve", "if self.beats is None or self.stopping or not self.beats.all_beat():",
      "if self.beats is None:", LIVE + "service.py -k once_every"),
     ("process: no core", "(resource.RLIMIT_CORE, (0, ", "(resource.RLIMIT_CORE, (-1, ",
      LIVE + "secrecy.py -k core"),

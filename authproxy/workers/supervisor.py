@@ -92,7 +92,7 @@ class Supervisor:
 
     def _look(self, serving: Callable[[], None]) -> None:
         """See whether every child has beaten since this was last so, and tell."""
-        if self.beats is None or not self.beats.all_beat():
+        if self.beats is None or self.stopping or not self.beats.all_beat():
             return
         if self.serving:
             self.notify.alive()

@@ -191,12 +191,13 @@ class Beats:
 def told(system, monkeypatch):
     """Run a supervisor whose timer goes off for each of `answers`; return what is told, and each timer."""
 
-    def run(answers, *, seconds, beats=True):
+    def run(answers, *, seconds, beats=True, afterwards=()):
         said, timer = [], []
         notify = SimpleNamespace(alive=lambda: said.append("alive"), stopping=lambda: said.append("stopping"))
         monkeypatch.setattr(signal, "setitimer", lambda *what: timer.append(what[1:]))
         system.script += [lambda: signal.SIGALRM] * len(answers)
-        system.script += [*end(system)]
+        stopped, *dying = end(system)
+        system.script += [stopped, *afterwards, *dying]
         children = [Child(name, lambda: 0) for name in ("broker", "worker 1", "worker 2")]
         made = Supervisor(children, [], notify, Beats(answers, seconds) if beats else None)
         assert made.run(lambda: said.append("ready"), lambda: said.append("serving")) == 0
@@ -216,6 +217,11 @@ def test_without_a_watchdog_nobody_looks_any_more_once_it_serves(told):
         ["ready", "serving", "stopping"],
         [(LOOK_SECONDS, LOOK_SECONDS), (0, 0)],
     )
+
+
+def test_who_is_told_to_stop_before_all_serve_never_serves(told):
+    said, _ = told([False], seconds=5.0, afterwards=[lambda: signal.SIGALRM])
+    assert said == ["ready", "stopping"]
 
 
 def test_without_a_service_manager_nobody_looks_at_all(told):
