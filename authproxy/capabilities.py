@@ -54,9 +54,12 @@ AF_UNIX: Any = getattr(socket, "AF_UNIX", None)
 SIGCHLD: Any = getattr(signal, "SIGCHLD", None)
 SIGHUP: Any = getattr(signal, "SIGHUP", None)
 SIGUSR1: Any = getattr(signal, "SIGUSR1", None)
+SIGALRM: Any = getattr(signal, "SIGALRM", None)
+ITIMER_REAL: Any = getattr(signal, "ITIMER_REAL", None)
 SO_REUSEPORT: Any = getattr(socket, "SO_REUSEPORT", None)
 SO_BIND: int = getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR)
 """To be set before `bind`: on Windows SO_REUSEADDR would let any process take our port."""
+PR_SET_DUMPABLE = 4  # of Linux's prctl(2)
 MAX_SOCKET_PATH = 107 if sys.platform == "linux" else 103  # bytes, as unix(7) has it; elsewhere less
 
 REPLACE_TRIES = 200
@@ -135,6 +138,45 @@ def hold_back(number: int) -> None:
     """Have a signal wait until `on_signal` has somebody hear it."""
     if sys.platform != "win32":
         signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+
+
+def keep_memory_private() -> None:
+    """Have no core dumped, and let no other process of this user read our memory or our environment.
+
+    As far as the system can: Linux gives /proc/PID to root, and refuses `ptrace` to all others, for a process
+    that is not dumpable (prctl(2)); what we start is as usual again.
+    """
+    if sys.platform == "win32":
+        return
+    else:  # noqa: RET505
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+        if sys.platform == "linux" and (libc := _libc()) is not None:
+            libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def clear_variable(name: str) -> None:
+    """Take a variable out of our environment, and its value out of what the system shows of it.
+
+    /proc/PID/environ, and `ps` on macOS, go on showing the memory in which the environment came.
+    """
+    if sys.platform != "win32" and (libc := _libc()) is not None:
+        import ctypes  # noqa: PLC0415 - as in `_libc`
+
+        libc.getenv.restype = ctypes.c_void_p
+        if (value := libc.getenv(os.fsencode(name))) is not None:
+            ctypes.memset(value, 0, len(ctypes.string_at(value)))
+    os.environ.pop(name, None)
+
+
+def _libc() -> Any:
+    """Return the system's C library; None for a Python that cannot call it."""
+    try:
+        import ctypes  # noqa: PLC0415 - not in every Python
+
+        return ctypes.CDLL(None)
+    except (ImportError, OSError):
+        return None
 
 
 def on_signal(number: int, call: Callable[[int], None]) -> None:

@@ -54,9 +54,12 @@ class Leaf:
     @property
     def is_secret(self) -> bool:
         """Whether it is by its type, by its field, or because a reference gave it."""
-        return self.value is not None and (
-            self.hidden or isinstance(self.value, SecretStr) or self.is_from_reference
-        )
+        return self.is_declared_secret or (self.value is not None and self.is_from_reference)
+
+    @property
+    def is_declared_secret(self) -> bool:
+        """Whether it is by its type or by its field."""
+        return self.value is not None and (self.hidden or isinstance(self.value, SecretStr))
 
     @property
     def is_from_reference(self) -> bool:

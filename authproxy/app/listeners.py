@@ -6,9 +6,10 @@ Each listener of the configuration may have several, as a name may have several 
 import errno
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from authproxy import logs
@@ -19,12 +20,22 @@ from authproxy.net.own_listeners import OwnListeners
 from authproxy.values import is_loopback, split_address
 
 
+class PassedSocket(socket.socket):
+    """One that was opened, and is owned, by a service manager; `name` is what it calls it."""
+
+    name: str
+
+
 @dataclass(slots=True)
 class Listeners:
-    """Open sockets, each with the address it was asked for; a name such as `localhost` may have several."""
+    """Open sockets, each with the address it was asked for; a name such as `localhost` may have several.
+
+    Those of the addresses in `passed` belong to a service manager.
+    """
 
     proxy: list[tuple[str, socket.socket]]
     admin: tuple[str, list[socket.socket]] | None = None
+    passed: frozenset[str] = frozenset()
 
     @property
     def addresses(self) -> list[str]:
@@ -35,6 +46,17 @@ class Listeners:
     def sockets(self) -> list[socket.socket]:
         """All of them."""
         return [*(sock for _, sock in self.proxy), *(self.admin[1] if self.admin is not None else [])]
+
+    def unlink(self, addresses: Iterable[str]) -> None:
+        """Take the names of our own Unix sockets away, once nobody listens on them any more."""
+        for address in addresses:
+            if address.startswith("unix:") and address not in self.passed:
+                Path(address.removeprefix("unix:")).unlink(missing_ok=True)
+
+
+Opened = Mapping[str, list[socket.socket]]
+"""Sockets that are open already, by the address that they are for."""
+NONE_YET: Opened = MappingProxyType({})
 
 
 def configured_addresses(config: Config) -> list[str]:
@@ -59,8 +81,12 @@ class Before:
     own: OwnListeners
 
 
-def open_listeners(config: Config, *, share: bool = False, before: Before | None = None) -> Listeners:
-    """Open the sockets that `config` asks for, but those that were open `before`.
+def open_listeners(
+    config: Config, *, share: bool = False, already: Opened = NONE_YET, before: Before | None = None
+) -> Listeners:
+    """Open the sockets that `config` asks for, but for those that are `already` open.
+
+    What was listened on `before` is left out. Raises `ListenError`, and then none is left open.
 
     Raises `ListenError`, and then none is left open.
     """
@@ -68,8 +94,9 @@ def open_listeners(config: Config, *, share: bool = False, before: Before | None
     try:
         for address in config.listen:
             if before is None or address not in before.addresses:
-                opened += [(address, sock) for sock in _sockets(address, before, share=share)]
-        return Listeners(opened, _admin_sockets(config, before))
+                sockets = already.get(address) or _sockets(address, before, share=share)
+                opened += [(address, sock) for sock in sockets]
+        return Listeners(opened, _admin_sockets(config, already, before), frozenset(already))
     except ListenError:
         close_sockets(Listeners(opened))
         raise
@@ -89,14 +116,17 @@ def _sockets(address: str, before: Before | None, *, share: bool = False) -> lis
     return listening_sockets(address, share=True, beside=True)
 
 
-def _admin_sockets(config: Config, before: Before | None) -> tuple[str, list[socket.socket]] | None:
+def _admin_sockets(
+    config: Config, already: Opened, before: Before | None
+) -> tuple[str, list[socket.socket]] | None:
     if config.admin is None:
         return None
+    address = config.admin.listen
     now = before.listeners.admin if before is not None else None
-    if now is not None and now[0] == config.admin.listen:
+    if now is not None and now[0] == address:
         return None
     try:
-        return config.admin.listen, _sockets(config.admin.listen, before)
+        return address, already.get(address) or _sockets(address, before)
     except ListenError as error:
         error.key = "admin"
         if not config.admin_is_default:
@@ -166,7 +196,7 @@ def _is_alone(sock: socket.socket) -> bool:
 
 
 def _tcp_sockets(host: str, port: int, *, share: bool, beside: bool = False) -> list[socket.socket]:
-    places = _places(host, port)
+    places = places_of(host, port)
     tries = PORT_TRIES if port == 0 and len(places) > 1 else 1
     while True:
         tries -= 1
@@ -183,7 +213,7 @@ def _tcp_sockets(host: str, port: int, *, share: bool, beside: bool = False) -> 
                 raise
 
 
-def _places(host: str, port: int) -> list[Place]:
+def places_of(host: str, port: int) -> list[Place]:
     """Return every address that `host` has, IPv4 first."""
     if is_loopback(host) and host.rstrip(".").lower().endswith("localhost"):
         # What the name means, whatever a resolver says (RFC 6761 §6.3).
@@ -274,11 +304,4 @@ def close_sockets(listeners: Listeners) -> None:
     """Close them all, and take the names of Unix sockets away."""
     for sock in listeners.sockets:
         sock.close()
-    unlink(listeners.addresses)
-
-
-def unlink(addresses: Iterable[str]) -> None:
-    """Take the names of Unix sockets away, once nobody listens on them any more."""
-    for address in addresses:
-        if address.startswith("unix:"):
-            Path(address.removeprefix("unix:")).unlink(missing_ok=True)
+    listeners.unlink(listeners.addresses)

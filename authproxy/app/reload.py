@@ -21,8 +21,8 @@ from authproxy.app.listeners import (
     close_sockets,
     configured_addresses,
     open_listeners,
-    unlink,
 )
+from authproxy.app.notify import NOBODY
 from authproxy.app.tls import TLSContexts, tls_contexts
 from authproxy.config.model import Config
 from authproxy.errors import AuthproxyError, ConfigError, Fault
@@ -51,6 +51,18 @@ class Others(Protocol):
         ...
 
 
+class ServiceManager(Protocol):
+    """Who is told how a reload goes: `app.notify.Notify`, or who passes it on."""
+
+    def reloading(self) -> None:
+        """Tell that the configuration is read again."""
+        ...
+
+    def ready(self, status: str | None = None) -> None:
+        """Tell that this is over, and how things are."""
+        ...
+
+
 class Nobody:
     """There is this process alone."""
 
@@ -71,11 +83,18 @@ class Reloader:
     `listeners` are what this process listens on; they are kept up to date. With `share`, what is opened for
     the proxy can be shared with `others`. `loaded_at` is when the configuration at work was read, in epoch
     seconds; `faults` is what is wrong with one that was read since. `files` are those to watch: what was read
-    last names them, even if it does not come to work.
+    last names them, even if it does not come to work. `notify` is told that, and how, it goes on.
     """
 
     def __init__(
-        self, app: App, listeners: Listeners, read: Read, *, share: bool = False, others: Others | None = None
+        self,
+        app: App,
+        listeners: Listeners,
+        read: Read,
+        *,
+        share: bool = False,
+        others: Others | None = None,
+        notify: ServiceManager = NOBODY,
     ) -> None:
         self.loaded_at = time.time()
         self.faults: list[Fault] = []
@@ -85,6 +104,7 @@ class Reloader:
         self._read = read
         self._share = share
         self._others: Others = others or Nobody()
+        self._notify = notify
         self._turn = asyncio.Lock()
         self._next: asyncio.Task[list[Fault]] | None = None
 
@@ -97,8 +117,17 @@ class Reloader:
     async def _when_it_is_our_turn(self) -> list[Fault]:
         async with self._turn:
             self._next = None  # what is read from here on may miss a later change
-            self.faults = await self._reload()
+            self._notify.reloading()
+            try:
+                self.faults = await self._reload()
+            finally:
+                self._notify.ready(self._status())
             return self.faults
+
+    def _status(self) -> str:
+        count = len(self._app.config.routes)
+        status = f"serving {count} route{'s' if count > 1 else ''}"
+        return f"{status}; not reloaded: {self.faults[0]}" if self.faults else status
 
     async def _reload(self) -> list[Fault]:
         try:
@@ -170,7 +199,8 @@ class Reloader:
 
     def _remember(self, before: Config, config: Config, opened: Listeners) -> None:
         """Know what is listened on now; take the names of sockets away that nobody listens on any more."""
-        unlink(set(configured_addresses(before)).difference(configured_addresses(config)))
+        gone = set(configured_addresses(before)).difference(configured_addresses(config))
+        self._listeners.unlink(gone)
         self._listeners.proxy[:] = self._app.listening
         self._listeners.admin = opened.admin or (self._listeners.admin if config.admin is not None else None)
 

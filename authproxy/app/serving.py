@@ -12,6 +12,7 @@ from authproxy import logs
 from authproxy.app.application import App
 from authproxy.app.credentials import InnerSource
 from authproxy.app.listeners import Listeners, own_listeners
+from authproxy.app.notify import NOBODY, Notify
 from authproxy.app.reload import Reloader
 from authproxy.app.tls import TLSContexts
 from authproxy.app.watch import watch
@@ -129,6 +130,7 @@ async def attend(
     own: OwnListeners | None = None,
     inner_source: InnerSource | None = None,
     alive: int | None = None,
+    notify: Notify = NOBODY,
     retry_rejected: bool = False,
     reloader_of: Callable[[App], Reloader] | None = None,
     watches: bool = False,
@@ -136,8 +138,9 @@ async def attend(
     """Serve on open sockets until a signal.
 
     `own` are the listeners of all processes, if there are others than `listeners`; `inner_source` says where
-    tokens come from, if not from here; `alive` is a descriptor that ends with the process above us.
-    `reloader_of` makes what SIGHUP asks, and with `watches` a change of the configuration's files.
+    tokens come from, if not from here; `alive` is a descriptor that ends with the process above us; `notify`
+    tells the service manager that we live, and stop: that we are ready, `ready` may tell it. `reloader_of`
+    makes what SIGHUP asks, and with `watches` a change of the configuration's files.
     """
     signals = Signals()
     if alive is not None:
@@ -152,6 +155,7 @@ async def attend(
             app.warn()
             app.prefetch()
         ready(app)
+        notify.watch()
         await load_meanwhile(signals.stop, admin=listeners.admin is not None, tokens=app.obtains_tokens)
         if listeners.admin is not None and not signals.stop.is_set():
             await app.start_admin(listeners.admin[1])
@@ -159,6 +163,7 @@ async def attend(
         signals.reload_by(reloader, watches=watches)
         collect_less()
         await signals.stop.wait()
+        notify.stopping()
         signals.reload_no_more()
         await _drain(app, signals.hurry)
 

@@ -6,6 +6,7 @@ bad configuration.
 
 import errno
 import gc
+import os
 import sys
 from importlib import import_module
 
@@ -29,6 +30,8 @@ VERBS = {
 }
 """The verbs in the order of the help; `authproxy.cli.VERB` has a command `VERB`, loaded when needed."""
 
+
+DUMPABLE = "AUTHPROXY_DUMPABLE"  # 1 lets debuggers and core dumps in
 
 STARTS_GARBAGE = 50_000  # objects made before a look for garbage: what is imported is none
 
@@ -54,6 +57,10 @@ class Verbs(click.Group):
 @click.version_option(__version__, message="authproxy %(version)s")
 def authproxy() -> None:
     """Point any tool that cannot authenticate at localhost: authproxy adds the right token."""
+    from authproxy.capabilities import keep_memory_private
+
+    if os.environ.get(DUMPABLE) != "1":
+        keep_memory_private()  # every verb may come to hold secrets
 
 
 def main() -> None:

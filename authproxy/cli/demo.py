@@ -6,7 +6,7 @@ import click
 import yaml
 
 from authproxy import logs
-from authproxy.app.listeners import can_be_opened, open_listeners, unlink
+from authproxy.app.listeners import can_be_opened, open_listeners
 from authproxy.app.serving import attend, run_loop
 from authproxy.app.tls import tls_contexts
 from authproxy.cli.options import config_option
@@ -48,7 +48,7 @@ async def _demo(overrides: dict[str, object]) -> None:
                     ready=lambda _app: announce(config, listeners, partial(_explain, running)),
                 )
             finally:
-                unlink(listeners.addresses)
+                listeners.unlink(listeners.addresses)
 
 
 def _explain(running: Demo, urls: list[str], admin_url: str | None) -> None:

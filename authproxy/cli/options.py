@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from authproxy.capabilities import clear_variable
 from authproxy.cli.output import is_unicode
 from authproxy.config.find import find_config
 from authproxy.config.model import Config
@@ -43,7 +44,15 @@ def retry_rejected_option(function: F) -> F:
 
 def load_config(config_file: str | None) -> Config:
     """Return the configuration, found and checked. Raises `ConfigError`."""
-    return load(find_config(config_file))
+    config = load(find_config(config_file))
+    forget_secret_variables(config)
+    return config
+
+
+def forget_secret_variables(config: Config) -> None:
+    """Take the variables that held secrets out of the environment: what we start has no use for them."""
+    for name in config.secret_variables:
+        clear_variable(name)
 
 
 def warning_lines(config: Config) -> list[str]:

@@ -6,9 +6,13 @@ from typing import Any
 
 import click
 
-from authproxy.cli.options import config_option, retry_rejected_option
+from authproxy.app.activation import passed_sockets
+from authproxy.app.notify import Notify
+from authproxy.app.reload import Read
+from authproxy.cli.options import config_option, forget_secret_variables, retry_rejected_option
 from authproxy.cli.serve import serve
 from authproxy.config.find import find_config
+from authproxy.config.model import Config
 from authproxy.config.read import load
 from authproxy.logs import LEVELS
 
@@ -64,6 +68,9 @@ def run(
         raise click.UsageError("--preset and --set need --upstream")
     if upstream is not None and config_file is not None:
         raise click.UsageError("--upstream and --config cannot be used together")
+    # First: what `load` starts is not to be given what is meant for us.
+    notify, passed = Notify.from_environment(), passed_sockets()
+    environ = dict(os.environ)  # with the secrets, which are then taken out of the process's own
     overrides = _overrides(listen, admin, log_level, log_format, no_admin=no_admin)
     if workers is not None:
         overrides["workers"] = workers
@@ -74,7 +81,17 @@ def run(
         read = partial(from_command_line, upstream, preset, settings, environ=environ, overrides=overrides)
     else:
         read = partial(load, find_config(config_file), environ=environ, overrides=overrides)
-    return serve(read(), retry_rejected=retry_rejected, read=read, watches=watch)
+    again = partial(_read, read)
+    return serve(
+        again(), notify=notify, passed=passed, retry_rejected=retry_rejected, read=again, watches=watch
+    )
+
+
+def _read(read: Read) -> Config:
+    """Return what `read` does; what the environment had for it alone is not there any more."""
+    config = read()
+    forget_secret_variables(config)
+    return config
 
 
 def _overrides(

@@ -1,15 +1,18 @@
 """Serving until a signal says otherwise, in one process or in several; `run` and `demo` share it."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import click
 
 from authproxy import logs, stderr
+from authproxy.app.activation import adopt
+from authproxy.app.application import App
 from authproxy.app.credentials import check_stores
 from authproxy.app.file_limits import raise_file_limit
-from authproxy.app.listeners import Listeners, open_listeners, shown_address, unlink
+from authproxy.app.listeners import Listeners, PassedSocket, open_listeners, shown_address
+from authproxy.app.notify import NOBODY, Notify
 from authproxy.app.reload import Read, Reloader
 from authproxy.app.serving import attend, run_loop
 from authproxy.app.tls import tls_contexts
@@ -29,6 +32,8 @@ def serve(
     config: Config,
     *,
     ready: Ready = say_nothing,
+    notify: Notify = NOBODY,
+    passed: Sequence[PassedSocket] = (),
     retry_rejected: bool = False,
     read: Read | None = None,
     watches: bool = False,
@@ -36,22 +41,37 @@ def serve(
     """Serve `config` until SIGINT or SIGTERM; finish what is in flight; return the exit code.
 
     A second signal ends at once. SIGHUP has the configuration read again by `read`; with `watches`, so has a
-    change of its files. `ready` gets the URLs of the listeners and of the admin listener. Raises
-    `ListenError`, `ConfigError`.
+    change of its files. `ready` gets the URLs of the listeners and of the admin listener. `notify` is the
+    service manager, `passed` are the sockets that it has opened. Raises `ListenError`, `ConfigError`.
     """
     with stderr.dropping_stderr(logs.dropped_lines):
         logs.set_up(config.log.level, config.log.format)
-        return _serve(config, ready, retry_rejected=retry_rejected, read=read, watches=watches)
+        return _serve(
+            config, ready, notify, passed, retry_rejected=retry_rejected, read=read, watches=watches
+        )
 
 
-def _serve(config: Config, ready: Ready, *, retry_rejected: bool, read: Read | None, watches: bool) -> int:
+def _serve(
+    config: Config,
+    ready: Ready,
+    notify: Notify,
+    passed: Sequence[PassedSocket],
+    *,
+    retry_rejected: bool,
+    read: Read | None,
+    watches: bool,
+) -> int:
     if SIGHUP is not None and read is not None:
         hold_back(SIGHUP)
+    config, opened = adopt(config, passed)
     raise_file_limit(config.limits.connections + sum(route.max_connections for route in config.routes))
     tls = tls_contexts(config)  # a certificate that cannot be used should fail here, not in a worker
     check_stores(config)  # as well
     count = worker_count(config)
-    listeners = open_listeners(config, share=count > 1)
+    listeners = open_listeners(config, share=count > 1, already=opened)
+    announced = partial(announce, config, listeners, ready)
+    serving = partial(notify.ready, status_of(config, listeners))
+    again = (lambda: adopt(read(), passed)[0]) if read is not None else None
     try:
         if count > 1:
             from authproxy.workers.processes import Processes
@@ -61,25 +81,49 @@ def _serve(config: Config, ready: Ready, *, retry_rejected: bool, read: Read | N
                 listeners,
                 tls,
                 count=count,
+                notify=notify,
                 retry_rejected=retry_rejected,
-                read=read,
+                read=again,
                 watches=watches,
             )
-            return processes.run(partial(announce, config, listeners, ready))
+            return processes.run(announced, serving)
+
+        def begun(_app: App) -> None:
+            announced()
+            serving()
+
+        def reloader_of(app: App, read: Read) -> Reloader:
+            return Reloader(app, listeners, read, notify=notify)
+
         run_loop(
             attend(
                 config,
                 listeners,
                 tls,
-                ready=lambda _app: announce(config, listeners, ready),
+                ready=begun,
+                notify=notify,
                 retry_rejected=retry_rejected,
-                reloader_of=(lambda app: Reloader(app, listeners, read)) if read is not None else None,
+                reloader_of=partial(reloader_of, read=again) if again is not None else None,
                 watches=watches,
             )
         )
     finally:
-        unlink(listeners.addresses)
+        listeners.unlink(listeners.addresses)
     return 0
+
+
+def status_of(config: Config, listeners: Listeners) -> str:
+    """Return a line that says what is served where."""
+    count = len(config.routes)
+    return f"serving {count} route{'s' if count > 1 else ''} on {', '.join(_urls(config, listeners))}"
+
+
+def _urls(config: Config, listeners: Listeners) -> list[str]:
+    """Return where the proxy listens: once for each name, whose sockets are on one port."""
+    secure = config.tls is not None
+    return list(
+        dict.fromkeys(shown_address(address, sock, secure=secure) for address, sock in listeners.proxy)
+    )
 
 
 def announce(config: Config, listeners: Listeners, ready: Ready) -> None:
@@ -93,12 +137,7 @@ def announce(config: Config, listeners: Listeners, ready: Ready) -> None:
 
 def _announce(config: Config, listeners: Listeners, ready: Ready) -> None:
     stderr.finish()  # warnings come first on a terminal, as they were said first
-    # A name's sockets are on one port, so that they have one URL.
-    urls = list(
-        dict.fromkeys(
-            shown_address(address, sock, secure=config.tls is not None) for address, sock in listeners.proxy
-        )
-    )
+    urls = _urls(config, listeners)
     for url in urls:
         click.echo(f"listening on {url}")
     admin_url = None

@@ -3,6 +3,8 @@
 A rule takes what was read and yields faults; it is only asked about what is otherwise in order.
 """
 
+import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from urllib.parse import urlsplit
@@ -10,17 +12,21 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from authproxy.capabilities import WORKERS
-from authproxy.config.document import Item
+from authproxy.config.document import COMMAND_LINE, Item
 from authproxy.config.model import FileKeys, RedisStoreSettings
 from authproxy.config.route import FRAMING_HEADERS, RouteConfig, RouteKeys
 from authproxy.errors import Fault
 from authproxy.grants.grant import Grant
 from authproxy.grants.static import NoGrant
+from authproxy.masking import Leaf
 from authproxy.net.http_proxy import proxy_for, read_proxy
 from authproxy.net.own_listeners import OwnListeners
 from authproxy.values import DEFAULT_PORTS, any_spelling, is_loopback, split_address
 
 OPENED_BY_A_BROWSER = "authorization_url"
+
+# Of a mapping whose values may be secrets, or not: headers, parameters.
+_SECRET_NAME = re.compile(r"(password|passphrase|secret|token|key|authorization|cookie)\Z", re.IGNORECASE)
 
 
 def file_faults(keys: FileKeys, top: Item) -> Iterator[Fault]:
@@ -60,6 +66,35 @@ def store_faults(keys: FileKeys, top: Item) -> Iterator[Fault]:
         yield (place.child("type") or place).fault(
             "needs the package redis, which is not installed: pip install 'authproxy[redis]'"
         )
+
+
+def exposed_secrets(secrets: Iterable[Leaf], *, to_others: bool) -> Iterator[Fault]:
+    """Yield a warning for the first secret that stands where other users can read it, if one does.
+
+    That is the command line, and the file itself if `to_others` says so.
+    """
+    for place in (leaf.place for leaf in secrets if _is_literal(leaf)):
+        if place.file == COMMAND_LINE:
+            yield place.fault(
+                "is a secret that other users see in the list of processes; write ${NAME}, in single quotes"
+            )
+            return
+        if to_others:
+            yield place.fault(
+                "is a secret in a file that others can read: "
+                f"chmod 600 {shlex.quote(place.file)}, or write ${{NAME}} or ${{file:PATH}} instead"
+            )
+            return
+
+
+def _is_literal(leaf: Leaf) -> bool:
+    """Tell whether a secret stands there itself, as far as its key says that it is one."""
+    if not isinstance(leaf.value, SecretStr) or leaf.is_from_reference:
+        return False
+    text = leaf.value.get_secret_value()
+    if "://" in text and "@" not in text:  # a URL without a password
+        return False
+    return bool(text) and (not leaf.name or _SECRET_NAME.search(leaf.name) is not None)
 
 
 def _bound(address: str) -> set[object]:

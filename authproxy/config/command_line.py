@@ -6,9 +6,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from authproxy.config.document import Item, compose
+from authproxy.config.document import COMMAND_LINE, Item, compose
 from authproxy.config.model import Config
-from authproxy.config.read import COMMAND_LINE, read
+from authproxy.config.read import read
 from authproxy.config.route import RouteKeys
 from authproxy.errors import ConfigError, Fault
 

@@ -19,6 +19,7 @@ import yaml
 from authproxy.errors import ConfigError, Fault
 
 MAX_ITEMS = 100_000
+COMMAND_LINE = "command line"  # the file of an Item that stands there
 
 _PREFIX = "tag:yaml.org,2002:"
 _MERGE = f"{_PREFIX}merge"
@@ -44,8 +45,9 @@ class Given:
 class Item:
     """A value and its place.
 
-    `written` is a string's own text, `sources` what its references read, `given` which part each gave.
-    `doubled` says that a literal `$$` stands for one `$` where nobody needed that.
+    `written` is a string's own text, `sources` the kinds of what its references read, `variables` the names
+    of those in the environment, `given` which part each gave. `doubled` says that a literal `$$` stands for
+    one `$` where nobody needed that.
     """
 
     value: Any = field(repr=False)
@@ -57,6 +59,7 @@ class Item:
     key_column: int = 1
     written: str | None = field(default=None, repr=False)
     sources: frozenset[str] = frozenset()
+    variables: frozenset[str] = frozenset()
     given: tuple[Given, ...] = ()
     doubled: bool = False
 
@@ -88,7 +91,7 @@ class Item:
             value = {name: self.made(each, below(key, name)) for name, each in value.items()}
         elif isinstance(value, list | tuple):
             value = [self.made(each, f"{key}[{index}]") for index, each in enumerate(value)]
-        return replace(self, value=value, key=key, written=None, sources=frozenset(), given=(), doubled=False)
+        return Item(value, self.file, key, self.line, self.column, self.key_line, self.key_column)
 
 
 def below(key: str, name: str) -> str:

@@ -240,3 +240,6 @@ class Config(FileKeys):
         """Return a fault that only shows when the configuration is put to work."""
         line, column = self.places.get(key, (1, 1))
         return Fault(self.file, line, column, key, message)
+
+    secret_variables: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
+    """Variables of the environment from which the value of a secret key came."""

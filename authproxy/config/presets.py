@@ -126,8 +126,12 @@ class _Filling:
         if names and template == f"{{{names[0]}}}":
             return self._values[names[0]]
         filled = _PLACEHOLDER.sub(lambda match: str(self._values[match[1]].value), template)
-        sources = frozenset[str]().union(*(self._values[name].sources for name in names))
-        return replace(self._auth.made(filled, key), sources=sources)
+        parts = [self._values[name] for name in names]
+        return replace(
+            self._auth.made(filled, key),
+            sources=frozenset[str]().union(*(part.sources for part in parts)),
+            variables=frozenset[str]().union(*(part.variables for part in parts)),
+        )
 
 
 @cache

@@ -8,16 +8,19 @@
 Nothing is contacted, except what references name: files, the keyring, commands.
 """
 
+import contextlib
 import os
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from authproxy.capabilities import FILE_OWNERS
 from authproxy.config import checks
 from authproxy.config.auth import read_auth
 from authproxy.config.credential import credential_key
-from authproxy.config.document import Item, compose, merge, scalars
+from authproxy.config.document import COMMAND_LINE, Item, compose, merge, scalars
 from authproxy.config.find import NO_FILE
 from authproxy.config.layers import routes_of
 from authproxy.config.model import Config, FileKeys
@@ -28,7 +31,8 @@ from authproxy.config.validation import Validation
 from authproxy.errors import ConfigError, Fault
 from authproxy.places import Stamp, stamp_of, working_directory
 
-COMMAND_LINE = "command line"
+NOT_ONLY_OURS = frozenset({"HOME", "LANG", "LOGNAME", "PATH", "PWD", "SHELL", "TMPDIR", "USER"})
+"""Variables that programs need, whatever else they are used for."""
 PLACEHOLDER_BASE = "https://upstream.invalid"  # while the upstream is faulty, `auth` is still checked
 LARGEST_FILE = 4 << 20  # bytes
 
@@ -53,6 +57,7 @@ def _load(path: Path, environ: Mapping[str, str], overrides: Mapping[str, Any] |
     file = str(path)
     try:
         with path.open("rb") as stream:
+            mode = os.fstat(stream.fileno()).st_mode
             content = stream.read(LARGEST_FILE + 1)
     except OSError as error:
         fault = Fault(file, 0, 0, "", f"cannot be read: {error.strerror}")
@@ -63,7 +68,8 @@ def _load(path: Path, environ: Mapping[str, str], overrides: Mapping[str, Any] |
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ConfigError([Fault(file, 1, 1, "", "is not UTF-8 text")]) from None
-    return parse(text, file, environ=environ, overrides=overrides)
+    exposed = bool(FILE_OWNERS) and mode & stat.S_IROTH != 0
+    return parse(text, file, environ=environ, overrides=overrides, exposed=exposed)
 
 
 def parse(
@@ -72,9 +78,11 @@ def parse(
     *,
     environ: Mapping[str, str] = os.environ,
     overrides: Mapping[str, Any] | None = None,
+    exposed: bool = False,
 ) -> Config:
-    """Read `text`, which stands in `file`; raise `ConfigError`."""
-    return read(compose(text, file), Path(file).parent, environ=environ, overrides=overrides)
+    """Read `text`, which stands in `file`; raise `ConfigError`. `exposed` says that others can read it."""
+    top, directory = compose(text, file), Path(file).parent
+    return read(top, directory, environ=environ, overrides=overrides, exposed=exposed)
 
 
 def read(
@@ -83,6 +91,7 @@ def read(
     *,
     environ: Mapping[str, str] = os.environ,
     overrides: Mapping[str, Any] | None = None,
+    exposed: bool = False,
 ) -> Config:
     """Read what `compose` returned; relative paths start from `directory`."""
     if not isinstance(top.value, dict):
@@ -90,15 +99,29 @@ def read(
     over = Item(None, COMMAND_LINE).made(dict(overrides or {}))
     top = replace(top, value=merge(over, top, 2).value)
     directory = directory if directory.is_absolute() else working_directory() / directory
-    return _Reader(References(directory, environ)).config(top)
+    references = References(directory, environ)
+    if any("${command:" in each.value for each in scalars(top) if isinstance(each.value, str)):
+        # What a program must not be given is only known once all is read; so it is read without them first.
+        rehearsal = _Reader(references.without_commands())
+        with contextlib.suppress(ConfigError):
+            rehearsal.config(top)
+        references.withheld = rehearsal.secret_variables
+    return _Reader(references, exposed=exposed).config(top)
 
 
 class _Reader:
     """Reads one file once; collects the faults."""
 
-    def __init__(self, references: References) -> None:
+    def __init__(self, references: References, *, exposed: bool = False) -> None:
         self._references = references
+        self._exposed = exposed
         self._validation = Validation(references.directory)
+
+    @property
+    def secret_variables(self) -> frozenset[str]:
+        """The variables from which secrets came, of those that are nobody else's."""
+        names = {name for leaf in self._validation.secrets for name in leaf.place.variables}
+        return frozenset(name for name in names - NOT_ONLY_OURS if not name.lower().endswith("_proxy"))
 
     def config(self, top: Item) -> Config:
         unresolved: list[Fault] = []
@@ -122,12 +145,14 @@ class _Reader:
             error.files = self._references.files
             raise error
         admin = top.child("admin")
+        exposed = checks.exposed_secrets(self._validation.secrets, to_others=self._exposed)
         return Config(
             **{each.name: getattr(keys, each.name) for each in fields(FileKeys)},
             routes=tuple(route for route, _ in routes),
             file=top.file,
             admin_is_default=admin is None or admin.value is None,
-            warnings=tuple(sorted({*self._references.warnings, *self._validation.warnings})),
+            secret_variables=self.secret_variables,
+            warnings=tuple(sorted({*self._references.warnings, *self._validation.warnings, *exposed})),
             places=_places(top, items),
             files=self._references.files | _tls_files(keys, [route for route, _ in routes]),
         )

@@ -5,10 +5,13 @@
 Each is resolved once, however often it is written. `again` gives references that ask files and commands
 anew and go on with what the environment and the keyring said. No message holds what a reference gave.
 
+A program is not given the variables that hold secrets of the configuration (`withheld`): they are ours.
+
 A `$` before anything else is plain. Where that is hardly meant, `warnings` says how to write it.
 """
 
 import contextlib
+import os
 import re
 import shlex
 import subprocess
@@ -23,6 +26,7 @@ from authproxy.places import Stamp, stamp_of
 
 COMMAND_TIMEOUT = 30.0  # seconds
 RENEWABLE = frozenset({"file", "command"})
+STAND_IN = "https://command.invalid"
 BYTE_ORDER_MARK = "\ufeff"
 
 _NAME = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?\Z", re.DOTALL)
@@ -45,11 +49,12 @@ class References:
     """Resolves the references of one file, whose directory relative paths start from."""
 
     def __init__(
-        self, directory: Path, environ: Mapping[str, str], known: Mapping[str, str] | None = None
+        self, directory: Path, environ: Mapping[str, str], known: dict[str, str] | None = None
     ) -> None:
         self.directory = directory
         self.environ = dict(environ)
-        self._known = dict(known or {})
+        self.withheld: frozenset[str] = frozenset()
+        self._known = known if known is not None else {}
         self.warnings: list[Fault] = []
         self.files: dict[Path, Stamp] = {}  # those that were read, as they were just before
 
@@ -60,7 +65,13 @@ class References:
             for reference, value in self._known.items()
             if reference.partition(":")[0] not in kinds
         }
-        return References(self.directory, self.environ, kept)
+        again = References(self.directory, self.environ, kept)
+        again.withheld = self.withheld
+        return again
+
+    def without_commands(self) -> "References":
+        """Return references that run no program, `STAND_IN` for what it would say; the rest they share."""
+        return _WithoutCommands(self.directory, self.environ, self._known)
 
     def resolved(self, item: Item, faults: list[Fault]) -> Item:
         """Return `item` with every string in it resolved; what cannot be is added to `faults`."""
@@ -79,6 +90,7 @@ class References:
                 value=text,
                 written=written,
                 sources=frozenset(expanding.sources),
+                variables=frozenset(expanding.variables),
                 given=tuple(expanding.given),
                 doubled=expanding.doubled,
             )
@@ -96,7 +108,7 @@ class References:
         if reference not in self._known:
             if kind == "file":
                 self._remember(rest)
-            found = READERS[kind](rest, self.directory)
+            found = READERS[kind](rest, self)
             _refuse_mark(found, shown(reference))
             self._known[reference] = found
         return self._known[reference]
@@ -118,6 +130,11 @@ class References:
         return value
 
 
+class _WithoutCommands(References):
+    def read(self, kind: str, rest: str) -> str:
+        return STAND_IN if kind == "command" else super().read(kind, rest)
+
+
 class _Expanding:
     """One string on its way: what its references gave, and what is wrong or odd about it."""
 
@@ -126,6 +143,7 @@ class _Expanding:
         self._written = written
         self.problems: list[str] = []
         self.sources: set[str] = set()
+        self.variables: set[str] = set()
         self.given: list[Given] = []
         self.unbraced: list[str] = []
         self.doubled = False
@@ -166,6 +184,7 @@ class _Expanding:
                 return value
             name, default = _variable(reference)
             self.sources.add("env")
+            self.variables.add(name)
             found = self._references.variable(name)
         except Unresolved as unresolved:
             self.problems.append(str(unresolved))
@@ -245,17 +264,17 @@ def path_in(directory: Path, path: str) -> Path:
     return directory / Path(path).expanduser()
 
 
-def _file(path: str, directory: Path) -> str:
+def _file(path: str, references: References) -> str:
     reference = f"${{file:{path}}}"
     try:
-        content = path_in(directory, path).read_bytes()
+        content = path_in(references.directory, path).read_bytes()
     except (OSError, ValueError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or "there is no such path"
         raise Unresolved(f"the file cannot be read: {reason} (reference {reference})") from None
     return _text(content, reference)
 
 
-def _keyring(entry: str, _directory: Path) -> str:
+def _keyring(entry: str, _references: References) -> str:
     reference = f"${{keyring:{entry}}}"
     service, slash, user = entry.rpartition("/")
     if not slash or not service or not user:
@@ -277,7 +296,7 @@ def _keyring(entry: str, _directory: Path) -> str:
     return password
 
 
-def _command(line: str, directory: Path) -> str:
+def _command(line: str, references: References) -> str:
     try:
         argv = shlex.split(line)
     except ValueError:
@@ -288,7 +307,8 @@ def _command(line: str, directory: Path) -> str:
     try:
         process = subprocess.Popen(  # noqa: S603 - the user's own program, without a shell
             argv,
-            cwd=directory,
+            cwd=references.directory,
+            env={name: value for name, value in os.environ.items() if name not in references.withheld},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -310,4 +330,6 @@ def _command(line: str, directory: Path) -> str:
     return _text(output, reference)
 
 
-READERS: dict[str, Callable[[str, Path], str]] = {"file": _file, "keyring": _keyring, "command": _command}
+Reader = Callable[[str, References], str]
+
+READERS: dict[str, Reader] = {"file": _file, "keyring": _keyring, "command": _command}

@@ -7,9 +7,10 @@ from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
-from authproxy.config.document import Item, plain
+from authproxy.config.document import Item, plain, scalars
 from authproxy.config.texts import judge
 from authproxy.errors import Fault
+from authproxy.masking import Leaf, leaves
 
 Kind = TypeVar("Kind")
 
@@ -17,13 +18,15 @@ Kind = TypeVar("Kind")
 class Validation:
     """Makes dataclasses of Items. `faults` is what is wrong with them, `warnings` what is only odd.
 
-    Relative paths start from `directory`.
+    `secrets` is what the schema calls secret, and what could not be made anything of. Relative paths start
+    from `directory`.
     """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.faults: list[Fault] = []
         self.warnings: list[Fault] = []
+        self.secrets: list[Leaf] = []
 
     def make(self, kind: type[Kind], item: Item, *besides: str, known: Collection[str] = ()) -> Kind | None:
         """Return the `kind` that `item` describes, its keys `besides` left out; None if it has faults.
@@ -39,7 +42,9 @@ class Validation:
             from authproxy.config.faults import faults_of
 
             self.faults += faults_of(error, own, kind, {*besides, *known})
+            self.secrets += [Leaf(each.value, place=each) for each in scalars(own)]
             return None
+        self.secrets += [leaf for leaf in leaves(made, item) if leaf.is_declared_secret and leaf.place]
         found = judge(made, item)
         self.faults += found.faults
         self.warnings += found.warnings

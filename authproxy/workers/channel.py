@@ -32,6 +32,11 @@ class Pieces:
         self._incomplete: tuple[bytes, list[bytes]] = (b"", [])  # of whom and which, and its pieces
         self._descriptors: list[int] = []  # that came with them
 
+    @property
+    def complete(self) -> bool:
+        """Whether no message has begun and not ended."""
+        return not self._incomplete[0]
+
     def of(self, message: Message) -> Iterator[bytes]:
         """Yield the pieces of `message`."""
         self._number += 1

@@ -14,6 +14,7 @@ from typing import Any
 from authproxy import logs
 from authproxy.app.application import App
 from authproxy.app.listeners import Listeners, own_listeners
+from authproxy.app.notify import NOBODY, Notify
 from authproxy.app.reload import Read, Reloader
 from authproxy.app.serving import attend, run_loop
 from authproxy.app.tls import TLSContexts
@@ -22,7 +23,8 @@ from authproxy.config.model import Config
 from authproxy.proxy.downstream import parser as _parser  # noqa: F401 - loaded once, for all who are forked
 from authproxy.workers.broker import Broker
 from authproxy.workers.broker_client import BrokerClient
-from authproxy.workers.channel import Pieces, receive
+from authproxy.workers.channel import Message, Pieces, receive
+from authproxy.workers.heartbeats import Heartbeats
 from authproxy.workers.reload import (
     Group,
     Member,
@@ -43,8 +45,9 @@ TAKE_SECONDS = 5.0  # that the supervisor waits for the rest of what the broker 
 class Processes:
     """The broker and `count` workers that serve `config` on open listeners.
 
-    With `retry_rejected` a credential that was rejected before is tried once more. `read` reads the
-    configuration again, at SIGHUP and, with `watches`, when its files change.
+    `notify` tells the service manager that all of them live. With `retry_rejected` a credential that was
+    rejected before is tried once more. `read` reads the configuration again, at SIGHUP and, with `watches`,
+    when its files change.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Processes:
         tls: TLSContexts,
         *,
         count: int,
+        notify: Notify = NOBODY,
         retry_rejected: bool = False,
         read: Read | None = None,
         watches: bool = False,
@@ -62,6 +66,10 @@ class Processes:
         self._retry_rejected = retry_rejected
         self._read = read
         self._watches = watches
+        self._notify = notify
+        # A quarter of the watchdog's time each: one that is missed may be late, and the next still in time.
+        seconds = notify.watchdog / 4 if notify.watchdog is not None else None
+        self._beats = Heartbeats(1 + count, seconds) if notify else None
         self._alive, self._above = os.pipe()
         self._lines = [socket.socketpair(AF_UNIX, socket.SOCK_DGRAM) for _ in range(count)]
         self._to_supervisor, self._of_supervisor = socket.socketpair(AF_UNIX, socket.SOCK_DGRAM)
@@ -72,15 +80,18 @@ class Processes:
         self._supervisor: Supervisor | None = None
         self._pid = os.getpid()
 
-    def run(self, ready: Callable[[], None]) -> int:
-        """Serve until a signal says otherwise; call `ready` once all are started; return the exit code."""
+    def run(self, ready: Callable[[], None], serving: Callable[[], None] = lambda: None) -> int:
+        """Serve until a signal says otherwise; return the exit code.
+
+        `ready` is called once all are started, `serving` once all serve, for the service manager's sake.
+        """
         children = [Child("broker", partial(self._as_child, self._broker, None))]
         for number in range(len(self._lines)):
             work = partial(self._worker, number)
             children.append(Child(f"worker {number + 1}", partial(self._as_child, work, number)))
         try:
-            self._supervisor = Supervisor(children, self._sockets, self._take)
-            return self._supervisor.run(ready)
+            self._supervisor = Supervisor(children, self._sockets, self._take, self._notify, self._beats)
+            return self._supervisor.run(ready, serving)
         finally:
             self._listeners.proxy, self._listeners.admin = self._state.shares[0], self._state.admin
 
@@ -88,19 +99,34 @@ class Processes:
         return [sock for share in self._state.shares for _, sock in share]
 
     def _take(self) -> None:
-        """Take the state that a reload has led to, and tell the broker."""
+        """Take what the broker says of a reload: how it goes, and the state that it has led to."""
         sock = self._of_supervisor
-        sock.settimeout(TAKE_SECONDS)
-        stopping = self._supervisor is not None and self._supervisor.stopping
-        answer = None
         try:
-            while answer is None:
-                message = self._pieces.take(*receive(sock))
-                answer = self._taker.hear(message, stopping=stopping) if message is not None else None
-            for piece in self._pieces.of(answer):
-                sock.send(piece)
+            while True:
+                whole = self._pieces.complete and self._taker.complete
+                sock.settimeout(0 if whole else TAKE_SECONDS)
+                if (message := self._pieces.take(*receive(sock))) is not None:
+                    self._hear(message)
+        except BlockingIOError:
+            return  # that was all
         except OSError as error:  # the broker is gone; its successor begins with what we have
+            self._pieces.close()
+            self._pieces = Pieces()
+            self._taker.drop()
             logs.warning("the supervisor has not heard the end of a reload", cause=type(error).__name__)
+
+    def _hear(self, message: Message) -> None:
+        if message["reload"] == "status":
+            status = message["status"]
+            if status is None:
+                self._notify.reloading()
+            else:
+                self._notify.ready(status or None)
+            return
+        stopping = self._supervisor is not None and self._supervisor.stopping
+        if (answer := self._taker.hear(message, stopping=stopping)) is not None:
+            for piece in self._pieces.of(answer):
+                self._of_supervisor.send(piece)
 
     def _as_child(self, work: Work, number: int | None) -> int:
         os.close(self._above)
@@ -112,6 +138,10 @@ class Processes:
         os.setpgid(0, 0)  # Ctrl-C is for the supervisor, who passes it on
         run_loop(work())
         return 0
+
+    def _start_heart(self, number: int) -> None:
+        if self._beats is not None:
+            self._beats.start(number)
 
     async def _broker(self) -> None:
         """Have the tokens and the admin listener."""
@@ -125,9 +155,10 @@ class Processes:
             broker.start()
             app.others = broker.counts
             group = Group(broker, app, self._to_supervisor, self._pid, state.number)
+            self._start_heart(0)
 
         def reloader_of(app: App, read: Read) -> Reloader:
-            return Reloader(app, listeners, read, share=True, others=group)
+            return Reloader(app, listeners, read, share=True, others=group, notify=group or NOBODY)
 
         await attend(
             state.config,
@@ -150,6 +181,7 @@ class Processes:
             client.counts = app.snapshot
             client.replaced = app.sources.replaced
             Member(app, client, state.number)
+            self._start_heart(1 + number)
 
         await attend(
             state.config,

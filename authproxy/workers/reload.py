@@ -28,7 +28,7 @@ from dataclasses import dataclass, replace
 from authproxy import logs
 from authproxy.app.application import App, Change
 from authproxy.app.file_limits import raise_file_limit
-from authproxy.app.listeners import Listeners, another_socket
+from authproxy.app.listeners import Listeners, PassedSocket, another_socket
 from authproxy.app.tls import TLSContexts, tls_contexts
 from authproxy.capabilities import SIGUSR1
 from authproxy.config.model import Config
@@ -100,7 +100,7 @@ def with_addresses(message: Message) -> Share:
 
 
 def shared_out(opened: Share, count: int) -> list[Share]:
-    """Return each worker's sockets: TCP ones of its own on the same address, Unix ones in common.
+    """Return each worker's sockets: its own on the same TCP address; Unix and passed ones in common.
 
     Raises `ListenError`.
     """
@@ -109,11 +109,15 @@ def shared_out(opened: Share, count: int) -> list[Share]:
         for _ in range(count - 1):
             shares.append(share := [])
             for address, sock in opened:
-                share.append((address, sock if address.startswith("unix:") else another_socket(sock)))
+                share.append((address, sock if _is_common(address, sock) else another_socket(sock)))
     except BaseException:
         close_shares(shares[1:])
         raise
     return shares
+
+
+def _is_common(address: str, sock: socket.socket) -> bool:
+    return address.startswith("unix:") or isinstance(sock, PassedSocket)
 
 
 def close_shares(shares: Iterable[Share]) -> None:
@@ -127,7 +131,7 @@ def close_shares(shares: Iterable[Share]) -> None:
 
 
 class Group:
-    """The other processes, as the broker sees them: `app.reload.Others`.
+    """The other processes, as the broker sees them: `app.reload.Others`, and its `ServiceManager`.
 
     `supervisor` is the line to the process with the id `above`; `number` is that of the reload with whose
     outcome this broker has begun.
@@ -148,6 +152,19 @@ class Group:
         self._shares: list[Share] = []
         for channel in self._workers:  # the broker before us may have died over a reload
             channel.send(self._said("commit"))
+
+    def reloading(self) -> None:
+        """Have the supervisor tell the service manager, which listens to nobody else."""
+        self._have_told(None)
+
+    def ready(self, status: str | None = None) -> None:
+        """Have the supervisor tell that it is over."""
+        self._have_told(status or "")
+
+    def _have_told(self, status: str | None) -> None:
+        if os.getppid() == self._above:
+            self._supervisor.send(self._said("status", status=status))
+            os.kill(self._above, SIGUSR1)
 
     def own_share(self, opened: Listeners) -> Listeners:
         """Return what the broker itself is to serve."""
@@ -358,11 +375,16 @@ class Taker:
         self._number = 0
         self._new: dict[int, Share] = {}
 
+    @property
+    def complete(self) -> bool:
+        """Whether nothing more of a state is to come."""
+        return not self._new
+
     def hear(self, message: Message, *, stopping: bool = False) -> Message | None:
         """Take a message; return the answer once the state is whole. Nothing is taken while `stopping`."""
         share = with_addresses(message)
         if message["number"] != self._number:  # a broker that died has left the rest unsaid
-            self._drop()
+            self.drop()
             self._number = message["number"]
         if message["reload"] == "sockets":
             self._new[message["worker"]] = share
@@ -375,7 +397,7 @@ class Taker:
             tls = tls_contexts(config, self._state.tls)
         except (AuthproxyError, OSError) as error:
             close_shares([share])
-            self._drop()
+            self.drop()
             return {**answer, "trouble": _trouble(error)}
         self._take(config, tls, own, share)
         return answer
@@ -401,6 +423,7 @@ class Taker:
             close_shares([[(state.admin[0], sock) for sock in state.admin[1]]])
         state.admin = (share[0][0], [sock for _, sock in share]) if share else None
 
-    def _drop(self) -> None:
+    def drop(self) -> None:
+        """Forget what has come of a state whose end will not come."""
         close_shares(self._new.values())
         self._new = {}

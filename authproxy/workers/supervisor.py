@@ -19,12 +19,24 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from authproxy import logs, stderr
-from authproxy.capabilities import SIGCHLD, SIGHUP, SIGUSR1, WORKERS, cpu_count, terminal_watch
+from authproxy.app.notify import NOBODY, Notify
+from authproxy.capabilities import (
+    ITIMER_REAL,
+    SIGALRM,
+    SIGCHLD,
+    SIGHUP,
+    SIGUSR1,
+    WORKERS,
+    cpu_count,
+    terminal_watch,
+)
 from authproxy.config.model import Config
 from authproxy.errors import AuthproxyError
+from authproxy.workers.heartbeats import Heartbeats
 
-WATCHED = {SIGCHLD, SIGHUP, SIGUSR1, signal.SIGINT, signal.SIGTERM}
+WATCHED = {SIGCHLD, SIGALRM, SIGHUP, SIGUSR1, signal.SIGINT, signal.SIGTERM}
 QUICK_DEATH = 1.0  # seconds; who dies faster than this is not started again at once
+LOOK_SECONDS = 0.1  # between looks whether all children have begun to serve
 
 
 def worker_count(config: Config) -> int:
@@ -59,15 +71,25 @@ class Supervisor:
     """What the children listen on. As long as anybody has one open, connections to it are not refused."""
     take: Callable[[], None]
     """Takes what the broker has to say, which it tells by SIGUSR1."""
+    notify: Notify = NOBODY
+    beats: Heartbeats | None = None
+    """The children's, for `notify`."""
     stopping: bool = field(default=False, init=False)
+    serving: bool = field(default=False, init=False)
 
-    def run(self, ready: Callable[[], None]) -> int:
-        """Start everything; return the exit code once all have ended."""
+    def run(self, ready: Callable[[], None], serving: Callable[[], None] = lambda: None) -> int:
+        """Start everything; return the exit code once all have ended.
+
+        With heartbeats `serving` is called when every child serves. From then on the service manager hears
+        that all of them live, as long as they do.
+        """
         signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
         terminal_is_gone = terminal_watch()
         for child in self.children:
             self._fork(child)
         ready()
+        if self.beats is not None:
+            signal.setitimer(ITIMER_REAL, LOOK_SECONDS, LOOK_SECONDS)
         failed = False
         while any(child.pid for child in self.children):
             number = signal.sigwait(WATCHED)
@@ -77,14 +99,30 @@ class Supervisor:
                 self.take()
             elif number == SIGHUP and not terminal_is_gone():
                 self._have_reloaded()
+            elif number == SIGALRM:
+                self._look(serving)
             else:
                 self._pass_on(number)
         return 1 if failed else 0
+
+    def _look(self, serving: Callable[[], None]) -> None:
+        """See whether every child has beaten since this was last so, and tell."""
+        if self.beats is None or self.stopping or not self.beats.all_beat():
+            return
+        if self.serving:
+            self.notify.alive()
+            return
+        self.serving = True
+        seconds = self.beats.seconds or 0  # 0 ends the looks
+        signal.setitimer(ITIMER_REAL, seconds, seconds)
+        serving()
 
     def _fork(self, child: Child) -> None:
         child.started = time.monotonic()
         child.pid = os.fork()
         if child.pid == 0:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, _leave)  # until its loop hears signals there is nothing to finish
             signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED - {SIGHUP})  # that waits for who hears it
             _end(child.work)
 
@@ -121,6 +159,8 @@ class Supervisor:
         number = signal.SIGTERM if number == SIGHUP else number
         workers = self.children[1:]
         hurry, self.stopping = self.stopping, True
+        if not hurry:
+            self.notify.stopping()
         for sock in self.sockets():
             sock.close()  # nobody will be put in a worker's place any more
         for child in workers if not hurry else self.children:
@@ -132,6 +172,10 @@ class Supervisor:
         broker, *workers = self.children
         if broker.pid and not any(worker.pid for worker in workers):
             os.kill(broker.pid, signal.SIGTERM)
+
+
+def _leave(*_: object) -> NoReturn:
+    os._exit(0)
 
 
 def _end(work: Callable[[], int]) -> NoReturn:

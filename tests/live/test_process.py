@@ -278,10 +278,11 @@ def test_what_is_answered_during_the_drain_is_the_last_on_its_connection() -> No
         assert proxy.wait() == 0
 
 
-def test_a_second_signal_ends_at_once() -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_second_signal_ends_at_once(workers: int) -> None:
     held = Held()
     with Upstream(held) as upstream:
-        config = {"routes": one_route(upstream.url), "limits": {"drain": "5m"}}
+        config = {"routes": one_route(upstream.url), "limits": {"drain": "5m"}, "workers": workers}
         with running_proxy(config) as proxy, connect(proxy.url) as wire:
             wire.send(request())
             upstream.wait_for(1)
@@ -291,6 +292,58 @@ def test_a_second_signal_ends_at_once() -> None:
             proxy.signal()
             proxy.wait()
         held.go.set()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_fifty_requests_finish_and_closes_what_is_idle(
+    number: signal.Signals, workers: int
+) -> None:
+    held = Held()
+    with Upstream(held) as upstream, ExitStack() as stack:
+        config = {"routes": one_route(upstream.url), "limits": {"drain": "5m"}, "workers": workers}
+        proxy = stack.enter_context(running_proxy(config))
+        held.go.set()
+        idle = [stack.enter_context(connect(proxy.url)) for _ in range(10)]
+        assert [wire.send(request()).answer().status for wire in idle] == [200] * 10
+        held.go.clear()
+        asked = [stack.enter_context(connect(proxy.url)).send(request()) for _ in range(50)]
+        upstream.wait_for(60)
+        proxy.signal(number)
+        assert [wire.is_closed() for wire in idle] == [True] * 10
+        wait_until(lambda: takes_nobody_new(proxy), "new connections are still taken")
+        held.go.set()
+        answers = [wire.answer() for wire in asked]
+        assert {(answer.status, answer.body) for answer in answers} == {(200, b"at last")}
+        assert {answer.one("Connection") for answer in answers} == {"close"}
+        assert proxy.wait() == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_who_has_connected_before_the_signal_and_asks_after_it_is_answered(workers: int) -> None:
+    held = Held()
+    with Upstream(held) as upstream, ExitStack() as stack:
+        config = {"routes": one_route(upstream.url), "limits": {"drain": "5m"}, "workers": workers}
+        proxy = stack.enter_context(running_proxy(config))
+        begun = [stack.enter_context(connect(proxy.url)).send(request()) for _ in range(20)]
+        upstream.wait_for(20)
+        new = [stack.enter_context(connect(proxy.url)) for _ in range(20)]
+        for wire in [stack.enter_context(connect(proxy.url)) for _ in range(20)]:
+            assert wire.send(request(host="evil.example")).answer().status == 403  # all are accepted by now
+        proxy.signal()
+        for wire in new:
+            wire.send(request())
+        held.go.set()
+        assert {wire.answer().status for wire in [*begun, *new]} == {200}
+        assert proxy.wait() == 0
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_signal_right_after_the_start_ends_it_with_0(workers: int) -> None:
+    for _ in range(5):
+        config = {"routes": one_route("http://127.0.0.1:1"), "workers": workers, "admin": False}
+        with running_proxy(config) as proxy:
+            assert proxy.stop() == 0
 
 
 def test_the_drain_runs_out() -> None:

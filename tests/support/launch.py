@@ -27,6 +27,7 @@ if sys.platform == "win32":
 else:
     COMMAND = (str(Path(sysconfig.get_path("scripts"), "authproxy")),)
 ANY_PORT = "127.0.0.1:0"
+STRANGE = ("AUTHPROXY_", "XDG_", "NOTIFY_", "WATCHDOG_", "LISTEN_")  # variables of the surroundings
 LISTENING, ADMIN = "listening on ", "admin on "
 
 
@@ -96,6 +97,7 @@ def launched(
     files: int | None = None,
     stderr: int | None = None,
     before: tuple[str, ...] = (),
+    inherits: tuple[int, ...] = (),
 ) -> Iterator[Kind]:
     """Start the proxy with `config`; its ports are free ones unless it says otherwise.
 
@@ -103,7 +105,7 @@ def launched(
 
     `config` is None for a command line that needs no file; `files` limits the descriptors there are;
     `stderr` is a descriptor to write to instead of the file that `log` reads; `before` stands in front of the
-    command.
+    command, which has the descriptors that it `inherits`.
     """
     with tempfile.TemporaryDirectory(prefix="authproxy-") as made:
         directory = Path(made)
@@ -116,7 +118,7 @@ def launched(
             process = subprocess.Popen(
                 [*(limited_to(files) if files else before), *COMMAND, verb, *args],
                 cwd=directory, env=environment(directory, env), stdin=subprocess.DEVNULL,
-                stdout=stdout, stderr=log if stderr is None else stderr,
+                stdout=stdout, stderr=log if stderr is None else stderr, pass_fds=inherits,
             )  # fmt: skip
         proxy = kind(process, directory, file, *_to_be_announced(config, args))
         try:
@@ -147,6 +149,7 @@ def write_config(directory: Path, config: Mapping[str, Any] | str) -> Path:
     file = directory / "authproxy-test.yaml"
     text = config if isinstance(config, str) else yaml.safe_dump(dict(config), sort_keys=False)
     file.write_text(text, encoding="utf-8")
+    file.chmod(0o600)
     return file
 
 
@@ -155,6 +158,7 @@ def environment(directory: Path, more: Mapping[str, str] | None = None) -> dict[
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.lower().endswith("_proxy") and not name.startswith(("AUTHPROXY_", "XDG_", "NOTIFY_"))
+        if not name.lower().endswith("_proxy") and not name.startswith(STRANGE)
     }
-    return {**kept, "HOME": str(directory), **(more or {})}
+    # So that who is not root may look at its descriptors in /proc.
+    return {**kept, "HOME": str(directory), "AUTHPROXY_DUMPABLE": "1", **(more or {})}

@@ -162,6 +162,65 @@ def test_a_program_is_ended_with_what_it_started():
     assert process.returncode == -signal.SIGKILL
 
 
+# ── what others may see ──────────────────────────────────────────────────────────────────────────
+
+
+def told_by(script):
+    """Return what a process of its own prints that runs `script`."""
+    head = "import ctypes, os, resource\nfrom authproxy import capabilities as can\n"
+    head += "dumpable = lambda: ctypes.CDLL(None).prctl(3, 0, 0, 0, 0)\n"
+    ended = subprocess.run(
+        [sys.executable, "-c", head + script],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "SECRET": "s3cr3t"},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout.splitlines()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
+def test_memory_is_private_and_no_core_is_dumped_but_children_are_as_usual():
+    script = """
+hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+print(dumpable())
+can.keep_memory_private()
+print(dumpable(), resource.getrlimit(resource.RLIMIT_CORE) == (0, hard), flush=True)
+os.execv("/proc/self/exe", ["python", "-c", "import ctypes; print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))"])
+"""
+    assert told_by(script) == ["1", "0 True", "1"]
+
+
+def test_what_the_system_refuses_is_done_without(monkeypatch):
+    def refuse(*_):
+        raise ValueError
+
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    monkeypatch.setattr(capabilities, "_libc", lambda: None)
+    capabilities.keep_memory_private()
+
+
+@pytest.mark.parametrize("library", ["can._libc()", "None"])
+def test_a_variable_is_cleared_and_what_the_system_shows_of_it_too(library):
+    script = f"""
+libc = {library}
+can._libc = lambda: libc
+can.clear_variable("SECRET")
+can.clear_variable("NEVER_THERE")
+shown = open("/proc/self/environ", "rb").read() if os.path.exists("/proc/self/environ") else b""
+print("SECRET" in os.environ, b"s3cr3t" in shown and libc is not None, b"PATH=" in shown)
+os.execvp("sh", ["sh", "-c", "echo ${{SECRET-gone}}"]) if print(end="", flush=True) is None else None
+"""
+    seen, child = told_by(script)
+    assert seen == f"False False {Path('/proc/self/environ').exists()}"
+    assert child == "gone"
+
+
+def test_a_python_that_cannot_call_c_has_no_library(monkeypatch):
+    assert capabilities._libc() is not None
+    monkeypatch.setitem(sys.modules, "ctypes", None)
+    assert capabilities._libc() is None
+
+
 # ── the event loop, files ────────────────────────────────────────────────────────────────────────
 
 
@@ -227,8 +286,13 @@ print(bool(can.WORKERS), bool(can.UNIX_SOCKETS), bool(can.FILE_OWNERS))
 print(can.open_file_limits() == (inf, inf), can.loop_factory(), can.cpu_count() > 0)
 with can.signals_blocked():
     can.after_fork(print)
+import os
+os.environ["SECRET"] = "s3cr3t"
+can.keep_memory_private()
+can.clear_variable("SECRET")
+print("SECRET" in os.environ)
 """
-    assert on_windows(script, tmp_path) == ["False False False", "True None True"]
+    assert on_windows(script, tmp_path) == ["False False False", "True None True", "False"]
 
 
 def test_what_cannot_be_had_there_is_a_fault_with_its_key_and_the_way_out(tmp_path):

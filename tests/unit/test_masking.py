@@ -58,6 +58,22 @@ def test_settings_are_shown_without_what_is_secret(value, shown):
     assert masked(value) == shown
 
 
+def test_what_is_declared_secret_is_whether_or_not_a_reference_gave_it():
+    made = Outer("y", Inner(password=SECRET), scope=("a",), json="j")
+    place = Item(
+        {
+            "url": Item("y", "f", sources=frozenset({"env"})),
+            "json": Item("j", "f", sources=frozenset({"env"})),
+        },
+        "f",
+    )
+    found = {leaf.declared.name: (leaf.is_secret, leaf.is_declared_secret) for leaf in leaves(made, place)}
+    assert found == {
+        "url": (True, False), "name": (False, False), "password": (True, True), "scope": (False, False),
+        "json": (True, True),
+    }  # fmt: skip
+
+
 def test_what_a_reference_gave_is_masked_whatever_was_made_of_it():
     place = Item({"url": Item("x", "f"), "scope": Item("a b", "f", sources=frozenset({"env"}))}, "f")
     assert masked(Outer("x", scope=("a", "b")), place) == {"url": "x", "scope": MASK}

@@ -126,6 +126,11 @@ class ClientConnection(asyncio.Protocol):
         return self._state in IN_FLIGHT
 
     @property
+    def is_new(self) -> bool:
+        """Whether nobody has asked anything yet: who has just connected is about to."""
+        return self._state is IDLE and not self._answered_any
+
+    @property
     def in_tunnel(self) -> bool:
         return self._state is State.TUNNEL
 

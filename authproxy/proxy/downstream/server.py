@@ -1,6 +1,7 @@
 """Makes a connection for each client, up to a limit, and lets what is in flight finish at the end."""
 
 import asyncio
+import contextlib
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,6 +17,8 @@ from authproxy.proxy.request import Request
 if TYPE_CHECKING:
     from authproxy.proxy.downstream.parser import RequestParser
 
+ACCEPT_TURNS = 4  # of the loop, from a socket that was accepted to its `connection_made`
+NEW_SECONDS = 1.0  # that a drain waits for the first request of a connection
 MAX_TURNED_AWAY = 16  # connections over the limit that linger at a time; more are just closed
 
 
@@ -133,31 +136,38 @@ class ProxyServer:
             self._changed.set()
 
     async def drain(self, seconds: float) -> None:
-        """Let what is in flight finish, for up to `seconds`; then close everything."""
+        """Let what is in flight finish, for up to `seconds`; then close everything.
+
+        The listeners are closed already; whom one has just accepted is about to be a connection here.
+        """
         self.draining = True
-        for connection in list(self.connections):
-            if not connection.in_flight and not connection.leaving:
-                connection.force_close()
+        for _ in range(ACCEPT_TURNS):
+            await asyncio.sleep(0)
+        self._close(lambda each: not (each.in_flight or each.leaving or each.is_new))
+        self._loop.call_later(NEW_SECONDS, self._close, lambda each: each.is_new)
         if busy := self._in_flight():
             logs.info("draining", requests=len(busy), seconds=seconds)
-            if not await self._until(lambda: not self._in_flight(), seconds):
-                logs.warning("drain ran out", broken_off=len(self._in_flight()))
-                for connection in self._in_flight():
-                    connection.end_tunnel()
+        await self._until_none(lambda each: each.in_flight or each.is_new, seconds)
+        if busy := self._in_flight():
+            logs.warning("drain ran out", broken_off=len(busy))
+            for connection in busy:
+                connection.end_tunnel()
         # Who was told that this is the end still gets to read it.
-        await self._until(lambda: not any(each.leaving or each.in_tunnel for each in self.connections), QUIET)
+        await self._until_none(lambda each: each.leaving or each.in_tunnel, QUIET)
         await self.shutdown(0.1)
 
-    async def _until(self, condition: Callable[[], bool], seconds: float) -> bool:
-        """Wait for `condition`, for up to `seconds`; tell whether it came."""
-        try:
+    def _close(self, which: Callable[[ClientConnection], bool]) -> None:
+        for connection in list(self.connections):
+            if which(connection):
+                connection.force_close()
+
+    async def _until_none(self, waits: Callable[[ClientConnection], bool], seconds: float) -> None:
+        """Wait until no connection is one that `waits`, for up to `seconds`."""
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while not condition():
+                while any(map(waits, self.connections)):
                     self._changed.clear()
                     await self._changed.wait()
-        except TimeoutError:
-            return False
-        return True
 
     def _in_flight(self) -> list[ClientConnection]:
         return [each for each in self.connections if each.in_flight]

@@ -103,6 +103,18 @@ async def test_it_is_ready_once_everything_is_open(world):
     await world.task
 
 
+async def test_the_service_manager_hears_that_it_lives_and_then_that_it_stops(world):
+    told = []
+    notify = SimpleNamespace(watch=lambda: told.append("watch"), stopping=lambda: told.append("stopping"))
+    await world.begin(notify=notify)
+    assert (told, world.ready) == (["watch"], [world.app])
+    await world.signal()
+    assert told == ["watch", "stopping"]
+    assert world.app.calls[-1] == "drain"
+    world.app.drained.set()
+    await world.task
+
+
 async def test_a_worker_leaves_warnings_and_tokens_to_the_broker(world):
     await world.begin(inner_source="the broker")
     assert world.app.calls == [("start", [("a", "socket")])]

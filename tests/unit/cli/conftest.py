@@ -48,6 +48,7 @@ def _nowhere(tmp_path, monkeypatch):
     """Where no other configuration is found."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("AUTHPROXY_CONFIG", raising=False)
+    monkeypatch.setenv("AUTHPROXY_DUMPABLE", "1")  # the tests' own process stays as it is
 
 
 @pytest.fixture
@@ -63,6 +64,7 @@ def write(tmp_path, tokens):
     def write(text=CONFIG):
         path = tmp_path / "proxy.yaml"
         path.write_text(text.format(tokens=tokens))
+        path.chmod(0o600)
         return str(path)
 
     return write

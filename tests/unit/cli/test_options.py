@@ -1,13 +1,14 @@
 """What several verbs share."""
 
 import json
+import os
 from types import SimpleNamespace
 
 import click
 import pytest
 
 from authproxy.cli import options
-from authproxy.cli.options import find_route, print_json, print_table, warning_lines
+from authproxy.cli.options import find_route, load_config, print_json, print_table, warning_lines
 from authproxy.errors import Fault
 
 CONFIG = SimpleNamespace(
@@ -22,6 +23,17 @@ def test_a_route_is_found_by_its_whole_name():
     with pytest.raises(click.UsageError) as caught:
         find_route(CONFIG, "on")
     assert caught.value.message == "there is no route 'on' in proxy.yaml; choose from one, other"
+
+
+def test_variables_that_held_secrets_are_taken_away(monkeypatch, tmp_path):
+    monkeypatch.setenv("TOKEN", "s3cr3t")
+    monkeypatch.setenv("WHERE", "https://a.example")
+    path = tmp_path / "proxy.yaml"
+    path.write_text("routes: [{name: a, upstream: '${WHERE}', auth: {grant: static, token: '${TOKEN}'}}]")
+    config = load_config(str(path))
+    assert config.routes[0].grant.token.get_secret_value() == "s3cr3t"
+    assert "TOKEN" not in os.environ
+    assert os.environ["WHERE"] == "https://a.example"
 
 
 def test_a_warning_has_a_line_with_its_place():

@@ -16,7 +16,8 @@ def served(monkeypatch):
     """Return what was to be served, and how; it ends with 7."""
     served = []
 
-    def serve(config, **settings):
+    def serve(config, *, notify, passed, **settings):
+        assert (bool(notify), passed) == (False, [])
         served.append((config, SimpleNamespace(**settings)))
         return 7
 

@@ -62,7 +62,7 @@ def test_the_name_of_a_unix_socket_is_taken_away_however_it_ends(config, monkeyp
             raise ZeroDivisionError
 
     monkeypatch.setattr(
-        module, "open_listeners", lambda _config, share: Listeners([(f"unix:{path}", Socket())])
+        module, "open_listeners", lambda _config, **_: Listeners([(f"unix:{path}", Socket())])
     )
     monkeypatch.setattr(module, "run_loop", run_loop)
     monkeypatch.setattr(module, "raise_file_limit", lambda _wanted: None)

@@ -1,9 +1,12 @@
 import socket
 
 import pytest
+from pydantic import SecretStr
 
 from authproxy.capabilities import Capability
 from authproxy.config import checks
+from authproxy.config.document import Item
+from authproxy.masking import Leaf
 
 NONE = "auth: {grant: none}\nupstream: https://x\n"
 STATIC = "auth: {grant: static, token: x}\n"
@@ -291,3 +294,60 @@ def test_workers_are_a_fault_where_processes_cannot_be_forked(reader, monkeypatc
     assert fault.startswith("workers: should be 1 or auto: no fork; start it several times")
     for possible in ("1", "auto"):
         reader.route(NONE, f"workers: {possible}")
+
+
+# ── secrets that others can read ─────────────────────────────────────────────────────────────────
+
+
+def leaf(value, *, name="", file="a.yaml", **item):
+    return Leaf(value, name=name, place=Item(value, file, "key", 3, 7, **item))
+
+
+def exposed(*leaves, to_others=True):
+    return [str(fault) for fault in checks.exposed_secrets(leaves, to_others=to_others)]
+
+
+IN_FILE = "a.yaml:3:7: key: is a secret in a file that others can read: "
+IN_FILE += "chmod 600 a.yaml, or write ${NAME} or ${file:PATH} instead"
+
+
+def test_the_first_secret_that_stands_in_an_open_file_is_named():
+    assert exposed(leaf(SecretStr("x")), leaf(SecretStr("y"))) == [IN_FILE]
+    assert exposed(leaf(SecretStr("x")), to_others=False) == []
+
+
+def test_one_on_the_command_line_is_always_named():
+    (told,) = exposed(leaf(SecretStr("x"), file="command line"), to_others=False)
+    assert told.endswith(
+        "is a secret that other users see in the list of processes; write ${NAME}, in single quotes"
+    )
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        leaf("text"),  # a field that is not printed may hold anything
+        leaf(SecretStr("")),
+        leaf(SecretStr("x"), sources=frozenset({"env"})),
+        leaf(SecretStr("x"), sources=frozenset({"file"})),
+        leaf(SecretStr("geo"), name="X-Team"),
+        leaf(SecretStr("urn:x"), name="requested_token_type"),
+        leaf(SecretStr("redis://127.0.0.1:6379/0")),
+    ],
+)
+def test_no_secret_is_what_a_reference_gave_or_what_is_not_known_for_one(found):
+    assert exposed(found) == []
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        leaf(SecretStr("x"), name="Authorization"),
+        leaf(SecretStr("x"), name="X-Api-Key"),
+        leaf(SecretStr("x"), name="client_secret"),
+        leaf(SecretStr("x"), name="PASSWORD"),
+        leaf(SecretStr("redis://:secret@127.0.0.1:6379/0")),
+    ],
+)
+def test_a_secret_is_known_by_its_name_or_by_what_stands_in_it(found):
+    assert exposed(found) == [IN_FILE]

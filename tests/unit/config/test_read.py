@@ -112,3 +112,60 @@ def test_the_command_line_wins_over_the_file(reader):
 def test_what_the_command_line_says_is_checked_too(reader):
     (fault,) = reader.faults(reader.with_route(NONE), overrides={"listen": ["0.0.0.0:1"]})
     assert fault.startswith("command line:1:1: listen[0]: lets other machines")
+
+
+# ── variables that held secrets ──────────────────────────────────────────────────────────────────
+
+ROUTE = """
+upstream: "${UPSTREAM}"
+headers: {set: {X-Key: "${KEY}", X-Home: "${HOME}"}}
+http_proxy: "${HTTPS_PROXY}"
+auth:
+  {grant: password, token_url: "https://${HOST}/t", username: "${NAME}", password: "${A:-${B}}", client_id: x}
+"""
+VARIABLES = {
+    "UPSTREAM": "https://x", "KEY": "k", "HOME": "/h", "HTTPS_PROXY": "http://p:1", "HOST": "h",
+    "NAME": "n", "B": "b", "STORE": "s", "UNUSED": "u", "ACCESS": "a",
+}  # fmt: skip
+
+
+def test_variables_are_secret_that_gave_what_the_schema_calls_secret_but_for_those_that_all_need(reader):
+    reader.environ = VARIABLES
+    top = "access: {tokens: ['${ACCESS}']}\ntoken_store: {type: file, path: '${HOME}/t', key: '${STORE}'}"
+    config = reader.config(reader.with_route(ROUTE, top))
+    assert config.secret_variables == {"KEY", "A", "B", "STORE", "ACCESS"}
+
+
+def test_of_a_preset_those_are_secret_that_its_grant_takes_for_secret(reader):
+    reader.environ = {"USER_NAME": "n", "PASSWORD": "p"}
+    auth = "auth: {preset: password-login, username: '${USER_NAME}', password: '${PASSWORD}'}"
+    route = reader.with_route(f"upstream: https://x\n{auth}")
+    assert "PASSWORD" in reader.config(route).secret_variables
+
+
+def test_a_program_that_is_run_to_read_the_file_is_not_given_them(reader, program, monkeypatch):
+    monkeypatch.setenv("PASSWORD", "s3cr3t")
+    monkeypatch.setenv("ANOTHER", "fine")
+    path = program("echo ${PASSWORD-nothing}-$ANOTHER")
+    reader.environ = {"PASSWORD": "s3cr3t"}
+    top = f"token_store: {{type: file, path: t, key: '${{command:{path}}}'}}"
+    auth = "auth: {grant: basic, username: x, password: '${PASSWORD}'}"
+    config = reader.config(reader.with_route(f"upstream: https://x\n{auth}", top))
+    assert config.token_store.key.get_secret_value() == "nothing-fine"
+
+
+# ── secrets that others can read ─────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("mode", "system", "warnings"),
+    [(0o600, True, 0), (0o640, True, 0), (0o644, True, 1), (0o604, True, 1), (0o644, False, 0)],
+)
+def test_whether_others_can_read_the_file_is_told_by_its_mode(tmp_path, monkeypatch, mode, system, warnings):
+    monkeypatch.setattr(read, "FILE_OWNERS", system)
+    path = tmp_path / "a.yaml"
+    path.write_text("routes: [{name: a, upstream: 'https://x', auth: {grant: static, token: t}}]")
+    path.chmod(mode)
+    found = load(path).warnings
+    assert len(found) == warnings
+    assert all("is a secret in a file that others can read: chmod 600" in each.message for each in found)

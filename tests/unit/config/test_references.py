@@ -212,3 +212,31 @@ def test_files_and_commands_are_read_again_and_the_rest_is_kept(tmp_path, keyrin
 def test_a_string_remembers_where_it_came_from(tmp_path, text, sources):
     (tmp_path / "f").write_text("x")
     assert resolve(text, tmp_path)[0].sources == sources
+
+
+def test_a_string_remembers_which_variables_it_came_from_those_of_defaults_too(tmp_path):
+    item, _ = resolve("${A:-${B:-x}} ${NAME} ${file:f}", tmp_path)
+    assert item.variables == {"A", "B", "NAME"}
+    assert item.made("x").variables == frozenset()
+
+
+def test_a_program_is_given_the_environment_but_for_what_is_withheld(tmp_path, monkeypatch):
+    monkeypatch.setenv("OURS", "s3cr3t")
+    monkeypatch.setenv("THEIRS", "fine")
+    references = References(tmp_path, {})
+    references.withheld = frozenset({"OURS"})
+    for each in (references, references.again()):
+        said = each.read("command", "sh -c 'echo ${OURS-nothing} $THEIRS'")
+        assert said == "nothing fine"
+
+
+def test_where_no_program_is_run_the_rest_is_read_once_for_both(tmp_path):
+    path = tmp_path / "f"
+    path.write_text("first")
+    references = References(tmp_path, {})
+    without = references.without_commands()
+    assert without.read("command", "touch ran").startswith("https://")
+    assert without.read("file", "f") == "first"
+    path.write_text("second")
+    assert references.read("file", "f") == "first"
+    assert not (tmp_path / "ran").exists()

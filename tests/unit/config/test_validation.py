@@ -38,3 +38,14 @@ def test_texts_are_judged():
     assert made is not None
     (warning,) = validation.warnings
     assert warning.message.startswith("ends in whitespace")
+
+
+def test_what_the_schema_calls_secret_is_collected():
+    _, validation = make(Basic, "{username: joe, password: hunter2}")
+    (leaf,) = validation.secrets
+    assert (leaf.place.key, leaf.value.get_secret_value()) == ("password", "hunter2")
+
+
+def test_what_nothing_could_be_made_of_may_be_secret():
+    _, validation = make(UpstreamTLS, "{verify: perhaps, server_name: x}")
+    assert [leaf.place.key for leaf in validation.secrets] == ["verify", "server_name"]

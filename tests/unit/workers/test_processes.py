@@ -2,10 +2,12 @@
 
 import os
 import socket
+from types import SimpleNamespace
 
 import pytest
 
 from authproxy.app.listeners import Listeners
+from authproxy.app.notify import NOBODY, Notify
 from authproxy.app.tls import TLSContexts
 from authproxy.config.read import parse
 from authproxy.workers import processes as module
@@ -28,6 +30,28 @@ def listener():
         yield sock
 
 
+def test_the_children_beat_for_a_service_manager_four_times_in_the_time_of_its_watchdog(
+    monkeypatch, listener
+):
+    made = []
+
+    def supervisor(_children, _sockets, notify, beats):
+        made.append((notify, beats))
+        return SimpleNamespace(run=lambda *_: 0)
+
+    monkeypatch.setattr(module, "Supervisor", supervisor)
+    config, listeners = parse(TEXT, "proxy.yaml"), Listeners([(ADDRESS, listener)])
+    for notify in (Notify("@somebody", 20.0), Notify("@somebody")):
+        processes = Processes(config, listeners, TLSContexts(None, {}), count=1, notify=notify)
+        processes.run(lambda: None)
+        for descriptor in (processes._alive, processes._above):
+            os.close(descriptor)
+        for sock in processes._lines[0]:
+            sock.close()
+    (notify, watched), (_, unwatched) = made
+    assert (notify.watchdog, watched.seconds, unwatched.seconds) == (20.0, 5.0, None)
+
+
 @pytest.fixture
 def started(monkeypatch, listener):
     """Return the children that a supervisor would start for two workers, and the work that each does."""
@@ -36,12 +60,14 @@ def started(monkeypatch, listener):
     class Supervisor:
         stopping = False
 
-        def __init__(self, given, sockets, take):
+        def __init__(self, given, sockets, take, notify, beats):
             children.extend(given)
             self.sockets = sockets
+            assert (notify, beats) == (NOBODY, None)
 
-        def run(self, ready):
+        def run(self, ready, serving):
             ready()
+            serving()
             return 7
 
     async def attend(config, listeners, tls, *, ready, **settings):
@@ -64,8 +90,8 @@ def started(monkeypatch, listener):
         parse(TEXT, "proxy.yaml"), listeners, TLSContexts(None, {}), count=2, retry_rejected=True
     )
     said = []
-    assert made.run(lambda: said.append("ready")) == 7
-    assert said == ["ready"]
+    assert made.run(lambda: said.append("ready"), lambda: said.append("serving")) == 7
+    assert said == ["ready", "serving"]
     closed = []
     with monkeypatch.context() as patch:
         patch.setattr(os, "close", closed.append)

@@ -9,6 +9,7 @@ from authproxy.capabilities import Capability
 from authproxy.errors import AuthproxyError
 from authproxy.workers import supervisor as module
 from authproxy.workers.supervisor import (
+    LOOK_SECONDS,
     QUICK_DEATH,
     WATCHED,
     Child,
@@ -173,6 +174,61 @@ def test_a_stranger_among_the_dead_is_nobodys_business(system, run):
     assert system.forks == [101, 102, 103]
 
 
+# ── the service manager ──────────────────────────────────────────────────────────────────────────
+
+
+class Beats:
+    """Heartbeats of which each answer is in a script."""
+
+    def __init__(self, answers, seconds):
+        self.answers = list(answers)
+        self.seconds = seconds
+
+    def all_beat(self):
+        return self.answers.pop(0)
+
+
+@pytest.fixture
+def told(system, monkeypatch):
+    """Run a supervisor whose timer goes off for each of `answers`; return what is told, and each timer."""
+
+    def run(answers, *, seconds, beats=True, afterwards=()):
+        said, timer = [], []
+        notify = SimpleNamespace(alive=lambda: said.append("alive"), stopping=lambda: said.append("stopping"))
+        monkeypatch.setattr(signal, "setitimer", lambda *what: timer.append(what[1:]))
+        system.script += [lambda: signal.SIGALRM] * len(answers)
+        stopped, *dying = end(system)
+        system.script += [stopped, *afterwards, *dying]
+        children = [Child(name, lambda: 0) for name in ("broker", "worker 1", "worker 2")]
+        made = Supervisor(children, [], notify, Beats(answers, seconds) if beats else None)
+        assert made.run(lambda: said.append("ready"), lambda: said.append("serving")) == 0
+        return said, timer
+
+    return run
+
+
+def test_it_serves_once_every_child_does_and_lives_as_long_as_all_of_them(told):
+    said, timer = told([False, False, True, True, False, True], seconds=5.0)
+    assert said == ["ready", "serving", "alive", "alive", "stopping"]
+    assert timer == [(LOOK_SECONDS, LOOK_SECONDS), (5.0, 5.0)]
+
+
+def test_without_a_watchdog_nobody_looks_any_more_once_it_serves(told):
+    assert told([False, True], seconds=None) == (
+        ["ready", "serving", "stopping"],
+        [(LOOK_SECONDS, LOOK_SECONDS), (0, 0)],
+    )
+
+
+def test_who_is_told_to_stop_before_all_serve_never_serves(told):
+    said, _ = told([False], seconds=5.0, afterwards=[lambda: signal.SIGALRM])
+    assert said == ["ready", "stopping"]
+
+
+def test_without_a_service_manager_nobody_looks_at_all(told):
+    assert told([], seconds=None, beats=False) == (["ready", "stopping"], [])
+
+
 # ── the end ──────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -282,6 +338,7 @@ def left(monkeypatch):
     monkeypatch.setattr(module, "stderr", SimpleNamespace(finish=lambda: order.append("log written")))
     monkeypatch.setattr(signal, "pthread_sigmask", lambda *what: order.append(what))
     monkeypatch.setattr(module, "terminal_watch", lambda: bool)
+    monkeypatch.setattr(signal, "signal", lambda *what: order.append(what))
     return order
 
 
@@ -306,8 +363,14 @@ def fails(error):
 def test_a_child_hears_signals_does_its_work_and_leaves_with_its_code(left, work, code):
     with pytest.raises(Left):
         Supervisor([Child("worker", work)], list, print).run(lambda: pytest.fail("a child goes no further"))
+    # A signal before its loop hears any ends it, with nothing to finish: that is no failure.
+    handlers = [(signal.SIGINT, module._leave), (signal.SIGTERM, module._leave)]
     heard = WATCHED - {signal.SIGHUP}  # which waits until somebody can reload
-    assert left == [(signal.SIG_BLOCK, WATCHED), (signal.SIG_UNBLOCK, heard), "log written", code]
+    block, unblock = (signal.SIG_BLOCK, WATCHED), (signal.SIG_UNBLOCK, heard)
+    assert left == [block, *handlers, unblock, "log written", code]
+    with pytest.raises(Left):
+        module._leave(signal.SIGTERM, None)
+    assert left[-1] == 0
 
 
 def test_why_a_child_failed_is_told(left, caplog):

@@ -101,9 +101,13 @@ async def test_only_so_many_are_seen_off_at_a_time_and_the_rest_are_just_closed(
 
 
 async def test_an_idle_connection_is_closed_at_once_and_what_is_in_flight_ends_first(world):
-    _, idle = await world.connect()
+    connection, idle = await world.connect()
+    connection.data_received(GET)
+    await settle()
+    world.answerer.answer()
     connection, busy = await world.connect()
     connection.data_received(GET)
+    await settle()
     draining = asyncio.create_task(world.server.drain(60))
     await settle()
     assert (idle.closing, busy.closing, draining.done()) == (True, False, False)
@@ -121,6 +125,43 @@ async def test_a_request_that_is_on_its_way_in_is_in_flight_too(world):
     await settle()
     assert not transport.closing
     connection.data_received(GET[9:])
+    await settle()
+    world.answerer.answer()
+    await draining
+    assert transport.written == ANSWER
+
+
+async def test_who_has_just_connected_gets_an_answer_if_he_asks_soon(world, monkeypatch):
+    asking, transport = await world.connect()
+    _, silent = await world.connect()
+    monkeypatch.setattr(module, "NEW_SECONDS", 0.05)
+    draining = asyncio.create_task(world.server.drain(60))
+    await settle()
+    assert not transport.closing
+    asking.data_received(GET)
+    await settle()
+    world.answerer.answer()
+    await draining
+    assert transport.written == ANSWER
+    assert (transport.closing, silent.closing) == (True, True)
+
+
+@pytest.mark.parametrize("turns", range(module.ACCEPT_TURNS))
+async def test_who_was_accepted_in_the_very_moment_is_answered_too(world, turns):
+    connection = world.server()
+    transport = Transport(connection)
+
+    def make(left):
+        if left:
+            asyncio.get_running_loop().call_soon(make, left - 1)
+        else:
+            connection.connection_made(transport)
+
+    draining = asyncio.create_task(world.server.drain(60))
+    asyncio.get_running_loop().call_soon(make, turns)
+    await settle()
+    assert not draining.done()
+    connection.data_received(GET)
     await settle()
     world.answerer.answer()
     await draining
@@ -172,7 +213,7 @@ async def test_a_tunnel_that_does_not_end_in_time_is_ended_so_that_both_sides_ge
 
 async def test_a_client_that_was_turned_away_is_no_request_in_flight(world):
     made = [await world.connect() for _ in range(3)]
-    await world.server.drain(60)
+    await world.server.drain(0.05)
     await settle()
     assert all(transport.closing for _, transport in made)
 
