@@ -7,7 +7,7 @@ import pytest
 
 from authproxy.app import activation
 from authproxy.app.activation import adopt, passed_sockets
-from authproxy.app.listeners import ListenError, Listeners, PassedSocket, open_listeners, unlink_sockets
+from authproxy.app.listeners import ListenError, PassedSocket, open_listeners
 from authproxy.config.read import parse
 from authproxy.errors import ConfigError
 
@@ -233,7 +233,7 @@ def test_what_is_open_already_is_not_opened_and_its_name_stays(tmp_path):
         (_, first), (_, second) = found.proxy
         assert first is passed
         assert found.admin == ("127.0.0.1:1", [admin])
-        unlink_sockets(found)
-        unlink_sockets(Listeners([], (f"unix:{path}", [passed])))
+        assert found.passed == {f"unix:{path}", "127.0.0.1:1"}
+        found.unlink(found.addresses)
         assert [each.name for each in tmp_path.iterdir()] == ["passed"]
         second.close()

@@ -35,7 +35,7 @@ def test_the_children_beat_for_a_service_manager_four_times_in_the_time_of_its_w
 ):
     made = []
 
-    def supervisor(_children, _sockets, notify, beats):
+    def supervisor(_children, _sockets, _take, notify, beats):
         made.append((notify, beats))
         return SimpleNamespace(run=lambda *_: 0)
 
@@ -46,7 +46,7 @@ def test_the_children_beat_for_a_service_manager_four_times_in_the_time_of_its_w
         processes.run(lambda: None)
         for descriptor in (processes._alive, processes._above):
             os.close(descriptor)
-        for sock in processes._lines[0]:
+        for sock in (*processes._lines[0], processes._to_supervisor, processes._of_supervisor):
             sock.close()
     (notify, watched), (_, unwatched) = made
     assert (notify.watchdog, watched.seconds, unwatched.seconds) == (20.0, 5.0, None)

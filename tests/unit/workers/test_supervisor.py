@@ -200,7 +200,7 @@ def told(system, monkeypatch):
         stopped, *dying = end(system)
         system.script += [stopped, *afterwards, *dying]
         children = [Child(name, lambda: 0) for name in ("broker", "worker 1", "worker 2")]
-        made = Supervisor(children, [], notify, Beats(answers, seconds) if beats else None)
+        made = Supervisor(children, list, print, notify, Beats(answers, seconds) if beats else None)
         assert made.run(lambda: said.append("ready"), lambda: said.append("serving")) == 0
         return said, timer
 
