@@ -50,6 +50,7 @@ def _passed(descriptor: int, name: str) -> PassedSocket:
         sock = PassedSocket(fileno=descriptor)
         fits = sock.type == socket.SOCK_STREAM and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
         sock.set_inheritable(False)
+        sock.remember()
     except OSError as error:
         raise ListenError(f"{what} is no socket: {error.strerror}", hint=UNIT_HINT) from error
     if not fits or sock.family not in {socket.AF_INET, socket.AF_INET6, AF_UNIX}:
@@ -108,7 +109,7 @@ def _is_at(sock: socket.socket, address: str) -> bool:
     return place is None and os.path.realpath(mine[len("unix:") :]) == os.path.realpath(other[len("unix:") :])
 
 
-def _covers(sock: socket.socket, address: str) -> bool:
+def _covers(sock: PassedSocket, address: str) -> bool:
     """Tell whether who connects to `address` comes to `sock`, be it one for every address of the machine."""
     if _is_at(sock, address):
         return True
@@ -118,8 +119,7 @@ def _covers(sock: socket.socket, address: str) -> bool:
     host, port = sock.getsockname()[:2]
     if port != place[1] or host not in UNSPECIFIED:
         return False
-    both = sock.family == socket.AF_INET6 and not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
-    return both or any(family == sock.family for family, _ in _places(*place))
+    return sock.takes_both or any(family == sock.family for family, _ in _places(*place))
 
 
 def _places(host: str, port: int) -> list[tuple[int, tuple[object, ...]]]:

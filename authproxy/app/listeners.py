@@ -21,9 +21,29 @@ from authproxy.values import is_loopback, split_address
 
 
 class PassedSocket(socket.socket):
-    """One that was opened, and is owned, by a service manager; `name` is what it calls it."""
+    """One that was opened, and is owned, by a service manager; `name` is what it calls it.
+
+    Where it is bound stays known in a process that has closed it, as it is another one's to serve.
+    """
 
     name: str
+    _place: Any = None
+    _both: bool = False
+
+    def remember(self) -> None:
+        """Look up where it is bound. Raises OSError."""
+        self._place = self.getsockname()
+        if self.family == socket.AF_INET6:
+            self._both = not self.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+
+    def getsockname(self) -> Any:
+        """Return where it is bound."""
+        return self._place if self._place is not None else super().getsockname()
+
+    @property
+    def takes_both(self) -> bool:
+        """Whether connections of IPv4 come to one of IPv6 as well."""
+        return self._both
 
 
 @dataclass(slots=True)

@@ -158,7 +158,8 @@ class Processes:
             self._start_heart(0)
 
         def reloader_of(app: App, read: Read) -> Reloader:
-            return Reloader(app, listeners, read, share=True, others=group, notify=group or NOBODY)
+            told = group if group is not None and self._notify else NOBODY
+            return Reloader(app, listeners, read, share=True, others=group, notify=told)
 
         await attend(
             state.config,

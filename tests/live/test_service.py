@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,46 @@ def test_the_service_manager_hears_when_it_serves_and_when_it_stops(
         assert manager.next(0) == {"STOPPING": "1", "STATUS": "stopping: finishing what is in flight"}
         assert manager.next(0) is None
         assert len(manager.messages) == 2
+
+
+@each_number_of_workers
+def test_the_service_manager_hears_of_a_reload_and_how_it_went(upstream: Upstream, workers: int) -> None:
+    with NotifySocket() as manager:
+        config = settings(upstream, workers=workers)
+        with running_proxy(config, env=manager.env()) as proxy:
+            manager.hears("READY=1")
+            began = time.monotonic_ns() // 1000
+            proxy.signal(signal.SIGHUP)
+            reloading = manager.hears("RELOADING=1")
+            assert began <= int(reloading["MONOTONIC_USEC"]) <= time.monotonic_ns() // 1000
+            assert manager.hears("READY=1")["STATUS"] == "serving 1 route"
+            assert proxy.config_file is not None
+            proxy.config_file.write_text("routes: 3")
+            proxy.signal(signal.SIGHUP)
+            manager.hears("RELOADING=1")
+            status = manager.hears("READY=1")["STATUS"]
+            assert status.startswith(f"serving 1 route; not reloaded: {proxy.config_file}:1:9: routes: ")
+            assert get(proxy.url).status == 200
+
+
+@each_number_of_workers
+def test_sockets_that_were_passed_stay_over_reloads(upstream: Upstream, workers: int, tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as passed, Upstream() as other:
+        passed.bind(str(path))
+        passed.listen()
+        config = settings(upstream, workers=workers)
+        with running_proxy(config, **passing(passed)) as proxy:
+            assert proxy.config_file is not None
+            for name in ("one", "two"):
+                routes = [{"name": name, "path": f"/{name}", "upstream": other.url, "auth": PLAIN}]
+                write_config(proxy.directory, {**settings(upstream, workers=workers), "routes": routes})
+                proxy.signal(signal.SIGHUP)
+                proxy.wait_for_log("configuration reloaded", times=1 if name == "one" else 2)
+                assert get(f"unix:{path}", f"/{name}").status == 200
+            assert proxy.stop() == 0
+        assert path.exists()
+        assert len(other.requests) == 2
 
 
 # The last child does not begin before there is a file.

@@ -32,14 +32,10 @@ class Passed:
             if ":" in place[0]
             else socket.AF_INET
         )
-        self.v6only = v6only
+        self.takes_both = self.family == socket.AF_INET6 and not v6only
 
     def getsockname(self):
         return (*self.place, 0, 0) if self.family == socket.AF_INET6 else self.place
-
-    def getsockopt(self, level, option):
-        assert (level, option) == (socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
-        return int(self.v6only)
 
     def __repr__(self):
         return f"<{self.name} {self.place}>"
