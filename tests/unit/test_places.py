@@ -51,3 +51,18 @@ def test_where_we_may_not_write_the_hint_says_how_to_name_another_place(monkeypa
     with pytest.raises(StoreError, match=os.strerror(number)) as raised:
         disk.make_directory(Path("/state/authproxy"))
     assert raised.value.hint == "name another file: token_store: {type: file, path: …}"
+
+
+def test_a_file_that_was_written_replaced_or_removed_has_another_stamp(tmp_path):
+    path = tmp_path / "a"
+    assert places.stamp_of(path) is None
+    path.write_text("a")
+    seen = [places.stamp_of(path)]
+    path.write_text("longer")
+    seen.append(places.stamp_of(path))
+    (tmp_path / "b").write_text("longer")
+    os.utime(tmp_path / "b", ns=(seen[-1][0], seen[-1][0]))
+    (tmp_path / "b").replace(path)
+    seen.append(places.stamp_of(path))
+    assert len(set(seen)) == 3
+    assert places.stamp_of(path) == seen[-1]

@@ -1,14 +1,19 @@
 """The admin listener, opened on sockets that listen already."""
 
+import asyncio
 import contextlib
 import socket
 
 import aiohttp
 import pytest
+from aiohttp import HttpVersion11
+from multidict import CIMultiDict
 
+from authproxy.admin.api import AdminRequest
 from authproxy.app import admin as module
-from authproxy.app.admin import serve_admin
+from authproxy.app.admin import GuardNow, serve_admin
 from authproxy.config.model import Limits
+from authproxy.errors import Forbidden, KeyRequired
 from authproxy.proxy.guard import Guard
 
 
@@ -44,3 +49,48 @@ async def test_it_takes_a_part_of_the_connections_that_there_may_be(monkeypatch,
     async with contextlib.AsyncExitStack() as stack:
         await serve_admin(None, Guard(), Limits(), [], stack, connections=connections)
     assert made == [limit]
+
+
+# ── another configuration ────────────────────────────────────────────────────────────────────────
+
+
+def is_served(sock):
+    """Whether whoever connects there is answered."""
+    try:
+        socket.create_connection(sock).close()
+    except OSError:
+        return False
+    return True
+
+
+async def test_it_moves_and_ends_while_who_is_connected_stays():
+    first, second = (socket.create_server(("127.0.0.1", 0)) for _ in range(2))
+    places = [sock.getsockname() for sock in (first, second)]
+    async with contextlib.AsyncExitStack() as stack:
+        admin = await serve_admin(None, Guard(), Limits(), [first], stack, connections=100)
+        async with aiohttp.ClientSession() as client:
+            url = f"http://127.0.0.1:{places[0][1]}/healthz"
+            async with client.get(url) as response:
+                assert response.status == 200
+            await admin.listen([second])
+            assert [is_served(place) for place in places] == [False, True]
+            async with client.get(url) as response:  # on the connection that is open
+                assert response.status == 200
+            admin.close()
+            await asyncio.sleep(0)
+            assert [is_served(place) for place in places] == [False, False]
+
+
+def test_the_guard_is_that_of_the_configuration_at_work():
+    guards = [Guard(), Guard(hosts=["sidecar.example"], access_header="X-Key", access_keys=["k" * 32])]
+    now = GuardNow(lambda: guards[0])
+    request = AdminRequest("GET", "/metrics", HttpVersion11, CIMultiDict({"Host": "sidecar.example"}), None)
+    with pytest.raises(Forbidden):
+        now.check(request)
+    now.check_key(request)
+    assert not now.is_key("k" * 32)
+    del guards[0]
+    assert now.check(request) == ("sidecar.example", "/metrics")
+    with pytest.raises(KeyRequired):
+        now.check_key(request)
+    assert now.is_key("k" * 32)

@@ -69,6 +69,21 @@ class World:
         await settle()
 
 
+class Reloader:
+    def __init__(self):
+        self.reloads = 0
+        self.files = {}
+        self.fails = None
+        self.ended = asyncio.Event()
+        self.ended.set()
+
+    async def reload(self):
+        self.reloads += 1
+        await self.ended.wait()
+        if self.fails is not None:
+            raise self.fails
+
+
 async def at_once(work, **settings):
     work(**settings)
 
@@ -77,6 +92,7 @@ async def at_once(work, **settings):
 async def world(monkeypatch):
     handlers = {}
     monkeypatch.setattr(serving, "collect_less", lambda: None)
+    monkeypatch.setattr(signal, "pthread_sigmask", lambda *_: None)
     monkeypatch.setattr(serving.asyncio, "to_thread", at_once)
     loop = asyncio.get_running_loop()
     monkeypatch.setattr(
@@ -245,3 +261,87 @@ def test_what_is_loaded_later_is_what_will_be_needed(monkeypatch, admin, tokens)
 
 def test_what_is_loaded_later_is_there():
     serving.load_the_rest(admin=True, tokens=True)
+
+
+# ── another configuration ────────────────────────────────────────────────────────────────────────
+
+
+async def test_sighup_reloads_once_everything_is_open(world, monkeypatch):
+    reloader, loaded = Reloader(), asyncio.Event()
+
+    async def slowly(_work, **_settings):
+        assert signal.SIGHUP not in world.handlers
+        await loaded.wait()
+
+    monkeypatch.setattr(serving.asyncio, "to_thread", slowly)
+    await world.begin(reloader_of=lambda app: reloader)
+    loaded.set()
+    await settle()
+    for _ in range(2):
+        await world.signal(signal.SIGHUP)
+    assert reloader.reloads == 2
+    assert not world.task.done()
+    world.app.drained.set()
+    await world.signal()
+    await world.task
+
+
+async def test_a_worker_leaves_sighup_to_the_broker(world):
+    await world.begin(inner_source="the broker")
+    await world.signal(signal.SIGHUP)
+    assert not world.task.done()
+    world.app.drained.set()
+    await world.signal()
+    await world.task
+
+
+async def test_sighup_of_a_terminal_that_has_gone_is_the_end(world, monkeypatch):
+    gone, reloader = [], Reloader()
+    monkeypatch.setattr(serving, "terminal_watch", lambda: lambda: bool(gone))
+    await world.begin(reloader_of=lambda app: reloader)
+    gone.append(True)
+    world.app.drained.set()
+    await world.signal(signal.SIGHUP)
+    await world.task
+    assert reloader.reloads == 0
+
+
+@pytest.mark.parametrize("watches", [True, False])
+async def test_files_are_watched_if_that_is_wanted_as_the_last_reading_says(world, monkeypatch, watches):
+    reloader, watched = Reloader(), []
+
+    async def watch(files, changed):
+        reloader.files = {"of another": "reading"}
+        watched.append((files(), changed))
+
+    monkeypatch.setattr(serving, "watch", watch)
+    await world.begin(reloader_of=lambda app: reloader, watches=watches)
+    assert watched == ([({"of another": "reading"}, reloader.reload)] if watches else [])
+    world.app.drained.set()
+    await world.signal()
+    await world.task
+
+
+async def test_once_the_end_has_begun_nothing_is_reloaded_and_nobody_waits_for_what_is(world):
+    reloader = Reloader()
+    reloader.ended.clear()
+    await world.begin(reloader_of=lambda app: reloader)
+    await world.signal(signal.SIGHUP)
+    await world.signal(signal.SIGTERM)
+    await world.signal(signal.SIGHUP)
+    assert reloader.reloads == 1
+    world.app.drained.set()
+    await world.task
+
+
+async def test_a_reload_that_fails_by_a_fault_of_ours_is_told_and_ends_nothing(world, caplog):
+    reloader = Reloader()
+    reloader.fails = RuntimeError("s3cr3t")
+    await world.begin(reloader_of=lambda app: reloader)
+    await world.signal(signal.SIGHUP)
+    await settle()
+    assert [record.getMessage() for record in caplog.records] == ["reloading failed"]
+    assert not world.task.done()
+    world.app.drained.set()
+    await world.signal()
+    await world.task

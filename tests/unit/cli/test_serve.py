@@ -1,5 +1,6 @@
 """Serving: what is said of the listeners, and what is left at the end. Nothing is served."""
 
+import signal
 from types import SimpleNamespace
 
 import pytest
@@ -99,3 +100,47 @@ def test_there_are_descriptors_for_clients_and_upstreams(monkeypatch):
     with pytest.raises(ZeroDivisionError):
         serve(config)
     assert wanted == [15]
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_sighup_waits_from_the_first_for_who_can_reload(config, monkeypatch, reads):
+    order = []
+
+    def broken(_config):
+        order.append("certificates")
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(module, "hold_back", order.append)
+    monkeypatch.setattr(module, "raise_file_limit", lambda _wanted: None)
+    monkeypatch.setattr(module, "tls_contexts", broken)
+    with pytest.raises(ZeroDivisionError):
+        serve(config, read=(lambda: config) if reads else None)
+    assert order == ([signal.SIGHUP] if reads else []) + ["certificates"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_reads_the_configuration_again_goes_to_who_serves(config, monkeypatch, workers):
+    given = {}
+
+    class Processes:
+        def __init__(self, *_args, **settings):
+            given.update(settings)
+
+        def run(self, _ready, _serving):
+            return 0
+
+    def attend(_config, _listeners, _tls, *, reloader_of, watches, **_settings):
+        given.update(read=reloader_of(SimpleNamespace(config=config))._read, watches=watches)
+
+    def read():
+        return config
+
+    monkeypatch.setattr("authproxy.workers.processes.Processes", Processes)
+    monkeypatch.setattr(module, "attend", attend)
+    monkeypatch.setattr(module, "run_loop", lambda _work: None)
+    monkeypatch.setattr(module, "hold_back", lambda _number: None)
+    monkeypatch.setattr(module, "worker_count", lambda _config: workers)
+    monkeypatch.setattr(module, "raise_file_limit", lambda _wanted: None)
+    monkeypatch.setattr(module, "open_listeners", lambda _config, *, share, already: Listeners([]))
+    serve(config, read=read, watches=True)
+    assert (given["read"](), given["watches"]) == (config, True)

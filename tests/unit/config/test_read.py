@@ -4,6 +4,7 @@ from authproxy.config import read
 from authproxy.config.read import load
 from authproxy.errors import ConfigError
 from authproxy.grants import GRANTS
+from authproxy.places import stamp_of
 
 GRANT_NAMES = "choose from " + ", ".join(GRANTS)
 NONE = "auth: {grant: none}\nupstream: https://x\n"
@@ -169,3 +170,61 @@ def test_whether_others_can_read_the_file_is_told_by_its_mode(tmp_path, monkeypa
     found = load(path).warnings
     assert len(found) == warnings
     assert all("is a secret in a file that others can read: chmod 600" in each.message for each in found)
+
+
+# ── what a reload goes by ────────────────────────────────────────────────────────────────────────
+
+
+def test_every_file_that_was_read_or_will_be_is_known_as_it_was(tmp_path):
+    for name in ("secret", "cert.pem", "key.pem", "ca.pem"):
+        (tmp_path / name).write_text(name)
+    path = tmp_path / "a.yaml"
+    path.write_text(
+        "tls: {cert_file: cert.pem, key_file: key.pem}\n"
+        "routes: [{name: a, upstream: 'https://x', tls: {ca_file: ca.pem},"
+        " auth: {grant: static, token: '${file:secret}'}}]"
+    )
+    files = load(path).files
+    assert files == {each: stamp_of(each) for each in tmp_path.iterdir()}
+    assert len(files) == 5
+
+
+def test_what_a_faulty_file_names_is_known_too(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("routes: [{name: a, upstream: 'https://x', auth: {grant: static, token: '${file:b}'}}]")
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert caught.value.files == {path: stamp_of(path), tmp_path / "b": None}
+    path.write_text("[")
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert caught.value.files == {path: stamp_of(path)}
+    path.unlink()
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert caught.value.files == {path: None}
+
+
+def test_a_file_counts_as_it_was_before_it_was_read(tmp_path, monkeypatch):
+    """Whatever changes while it is read is to be noticed afterwards."""
+    path = tmp_path / "a.yaml"
+    path.write_text(f"routes: [{{name: a, path: /, {', '.join(NONE.split(chr(10))[:2])}}}]")
+    before = stamp_of(path)
+    parse = read.parse
+
+    def changing(*args, **settings):
+        path.write_text("something else")
+        return parse(*args, **settings)
+
+    monkeypatch.setattr(read, "parse", changing)
+    assert load(path).files == {path: before}
+
+
+def test_a_fault_that_shows_later_has_the_place_of_its_key(reader):
+    config = reader.config(
+        f"\nlisten: '127.0.0.1:1'\nroutes:\n- name: a\n  tls: {{}}\n  {NONE.replace(chr(10), chr(10) + '  ')}"
+    )
+    fault = config.fault("listen", "is taken")
+    assert (fault.file, fault.line, fault.column, fault.key) == (config.file, 2, 9, "listen")
+    assert config.fault("routes[0].tls", "is wrong").line == 5
+    assert (config.fault("admin", "is taken").line, config.fault("admin", "is taken").column) == (1, 1)
