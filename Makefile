@@ -8,6 +8,9 @@ CPUS := $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || ec
 JOBS ?= $(shell expr $(CPUS) + 1)
 STAMP := $(VENV)/.authproxy-installed
 
+# What pytest makes of the asserts is kept: to make it again takes longer than most tests.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help run unit live test coverage fuzz mutants lint format types bench dist image clean
 
@@ -18,7 +21,7 @@ run: $(STAMP) ## the proxy before its built-in demo APIs, ready for curl
 	@$(BIN)/authproxy demo
 
 unit: $(STAMP).dev ## the unit tests: no server, no browser, seconds
-	@$(BIN)/pytest --numprocesses=$(CPUS) --dist=worksteal $(ARGS) tests/unit
+	@$(BIN)/pytest --numprocesses=$(CPUS) --dist=worksteal --hypothesis-profile=quick $(ARGS) tests/unit
 
 live: $(STAMP).dev ## the installed command, over the wire
 	@$(BIN)/pytest --numprocesses=$(JOBS) --dist=loadfile $(ARGS) tests/live

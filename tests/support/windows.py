@@ -1,4 +1,4 @@
-"""This process, made to look to authproxy as one on Windows does; see `tests/unit/test_capabilities.py`.
+"""This process, made to look to authproxy as one on Windows does; see `tests/live/test_windows.py`.
 
 What others' packages need of the system they have got before: they are not what is tried here.
 """
