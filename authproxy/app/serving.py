@@ -13,7 +13,7 @@ from authproxy.app.application import App
 from authproxy.app.credentials import InnerSource
 from authproxy.app.listeners import Listeners, own_listeners
 from authproxy.app.tls import TLSContexts
-from authproxy.capabilities import loop_factory, on_signal
+from authproxy.capabilities import loop_factory, on_stop
 from authproxy.config.model import Config
 from authproxy.net.own_listeners import OwnListeners
 
@@ -95,8 +95,7 @@ async def attend(
             logs.debug("stopping", signal=signal.Signals(number).name)
         stop.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        on_signal(number, stop_or_hurry)
+    on_stop(stop_or_hurry)
     if alive is not None:
         asyncio.get_running_loop().add_reader(alive, stop.set)
     own = own or own_listeners(config, listeners)

@@ -14,7 +14,7 @@ from authproxy.app.application import App
 from authproxy.app.listeners import Listeners, own_listeners
 from authproxy.app.serving import attend, run_loop
 from authproxy.app.tls import TLSContexts
-from authproxy.capabilities import AF_UNIX
+from authproxy.capabilities import AF_UNIX, setpgid
 from authproxy.config.model import Config
 from authproxy.proxy.downstream import parser as _parser  # noqa: F401 - loaded once, for all who are forked
 from authproxy.workers.broker import Broker
@@ -61,7 +61,7 @@ class Processes:
     def _as_child(self, work: Work, share: Share) -> int:
         os.close(self._above)
         close_all_but(share, self._sockets)
-        os.setpgid(0, 0)  # Ctrl-C is for the supervisor, who passes it on
+        setpgid(0, 0)  # Ctrl-C is for the supervisor, who passes it on
         run_loop(work())
         return 0
 

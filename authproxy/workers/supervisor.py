@@ -20,7 +20,17 @@ from typing import NoReturn
 
 from authproxy import logs, stderr
 from authproxy.app.listeners import Listeners, another_socket
-from authproxy.capabilities import SIGCHLD, WORKERS, cpu_count
+from authproxy.capabilities import (
+    SIG_BLOCK,
+    SIG_UNBLOCK,
+    SIGCHLD,
+    WNOHANG,
+    WORKERS,
+    cpu_count,
+    fork,
+    pthread_sigmask,
+    sigwait,
+)
 from authproxy.config.model import Config
 from authproxy.errors import AuthproxyError
 
@@ -62,13 +72,13 @@ class Supervisor:
 
     def run(self, ready: Callable[[], None]) -> int:
         """Start everything; return the exit code once all have ended."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
+        pthread_sigmask(SIG_BLOCK, WATCHED)
         for child in self.children:
             self._fork(child)
         ready()
         failed = False
         while any(child.pid for child in self.children):
-            number = signal.sigwait(WATCHED)
+            number = sigwait(WATCHED)
             if number == SIGCHLD:
                 failed = self._reap() or failed
             else:
@@ -77,9 +87,9 @@ class Supervisor:
 
     def _fork(self, child: Child) -> None:
         child.started = time.monotonic()
-        child.pid = os.fork()
+        child.pid = fork()
         if child.pid == 0:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
+            pthread_sigmask(SIG_UNBLOCK, WATCHED)
             _end(child.work)
 
     def _reap(self) -> bool:
@@ -87,7 +97,7 @@ class Supervisor:
         failed = False
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, status = os.waitpid(-1, WNOHANG)
             except ChildProcessError:
                 return failed
             if pid == 0:
