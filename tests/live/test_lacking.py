@@ -16,12 +16,16 @@ from tests.support.command import authproxy, running_proxy
 from tests.support.launch import ANY_PORT
 from tests.support.wire import API, Tokens, get
 
+pytest.importorskip("fcntl", reason="on Windows nothing has to be taken away")
+
 ROOT = Path(__file__).parents[2]
 
 WORKERS, UNIX_SOCKETS, FILE_STORE = "workers", "Unix sockets", "a file of tokens"
+USUAL_PLACE = "a file of tokens where it usually is"
 
 # What is taken away, and what cannot be had without it.
 LACKING: dict[str, set[str]] = {
+    "HOME": {USUAL_PLACE},
     "asyncio.add_signal_handler": set(),
     "ctypes": set(),
     "fcntl": {FILE_STORE},
@@ -125,10 +129,15 @@ STORE_FAULT = (
     "token_store: tokens cannot be kept in a file: Python cannot lock files on this system; "
     "keep them in Redis, or in memory: token_store: {type: memory}"
 )
+PLACE_FAULT = (
+    "token_store: tokens cannot be stored: there is no home directory: HOME is not set, and the system has "
+    "no entry for this user; set HOME or XDG_STATE_HOME, or name the file: token_store: {type: file, path: …}"
+)
 FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     WORKERS: ({"workers": 2}, WORKERS_FAULT),
     UNIX_SOCKETS: ({"listen": "unix:/run/a"}, UNIX_FAULT),
-    FILE_STORE: ({"token_store": {"type": "file"}}, STORE_FAULT),
+    FILE_STORE: ({"token_store": {"type": "file", "path": "tokens"}}, STORE_FAULT),
+    USUAL_PLACE: ({"token_store": {"type": "file"}}, PLACE_FAULT),
 }
 
 

@@ -2,13 +2,13 @@
 
 import asyncio
 import os
-import resource
 import select
 import signal
 import socket
 import subprocess
 import sys
 from math import inf
+from types import SimpleNamespace
 
 import pytest
 
@@ -22,12 +22,16 @@ from authproxy.capabilities import (
     lock_file,
     loop_factory,
     on_signal,
+    on_stop,
     open_file_limits,
     raise_open_file_limit,
     replace_file,
     signals_blocked,
     unlock_file,
 )
+from tests.support.windows import Msvcrt
+
+pytest.importorskip("fcntl", reason="how Windows does it, all the other tests try there")
 
 
 def test_a_capability_is_a_truth_value_with_a_reason():
@@ -36,6 +40,7 @@ def test_a_capability_is_a_truth_value_with_a_reason():
     assert capabilities.WORKERS
     assert capabilities.UNIX_SOCKETS
     assert capabilities.FILE_OWNERS
+    assert capabilities.FILE_LOCKS
 
 
 # ── processors, limits ───────────────────────────────────────────────────────────────────────────
@@ -54,13 +59,21 @@ def test_where_that_cannot_be_told_all_are_counted(monkeypatch, found, counted):
     assert cpu_count() == counted
 
 
+def test_what_knows_no_limits_has_none(monkeypatch):
+    monkeypatch.setattr(capabilities, "resource", None)
+    assert open_file_limits() == (inf, inf)
+    assert not raise_open_file_limit(2000, inf)
+
+
 def test_no_limit_on_open_files_is_an_infinite_one(monkeypatch):
+    resource = pytest.importorskip("resource")
     monkeypatch.setattr(resource, "getrlimit", lambda _which: (1024, resource.RLIM_INFINITY))
     assert open_file_limits() == (1024, inf)
 
 
 @pytest.mark.parametrize(("refuses", "done"), [(None, True), (OSError, False), (ValueError, False)])
 def test_whether_the_system_raised_the_limit_is_told(monkeypatch, refuses, done):
+    resource = pytest.importorskip("resource")
     asked = []
 
     def setrlimit(_which, limits):
@@ -103,6 +116,81 @@ async def test_a_signal_is_heard_whether_or_not_the_loop_can_by_itself(monkeypat
         signal.signal(signal.SIGUSR1, before)
 
 
+@pytest.fixture
+def heard(monkeypatch):
+    """Have three signals say that we should stop; return those that were heard."""
+    numbers = [signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH]
+    before = {number: signal.getsignal(number) for number in numbers}
+    monkeypatch.setattr(capabilities, "STOP_SIGNALS", tuple(numbers))
+    yield []
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+async def test_whatever_says_that_we_should_stop_is_heard(heard):
+    on_stop(heard.append)
+    for number in capabilities.STOP_SIGNALS:
+        signal.raise_signal(number)
+    async with asyncio.timeout(5):
+        while len(heard) < 3:
+            await asyncio.sleep(0)
+    assert heard == [*capabilities.STOP_SIGNALS]
+
+
+def test_ctrl_break_is_one_of_them_where_there_is_such_a_key():
+    named = {"SIGINT", "SIGTERM"} | ({"SIGBREAK"} & set(dir(signal)))
+    assert {each.name for each in capabilities.STOP_SIGNALS} == named
+
+
+class Console:
+    """The console of Windows, as `ctypes` has it."""
+
+    WINFUNCTYPE = c_int = c_uint = None
+
+    def __init__(self):
+        self.kernel32 = self.windll = self
+        self.handlers = []
+        self.WINFUNCTYPE = lambda *_types: lambda handler: handler
+
+    def SetConsoleCtrlHandler(self, handler, add):  # noqa: N802
+        assert add == 1
+        self.handlers.append(handler)
+
+
+@pytest.fixture
+def console(monkeypatch):
+    made = Console()
+    monkeypatch.setattr(capabilities, "msvcrt", made)
+    monkeypatch.setitem(sys.modules, "ctypes", made)
+    monkeypatch.setattr(capabilities, "_console_handlers", [])
+    return made
+
+
+async def test_the_end_of_a_console_is_heard_and_the_system_has_to_wait(heard, console, monkeypatch):
+    naps = []
+    monkeypatch.setattr(capabilities, "time", SimpleNamespace(sleep=naps.append))
+    on_stop(heard.append)
+    (handler,) = console.handlers
+    assert capabilities._console_handlers == [handler], "else it is gone before it is called"
+    assert [handler(event) for event in (0, 1)] == [0, 0], "Ctrl-C and Ctrl-Break have signals"
+    assert heard == naps == []
+    for event in (2, 5, 6):
+        assert await asyncio.to_thread(handler, event) == 1
+    await asyncio.sleep(0)
+    assert heard == [signal.SIGTERM] * 3
+    assert naps == [capabilities.CONSOLE_SECONDS] * 3
+
+
+def test_the_end_of_a_console_after_the_end_of_the_loop_is_no_fault(heard, console, monkeypatch):
+    monkeypatch.setattr(capabilities, "time", SimpleNamespace(sleep=lambda _seconds: None))
+
+    async def serve():
+        on_stop(heard.append)
+
+    asyncio.run(serve())
+    assert [console.handlers[0](2), heard] == [1, []]
+
+
 def test_a_program_is_ended_with_what_it_started():
     program = "import subprocess; p = subprocess.Popen(['sleep', '60']); print('up', flush=True); p.wait()"
     with subprocess.Popen(
@@ -114,6 +202,17 @@ def test_a_program_is_ended_with_what_it_started():
     assert process.returncode == -signal.SIGKILL
 
 
+def test_where_there_are_no_groups_of_processes_the_systems_own_program_ends_it(monkeypatch):
+    ran = []
+    monkeypatch.delattr(os, "killpg")
+    with subprocess.Popen(["sleep", "60"]) as process:
+        monkeypatch.setattr(subprocess, "run", lambda argv, **_: ran.append(argv))
+        kill_with_children(process.pid)
+        assert process.wait(20) == -signal.SIGKILL
+        kill_with_children(process.pid)  # that it has ended already is no fault
+    assert ran == [["taskkill", "/F", "/T", "/PID", f"{process.pid}"]] * 2
+
+
 # ── the event loop, files ────────────────────────────────────────────────────────────────────────
 
 
@@ -123,22 +222,30 @@ def test_where_uvloop_is_not_installed_asyncios_own_loop_will_do(monkeypatch):
     assert loop_factory() is None
 
 
-def test_a_socket_is_readable_when_something_came_or_it_ended():
+@pytest.mark.parametrize("polls", [True, False])
+def test_a_socket_is_readable_when_something_came_or_it_ended(monkeypatch, polls):
+    if not polls:
+        monkeypatch.delattr(select, "poll")
     here, there = socket.socketpair()
     with here:
         assert not is_readable(here.fileno())
         there.close()
         assert is_readable(here.fileno())
-    assert hasattr(select, "poll")
 
 
 def test_a_file_of_another_user_is_not_ours(tmp_path, monkeypatch):
     assert is_ours(tmp_path.stat())
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     assert not is_ours(tmp_path.stat())
+    monkeypatch.delattr(os, "geteuid")
+    assert is_ours(tmp_path.stat()), "where files have no owner"
 
 
-def test_one_at_a_time_holds_the_lock_of_a_file(tmp_path):
+@pytest.mark.parametrize("windows", [False, True])
+def test_one_at_a_time_holds_the_lock_of_a_file(tmp_path, monkeypatch, windows):
+    if windows:
+        monkeypatch.setattr(capabilities, "fcntl", None)
+        monkeypatch.setattr(capabilities, "msvcrt", Msvcrt("msvcrt"))
     one, other = (os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT) for _ in range(2))
     lock_file(one)
     with pytest.raises(BlockingIOError):
@@ -147,6 +254,15 @@ def test_one_at_a_time_holds_the_lock_of_a_file(tmp_path):
     lock_file(other)
     os.close(one)
     os.close(other)
+
+
+def test_where_python_knows_no_locks_there_are_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(capabilities, "fcntl", None)
+    monkeypatch.setattr(capabilities, "msvcrt", None)
+    with (tmp_path / "lock").open("w") as file:
+        for ask in (lock_file, unlock_file):
+            with pytest.raises(OSError, match=r"[Ll]ocks"):
+                ask(file.fileno())
 
 
 def test_a_file_takes_the_place_of_another(tmp_path):

@@ -3,6 +3,7 @@
     fcntl                        a module: to import it is an error
     os.fork                      a name in a module
     asyncio.add_signal_handler   the way in which a loop hears signals
+    HOME                         the variable, and the system's entry for the user
 
 What others' packages need of it they have got before: they are not what is tried here.
 """
@@ -28,6 +29,10 @@ def take_away(name: str) -> None:
     if name == LOOP:
         events: Any = importlib.import_module("asyncio.unix_events")
         del events._UnixSelectorEventLoop.add_signal_handler
+    elif name == "HOME":
+        del os.environ["HOME"]
+        pwd = importlib.import_module("pwd")
+        pwd.getpwuid = {}.__getitem__  # which raises KeyError, too
     elif place:
         delattr(importlib.import_module(place), attribute)
     else:
