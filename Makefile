@@ -48,8 +48,10 @@ format: $(STAMP).dev ## let ruff format the code
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
 
-types: $(STAMP).dev ## mypy: strict over authproxy, less so over the tests
+types: $(STAMP).dev ## mypy: strict over authproxy, on every system, less so over the tests
 	@$(BIN)/mypy
+	@$(BIN)/mypy --platform darwin --cache-dir .mypy_cache/darwin authproxy
+	@$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32 authproxy
 
 bench: $(STAMP).bench ## side by side with nginx, Envoy, Go and others; ARGS=--quick for a try
 	@$(BIN)/python bench/compare.py $(ARGS)

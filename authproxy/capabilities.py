@@ -168,7 +168,7 @@ def on_signal(number: int, call: Callable[[int], None]) -> None:
     try:
         loop.add_signal_handler(number, call, number)
     except NotImplementedError:  # the loops of Windows hear of none by themselves
-        signal.signal(number, lambda *_: loop.call_soon_threadsafe(call, number))
+        signal.signal(number, lambda *_: _tell(loop, call, number))
 
 
 def on_stop(call: Callable[[int], None]) -> None:
@@ -180,10 +180,16 @@ def on_stop(call: Callable[[int], None]) -> None:
     for number in STOP_SIGNALS:
         on_signal(number, call)
     loop = asyncio.get_running_loop()
-    _on_console_end(lambda: loop.call_soon_threadsafe(call, signal.SIGTERM))
+    _on_console_end(lambda: _tell(loop, call, signal.SIGTERM))
 
 
-def _on_console_end(call: Callable[[], object]) -> None:
+def _tell(loop: asyncio.AbstractEventLoop, call: Callable[[int], None], number: int) -> None:
+    """Have `loop` make `call`, from any thread; one that is closed is at its end anyway."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(call, number)
+
+
+def _on_console_end(call: Callable[[], None]) -> None:
     ctypes = _module("ctypes") if msvcrt is not None else None
     windows = getattr(ctypes, "windll", None)
     if ctypes is None or windows is None:
@@ -192,8 +198,7 @@ def _on_console_end(call: Callable[[], object]) -> None:
     def ends(event: int) -> int:
         if event not in CONSOLE_ENDS:
             return 0  # Ctrl-C and Ctrl-Break have signals
-        with contextlib.suppress(RuntimeError):  # the loop is closed: we are about to go anyway
-            call()
+        call()
         time.sleep(CONSOLE_SECONDS)  # whoever returns from here is ended at once
         return 1
 

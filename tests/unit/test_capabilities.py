@@ -116,6 +116,23 @@ async def test_a_signal_is_heard_whether_or_not_the_loop_can_by_itself(monkeypat
         signal.signal(signal.SIGUSR1, before)
 
 
+def test_a_signal_after_the_end_of_the_loop_is_no_fault(monkeypatch):
+    before = signal.getsignal(signal.SIGUSR1)
+
+    async def serve():
+        def refuse(*_args):
+            raise NotImplementedError
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "add_signal_handler", refuse)
+        on_signal(signal.SIGUSR1, pytest.fail)
+
+    try:
+        asyncio.run(serve())
+        signal.raise_signal(signal.SIGUSR1)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
 @pytest.fixture
 def heard(monkeypatch):
     """Have three signals say that we should stop; return those that were heard."""

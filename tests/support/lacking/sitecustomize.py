@@ -31,7 +31,7 @@ def take_away(name: str) -> None:
         del events._UnixSelectorEventLoop.add_signal_handler
     elif name == "HOME":
         del os.environ["HOME"]
-        pwd = importlib.import_module("pwd")
+        pwd: Any = importlib.import_module("pwd")
         pwd.getpwuid = {}.__getitem__  # which raises KeyError, too
     elif place:
         delattr(importlib.import_module(place), attribute)
