@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.command import authproxy, running_proxy
 from tests.support.launch import ANY_PORT
-from tests.support.wire import API, Tokens, get
+from tests.support.wire import API, Tokens, ask, get, request
 
 pytest.importorskip("fcntl", reason="on Windows nothing has to be taken away")
 
@@ -97,7 +97,8 @@ def serves(names: list[str], gone: set[str], directory: Path, servers: tuple[Tok
     made = config(gone, directory, *servers)
     with running_proxy(made, env=without(*names)) as proxy:
         for url in proxy.urls:
-            assert get(url, "/x").status == 200
+            # A worker looks whether a connection that it has kept is still good before it sends a POST there.
+            assert [ask(url, request("POST", "/x", body=b"x")).status for _ in range(3)] == [200] * 3
         assert get(proxy.admin_url, "/readyz").status == 200
         assert proxy.stop() == 0
         log = proxy.log()
