@@ -9,6 +9,9 @@ CPUS := $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || ec
 JOBS ?= $(shell expr $(CPUS) + 1)
 STAMP := $(VENV)/.authproxy-installed
 
+# What pytest makes of the asserts is kept: to make it again takes longer than most tests.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help run unit live test coverage fuzz soak mutants lint format types bench dist image clean
 
@@ -19,7 +22,7 @@ run: $(STAMP) ## the proxy before its built-in demo APIs, ready for curl
 	@$(BIN)/authproxy demo
 
 unit: $(STAMP).dev ## the unit tests: no server, no browser, seconds
-	@$(BIN)/pytest --numprocesses=$(CPUS) --dist=worksteal $(ARGS) tests/unit
+	@$(BIN)/pytest --numprocesses=$(CPUS) --dist=worksteal --hypothesis-profile=quick $(ARGS) tests/unit
 
 live: $(STAMP).dev ## the installed command, over the wire
 	@$(BIN)/pytest --numprocesses=$(JOBS) --dist=loadfile $(ARGS) tests/live
@@ -49,8 +52,10 @@ format: $(STAMP).dev ## let ruff format the code
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
 
-types: $(STAMP).dev ## mypy: strict over authproxy, less so over the tests
+types: $(STAMP).dev ## mypy: strict over authproxy, on every system, less so over the tests
 	@$(BIN)/mypy
+	@$(BIN)/mypy --platform darwin --cache-dir .mypy_cache/darwin authproxy
+	@$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32 authproxy
 
 bench: $(STAMP).bench ## side by side with nginx, Envoy, Go and others; ARGS=--quick for a try
 	@$(BIN)/python bench/compare.py $(ARGS)

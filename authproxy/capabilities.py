@@ -4,28 +4,38 @@
     functions    what every system can do, each in its own way
 
 On Windows there are no processes to fork, no Unix sockets in Python and no owners of files as POSIX has them;
-a file's lock, the end of a process and a signal have other names there.
+a file's lock, the end of a process and a signal have other names there. What counts is what Python has here,
+not what the system is called; `docs/platforms.md` says what becomes of each thing that is missing.
 """
 
 import asyncio
 import contextlib
+import errno
 import os
 import select
+import selectors
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from math import inf
 from pathlib import Path
 from typing import Any
 
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
-    import resource
+
+def _module(name: str) -> Any:
+    """Return a module of the standard library, or None where Python has none of that name."""
+    try:
+        return import_module(name)
+    except ImportError:
+        return None
+
+
+fcntl, msvcrt, resource = map(_module, ("fcntl", "msvcrt", "resource"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,26 +51,55 @@ class Capability:
 
 # ── what may be missing ──────────────────────────────────────────────────────────────────────────
 
-UNIX_SOCKETS = Capability(hasattr(socket, "AF_UNIX"), "Python has no Unix sockets on this system")
+AF_UNIX: Any = getattr(socket, "AF_UNIX", None)
+SO_REUSEPORT: Any = getattr(socket, "SO_REUSEPORT", None)
+SO_BIND: int | None = getattr(socket, "SO_EXCLUSIVEADDRUSE", getattr(socket, "SO_REUSEADDR", None))
+"""To be set before `bind`: on Windows SO_REUSEADDR would let any process take our port."""
+
+# Of use to workers only: who has seen that there can be any needs no other test.
+fork: Any = getattr(os, "fork", None)
+setpgid: Any = getattr(os, "setpgid", None)
+WNOHANG: Any = getattr(os, "WNOHANG", None)
+SIGCHLD: Any = getattr(signal, "SIGCHLD", None)
+pthread_sigmask: Any = getattr(signal, "pthread_sigmask", None)
+sigwait: Any = getattr(signal, "sigwait", None)
+SIG_BLOCK: Any = getattr(signal, "SIG_BLOCK", None)
+SIG_UNBLOCK: Any = getattr(signal, "SIG_UNBLOCK", None)
+SIG_SETMASK: Any = getattr(signal, "SIG_SETMASK", None)
+
+UNIX_SOCKETS = Capability(
+    AF_UNIX is not None and hasattr(os, "umask"),
+    "Python has no Unix sockets on this system",
+)
 WORKERS = Capability(
-    bool(UNIX_SOCKETS) and hasattr(os, "fork") and hasattr(socket, "SO_REUSEPORT"),
+    None not in {AF_UNIX, SO_REUSEPORT, fork, setpgid, WNOHANG, SIGCHLD, pthread_sigmask, sigwait}
+    and hasattr(os, "register_at_fork"),
     "this system cannot fork processes that share a listener",
 )
+FILE_LOCKS = Capability(bool(fcntl or msvcrt), "Python cannot lock files on this system")
 FILE_OWNERS = Capability(
     hasattr(os, "geteuid"), "files have no owner and no mode here that would keep others from them"
 )
 
-AF_UNIX: Any = getattr(socket, "AF_UNIX", None)
-SIGCHLD: Any = getattr(signal, "SIGCHLD", None)
 SIGHUP: Any = getattr(signal, "SIGHUP", None)
 SIGUSR1: Any = getattr(signal, "SIGUSR1", None)
 SIGALRM: Any = getattr(signal, "SIGALRM", None)
 ITIMER_REAL: Any = getattr(signal, "ITIMER_REAL", None)
-SO_REUSEPORT: Any = getattr(socket, "SO_REUSEPORT", None)
-SO_BIND: int = getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR)
-"""To be set before `bind`: on Windows SO_REUSEADDR would let any process take our port."""
+send_fds: Any = getattr(socket, "send_fds", None)
+recv_fds: Any = getattr(socket, "recv_fds", None)
 PR_SET_DUMPABLE = 4  # of Linux's prctl(2)
+POLLIN: Any = getattr(select, "POLLIN", None)
+SIGKILL: Any = getattr(signal, "SIGKILL", signal.SIGTERM)  # by which Windows ends a process at once
+STOP_SIGNALS: tuple[signal.Signals, ...] = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)
+)
+"""By which somebody says that we should stop; the last one is Ctrl-Break, of Windows."""
 MAX_SOCKET_PATH = 107 if sys.platform == "linux" else 103  # bytes, as unix(7) has it; elsewhere less
+
+CONSOLE_ENDS = frozenset({2, 5, 6})
+"""Events of a console on Windows: it is closed, its user logs off, the system shuts down."""
+CONSOLE_SECONDS = 60.0  # longer than the system waits for us
+_console_handlers: list[Any] = []  # the system knows but their addresses
 
 REPLACE_TRIES = 200
 REPLACE_POLL = 0.005  # seconds
@@ -69,6 +108,7 @@ REPLACE_POLL = 0.005  # seconds
 O_BINARY: int = getattr(os, "O_BINARY", 0)  # Windows would change line ends
 O_NOFOLLOW: int = getattr(os, "O_NOFOLLOW", 0)  # Windows lets only administrators make links
 O_NONBLOCK: int = getattr(os, "O_NONBLOCK", 0)  # Windows has no pipes that are in a directory
+O_NOCTTY: int = getattr(os, "O_NOCTTY", 0)
 O_DIRECTORY: int | None = getattr(os, "O_DIRECTORY", None)  # Windows opens, and flushes, no directory
 
 
@@ -85,31 +125,27 @@ def cpu_count() -> int:
 
 def open_file_limits() -> tuple[float, float]:
     """Return the soft and the hard limit on open files; `inf` for none."""
-    if sys.platform == "win32":
+    if resource is None:
         return inf, inf
-    else:  # noqa: RET505 - the type checker would find the rest unreachable
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        return _finite(soft), _finite(hard)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _finite(soft), _finite(hard)
 
 
 def raise_open_file_limit(soft: int, hard: float) -> bool:
     """Set the soft limit on open files; tell whether the system did: some allow less than they say."""
-    if sys.platform == "win32":
+    if resource is None:
         return False
-    else:  # noqa: RET505
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(
-                resource.RLIMIT_NOFILE, (soft, resource.RLIM_INFINITY if hard == inf else int(hard))
-            )
-            return True
+    try:
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (soft, resource.RLIM_INFINITY if hard == inf else int(hard))
+        )
+    except (OSError, ValueError):
         return False
+    return True
 
 
 def _finite(limit: int) -> float:
-    if sys.platform == "win32":
-        return limit
-    else:  # noqa: RET505
-        return inf if limit == resource.RLIM_INFINITY else limit
+    return inf if limit == resource.RLIM_INFINITY else limit
 
 
 # ── processes and signals ────────────────────────────────────────────────────────────────────────
@@ -124,20 +160,20 @@ def after_fork(call: Callable[[], None]) -> None:
 @contextlib.contextmanager
 def signals_blocked() -> Iterator[None]:
     """Let no signal be delivered to this thread, nor to one that it starts, for the length of the block."""
-    if sys.platform == "win32":  # there they come to the main thread only
+    if pthread_sigmask is None:  # on Windows they come to the main thread only
         yield
-    else:
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        try:
-            yield
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return
+    before = pthread_sigmask(SIG_BLOCK, signal.valid_signals())
+    try:
+        yield
+    finally:
+        pthread_sigmask(SIG_SETMASK, before)
 
 
 def hold_back(number: int) -> None:
     """Have a signal wait until `on_signal` has somebody hear it."""
-    if sys.platform != "win32":
-        signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    if pthread_sigmask is not None:
+        pthread_sigmask(SIG_BLOCK, {number})
 
 
 def keep_memory_private() -> None:
@@ -146,13 +182,12 @@ def keep_memory_private() -> None:
     As far as the system can: Linux gives /proc/PID to root, and refuses `ptrace` to all others, for a process
     that is not dumpable (prctl(2)); what we start is as usual again.
     """
-    if sys.platform == "win32":
-        return
-    else:  # noqa: RET505
+    if resource is not None:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-        if sys.platform == "linux" and (libc := _libc()) is not None:
-            libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    libc = _libc()
+    if libc is not None and hasattr(libc, "prctl"):
+        libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def clear_variable(name: str) -> None:
@@ -160,9 +195,8 @@ def clear_variable(name: str) -> None:
 
     /proc/PID/environ, and `ps` on macOS, go on showing the memory in which the environment came.
     """
-    if sys.platform != "win32" and (libc := _libc()) is not None:
-        import ctypes  # noqa: PLC0415 - as in `_libc`
-
+    ctypes, libc = _module("ctypes"), _libc()
+    if libc is not None and hasattr(libc, "getenv"):
         libc.getenv.restype = ctypes.c_void_p
         if (value := libc.getenv(os.fsencode(name))) is not None:
             ctypes.memset(value, 0, len(ctypes.string_at(value)))
@@ -170,12 +204,12 @@ def clear_variable(name: str) -> None:
 
 
 def _libc() -> Any:
-    """Return the system's C library; None for a Python that cannot call it."""
+    """Return the system's C library; None for a Python that cannot call it, and on Windows."""
+    if (ctypes := _module("ctypes")) is None or msvcrt is not None:
+        return None
     try:
-        import ctypes  # noqa: PLC0415 - not in every Python
-
         return ctypes.CDLL(None)
-    except (ImportError, OSError):
+    except (OSError, TypeError):
         return None
 
 
@@ -185,9 +219,9 @@ def on_signal(number: int, call: Callable[[int], None]) -> None:
     try:
         loop.add_signal_handler(number, call, number)
     except NotImplementedError:  # the loops of Windows hear of none by themselves
-        signal.signal(number, lambda *_: loop.call_soon_threadsafe(call, number))
-    if sys.platform != "win32":
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+        signal.signal(number, lambda *_: _tell(loop, call, number))
+    if pthread_sigmask is not None:
+        pthread_sigmask(SIG_UNBLOCK, {number})
 
 
 def terminal_watch() -> Callable[[], bool]:
@@ -202,21 +236,59 @@ def terminal_watch() -> Callable[[], bool]:
 
 def _has_terminal() -> bool:
     try:
-        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+        os.close(os.open("/dev/tty", os.O_RDWR | O_NOCTTY))
     except OSError:
         return False
     return True
 
 
-def kill_with_children(pid: int) -> None:
-    """End a program that was started in a session of its own, and what it started.
+def on_stop(call: Callable[[int], None]) -> None:
+    """Have the running loop make `call`, with a signal, whenever somebody says that we should stop.
 
-    On Windows only the program: nothing holds its children together there.
+    For the main thread. On Windows it is also made when the console is closed, its user logs off, or the
+    system shuts down, of which no signal tells; the system gives us some seconds then.
     """
-    if sys.platform == "win32":
-        os.kill(pid, signal.SIGTERM)
-    else:
-        os.killpg(pid, signal.SIGKILL)
+    for number in STOP_SIGNALS:
+        on_signal(number, call)
+    loop = asyncio.get_running_loop()
+    _on_console_end(lambda: _tell(loop, call, signal.SIGTERM))
+
+
+def _tell(loop: asyncio.AbstractEventLoop, call: Callable[[int], None], number: int) -> None:
+    """Have `loop` make `call`, from any thread; one that is closed is at its end anyway."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(call, number)
+
+
+def _on_console_end(call: Callable[[], None]) -> None:
+    ctypes = _module("ctypes") if msvcrt is not None else None
+    windows = getattr(ctypes, "windll", None)
+    if ctypes is None or windows is None:
+        return
+
+    def ends(event: int) -> int:
+        if event not in CONSOLE_ENDS:
+            return 0  # Ctrl-C and Ctrl-Break have signals
+        call()
+        time.sleep(CONSOLE_SECONDS)  # whoever returns from here is ended at once
+        return 1
+
+    handler = ctypes.WINFUNCTYPE(ctypes.c_int, ctypes.c_uint)(ends)
+    _console_handlers.append(handler)
+    windows.kernel32.SetConsoleCtrlHandler(handler, 1)
+
+
+def kill_with_children(pid: int) -> None:
+    """End a program that was started in a session of its own, and what it started."""
+    if hasattr(os, "killpg"):
+        os.killpg(pid, SIGKILL)
+        return
+    with contextlib.suppress(
+        OSError
+    ):  # nothing holds them together on Windows, but its own program finds them
+        subprocess.run(["taskkill", "/F", "/T", "/PID", str(pid)], capture_output=True, check=False)  # noqa: S603, S607
+    with contextlib.suppress(OSError):  # it has ended by now, if all is well
+        os.kill(pid, SIGKILL)
 
 
 # ── the event loop ───────────────────────────────────────────────────────────────────────────────
@@ -234,12 +306,13 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 def is_readable(descriptor: int) -> bool:
     """Tell whether a read from the socket would return at once, its end included."""
-    if sys.platform == "win32":
-        return bool(select.select([descriptor], [], [], 0)[0])
-    else:  # noqa: RET505 - `select` cannot take descriptors from 1024 on
+    if hasattr(select, "poll"):
         poll = select.poll()
-        poll.register(descriptor, select.POLLIN)
+        poll.register(descriptor, POLLIN)
         return bool(poll.poll(0))
+    with selectors.DefaultSelector() as selector:  # takes a descriptor of its own, or any below 1024
+        selector.register(descriptor, selectors.EVENT_READ)
+        return bool(selector.select(0))
 
 
 # ── files ────────────────────────────────────────────────────────────────────────────────────────
@@ -247,10 +320,7 @@ def is_readable(descriptor: int) -> bool:
 
 def is_ours(status: os.stat_result) -> bool:
     """Tell whether a file belongs to the user we run as; true where files have no owner."""
-    if sys.platform == "win32":
-        return True
-    else:  # noqa: RET505
-        return status.st_uid == os.geteuid()
+    return not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
 
 
 def lock_file(descriptor: int) -> None:
@@ -258,23 +328,29 @@ def lock_file(descriptor: int) -> None:
 
     Raises BlockingIOError while another one holds it, OSError where files cannot be locked.
     """
-    if sys.platform == "win32":
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # may lie behind the end of the file
-        except PermissionError as error:
-            raise BlockingIOError from error
-    else:
+    if fcntl is not None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return
+    try:
+        _lock_first_byte(descriptor, "LK_NBLCK")
+    except PermissionError as error:
+        raise BlockingIOError from error
 
 
 def unlock_file(descriptor: int) -> None:
     """Let go of a lock, whoever else has the descriptor. Raises OSError."""
-    if sys.platform == "win32":
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
-    else:
+    if fcntl is not None:
         fcntl.flock(descriptor, fcntl.LOCK_UN)
+    else:
+        _lock_first_byte(descriptor, "LK_UNLCK")
+
+
+def _lock_first_byte(descriptor: int, mode: str) -> None:
+    """Lock or unlock the byte that stands for the file on Windows; it may lie behind the file's end."""
+    if msvcrt is None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    msvcrt.locking(descriptor, getattr(msvcrt, mode), 1)
 
 
 def replace_file(new: Path, old: Path) -> None:

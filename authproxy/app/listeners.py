@@ -273,7 +273,8 @@ def _tcp_socket(
     """Listen on `place`; one of IPv6 takes no IPv4 with it when it is `alone` in its family."""
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
-        sock.setsockopt(socket.SOL_SOCKET, SO_BIND, 1)
+        if SO_BIND is not None:
+            sock.setsockopt(socket.SOL_SOCKET, SO_BIND, 1)
         if share:
             sock.setsockopt(socket.SOL_SOCKET, SO_REUSEPORT, 1)
         if family == socket.AF_INET6 and alone:

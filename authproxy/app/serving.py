@@ -16,7 +16,7 @@ from authproxy.app.notify import NOBODY, Notify
 from authproxy.app.reload import Reloader
 from authproxy.app.tls import TLSContexts
 from authproxy.app.watch import watch
-from authproxy.capabilities import SIGHUP, loop_factory, on_signal, terminal_watch
+from authproxy.capabilities import SIGHUP, loop_factory, on_signal, on_stop, terminal_watch
 from authproxy.config.model import Config
 from authproxy.net.own_listeners import OwnListeners
 
@@ -81,8 +81,7 @@ class Signals:
         self._reloader: Reloader | None = None
         self._terminal_is_gone = terminal_watch()
         self._tasks: set[asyncio.Task[object]] = set()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            on_signal(number, self._stop_or_hurry)
+        on_stop(self._stop_or_hurry)
 
     def reload_by(self, reloader: Reloader | None, *, watches: bool = False) -> None:
         """Reload at SIGHUP, which has waited until now; if it `watches`, also when a file changes."""

@@ -13,6 +13,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from authproxy.capabilities import recv_fds, send_fds
+
 DATAGRAM = 32 << 10  # bytes of a message in one datagram; longer ones go in several
 MAX_DESCRIPTORS = 250  # with one message; Linux takes 253
 
@@ -79,7 +81,9 @@ class Pieces:
 
 def receive(sock: socket.socket) -> tuple[bytes, list[int]]:
     """Return a piece, and the descriptors that came with it, which are ours then. Raises OSError."""
-    data, descriptors, _, _ = socket.recv_fds(sock, 2 * DATAGRAM, MAX_DESCRIPTORS)
+    if recv_fds is None:
+        return sock.recv(2 * DATAGRAM), []
+    data, descriptors, _, _ = recv_fds(sock, 2 * DATAGRAM, MAX_DESCRIPTORS)
     for descriptor in descriptors:
         os.set_inheritable(descriptor, False)  # noqa: FBT003 - the standard library's way
     return data, descriptors
@@ -141,7 +145,7 @@ class Channel:
             while self._to_send:
                 piece, descriptors = self._to_send[0]
                 if descriptors:
-                    socket.send_fds(self._sock, [piece], descriptors)
+                    send_fds(self._sock, [piece], descriptors)
                 else:
                     self._sock.send(piece)
                 self._to_send.popleft()

@@ -18,7 +18,7 @@ from authproxy.app.notify import NOBODY, Notify
 from authproxy.app.reload import Read, Reloader
 from authproxy.app.serving import attend, run_loop
 from authproxy.app.tls import TLSContexts
-from authproxy.capabilities import AF_UNIX
+from authproxy.capabilities import AF_UNIX, setpgid
 from authproxy.config.model import Config
 from authproxy.proxy.downstream import parser as _parser  # noqa: F401 - loaded once, for all who are forked
 from authproxy.workers.broker import Broker
@@ -135,7 +135,7 @@ class Processes:
             close_all_but([], self._sockets())
         else:
             close_all_but(self._state.shares[number], [*self._sockets(), *admin])
-        os.setpgid(0, 0)  # Ctrl-C is for the supervisor, who passes it on
+        setpgid(0, 0)  # Ctrl-C is for the supervisor, who passes it on
         run_loop(work())
         return 0
 

@@ -30,7 +30,7 @@ from authproxy.app.application import App, Change
 from authproxy.app.file_limits import raise_file_limit
 from authproxy.app.listeners import Listeners, PassedSocket, another_socket
 from authproxy.app.tls import TLSContexts, tls_contexts
-from authproxy.capabilities import SIGUSR1
+from authproxy.capabilities import SIGUSR1, send_fds
 from authproxy.config.model import Config
 from authproxy.errors import AuthproxyError
 from authproxy.net.own_listeners import OwnListeners
@@ -172,6 +172,8 @@ class Group:
 
     async def prepare(self, config: Config, opened: Listeners, own: OwnListeners) -> None:
         """Have all prepare; from its return on, they will commit. Raises `AuthproxyError`."""
+        if send_fds is None or SIGUSR1 is None:
+            raise NotPrepared("workers cannot be given new listeners on this system: start authproxy again")
         self._shares = shared_out(opened.proxy, len(self._workers))
         try:
             await self._have_prepared(config, own)

@@ -22,19 +22,25 @@ from authproxy import logs, stderr
 from authproxy.app.notify import NOBODY, Notify
 from authproxy.capabilities import (
     ITIMER_REAL,
+    SIG_BLOCK,
+    SIG_UNBLOCK,
     SIGALRM,
     SIGCHLD,
     SIGHUP,
     SIGUSR1,
+    WNOHANG,
     WORKERS,
     cpu_count,
+    fork,
+    pthread_sigmask,
+    sigwait,
     terminal_watch,
 )
 from authproxy.config.model import Config
 from authproxy.errors import AuthproxyError
 from authproxy.workers.heartbeats import Heartbeats
 
-WATCHED = {SIGCHLD, SIGALRM, SIGHUP, SIGUSR1, signal.SIGINT, signal.SIGTERM}
+WATCHED = {SIGCHLD, SIGALRM, SIGHUP, SIGUSR1, signal.SIGINT, signal.SIGTERM} - {None}
 QUICK_DEATH = 1.0  # seconds; who dies faster than this is not started again at once
 LOOK_SECONDS = 0.1  # between looks whether all children have begun to serve
 
@@ -83,7 +89,7 @@ class Supervisor:
         With heartbeats `serving` is called when every child serves. From then on the service manager hears
         that all of them live, as long as they do.
         """
-        signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
+        pthread_sigmask(SIG_BLOCK, WATCHED)
         terminal_is_gone = terminal_watch()
         for child in self.children:
             self._fork(child)
@@ -92,7 +98,7 @@ class Supervisor:
             signal.setitimer(ITIMER_REAL, LOOK_SECONDS, LOOK_SECONDS)
         failed = False
         while any(child.pid for child in self.children):
-            number = signal.sigwait(WATCHED)
+            number = sigwait(WATCHED)
             if number == SIGCHLD:
                 failed = self._reap() or failed
             elif number == SIGUSR1:
@@ -119,11 +125,11 @@ class Supervisor:
 
     def _fork(self, child: Child) -> None:
         child.started = time.monotonic()
-        child.pid = os.fork()
+        child.pid = fork()
         if child.pid == 0:
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, _leave)  # until its loop hears signals there is nothing to finish
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED - {SIGHUP})  # that waits for who hears it
+            pthread_sigmask(SIG_UNBLOCK, WATCHED - {SIGHUP})  # that waits for who hears it
             _end(child.work)
 
     def _reap(self) -> bool:
@@ -131,7 +137,7 @@ class Supervisor:
         failed = False
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, status = os.waitpid(-1, WNOHANG)
             except ChildProcessError:
                 return failed
             if pid == 0:

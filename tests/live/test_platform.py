@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from tests.support.command import authproxy, running_proxy
+from tests.support.installed import need
 from tests.support.launch import ANY_PORT, COMMAND, GUARD, environment, write_config
-from tests.support.wire import Upstream, get
+from tests.support.wire import API, Tokens, Upstream, get
 
 LOGIN = {
     "grant": "authorization_code",
@@ -294,6 +295,46 @@ def test_a_place_for_tokens_that_cannot_be_made_is_said_and_the_proxy_goes_on(tm
     with running_proxy(config(LOGIN, token_store=store)) as proxy:
         assert get(proxy.url).status == 503
         assert "Traceback" not in proxy.wait_for_log("token store unavailable")
+
+
+def read_only() -> tuple[str, ...]:
+    """Return what goes before a command to have it run where it may write nothing: no home, no directory."""
+    closed = ("sh", "-c", 'chmod 555 . && exec "$@"', "sh")
+    if os.geteuid() != 0:
+        return closed
+    need("setpriv")  # root may write anywhere, unless it gives that up
+    return (*closed, "setpriv", "--bounding-set=-dac_override,-dac_read_search")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("store", [None, {"type": "file"}, {"type": "file", "path": "kept/tokens"}])
+def test_where_nothing_can_be_written_it_is_said_once_and_the_proxy_goes_on(
+    store: dict[str, str] | None, workers: int
+) -> None:
+    with Tokens() as tokens, API(tokens.issued) as api:
+        auth = {
+            "grant": "client_credentials",
+            "token_url": tokens.url,
+            "client_id": "me",
+            "client_secret": "x",
+        }
+        made = {"routes": [{"name": "api", "upstream": api.url, "auth": auth}], "workers": workers}
+        if store is not None:
+            made["token_store"] = store
+        with running_proxy(made, before=read_only()) as proxy:
+            assert [get(proxy.url, "/x").status for _ in range(3)] == [200] * 3
+            assert proxy.stop() == 0
+            log = proxy.log()
+            assert {each.name for each in proxy.directory.iterdir()} == {
+                "authproxy-test.yaml",
+                "stdout",
+                "stderr",
+            }
+    assert log.count("cannot remember rejected credentials") == 1
+    assert log.count("token store unavailable") == (store is not None)
+    assert log.count("Permission denied") == 1 + (store is not None)
+    assert "name another file: token_store: {type: file, path: …}" in log
+    assert "Traceback" not in log
 
 
 # ── stdout that takes nothing ────────────────────────────────────────────────────────────────────

@@ -12,11 +12,10 @@ import asyncio
 import subprocess
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from signal import SIGTERM
 from typing import Any
 
 from tests.support import command
-from tests.support.launch import GUARD, POLL, Launched, launched
+from tests.support.launch import GUARD, POLL, STOP, Launched, launched
 
 
 class RunningProxy(Launched):
@@ -28,7 +27,7 @@ class RunningProxy(Launched):
         code: int = self.process.returncode
         return code
 
-    async def stop(self, number: int = SIGTERM) -> int:
+    async def stop(self, number: int = STOP) -> int:
         """Stop it, if it is still there; return its exit code."""
         self.signal(number)
         return await self.wait()

@@ -26,6 +26,10 @@ if sys.platform == "win32":
     COMMAND = (sys.executable, "-m", "authproxy")  # authproxy.exe starts yet another process
 else:
     COMMAND = (str(Path(sysconfig.get_path("scripts"), "authproxy")),)
+if sys.platform == "win32":  # SIGTERM would end it on the spot there, and Ctrl-C is for all of a console
+    STOP, ITS_OWN_GROUP = signal.CTRL_BREAK_EVENT, subprocess.CREATE_NEW_PROCESS_GROUP
+else:
+    STOP, ITS_OWN_GROUP = signal.SIGTERM, 0
 ANY_PORT = "127.0.0.1:0"
 STRANGE = ("AUTHPROXY_", "XDG_", "NOTIFY_", "WATCHDOG_", "LISTEN_")  # variables of the surroundings
 LISTENING, ADMIN = "listening on ", "admin on "
@@ -79,7 +83,7 @@ class Launched:
     def has_ended(self) -> bool:
         return self.process.poll() is not None
 
-    def signal(self, number: int = signal.SIGTERM) -> None:
+    def signal(self, number: int = STOP) -> None:
         """Send a signal, unless it has ended."""
         self.process.send_signal(number)
 
@@ -119,6 +123,7 @@ def launched(
                 [*(limited_to(files) if files else before), *COMMAND, verb, *args],
                 cwd=directory, env=environment(directory, env), stdin=subprocess.DEVNULL,
                 stdout=stdout, stderr=log if stderr is None else stderr, pass_fds=inherits,
+                creationflags=ITS_OWN_GROUP,
             )  # fmt: skip
         proxy = kind(process, directory, file, *_to_be_announced(config, args))
         try:

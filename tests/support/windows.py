@@ -1,10 +1,9 @@
-"""This process, made to look to authproxy as one on Windows does; see `tests/unit/test_capabilities.py`.
+"""This process, made to look to authproxy as one on Windows does; see `tests/live/test_windows.py`.
 
 What others' packages need of the system they have got before: they are not what is tried here.
 """
 
 import asyncio
-import fcntl
 import importlib
 import os
 import pkgutil
@@ -16,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 import authproxy
+from authproxy.capabilities import fcntl
 
 POSIX_ONLY = {
     os: ["fork", "geteuid", "getuid", "sched_getaffinity", "register_at_fork", "killpg", "setpgid", "WNOHANG",

@@ -1,8 +1,7 @@
-"""What the system can do; and everything, where it is one that cannot do much."""
+"""What the system can do, and how; `tests/live/test_windows.py` has where it cannot."""
 
 import asyncio
 import os
-import resource
 import select
 import signal
 import socket
@@ -10,6 +9,7 @@ import subprocess
 import sys
 from math import inf
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -24,6 +24,7 @@ from authproxy.capabilities import (
     lock_file,
     loop_factory,
     on_signal,
+    on_stop,
     open_file_limits,
     raise_open_file_limit,
     replace_file,
@@ -31,8 +32,11 @@ from authproxy.capabilities import (
     terminal_watch,
     unlock_file,
 )
+from tests.support.windows import Msvcrt
 
 ROOT = Path(__file__).parents[2]
+
+pytest.importorskip("fcntl", reason="how Windows does it, all the other tests try there")
 
 
 def test_a_capability_is_a_truth_value_with_a_reason():
@@ -41,6 +45,7 @@ def test_a_capability_is_a_truth_value_with_a_reason():
     assert capabilities.WORKERS
     assert capabilities.UNIX_SOCKETS
     assert capabilities.FILE_OWNERS
+    assert capabilities.FILE_LOCKS
 
 
 # ── processors, limits ───────────────────────────────────────────────────────────────────────────
@@ -59,13 +64,21 @@ def test_where_that_cannot_be_told_all_are_counted(monkeypatch, found, counted):
     assert cpu_count() == counted
 
 
+def test_what_knows_no_limits_has_none(monkeypatch):
+    monkeypatch.setattr(capabilities, "resource", None)
+    assert open_file_limits() == (inf, inf)
+    assert not raise_open_file_limit(2000, inf)
+
+
 def test_no_limit_on_open_files_is_an_infinite_one(monkeypatch):
+    resource = pytest.importorskip("resource")
     monkeypatch.setattr(resource, "getrlimit", lambda _which: (1024, resource.RLIM_INFINITY))
     assert open_file_limits() == (1024, inf)
 
 
 @pytest.mark.parametrize(("refuses", "done"), [(None, True), (OSError, False), (ValueError, False)])
 def test_whether_the_system_raised_the_limit_is_told(monkeypatch, refuses, done):
+    resource = pytest.importorskip("resource")
     asked = []
 
     def setrlimit(_which, limits):
@@ -151,6 +164,98 @@ def test_who_cannot_open_the_terminal_has_none(monkeypatch):
     assert closed == [77]
 
 
+def test_a_signal_after_the_end_of_the_loop_is_no_fault(monkeypatch):
+    before = signal.getsignal(signal.SIGUSR1)
+
+    async def serve():
+        def refuse(*_args):
+            raise NotImplementedError
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "add_signal_handler", refuse)
+        on_signal(signal.SIGUSR1, pytest.fail)
+
+    try:
+        asyncio.run(serve())
+        signal.raise_signal(signal.SIGUSR1)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.fixture
+def heard(monkeypatch):
+    """Have three signals say that we should stop; return those that were heard."""
+    numbers = [signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH]
+    before = {number: signal.getsignal(number) for number in numbers}
+    monkeypatch.setattr(capabilities, "STOP_SIGNALS", tuple(numbers))
+    yield []
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+async def test_whatever_says_that_we_should_stop_is_heard(heard):
+    on_stop(heard.append)
+    for number in capabilities.STOP_SIGNALS:
+        signal.raise_signal(number)
+    async with asyncio.timeout(5):
+        while len(heard) < 3:
+            await asyncio.sleep(0)
+    assert heard == [*capabilities.STOP_SIGNALS]
+
+
+def test_ctrl_break_is_one_of_them_where_there_is_such_a_key():
+    named = {"SIGINT", "SIGTERM"} | ({"SIGBREAK"} & set(dir(signal)))
+    assert {each.name for each in capabilities.STOP_SIGNALS} == named
+
+
+class Console:
+    """The console of Windows, as `ctypes` has it."""
+
+    WINFUNCTYPE = c_int = c_uint = None
+
+    def __init__(self):
+        self.kernel32 = self.windll = self
+        self.handlers = []
+        self.WINFUNCTYPE = lambda *_types: lambda handler: handler
+
+    def SetConsoleCtrlHandler(self, handler, add):  # noqa: N802
+        assert add == 1
+        self.handlers.append(handler)
+
+
+@pytest.fixture
+def console(monkeypatch):
+    made = Console()
+    monkeypatch.setattr(capabilities, "msvcrt", made)
+    monkeypatch.setitem(sys.modules, "ctypes", made)
+    monkeypatch.setattr(capabilities, "_console_handlers", [])
+    return made
+
+
+async def test_the_end_of_a_console_is_heard_and_the_system_has_to_wait(heard, console, monkeypatch):
+    naps = []
+    monkeypatch.setattr(capabilities, "time", SimpleNamespace(sleep=naps.append))
+    on_stop(heard.append)
+    (handler,) = console.handlers
+    assert capabilities._console_handlers == [handler], "else it is gone before it is called"
+    assert [handler(event) for event in (0, 1)] == [0, 0], "Ctrl-C and Ctrl-Break have signals"
+    assert heard == naps == []
+    for event in (2, 5, 6):
+        assert await asyncio.to_thread(handler, event) == 1
+    await asyncio.sleep(0)
+    assert heard == [signal.SIGTERM] * 3
+    assert naps == [capabilities.CONSOLE_SECONDS] * 3
+
+
+def test_the_end_of_a_console_after_the_end_of_the_loop_is_no_fault(heard, console, monkeypatch):
+    monkeypatch.setattr(capabilities, "time", SimpleNamespace(sleep=lambda _seconds: None))
+
+    async def serve():
+        on_stop(heard.append)
+
+    asyncio.run(serve())
+    assert [console.handlers[0](2), heard] == [1, []]
+
+
 def test_a_program_is_ended_with_what_it_started():
     program = "import subprocess; p = subprocess.Popen(['sleep', '60']); print('up', flush=True); p.wait()"
     with subprocess.Popen(
@@ -194,7 +299,7 @@ def test_what_the_system_refuses_is_done_without(monkeypatch):
     def refuse(*_):
         raise ValueError
 
-    monkeypatch.setattr(resource, "setrlimit", refuse)
+    monkeypatch.setattr(capabilities.resource, "setrlimit", refuse)
     monkeypatch.setattr(capabilities, "_libc", lambda: None)
     capabilities.keep_memory_private()
 
@@ -221,6 +326,17 @@ def test_a_python_that_cannot_call_c_has_no_library(monkeypatch):
     assert capabilities._libc() is None
 
 
+def test_where_there_are_no_groups_of_processes_the_systems_own_program_ends_it(monkeypatch):
+    ran = []
+    monkeypatch.delattr(os, "killpg")
+    with subprocess.Popen(["sleep", "60"]) as process:
+        monkeypatch.setattr(subprocess, "run", lambda argv, **_: ran.append(argv))
+        kill_with_children(process.pid)
+        assert process.wait(20) == -signal.SIGKILL
+        kill_with_children(process.pid)  # that it has ended already is no fault
+    assert ran == [["taskkill", "/F", "/T", "/PID", f"{process.pid}"]] * 2
+
+
 # ── the event loop, files ────────────────────────────────────────────────────────────────────────
 
 
@@ -230,22 +346,30 @@ def test_where_uvloop_is_not_installed_asyncios_own_loop_will_do(monkeypatch):
     assert loop_factory() is None
 
 
-def test_a_socket_is_readable_when_something_came_or_it_ended():
+@pytest.mark.parametrize("polls", [True, False])
+def test_a_socket_is_readable_when_something_came_or_it_ended(monkeypatch, polls):
+    if not polls:
+        monkeypatch.delattr(select, "poll")
     here, there = socket.socketpair()
     with here:
         assert not is_readable(here.fileno())
         there.close()
         assert is_readable(here.fileno())
-    assert hasattr(select, "poll")
 
 
 def test_a_file_of_another_user_is_not_ours(tmp_path, monkeypatch):
     assert is_ours(tmp_path.stat())
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     assert not is_ours(tmp_path.stat())
+    monkeypatch.delattr(os, "geteuid")
+    assert is_ours(tmp_path.stat()), "where files have no owner"
 
 
-def test_one_at_a_time_holds_the_lock_of_a_file(tmp_path):
+@pytest.mark.parametrize("windows", [False, True])
+def test_one_at_a_time_holds_the_lock_of_a_file(tmp_path, monkeypatch, windows):
+    if windows:
+        monkeypatch.setattr(capabilities, "fcntl", None)
+        monkeypatch.setattr(capabilities, "msvcrt", Msvcrt("msvcrt"))
     one, other = (os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT) for _ in range(2))
     lock_file(one)
     with pytest.raises(BlockingIOError):
@@ -256,124 +380,17 @@ def test_one_at_a_time_holds_the_lock_of_a_file(tmp_path):
     os.close(other)
 
 
+def test_where_python_knows_no_locks_there_are_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(capabilities, "fcntl", None)
+    monkeypatch.setattr(capabilities, "msvcrt", None)
+    with (tmp_path / "lock").open("w") as file:
+        for ask in (lock_file, unlock_file):
+            with pytest.raises(OSError, match=r"[Ll]ocks"):
+                ask(file.fileno())
+
+
 def test_a_file_takes_the_place_of_another(tmp_path):
     (tmp_path / "new").write_bytes(b"new")
     (tmp_path / "old").write_bytes(b"old")
     replace_file(tmp_path / "new", tmp_path / "old")
     assert [(each.name, each.read_bytes()) for each in tmp_path.iterdir()] == [("old", b"new")]
-
-
-# ── Windows, as far as it can be made up ─────────────────────────────────────────────────────────
-
-
-def on_windows(script, directory):
-    """Run `script` in a process that lacks what Windows lacks; return what it prints."""
-    head = "from tests.support.windows import become_windows\nloop = become_windows()\n"
-    ended = subprocess.run(
-        [sys.executable, "-c", head + script],
-        cwd=directory, env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout.splitlines()
-
-
-def test_every_module_can_be_imported_where_there_is_no_posix(tmp_path):
-    script = """
-from math import inf
-from authproxy import capabilities as can
-print(bool(can.WORKERS), bool(can.UNIX_SOCKETS), bool(can.FILE_OWNERS))
-print(can.open_file_limits() == (inf, inf), can.loop_factory(), can.cpu_count() > 0)
-with can.signals_blocked():
-    can.after_fork(print)
-import os
-os.environ["SECRET"] = "s3cr3t"
-can.keep_memory_private()
-can.clear_variable("SECRET")
-print("SECRET" in os.environ)
-"""
-    assert on_windows(script, tmp_path) == ["False False False", "True None True", "False"]
-
-
-def test_what_cannot_be_had_there_is_a_fault_with_its_key_and_the_way_out(tmp_path):
-    script = """
-from authproxy.app.credentials import check_stores
-from authproxy.config.read import parse
-from authproxy.errors import ConfigError
-ROUTE = "routes: [{name: a, upstream: 'https://a.example', auth: {grant: none}}]"
-for keys in ("workers: 4", "workers: auto", "listen: unix:/run/a", "token_store: {type: redis, key: k, url: unix:///a}"):
-    try:
-        parse(keys + "\\n" + ROUTE, "proxy.yaml")
-        print("fine")
-    except ConfigError as error:
-        print(error)
-"""
-    workers, auto, listen, redis = on_windows(script, tmp_path)
-    assert workers == (
-        "proxy.yaml:1:10: workers: should be 1 or auto: this system cannot fork processes that share a "
-        "listener; start it several times on ports of their own instead"
-    )
-    assert auto == "fine"
-    assert listen == "proxy.yaml:1:9: listen: should be HOST:PORT: Python has no Unix sockets on this system"
-    assert "token_store.url: should begin with redis:// or rediss://: Python has no Unix sockets" in redis
-
-
-def test_a_store_of_tokens_works_there_with_a_lock_of_its_own(tmp_path):
-    script = """
-import os
-from pathlib import Path
-from authproxy.errors import StoreBusy
-from authproxy.tokens.stores.file import FileStore
-from authproxy.tokens.token import Token
-
-async def two_processes():
-    def store():
-        return FileStore(Path("tokens"), "a passphrase", lock_seconds=0.05)
-
-    one, other = store(), store()
-    await one.save("a", Token("first", 2e9))
-    print((await other.load("a")).value)
-    async with one.lock("a"):
-        try:
-            async with other.lock("a"):
-                print("two hold it")
-        except StoreBusy as busy:
-            print("busy")
-    async with other.lock("a"):
-        await other.save("a", Token("second", 2e9))
-    print((await one.load("a")).value)
-    os.symlink("tokens", "link")
-    try:
-        await FileStore(Path("link"), "a passphrase").load("a")
-    except Exception as error:
-        print(error)
-
-loop.run_until_complete(two_processes())
-"""
-    assert on_windows(script, tmp_path) == ["first", "busy", "second", "link is a symbolic link"]
-
-
-def test_a_file_that_somebody_reads_there_is_replaced_when_he_has_done(tmp_path):
-    script = """
-from pathlib import Path
-from authproxy import capabilities
-naps, rename = [], Path.replace
-def replace(new, old):
-    if len(naps) < 3:
-        raise PermissionError
-    return rename(new, old)
-Path.replace = replace
-capabilities.time = type("Time", (), {"sleep": naps.append})
-Path("new").write_bytes(b"new")
-Path("old").write_bytes(b"old")
-capabilities.replace_file(Path("new"), Path("old"))
-print(Path("old").read_text(), len(naps))
-naps = []
-capabilities.REPLACE_TRIES = 2
-Path("new").write_bytes(b"newer")
-try:
-    capabilities.replace_file(Path("new"), Path("old"))
-except PermissionError:
-    print(Path("old").read_text())
-"""
-    assert on_windows(script, tmp_path) == ["new 3", "new"]

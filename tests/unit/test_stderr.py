@@ -6,7 +6,9 @@ import threading
 
 import pytest
 
+from authproxy.capabilities import WORKERS
 from authproxy.stderr import PIPE_BUF, DroppingWriter
+from tests.support.systems import needs
 
 GUARD = 10.0  # seconds until what hangs fails the test
 
@@ -142,7 +144,7 @@ def test_a_write_is_whole_lines_that_no_other_process_can_tear(file):
     log.finish(GUARD)
     assert file.got == b"".join(lines)
     assert all(each.endswith(b"\n") and (len(each) <= PIPE_BUF or each == lines[700]) for each in writes)
-    assert len(writes) < 400, "and not one write a line"
+    assert len(writes) < len(lines) / 2, "and not one write a line"
 
 
 def test_a_descriptor_that_takes_little_at_a_time_gets_it_all(file):
@@ -153,6 +155,7 @@ def test_a_descriptor_that_takes_little_at_a_time_gets_it_all(file):
     assert file.got == b"0123456789\n"
 
 
+@pytest.mark.skipif(not hasattr(os, "set_blocking"), reason="pipes always block here")
 def test_a_descriptor_that_others_made_non_blocking_loses_nothing():
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
@@ -168,6 +171,7 @@ def test_a_descriptor_that_others_made_non_blocking_loses_nothing():
     assert got == text
 
 
+@needs(WORKERS)
 def test_a_child_has_a_thread_of_its_own_and_writes_nothing_twice(file):
     file.open.clear()
     log = writer(file)

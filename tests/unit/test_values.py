@@ -7,6 +7,7 @@ from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from authproxy import values
 from authproxy.values import is_loopback, split_address, split_url
+from tests.support.systems import of_unix
 
 
 def read(kind, value, **context):
@@ -165,7 +166,7 @@ def test_a_file_must_be_readable_now(tmp_path):
         ("[::1]:8080", ("::1", 8080)),
         ("[fe80::1%eth0]:80", ("fe80::1%eth0", 80)),
         (":8080", ("", 8080)),
-        ("unix:/run/proxy.sock", None),
+        of_unix("unix:/run/proxy.sock", None),
     ],
 )
 def test_an_address_is_split(address, parts):

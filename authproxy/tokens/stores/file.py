@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from authproxy import logs
+from authproxy.capabilities import FILE_LOCKS
 from authproxy.errors import StoreBusy, StoreError
 from authproxy.places import NO_HOME, state_directory
 from authproxy.tokens.rejection import Rejection
@@ -56,9 +57,9 @@ def default_path() -> Path:
 def rejections_path() -> Path | None:
     """Return where it is remembered which credentials were rejected, while tokens are kept in memory.
 
-    None when the user has no such place.
+    None when the user has no such place, or there are no locks for it.
     """
-    directory = state_directory()
+    directory = state_directory() if FILE_LOCKS else None
     return directory / "rejections" if directory is not None else None
 
 
@@ -77,6 +78,11 @@ class FileStore:
         lock_seconds: float = LOCK_SECONDS,
         clock: Clock = time.time,
     ) -> None:
+        if not FILE_LOCKS:
+            raise StoreError(
+                f"tokens cannot be kept in a file: {FILE_LOCKS.lack}",
+                hint="keep them in Redis, or in memory: token_store: {type: memory}",
+            )
         self._path = path
         self._passphrase = key
         self._keyring = keyring

@@ -1,11 +1,10 @@
 """How many connections the file descriptors allow; the system's limits are faked."""
 
-import resource
-
 import pytest
 
 from authproxy.app.file_limits import OWN_FILES, affordable_connections, raise_file_limit
 
+resource = pytest.importorskip("resource")
 NONE = resource.RLIM_INFINITY
 
 

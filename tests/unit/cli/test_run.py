@@ -5,8 +5,10 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
+from authproxy.capabilities import WORKERS
 from authproxy.cli import authproxy
 from authproxy.cli import run as run_module
+from tests.support.systems import needs
 
 from .conftest import PLAIN
 
@@ -37,12 +39,12 @@ def test_without_options_the_file_is_served_as_it_is(write, run, served):
     ("options", "key", "value"),
     [
         (
-            ["--listen", "127.0.0.1:1", "--listen", "unix:/s"],
+            ["--listen", "127.0.0.1:1", "--listen", "[::1]:1"],
             lambda config: config.listen,
-            ("127.0.0.1:1", "unix:/s"),
+            ("127.0.0.1:1", "[::1]:1"),
         ),
         (["--admin", "127.0.0.1:9"], lambda config: config.admin.listen, "127.0.0.1:9"),
-        (["--workers", "3"], lambda config: config.workers, 3),
+        pytest.param(["--workers", "3"], lambda config: config.workers, 3, marks=needs(WORKERS)),
         (["--workers", "auto"], lambda config: config.workers, "auto"),
         (["--log-level", "debug"], lambda config: (config.log.level, config.log.format), ("debug", "json")),
         (["--log-format", "text"], lambda config: (config.log.level, config.log.format), ("error", "text")),

@@ -10,6 +10,7 @@ from authproxy.config.model import Config
 from authproxy.config.read import parse
 from authproxy.config.route import RouteConfig
 from authproxy.errors import ConfigError
+from tests.support.systems import SCRIPTS
 
 ENVIRON = {"USER_NAME": "joe", "PASSWORD": "hunter2", "EMPTY": ""}
 
@@ -60,6 +61,8 @@ def reader(tmp_path: Path) -> Reader:
 @pytest.fixture
 def program(tmp_path: Path) -> Callable[[str], Path]:
     """Make an executable of a shell script."""
+    if not SCRIPTS:
+        pytest.skip(SCRIPTS.lack)
 
     def make(script: str, name: str = "program") -> Path:
         path = tmp_path / name

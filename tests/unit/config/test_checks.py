@@ -7,6 +7,7 @@ from authproxy.capabilities import Capability
 from authproxy.config import checks
 from authproxy.config.document import Item
 from authproxy.masking import Leaf
+from tests.support.systems import of_unix
 
 NONE = "auth: {grant: none}\nupstream: https://x\n"
 STATIC = "auth: {grant: static, token: x}\n"
@@ -33,7 +34,14 @@ def test_the_address_of_a_list_is_pointed_at(reader):
 
 
 @pytest.mark.parametrize(
-    "address", ["127.0.0.1:80", "127.9.9.9:80", "localhost:80", "'[::1]:80'", "unix:/a/b"]
+    "address",
+    [
+        "127.0.0.1:80",
+        "127.9.9.9:80",
+        "localhost:80",
+        "'[::1]:80'",
+        of_unix("unix:/a/b"),
+    ],
 )
 def test_listening_on_this_machine_needs_nothing(reader, address):
     reader.route(NONE, f"listen: {address}")
@@ -43,7 +51,7 @@ def test_listening_on_this_machine_needs_nothing(reader, address):
     ("top", "fault"),
     [
         ("listen: ['127.0.0.1:1', '127.0.0.1:1']", "listen[1]: is already listened on"),
-        ("listen: ['unix:/a', 'unix:/a']", "listen[1]: is already listened on"),
+        of_unix("listen: ['unix:/a', 'unix:/a']", "listen[1]: is already listened on"),
         ("listen: 127.0.0.1:8081", "admin: is already listened on"),
         ("listen: ['localhost:1', '[::1]:1']", "listen[1]: is already listened on"),
         ("listen: ['127.0.0.1:1', 'localhost:1']", "listen[1]: is already listened on"),
@@ -144,7 +152,7 @@ def test_the_proxy_does_not_forward_to_itself(reader, listen, upstream):
         ("127.0.0.1:8080", "http://127.0.0.1:8082"),
         ("127.0.0.1:8080", "http://192.0.2.1:8080"),
         ("192.0.2.1:8080", "http://127.0.0.1:8080"),
-        ("unix:/a", "http://127.0.0.1:8080"),
+        of_unix("unix:/a", "http://127.0.0.1:8080"),
         ("127.0.0.1:8080", "http://127.0.0.2:8080"),
         ("127.0.0.1:8080", "http://[::1]:8080"),
         ("127.0.0.1:8080", "http://[::]:8080"),

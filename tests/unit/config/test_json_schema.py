@@ -5,6 +5,7 @@ import yaml
 from authproxy.config.json_schema import AUTH_KEYS, json_schema
 from authproxy.config.presets import presets
 from authproxy.grants import GRANTS
+from tests.support.systems import of_unix
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +37,11 @@ def text(auth, route="", top=""):
         text(
             "{grant: none}", "timeouts: {connect: 500ms, idle: 5}, retry: {statuses: [401], max_body: 1MiB}"
         ),
-        text(
-            "{grant: none}",
-            top="admin: false\nlisten: ['127.0.0.1:1', 'unix:/a']\nlimits: {body_bytes: none}",
+        of_unix(
+            text(
+                "{grant: none}",
+                top="admin: false\nlisten: ['127.0.0.1:1', 'unix:/a']\nlimits: {body_bytes: none}",
+            )
         ),
         text("{grant: none}", top="defaults: {prefetch: true, auth: {grant: none}}\nlisten: '127.0.0.1:1'"),
     ],

@@ -6,6 +6,7 @@ from pydantic import SecretStr
 from authproxy.config.model import Admin, Limits, Log
 from authproxy.config.route import AllowKeys, HeaderRules, Retry, Timeouts, UpstreamTLS
 from authproxy.grants.static import NoGrant
+from tests.support.systems import of_unix
 
 NONE = "auth: {grant: none}\n"
 PLAIN = NONE + "upstream: https://x\n"
@@ -91,7 +92,7 @@ def test_an_http_proxy_that_cannot_be_used_is_a_fault_that_does_not_quote_it(rea
         ("127.0.0.1:0", ("127.0.0.1:0",)),
         ("localhost:80", ("localhost:80",)),
         ("'[::1]:8080'", ("[::1]:8080",)),
-        ("unix:/run/a.sock", ("unix:/run/a.sock",)),
+        of_unix("unix:/run/a.sock", ("unix:/run/a.sock",)),
         ("['127.0.0.1:1', '127.0.0.1:2']", ("127.0.0.1:1", "127.0.0.1:2")),
     ],
 )

@@ -333,6 +333,7 @@ async def test_an_ipv6_address_that_refuses_does_not_hold_up_ipv4(dialer, server
 
 
 async def test_an_address_that_hangs_does_not_hold_up_the_next(dialer, server, monkeypatch, black_hole):
+    monkeypatch.setattr(dial, "HAPPY_EYEBALLS_DELAY", SHORT)
     Names(monkeypatch, black_hole, ("127.0.0.1", server.port))
     await use(await asyncio.wait_for(dialer(host="up.example").dial(Line), 20))
     assert len(server.connections) == 1
@@ -341,9 +342,10 @@ async def test_an_address_that_hangs_does_not_hold_up_the_next(dialer, server, m
 async def test_addresses_that_all_hang_are_waited_for_as_long_as_the_caller_does(
     dialer, monkeypatch, black_hole
 ):
+    monkeypatch.setattr(dial, "HAPPY_EYEBALLS_DELAY", SHORT)
     Names(monkeypatch, black_hole, black_hole)
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(dialer(host="up.example").dial(Line), 0.5)
+        await asyncio.wait_for(dialer(host="up.example").dial(Line), 4 * SHORT)
 
 
 async def test_addresses_that_fail_each_in_its_way_are_told_as_one(dialer, monkeypatch):
@@ -436,7 +438,7 @@ OPENED = b"HTTP/1.1 200 Connection established\r\n"
         ([b"HTTP/1.1 200OK\r\n\r\n"], BadReply, r"did not answer in HTTP/1\.x"),
         ([b"HTTP/1.1 OK\r\n\r\n"], BadReply, r"did not answer in HTTP/1\.x"),
         ([OPENED + b"X-A: " + b"a" * 20_000], BadReply, "sent too long an answer"),
-        ([b"HTTP/1.1 103 Early\r\n\r\n"] * 1000, BadReply, "sent too long an answer"),
+        ([b"HTTP/1.1 103 Early\r\n\r\n" * 20] * 50, BadReply, "sent too long an answer"),
         ([OPENED + b"\r\n" + REPLY], BadReply, "sent more than its answer"),
     ],
 )
@@ -463,7 +465,7 @@ async def test_a_proxy_that_opens_no_tunnel_is_named(dialer, proxy, pieces, fail
 async def test_a_proxy_that_never_answers_is_waited_for_as_long_as_the_caller_does(dialer, proxy, said):
     them = await proxy(*said, then="wait")
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(dialer(proxy=them.way, host="up.example").dial(Line), 0.3)
+        await asyncio.wait_for(dialer(proxy=them.way, host="up.example").dial(Line), 4 * SHORT)
 
 
 async def test_a_proxy_that_is_not_there_is_not_taken_for_the_upstream(dialer, unused_tcp_port):

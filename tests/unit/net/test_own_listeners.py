@@ -5,6 +5,7 @@ import socket
 import pytest
 
 from authproxy.net.own_listeners import OwnListeners
+from tests.support.systems import needs_unix_sockets
 
 
 def listening(host, family=socket.AF_INET):
@@ -78,6 +79,7 @@ def test_an_interfaces_address_is_told_by_where_one_goes_there_from(own, monkeyp
     assert not reached("10.1.2.4")
 
 
+@needs_unix_sockets
 def test_a_unix_socket_has_no_address_to_be_reached_by(tmp_path):
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(str(tmp_path / "socket"))

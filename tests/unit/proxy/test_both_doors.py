@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from tests.support.both_doors import CLOSE, KEY, KEY_HEADER, PAGE, Settings, World
+from tests.support.examples import examples
 
 FUZZ_SECONDS = float(os.environ.get("AUTHPROXY_FUZZ_SECONDS", "0"))
 OK = b"HTTP/1.1 200 OK\r\nServer: x\r\nContent-Length: 2\r\n\r\nok"
@@ -32,12 +33,12 @@ def usually(*values, seldom):
     return st.sampled_from([*values] * (1 + 4 * len(seldom) // len(values)) + [*seldom])
 
 
-def many_times(examples, check, *strategies):
-    """Have `check` look at `examples` cases; at as many as there is time for, when that is set."""
+def many_times(cases, check, *strategies):
+    """Have `check` look at so many `cases`; at as many as there is time for, when that is set."""
     ends, number = monotonic() + FUZZ_SECONDS, 0
     while True:
         looks = settings(
-            max_examples=examples,
+            max_examples=examples(cases),
             derandomize=not FUZZ_SECONDS,
             deadline=None,
             database=None,

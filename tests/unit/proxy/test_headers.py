@@ -18,6 +18,7 @@ from authproxy.proxy.headers import (
 )
 from authproxy.proxy.plain import MAX_SHAPES, PlainReader, read_reply
 from authproxy.proxy.rewrite import Rewriting
+from tests.support.examples import examples
 
 START = b"GET /x HTTP/1.1\r\n"
 ASKED = None  # who asked matters to what is rewritten only
@@ -245,7 +246,7 @@ SECTIONS = st.permutations(LINES).flatmap(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(
     lines=SECTIONS,
     at=st.integers(0, 20),
@@ -306,7 +307,7 @@ REPLY_RULES = {
 }
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(
     lines=st.permutations(REPLY_LINES).flatmap(
         lambda lines: st.integers(0, len(lines)).map(lambda count: lines[:count])

@@ -28,6 +28,7 @@ from authproxy.proxy.plain import (
     unchunked,
 )
 from tests.support.client_side import NoProtocol
+from tests.support.examples import examples
 
 HEAD = b"GET /x?a=b HTTP/1.1\r\nHost: localhost:8080\r\nAccept: */*\r\n\r\n"
 JUDGED_BY_VALUE = {name.lower() for name in JUDGED} - READ_PLAINLY
@@ -218,7 +219,7 @@ def loop():
     loop.close()
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(
     method=st.sampled_from(["GET", "POST", "HEAD", "get", "PURGE"]),
     target=TARGETS,
@@ -344,7 +345,7 @@ def parsed(data):
     return said, parser
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(200))
 @given(pairs=st.lists(st.tuples(NAMES, st.sampled_from([": ", ":", ":  "]), VALUES), max_size=4))
 def test_whatever_of_a_reply_is_read_plainly_a_parser_reads_alike(pairs):
     head = "\r\n".join(["HTTP/1.1 200 OK", "Server: x", *map("".join, pairs)]).encode("latin-1")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from authproxy.proxy.headers import ResponseHeaders
 from authproxy.proxy.rewrite import Rewriting
 from authproxy.proxy.router import upstream_target
+from tests.support.examples import examples
 
 API = "https://api.example.com"
 LOCAL = "http://localhost:8080"
@@ -456,7 +457,7 @@ references = st.builds(
 )
 @example(reference="../x", mounted="/up", base="", below="a", strips=True)
 @example(reference="x", mounted="/up", base="", below=None, strips=True)
-@settings(max_examples=500, deadline=None)
+@settings(deadline=None, max_examples=examples(500))
 def test_what_comes_back_leads_to_the_place_that_the_upstream_meant(reference, mounted, base, below, strips):
     assume(not (reference.startswith("//") and not reference.startswith("//api.")))  # a host of its own
     rewriting = route(mounted, base, strips=strips)

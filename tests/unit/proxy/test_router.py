@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from authproxy.errors import Forbidden, NoRoute
 from authproxy.proxy import router
 from authproxy.proxy.router import RouteTable, is_plain, path_interpretations, upstream_target
+from tests.support.examples import examples
 
 
 @dataclass
@@ -289,21 +290,20 @@ SEGMENTS = ["..", ".", "", "x", "y", "%2e%2e", "%2E", "..;", "x;a", ";", "x%2fy"
             "x\\", "%5c%2e.", "x%3b", "..%3Ba", "%252e", "caf%c3%a9"]  # fmt: skip
 
 
-@pytest.mark.parametrize("server", SERVERS)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=examples(500))
 @given(segments=st.lists(st.sampled_from(SEGMENTS), max_size=6))
 @example(segments=["x", "", "..", "y"])
 @example(segments=["x", "..", "", "y"])
 @example(segments=["x", "..;", "y"])
 @example(segments=["x", "", "..", "", "y"])
 @example(segments=["x", "%2e%2e", "x%2fy", "..", "y"])
-def test_the_reading_of_every_server_is_judged(server, segments):
+def test_the_reading_of_every_server_is_judged(segments):
     path = "/" + "/".join(["x", "x", *segments])
     try:
         judged = path_interpretations(path, "/")
     except Forbidden:
         return
-    assert SERVERS[server](path) in judged
+    assert [server for server, reading in SERVERS.items() if reading(path) not in judged] == []
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def started(monkeypatch, listener):
     monkeypatch.setattr(
         module, "BrokerClient", lambda _line: type("Client", (), {"inner_source": "the broker's"})
     )
-    monkeypatch.setattr(os, "setpgid", lambda *_: None)
+    monkeypatch.setattr(module, "setpgid", lambda *_: None)
     monkeypatch.setattr(module, "close_all_but", lambda *_: None)
     monkeypatch.setattr(module, "drain", served.append)
     listeners = Listeners([(ADDRESS, listener)], ("127.0.0.1:1", [listener]))

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from authproxy.capabilities import Capability
+from authproxy.capabilities import WNOHANG, Capability
 from authproxy.errors import AuthproxyError
 from authproxy.workers import supervisor as module
 from authproxy.workers.supervisor import (
@@ -46,7 +46,7 @@ class System:
         return self.forks[-1]
 
     def waitpid(self, pid, options):
-        assert (pid, options) == (-1, 1)
+        assert (pid, options) == (-1, WNOHANG)
         return self.dead.pop(0) if self.dead else (0, 0)
 
     def sleep(self, seconds):
@@ -84,16 +84,15 @@ def system(monkeypatch):
         module,
         "os",
         SimpleNamespace(
-            fork=made.fork,
             waitpid=made.waitpid,
             kill=lambda pid, number: made.killed.append((pid, number)),
             waitstatus_to_exitcode=lambda status: status // EXIT,
-            WNOHANG=1,
         ),
     )
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: made.now, sleep=made.sleep))
-    monkeypatch.setattr(signal, "pthread_sigmask", lambda *what: made.masks.append(what))
-    monkeypatch.setattr(signal, "sigwait", made.sigwait)
+    monkeypatch.setattr(module, "fork", made.fork)
+    monkeypatch.setattr(module, "pthread_sigmask", lambda *what: made.masks.append(what))
+    monkeypatch.setattr(module, "sigwait", made.sigwait)
     monkeypatch.setattr(module, "terminal_watch", lambda: lambda: not made.has_terminal)
     return made
 
@@ -334,9 +333,10 @@ def left(monkeypatch):
         order.append(code)
         raise Left
 
-    monkeypatch.setattr(module, "os", SimpleNamespace(_exit=leave, fork=lambda: 0))
+    monkeypatch.setattr(module, "os", SimpleNamespace(_exit=leave))
+    monkeypatch.setattr(module, "fork", lambda: 0)
     monkeypatch.setattr(module, "stderr", SimpleNamespace(finish=lambda: order.append("log written")))
-    monkeypatch.setattr(signal, "pthread_sigmask", lambda *what: order.append(what))
+    monkeypatch.setattr(module, "pthread_sigmask", lambda *what: order.append(what))
     monkeypatch.setattr(module, "terminal_watch", lambda: bool)
     monkeypatch.setattr(signal, "signal", lambda *what: order.append(what))
     return order

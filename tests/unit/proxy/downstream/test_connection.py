@@ -23,8 +23,10 @@ from authproxy.proxy.downstream.connection import (
 from authproxy.proxy.downstream.framing import ROOM
 from authproxy.proxy.downstream.parser import MAX_HEADERS, READ_BUFFER, is_too_large
 from authproxy.proxy.request import Whole
+from tests.support.cases import every_case
 from tests.support.client_side import HEADER_BYTES, HEADER_SECONDS, KEEPALIVE, Front, Transport
 from tests.support.clock import settle
+from tests.support.examples import examples
 
 WAYS = ["at once", "callback", "task"]
 END = b"\r\n\r\n"
@@ -139,21 +141,22 @@ async def test_a_request_may_come_byte_by_byte(fronts, data, asked):
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize(
-    "kinds",
-    [each for count in (2, 3) for each in product(["plain", "another method", "chunks"], repeat=count)],
-)
-async def test_pipelined_requests_are_answered_one_by_one_in_their_order(fronts, way, kinds):
-    front = fronts(way)
-    front.send(b"".join(WHOLE[kind][0] for kind in kinds))
-    asked = [WHOLE[kind][1] for kind in kinds]
-    for number in range(len(kinds)):
-        if way != "at once":
-            assert front.answerer.asked == asked[: number + 1]  # not before the one ahead is answered
-        await answered(front)
-    assert front.answerer.asked == asked
-    assert front.written == "".join(f"<{each}>" for each in asked).encode()
-    assert front.state is State.IDLE
+@pytest.mark.parametrize("count", [2, 3])
+async def test_pipelined_requests_are_answered_one_by_one_in_their_order(fronts, way, count):
+    with every_case() as case:
+        for kinds in product(["plain", "another method", "chunks"], repeat=count):
+            front = fronts(way)
+            front.send(b"".join(WHOLE[kind][0] for kind in kinds))
+            asked = [WHOLE[kind][1] for kind in kinds]
+            with case(kinds):
+                for number in range(count):
+                    if way != "at once":
+                        # Not before the one ahead is answered.
+                        assert front.answerer.asked == asked[: number + 1]
+                    await answered(front)
+                assert front.answerer.asked == asked
+                assert front.written == "".join(f"<{each}>" for each in asked).encode()
+                assert front.state is State.IDLE
 
 
 @pytest.mark.parametrize("way", ["callback", "task"])
@@ -1090,7 +1093,7 @@ async def talk(*what, steps):
     return front.written
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(
     way=st.sampled_from(WAYS),
     plainly=st.booleans(),
@@ -1128,7 +1131,7 @@ async def leave_amid(*what, steps, leave):
     )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(
     way=st.sampled_from(WAYS),
     plainly=st.booleans(),

@@ -4,6 +4,7 @@ from random import Random
 
 import pytest
 
+from authproxy.proxy.downstream import framing as module
 from authproxy.proxy.downstream.framing import EXCESS, FAULT, HEAD, ROOM, SIZE, TRAILER, Framing, joined
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -131,12 +132,25 @@ def handed_on(*pieces):
 SMALL = [bytes(range(at, at + size)) for at in range(10) for size in range(1, 16)] + [b"\r\n1\r\n"] * 40
 
 
-def test_a_run_of_small_chunks_becomes_one_wherever_it_is_cut():
-    stream = chunked(*SMALL, b"x" * 16, *SMALL) + b"0\r\n\r\n"
+def test_a_run_of_small_chunks_becomes_one_wherever_it_is_cut(monkeypatch):
+    monkeypatch.setattr(module, "SHORTEST_RUN", 1 << 7)  # there are few places to cut a short one
+    run = [*SMALL[:30], *SMALL[-8:]]
+    stream = chunked(*run, b"x" * 16, *run) + b"0\r\n\r\n"
     assert handed_on(stream)[1]
     cuts = range(len(stream) + 1)
     for handed in {handed_on(stream[:cut], stream[cut:] + GET)[0] for cut in cuts}:  # many come out alike
-        assert data_of(handed) == (b"".join([*SMALL, b"x" * 16, *SMALL]), GET)
+        assert data_of(handed) == (b"".join([*run, b"x" * 16, *run]), GET)
+
+
+@pytest.mark.parametrize("cut", [b"7c", b"7c5\r", b"7c5\r\n", b"7c5\r\nhell"])
+def test_what_only_looks_like_a_run_is_none(cut):
+    chunk = b"7c5\r\nhello\r\n" + b"5\r\nhello\r\n" * 198 + b"ab\r\n"
+    framing = Framing()
+    framing.chunks()
+    framing.end(cut, 0)
+    assert framing.run(chunk[len(cut) :], 0) == 0
+    assert framing.end(chunk[len(cut) :] + b"1\r\nx\r\n", 0) == len(chunk[len(cut) :]) + 6
+    assert framing.part == SIZE
 
 
 @pytest.mark.parametrize("size", ["%X", "0%x"])

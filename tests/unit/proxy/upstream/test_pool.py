@@ -372,7 +372,7 @@ async def silent():
 
 async def test_a_proxy_that_never_answers_is_504(pool, silent):
     with pytest.raises(ConnectTimeout, match="through the HTTP proxy http://127") as caught:
-        await pool(seconds=0.3, proxy=silent.way, host="up.example").connect()
+        await pool(seconds=4 * SHORT, proxy=silent.way, host="up.example").connect()
     assert caught.value.status == 504
 
 

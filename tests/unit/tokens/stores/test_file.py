@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from authproxy.capabilities import Capability
 from authproxy.errors import StoreBusy, StoreError
 from authproxy.tokens.rejection import Rejection
 from authproxy.tokens.stores import file as file_module
@@ -45,6 +46,14 @@ def put(path, content):
     path.parent.mkdir(mode=0o700, exist_ok=True)
     path.write_bytes(content)
     path.chmod(0o600)
+
+
+def test_where_files_cannot_be_locked_there_is_no_store_and_nothing_is_remembered(monkeypatch, path):
+    monkeypatch.setattr(file_module, "FILE_LOCKS", Capability(present=False, lack="no locks here"))
+    with pytest.raises(StoreError, match="cannot be kept in a file: no locks here") as caught:
+        FileStore(path)
+    assert "type: memory" in caught.value.hint
+    assert rejections_path() is None
 
 
 # ── what is kept ─────────────────────────────────────────────────────────────────────────────────
