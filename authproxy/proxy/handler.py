@@ -32,7 +32,7 @@ from authproxy.proxy.body import Body, WholeBody
 from authproxy.proxy.context import Answered, RequestContext, Sent, Step, Waiting
 from authproxy.proxy.guard import CONTENT_LENGTH, TE, Guard, split_absolute
 from authproxy.proxy.headers import listed_in
-from authproxy.proxy.plain import PlainReader, Section
+from authproxy.proxy.plain import PlainHead, PlainReader, Section
 from authproxy.proxy.problem import internal_error
 from authproxy.proxy.request import Request, Whole
 from authproxy.proxy.respond import (
@@ -105,12 +105,9 @@ class ProxyHandler:
     def start(self, request: Request) -> Step:
         """Judge the request and send it, as far as nothing has to be waited for."""
         context = RequestContext(request, self.site, perf_counter())
-        section = request.section
+        head = request.head
         try:
-            if section is not None and judge_plain(context, section):
-                keep_alive = None
-            else:
-                keep_alive = self._judge(context)
+            keep_alive = None if head is not None and judge_plain(context, head) else self._judge(context)
             if keep_alive is None:
                 return Sent(context) if self._send_at_once(context) else Waiting(context)
         except Exception as error:  # noqa: BLE001 - the one place where errors become responses
@@ -249,14 +246,29 @@ class ProxyHandler:
         return None
 
 
-def judge_plain(context: RequestContext, section: Section) -> bool:
-    """Judge a request by what was worked out of its section; tell whether it passes.
+def judge_plain(context: RequestContext, head: PlainHead) -> bool:
+    """Judge a request by its head; tell whether it passes.
 
     The rules are those of `ProxyHandler._judge`. What does not pass is judged once more, in full, and refused
-    there.
+    there. All that is judged stands in the head: so it is judged once, as long as the head is remembered.
     """
     request, site = context.request, context.site
-    method, target = request.method, request.target
+    if head.route is None and not judge_head(head, site):
+        return False
+    route: Route = head.route
+    body = None
+    if head.section.length:
+        body = body_of_length(request, head.section.length, route, site.body_bytes)
+    context.path, context.route = head.path, route
+    context.injects = route.credential is not None
+    context.outgoing = Outgoing(head.method, head.outgoing, body)
+    request.connection.stall_seconds = route.idle_seconds
+    return True
+
+
+def judge_head(head: PlainHead, site: Site) -> bool:
+    """Judge a plain head; tell whether it passes, and keep with it what it comes to."""
+    section, method, target = head.section, head.method, head.target
     path = target.partition("?")[0]
     if not (section.host or passes(section, site.guard)) or NEEDS_CARE(path):
         return False
@@ -266,16 +278,10 @@ def judge_plain(context: RequestContext, section: Section) -> bool:
         return False
     if route.strip or route.base:
         target = upstream_target(target, strip=route.strip, base=route.base)
-    head = b"%b %b HTTP/1.1\r\n%b" % (method.encode("ascii"), target.encode("ascii"), lines)
-    body = None
-    if section.length:
-        body = body_of_length(request, section.length, route, site.body_bytes)
-    if len(head) > site.header_bytes or (section.length and body is None):
+    outgoing = b"%b %b HTTP/1.1\r\n%b" % (method.encode("ascii"), target.encode("ascii"), lines)
+    if len(outgoing) > site.header_bytes or is_too_large(section.length, site.body_bytes):
         return False
-    context.path, context.route = path, route
-    context.injects = route.credential is not None
-    context.outgoing = Outgoing(method, head, body)
-    request.connection.stall_seconds = route.idle_seconds
+    head.path, head.outgoing, head.route = path, outgoing, route
     return True
 
 
@@ -304,10 +310,12 @@ def is_allowed(route: Route, method: str, path: str) -> bool:
     return True
 
 
-def body_of_length(request: Request, length: int, route: Route, limit: int | None) -> Body | WholeBody | None:
-    """Return the body of a plain request; None if it is too large."""
-    if limit is not None and length > limit:
-        return None
+def is_too_large(length: int | None, limit: int | None) -> bool:
+    return limit is not None and length is not None and length > limit
+
+
+def body_of_length(request: Request, length: int, route: Route, limit: int | None) -> Body | WholeBody:
+    """Return the body of a plain request."""
     payload = request.payload
     if isinstance(payload, Whole):
         return WholeBody(payload.data, keep=route.keep_body, limit=limit)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from authproxy.proxy.guard import local_address
-from authproxy.proxy.plain import HTTP_1_1, Section, Version, pairs_of
+from authproxy.proxy.plain import HTTP_1_1, PlainHead, Version, pairs_of
 
 if TYPE_CHECKING:
     from aiohttp.http import RawRequestMessage
@@ -72,11 +72,11 @@ NO_BODY = Whole(b"")
 class Request:
     """One request of `connection`: `target` is as it was sent, `payload` its body.
 
-    `section` is its header section if that is plain, else `message` is what aiohttp made of it. `keep_alive`
-    tells whether the client wants to go on afterwards.
+    `head` is its head if that is plain, else `message` is what aiohttp made of it. `keep_alive` tells whether
+    the client wants to go on afterwards.
     """
 
-    section: Section | None = None
+    head: PlainHead | None = None
     message: "RawRequestMessage | None" = None
     version: Version = HTTP_1_1
     keep_alive = True
@@ -87,15 +87,19 @@ class Request:
         method: str,
         target: str,
         payload: Payload,
-        section: Section | None = None,
     ) -> None:
         self.connection = connection
         self.method = method
         self.target = target
         self.payload = payload
-        if section is not None:
-            self.section = section
-            self.keep_alive = section.keep_alive
+
+    @classmethod
+    def plain(cls, head: PlainHead, payload: Payload, connection: "ClientConnection") -> "Request":
+        """Return the request with a plain head."""
+        made = cls(connection, head.method, head.target, payload)
+        made.head = head
+        made.keep_alive = head.section.keep_alive
+        return made
 
     @classmethod
     def parsed(
@@ -111,7 +115,7 @@ class Request:
 
     @cached_property
     def raw_headers(self) -> RawHeaders:
-        return tuple(pairs_of(self.section.lines)) if self.section is not None else ()
+        return tuple(pairs_of(self.head.section.lines)) if self.head is not None else ()
 
     @cached_property
     def headers(self) -> CIMultiDictProxy[str]:
@@ -121,7 +125,7 @@ class Request:
     @property
     def authority(self) -> str:
         """The value of `Host`; "" when there is none."""
-        return self.section.authority if self.section is not None else self.headers.get("Host", "")
+        return self.head.section.authority if self.head is not None else self.headers.get("Host", "")
 
     @property
     def local_address(self) -> str | None:

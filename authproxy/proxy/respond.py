@@ -47,7 +47,7 @@ def send_whole(context: RequestContext, route: Route, reply: Reply) -> bool:
     if (
         plain is not None
         and plain.goes_as_it_is
-        and request.section is not None
+        and request.head is not None
         and request.keep_alive
         and not request.connection.draining
     ):  # what happens most: not a line has to be added

@@ -26,7 +26,7 @@ from authproxy.net.tunnel import Tunnel
 from authproxy.proxy.context import Answered, Sent, Waiting
 from authproxy.proxy.downstream.framing import BODY, EXCESS, HEAD, ROOM, TRAILER, Framing, Malformed, joined
 from authproxy.proxy.guard import CONTENT_LENGTH
-from authproxy.proxy.plain import HTTP_1_1, Section
+from authproxy.proxy.plain import HTTP_1_1, PlainHead
 from authproxy.proxy.problem import internal_error, problem_response
 from authproxy.proxy.request import NO_BODY, Payload, Request, Whole
 
@@ -143,9 +143,9 @@ class ClientConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._state is IDLE and not self._ahead and not self.writing_paused:
-            head = self._server.answerer.reader.read(data)
-            if head is not None:
-                self._begin_plain(*head)
+            found = self._server.answerer.reader.read(data)
+            if found is not None:
+                self._begin_plain(*found)
                 return
         if self._taker is not None:
             self._taker(data)
@@ -213,13 +213,15 @@ class ClientConnection(asyncio.Protocol):
 
     # ── one request ──────────────────────────────────────────────────────────────────────────────
 
-    def _begin_plain(self, method: str, target: str, section: Section, rest: bytes) -> None:
+    def _begin_plain(self, head: PlainHead, rest: bytes) -> None:
         payload: Payload = NO_BODY
-        if section.length:
-            payload = Whole(rest) if len(rest) == section.length else self._stream_of(section.length, rest)
+        length = head.section.length
+        if length:
+            payload = Whole(rest) if len(rest) == length else self._stream_of(length, rest)
         self._payload = payload
-        self._silent = not section.keep_alive
-        self._begin(Request(self, method, target, payload, section))
+        request = Request.plain(head, payload, self)
+        self._silent = not request.keep_alive
+        self._begin(request)
 
     def _stream_of(self, length: int, beginning: bytes) -> "StreamReader":
         """Return a body of `length` bytes, of which only the `beginning` is here."""

@@ -21,9 +21,8 @@ def connection(sockname=None):
 
 
 def plainly(data=HEAD, *, client=None):
-    head = PlainReader([], limit=1000).read(data)
-    method, target, section, _ = head
-    return Request(client or connection(), method, target, EMPTY_PAYLOAD, section)
+    head, _ = PlainReader([], limit=1000).read(data)
+    return Request.plain(head, EMPTY_PAYLOAD, client or connection())
 
 
 def by_the_parser(data=HEAD, *, client=None):
@@ -49,8 +48,8 @@ async def test_it_is_what_was_read_whoever_has_read_it(read, close):
 
 async def test_only_one_reader_s_notes_are_there():
     assert plainly().message is None
-    assert plainly().section.authority == "a:80"
-    assert by_the_parser().section is None
+    assert plainly().head.section.authority == "a:80"
+    assert by_the_parser().head is None
     assert by_the_parser().message.path == "/x?password=s3cr3t"
 
 

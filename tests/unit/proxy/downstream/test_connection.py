@@ -92,7 +92,7 @@ async def test_a_plain_request_is_answered_and_its_connection_kept(fronts, way):
         await answered(front)
         assert (front.state, front.connection.in_flight) == (State.IDLE, False)
     assert front.written == b"<GET /1><GET /2>"
-    assert front.answerer.requests[0].section is not None
+    assert front.answerer.requests[0].head is not None
     assert front.transport.reading
     assert not front.transport.closing
 
@@ -102,10 +102,10 @@ async def test_what_is_not_plain_is_read_by_the_parser_and_answered_alike(fronts
     front = fronts()
     front.send(data)
     assert front.answerer.asked == [asked]
-    assert front.answerer.requests[0].section is None
+    assert front.answerer.requests[0].head is None
     assert front.state is State.IDLE
     front.send(PLAIN)  # and what follows is plain again
-    assert front.answerer.requests[1].section is not None
+    assert front.answerer.requests[1].head is not None
 
 
 WHOLE = {"plain": (PLAIN, "GET /1"), **ODD}
