@@ -126,10 +126,10 @@ class ProxyHandler:
             if context.token is None:
                 return False
             line = route.credential.line(context.token)
-        exchange = route.sender.begin_at_once(outgoing, line)
-        if exchange is None:
+        reply = route.sender.begin_at_once(outgoing, line)
+        if reply is None:
             return False
-        exchange.reply.watcher = partial(self._look, context, route, exchange.reply)
+        reply.watcher = partial(self._look, context, route, reply)
         return True
 
     def _look(self, context: RequestContext, route: Route, reply: Reply) -> None:
@@ -176,19 +176,19 @@ class ProxyHandler:
             raise TypeError("a request that was not judged")
         try:
             if context.injects and route.credential is not None:
-                exchange = await route.credential.send(outgoing, route.sender, context.token)
+                reply = await route.credential.send(outgoing, route.sender, context.token)
             else:
-                exchange = await route.sender.send(outgoing, b"")
+                reply = await route.sender.send(outgoing, b"")
         finally:
             context.retried = outgoing.retried
         if context.retried and route.credential is not None:
-            outcome = "refused" if route.credential.refuses(exchange.reply.status) else "accepted"
+            outcome = "refused" if route.credential.refuses(reply.status) else "accepted"
             self.counters.retries[route.name, outcome] += 1
-        if exchange.reply.status == SWITCHED:
-            return await respond.tunnel(context, route, exchange.reply)
-        if exchange.reply.complete:
-            return respond.send_whole(context, route, exchange.reply)
-        return await respond.stream(context, route, exchange.reply)
+        if reply.status == SWITCHED:
+            return await respond.tunnel(context, route, reply)
+        if reply.complete:
+            return respond.send_whole(context, route, reply)
+        return await respond.stream(context, route, reply)
 
     # ── end ──────────────────────────────────────────────────────────────────────────────────────
 

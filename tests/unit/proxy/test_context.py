@@ -51,7 +51,7 @@ def test_what_is_under_way_can_be_broken_off():
     outgoing = broken_off.outgoing = Outgoing("PUT", b"", None)
     broken_off.give_up()
     aborted = []
-    outgoing.exchange = SimpleNamespace(abort=lambda: aborted.append(True))
+    outgoing.lent = SimpleNamespace(abort=lambda: aborted.append(True))
     broken_off.give_up()
     assert aborted == [True]
 
