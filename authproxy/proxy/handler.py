@@ -12,7 +12,6 @@ where the request stands. What is worked out of a plain header section is kept w
 """
 
 from collections.abc import Iterable
-from functools import partial
 from time import perf_counter, time
 from typing import Protocol
 
@@ -29,7 +28,7 @@ from authproxy.observe.record import Subscriber
 from authproxy.proxy import guard as guard_rules
 from authproxy.proxy import respond
 from authproxy.proxy.body import Body, WholeBody
-from authproxy.proxy.context import Answered, RequestContext, Sent, Step, Waiting
+from authproxy.proxy.context import Answered, RequestContext, Step, Waiting
 from authproxy.proxy.guard import CONTENT_LENGTH, TE, Guard, split_absolute
 from authproxy.proxy.headers import listed_in
 from authproxy.proxy.plain import PlainHead, PlainReader, Section
@@ -50,7 +49,6 @@ from authproxy.proxy.route import Route
 from authproxy.proxy.router import NEEDS_CARE, RouteTable, is_plain, path_interpretations, upstream_target
 from authproxy.proxy.send import Outgoing
 from authproxy.proxy.upstream.connection import SWITCHED
-from authproxy.proxy.upstream.reply import Reply
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 MAX_DIGITS = 18  # of a length; aiohttp takes the largest numbers of all for no body
@@ -109,7 +107,7 @@ class ProxyHandler:
         try:
             keep_alive = None if head is not None and judge_plain(context, head) else self._judge(context)
             if keep_alive is None:
-                return Sent(context) if self._send_at_once(context) else Waiting(context)
+                return context if self._send_at_once(context) else Waiting(context)
         except Exception as error:  # noqa: BLE001 - the one place where errors become responses
             keep_alive = self._fail(context, error)
         self._tell(context)
@@ -129,17 +127,20 @@ class ProxyHandler:
         reply = route.sender.begin_at_once(outgoing, line)
         if reply is None:
             return False
-        reply.watcher = partial(self._look, context, route, reply)
+        reply.watcher, reply.watched = self._look, context
         return True
 
-    def _look(self, context: RequestContext, route: Route, reply: Reply) -> None:
+    def _look(self, context: RequestContext) -> None:
         """Send the answer back if it is all there and stands; else let a task see to it."""
-        credential, outgoing = route.credential if context.injects else None, context.outgoing
+        route, outgoing = context.route, context.outgoing
+        if route is None or outgoing is None or outgoing.reply is None:
+            raise TypeError("a request that was not sent")
+        reply, credential = outgoing.reply, route.credential if context.injects else None
         try:
             if (
                 not reply.complete
                 or (credential is not None and credential.refuses(reply.status))
-                or (outgoing is not None and outgoing.uploads)  # the answer came before the whole request
+                or outgoing.uploads  # the answer came before the whole request
             ):
                 context.request.connection.proceed(context)
                 return

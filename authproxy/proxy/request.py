@@ -87,19 +87,15 @@ class Request:
         method: str,
         target: str,
         payload: Payload,
+        head: PlainHead | None = None,
     ) -> None:
         self.connection = connection
         self.method = method
         self.target = target
         self.payload = payload
-
-    @classmethod
-    def plain(cls, head: PlainHead, payload: Payload, connection: "ClientConnection") -> "Request":
-        """Return the request with a plain head."""
-        made = cls(connection, head.method, head.target, payload)
-        made.head = head
-        made.keep_alive = head.section.keep_alive
-        return made
+        if head is not None:
+            self.head = head
+            self.keep_alive = head.section.keep_alive
 
     @classmethod
     def parsed(

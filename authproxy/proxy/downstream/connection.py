@@ -1,8 +1,8 @@
 """One client's connection: bytes in, one request after the other, answers out.
 
     data ─┬─ a plain head (proxy/plain.py) ─────┬─▶ Request ─▶ start() ─┬─ Answered ─▶ the next one
-          └─ anything else: aiohttp's parser ───┘                       ├─ Sent ─▶ answered(), proceed()
-                                                                        └─ Waiting ─▶ a task: finish()
+          └─ anything else: aiohttp's parser ───┘                       ├─ Waiting ─▶ a task: finish()
+                                                                        └─ sent ─▶ answered(), proceed()
 
 One request is answered at a time. What comes behind it stays as it is until its turn comes, so that nothing
 has to be given back: not a request that was begun, nor the first bytes of another protocol. A parser gets one
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, cast
 from authproxy.errors import AuthproxyError, BadRequest, HeadersTooLarge, RequestTimeout
 from authproxy.net.lingering_close import LingeringClose, close_or_abort
 from authproxy.net.tunnel import Tunnel
-from authproxy.proxy.context import Answered, Sent, Waiting
+from authproxy.proxy.context import Answered, Waiting
 from authproxy.proxy.downstream.framing import BODY, EXCESS, HEAD, ROOM, TRAILER, Framing, Malformed, joined
 from authproxy.proxy.guard import CONTENT_LENGTH
 from authproxy.proxy.plain import HTTP_1_1, PlainHead
@@ -219,7 +219,7 @@ class ClientConnection(asyncio.Protocol):
         if length:
             payload = Whole(rest) if len(rest) == length else self._stream_of(length, rest)
         self._payload = payload
-        request = Request.plain(head, payload, self)
+        request = Request(self, head.method, head.target, payload, head)
         self._silent = not request.keep_alive
         self._begin(request)
 
@@ -239,12 +239,12 @@ class ClientConnection(asyncio.Protocol):
         self._state = BUSY
         self._deadline = inf
         step = self._server.answerer.start(request)
-        if type(step) is Sent:
-            self._context = step.context
-        elif type(step) is Waiting:
+        if type(step) is Waiting:
             self.proceed(step.context)
+        elif type(step) is Answered:
+            self.answered(keep_alive=step.keep_alive)
         else:
-            self.answered(keep_alive=cast("Answered", step).keep_alive)
+            self._context = step
 
     def proceed(self, context: Any) -> None:
         """Go on with a request in a task, unless its client is gone."""
@@ -283,7 +283,9 @@ class ClientConnection(asyncio.Protocol):
         """Turn to the next request."""
         self._state = IDLE
         self._payload = NO_BODY
-        self._watch(self._server.keepalive)
+        deadline = self._deadline = self._loop.time() + self._server.keepalive  # `_watch`, without a call
+        if self._timer is None or self._timer_at > deadline:
+            self._set_timer()
         if self._ahead:
             self._go_on()
 

@@ -17,7 +17,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from authproxy.errors import BadReply, ConnectFailure, Forbidden, TokenUnavailable
 from authproxy.observe.counters import Counters
 from authproxy.proxy.allow import Allow
-from authproxy.proxy.context import Answered, RequestContext, Sent, Waiting
+from authproxy.proxy.context import Answered, RequestContext, Waiting
 from authproxy.proxy.downstream.server import ProxyServer
 from authproxy.proxy.guard import Guard
 from authproxy.proxy.handler import ProxyHandler
@@ -299,10 +299,10 @@ class World:
         match step:
             case Answered(keep_alive):
                 self.client.answered(keep_alive=keep_alive)
-            case Sent(context):
-                self.client.sent = context
             case Waiting(context):
                 self.client.proceed(context)
+            case context:
+                self.client.sent = context
 
     async def quick(self, target="/api/x", **request):
         """Ask, and see how far that goes without a task."""
@@ -893,7 +893,7 @@ async def test_a_switch_to_what_was_not_asked_for_is_a_502(protocol):
 def plainly(world, data):
     head, rest = world.handler.reader.read(data)
     payload = Whole(rest) if head.section.length else EMPTY_PAYLOAD
-    return Request.plain(head, payload, world.client)
+    return Request(world.client, head.method, head.target, payload, head)
 
 
 def by_the_parser(world, data):

@@ -22,7 +22,7 @@ def connection(sockname=None):
 
 def plainly(data=HEAD, *, client=None):
     head, _ = PlainReader([], limit=1000).read(data)
-    return Request.plain(head, EMPTY_PAYLOAD, client or connection())
+    return Request(client or connection(), head.method, head.target, EMPTY_PAYLOAD, head)
 
 
 def by_the_parser(data=HEAD, *, client=None):

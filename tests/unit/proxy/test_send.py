@@ -197,7 +197,7 @@ async def test_a_body_that_was_not_all_there_is_uploaded_beside(body, end):
 async def test_nobody_is_shown_the_reply_of_what_was_broken_off():
     outgoing = Outgoing("GET", HEAD, None)
     reply = await sender(Pool(Reply())).send(outgoing, b"")
-    reply.watcher = lambda: None
+    reply.watcher = lambda _: None
     outgoing.abort()
     assert reply.watcher is None
     assert reply.closed

@@ -122,7 +122,7 @@ class World:
         reply.watcher = self.watch
         return reply
 
-    def watch(self):
+    def watch(self, _):
         self.shown += 1
 
     def hear(self, *pieces):
