@@ -162,6 +162,10 @@ ROWS = (
     ("words: spellings", "for each in _spellings(secret)}", "for each in [secret]}",
      LIVE + "errors.py -k masked"),
     # ── streams ──
+    ("streams: no more of an upload than is read", "        if self._size > MAX_UNREAD:\n",
+     "        if False:\n", UNIT + "test_request.py -k waits"),
+    ("streams: an upload goes on", "        if self._size <= MAX_UNREAD:\n", "        if False:\n",
+     UNIT + "test_request.py -k waits"),
     ("streams: no more than is read", "return self._size > HIGH_WATER or", "return",
      LIVE + "streams.py -k 'does_not_read or 300'"),
     ("streams: who does not read is not answered", "return self._task is None", "return True",

@@ -28,7 +28,7 @@ from authproxy.proxy.downstream.framing import BODY, EXCESS, HEAD, ROOM, TRAILER
 from authproxy.proxy.guard import CONTENT_LENGTH
 from authproxy.proxy.plain import HTTP_1_1, PlainHead
 from authproxy.proxy.problem import internal_error, problem_response
-from authproxy.proxy.request import NO_BODY, Payload, Request, Whole
+from authproxy.proxy.request import NO_BODY, Payload, Request, Stream, Whole
 
 if TYPE_CHECKING:
     from aiohttp.http import RawRequestMessage
@@ -223,12 +223,10 @@ class ClientConnection(asyncio.Protocol):
         self._silent = not request.keep_alive
         self._begin(request)
 
-    def _stream_of(self, length: int, beginning: bytes) -> "StreamReader":
+    def _stream_of(self, length: int, beginning: bytes) -> Stream:
         """Return a body of `length` bytes, of which only the `beginning` is here."""
-        from authproxy.proxy.downstream.parser import stream_for
-
         self._framing.length(length)
-        stream = stream_for(self, self._loop)
+        stream = Stream(self)
         if beginning:
             self._framing.take_inside_body(len(beginning))
             stream.feed_data(beginning)
@@ -447,7 +445,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _take_body(self, data: bytes) -> None:
         """Take part of a body whose length is known."""
-        payload = cast("StreamReader", self._payload)
+        payload = cast("Stream | StreamReader", self._payload)
         if self._state is not State.DISCARDING:
             payload.feed_data(data)
             self._count_pieces(payload, len(data))
@@ -499,7 +497,7 @@ class ClientConnection(asyncio.Protocol):
         """Drop what has come of a body that nobody wants."""
         self._payload.read_nowait(-1)
 
-    def _count_pieces(self, payload: "StreamReader", size: int) -> None:
+    def _count_pieces(self, payload: "Stream | StreamReader", size: int) -> None:
         """Have a client wait that sends its body in very many pieces to an upstream that does not read."""
         if size < SMALL_PIECE and not self._stream_paused and pieces_in(payload) > MAX_PIECES:
             self.pause_reading()
@@ -641,8 +639,10 @@ def drop(_data: bytes) -> None:
     """Take what nobody wants."""
 
 
-def pieces_in(payload: "StreamReader") -> int:
+def pieces_in(payload: "Stream | StreamReader") -> int:
     """Return how many pieces of a body wait to be read; aiohttp counts bytes, and pieces of chunks only."""
+    if isinstance(payload, Stream):
+        return payload.pieces
     return len(payload._buffer)  # noqa: SLF001 - there is no public way
 
 

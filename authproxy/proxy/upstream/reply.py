@@ -24,7 +24,7 @@ class Pipe(Protocol):
 
 ReplyHeaders = list[tuple[bytes, bytes]]
 
-HIGH_WATER = 512 << 10  # bytes of a body we hold before the upstream has to wait
+HIGH_WATER = 128 << 10  # bytes of a body we hold before the upstream has to wait: one read of uvloop's
 MAX_HELD = 4096  # pieces of it: an upstream may send very small ones, and each costs memory of its own
 MAX_PIECES = 16  # that are left as they came; more are joined
 

@@ -453,7 +453,7 @@ async def test_a_client_waits_for_who_reads_its_body(fronts):
     while front.transport.reading:
         front.send(b"x" * (READ_BUFFER // 4))
         sent += 1
-    assert 4 <= sent <= 13
+    assert 2 < sent <= 13
     assert front.answerer.requests[0].payload.read_nowait(-1) == b"x" * (sent * READ_BUFFER // 4)
     assert front.transport.reading
 
