@@ -605,6 +605,8 @@ ROWS = (
     ("stands: a token that is not refused",
      "or (credential is not None and credential.refuses(reply.status))", "",
      UNIT + "test_both_doors.py -k whatever_the_doors"),
+    ("stands: what is answered is let go of", "self.watcher = self.watched = None  # else",
+     "self.watcher = None  # else", UNIT + "test_both_doors.py -k garbage"),
     ("replies: a head that is all there",
      "plain = read_reply(head) if end and len(head) <= MAX_HEAD else None",
      "plain = read_reply(head) if len(head) <= MAX_HEAD else None",

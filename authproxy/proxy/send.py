@@ -49,7 +49,7 @@ class Outgoing:
         if self.lent is not None:
             self.lent.abort()
         elif self.reply is not None:
-            self.reply.watcher = None
+            self.reply.watcher = self.reply.watched = None
             self.reply.close()
         if self.upload is not None:
             self.upload.cancel()

@@ -128,9 +128,10 @@ class Reply:
 
     def show(self) -> None:
         """Call the watcher, now that all that has arrived is here."""
-        watcher, self.watcher = self.watcher, None
+        watcher, watched = self.watcher, self.watched
+        self.watcher = self.watched = None  # else there would be a circle: what watches has the reply
         if watcher is not None:
-            watcher(self.watched)
+            watcher(watched)
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
