@@ -74,17 +74,14 @@ class Scenario:
 # ── procedures ───────────────────────────────────────────────────────────────────────────────────
 
 
-def under(
-    load: loads.Load, cost: str = "cpu_us", per_unit: float = 1e6, *, warms_up: bool = True
-) -> Procedure:
+def under(load: loads.Load, cost: str = "cpu_us", per_unit: float = 1e6) -> Procedure:
     """Return what measures a proxy under `load`: what was seen, and `per_unit` times its CPU time a unit."""
 
     def measure(launch: Launch) -> Figures:
         port = launch.setup.port
         with launch.running() as pid:
-            if warms_up:
-                with suppress(Failed):  # a slow one may not have answered anything yet
-                    load(port, launch.warm_up, launch.load_cpus)
+            with suppress(Failed):  # a slow one may not have answered anything yet
+                load(port, launch.warm_up, launch.load_cpus)
             before = cpu_seconds(pid)
             seen = load(port, launch.seconds, launch.load_cpus)
             spent = cpu_seconds(pid) - before
@@ -155,15 +152,15 @@ SCENARIOS = (
     Scenario("post", "10 KiB POST, 50 connections", under(loads.wrk(script=loads.POST)), origin="own"),
     Scenario(
         "events", f"server-sent events, {loads.EVENT_CONNECTIONS} connections, 50 a second each",
-        under(loads.events, "cpu_us_event", warms_up=False),
+        under(loads.events, "cpu_us_event"),
         cost="cpu_us_event", columns=("eps", "p50_ms", "p99_ms", "peak_mib"), origin="own",
     ),
     Scenario(
-        "download", "100 MiB down", under(loads.download, "cpu_s_gib", GIB, warms_up=False),
+        "download", "100 MiB down", under(loads.download, "cpu_s_gib", GIB),
         cost="cpu_s_gib", columns=("gb_s", "peak_mib"),
     ),
     Scenario(
-        "upload", "100 MiB up", under(loads.upload, "cpu_s_gib", GIB, warms_up=False),
+        "upload", "100 MiB up", under(loads.upload, "cpu_s_gib", GIB),
         cost="cpu_s_gib", columns=("gb_s", "peak_mib"), origin="own",
     ),
     Scenario(

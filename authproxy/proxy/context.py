@@ -1,8 +1,8 @@
 """One request on its way: what has become of it so far, and where it stands when a step is done.
 
 start() ─▶ Answered   nothing is left to do
-        ─▶ Sent       it is with the upstream, whose reply is answered from a callback if that is all there
         ─▶ Waiting    something has to be waited for: a task goes on, from where it stands
+        ─▶ else       it is with the upstream, whose reply is answered from a callback if that is all there
 """
 
 from typing import TYPE_CHECKING, Any
@@ -79,15 +79,6 @@ class Answered:
         self.keep_alive = keep_alive
 
 
-class Sent:
-    """The request is with the upstream. `context` is the answerer's own."""
-
-    __slots__ = __match_args__ = ("context",)
-
-    def __init__(self, context: Any) -> None:
-        self.context = context
-
-
 class Waiting:
     """The request waits for something. `context` is the answerer's own."""
 
@@ -97,4 +88,5 @@ class Waiting:
         self.context = context
 
 
-Step = Answered | Sent | Waiting
+Step = Answered | Waiting | Any
+"""Anything but the first two is the context, the answerer's own, of a request that is with the upstream."""

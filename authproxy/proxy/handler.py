@@ -12,7 +12,6 @@ where the request stands. What is worked out of a plain header section is kept w
 """
 
 from collections.abc import Iterable
-from functools import partial
 from time import perf_counter, time
 from typing import Protocol
 
@@ -29,10 +28,10 @@ from authproxy.observe.record import Subscriber
 from authproxy.proxy import guard as guard_rules
 from authproxy.proxy import respond
 from authproxy.proxy.body import Body, WholeBody
-from authproxy.proxy.context import Answered, RequestContext, Sent, Step, Waiting
+from authproxy.proxy.context import Answered, RequestContext, Step, Waiting
 from authproxy.proxy.guard import CONTENT_LENGTH, TE, Guard, split_absolute
 from authproxy.proxy.headers import listed_in
-from authproxy.proxy.plain import PlainReader, Section
+from authproxy.proxy.plain import PlainHead, PlainReader, Section
 from authproxy.proxy.problem import internal_error
 from authproxy.proxy.request import Request, Whole
 from authproxy.proxy.respond import (
@@ -50,7 +49,6 @@ from authproxy.proxy.route import Route
 from authproxy.proxy.router import NEEDS_CARE, RouteTable, is_plain, path_interpretations, upstream_target
 from authproxy.proxy.send import Outgoing
 from authproxy.proxy.upstream.connection import SWITCHED
-from authproxy.proxy.upstream.reply import Reply
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 MAX_DIGITS = 18  # of a length; aiohttp takes the largest numbers of all for no body
@@ -107,14 +105,11 @@ class ProxyHandler:
     def start(self, request: Request) -> Step:
         """Judge the request and send it, as far as nothing has to be waited for."""
         context = RequestContext(request, self.site, perf_counter())
-        section = request.section
+        head = request.head
         try:
-            if section is not None and judge_plain(context, section):
-                keep_alive = None
-            else:
-                keep_alive = self._judge(context)
+            keep_alive = None if head is not None and judge_plain(context, head) else self._judge(context)
             if keep_alive is None:
-                return Sent(context) if self._send_at_once(context) else Waiting(context)
+                return context if self._send_at_once(context) else Waiting(context)
         except Exception as error:  # noqa: BLE001 - the one place where errors become responses
             keep_alive = self._fail(context, error)
         self._tell(context)
@@ -131,20 +126,23 @@ class ProxyHandler:
             if context.token is None:
                 return False
             line = route.credential.line(context.token)
-        exchange = route.sender.begin_at_once(outgoing, line)
-        if exchange is None:
+        reply = route.sender.begin_at_once(outgoing, line)
+        if reply is None:
             return False
-        exchange.reply.watcher = partial(self._look, context, route, exchange.reply)
+        reply.watcher, reply.watched = self._look, context
         return True
 
-    def _look(self, context: RequestContext, route: Route, reply: Reply) -> None:
+    def _look(self, context: RequestContext) -> None:
         """Send the answer back if it is all there and stands; else let a task see to it."""
-        credential, outgoing = route.credential if context.injects else None, context.outgoing
+        route, outgoing = context.route, context.outgoing
+        if route is None or outgoing is None or outgoing.reply is None:
+            raise TypeError("a request that was not sent")
+        reply, credential = outgoing.reply, route.credential if context.injects else None
         try:
             if (
                 not reply.complete
                 or (credential is not None and credential.refuses(reply.status))
-                or (outgoing is not None and outgoing.uploads)  # the answer came before the whole request
+                or outgoing.uploads  # the answer came before the whole request
             ):
                 context.request.connection.proceed(context)
                 return
@@ -181,19 +179,19 @@ class ProxyHandler:
             raise TypeError("a request that was not judged")
         try:
             if context.injects and route.credential is not None:
-                exchange = await route.credential.send(outgoing, route.sender, context.token)
+                reply = await route.credential.send(outgoing, route.sender, context.token)
             else:
-                exchange = await route.sender.send(outgoing, b"")
+                reply = await route.sender.send(outgoing, b"")
         finally:
             context.retried = outgoing.retried
         if context.retried and route.credential is not None:
-            outcome = "refused" if route.credential.refuses(exchange.reply.status) else "accepted"
+            outcome = "refused" if route.credential.refuses(reply.status) else "accepted"
             self.counters.retries[route.name, outcome] += 1
-        if exchange.reply.status == SWITCHED:
-            return await respond.tunnel(context, route, exchange.reply)
-        if exchange.reply.complete:
-            return respond.send_whole(context, route, exchange.reply)
-        return await respond.stream(context, route, exchange.reply)
+        if reply.status == SWITCHED:
+            return await respond.tunnel(context, route, reply)
+        if reply.complete:
+            return respond.send_whole(context, route, reply)
+        return await respond.stream(context, route, reply)
 
     # ── end ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -251,14 +249,29 @@ class ProxyHandler:
         return None
 
 
-def judge_plain(context: RequestContext, section: Section) -> bool:
-    """Judge a request by what was worked out of its section; tell whether it passes.
+def judge_plain(context: RequestContext, head: PlainHead) -> bool:
+    """Judge a request by its head; tell whether it passes.
 
     The rules are those of `ProxyHandler._judge`. What does not pass is judged once more, in full, and refused
-    there.
+    there. All that is judged stands in the head: so it is judged once, as long as the head is remembered.
     """
     request, site = context.request, context.site
-    method, target = request.method, request.target
+    if head.route is None and not judge_head(head, site):
+        return False
+    route: Route = head.route
+    body = None
+    if head.section.length:
+        body = body_of_length(request, head.section.length, route, site.body_bytes)
+    context.path, context.route = head.path, route
+    context.injects = route.credential is not None
+    context.outgoing = Outgoing(head.method, head.outgoing, body)
+    request.connection.stall_seconds = route.idle_seconds
+    return True
+
+
+def judge_head(head: PlainHead, site: Site) -> bool:
+    """Judge a plain head; tell whether it passes, and keep with it what it comes to."""
+    section, method, target = head.section, head.method, head.target
     path = target.partition("?")[0]
     if not (section.host or passes(section, site.guard)) or NEEDS_CARE(path):
         return False
@@ -268,16 +281,10 @@ def judge_plain(context: RequestContext, section: Section) -> bool:
         return False
     if route.strip or route.base:
         target = upstream_target(target, strip=route.strip, base=route.base)
-    head = b"%b %b HTTP/1.1\r\n%b" % (method.encode("ascii"), target.encode("ascii"), lines)
-    body = None
-    if section.length:
-        body = body_of_length(request, section.length, route, site.body_bytes)
-    if len(head) > site.header_bytes or (section.length and body is None):
+    outgoing = b"%b %b HTTP/1.1\r\n%b" % (method.encode("ascii"), target.encode("ascii"), lines)
+    if len(outgoing) > site.header_bytes or is_too_large(section.length, site.body_bytes):
         return False
-    context.path, context.route = path, route
-    context.injects = route.credential is not None
-    context.outgoing = Outgoing(method, head, body)
-    request.connection.stall_seconds = route.idle_seconds
+    head.path, head.outgoing, head.route = path, outgoing, route
     return True
 
 
@@ -306,10 +313,12 @@ def is_allowed(route: Route, method: str, path: str) -> bool:
     return True
 
 
-def body_of_length(request: Request, length: int, route: Route, limit: int | None) -> Body | WholeBody | None:
-    """Return the body of a plain request; None if it is too large."""
-    if limit is not None and length > limit:
-        return None
+def is_too_large(length: int | None, limit: int | None) -> bool:
+    return limit is not None and length is not None and length > limit
+
+
+def body_of_length(request: Request, length: int, route: Route, limit: int | None) -> Body | WholeBody:
+    """Return the body of a plain request."""
     payload = request.payload
     if isinstance(payload, Whole):
         return WholeBody(payload.data, keep=route.keep_body, limit=limit)

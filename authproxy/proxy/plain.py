@@ -5,12 +5,13 @@ any spelling, and no name of which somebody judges the *value*, but the few that
 plain is no fault: it is left to a parser, which knows all the rest and refuses what has to be refused.
 
     head ─▶ lines ─▶ the sequence of their names ─▶ Shape, worked out once for each sequence
-      └─▶ the section as it stands, seen before? ─▶ all that was worked out of it
+      ├─▶ the section as it stands, seen before? ─▶ all that was worked out of it
+      └─▶ the head as it stands, seen before? ─▶ how it was judged, too
 """
 
 import re
 from collections.abc import Callable, Iterable
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from authproxy.values import any_spelling
 
@@ -22,7 +23,7 @@ EMPTY_LINE = b"\r\n\r\n"
 MAX_LINES = 100
 MAX_SHAPES = 512  # sequences of names that are remembered,
 MAX_NAMES = 2 << 10  # bytes each: clients may make them up
-MAX_REMEMBERED = 256  # header sections that are remembered whole,
+MAX_REMEMBERED = 256  # header sections that are remembered whole, and heads,
 MAX_TEXT = 2 << 10  # bytes each,
 MAX_ONCE = 1024  # and those seen once, of which only a hash is
 MAX_STATUS_LINES = 256  # of replies that are remembered,
@@ -149,8 +150,22 @@ class Section:
         self.worked_out: dict[object, bytes | None] = {}
 
 
-PlainHead = tuple[str, str, Section, bytes]
-"""Method, target and header section of a plain request, and what came behind it."""
+class PlainHead:
+    """The head of a plain request.
+
+    `route` is None until it is judged. If it passes, it is where the request goes, `path` what it asks for,
+    and `outgoing` the head as it goes on there.
+    """
+
+    __slots__ = ("method", "outgoing", "path", "route", "section", "target")
+    outgoing: bytes
+    path: str
+
+    def __init__(self, method: str, target: str, section: Section) -> None:
+        self.method = method
+        self.target = target
+        self.section = section
+        self.route: Any = None
 
 
 class PlainReader:
@@ -166,23 +181,36 @@ class PlainReader:
         self._limit = limit
         self._shapes: Shapes[RequestShape] = Shapes(self._shape)
         self._sections: Seen[Section] = Seen()
+        self._heads: Seen[PlainHead] = Seen()
 
-    def read(self, data: bytes) -> PlainHead | None:
-        """Return the head that `data` begins with, if that is plain and whole."""
-        head, end, rest = data.partition(EMPTY_LINE)
-        if not end or len(head) > self._limit:
+    def read(self, data: bytes) -> tuple[PlainHead, bytes] | None:
+        """Return the head that `data` begins with, and what is behind it, if that is plain and whole."""
+        text, end, rest = data.partition(EMPTY_LINE)
+        if not end:
             return None
-        line, _, text = head.partition(b"\r\n")
-        section = self._sections.get(text) or self._section(text)
+        head = self._heads.get(text) or self._head(text)
+        if head is None:
+            return None
+        if rest and (head.section.length is None or len(rest) > head.section.length):
+            return None
+        return head, rest
+
+    def _head(self, text: bytes) -> PlainHead | None:
+        if len(text) > self._limit:
+            return None
+        line, _, lines = text.partition(b"\r\n")
+        known = self._sections.get(lines)
+        section = known or self._section(lines)
         words = line.split(b" ")
         if section is None or len(words) != 3 or words[2] != b"HTTP/1.1" or line.translate(None, PRINTABLE):
             return None
         method, target = METHODS.get(words[0]), words[1]
         if method is None or target[:1] != b"/" or b"#" in target:
             return None
-        if rest and (section.length is None or len(rest) > section.length):
-            return None
-        return method, target.decode("ascii"), section, rest
+        head = PlainHead(method, target.decode("ascii"), section)
+        if known is not None:  # else it was not seen before either
+            self._heads.add(text, head)
+        return head
 
     def _shape(self, names: list[bytes], _written: tuple[bytes, ...]) -> RequestShape | None:
         spelled = [name.replace(b"_", b"-") for name in names]

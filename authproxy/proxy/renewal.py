@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from authproxy import logs
 from authproxy.errors import TokenError
-from authproxy.proxy.send import Exchange, Outgoing, Sender
+from authproxy.proxy.send import Outgoing, Sender
 from authproxy.proxy.upstream.reply import Reply
 from authproxy.tokens.source import CachingSource
 from authproxy.tokens.token import Token
@@ -60,25 +60,25 @@ class Credential:
             self._token, self._line = token, f"{self.header}: {value}\r\n".encode("latin-1")
         return self._line
 
-    async def send(self, outgoing: Outgoing, sender: Sender, token: Token | None = None) -> Exchange:
+    async def send(self, outgoing: Outgoing, sender: Sender, token: Token | None = None) -> Reply:
         """Send `outgoing`, and once more if its token is refused.
 
         `token` is the one it was begun with, if it was. Raises what `Sender.send` does, and `TokenError`.
         """
         if token is None:
             token = self.source.take() or await self.source.token()
-        exchange = await sender.send(outgoing, self.line(token))
-        self._learn(exchange.reply, token)
-        if not self.refuses(exchange.reply.status) or lacks_scope(exchange.reply):
-            return exchange
+        reply = await sender.send(outgoing, self.line(token))
+        self._learn(reply, token)
+        if not self.refuses(reply.status) or lacks_scope(reply):
+            return reply
         fresh = await self._other_than(token)
         if fresh is None or not self._may_repeat(outgoing):
-            return exchange
+            return reply
         await outgoing.close()
         outgoing.retried = True
-        exchange = await sender.send(outgoing, self.line(fresh))
-        self._learn(exchange.reply, fresh)
-        return exchange
+        reply = await sender.send(outgoing, self.line(fresh))
+        self._learn(reply, fresh)
+        return reply
 
     def refuses(self, status: int) -> bool:
         """Whether the upstream says that the token will not do."""

@@ -1,12 +1,14 @@
 """A request as it came in, by the reader of plain heads or by aiohttp's parser: from here on it is one."""
 
+import asyncio
+from collections import deque
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from authproxy.proxy.guard import local_address
-from authproxy.proxy.plain import HTTP_1_1, Section, Version, pairs_of
+from authproxy.proxy.plain import HTTP_1_1, PlainHead, Version, pairs_of
 
 if TYPE_CHECKING:
     from aiohttp.http import RawRequestMessage
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from authproxy.proxy.downstream.connection import ClientConnection
 
 RawHeaders = tuple[tuple[bytes, bytes], ...]
+MAX_UNREAD = 128 << 10  # bytes of a body that we hold before the client has to wait: one read of uvloop's
 
 
 class Payload(Protocol):
@@ -65,6 +68,93 @@ class Whole:
         """Be there all the same."""
 
 
+class Source(Protocol):
+    """Where a body comes from."""
+
+    def pause_reading(self) -> None:
+        """Read no more for now."""
+
+    def resume_reading(self) -> None:
+        """Read on."""
+
+
+class Stream:
+    """A body that is still to come, in pieces as they come; `source` waits when nobody reads them.
+
+    They are handed on without a copy: only small ones that have piled up are joined. Each time that some are
+    read the source is told to read on, whoever had it wait.
+    """
+
+    __slots__ = ("_ended", "_failure", "_pieces", "_size", "_source", "_waiter")
+
+    def __init__(self, source: "Source") -> None:
+        self._source = source
+        self._pieces: deque[bytes] = deque()
+        self._size = 0
+        self._ended = False
+        self._failure: BaseException | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    @property
+    def pieces(self) -> int:
+        """How many wait to be read."""
+        return len(self._pieces)
+
+    def feed_data(self, data: bytes) -> None:
+        """Take a piece."""
+        self._pieces.append(data)
+        self._size += len(data)
+        if self._size > MAX_UNREAD:
+            self._source.pause_reading()
+        self._wake()
+
+    def feed_eof(self) -> None:
+        """Note that this was all."""
+        self._ended = True
+        self._wake()
+
+    def set_exception(self, exc: BaseException) -> None:
+        self._failure = exc
+        self._wake()
+
+    def is_eof(self) -> bool:
+        return self._ended
+
+    def at_eof(self) -> bool:
+        return self._ended and not self._pieces
+
+    def read_nowait(self, size: int = -1) -> bytes:
+        if self._failure is not None:
+            raise self._failure
+        taken: list[bytes] = []
+        room = size if size >= 0 else self._size
+        while self._pieces and len(self._pieces[0]) <= room:
+            taken.append(self._pieces.popleft())
+            room -= len(taken[-1])
+        if self._pieces and not taken:  # it is longer than was asked for
+            piece = self._pieces.popleft()
+            taken.append(piece[:room])
+            self._pieces.appendleft(piece[room:])
+        data = b"".join(taken)  # no copy of a single one
+        self._size -= len(data)
+        if self._size <= MAX_UNREAD:
+            self._source.resume_reading()
+        return data
+
+    async def read(self, size: int = -1) -> bytes:
+        while not self._pieces and not self._ended and self._failure is None:
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        return self.read_nowait(size)
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
 NO_BODY = Whole(b"")
 """The body of every request that has none."""
 
@@ -72,11 +162,11 @@ NO_BODY = Whole(b"")
 class Request:
     """One request of `connection`: `target` is as it was sent, `payload` its body.
 
-    `section` is its header section if that is plain, else `message` is what aiohttp made of it. `keep_alive`
-    tells whether the client wants to go on afterwards.
+    `head` is its head if that is plain, else `message` is what aiohttp made of it. `keep_alive` tells whether
+    the client wants to go on afterwards.
     """
 
-    section: Section | None = None
+    head: PlainHead | None = None
     message: "RawRequestMessage | None" = None
     version: Version = HTTP_1_1
     keep_alive = True
@@ -87,15 +177,15 @@ class Request:
         method: str,
         target: str,
         payload: Payload,
-        section: Section | None = None,
+        head: PlainHead | None = None,
     ) -> None:
         self.connection = connection
         self.method = method
         self.target = target
         self.payload = payload
-        if section is not None:
-            self.section = section
-            self.keep_alive = section.keep_alive
+        if head is not None:
+            self.head = head
+            self.keep_alive = head.section.keep_alive
 
     @classmethod
     def parsed(
@@ -111,7 +201,7 @@ class Request:
 
     @cached_property
     def raw_headers(self) -> RawHeaders:
-        return tuple(pairs_of(self.section.lines)) if self.section is not None else ()
+        return tuple(pairs_of(self.head.section.lines)) if self.head is not None else ()
 
     @cached_property
     def headers(self) -> CIMultiDictProxy[str]:
@@ -121,7 +211,7 @@ class Request:
     @property
     def authority(self) -> str:
         """The value of `Host`; "" when there is none."""
-        return self.section.authority if self.section is not None else self.headers.get("Host", "")
+        return self.head.section.authority if self.head is not None else self.headers.get("Host", "")
 
     @property
     def local_address(self) -> str | None:

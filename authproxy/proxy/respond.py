@@ -47,11 +47,12 @@ def send_whole(context: RequestContext, route: Route, reply: Reply) -> bool:
     if (
         plain is not None
         and plain.goes_as_it_is
-        and request.section is not None
+        and request.head is not None
         and request.keep_alive
         and not request.connection.draining
     ):  # what happens most: not a line has to be added
-        transport.write(b"%b\r\n%b" % (_lines(request, route, reply), body))
+        lines = plain.worked_out.get(route.response_headers) or _lines(request, route, reply)
+        transport.write(b"%b\r\n%b" % (lines, body))
         context.answer_begun, context.status, context.sent = True, reply.status, len(body)
         return True
     head, keep_alive, chunked = _head(context, route, reply)

@@ -5,7 +5,6 @@ requests are sent again (RFC 9110 §9.2.2).
 """
 
 import asyncio
-from typing import cast
 
 from authproxy.proxy.body import Body, WholeBody
 from authproxy.proxy.upstream.connection import ClosedUnanswered, Connection
@@ -18,13 +17,16 @@ IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE", "PRO
 class Outgoing:
     """A request as it goes to the upstream: all but the credential's line and the end of the head.
 
-    `exchange` is what is under way for it, from the moment a connection was lent. Who made the request
-    closes it in the end, whatever happened on the way: nobody else has to give a connection back.
+    What is under way for it is here as well: the connection `lent` to it until there is a reply to be had,
+    that `reply`, and the `upload` that may still be running. Who made the request closes it in the end,
+    whatever happened on the way: nobody else has to give a connection back.
     """
 
     retried = False
     uploads = False  # whether its body was not all there when it was begun
-    exchange: "Exchange | None" = None
+    lent: Connection | None = None
+    reply: Reply | None = None
+    upload: asyncio.Task[None] | None = None
 
     def __init__(
         self, method: str, head: bytes, body: "Body | WholeBody | None" = None, *, upgrades: bool = False
@@ -44,14 +46,21 @@ class Outgoing:
 
     def abort(self) -> None:
         """Break off what is under way; there is nobody to answer."""
-        if self.exchange is not None:
-            self.exchange.abort()
+        if self.lent is not None:
+            self.lent.abort()
+        elif self.reply is not None:
+            self.reply.watcher = self.reply.watched = None
+            self.reply.close()
+        if self.upload is not None:
+            self.upload.cancel()
 
     async def close(self) -> None:
         """Have done with what is under way: it is broken off, and the client's body is free again."""
-        exchange, self.exchange = self.exchange, None
-        if exchange is not None:
-            await exchange.close()
+        self.abort()
+        upload = self.upload
+        self.lent = self.reply = self.upload = None
+        if upload is not None and not upload.done():
+            await asyncio.wait([upload])
 
 
 class Sender:
@@ -68,37 +77,37 @@ class Sender:
         self._response_seconds = response_seconds
         self._idle_seconds = idle_seconds
 
-    def begin_at_once(self, outgoing: Outgoing, credential: bytes) -> "Exchange | None":
-        """Send `outgoing` on a connection that is open already, if there is one."""
+    def begin_at_once(self, outgoing: Outgoing, credential: bytes) -> Reply | None:
+        """Send `outgoing` on a connection that is open already, if there is one; return what comes of it."""
         pool = self._upgrades if outgoing.upgrades else self.pool
         pooled = pool.take(check_liveness=outgoing.method not in IDEMPOTENT)
         return self._begin(pooled, outgoing, credential) if pooled is not None else None
 
-    async def send(self, outgoing: Outgoing, credential: bytes) -> "Exchange":
+    async def send(self, outgoing: Outgoing, credential: bytes) -> Reply:
         """Send `outgoing` with the line `credential` and wait for the head of the reply.
 
         What `begin_at_once` began is gone on with. Raises `UpstreamError`, and `RequestRefused` when the
         client's body is at fault; the one who made `outgoing` closes it then too.
         """
-        exchange = outgoing.exchange or self.begin_at_once(outgoing, credential)
-        if exchange is None:
+        reply = outgoing.reply or self.begin_at_once(outgoing, credential)
+        if reply is None:
             # At its limit the pool hands over one that was in use until now: that may be dead as well.
-            exchange = self._begin(await self._pool(outgoing).connect(), outgoing, credential)
+            reply = self._begin(await self._pool(outgoing).connect(), outgoing, credential)
         try:
-            await exchange.reply.head()
+            await reply.head()
         except ClosedUnanswered:
             if not (outgoing.idempotent and outgoing.repeatable):
                 raise
             await outgoing.close()
-            exchange = self._begin(await self._pool(outgoing).connect(), outgoing, credential)
-            await exchange.reply.head()
-        return exchange
+            reply = self._begin(await self._pool(outgoing).connect(), outgoing, credential)
+            await reply.head()
+        return reply
 
     def _pool(self, outgoing: Outgoing) -> Pool:
         return self._upgrades if outgoing.upgrades else self.pool
 
-    def _begin(self, connection: Connection, outgoing: Outgoing, credential: bytes) -> "Exchange":
-        exchange = outgoing.exchange = Exchange(connection)  # first of all: what follows may raise
+    def _begin(self, connection: Connection, outgoing: Outgoing, credential: bytes) -> Reply:
+        outgoing.lent = connection  # first of all: what follows may raise
         body = outgoing.body
         if body is None:
             data = b"%b%b\r\n" % (outgoing.head, credential)
@@ -109,7 +118,7 @@ class Sender:
             body = None
         else:
             data = b"%b%b\r\n" % (outgoing.head, credential)
-        exchange.reply = connection.begin(
+        reply = outgoing.reply = connection.begin(
             data,
             method=outgoing.method,
             response_seconds=self._response_seconds,
@@ -117,11 +126,11 @@ class Sender:
             more=body is not None,
             may_switch=outgoing.upgrades,
         )
-        exchange.lent = None
+        outgoing.lent = None
         if body is not None:
             outgoing.uploads = True
-            exchange.upload = asyncio.create_task(self._upload(connection, body), name="upload")
-        return exchange
+            outgoing.upload = asyncio.create_task(self._upload(connection, body), name="upload")
+        return reply
 
     async def _upload(self, connection: Connection, body: Body | WholeBody) -> None:
         try:
@@ -133,29 +142,3 @@ class Sender:
             connection.sent(self._response_seconds)
         except Exception as error:  # noqa: BLE001 - whatever it is, the one who waits for the reply hears it
             connection.fail(error)
-
-
-class Exchange:
-    """One request on its way: the connection lent to it, the reply, the upload that may still be running."""
-
-    reply: Reply = cast("Reply", None)
-    upload: asyncio.Task[None] | None = None
-
-    def __init__(self, connection: Connection) -> None:
-        self.lent: Connection | None = connection  # until there is a reply to be had on it
-
-    def abort(self) -> None:
-        """Break it off; there is nobody to answer."""
-        if self.lent is not None:
-            self.lent.abort()
-        else:
-            self.reply.watcher = None
-            self.reply.close()
-        if self.upload is not None:
-            self.upload.cancel()
-
-    async def close(self) -> None:
-        """Have done with it: what is not finished is broken off, and the client's body is free again."""
-        self.abort()
-        if self.upload is not None and not self.upload.done():
-            await asyncio.wait([self.upload])

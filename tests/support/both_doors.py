@@ -39,8 +39,8 @@ _judged: dict[int, int] = {}  # by the identity of a site
 _judge_plain = handler_module.judge_plain
 
 
-def _counted(context: Any, section: Any) -> bool:
-    passes = _judge_plain(context, section)
+def _counted(context: Any, head: Any) -> bool:
+    passes = _judge_plain(context, head)
     if id(context.site) in _judged:
         _judged[id(context.site)] += passes
     return passes

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from authproxy.proxy.context import Answered, Sent, Waiting
+from authproxy.proxy.context import Answered, Waiting
 from authproxy.proxy.downstream.server import ProxyServer
 from authproxy.proxy.handler import JUDGED, READ_PLAINLY
 from authproxy.proxy.plain import PlainReader
@@ -129,7 +129,7 @@ class Answerer:
         self.requests.append(request)
         if self.way == "at once":
             return Answered(self.write(request))
-        return Sent(request) if self.way == "callback" else Waiting(request)
+        return request if self.way == "callback" else Waiting(request)
 
     def write(self, request):
         connection = request.connection

@@ -1,8 +1,8 @@
 """One client's connection: bytes in, one request after the other, answers out.
 
     data ─┬─ a plain head (proxy/plain.py) ─────┬─▶ Request ─▶ start() ─┬─ Answered ─▶ the next one
-          └─ anything else: aiohttp's parser ───┘                       ├─ Sent ─▶ answered(), proceed()
-                                                                        └─ Waiting ─▶ a task: finish()
+          └─ anything else: aiohttp's parser ───┘                       ├─ Waiting ─▶ a task: finish()
+                                                                        └─ sent ─▶ answered(), proceed()
 
 One request is answered at a time. What comes behind it stays as it is until its turn comes, so that nothing
 has to be given back: not a request that was begun, nor the first bytes of another protocol. A parser gets one
@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Any, cast
 from authproxy.errors import AuthproxyError, BadRequest, HeadersTooLarge, RequestTimeout
 from authproxy.net.lingering_close import LingeringClose, close_or_abort
 from authproxy.net.tunnel import Tunnel
-from authproxy.proxy.context import Answered, Sent, Waiting
+from authproxy.proxy.context import Answered, Waiting
 from authproxy.proxy.downstream.framing import BODY, EXCESS, HEAD, ROOM, TRAILER, Framing, Malformed, joined
 from authproxy.proxy.guard import CONTENT_LENGTH
-from authproxy.proxy.plain import HTTP_1_1, Section
+from authproxy.proxy.plain import HTTP_1_1, PlainHead
 from authproxy.proxy.problem import internal_error, problem_response
-from authproxy.proxy.request import NO_BODY, Payload, Request, Whole
+from authproxy.proxy.request import NO_BODY, Payload, Request, Stream, Whole
 
 if TYPE_CHECKING:
     from aiohttp.http import RawRequestMessage
@@ -148,9 +148,9 @@ class ClientConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._state is IDLE and not self._ahead and not self.writing_paused:
-            head = self._server.answerer.reader.read(data)
-            if head is not None:
-                self._begin_plain(*head)
+            found = self._server.answerer.reader.read(data)
+            if found is not None:
+                self._begin_plain(*found)
                 return
         if self._taker is not None:
             self._taker(data)
@@ -218,20 +218,20 @@ class ClientConnection(asyncio.Protocol):
 
     # ── one request ──────────────────────────────────────────────────────────────────────────────
 
-    def _begin_plain(self, method: str, target: str, section: Section, rest: bytes) -> None:
+    def _begin_plain(self, head: PlainHead, rest: bytes) -> None:
         payload: Payload = NO_BODY
-        if section.length:
-            payload = Whole(rest) if len(rest) == section.length else self._stream_of(section.length, rest)
+        length = head.section.length
+        if length:
+            payload = Whole(rest) if len(rest) == length else self._stream_of(length, rest)
         self._payload = payload
-        self._silent = not section.keep_alive
-        self._begin(Request(self, method, target, payload, section))
+        request = Request(self, head.method, head.target, payload, head)
+        self._silent = not request.keep_alive
+        self._begin(request)
 
-    def _stream_of(self, length: int, beginning: bytes) -> "StreamReader":
+    def _stream_of(self, length: int, beginning: bytes) -> Stream:
         """Return a body of `length` bytes, of which only the `beginning` is here."""
-        from authproxy.proxy.downstream.parser import stream_for
-
         self._framing.length(length)
-        stream = stream_for(self, self._loop)
+        stream = Stream(self)
         if beginning:
             self._framing.take_inside_body(len(beginning))
             stream.feed_data(beginning)
@@ -242,12 +242,12 @@ class ClientConnection(asyncio.Protocol):
         self._state = BUSY
         self._deadline = inf
         step = self._server.answerer.start(request)
-        if type(step) is Sent:
-            self._context = step.context
-        elif type(step) is Waiting:
+        if type(step) is Waiting:
             self.proceed(step.context)
+        elif type(step) is Answered:
+            self.answered(keep_alive=step.keep_alive)
         else:
-            self.answered(keep_alive=cast("Answered", step).keep_alive)
+            self._context = step
 
     def proceed(self, context: Any) -> None:
         """Go on with a request in a task, unless its client is gone."""
@@ -286,7 +286,9 @@ class ClientConnection(asyncio.Protocol):
         """Turn to the next request."""
         self._state = IDLE
         self._payload = NO_BODY
-        self._watch(self._server.keepalive)
+        deadline = self._deadline = self._loop.time() + self._server.keepalive  # `_watch`, without a call
+        if self._timer is None or self._timer_at > deadline:
+            self._set_timer()
         if self._ahead:
             self._go_on()
 
@@ -448,7 +450,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _take_body(self, data: bytes) -> None:
         """Take part of a body whose length is known."""
-        payload = cast("StreamReader", self._payload)
+        payload = cast("Stream | StreamReader", self._payload)
         if self._state is not State.DISCARDING:
             payload.feed_data(data)
             self._count_pieces(payload, len(data))
@@ -500,7 +502,7 @@ class ClientConnection(asyncio.Protocol):
         """Drop what has come of a body that nobody wants."""
         self._payload.read_nowait(-1)
 
-    def _count_pieces(self, payload: "StreamReader", size: int) -> None:
+    def _count_pieces(self, payload: "Stream | StreamReader", size: int) -> None:
         """Have a client wait that sends its body in very many pieces to an upstream that does not read."""
         if size < SMALL_PIECE and not self._stream_paused and pieces_in(payload) > MAX_PIECES:
             self.pause_reading()
@@ -642,8 +644,10 @@ def drop(_data: bytes) -> None:
     """Take what nobody wants."""
 
 
-def pieces_in(payload: "StreamReader") -> int:
+def pieces_in(payload: "Stream | StreamReader") -> int:
     """Return how many pieces of a body wait to be read; aiohttp counts bytes, and pieces of chunks only."""
+    if isinstance(payload, Stream):
+        return payload.pieces
     return len(payload._buffer)  # noqa: SLF001 - there is no public way
 
 

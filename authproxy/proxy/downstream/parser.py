@@ -18,7 +18,7 @@ from authproxy.proxy.downstream.framing import Malformed
 if TYPE_CHECKING:
     from aiohttp.base_protocol import BaseProtocol
 
-__all__ = ["HttpProcessingError", "RequestParser", "parser_for", "stream_for"]
+__all__ = ["HttpProcessingError", "RequestParser", "parser_for"]
 
 MAX_HEADERS = 1000  # lines; the size of the section is limited besides
 READ_BUFFER = 256 << 10  # bytes of a body taken from a client before it has to wait
@@ -48,11 +48,6 @@ def parser_for(connection: object, loop: asyncio.AbstractEventLoop, header_bytes
         max_headers=MAX_HEADERS,
         auto_decompress=False,  # bodies are forwarded as they are
     )
-
-
-def stream_for(connection: object, loop: asyncio.AbstractEventLoop) -> StreamReader:
-    """Return a body that is still to come, and has `connection` wait when nobody reads it."""
-    return StreamReader(cast("BaseProtocol", connection), READ_BUFFER, loop=loop)
 
 
 def is_too_large(error: HttpProcessingError) -> bool:

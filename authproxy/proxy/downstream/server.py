@@ -26,8 +26,8 @@ class HeadReader(Protocol):
     """Who reads plain heads."""
 
     @abstractmethod
-    def read(self, data: bytes, /) -> PlainHead | None:
-        """Return the head that `data` begins with, if that is plain and whole."""
+    def read(self, data: bytes, /) -> tuple[PlainHead, bytes] | None:
+        """Return the head that `data` begins with, and what is behind it, if that is plain and whole."""
 
 
 class Answerer(Protocol):

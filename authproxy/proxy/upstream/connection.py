@@ -132,10 +132,11 @@ class Connection(asyncio.Protocol):
         self._answered = self._until_close = self._head_done = False
         self._head_size = self._untaken = 0
         self._idle_seconds = idle_seconds
-        if more:
-            self._watch(idle_seconds, UPLOADING)
-        else:
-            self._watch(response_seconds, AWAITED)
+        seconds = self._seconds = idle_seconds if more else response_seconds
+        self._stage = UPLOADING if more else AWAITED
+        deadline = self._deadline = self._loop.time() + seconds  # `_watch`, without a call
+        if self._timer is None or self._timer_at > deadline:
+            self._set_timer()
         self._transport.write(self._forwarding.addressed(data) if self._forwarding is not None else data)
         return reply
 

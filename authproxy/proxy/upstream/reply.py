@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from authproxy.errors import BadReply
 from authproxy.proxy.plain import PlainReply, pairs_of
@@ -24,7 +24,7 @@ class Pipe(Protocol):
 
 ReplyHeaders = list[tuple[bytes, bytes]]
 
-HIGH_WATER = 512 << 10  # bytes of a body we hold before the upstream has to wait
+HIGH_WATER = 128 << 10  # bytes of a body we hold before the upstream has to wait: one read of uvloop's
 MAX_HELD = 4096  # pieces of it: an upstream may send very small ones, and each costs memory of its own
 MAX_PIECES = 16  # that are left as they came; more are joined
 
@@ -33,8 +33,8 @@ class Reply:
     """An upstream's reply: its head at once, its body as it arrives.
 
     `length` is the announced size of the body in bytes, None when nobody said; `parts` is what arrived
-    and was not read yet. `plain` is the head, if it is plain; `watcher` is called once, when there is
-    something to see.
+    and was not read yet. `plain` is the head, if it is plain; `watcher` is called once, with `watched`, when
+    there is something to see.
     """
 
     status = 0
@@ -43,7 +43,8 @@ class Reply:
     plain: PlainReply | None = None
     complete = False
     failure: Exception | None = None
-    watcher: Callable[[], None] | None = None
+    watcher: Callable[[Any], None] | None = None
+    watched: Any = None
     _size = 0
     _waiter: asyncio.Future[None] | None = None
 
@@ -127,9 +128,10 @@ class Reply:
 
     def show(self) -> None:
         """Call the watcher, now that all that has arrived is here."""
-        watcher, self.watcher = self.watcher, None
+        watcher, watched = self.watcher, self.watched
+        self.watcher = self.watched = None  # else there would be a circle: what watches has the reply
         if watcher is not None:
-            watcher()
+            watcher(watched)
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

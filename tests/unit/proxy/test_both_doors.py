@@ -5,8 +5,10 @@ goes on for so long.
 """
 
 import asyncio
+import gc
 import os
 import re
+import weakref
 from collections import Counter
 from itertools import pairwise
 from time import monotonic
@@ -322,9 +324,35 @@ JUDGED = {
 }
 
 
+def test_a_request_leaves_no_garbage(runner):
+    """Nothing of it is in a circle: it goes when it is answered, and not when somebody looks for garbage."""
+    left = []
+
+    async def go():
+        world = World(Settings(), lambda _: [OK])
+        start = world.handler.start
+
+        def noted(request):
+            step = start(request)
+            left.append(weakref.ref(getattr(step, "context", step)))
+            return step
+
+        world.handler.start = noted
+        gc.disable()
+        try:
+            await world.hear([plainly(), b""] * 5)
+            assert [each() for each in left] == [None] * 5  # the first one has waited for a connection
+        finally:
+            gc.enable()
+        await world.close()
+
+    runner.run(go())
+
+
 @pytest.mark.parametrize(("config", "said"), JUDGED.values(), ids=JUDGED)
 def test_by_both_doors_this_request_gets_the_same(runner, config, said):
-    _, world = by_both(runner, Settings(**config), [said, b"", said, b""], lambda: lambda _: [OK], "heads")
+    said = [said, b""] * 6  # so often that it is remembered, too
+    _, world = by_both(runner, Settings(**config), said, lambda: lambda _: [OK], "heads")
     assert world.heads_read
 
 

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from authproxy.proxy.context import Answered, RequestContext, Sent, Waiting
+from authproxy.proxy.context import Answered, RequestContext, Waiting
 from authproxy.proxy.send import Outgoing
 
 
@@ -51,7 +51,7 @@ def test_what_is_under_way_can_be_broken_off():
     outgoing = broken_off.outgoing = Outgoing("PUT", b"", None)
     broken_off.give_up()
     aborted = []
-    outgoing.exchange = SimpleNamespace(abort=lambda: aborted.append(True))
+    outgoing.lent = SimpleNamespace(abort=lambda: aborted.append(True))
     broken_off.give_up()
     assert aborted == [True]
 
@@ -67,4 +67,4 @@ def test_its_repr_tells_no_target(status, stands):
 
 def test_a_step_says_how_it_goes_on():
     assert Answered(keep_alive=True).keep_alive
-    assert (Sent("it").context, Waiting("it").context) == ("it", "it")
+    assert Waiting("it").context == "it"

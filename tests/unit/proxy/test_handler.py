@@ -17,7 +17,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from authproxy.errors import BadReply, ConnectFailure, Forbidden, TokenUnavailable
 from authproxy.observe.counters import Counters
 from authproxy.proxy.allow import Allow
-from authproxy.proxy.context import Answered, RequestContext, Sent, Waiting
+from authproxy.proxy.context import Answered, RequestContext, Waiting
 from authproxy.proxy.downstream.server import ProxyServer
 from authproxy.proxy.guard import Guard
 from authproxy.proxy.handler import ProxyHandler
@@ -300,10 +300,10 @@ class World:
         match step:
             case Answered(keep_alive):
                 self.client.answered(keep_alive=keep_alive)
-            case Sent(context):
-                self.client.sent = context
             case Waiting(context):
                 self.client.proceed(context)
+            case context:
+                self.client.sent = context
 
     async def quick(self, target="/api/x", **request):
         """Ask, and see how far that goes without a task."""
@@ -892,11 +892,9 @@ async def test_a_switch_to_what_was_not_asked_for_is_a_502(protocol):
 
 
 def plainly(world, data):
-    head = world.handler.reader.read(data)
-    assert head is not None
-    method, target, section, rest = head
-    payload = Whole(rest) if section.length else EMPTY_PAYLOAD
-    return Request(world.client, method, target, payload, section)
+    head, rest = world.handler.reader.read(data)
+    payload = Whole(rest) if head.section.length else EMPTY_PAYLOAD
+    return Request(world.client, head.method, head.target, payload, head)
 
 
 def by_the_parser(world, data):
@@ -905,7 +903,7 @@ def by_the_parser(world, data):
     return Request.parsed(message, payload, world.client)
 
 
-async def outcome(read, data, times=3, **settings):
+async def outcome(read, data, times=6, **settings):
     """Return all that comes of a request, each of the `times` that it is asked."""
     world = World(*[whole(headers=[(b"Content-Length", b"3")])] * times, **settings)
     found = []
@@ -987,7 +985,7 @@ async def test_what_is_worked_out_of_a_section_is_kept_with_it_once_its_host_is_
         world.client = Client()
         world.start(plainly(world, data))
         await settle()
-        kept.append(dict(world.asked.section.worked_out))
+        kept.append(dict(world.asked.head.section.worked_out))
     assert kept == [{}, *[{world.route: b"Host: up.example\r\n"}] * 2]
     assert len(set(world.upstream.heads)) == 1
 

@@ -38,12 +38,18 @@ def reader(**settings):
     return PlainReader(JUDGED_BY_VALUE, **{"limit": 32 << 10} | settings)
 
 
+def section_of(found):
+    head, _ = found
+    return head.section
+
+
 # ── requests ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_plain_head_is_read():
-    method, target, section, rest = reader().read(HEAD)
-    assert (method, target, rest) == ("GET", "/x?a=b", b"")
+    head, rest = reader().read(HEAD)
+    section = head.section
+    assert (head.method, head.target, rest) == ("GET", "/x?a=b", b"")
     assert (section.authority, section.length, section.keep_alive, section.key) == (
         "localhost:8080",
         None,
@@ -58,14 +64,14 @@ def test_a_plain_head_is_read():
     [(b"Connection: keep-alive", True), (b"connection: Keep-Alive", True), (b"CONNECTION: close", False)],
 )
 def test_whether_the_client_goes_on_is_read(line, keep_alive):
-    _, _, section, _ = reader().read(HEAD[:-2] + line + b"\r\n\r\n")
+    section = section_of(reader().read(HEAD[:-2] + line + b"\r\n\r\n"))
     assert section.keep_alive is keep_alive
 
 
 @pytest.mark.parametrize("body", [b"", b"hell", b"hello"])
 def test_a_body_comes_with_its_head_or_later(body):
-    _, _, section, rest = reader().read(HEAD[:-2] + b"Content-Length: 5\r\n\r\n" + body)
-    assert (section.length, rest) == (5, body)
+    head, rest = reader().read(HEAD[:-2] + b"Content-Length: 5\r\n\r\n" + body)
+    assert (head.section.length, rest) == (5, body)
 
 
 NOT_PLAIN = {
@@ -156,9 +162,9 @@ def test_a_head_that_is_too_large_is_left_to_the_parser():
 
 def test_the_access_key_is_read_where_one_is_needed():
     data = HEAD[:-2] + b"x-authproxy-KEY: s3cr3t\r\n\r\n"
-    assert reader(key="X-Authproxy-Key").read(data)[2].key == "s3cr3t"
-    assert reader().read(data)[2].key == ""
-    assert reader(key="X-Authproxy-Key").read(HEAD)[2].key == ""
+    assert section_of(reader(key="X-Authproxy-Key").read(data)).key == "s3cr3t"
+    assert section_of(reader().read(data)).key == ""
+    assert section_of(reader(key="X-Authproxy-Key").read(HEAD)).key == ""
     assert reader(key="X-Authproxy-Key").read(data.replace(b"x-authproxy-KEY", b"x_authproxy_key")) is None
 
 
@@ -171,9 +177,29 @@ def numbered(number):
 
 def test_a_section_is_remembered_from_its_second_sight_on():
     reads = reader()
-    sections = [reads.read(HEAD)[2] for _ in range(4)]
+    sections = [section_of(reads.read(HEAD)) for _ in range(4)]
     assert sections[1] is not sections[0]
     assert sections[1] is sections[2] is sections[3]
+
+
+def test_a_head_is_remembered_from_its_second_sight_with_a_section_that_is():
+    reads = reader()
+    heads = [reads.read(HEAD)[0] for _ in range(6)]
+    assert len(set(map(id, heads[:4]))) == 4
+    assert heads[3] is heads[4] is heads[5]
+    assert reads.read(HEAD.replace(b"/x", b"/y"))[0].target == "/y?a=b"
+
+
+def test_a_head_that_is_remembered_has_any_body_of_its_length():
+    reads = reader()
+    posted = HEAD[:-2] + b"Content-Length: 5\r\n\r\n"
+    for _ in range(5):
+        assert reads.read(posted + b"hello")[1] == b"hello"
+    assert [reads.read(posted + body)[1] for body in (b"", b"hell")] == [b"", b"hell"]
+    assert reads.read(posted + b"hello!") is None
+    for _ in range(5):
+        assert reads.read(HEAD)[1] == b""
+    assert reads.read(HEAD + HEAD) is None
 
 
 def test_what_is_remembered_has_a_bound():
@@ -183,9 +209,10 @@ def test_what_is_remembered_has_a_bound():
     assert len(reads._sections.once) <= MAX_ONCE
     assert not reads._sections
     for number in range(3 * MAX_REMEMBERED):
-        for _ in range(2):
+        for _ in range(4):
             reads.read(numbered(number))
     assert 0 < len(reads._sections) <= MAX_REMEMBERED
+    assert 0 < len(reads._heads) <= MAX_REMEMBERED
     large = HEAD[:-2] + b"X-Id: " + b"x" * MAX_TEXT + b"\r\n\r\n"
     before = len(reads._sections)
     assert all(reads.read(large) for _ in range(3))
@@ -235,8 +262,9 @@ def test_whatever_is_read_plainly_a_parser_reads_alike(loop, method, target, ver
         return
     parser = HttpRequestParser(NoProtocol(), loop, 1 << 16, auto_decompress=False)
     [(message, _)], _, _ = parser.feed_data(data)
-    *start, section, _ = found
-    assert start == [message.method, message.path]
+    head, _ = found
+    section = head.section
+    assert (head.method, head.target) == (message.method, message.path)
     assert tuple(pairs_of(section.lines)) == message.raw_headers
     assert section.keep_alive is not message.should_close
     assert section.authority == message.headers["Host"]

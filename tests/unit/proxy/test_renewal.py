@@ -71,9 +71,9 @@ async def body():
 )
 async def test_the_credential_goes_out_last(changes, line):
     upstream = Pool(200)
-    exchange = await ask(credential(CachedTokens(A), **changes), upstream)
+    reply = await ask(credential(CachedTokens(A), **changes), upstream)
     assert upstream.requests[0].said == HEAD + line.encode() + b"\r\n\r\n"
-    assert exchange.reply.status == 200
+    assert reply.status == 200
 
 
 async def test_a_held_token_is_used_without_asking():
@@ -98,8 +98,8 @@ async def test_without_a_token_nothing_is_sent():
 async def test_a_refused_token_is_replaced_and_the_request_sent_once_more():
     upstream, source = Pool(401, 200), CachedTokens(A, B)
     request = outgoing()
-    exchange = await ask(credential(source), upstream, request)
-    assert exchange.reply.status == 200
+    reply = await ask(credential(source), upstream, request)
+    assert reply.status == 200
     assert upstream.credentials == ["Authorization: Bearer a", "Authorization: Bearer b"]
     assert source.asked == [None, A]
     assert request.retried
@@ -109,19 +109,19 @@ async def test_a_refused_token_is_replaced_and_the_request_sent_once_more():
 @pytest.mark.parametrize("status", [200, 400, 403, 404, 500, 503])
 async def test_any_other_answer_is_passed_on(status):
     upstream, source = Pool(status), CachedTokens(A, B)
-    assert (await ask(credential(source), upstream)).reply.status == status
+    assert (await ask(credential(source), upstream)).status == status
     assert source.asked == [None]
 
 
 async def test_other_statuses_count_when_the_route_says_so():
     upstream = Pool(403, 200)
-    exchange = await ask(credential(CachedTokens(A, B), statuses=frozenset({401, 403})), upstream)
-    assert exchange.reply.status == 200
+    reply = await ask(credential(CachedTokens(A, B), statuses=frozenset({401, 403})), upstream)
+    assert reply.status == 200
 
 
 async def test_without_statuses_nothing_is_repeated():
     upstream, source = Pool(401), CachedTokens(A, B)
-    assert (await ask(credential(source, statuses=frozenset()), upstream)).reply.status == 401
+    assert (await ask(credential(source, statuses=frozenset()), upstream)).status == 401
     assert source.asked == [None]
 
 
@@ -129,21 +129,21 @@ async def test_without_statuses_nothing_is_repeated():
 async def test_too_little_scope_is_not_mended_by_another_token(name):
     challenge = [(b"X", b"y"), (name, b'Bearer realm="x", error="insufficient_scope"')]
     upstream, source = Pool(Reply(401, challenge)), CachedTokens(A, B)
-    assert (await ask(credential(source), upstream)).reply.status == 401
+    assert (await ask(credential(source), upstream)).status == 401
     assert source.asked == [None]
 
 
 async def test_when_no_other_token_can_be_had_the_upstreams_own_401_is_passed_on():
     upstream, source = Pool(401), CachedTokens(A, TokenUnavailable("down"))
-    exchange = await ask(credential(source), upstream)
-    assert exchange.reply.status == 401
-    assert not exchange.reply.closed
+    reply = await ask(credential(source), upstream)
+    assert reply.status == 401
+    assert not reply.closed
 
 
 async def test_a_source_that_has_nothing_else_to_say_is_not_repeated():
     upstream, source = Pool(401), CachedTokens(A, A)
     request = outgoing()
-    assert (await ask(credential(source), upstream, request)).reply.status == 401
+    assert (await ask(credential(source), upstream, request)).status == 401
     assert not request.retried
 
 
@@ -173,8 +173,8 @@ async def test_a_storm_of_401s_is_repeated_once_each():
     upstream, source = Fussy(), CachedTokens(B, C)
     source.current = A
     whole = credential(source)
-    exchanges = await asyncio.gather(*(ask(whole, upstream) for _ in range(50)))
-    assert {exchange.reply.status for exchange in exchanges} == {200}
+    replies = await asyncio.gather(*(ask(whole, upstream) for _ in range(50)))
+    assert {reply.status for reply in replies} == {200}
     assert source.tokens == [C]  # one was fetched
     assert len(upstream.requests) == 100
 
@@ -183,8 +183,8 @@ async def test_a_storm_at_a_route_that_always_says_401_fetches_once():
     upstream, source = Pool(*[401] * 100), CachedTokens(B, C)
     source.current = A
     whole = credential(source)
-    exchanges = await asyncio.gather(*(ask(whole, upstream) for _ in range(50)))
-    assert {exchange.reply.status for exchange in exchanges} == {401}
+    replies = await asyncio.gather(*(ask(whole, upstream) for _ in range(50)))
+    assert {reply.status for reply in replies} == {401}
     assert source.tokens == [C]
 
 
@@ -193,8 +193,8 @@ async def test_a_storm_at_a_route_that_always_says_401_fetches_once():
 )
 async def test_a_route_may_repeat_idempotent_methods_only(method, repeated):
     upstream, source = Pool(401, 200), CachedTokens(A, B)
-    exchange = await ask(credential(source, idempotent_only=True), upstream, outgoing(method))
-    assert exchange.reply.status == (200 if repeated else 401)
+    reply = await ask(credential(source, idempotent_only=True), upstream, outgoing(method))
+    assert reply.status == (200 if repeated else 401)
     assert source.current is B  # the next request has the new token in any case
 
 
@@ -220,7 +220,7 @@ async def test_a_route_that_always_says_401_fetches_once_a_cooldown(clock):
     whole, answers = credential(source, clock), []
     for _ in range(91):
         upstream = Pool(401, 401)
-        answers.append((await ask(whole, upstream)).reply.status)
+        answers.append((await ask(whole, upstream)).status)
         clock.advance(1)
     assert set(answers) == {401}
     assert len(source.asked) == 1 + 4  # the first token, and one at 0, 30, 60 and 90 s
@@ -230,7 +230,7 @@ async def test_a_token_that_once_did_what_it_should_is_replaced_at_once(clock):
     source = CachedTokens(A, B, C)
     whole = credential(source, clock)
     await ask(whole, Pool(401, 200))
-    assert (await ask(whole, Pool(401, 200))).reply.status == 200
+    assert (await ask(whole, Pool(401, 200))).status == 200
     assert source.current is C
 
 
@@ -239,8 +239,8 @@ async def test_a_fresh_token_that_was_not_tried_at_once_is_on_trial_too(clock, b
     whole = credential(source, clock)
     unrepeatable, payload = body(length=1000, keep=10)
     payload.feed_eof()
-    assert (await ask(whole, Pool(401), outgoing("POST", unrepeatable))).reply.status == 401
-    assert (await ask(whole, Pool(401))).reply.status == 401  # with B, which does no better
+    assert (await ask(whole, Pool(401), outgoing("POST", unrepeatable))).status == 401
+    assert (await ask(whole, Pool(401))).status == 401  # with B, which does no better
     assert source.current is B
 
 
@@ -249,7 +249,7 @@ async def test_an_answer_that_is_accepted_ends_the_trial():
     whole = credential(source)
     source.current = A
     await ask(whole, Pool(401, 500))  # B was taken: whatever 500 means, it is no refusal
-    assert (await ask(whole, Pool(401, 200))).reply.status == 200
+    assert (await ask(whole, Pool(401, 200))).status == 200
 
 
 # ── bodies ───────────────────────────────────────────────────────────────────────────────────────
@@ -269,16 +269,17 @@ async def test_a_body_that_is_still_coming_is_sent_as_it_comes(body):
     whole, payload = body()
     upstream = Pool(Reply(200, complete=False))
     payload.feed_data(b"one")
-    exchange = await sender(upstream).send(outgoing("POST", whole), b"")
+    asked = outgoing("POST", whole)
+    await sender(upstream).send(asked, b"")
     await settle()
     (request,) = upstream.requests
     assert request.said == HEAD + b"\r\n3\r\none\r\n"
-    assert not exchange.upload.done()
+    assert not asked.upload.done()
     payload.feed_data(b"two")
     payload.feed_eof()
     await settle()
     assert request.said == HEAD + b"\r\n3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n"
-    assert exchange.upload.done()
+    assert asked.upload.done()
 
 
 async def test_a_refusal_that_comes_early_does_not_stop_the_upload(body):
@@ -291,11 +292,11 @@ async def test_a_refusal_that_comes_early_does_not_stop_the_upload(body):
         payload.feed_data(b"two")
         payload.feed_eof()
 
-    exchange, _ = await asyncio.gather(
+    reply, _ = await asyncio.gather(
         ask(credential(CachedTokens(A, B)), upstream, outgoing("POST", whole)), finish()
     )
     await settle()
-    assert exchange.reply.status == 200
+    assert reply.status == 200
     assert upstream.requests[1].said.endswith(b"\r\n\r\nonetwo")
 
 
@@ -304,7 +305,7 @@ async def test_a_body_too_long_to_keep_is_not_repeated(body):
     payload.feed_data(b"four")
     payload.feed_eof()
     upstream, source = Pool(401), CachedTokens(A, B)
-    assert (await ask(credential(source), upstream, outgoing("POST", whole))).reply.status == 401
+    assert (await ask(credential(source), upstream, outgoing("POST", whole))).status == 401
     assert len(upstream.requests) == 1
     assert source.current is B
 
@@ -312,23 +313,25 @@ async def test_a_body_too_long_to_keep_is_not_repeated(body):
 async def test_an_upload_that_fails_is_told_to_the_connection(body):
     whole, payload = body(limit=3)
     upstream = Pool(200)
-    exchange = await sender(upstream).send(outgoing("POST", whole), b"")
+    asked = outgoing("POST", whole)
+    await sender(upstream).send(asked, b"")
     payload.feed_data(b"four")
     await settle()
     assert isinstance(upstream.requests[0].failure, BodyTooLarge)
-    await exchange.close()
+    await asked.close()
 
 
-async def test_closing_an_exchange_frees_the_clients_body(body):
+async def test_closing_a_request_frees_the_clients_body(body):
     whole, payload = body()
     upstream = Pool(Reply(200, complete=False))
-    exchange = await sender(upstream).send(outgoing("POST", whole), b"")
-    await exchange.close()
+    asked = outgoing("POST", whole)
+    reply = await sender(upstream).send(asked, b"")
+    await asked.close()
     payload.feed_data(b"x")
     payload.feed_eof()
     await settle()
     assert whole.at_hand() == b"x"  # nobody else has read it
-    assert exchange.reply.closed
+    assert reply.closed
 
 
 @pytest.mark.parametrize("idle", [0, 1], ids=["a new connection", "one at hand"])
@@ -351,8 +354,8 @@ async def test_a_connection_lent_in_vain_is_given_back(body, idle):
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "PUT", "DELETE"])
 async def test_a_dead_kept_connection_is_replaced_once(method):
     upstream = Pool(dead(), 200, idle=2)
-    exchange = await sender(upstream).send(outgoing(method), b"")
-    assert exchange.reply.status == 200
+    reply = await sender(upstream).send(outgoing(method), b"")
+    assert reply.status == 200
     assert (upstream.connects, len(upstream.requests)) == (1, 2)  # the second is a new one
 
 
@@ -392,8 +395,8 @@ async def test_another_failure_is_not_repeated(failure):
 
 async def test_a_connection_that_was_waited_for_may_turn_out_dead_too():
     upstream = Pool(dead(), 200)
-    exchange = await sender(upstream).send(outgoing(), b"")
-    assert exchange.reply.status == 200
+    reply = await sender(upstream).send(outgoing(), b"")
+    assert reply.status == 200
 
 
 async def test_what_was_begun_at_once_is_gone_on_with():

@@ -9,7 +9,7 @@ from aiohttp.http_parser import HttpRequestParser
 from aiohttp.streams import EMPTY_PAYLOAD
 
 from authproxy.proxy.plain import PlainReader
-from authproxy.proxy.request import Request, Whole
+from authproxy.proxy.request import MAX_UNREAD, Request, Stream, Whole
 from tests.support.client_side import NoProtocol
 
 HEAD = b"PUT /x?password=s3cr3t HTTP/1.1\r\nHost: a:80\r\nX-A: 1\r\n\r\n"
@@ -21,9 +21,8 @@ def connection(sockname=None):
 
 
 def plainly(data=HEAD, *, client=None):
-    head = PlainReader([], limit=1000).read(data)
-    method, target, section, _ = head
-    return Request(client or connection(), method, target, EMPTY_PAYLOAD, section)
+    head, _ = PlainReader([], limit=1000).read(data)
+    return Request(client or connection(), head.method, head.target, EMPTY_PAYLOAD, head)
 
 
 def by_the_parser(data=HEAD, *, client=None):
@@ -49,8 +48,8 @@ async def test_it_is_what_was_read_whoever_has_read_it(read, close):
 
 async def test_only_one_reader_s_notes_are_there():
     assert plainly().message is None
-    assert plainly().section.authority == "a:80"
-    assert by_the_parser().section is None
+    assert plainly().head.section.authority == "a:80"
+    assert by_the_parser().head is None
     assert by_the_parser().message.path == "/x?password=s3cr3t"
 
 
@@ -95,3 +94,77 @@ async def test_a_body_that_is_all_there_stays_there_when_its_client_goes():
     body = Whole(b"hello")
     body.set_exception(ConnectionResetError())
     assert body.read_nowait() == b"hello"
+
+
+# ── a body that is still to come ─────────────────────────────────────────────────────────────────
+
+
+class Source:
+    """Notes whether it is to wait."""
+
+    reading = True
+
+    def pause_reading(self):
+        self.reading = False
+
+    def resume_reading(self):
+        self.reading = True
+
+
+async def test_a_piece_is_read_as_it_came_without_a_copy():
+    body, piece = Stream(Source()), b"x" * MAX_UNREAD
+    reading = asyncio.ensure_future(body.read(10 * MAX_UNREAD))
+    await asyncio.sleep(0)
+    assert not reading.done()
+    body.feed_data(piece)
+    assert await reading is piece
+    assert (body.is_eof(), body.at_eof()) == (False, False)
+    body.feed_eof()
+    assert (body.is_eof(), body.at_eof()) == (True, True)
+    assert await body.read() == body.read_nowait() == b""
+
+
+async def test_the_end_wakes_who_reads():
+    body = Stream(Source())
+    reading = asyncio.ensure_future(body.read())
+    await asyncio.sleep(0)
+    body.feed_eof()
+    assert await reading == b""
+
+
+@pytest.mark.parametrize(("size", "read"), [(-1, b"onetwothree"), (6, b"onetwo"), (7, b"onetwo"), (2, b"on")])
+async def test_small_pieces_are_joined_as_far_as_they_fit(size, read):
+    body = Stream(Source())
+    for piece in (b"one", b"two", b"three"):
+        body.feed_data(piece)
+    assert body.pieces == 3
+    assert await body.read(size) == read
+    assert body.read_nowait() == b"onetwothree"[len(read) :]
+    assert body.pieces == 0
+
+
+async def test_whoever_sends_it_waits_while_nobody_reads():
+    source = Source()
+    body = Stream(source)
+    body.feed_data(b"x" * MAX_UNREAD)
+    assert source.reading
+    body.feed_data(b"y")
+    body.feed_data(b"z")
+    assert not source.reading
+    assert body.read_nowait(1) == b"x"
+    assert not source.reading  # there is still too much
+    assert body.read_nowait(1) == b"x"
+    assert source.reading
+    assert len(body.read_nowait()) == MAX_UNREAD
+    assert body.read_nowait() == b""
+
+
+async def test_who_reads_hears_that_the_rest_will_not_come():
+    body = Stream(Source())
+    reading = asyncio.ensure_future(body.read())
+    await asyncio.sleep(0)
+    body.set_exception(ConnectionResetError("gone"))
+    with pytest.raises(ConnectionResetError):
+        await reading
+    with pytest.raises(ConnectionResetError):
+        body.read_nowait()

@@ -55,7 +55,7 @@ def context(*, method="GET", version=HttpVersion11, keep_alive=True, whole=True,
     pairs = CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()})
     request = SimpleNamespace(
         connection=Connection(),
-        section=None,
+        head=None,
         method=method,
         target="/x",
         authority="localhost:8080",

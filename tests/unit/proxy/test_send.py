@@ -42,8 +42,8 @@ def body():
 async def test_an_open_connection_is_used_before_a_new_one():
     pool = Pool(Reply(), idle=1)
     outgoing = Outgoing("GET", HEAD, None)
-    exchange = await sender(pool).send(outgoing, LINE)
-    assert exchange is outgoing.exchange
+    reply = await sender(pool).send(outgoing, LINE)
+    assert reply is outgoing.reply
     [connection] = pool.lent
     assert connection.said == HEAD + LINE + b"\r\n"
     assert connection.settings == {
@@ -116,9 +116,10 @@ async def test_what_was_begun_is_gone_on_with_and_not_sent_twice():
 async def test_a_body_that_is_there_goes_with_the_head(body, length, said):
     pool = Pool(Reply(), idle=1)
     made, _ = body(b"body", length=length)
-    exchange = sender(pool).begin_at_once(Outgoing("PUT", HEAD, made), LINE)
+    outgoing = Outgoing("PUT", HEAD, made)
+    sender(pool).begin_at_once(outgoing, LINE)
     assert pool.lent[0].said == HEAD + LINE + b"\r\n" + said
-    assert exchange.upload is None
+    assert outgoing.upload is None
 
 
 @pytest.mark.parametrize(("length", "said"), [(6, b"onetwo"), (None, b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n")])
@@ -140,10 +141,11 @@ async def test_a_body_that_is_coming_is_sent_as_it_comes(body, length, said):
 async def test_an_upload_ends_when_the_upstream_takes_no_more(body):
     pool = Pool(Reply(), idle=1)
     made, payload = body(b"one", end=False)
-    exchange = sender(pool).begin_at_once(Outgoing("PUT", HEAD, made), b"")
+    outgoing = Outgoing("PUT", HEAD, made)
+    sender(pool).begin_at_once(outgoing, b"")
     pool.lent[0].takes = False
     await settle()
-    assert exchange.upload.done()
+    assert outgoing.upload.done()
     assert pool.lent[0].done is None
     assert not payload.is_eof()
 
@@ -162,12 +164,12 @@ async def test_closing_breaks_off_what_is_under_way_and_frees_the_clients_body(b
     pool = Pool(Reply(), idle=1)
     made, _ = body(b"one", end=False)
     outgoing = Outgoing("PUT", HEAD, made)
-    exchange = sender(pool).begin_at_once(outgoing, b"")
+    reply, upload = sender(pool).begin_at_once(outgoing, b""), outgoing.upload
     await settle()
     await outgoing.close()
-    assert exchange.upload.cancelled()
-    assert exchange.reply.closed
-    assert outgoing.exchange is None
+    assert upload.cancelled()
+    assert reply.closed
+    assert (outgoing.reply, outgoing.upload) == (None, None)
     await outgoing.close()  # there is nothing left to close
     outgoing.abort()
 
@@ -176,7 +178,7 @@ async def test_without_an_open_connection_nothing_is_begun_at_once():
     pool = Pool(Reply())
     outgoing = Outgoing("GET", HEAD, None)
     assert sender(pool).begin_at_once(outgoing, b"") is None
-    assert outgoing.exchange is None
+    assert outgoing.reply is None
 
 
 # ── what is seen of it, and broken off ───────────────────────────────────────────────────────────
@@ -194,8 +196,8 @@ async def test_a_body_that_was_not_all_there_is_uploaded_beside(body, end):
 
 async def test_nobody_is_shown_the_reply_of_what_was_broken_off():
     outgoing = Outgoing("GET", HEAD, None)
-    exchange = await sender(Pool(Reply())).send(outgoing, b"")
-    exchange.reply.watcher = lambda: None
+    reply = await sender(Pool(Reply())).send(outgoing, b"")
+    reply.watcher = lambda _: None
     outgoing.abort()
-    assert exchange.reply.watcher is None
-    assert exchange.reply.closed
+    assert reply.watcher is None
+    assert reply.closed

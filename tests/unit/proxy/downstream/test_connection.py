@@ -94,7 +94,7 @@ async def test_a_plain_request_is_answered_and_its_connection_kept(fronts, way):
         await answered(front)
         assert (front.state, front.connection.in_flight) == (State.IDLE, False)
     assert front.written == b"<GET /1><GET /2>"
-    assert front.answerer.requests[0].section is not None
+    assert front.answerer.requests[0].head is not None
     assert front.transport.reading
     assert not front.transport.closing
 
@@ -104,10 +104,10 @@ async def test_what_is_not_plain_is_read_by_the_parser_and_answered_alike(fronts
     front = fronts()
     front.send(data)
     assert front.answerer.asked == [asked]
-    assert front.answerer.requests[0].section is None
+    assert front.answerer.requests[0].head is None
     assert front.state is State.IDLE
     front.send(PLAIN)  # and what follows is plain again
-    assert front.answerer.requests[1].section is not None
+    assert front.answerer.requests[1].head is not None
 
 
 WHOLE = {"plain": (PLAIN, "GET /1"), **ODD}
@@ -456,7 +456,7 @@ async def test_a_client_waits_for_who_reads_its_body(fronts):
     while front.transport.reading:
         front.send(b"x" * (READ_BUFFER // 4))
         sent += 1
-    assert 4 <= sent <= 13
+    assert 2 < sent <= 13
     assert front.answerer.requests[0].payload.read_nowait(-1) == b"x" * (sent * READ_BUFFER // 4)
     assert front.transport.reading
 

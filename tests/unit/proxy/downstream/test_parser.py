@@ -6,7 +6,7 @@ import pytest
 from aiohttp.base_protocol import BaseProtocol
 
 from authproxy.proxy.downstream.framing import Malformed
-from authproxy.proxy.downstream.parser import MAX_HEADERS, parser_for, stream_for
+from authproxy.proxy.downstream.parser import MAX_HEADERS, parser_for
 
 HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n"
 
@@ -46,11 +46,3 @@ async def test_what_is_wrong_with_a_head_is_its_size_or_all_the_rest(parser, hea
     with pytest.raises(Malformed) as caught:
         parser.read(head)
     assert caught.value.too_large is too_large
-
-
-async def test_a_body_that_is_yet_to_come_is_fed_by_its_connection():
-    loop = asyncio.get_running_loop()
-    stream = stream_for(BaseProtocol(loop), loop)
-    stream.feed_data(b"ab")
-    stream.feed_eof()
-    assert await stream.read() == b"ab"
