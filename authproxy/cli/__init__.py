@@ -12,6 +12,7 @@ from importlib import import_module
 import click
 
 from authproxy import __version__
+from authproxy.cli.first_process import step_aside
 from authproxy.cli.output import StdoutFault, give_up_stdout, prepare_output
 from authproxy.errors import AuthproxyError, ConfigError
 
@@ -58,6 +59,7 @@ def authproxy() -> None:
 
 def main() -> None:
     """Run the command; the one place where errors become exit codes."""
+    step_aside()
     gc.set_threshold(STARTS_GARBAGE)
     prepare_output()
     try:

@@ -10,7 +10,9 @@ The program is process 1 there, as in a container, and has a loopback interface 
 what is shipped can be run with the ports that it names. That takes root.
 """
 
+import contextlib
 import ctypes
+import itertools
 import os
 import shlex
 import shutil
@@ -56,7 +58,10 @@ ip link set lo up
 echo made >&0  # where the standard input would be
 exec {command} </dev/null
 """
-BIND = "mkdir -p .{at} && mount --bind {source} .{at}"
+
+
+def _bind(at: str, source: Path) -> str:
+    return f"mkdir -p .{at} && mount --bind {shlex.quote(str(source))} .{at}"
 
 
 @dataclass
@@ -109,6 +114,16 @@ class Machine:
             capture_output=True, text=True, timeout=GUARD, check=False,
         )  # fmt: skip
 
+    def processes(self) -> dict[str, str]:
+        """Return the names of the processes there, and the letters of their states (proc(5))."""
+        found = {}
+        for stat in Path(f"/proc/{self.pid}/root/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                _, _, rest = stat.read_text("utf-8").partition("(")
+                name, _, state = rest.rpartition(") ")
+                found[f"{name} {stat.parent.name}"] = state[:1]
+        return found
+
 
 def _enter(network: int) -> None:
     if ctypes.CDLL(None, use_errno=True).setns(network, CLONE_NEWNET):
@@ -127,12 +142,14 @@ def machine(
     before: str = "",
     then: str = "",
     read_only: bool = False,
+    own_network: bool = True,
 ) -> Iterator[Machine]:
     """Start `command` as process 1; what is left of it at the end of the block is killed.
 
     `files` are texts by their paths, `binds` are directories of this machine by the paths they have there,
     `before` and `then` are lines of shell from before and after the new root is entered. `user` is a number
-    without privileges; without it, it is root. `env` is all of its environment, apart from PATH.
+    without privileges; without it, it is root. `env` is all of its environment, apart from PATH. Without a
+    network of its own it has that of this machine.
     """
     need("unshare", "nsenter", "ip", "setpriv")
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
@@ -142,7 +159,7 @@ def machine(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
         path.chmod(0o755 if text.startswith("#!") else 0o644)
-    (directory / "files").mkdir(exist_ok=True)
+    (directory / "files").mkdir(parents=True, exist_ok=True)
     space = directory / "space"
     space.mkdir()
     as_user = [] if user is None else [
@@ -156,16 +173,14 @@ def machine(
     script = MAKE.format(
         space=shlex.quote(str(space)),
         files=shlex.quote(str(directory / "files")),
-        more="\n".join(
-            [*(BIND.format(at=at, source=source) for at, source in (binds or {}).items()), before]
-        ),
+        more="\n".join([*itertools.starmap(_bind, (binds or {}).items()), before]),
         then=then,
         command=shlex.join(["env", "-i", *variables, *as_user, *command]),
     )
     with (directory / "stdout").open("wb") as stdout, (directory / "stderr").open("wb") as log:
         process = subprocess.Popen(
-            ["unshare", "--fork", "--kill-child=KILL", "--pid", "--mount", "--net", "--ipc", "--uts",
-             "--cgroup", "sh", "-c", script],
+            ["unshare", "--fork", "--kill-child=KILL", "--pid", "--mount", "--ipc", "--uts", "--cgroup",
+             *(["--net"] if own_network else []), "sh", "-c", script],
             stdin=writing, stdout=stdout, stderr=log,
         )  # fmt: skip
     os.close(writing)

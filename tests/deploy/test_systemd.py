@@ -1,4 +1,4 @@
-"""The systemd units: read by systemd's own checker, and run by systemd itself, as process 1 of a machine of ours.
+"""The systemd units: read by systemd's own checker, and run by systemd, as process 1 of a machine of ours.
 
 What the service may not do there, it is kept from by the kernel: so it is known that it does not need it.
 """
