@@ -12,6 +12,8 @@ import sys
 from typing import NoReturn
 
 OURS = 1
+MEANT_FOR = ("LISTEN_PID", "WATCHDOG_PID")
+"""Variables that say which process a service manager means (sd_listen_fds(3), sd_watchdog_enabled(3))."""
 
 
 def step_aside() -> None:
@@ -22,6 +24,9 @@ def step_aside() -> None:
     child = os.fork()
     if child:
         _attend(child)
+    for name in MEANT_FOR:
+        if os.environ.get(name) == str(OURS):
+            os.environ[name] = str(os.getpid())
     _take_terminal()
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

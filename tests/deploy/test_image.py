@@ -230,7 +230,7 @@ def test_it_serves_is_healthy_and_finishes_what_is_in_flight(
 def not_listening(made: Machine) -> bool:
     try:
         with made.network():
-            connect("http://127.0.0.1:8080").__exit__()
+            connect("http://127.0.0.1:8080").close()
     except OSError:
         return True
     return False

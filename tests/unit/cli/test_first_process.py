@@ -75,11 +75,14 @@ def test_the_child_goes_on_with_the_signals_that_there_were_and_its_code_is_hand
         "import os, signal, sys\n"
         "from authproxy.cli import first_process\n"
         "first_process.OURS = os.getpid()\n"
+        "os.environ |= {'LISTEN_PID': str(os.getpid()), 'WATCHDOG_PID': '5'}\n"
         "before = signal.pthread_sigmask(signal.SIG_BLOCK, [])\n"
         "first_process.step_aside()\n"
         "assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before\n"
         "assert os.getpid() != first_process.OURS == os.getppid()\n"
         "assert os.getpgrp() == os.getpid()\n"
+        "assert os.environ['LISTEN_PID'] == str(os.getpid())\n"
+        "assert os.environ['WATCHDOG_PID'] == '5'\n"
         "sys.exit(5)\n"
     )
     ended = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, check=False)
