@@ -81,3 +81,8 @@ def main() -> None:
             click.echo(f"authproxy: cannot write the result: {fault.strerror}", err=True)
         give_up_stdout()
         sys.exit(1)
+    except Exception as error:  # noqa: BLE001 - the last stop: its text may quote a secret, and is not told
+        from authproxy.logs import place_of  # noqa: PLC0415 - not every verb logs
+
+        click.echo(f"authproxy: internal error: {place_of(error)}", err=True)
+        sys.exit(1)
