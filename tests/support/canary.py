@@ -53,7 +53,7 @@ class Canaries:
         found: set[bytes] = set()
         for length in {len(needle) for needle in self.needles}:
             there = {data[start : start + length] for start in range(len(data) - length + 1)}
-            found |= there & self.needles.keys()
+            found |= {piece for piece in there if piece in self.needles}
         return found
 
     def look(self, place: str, data: bytes | str) -> None:
