@@ -29,6 +29,7 @@ class Canaries:
     """All secrets of a test, and how many places were searched for them."""
 
     needles: dict[bytes, str] = field(default_factory=dict)
+    lengths: set[int] = field(default_factory=set)
     places: int = 0
     size: int = 0
 
@@ -47,11 +48,12 @@ class Canaries:
         for core in found:
             for piece in _pieces(core):
                 self.needles[piece] = name
+                self.lengths.add(len(piece))
 
     def found_in(self, data: bytes) -> set[bytes]:
         """Return the pieces of secrets that are in `data`."""
         found: set[bytes] = set()
-        for length in {len(needle) for needle in self.needles}:
+        for length in self.lengths:
             there = {data[start : start + length] for start in range(len(data) - length + 1)}
             found |= {piece for piece in there if piece in self.needles}
         return found
