@@ -112,7 +112,7 @@ def _as_json(value: object) -> str:
 
 
 def _event(record: logging.LogRecord) -> str:
-    """Return what happened, without asyncio's further lines: they have the `repr` of an exception, as below."""
+    """Return what happened, without asyncio's further lines: those have the `repr` of an exception."""
     return record.getMessage().partition("\n")[0]
 
 

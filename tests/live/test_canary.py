@@ -61,7 +61,7 @@ ADMIN = [
 
 
 def credentials(canaries: Canaries) -> dict[str, Callable[[str], dict[str, Any]]]:
-    """Return, by a name, what makes an `auth` of a token endpoint's URL; its secrets are new ones each time."""
+    """Return, by a name, what makes an `auth` of a token endpoint's URL, with new secrets each time."""
     new = canaries.made
 
     def plain(name: str) -> str:
@@ -239,8 +239,8 @@ UPSTREAM: dict[str, Said] = {
     "bad-length": lambda all_: f"HTTP/1.1 200 OK\r\nContent-Length: {all_}\r\n\r\n".encode(),
     "bad-chunk": lambda all_: f"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{all_}\r\n".encode(),
     "bad-encoding": lambda all_: f"HTTP/1.1 200 OK\r\nTransfer-Encoding: {all_}\r\n\r\n".encode(),
-    "two-lengths": lambda all_: f"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: {all_}\r\n\r\n".encode(),
-    "switched": lambda all_: f"HTTP/1.1 101 {all_}\r\nUpgrade: {all_}\r\nConnection: upgrade\r\n\r\n".encode(),
+    "two-lengths": lambda all_: said(200, f"Content-Length: {all_}"),
+    "switched": lambda all_: f"HTTP/1.1 101 {all_}\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n".encode(),
     "early": lambda all_: f"HTTP/1.1 103 Early Hints\r\nLink: <{all_}>\r\n\r\n".encode() + said(),
     "version": lambda all_: f"HTTP/9.{all_} 200 OK\r\n\r\n".encode(),
     "cut": lambda all_: f"HTTP/1.1 200 OK\r\nX-All: {all_}\r\nContent-Length: 99999\r\n\r\n{all_}".encode(),
@@ -282,7 +282,7 @@ def canaries() -> Iterator[Canaries]:
     made = Canaries()
     yield made
     print(
-        f"\n{made.places} places, {made.size >> 10} KiB, were searched for {len(made.needles)} pieces of secrets"
+        f"\n{made.places} places, {made.size >> 10} KiB, searched for {len(made.needles)} pieces of secrets"
     )
 
 
@@ -410,7 +410,7 @@ def test_nothing_that_a_running_proxy_says_or_keeps_has_a_secret_in_it(
             for _ in range(2):  # the second time it is left alone
                 look_at_own(canaries, name, exchange(proxy.url, request("GET", f"/{name}/fine", key)))
         for way in UPSTREAM:
-            for name in ("post-good", "static", "basic-itself", "raw-good", "json-good"):
+            for name in ("post-good", "static", "basic-itself", "raw-good", "exchange-good"):
                 for sent in (
                     request("GET", f"/{name}/{way}", key),
                     request("POST", f"/{name}/{way}", key, body=canaries.made("a body").encode()),
@@ -553,61 +553,77 @@ def test_who_asks_for_a_token_gets_it_on_stdout_alone(everything: Everything, op
 def faulty(canaries: Canaries) -> dict[str, str]:
     """Return configurations that will not do, each with secrets in or beside what is wrong with it."""
     new = canaries.made
-    route = {"name": "a", "upstream": "https://api.example.com"}
+
+    def with_route(**keys: Any) -> dict[str, Any]:
+        route = {"name": "a", "upstream": "https://api.example.com", "auth": {"grant": "none"}, **keys}
+        return {"routes": [route]}
 
     def with_auth(**auth: Any) -> dict[str, Any]:
-        return {"routes": [{**route, "auth": auth}]}
+        return with_route(auth=auth)
 
-    secret = {"grant": "client_credentials", "token_url": "https://id.example.com", "client_id": "me"}
+    def with_token(token: object, **more: Any) -> dict[str, Any]:
+        return with_auth(grant="static", token=token, **more)
+
+    def with_password(password: object) -> dict[str, Any]:
+        return with_auth(grant="basic", username="me", password=password)
+
+    def with_client(**more: Any) -> dict[str, Any]:
+        client = {"grant": "client_credentials", "token_url": "https://id.example.com", "client_id": "me"}
+        return with_auth(**{**client, **more})
+
+    def with_key(key: str) -> dict[str, Any]:
+        return with_client(client_auth="private_key_jwt", key=key)
+
+    def with_store(url: str) -> dict[str, Any]:
+        return {**with_route(), "token_store": {"type": "redis", "url": url, "key": new("token_store.key")}}
+
+    word = new("argument", awkward="~")
     wrong: dict[str, Any] = {
-        "a list for a secret": with_auth(grant="static", token=[new("token")]),
-        "a mapping for a secret": with_auth(grant="basic", username="me", password={new("x"): new("y")}),
-        "an unknown key": with_auth(grant="static", token=new("token"), tokn=new("token")),
-        "another grant's key": with_auth(grant="static", token=new("token"), client_secret=new("secret")),
+        "a list for a secret": with_token([new("token")]),
+        "a mapping for a secret": with_password({new("x"): new("y")}),
+        "an unknown key": with_token(new("token"), tokn=new("token")),
+        "another grant's key": with_token(new("token"), client_secret=new("secret")),
         "an unknown grant": with_auth(grant=new("grant")),
         "an unknown preset": with_auth(preset=new("preset"), password=new("password")),
-        "a line break": with_auth(grant="basic", username="me", password=f"{new('p')}\n{new('p')}"),
-        "a character that no header has": with_auth(grant="static", token=f"ü{new('token')}"),
-        "a byte order mark": with_auth(grant="static", token=f"\ufeff{new('token')}"),
-        "white space": with_auth(grant="basic", username="me", password=f" {new('p')} "),
-        "no base32": with_auth(grant="token_request", url="https://x.example", totp={"header": "t", "secret": new("t")}),
-        "no key": with_auth(**secret, client_auth="private_key_jwt", key=new("key")),
-        "half a key": with_auth(
-            **secret, client_auth="private_key_jwt",
-            key=f"-----BEGIN PRIVATE KEY-----\n{new('key')}\n-----END PRIVATE KEY-----",
+        "a line break": with_password(f"{new('p')}\n{new('p')}"),
+        "a character that no header has": with_token(f"ü{new('token')}"),
+        "a byte order mark": with_token(f"\ufeff{new('token')}"),
+        "white space": with_password(f" {new('p')} "),
+        "no base32": with_auth(
+            grant="token_request", url="https://x.example", totp={"header": "t", "secret": new("totp")}
         ),
-        "a JWK that is none": with_auth(
-            **secret, client_auth="private_key_jwt", key=json.dumps({"kty": "EC", "crv": "P-256", "d": new("d")})
-        ),
-        "a short secret for HMAC": with_auth(**secret, client_auth="client_secret_jwt", client_secret=""),
-        "a scheme": with_auth(grant="static", token=new("token"), scheme=new("scheme")),
-        "a header": with_auth(grant="static", token=new("token"), header=f"X {new('header')}"),
-        "a token URL": with_auth(**secret | {"token_url": f"https://me:{new('url')}@id.example.com"}),
-        "a token URL of another kind": with_auth(**secret | {"token_url": f"ftp://me:{new('url')}@x.example"}),
-        "a header's value": {"routes": [{**route, "auth": {"grant": "none"}, "headers": {"set": {"X": f"ü{new('v')}\n"}}}]},
-        "a proxy": {"routes": [{**route, "auth": {"grant": "none"}, "http_proxy": f"socks5://me:{new('p')}@x:1"}]},
-        "a proxy without a port": {"routes": [{**route, "auth": {"grant": "none"}, "http_proxy": f"http://me:{new('p')}@x"}]},
-        "an upstream": {"routes": [{**route, "upstream": f"https://me:{new('u')}@x.example/?a={new('q')}", "auth": {"grant": "none"}}]},
-        "a duration": {"routes": [{**route, "auth": {"grant": "none"}, "timeouts": {"connect": "${SECRET}"}}]},
-        "a number": {"routes": [{**route, "auth": {"grant": "none"}, "max_connections": "${SECRET}"}]},
-        "an address": {"listen": "${SECRET}", **with_auth(grant="none")},
-        "a host": {"allowed_hosts": ["${SECRET}"], **with_auth(grant="none")},
-        "an origin": {"allowed_origins": ["${SECRET}"], **with_auth(grant="none")},
-        "a name": {"routes": [{**route, "name": "${SECRET}", "auth": {"grant": "none"}}]},
-        "a switch": {"allow_remote": "${SECRET}", **with_auth(grant="none")},
-        "a level": {"log": {"level": "${SECRET}"}, **with_auth(grant="none")},
+        "no key": with_key(new("key")),
+        "half a key": with_key(f"-----BEGIN PRIVATE KEY-----\n{new('key')}\n-----END PRIVATE KEY-----"),
+        "a JWK that is none": with_key(json.dumps({"kty": "EC", "crv": "P-256", "d": new("key")})),
+        "a secret for HMAC": with_client(client_auth="client_secret_jwt", client_secret=""),
+        "a scheme": with_token(new("token"), scheme=new("scheme")),
+        "a header": with_token(new("token"), header=f"X {new('header')}"),
+        "a token URL": with_client(token_url=f"https://me:{new('url')}@id.example.com"),
+        "a token URL of another kind": with_client(token_url=f"ftp://me:{new('url')}@x.example"),
+        "a header's value": with_route(headers={"set": {"X": f"ü{new('v')}\n"}}),
+        "a proxy": with_route(http_proxy=f"socks5://me:{new('p')}@x:1"),
+        "a proxy without a port": with_route(http_proxy=f"http://me:{new('p')}@x"),
+        "an upstream": with_route(upstream=f"https://me:{new('u')}@x.example/?a={new('q')}"),
+        "a duration": with_route(timeouts={"connect": "${SECRET}"}),
+        "a number": with_route(max_connections="${SECRET}"),
+        "a name": with_route(name="${SECRET}"),
+        "an address": {**with_route(), "listen": "${SECRET}"},
+        "a host": {**with_route(), "allowed_hosts": ["${SECRET}"]},
+        "an origin": {**with_route(), "allowed_origins": ["${SECRET}"]},
+        "a switch": {**with_route(), "allow_remote": "${SECRET}"},
+        "a level": {**with_route(), "log": {"level": "${SECRET}"}},
+        "a file": {**with_route(), "tls": {"cert_file": "${SECRET}", "key_file": "${SECRET}"}},
         "a grant by reference": with_auth(grant="${SECRET}"),
-        "a file": {"tls": {"cert_file": "${SECRET}", "key_file": "${SECRET}"}, **with_auth(grant="none")},
-        "a Redis": {"token_store": {"type": "redis", "url": f"http://:{new('r')}@x", "key": new("k")}, **with_auth(grant="none")},
-        "a Redis with a space": {"token_store": {"type": "redis", "url": f"redis://:{new('r')} @x", "key": new("k")}, **with_auth(grant="none")},
-        "access": {"access": {"tokens": [f" {new('a')}"]}, **with_auth(grant="none")},
-        "no list": {"access": {"tokens": new("a")}, **with_auth(grant="none")},
-        "a default": with_auth(grant="static", token=f"${{MISSING:-{new('default')}"),
-        "a bad reference": with_auth(grant="static", token=f"${{file:/no/where/x}}{new('rest')}"),
-        "a program's argument": with_auth(grant="static", token=f"${{command:false {new('argument', awkward='~')}}}"),
-        "a program that is not there": with_auth(grant="static", token=f"${{command:no-such {new('argument', awkward='~')}}}"),
-        "a quotation mark": with_auth(grant="static", token=f"${{command:cat '{new('argument', awkward='~')}}}"),
-        "a program that prints rubbish": with_auth(grant="static", token="${command:printenv SECRET}\n\x07"),
+        "a Redis": with_store(f"http://:{new('r')}@x"),
+        "a Redis with a space": with_store(f"redis://:{new('r')} @x"),
+        "access": {**with_route(), "access": {"tokens": [f" {new('a')}"]}},
+        "no list": {**with_route(), "access": {"tokens": new("a")}},
+        "a default": with_token(f"${{MISSING:-{new('default')}"),
+        "a bad reference": with_token(f"${{file:/no/where/x}}{new('rest')}"),
+        "a program's argument": with_token(f"${{command:false {word}}}"),
+        "a program that is not there": with_token(f"${{command:no-such {word}}}"),
+        "a quotation mark": with_token(f"${{command:cat '{word}}}"),
+        "a program that prints rubbish": with_token("${command:printenv SECRET}\n\x07"),
         "no mapping": [new("text")],
         "a string": new("text"),
     }  # fmt: skip
