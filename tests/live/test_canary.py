@@ -855,3 +855,24 @@ def test_every_secret_that_a_configuration_can_hold_was_one_of_ours(
     wanted = set().union(*map(secret_keys, (FileKeys, RouteKeys, *GRANTS.values())))
     # No secret by themselves; of one use; for a browser's address line.
     assert wanted - {"claims", "code", "authorization_params"} - seen.keys() == set()
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        lambda secret: secret,
+        lambda secret: quote(secret, safe=""),
+        json.dumps,
+        lambda secret: base64.b64encode(f"me:{secret}".encode()).decode(),
+        lambda secret: base64.urlsafe_b64encode(f"myself:{secret}".encode()).decode(),
+        lambda secret: secret.encode().hex(),
+        lambda secret: f"{secret[:12]}…",
+        lambda secret: f"…{secret[-12:]}",
+    ],
+)  # fmt: skip
+def test_a_secret_would_be_found_in_every_spelling(spelled: Callable[[str], str]) -> None:
+    made = Canaries()
+    with pytest.raises(AssertionError, match="the place has the name"):
+        made.look("the place", f"it is {spelled(made.made('the name'))}!")
+    made.look("another place", "it is nothing of the kind")
+    assert made.places == 2
