@@ -8,12 +8,14 @@ import re
 from pathlib import Path
 from typing import Any
 
-import helm_python
 import yaml
 
 from tests.support.command import authproxy
+from tests.support.installed import module
 
 from .machine import ROOT
+
+helm = module("helm_python")
 
 DEPLOY = ROOT / "deploy"
 CHART = DEPLOY / "helm/authproxy"
@@ -49,7 +51,7 @@ def chart_values(**more: Any) -> dict[str, Any]:
 
 def rendered(values: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the manifests that Helm makes of the chart."""
-    with helm_python.Chart.load(CHART) as chart:
+    with helm.Chart.load(CHART) as chart:
         texts = chart.render(values, **RELEASE)
     return [each for text in texts.values() for each in yaml.safe_load_all(text) if each is not None]
 

@@ -12,19 +12,19 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import helm_python
-import kubernetes_validate
 import pytest
 import yaml
 
 from tests.support.command import running_proxy, wait_until
-from tests.support.installed import need
+from tests.support.installed import module, need
 from tests.support.ports import free_port
 from tests.support.wire import API, Tokens, connect, get, json_reply
 
-from .configurations import CHART, DEPLOY, chart_values, config_of, manifests, moved, rendered
+from .configurations import CHART, DEPLOY, chart_values, config_of, helm, manifests, moved, rendered
 from .machine import INSTALLED, ROOT, Machine, installed, machine, wait_until_up
 from .test_image import CONFIGURATION, environment, only
+
+kubernetes_validate = module("kubernetes_validate")
 
 VERSIONS = ("1.29", "1.37")  # the first with native sidecars, and the newest that there is a schema for
 POD = "10.244.1.7"
@@ -110,7 +110,7 @@ def test_the_sidecar_starts_before_the_application_and_ends_after_it() -> None:
 
 
 def test_helm_finds_nothing_wrong_with_the_chart() -> None:
-    found = helm_python.lint(CHART, chart_values(), strict=True)
+    found = helm.lint(CHART, chart_values(), strict=True)
     assert found["total_charts_linted"] == 1
     assert not found["errors"]
 
@@ -132,7 +132,7 @@ def test_the_chart_is_for_this_version() -> None:
     ],
 )
 def test_values_that_will_not_do_are_named(more: dict[str, Any], named: str) -> None:
-    with helm_python.Chart.load(CHART) as chart, pytest.raises(helm_python.HelmValuesError) as raised:
+    with helm.Chart.load(CHART) as chart, pytest.raises(helm.HelmValuesError) as raised:
         chart.render(chart_values(**more), name="authproxy", namespace="prod")
     assert named in str(raised.value)
 

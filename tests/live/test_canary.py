@@ -512,7 +512,8 @@ def look_at_verbs(canaries: Canaries, lines: list[list[str]], directory: Path, *
     """Run verbs to their ends, and search what they say, without what is their result; return it."""
     ended = subprocess.run(
         [sys.executable, "-c", ONE_AFTER_THE_OTHER], cwd=directory, env=environment(directory, env),
-        input="\n".join(map(json.dumps, lines)), capture_output=True, text=True, timeout=4 * GUARD, check=False,
+        input="\n".join(map(json.dumps, lines)), timeout=4 * GUARD,
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     canaries.look(f"what {len(lines)} verbs write to stderr", ended.stderr)
     canaries.look(f"what {len(lines)} verbs write to stdout", ended.stdout)
