@@ -87,7 +87,7 @@ $(STAMP).dev: $(STAMP)
 	@touch $@
 
 $(STAMP).servers: $(STAMP).dev
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group servers
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group servers --group deploy
 	@touch $@
 
 # mitmproxy wants other versions of what we use, and no other peer needs it: it has an environment of its own.

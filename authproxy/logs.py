@@ -87,7 +87,7 @@ def exact_stamp(moment: float) -> str:
 class _TextLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         facts: dict[str, object] = getattr(record, "facts", {})
-        line = f"{stamp(int(record.created))} {record.levelname.lower()} {record.getMessage()}"
+        line = f"{stamp(int(record.created))} {record.levelname.lower()} {_event(record)}"
         line += "".join(f" {key}={as_text(value)}" for key, value in facts.items())
         return line + _traceback(record)
 
@@ -96,7 +96,7 @@ class _JSONLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         facts: dict[str, object] = getattr(record, "facts", {})
         line: dict[str, object] = {"time": exact_stamp(record.created), "level": record.levelname.lower()}
-        line |= {"event": record.getMessage()} | facts
+        line |= {"event": _event(record)} | facts
         if trace := _traceback(record):
             line["trace"] = trace.strip()
         return _as_json(line)
@@ -113,14 +113,23 @@ def _as_json(value: object) -> str:
     return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", document)
 
 
+def _event(record: logging.LogRecord) -> str:
+    """Return what happened, without asyncio's further lines: those have the `repr` of an exception."""
+    return record.getMessage().partition("\n")[0]
+
+
 def _traceback(record: logging.LogRecord) -> str:
     """Where it happened, without the exception's text: that may quote what a peer sent."""
     if not record.exc_info or record.exc_info[1] is None:
         return ""
-    kind, _, trace = record.exc_info
-    frames = []
+    return f"\n{place_of(record.exc_info[1])}"
+
+
+def place_of(error: BaseException) -> str:
+    """Return what kind of exception `error` is and where it comes from, without its text."""
+    frames, trace = [], error.__traceback__
     while trace is not None:
         code = trace.tb_frame.f_code
         frames.append(f"{code.co_filename}:{trace.tb_lineno} {code.co_name}")
         trace = trace.tb_next
-    return f"\n{kind.__name__ if kind else 'Exception'} at " + " < ".join(reversed(frames))
+    return f"{type(error).__name__} at " + " < ".join(reversed(frames))

@@ -13,6 +13,7 @@ from importlib import import_module
 import click
 
 from authproxy import __version__
+from authproxy.cli.first_process import step_aside
 from authproxy.cli.output import StdoutFault, give_up_stdout, prepare_output
 from authproxy.errors import AuthproxyError, ConfigError
 
@@ -65,6 +66,7 @@ def authproxy() -> None:
 
 def main() -> None:
     """Run the command; the one place where errors become exit codes."""
+    step_aside()
     gc.set_threshold(STARTS_GARBAGE)
     prepare_output()
     try:
@@ -85,4 +87,9 @@ def main() -> None:
         if fault.errno != errno.EPIPE:  # else the reader has had enough, as `head` does
             click.echo(f"authproxy: cannot write the result: {fault.strerror}", err=True)
         give_up_stdout()
+        sys.exit(1)
+    except Exception as error:  # noqa: BLE001 - the last stop: its text may quote a secret, and is not told
+        from authproxy.logs import place_of
+
+        click.echo(f"authproxy: internal error: {place_of(error)}", err=True)
         sys.exit(1)

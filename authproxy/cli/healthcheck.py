@@ -9,6 +9,7 @@ import click
 
 from authproxy.capabilities import UNIX_SOCKETS
 from authproxy.cli.options import config_option, load_config
+from authproxy.masking import without_query
 from authproxy.values import split_address
 
 TIMEOUT = aiohttp.ClientTimeout(total=5)
@@ -66,7 +67,8 @@ async def _ask(base: str) -> tuple[bool, str]:
             text = await response.text()
             return response.status == 200, _reasons(text)
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-        return False, f"{url if path is None else base} does not answer ({type(error).__name__})"
+        asked = without_query(url) if path is None else base
+        return False, f"{asked} does not answer ({type(error).__name__})"
 
 
 def _state(route: dict[str, str]) -> str:

@@ -8,7 +8,10 @@ from authproxy.errors import ConfigError, Fault
 from authproxy.places import NO_HOME, config_directory, is_file
 
 SYSTEM_CONFIG = Path("/etc/authproxy/config.yaml")
-NO_FILE = "name a configuration file with -c, or try `authproxy demo`, which needs none"
+NO_FILE = (
+    "name a configuration file with -c, or try `authproxy demo`, which needs none; "
+    f"in a container, mount one: docker run --volume ./authproxy.yaml:{SYSTEM_CONFIG.as_posix()}:ro …"
+)
 
 
 def find_config(explicit: str | None, *, environ: Mapping[str, str] = os.environ) -> Path:

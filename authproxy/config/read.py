@@ -35,6 +35,7 @@ NOT_ONLY_OURS = frozenset({"HOME", "LANG", "LOGNAME", "PATH", "PWD", "SHELL", "T
 """Variables that programs need, whatever else they are used for."""
 PLACEHOLDER_BASE = "https://upstream.invalid"  # while the upstream is faulty, `auth` is still checked
 LARGEST_FILE = 4 << 20  # bytes
+NOT_READABLE = "the user that authproxy runs as has to be able to read it; in the image that is 10001"
 
 
 def load(
@@ -61,7 +62,9 @@ def _load(path: Path, environ: Mapping[str, str], overrides: Mapping[str, Any] |
             content = stream.read(LARGEST_FILE + 1)
     except OSError as error:
         fault = Fault(file, 0, 0, "", f"cannot be read: {error.strerror}")
-        raise ConfigError([fault], hint=NO_FILE) from None
+        raise ConfigError(
+            [fault], hint=NOT_READABLE if isinstance(error, PermissionError) else NO_FILE
+        ) from None
     if len(content) > LARGEST_FILE:
         raise ConfigError([Fault(file, 1, 1, "", f"is larger than {LARGEST_FILE >> 20} MiB")])
     try:

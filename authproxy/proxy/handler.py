@@ -233,7 +233,8 @@ class ProxyHandler:
         """
         request, site = context.request, context.site
         if request.target.startswith("/"):
-            context.path = request.target.partition("?")[0]  # for the log, should the guard refuse it
+            # For the log, should the guard refuse it: a fragment may hold a token (RFC 6749 §4.2.2).
+            context.path = request.target.partition("#")[0].partition("?")[0]
         if site.guard.has_origins:
             context.origin = site.guard.allowed_origin(request)
         host, target = site.guard.check(request)

@@ -4,9 +4,11 @@ Without it the test is skipped, but where everything must be there (the variable
 as continuous integration sets it) it fails.
 """
 
+import importlib
 import importlib.util
 import os
 import shutil
+from typing import Any
 
 import pytest
 
@@ -22,3 +24,10 @@ def need(*names: str) -> None:
     if os.environ.get("AUTHPROXY_REQUIRE_ALL") == "1":
         pytest.fail(f"{reason} (AUTHPROXY_REQUIRE_ALL is set)", pytrace=False)
     pytest.skip(reason)
+
+
+def module(name: str) -> Any:
+    """Return the Python module `name`, without which the whole test module is skipped."""
+    if os.environ.get("AUTHPROXY_REQUIRE_ALL") == "1":
+        return importlib.import_module(name)
+    return pytest.importorskip(name)

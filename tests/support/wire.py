@@ -275,16 +275,18 @@ def json_reply(document: object, status: int = 200, *lines: str) -> bytes:
 
 
 class Upstream:
-    """A server on a free port. `requests` holds all that came, in order; `connections` counts."""
+    """A server, by default on a free port. `requests` holds all that came, in order; `connections` counts."""
 
-    def __init__(self, answer: Answer | None = None, *, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, answer: Answer | None = None, *, tls: ssl.SSLContext | None = None, port: int = 0
+    ) -> None:
         self.first_answer = self.answer = answer or (lambda _request, _wire: reply(body=b"fine"))
         self.requests: list[Message] = []
         self.connections = 0
         self.reads_bodies = True
         self.lock = threading.Lock()
         self._tls = tls
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self._listener = socket.create_server(("127.0.0.1", port), backlog=512)
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._open: set[socket.socket] = set()
 
@@ -399,8 +401,8 @@ class Issued:
 class Tokens(Upstream):
     """A token endpoint that gives a new token to whoever asks. `held` stops it until it is set."""
 
-    def __init__(self) -> None:
-        super().__init__(self._issue)
+    def __init__(self, *, port: int = 0) -> None:
+        super().__init__(self._issue, port=port)
         self.issued = Issued()
         self.more: dict[str, object] = {"expires_in": 3600}
         self.held = threading.Event()
@@ -425,8 +427,8 @@ class Tokens(Upstream):
 class API(Upstream):
     """An upstream that answers 200 to a good token and 401 to any other."""
 
-    def __init__(self, issued: Issued) -> None:
-        super().__init__(self.judge)
+    def __init__(self, issued: Issued, *, port: int = 0) -> None:
+        super().__init__(self.judge, port=port)
         self.issued = issued
 
     def judge(self, came: Message, _wire: Wire) -> bytes:

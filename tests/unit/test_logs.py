@@ -1,6 +1,8 @@
 """The log's lines, and what never stands in them."""
 
+import asyncio
 import contextlib
+import gc
 import io
 import json
 import logging
@@ -113,6 +115,20 @@ def test_an_internal_error_shows_its_place_but_not_its_words(stderr, style):
     assert "s3cr3t" not in stderr.getvalue()
     assert "ValueError at " in stderr.getvalue()
     assert "test_logs.py:" in stderr.getvalue()
+
+
+@pytest.mark.parametrize("style", ["text", "json"])
+async def test_an_exception_that_nobody_awaited_is_told_without_its_words(stderr, style):
+    stderr.set_up("info", style)
+
+    async def fail():
+        raise ValueError("Bearer s3cr3t")
+
+    await asyncio.wait([asyncio.create_task(fail())])
+    gc.collect()  # which is when asyncio tells
+    assert "Task exception was never retrieved" in stderr.getvalue()
+    assert "ValueError at " in stderr.getvalue()
+    assert "s3cr3t" not in stderr.getvalue()
 
 
 def test_aiohttp_does_not_repeat_what_a_client_sent(stderr):

@@ -99,3 +99,11 @@ def test_nobody_there_is_not_ready(run, answers, trouble):
 def test_another_servers_answer_is_not_ready(run, answers):
     answers(404, text="<html>")
     assert "the answer is not from authproxy" in run("healthcheck", "http://a:1", exits=1).stderr
+
+
+def test_a_password_in_the_url_is_not_repeated(run, answers):
+    answers(trouble=aiohttp.ClientError())
+    result = run("healthcheck", "http://me:s3cr3t@a:1/?key=s3cr3t")
+    assert result.exit_code == 1
+    assert "http://a:1/ does not answer" in result.output
+    assert "s3cr3t" not in result.output

@@ -37,3 +37,4 @@ def test_when_there_is_none_the_places_are_listed(places):
         find_config(None, environ={})
     for place in ["$AUTHPROXY_CONFIG", "authproxy.yaml", *map(str, places[1:])]:
         assert place in str(raised.value)
+    assert "in a container, mount one" in raised.value.hint

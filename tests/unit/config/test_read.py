@@ -1,3 +1,6 @@
+import errno
+from pathlib import Path
+
 import pytest
 
 from authproxy.config import read
@@ -39,6 +42,16 @@ def test_a_file_that_is_not_there_has_no_line(tmp_path):
         load(tmp_path / "a.yaml")
     assert str(raised.value) == f"authproxy: {tmp_path}/a.yaml: cannot be read: No such file or directory"
     assert "`authproxy demo`" in raised.value.hint
+
+
+def test_a_file_that_we_may_not_read_is_told_with_who_has_to(tmp_path, monkeypatch):
+    def refuse(*_args, **_keys):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(ConfigError, match=": cannot be read: Permission denied") as raised:
+        load(tmp_path / "a.yaml")
+    assert "the user that authproxy runs as" in raised.value.hint
 
 
 def test_a_directory_is_no_configuration(tmp_path):

@@ -1,0 +1,1 @@
+"""What lies in `deploy/`, and the image: run as it says, or read by the program that it is for."""
