@@ -157,7 +157,7 @@ class AdminAnswerer:
         """Break off nothing: the task is cancelled."""
 
     def refused(self, error: AuthproxyError) -> None:
-        """Count nothing: the counts are of what is asked of routes."""
+        """Tell nobody: what is counted and remembered is what is asked of routes."""
 
     async def finish(self, context: Request) -> bool:
         """Answer a request; who does not take the answer is cut off, and nothing is said of who is gone."""

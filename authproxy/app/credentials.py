@@ -19,6 +19,7 @@ from authproxy.errors import ConfigError, Fault, LoginRequired, StoreError
 from authproxy.grants.runner import FlowRunner
 from authproxy.grants.source import GrantSource, WatchedSource
 from authproxy.observe.counters import Counters
+from authproxy.observe.standing import Standings
 from authproxy.places import is_file
 from authproxy.tokens.backoff import BackoffSource
 from authproxy.tokens.cache import CachedSource, token_cache
@@ -52,6 +53,8 @@ class TokenSources:
         self._inner_source = inner_source
         self._cache = token_cache(credentials)
         self._stacks: dict[str, Stack] = {}
+        self.standings = Standings()
+        self.changed: Callable[[], None] = lambda: None  # called whenever the state of a token changes
         self.in_a_hurry = False
 
     def stack(self, route: RouteConfig) -> Stack | None:
@@ -72,6 +75,11 @@ class TokenSources:
         if (stack := self._stacks.get(key)) is not None:
             stack.cached.replaced(refused, token)
 
+    def forgotten(self, key: str) -> None:
+        """Have no token for `key`: it was forgotten where tokens are obtained."""
+        if (stack := self._stacks.get(key)) is not None:
+            stack.cached.drop()
+
     async def close(self) -> None:
         """Let renewals end: one that is broken off may lose a refresh token."""
         for stack in self._stacks.values():
@@ -90,6 +98,7 @@ class TokenSources:
             name=route.name,
             refresh_before=None if before == "auto" else before,
         )
+        cached.changed = lambda: self.changed()
         watched = grant.watched_file
         return Stack(cached, WatchedSource(cached, watched) if watched is not None else cached)
 

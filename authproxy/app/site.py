@@ -18,18 +18,21 @@ from authproxy.config.route import RouteConfig
 from authproxy.net.dial import Dialer, Origin
 from authproxy.net.http_proxy import proxy_for
 from authproxy.net.own_listeners import OwnListeners
+from authproxy.observe.record import RouteFacts
 from authproxy.proxy.allow import Allow
 from authproxy.proxy.guard import Guard, plain_host
 from authproxy.proxy.headers import RequestHeaders, ResponseHeaders
 from authproxy.proxy.renewal import Credential
 from authproxy.proxy.rewrite import Rewriting
 from authproxy.proxy.route import Route
-from authproxy.proxy.router import RouteTable
+from authproxy.proxy.router import RouteTable, upstream_target
 from authproxy.proxy.send import Sender
 from authproxy.proxy.upstream.pool import Pool
 from authproxy.values import split_address, split_url
 
 NO_TLS = TLSContexts(None, {})
+STATIC = {"Static": "a static token", "Basic": "a static user name and password"}
+"""What is sent of the grants that stand in the configuration, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +142,21 @@ class _Builder:
             else None,
             keep_body=route.retry.max_body if route.retry else 0,
             idle_seconds=route.timeouts.idle,
+            facts=RouteFacts(
+                name=route.name,
+                url_of=lambda path: f"{origin}{upstream_target(path, strip=strip, base=base)}",
+                secret_headers=frozenset(self._secret_headers(route)),
+                bodies=route.inspect.bodies or 0,
+            ),
+            standing=self._sources.standings.of(route.name, route.key),
         )
+
+    def _secret_headers(self, route: RouteConfig) -> Iterable[str]:
+        """Return the headers that hold credentials here, in lower case."""
+        if self._config.access is not None:
+            yield self._config.access.header.lower()
+        if route.grant.needs_token:
+            yield route.grant.header.lower()
 
     def _sender(self, route: RouteConfig, origin: Origin) -> Sender:
         proxy = proxy_for(route.upstream, route.http_proxy, own=self._own)
@@ -172,4 +189,6 @@ class _Builder:
             idempotent_only=retry is not None and retry.methods == "idempotent",
             cooldown=retry.cooldown if retry else 0,
             asks_freely=route.grant.in_configuration and not route.runs_commands,
+            static=STATIC.get(type(route.grant).__name__),
+            standing=self._sources.standings.of(route.name, route.key),
         )

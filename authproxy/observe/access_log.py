@@ -1,6 +1,6 @@
 """The access log: one line a request, as text or JSON, written in batches.
 
-2026-01-01T12:00:00+00:00 info request route=up42 method=GET path=/v2/assets status=200 bytes=150 ms=3.1
+2026-01-01T12:00:00+00:00 info request route=up42 method=GET path=/v2/assets status=200 bytes=150 ms=3.1 id=…
 """
 
 import asyncio
@@ -8,6 +8,7 @@ import json
 import sys
 
 from authproxy.logs import as_text, exact_stamp, stamp
+from authproxy.masking import without_query
 from authproxy.observe.record import RequestRecord
 
 
@@ -36,11 +37,11 @@ class AccessLog:
 
 def _access_text(record: RequestRecord) -> str:
     retried = " retried=yes" if record.retried else ""
-    cause = f" cause={as_text(record.cause)}" if record.cause else ""
+    more = "".join(f" {key}={as_text(value)}" for key, value in _more(record).items())
     return (
         f"{stamp(int(record.ended))} info request route={record.route or '-'} method={record.method} "
         f"path={as_text(record.path)} status={record.status} bytes={record.sent} "
-        f"ms={record.seconds * 1000:.1f}{retried}{cause}\n"
+        f"ms={record.seconds * 1000:.1f}{retried} id={record.id}{more}\n"
     )
 
 
@@ -56,5 +57,21 @@ def _access_json(record: RequestRecord) -> str:
         "bytes": record.sent,
         "ms": round(record.seconds * 1000, 1),
         "retried": record.retried,
+        "id": record.id,
     }
-    return json.dumps(line | ({"cause": record.cause} if record.cause else {})) + "\n"
+    return json.dumps(line | _more(record)) + "\n"
+
+
+def _more(record: RequestRecord) -> dict[str, object]:
+    """Return what is to be said of a request that did not go well."""
+    if record.status < 400 and record.cause is None:
+        return {}
+    notes, facts = record.notes, record.facts
+    problem = notes.problem if notes is not None and notes.problem is not None else {}
+    more = {
+        "upstream": without_query(facts.url_of(record.path)) if facts is not None else None,
+        "cause": record.cause,
+        "hint": problem.get("hint"),
+        "origin": notes.page if notes is not None else None,
+    }
+    return {key: value for key, value in more.items() if value is not None}

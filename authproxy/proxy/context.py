@@ -7,7 +7,8 @@ start() ─▶ Answered   nothing is left to do
 
 from typing import TYPE_CHECKING, Any
 
-from authproxy.observe.record import RequestRecord
+from authproxy.observe.record import MAX_KEPT_HEAD, Lines, Notes, RequestRecord, request_id
+from authproxy.proxy.plain import Section
 from authproxy.proxy.request import Request
 from authproxy.proxy.route import Route
 from authproxy.proxy.send import Outgoing
@@ -32,10 +33,13 @@ class RequestContext:
     outgoing: Outgoing | None = None
     injects = False
     token: Token | None = None
+    received = 0  # bytes of the request's body
+    answer = b""  # the head of the answer, without its empty line
 
-    def __init__(self, request: Request, site: "Site", started: float) -> None:
+    def __init__(self, request: Request, site: "Site", at: float, started: float) -> None:
         self.request = request
         self.site = site
+        self.at = at  # the time of day
         self.started = started
 
     @property
@@ -46,20 +50,56 @@ class RequestContext:
         """Note that an answer has begun to go out, and what of its body went with it, in bytes."""
         self.answer_begun, self.status, self.sent = True, status, sent
 
-    def record(self, now: float, ended: float) -> RequestRecord:
-        """Return what is to be told of it; `now` is the time of day, `ended` is on the clock of `started`."""
-        route = self.route
+    @property
+    def id(self) -> str:
+        """The id by which the request is known."""
+        notes = self.request.notes
+        return (notes.id if notes is not None else None) or request_id(self.at, self.started)
+
+    def notes(self) -> Notes:
+        """Return where what is out of the ordinary is noted."""
+        notes = self.request.notes
+        if notes is None:
+            notes = self.request.notes = Notes()
+        return notes
+
+    def record(self, ended: float) -> RequestRecord:
+        """Return what is to be told of it; `ended` is on the clock of `started`."""
+        route, request, answer = self.route, self.request, self.answer
+        head: Section | Lines | None = request.section
+        if head is None and self.outgoing is not None and self.outgoing.body is not None:
+            self.received = self.outgoing.body.received
+        if head is None or head.size + len(request.target) + len(answer) > MAX_KEPT_HEAD:
+            head, answer = self._bounded()
         return RequestRecord(
-            now,
+            self.at,
             ended - self.started,
             route.name if route is not None else None,
-            self.request.method,
+            request.method,
             self.path,
             self.status,
             self.sent,
             self.retried,
             self.cause,
+            self.started,
+            request.target,
+            head,
+            answer,
+            route.facts if route is not None else None,
+            self.token,
+            self.received,
+            request.notes,
         )
+
+    def _bounded(self) -> tuple[Lines, Lines]:
+        """Return the header sections of the request and of the answer, as far as they are kept."""
+        request = self.request
+        lines = b"".join([b"%b: %b\r\n" % pair for pair in request.raw_headers])
+        room = max(0, MAX_KEPT_HEAD - len(request.target)) // 2
+        head, answer = first_lines(lines, room), first_lines(self.answer, room)
+        if len(head) < len(lines) or len(answer) < len(self.answer):
+            self.notes().cut = True
+        return head, answer
 
     def give_up(self) -> None:
         """Break off: the client is gone, or there will be no answer but our own."""
@@ -68,6 +108,11 @@ class RequestContext:
 
     def __repr__(self) -> str:
         return f"<RequestContext {self.request.method} {self.route_name} {self.status or 'under way'}>"
+
+
+def first_lines(lines: Lines, room: int) -> Lines:
+    """Return as many whole lines as have `room`."""
+    return lines if len(lines) <= room else lines[: lines.rfind(b"\r\n", 0, room) + 2]
 
 
 class Answered:

@@ -5,12 +5,15 @@ requests are sent again (RFC 9110 §9.2.2).
 """
 
 import asyncio
+from time import perf_counter
 from typing import cast
 
+from authproxy.observe.record import Notes
 from authproxy.proxy.body import Body, WholeBody
 from authproxy.proxy.upstream.connection import ClosedUnanswered, Connection
 from authproxy.proxy.upstream.pool import Pool
 from authproxy.proxy.upstream.reply import Reply
+from authproxy.tokens.token import Token
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE", "PROPFIND", "REPORT", "SEARCH"})
 
@@ -23,6 +26,10 @@ class Outgoing:
     """
 
     retried = False
+    refused = False  # by an upstream that another token did not convince
+    not_repeated = ""  # why it was not sent once more, though it was refused
+    token: Token | None = None  # the last one that it was sent with
+    notes: Notes | None = None  # set where somebody may have to wait
     uploads = False  # whether its body was not all there when it was begun
     exchange: "Exchange | None" = None
 
@@ -33,6 +40,11 @@ class Outgoing:
         self.head = head
         self.body = body
         self.upgrades = upgrades
+
+    def note(self, what: str, detail: str) -> None:
+        """Note that a step has ended."""
+        if self.notes is not None:
+            self.notes.steps.append((what, detail, perf_counter()))
 
     @property
     def repeatable(self) -> bool:
@@ -83,16 +95,23 @@ class Sender:
         exchange = outgoing.exchange or self.begin_at_once(outgoing, credential)
         if exchange is None:
             # At its limit the pool hands over one that was in use until now: that may be dead as well.
-            exchange = self._begin(await self._pool(outgoing).connect(), outgoing, credential)
+            exchange = self._begin(await self._connect(outgoing), outgoing, credential)
         try:
             await exchange.reply.head()
         except ClosedUnanswered:
             if not (outgoing.idempotent and outgoing.repeatable):
                 raise
+            outgoing.note("upstream", "the kept connection was dead")
             await outgoing.close()
-            exchange = self._begin(await self._pool(outgoing).connect(), outgoing, credential)
+            exchange = self._begin(await self._connect(outgoing), outgoing, credential)
             await exchange.reply.head()
+        outgoing.note("upstream", f"answered {exchange.reply.status}")
         return exchange
+
+    async def _connect(self, outgoing: Outgoing) -> Connection:
+        connection = await self._pool(outgoing).connect()
+        outgoing.note("connect", "new" if not connection.exchanges else "kept")
+        return connection
 
     def _pool(self, outgoing: Outgoing) -> Pool:
         return self._upgrades if outgoing.upgrades else self.pool
