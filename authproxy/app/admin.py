@@ -6,33 +6,33 @@ The sockets listen before that, so who connects until then waits and is served.
 import asyncio
 import contextlib
 import socket
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from aiohttp import web
 
-from authproxy.admin.api import AdminBackend, admin_application
+from authproxy.admin.api import admin_application
 from authproxy.admin.listener import FEWEST_CONNECTIONS, MAX_CONNECTIONS, AdminServer
-from authproxy.config.model import Limits
-from authproxy.proxy.guard import Guard
+from authproxy.app.backend import Backend
+
+if TYPE_CHECKING:
+    from authproxy.app.application import App
 
 
 async def serve_admin(
-    backend: AdminBackend,
-    guard: Guard,
-    limits: Limits,
-    sockets: list[socket.socket],
-    stack: contextlib.AsyncExitStack,
-    *,
-    connections: int,
-) -> None:
+    app: "App", sockets: list[socket.socket], stack: contextlib.AsyncExitStack, *, connections: int
+) -> Backend:
     """Serve the admin listener on open sockets until `stack` ends; `connections` is the proxy's limit."""
-    application = admin_application(guard, backend, form_seconds=limits.header_timeout)
+    limits = app.config.limits
+    limit = min(MAX_CONNECTIONS, max(FEWEST_CONNECTIONS, connections // 4))
+    backend = make_backend(app)
+    backend.streams.limit = limit // 2  # of those that stay; health, and whoever wants to act, have the rest
+    application = admin_application(backend, form_seconds=limits.header_timeout)
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     server = AdminServer(
         cast("web.Server", runner.server),
-        limit=min(MAX_CONNECTIONS, max(FEWEST_CONNECTIONS, connections // 4)),
+        limit=limit,
         keepalive=limits.keepalive,
         header_bytes=limits.header_bytes,
         header_seconds=limits.header_timeout,
@@ -41,3 +41,12 @@ async def serve_admin(
     for sock in sockets:
         listener = await asyncio.get_running_loop().create_server(server, sock=sock)
         stack.callback(listener.close)
+    return backend
+
+
+def make_backend(app: "App") -> Backend:
+    """Return what answers the admin listener, and have it told of all that watchers want to hear."""
+    backend = Backend(app, app.ask_all, app.others.watch if app.others is not None else app.watch)
+    app.seen = backend.seen
+    app.sources.changed = app.observed.standings.changed = backend.changed
+    return backend

@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from time import time
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from authproxy import logs
 from authproxy.admin.status import RouteStatus, route_status
@@ -23,19 +24,50 @@ from authproxy.app.site import NO_TLS, build_site
 from authproxy.app.tls import TLSContexts
 from authproxy.config.model import Config
 from authproxy.config.route import RouteConfig
-from authproxy.errors import TokenError
+from authproxy.app.requests import LocalRequests
+from authproxy.errors import Fault, TokenError
 from authproxy.grants.runner import FlowRunner
 from authproxy.grants.steps import Show
 from authproxy.net.http_proxy import proxy_for
 from authproxy.net.own_listeners import OwnListeners
 from authproxy.observe.counters import Counters, total
+from authproxy.observe.feed import Feed, Sink
+from authproxy.observe.observed import Observed
+from authproxy.observe.recent import Recent
 from authproxy.observe.record import Subscriber
 from authproxy.tokens.token import Token
 
 if TYPE_CHECKING:
+    from authproxy.app.backend import Backend
     from authproxy.proxy.downstream.server import ProxyServer
+    from authproxy.proxy.handler import ProxyHandler
 
 Snapshot = dict[str, Any]
+
+
+class Others(Protocol):
+    """The processes that serve, where this one does not: it obtains the tokens and has the admin listener."""
+
+    async def counts(self) -> list[Snapshot]:
+        """Return what each of them has counted."""
+        ...
+
+    async def ask_all(self, question: str, about: Any) -> list[Any]:
+        """Return what each of them answers to a question of `LocalRequests`."""
+        ...
+
+    def watch(self, is_watched: bool) -> None:  # noqa: FBT001 - it is all there is to say
+        """Be told of finished requests, or not any more."""
+        ...
+
+    def replaced(self, key: str, refused: Token, token: Token) -> None:
+        """Have all go on with `token`."""
+        ...
+
+    def forgotten(self, key: str) -> None:
+        """Have none go on with the token of the credential `key`."""
+        ...
+
 
 LIMITED_BY_CONFIGURATION = "`limits.connections` sets the limit"
 LIMITED_BY_FILES = "`ulimit -n` sets how many file descriptors there are"
@@ -68,7 +100,18 @@ class App:
         self._listeners: list[asyncio.Server] = []
         self._server: ProxyServer | None = None
         self.counters = Counters()
-        self.others: Callable[[], Awaitable[list[Snapshot]]] | None = None  # the workers' counts
+        self.observed = Observed()
+        self.recent = Recent(0)
+        self.requests = LocalRequests(self.recent, lambda: self.config, lambda: self._server)
+        self.others: Others | None = None  # the workers, if this process has some
+        self.seen: Sink | None = None  # told of finished requests while somebody watches
+        self.backend: Backend | None = None
+        self.started_at = self.loaded_at = time()
+        self.config_fault: Fault | None = None  # why the last reload changed nothing
+        self.reload_hook: Callable[[], Awaitable[list[Fault]]] | None = None
+        self.listening: list[str] = []  # the URLs of the listeners, of all processes
+        self._handler: ProxyHandler | None = None
+        self._feed: Feed | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -91,7 +134,7 @@ class App:
         stack.push_async_callback(self.sources.close)
         self._logins = Logins(runner)
         stack.push_async_callback(self._logins.close)
-        self.site = build_site(self._config, self.sources, self.own, self._tls)
+        self.site = build_site(self._config, self.sources, self.own, self._tls, observed=self.observed)
 
     async def __aexit__(self, *error: object) -> None:
         for task in self._tasks:
@@ -149,7 +192,8 @@ class App:
             access_log = AccessLog(config.log.format)
             self._stack.callback(access_log.flush)
             subscribers.append(access_log)
-        handler = ProxyHandler(self.site, self.counters, subscribers)
+        self._handler = handler = ProxyHandler(self.site, self.counters, subscribers)
+        self.keep_recent()
         limit = self._connection_limit()
         self._server = ProxyServer(
             handler,
@@ -183,11 +227,12 @@ class App:
         """Serve the admin listener on open sockets."""
         from authproxy.app.admin import serve_admin
 
-        limits, connections = self.config.limits, self._connection_limit()
-        await serve_admin(self, self.site.admin_guard, limits, sockets, self._stack, connections=connections)
+        self.backend = await serve_admin(self, sockets, self._stack, connections=self._connection_limit())
 
     async def drain(self) -> None:
         """Stop accepting; let what is in flight finish, for up to `limits.drain` seconds."""
+        if self.backend is not None:
+            self.backend.end_streams()
         for listener in self._listeners:
             listener.close()
         if self._server is not None:
@@ -195,13 +240,87 @@ class App:
 
     def states(self) -> list[RouteStatus]:
         """Return the state of every route's token."""
-        found = []
+        refused, found = self.observed.standings.refused(), []
         for route in self.config.routes:
             stack = self.sources.stack(route)
-            found.append(route_status(route.name, stack.cached if stack else None))
-            if stack is not None and found[-1].state == "login required":
-                self._fetch(route, stack)  # somebody may have logged in elsewhere meanwhile
+            source = stack.cached if stack is not None else None
+            found.append(
+                route_status(route.name, source, refused.get(route.name), started_at=self.started_at)
+            )
         return found
+
+    def look_for_logins(self, states: list[RouteStatus]) -> None:
+        """Look whether the logins that are missing were made elsewhere meanwhile."""
+        missing = {each.route for each in states if each.state == "login_required"}
+        for route in self.config.routes:
+            if route.name in missing and (stack := self.sources.stack(route)) is not None:
+                self._fetch(route, stack)
+
+    def login_url(self, route: RouteConfig) -> str | None:
+        """Return where a person logs in to `route`; None where nobody has to, or nobody can."""
+        base = self.grant_sources.login_url
+        return f"{base}/login/{route.name}" if base is not None and route.grant.needs_person else None
+
+    async def renew(self, route: RouteConfig) -> None:
+        """Renew the route's token now, because a person asked. Raises `TokenError`, `TooManyTries`."""
+        stack = self.sources.stack(route)
+        if stack is None:
+            return
+        old = stack.cached.cached
+        token = await stack.cached.renew()
+        if self.others is not None and old is not None and old != token:
+            self.others.replaced(route.key, old, token)
+
+    async def forget(self, route: RouteConfig) -> None:
+        """Forget the route's token, stored copies of it, and that it was rejected. Raises `StoreError`."""
+        stack = self.sources.stack(route)
+        if stack is None:
+            return
+        try:
+            await stack.outer.forget()
+        finally:
+            if self.others is not None:
+                self.others.forgotten(route.key)
+        if route.grant.needs_person:
+            self._fetch(route, stack)  # whoever looks should see that a login is needed
+
+    # ── what is observed ─────────────────────────────────────────────────────────────────────────
+
+    def keep_recent(self) -> None:
+        """Remember as many requests as the configuration says; none without an admin listener."""
+        if self._handler is None:
+            return
+        admin = self.config.admin
+        self._handler.unsubscribe(self.recent.add)
+        self.recent.resize(admin.keep if admin is not None else 0)
+        if self.recent.keep:
+            self._handler.subscribe(self.recent.add)
+
+    def watch(self, is_watched: bool) -> None:  # noqa: FBT001 - it is all there is to say
+        """Tell `seen` of finished requests, or not any more."""
+        if self._handler is None:
+            return
+        if self._feed is not None:
+            self._handler.unsubscribe(self._feed.take)
+            self._feed.close()
+            self._feed = None
+        if is_watched and self.seen is not None:
+            self._feed = Feed(self.seen)
+            self._handler.subscribe(self._feed.take)
+
+    async def snapshots(self) -> list[Snapshot]:
+        """Return what each process has counted."""
+        return [self.snapshot(), *(await self.others.counts() if self.others is not None else [])]
+
+    def answer(self, question: str, about: Any) -> Any:
+        """Answer a question of another process."""
+        return self.snapshot() if question == "counts" else self.requests.questions[question](about)
+
+    async def ask_all(self, question: str, about: Any) -> list[Any]:
+        """Put a question of `LocalRequests` to every process that serves."""
+        if self.others is not None:
+            return await self.others.ask_all(question, about)
+        return [self.requests.questions[question](about)]
 
     def snapshot(self) -> Snapshot:
         """Return what this process has counted, its connections included, as plain data."""
@@ -214,7 +333,7 @@ class App:
         """Return the counts of all processes in the Prometheus text format."""
         from authproxy.admin.metrics import exposition
 
-        snapshots = [self.snapshot(), *(await self.others() if self.others is not None else [])]
+        snapshots = await self.snapshots()
         connections: Counter[tuple[str, str]] = Counter()
         for snapshot in snapshots:
             for route, state, number in snapshot["connections"]:
@@ -225,7 +344,13 @@ class App:
             if stack is not None and (moment := stack.cached.expires_at) is not None:
                 expiries[each.name] = moment
         rows = [(route, state, number) for (route, state), number in connections.items()]
-        return exposition(total(snapshots), expiries=expiries, connections=rows)
+        return exposition(
+            total(snapshots),
+            expiries=expiries,
+            connections=rows,
+            states=[(each.route, each.state) for each in self.states()],
+            reload=(self.loaded_at, self.config_fault is not None),
+        )
 
     def warn(self) -> None:
         """Say what the operator should know."""

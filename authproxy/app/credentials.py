@@ -19,7 +19,6 @@ from authproxy.errors import ConfigError, Fault, LoginRequired, StoreError
 from authproxy.grants.runner import FlowRunner
 from authproxy.grants.source import GrantSource, WatchedSource
 from authproxy.observe.counters import Counters
-from authproxy.observe.standing import Standings
 from authproxy.places import is_file
 from authproxy.tokens.backoff import BackoffSource
 from authproxy.tokens.cache import CachedSource, token_cache
@@ -53,7 +52,6 @@ class TokenSources:
         self._inner_source = inner_source
         self._cache = token_cache(credentials)
         self._stacks: dict[str, Stack] = {}
-        self.standings = Standings()
         self.changed: Callable[[], None] = lambda: None  # called whenever the state of a token changes
         self.in_a_hurry = False
 

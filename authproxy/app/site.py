@@ -18,6 +18,7 @@ from authproxy.config.route import RouteConfig
 from authproxy.net.dial import Dialer, Origin
 from authproxy.net.http_proxy import proxy_for
 from authproxy.net.own_listeners import OwnListeners
+from authproxy.observe.observed import Observed
 from authproxy.observe.record import RouteFacts
 from authproxy.proxy.allow import Allow
 from authproxy.proxy.guard import Guard, plain_host
@@ -56,12 +57,19 @@ class Site:
             pool.close()
 
 
-def build_site(config: Config, sources: TokenSources, own: OwnListeners, tls: TLSContexts = NO_TLS) -> Site:
+def build_site(
+    config: Config,
+    sources: TokenSources,
+    own: OwnListeners,
+    tls: TLSContexts = NO_TLS,
+    *,
+    observed: Observed,
+) -> Site:
     """Make the site of `config`, whose tokens come from `sources`. Raises `AuthproxyError`.
 
-    No connection will ever lead to one of `own`.
+    No connection will ever lead to one of `own`. What is observed of its requests goes to `observed`.
     """
-    builder = _Builder(config, sources, own, tls)
+    builder = _Builder(config, sources, own, tls, observed)
     routes = RouteTable([builder.route(each) for each in config.routes])
     return Site(
         config=config,
@@ -91,7 +99,15 @@ def _guard(config: Config, origins: Iterable[str] = ()) -> Guard:
 class _Builder:
     """Makes routes, and remembers the pools that they got."""
 
-    def __init__(self, config: Config, sources: TokenSources, own: OwnListeners, tls: TLSContexts) -> None:
+    def __init__(
+        self,
+        config: Config,
+        sources: TokenSources,
+        own: OwnListeners,
+        tls: TLSContexts,
+        observed: Observed,
+    ) -> None:
+        self._observed = observed
         self.pools: list[tuple[str, Pool]] = []
         self._config = config
         self._sources = sources
@@ -147,8 +163,9 @@ class _Builder:
                 url_of=lambda path: f"{origin}{upstream_target(path, strip=strip, base=base)}",
                 secret_headers=frozenset(self._secret_headers(route)),
                 bodies=route.inspect.bodies or 0,
+                budget=self._observed.bodies,
             ),
-            standing=self._sources.standings.of(route.name, route.key),
+            standing=self._observed.standings.of(route.name, route.key),
         )
 
     def _secret_headers(self, route: RouteConfig) -> Iterable[str]:
@@ -190,5 +207,5 @@ class _Builder:
             cooldown=retry.cooldown if retry else 0,
             asks_freely=route.grant.in_configuration and not route.runs_commands,
             static=STATIC.get(type(route.grant).__name__),
-            standing=self._sources.standings.of(route.name, route.key),
+            standing=self._observed.standings.of(route.name, route.key),
         )

@@ -36,12 +36,13 @@ class AccessLog:
 
 
 def _access_text(record: RequestRecord) -> str:
-    retried = " retried=yes" if record.retried else ""
-    more = "".join(f" {key}={as_text(value)}" for key, value in _more(record).items())
+    at, seconds, route, method, path, status, sent, retried, cause = record[:9]
+    more = " retried=yes" if retried else ""
+    if status >= 400 or cause is not None:
+        more += "".join([f" {key}={as_text(value)}" for key, value in _more(record).items()])
     return (
-        f"{stamp(int(record.ended))} info request route={record.route or '-'} method={record.method} "
-        f"path={as_text(record.path)} status={record.status} bytes={record.sent} "
-        f"ms={record.seconds * 1000:.1f}{retried} id={record.id}{more}\n"
+        f"{stamp(int(at + seconds))} info request route={route or '-'} method={method} "
+        f"path={as_text(path)} status={status} bytes={sent} ms={seconds * 1000:.1f} id={record.id}{more}\n"
     )
 
 

@@ -9,16 +9,18 @@ when somebody asks.
 """
 
 import os
+import re
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
-
-from authproxy.tokens.source import Origin
-from authproxy.tokens.token import Token
+from weakref import ref
 
 MAX_KEPT_HEAD = 32 << 10  # bytes of a request's and its answer's head together that a record refers to
-SLOTS = 1 << 32  # of 100 ns each, by which the ids of one millisecond differ
-ID_DIGITS = 11 + 8 + 4  # hexadecimal: the millisecond, the slot, the process
+MAX_KEPT_BODIES = 32 << 20  # bytes of bodies in all
+SLOT_BITS = 20  # of 100 ns each: they tell apart what a coarse clock, or one that was set back, does not
+SLOTS = (1 << SLOT_BITS) - 1
+ID = re.compile(r"[0-9a-f]{22}")  # the microsecond and the slot in 18 digits (until 2112), and the process
 
 Lines = bytes  # header lines, each with its end
 
@@ -29,35 +31,75 @@ class Section(Protocol):
     lines: list[bytes]
 
 
+class Added(Protocol):
+    """The token that was added; `issued_at` is in epoch seconds, 0 when nobody said."""
+
+    @property
+    def value(self) -> str: ...
+    @property
+    def issued_at(self) -> float: ...
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class RouteFacts:
     """What is told of a route's requests: where they go, and which of their headers nobody may see.
 
     `url_of` makes the upstream's URL of a path; `secret_headers` are in lower case; up to `bodies` bytes of
-    each body are kept.
+    each body are kept, as far as there is a `budget`.
     """
 
     name: str
     url_of: Callable[[str], str]
     secret_headers: frozenset[str] = frozenset()
     bodies: int = 0
+    budget: "BodyBudget | None" = None
+
+    def new_body(self) -> "KeptBody":
+        """Return where the beginning of a body is kept."""
+        return (self.budget or BodyBudget()).new(self.bodies)
+
+
+class BodyBudget:
+    """How many bytes of bodies are kept in all: what is over makes the oldest ones go."""
+
+    def __init__(self, limit: int = MAX_KEPT_BODIES) -> None:
+        self.held = 0
+        self._limit = limit
+        self._bodies: deque[ref[KeptBody]] = deque()  # the oldest first; some are gone already
+
+    def new(self, limit: int) -> "KeptBody":
+        """Return where up to `limit` bytes of one body are kept."""
+        made = KeptBody(limit, self)
+        self._bodies.append(ref(made))
+        return made
+
+    def grown(self, size: int) -> None:
+        """Take note that `size` bytes more are kept."""
+        self.held += size
+        while self.held > self._limit and self._bodies:
+            oldest = self._bodies.popleft()()
+            if oldest is not None:
+                oldest.drop()
 
 
 class KeptBody:
     """The beginning of a body, up to `limit` bytes; `size` counts all that there was."""
 
-    __slots__ = ("data", "limit", "size")
+    __slots__ = ("__weakref__", "_budget", "data", "limit", "size")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, budget: BodyBudget) -> None:
         self.data = bytearray()
         self.limit = limit
         self.size = 0
+        self._budget = budget
 
     def add(self, piece: bytes) -> None:
         room = self.limit - len(self.data)
         self.size += len(piece)
         if room > 0:
-            self.data += piece if len(piece) <= room else piece[:room]
+            kept = piece[:room]
+            self.data += kept
+            self._budget.grown(len(kept))
 
     @property
     def cut(self) -> bool:
@@ -66,7 +108,11 @@ class KeptBody:
 
     def drop(self) -> None:
         """Keep nothing any longer, so that there is room for others."""
-        self.data = bytearray()
+        self._budget.held -= len(self.data)
+        self.data, self.limit = bytearray(), 0
+
+    def __del__(self) -> None:
+        self._budget.held -= len(self.data)
 
 
 class Notes:
@@ -74,7 +120,7 @@ class Notes:
 
     `steps` are (what, detail, moment of its end), on the clock of `RequestRecord.started`. `id` is set where it
     is known before the request. `problem` is what was answered here. `cut` tells that not all of the heads was
-    kept.
+    kept. `origin` is how the request came by its token.
     """
 
     __slots__ = ("cut", "id", "origin", "page", "problem", "request_body", "response_body", "steps")
@@ -82,7 +128,7 @@ class Notes:
     def __init__(self, known_id: str | None = None) -> None:
         self.id = known_id
         self.steps: list[tuple[str, str, float]] = []
-        self.origin: Origin = "held"
+        self.origin = "held"
         self.page: str | None = None  # the web origin of a page that was refused
         self.problem: dict[str, object] | None = None
         self.request_body: KeptBody | None = None
@@ -115,7 +161,7 @@ class RequestRecord(NamedTuple):
     head: "Section | Lines"
     answer: Lines
     facts: RouteFacts | None
-    token: Token | None
+    token: Added | None
     received: int
     notes: Notes | None
 
@@ -127,8 +173,8 @@ class RequestRecord(NamedTuple):
     @property
     def id(self) -> str:
         """The id by which the log, the admin API and a problem's document call it."""
-        known = self.notes.id if self.notes is not None else None
-        return known or request_id(self.at, self.started)
+        notes = self.notes
+        return (notes.id if notes is not None else None) or request_id(self.at, self.started)
 
     def __repr__(self) -> str:
         return f"<RequestRecord {self.id} {self.method} {self.route} {self.status}>"
@@ -136,7 +182,7 @@ class RequestRecord(NamedTuple):
 
 def request_id(at: float, started: float) -> str:
     """Return the id of a request of this process. Ids sort as their requests began, in whatever process."""
-    return f"{int(at * 1000):011x}{int(started * 1e7) % SLOTS:08x}{_process.tag}"
+    return hex(int(at * 1e6) << SLOT_BITS | int(started * 1e7) & SLOTS)[2:] + _process.tag
 
 
 class _Process:

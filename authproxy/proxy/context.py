@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from authproxy.proxy.handler import Site
 
 
+new_record = tuple.__new__  # of a named tuple: a third of the time that its own constructor takes
+
+
 class RequestContext:
     """One request on its way, and what will be told of it."""
 
@@ -66,34 +69,27 @@ class RequestContext:
     def record(self, ended: float) -> RequestRecord:
         """Return what is to be told of it; `ended` is on the clock of `started`."""
         route, request, answer = self.route, self.request, self.answer
-        head: Section | Lines | None = request.section
-        if head is None and self.outgoing is not None and self.outgoing.body is not None:
-            self.received = self.outgoing.body.received
-        if head is None or head.size + len(request.target) + len(answer) > MAX_KEPT_HEAD:
+        section = request.section
+        head: Section | Lines
+        if section is None or section.size + len(request.target) + len(answer) > MAX_KEPT_HEAD:
             head, answer = self._bounded()
-        return RequestRecord(
-            self.at,
-            ended - self.started,
-            route.name if route is not None else None,
-            request.method,
-            self.path,
-            self.status,
-            self.sent,
-            self.retried,
-            self.cause,
-            self.started,
-            request.target,
-            head,
-            answer,
-            route.facts if route is not None else None,
-            self.token,
-            self.received,
-            request.notes,
-        )
+        else:
+            head = section
+        started = self.started
+        return new_record(
+            RequestRecord,
+            (
+                self.at, ended - started, None if route is None else route.name, request.method, self.path,
+                self.status, self.sent, self.retried, self.cause, started, request.target, head, answer,
+                None if route is None else route.facts, self.token, self.received, request.notes,
+            ),
+        )  # fmt: skip
 
     def _bounded(self) -> tuple[Lines, Lines]:
         """Return the header sections of the request and of the answer, as far as they are kept."""
-        request = self.request
+        request, outgoing = self.request, self.outgoing
+        if outgoing is not None and outgoing.body is not None:
+            self.received = outgoing.body.received
         lines = b"".join([b"%b: %b\r\n" % pair for pair in request.raw_headers])
         room = max(0, MAX_KEPT_HEAD - len(request.target)) // 2
         head, answer = first_lines(lines, room), first_lines(self.answer, room)

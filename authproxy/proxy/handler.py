@@ -26,7 +26,7 @@ from authproxy.errors import (
     problem_document,
 )
 from authproxy.observe.counters import Counters
-from authproxy.observe.record import KeptBody, Notes, RequestRecord, Subscriber, request_id
+from authproxy.observe.record import Notes, RequestRecord, Subscriber, request_id
 from authproxy.proxy import guard as guard_rules
 from authproxy.proxy import respond
 from authproxy.proxy.body import Body, WholeBody
@@ -335,7 +335,7 @@ def is_allowed(route: Route, method: str, path: str) -> bool:
 
 def show_body(context: RequestContext, route: Route, body: Body | WholeBody) -> None:
     """Have the inspector get its part of a request's body."""
-    kept = context.notes().request_body = KeptBody(route.facts.bodies)
+    kept = context.notes().request_body = route.facts.new_body()
     if isinstance(body, WholeBody):
         kept.add(body.at_hand())
     else:

@@ -57,7 +57,12 @@ def send_whole(context: RequestContext, route: Route, reply: Reply) -> bool:
     ):  # what happens most: not a line has to be added
         lines = _lines(context, route, reply)
         transport.write(b"%b\r\n%b" % (lines, body))
-        context.answer_begun, context.status, context.sent, context.answer = True, reply.status, len(body), lines
+        context.answer_begun, context.status, context.sent, context.answer = (
+            True,
+            reply.status,
+            len(body),
+            lines,
+        )
         if route.facts.bodies:
             shown_body(context, route).add(body)
         return True
@@ -230,7 +235,7 @@ def note_refusal(context: RequestContext, error: AuthproxyError) -> None:
 def shown_body(context: RequestContext, route: Route) -> KeptBody:
     """Return where the inspector gets its part of an answer's body."""
     notes = context.notes()
-    notes.response_body = KeptBody(route.facts.bodies)
+    notes.response_body = route.facts.new_body()
     return notes.response_body
 
 

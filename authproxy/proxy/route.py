@@ -17,8 +17,8 @@ class Route:
     """Where requests under `path` go, and what is done to them.
 
     `strip` is the prefix that is taken off ("" for none), `base` is put before the rest. `credential` is
-    None for plain forwarding; `keep_body` is in bytes, `idle_seconds` in seconds. `facts` are what is told of its
-    requests, `standing` how it stands with its upstream.
+    None for plain forwarding; `keep_body` is in bytes, `idle_seconds` in seconds. `facts` are told of
+    its requests; `standing` is how it stands with its upstream.
     """
 
     name: str

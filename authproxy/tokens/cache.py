@@ -49,7 +49,7 @@ def token_cache(credentials: int = 0) -> TokenCache:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Why a renewal failed: the error, when that was, since when they fail, and when the next one may be made.
+    """Why a renewal failed: the error, when that was, since when they fail, and when the next try is due.
 
     Times are epoch seconds; `next_try_at` is None where nothing is left alone.
     """
@@ -112,6 +112,11 @@ class CachedSource(Layer):
             self._sure, self._sure_from = token, now
             self._sure_until = min(now + SURE_SECONDS, self._renew_at, token.usable_until)
         return token
+
+    @property
+    def cached(self) -> Token | None:
+        """The token that is cached, usable or not."""
+        return self._cache.get(self._key)
 
     @property
     def usable(self) -> bool:

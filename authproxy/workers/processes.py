@@ -70,8 +70,8 @@ class Processes:
 
         def start(app: App) -> None:
             broker = Broker(self._config, app.sources, [ours for ours, _ in self._lines])
+            broker.attach(app)
             broker.start()
-            app.others = broker.counts
 
         await attend(
             self._config,
@@ -88,8 +88,7 @@ class Processes:
         channel = BrokerClient(self._lines[number][1])
 
         def start(app: App) -> None:
-            channel.counts = app.snapshot
-            channel.replaced = app.sources.replaced
+            channel.attach(app)
 
         await attend(
             self._config,

@@ -26,7 +26,7 @@ def in_good_order(failure):
 @pytest.mark.parametrize(
     ("source", "state", "ready"),
     [
-        (None, "no token needed", True),
+        (None, "no_token_needed", True),
         (Source(), "idle", True),
         (Source(usable=True), "valid", True),
         (Source(usable=True, failure=TokenUnavailable("down")), "valid", True),  # the old one still serves

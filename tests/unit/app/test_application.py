@@ -82,7 +82,7 @@ async def test_while_a_login_is_missing_looking_at_it_looks_for_one_made_elsewhe
     made = await app(LOGIN, answer=LoginRequired("nobody has logged in"))
     made.prefetch()
     await settle()
-    assert made.states()[0].state == "login required"
+    assert made.states()[0].state == "login_required"
     made.behind["r0"].answer = Token("a")
     await settle()
     assert made.states()[0].state == "valid"
