@@ -204,7 +204,7 @@ class NotReplayable(RequestRefused):
 
 
 class TooManyTries(RequestRefused):
-    """A rejected credential was tried again a moment ago because somebody asked: more may lock its account."""
+    """A rejected credential was tried again a moment ago because somebody asked: more may lock it."""
 
     status = 429
     title = "Too many tries"

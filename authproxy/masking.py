@@ -1,18 +1,20 @@
 """The one place that knows what must never be printed.
 
 `as_data` walks settings, however deep they are nested, and tells of each leaf whether it is secret; `masked`
-and `leaves` are what most callers want of it. `is_secret_name` knows the headers, parameters and fields whose values are secrets
-by their name, `shown_header` and `shown_query` show what of them may be seen. `scrub` takes known secrets out of a
-foreign text, in each spelling in which a server may echo them, `hide` out of one that is long; `without_query` takes the query off a URL; `sound` takes out what
-cannot be encoded.
+and `leaves` are what most callers want of it. `is_secret_name` knows the headers, parameters and fields whose
+values are secrets by their name; `shown_header` and `shown_query` are what of them may be seen. `scrub` takes
+known secrets out of a foreign text, in each spelling in which a server may echo them, `hide` out of one that
+may be long; `without_query` takes the query off a URL; `sound` takes out what cannot be encoded.
 """
 
 import base64
 import html
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import Field, dataclass, field, fields, is_dataclass
+from itertools import pairwise
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote_plus
 
@@ -125,9 +127,9 @@ def masked(value: Any, place: Any = None) -> Any:
 # ── names ────────────────────────────────────────────────────────────────────────────────────────
 
 SECRET_WORDS = frozenset({
-    "assertion", "auth", "authorization", "cookie", "credential", "credentials", "jwt", "otp", "passcode", "passphrase",
-    "passwd", "password", "pin", "pwd", "secret", "session", "sessionid", "sid", "sig", "signature", "token", "tokens",
-    "totp",
+    "assertion", "auth", "authorization", "cookie", "credential", "credentials", "jwt", "otp", "passcode",
+    "passphrase", "passwd", "password", "pin", "pwd", "secret", "session", "sessionid", "sid", "sig",
+    "signature", "token", "tokens", "totp",
 })  # fmt: skip
 """Words of a name that make its value a secret."""
 SECRET_ENDS = (
@@ -162,9 +164,7 @@ def is_secret_name(name: str) -> bool:
     return (
         not SECRET_WORDS.isdisjoint(words)
         or any(word.endswith(SECRET_ENDS) for word in words)
-        or any(
-            word == "key" and before in SECRET_KEYS for before, word in zip(words, words[1:], strict=False)
-        )
+        or any(word == "key" and before in SECRET_KEYS for before, word in pairwise(words))
     )
 
 
@@ -194,7 +194,7 @@ def _shown_part(part: str) -> str:
     return name if not name or (_FLAG.match(name) and not is_secret_name(name)) else MASK
 
 
-def is_secret_header(name: str, value: str, also: Set[str] = frozenset()) -> bool:
+def is_secret_header(name: str, value: str, also: AbstractSet[str] = frozenset()) -> bool:
     """Whether a header must not be kept as it is; `also` are names that are secrets here, in lower case."""
     if name.lower() in also or is_secret_name(name):
         return True
@@ -203,7 +203,7 @@ def is_secret_header(name: str, value: str, also: Set[str] = frozenset()) -> boo
     return any(holds_secret_parameter(query) for query in _IN_URL.findall(value))
 
 
-def shown_header(name: str, value: str, also: Set[str] = frozenset()) -> str:
+def shown_header(name: str, value: str, also: AbstractSet[str] = frozenset()) -> str:
     """Return as much of a header's value as may be seen."""
     if name.lower() in also or is_secret_name(name):
         scheme, space, _ = value.partition(" ")

@@ -91,7 +91,7 @@ class Stream:
 
 
 class Streams:
-    """Everybody who watches, at most `limit` of them. `watched` is told when the first comes, and the last goes."""
+    """Everybody who watches, `limit` at most. `watched` hears when the first comes and the last goes."""
 
     def __init__(self, watched: Callable[[bool], None] = lambda _is_watched: None) -> None:
         self.limit = MIN_STREAMS
@@ -106,13 +106,8 @@ class Streams:
     def open(self) -> Iterator[Stream]:
         """Have one more reader told. Raises `TooManyStreams`."""
         if self._closed or len(self._streams) >= self.limit:
-            raise TooManyStreams(
-                f"{len(self._streams)} readers watch already"
-                if not self._closed
-                else "the proxy is being stopped",
-                hint="close a page that shows them",
-                retry_after=RETRY_SECONDS,
-            )
+            why = "the proxy is being stopped" if self._closed else f"{self.limit} readers watch already"
+            raise TooManyStreams(why, retry_after=RETRY_SECONDS)
         stream = Stream()
         self._streams.add(stream)
         if len(self._streams) == 1:

@@ -191,7 +191,7 @@ class AdminAnswerer:
             return await self._handler(request)
         except (AuthproxyError, web.RequestPayloadError) as fault:
             error = fault if isinstance(fault, AuthproxyError) else BadRequest("the body is malformed")
-            return problem(error, close=True)
+            return problem(error, close=not request.content.is_eof())
         except web.HTTPException as error:
             if error.status < 400:
                 return error

@@ -28,8 +28,8 @@ def exposition(
 ) -> bytes:
     """Return the metrics as text.
 
-    `expiries` is each route's token's end in epoch seconds; `connections` are (route, state, number), `states`
-    (route, state); `reload` is when the configuration was loaded, and whether the last reload failed.
+    `expiries` is each route's token's end in epoch seconds; `connections` are (route, state, number),
+    `states` (route, state); `reload` is when the configuration was loaded, and whether the last one failed.
     """
     registry = CollectorRegistry()
     registry.register(_Collected(counters, dict(expiries), list(connections), list(states), reload))

@@ -15,6 +15,7 @@ Every document is made by the backend, secrets masked.
 import asyncio
 import json
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Protocol
 
 from aiohttp import web
@@ -114,11 +115,11 @@ class _API:
 
     async def reload(self, request: web.Request) -> web.StreamResponse:
         await self._drop_body(request)
-        faults = [_as_document(each) for each in await self._backend.reload()]
+        faults = [asdict(each) for each in await self._backend.reload()]
         return answer({"faults": faults}, status=422) if faults else answer({"reloaded": True})
 
     async def _drop_body(self, request: web.Request) -> None:
-        """Read what nobody needs: nothing is done before all of the request is here. Raises `RequestTimeout`."""
+        """Read what nobody needs: nothing is done before all of it is here. Raises `RequestTimeout`."""
         try:
             async with asyncio.timeout(self._body_seconds):
                 await request.read()
@@ -132,13 +133,6 @@ def _one(request: web.Request, name: str) -> str | None:
     if len(values) > 1:
         raise ValueError(f"{name}: is there more than once")
     return values[0] if values else None
-
-
-def _as_document(fault: Fault) -> dict[str, object]:
-    return {
-        "file": fault.file, "line": fault.line, "column": fault.column, "key": fault.key,
-        "message": fault.message,
-    }  # fmt: skip
 
 
 def answer(document: object, *, status: int = 200) -> web.Response:

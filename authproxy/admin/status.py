@@ -9,7 +9,8 @@
     refused           the upstream says no to a token that was just renewed, or that cannot be
     login_required    none can be had until a person logs in
 
-The last but `refused` are only where no usable token is left; else the token's own state has `trouble` beside it.
+`failing`, `rejected` and `login_required` are only where no usable token is left; else the token's own state
+has `trouble` beside it.
 """
 
 from collections.abc import Iterable

@@ -18,13 +18,13 @@ from authproxy import logs
 from authproxy.admin.status import RouteStatus, route_status
 from authproxy.app.credentials import GrantSources, InnerSource, Stack, TokenSources
 from authproxy.app.file_limits import affordable_connections
-from authproxy.app.listeners import can_be_opened, configured_addresses, shown_address
+from authproxy.app.listeners import can_be_opened, configured_addresses, listening_urls, shown_address
 from authproxy.app.logins import Logins
+from authproxy.app.requests import LocalRequests
 from authproxy.app.site import NO_TLS, build_site
 from authproxy.app.tls import TLSContexts
 from authproxy.config.model import Config
 from authproxy.config.route import RouteConfig
-from authproxy.app.requests import LocalRequests
 from authproxy.errors import Fault, TokenError
 from authproxy.grants.runner import FlowRunner
 from authproxy.grants.steps import Show
@@ -187,6 +187,7 @@ class App:
         from authproxy.proxy.handler import ProxyHandler
 
         config, tls = self.config, self._tls.listener
+        self.listening = listening_urls(config, proxy)
         subscribers: list[Subscriber] = [self.counters.request]
         if config.log.access and logs.LEVELS[config.log.level] <= logs.LEVELS["info"]:
             access_log = AccessLog(config.log.format)

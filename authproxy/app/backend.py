@@ -9,6 +9,7 @@ The site and the configuration are looked at each time: a reload replaces them.
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from authproxy import __version__
@@ -52,7 +53,7 @@ class Backend:
 
     @property
     def serves_api(self) -> bool:
-        """Whether who reaches the listener may use the API: over TCP, others than the owner of a socket can."""
+        """Whether who reaches the listener may use the API: others than a socket's owner reach TCP."""
         config = self._app.config
         if config.access is not None or config.admin is None:
             return True
@@ -62,7 +63,7 @@ class Backend:
     # ── health, counts and logins ────────────────────────────────────────────────────────────────
 
     def states(self) -> list[RouteStatus]:
-        """Return the state of every route; somebody may have logged in elsewhere meanwhile: that is looked for."""
+        """Return the state of every route; look for logins that were made elsewhere meanwhile."""
         states = self._app.states()
         self._app.look_for_logins(states)
         return states
@@ -88,7 +89,7 @@ class Backend:
             "config": {
                 "file": app.config.file,
                 "loaded_at": rfc3339(app.loaded_at),
-                "fault": fault_document(fault) if fault is not None else None,
+                "fault": asdict(fault) if fault is not None else None,
             },
             "listeners": app.listening,
             "routes": await self._routes(self.states()),
@@ -106,10 +107,9 @@ class Backend:
         for answer in await self._ask_all("latencies", None):
             for name, some in answer.items():
                 seconds.setdefault(name, []).extend(some)
-        keep = self._app.config.admin.keep if self._app.config.admin is not None else 0
         routes = {each.name: each for each in self._app.config.routes}
         return [
-            self._document(routes[each.route], each, counters, seconds.get(each.route, [])[-keep or None :])
+            self._document(routes[each.route], each, counters, seconds.get(each.route, []))
             for each in states
             if each.route in routes
         ]
@@ -178,7 +178,10 @@ class Backend:
         return await self._the_one("request", wanted)
 
     async def replay(self, wanted: str) -> str:
-        """Send a request again; return its new id. Raises `NoSuchRequest`, `NotReplayable`, `ConnectionLimit`."""
+        """Send a request again; return its new id.
+
+        Raises `NoSuchRequest`, `NotReplayable`, `ConnectionLimit`.
+        """
         answer = await self._the_one("replay", wanted)
         error = error_of(answer)
         if error is not None:
@@ -232,14 +235,3 @@ class Backend:
     def end_streams(self) -> None:
         """End the live streams: the process is about to end."""
         self.streams.close()
-
-
-def fault_document(fault: Fault) -> dict[str, object]:
-    """Return a fault of the configuration as plain data."""
-    return {
-        "file": fault.file,
-        "line": fault.line,
-        "column": fault.column,
-        "key": fault.key,
-        "message": fault.message,
-    }

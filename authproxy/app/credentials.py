@@ -73,6 +73,9 @@ class TokenSources:
         if (stack := self._stacks.get(key)) is not None:
             stack.cached.replaced(refused, token)
 
+    def _changed(self) -> None:
+        self.changed()
+
     def forgotten(self, key: str) -> None:
         """Have no token for `key`: it was forgotten where tokens are obtained."""
         if (stack := self._stacks.get(key)) is not None:
@@ -96,7 +99,7 @@ class TokenSources:
             name=route.name,
             refresh_before=None if before == "auto" else before,
         )
-        cached.changed = lambda: self.changed()
+        cached.changed = self._changed
         watched = grant.watched_file
         return Stack(cached, WatchedSource(cached, watched) if watched is not None else cached)
 

@@ -9,7 +9,13 @@ import click
 from authproxy import logs, stderr
 from authproxy.app.credentials import check_stores
 from authproxy.app.file_limits import raise_file_limit
-from authproxy.app.listeners import Listeners, open_listeners, shown_address, unlink_sockets
+from authproxy.app.listeners import (
+    Listeners,
+    listening_urls,
+    open_listeners,
+    shown_address,
+    unlink_sockets,
+)
 from authproxy.app.serving import attend, run_loop
 from authproxy.app.tls import tls_contexts
 from authproxy.cli.output import StdoutFault, give_up_stdout
@@ -71,12 +77,7 @@ def announce(config: Config, listeners: Listeners, ready: Ready) -> None:
 
 def _announce(config: Config, listeners: Listeners, ready: Ready) -> None:
     stderr.finish()  # warnings come first on a terminal, as they were said first
-    # A name's sockets are on one port, so that they have one URL.
-    urls = list(
-        dict.fromkeys(
-            shown_address(address, sock, secure=config.tls is not None) for address, sock in listeners.proxy
-        )
-    )
+    urls = listening_urls(config, listeners.proxy)
     for url in urls:
         click.echo(f"listening on {url}")
     admin_url = None

@@ -1,6 +1,6 @@
-"""Finished requests for those who watch: in batches, only while somebody does, and never faster than they may be.
+"""Finished requests for those who watch: in batches, only while somebody does, and never too many at a time.
 
-handler ─▶ Feed.take ─▶ waits for others ─▶ every 50 ms: up to BATCH of them, as plain data, and how many were lost
+handler ─▶ Feed.take ─▶ every 50 ms: up to BATCH of them, as plain data, and how many were lost
 """
 
 import asyncio

@@ -4,7 +4,8 @@ Nothing in here is worked out before somebody asks.
 """
 
 import base64
-from collections.abc import Iterable, Set
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from authproxy.masking import MASK, hide, shown_header, shown_query
@@ -35,7 +36,7 @@ def summary(record: RequestRecord) -> dict[str, Any]:
     }
 
 
-def details(record: RequestRecord, secret_headers: Set[str] = frozenset()) -> dict[str, Any]:
+def details(record: RequestRecord, secret_headers: AbstractSet[str] = frozenset()) -> dict[str, Any]:
     """Return a request with its headers, and with its bodies where they are kept.
 
     `secret_headers` are names, in lower case, that hold secrets besides those that are known for it.
@@ -77,7 +78,7 @@ def _path(record: RequestRecord) -> str:
     return f"{record.path}?{shown_query(query)}" if query else record.path
 
 
-def _headers(lines: Iterable[bytes], also: Set[str], secrets: list[str]) -> list[list[str]]:
+def _headers(lines: Iterable[bytes], also: AbstractSet[str], secrets: list[str]) -> list[list[str]]:
     pairs = [pair_of(line) for line in lines if line]
     return [[name, hide(shown_header(name, value, also), secrets)] for name, value in pairs]
 
@@ -124,7 +125,7 @@ def _steps(record: RequestRecord) -> list[dict[str, Any]]:
     notes, last = record.notes, record.started
     noted = list(notes.steps) if notes is not None else []
     found = []
-    if record.token is not None and (notes is None or notes.origin == "held"):
+    if record.token is not None and (not noted or noted[0][0] != "token"):
         found.append({"what": "token", "detail": "held", "ms": 0.0})
     for what, detail, at in noted:
         found.append({"what": what, "detail": detail, "ms": _ms(at - last)})

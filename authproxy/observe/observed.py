@@ -1,4 +1,4 @@
-"""What is known of requests and routes beyond one configuration: a reload replaces the site, and none of this."""
+"""What is known of requests and routes beyond one configuration: a reload replaces the site, but not this."""
 
 from dataclasses import dataclass, field
 

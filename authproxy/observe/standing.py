@@ -1,4 +1,4 @@
-"""How a route stands with its upstream: whether that refuses even a token just renewed, and what was said of it.
+"""How a route stands with its upstream: whether that refuses even a token just renewed, and who was told.
 
     a refusal ─▶ Standing.note() ─▶ logged once a cause ─▶ lasting? then the route is `refused`
     a success ─▶ Standing.recover() ─▶ it is not any more
@@ -63,7 +63,7 @@ class Standing:
             self.report(self.name, None)
 
     def take(self, refusal: Refusal | None) -> bool:
-        """Go by what happened here or in another process; tell whether the route is refused, or is not, now."""
+        """Go by what happened here or in another process; tell whether the route's state is another one."""
         before = self.refused
         if refusal is None:
             self.refused = None
@@ -79,8 +79,8 @@ class Standing:
 class Standings:
     """The standing of every route, by name; it is another one when the credential is another one.
 
-    `remote` is who is told of news instead of the log: the broker, in a worker. `changed` is called whenever a
-    route is refused, or is not any more.
+    `remote` is who is told of news instead of the log: the broker, in a worker. `changed` is called whenever
+    a route is refused, or is not any more.
     """
 
     def __init__(self) -> None:

@@ -130,8 +130,8 @@ class Section:
     """The header section of a plain request.
 
     `length` is None when there is no `Content-Length`; `authority` is the value of `Host`, `key` that of the
-    access key's header, `size` how many bytes it has. What is worked out of it is kept here: `host` is the one that the guard has let it in
-    to, and `worked_out` has its lines as they go on, for each route.
+    access key's header, `size` how many bytes it has. What is worked out of it is kept here: `host` is the
+    one that the guard has let it in to, and `worked_out` has its lines as they go on, for each route.
     """
 
     __slots__ = (

@@ -26,8 +26,8 @@ class Credential:
     """The line that one route adds, and what it does when the upstream refuses it.
 
     `statuses` are what counts as a refusal; `cooldown` is in seconds. With `asks_freely` another token may be
-    asked for as often as one likes: it costs nobody anything. `static` is what it is called where it stands in
-    the configuration. While `standing` is watching, `accepted` is to be called.
+    asked for as often as one likes: it costs nobody anything. `static` is what it is called where
+    it stands in the configuration. While `standing` is watching, `accepted` is to be called.
     """
 
     def __init__(

@@ -10,8 +10,8 @@ from authproxy.tokens.token import Token
 
 Clock = Callable[[], float]
 Origin = Literal["held", "fetched", "renewed", "waited"]
-"""How a request came by its token: it was cached, the first one, another in the place of one, or somebody else
-had begun to fetch it."""
+"""How a request came by its token: it was cached, the first one, in the place of another one, or somebody
+else had begun to fetch it."""
 
 
 class TokenSource(Protocol):

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from authproxy.app.application import App
-from authproxy.app.listeners import Listeners, own_listeners
+from authproxy.app.listeners import Listeners, listening_urls, own_listeners
 from authproxy.app.serving import attend, run_loop
 from authproxy.app.tls import TLSContexts
 from authproxy.capabilities import AF_UNIX
@@ -47,6 +47,7 @@ class Processes:
         self._alive, self._above = os.pipe()
         self._lines = [socket.socketpair(AF_UNIX, socket.SOCK_DGRAM) for _ in range(count)]
         self._own = own_listeners(config, listeners)
+        self._listening = listening_urls(config, listeners.proxy)
         self._shares = shared_listeners(listeners, count)
         self._sockets = [sock for share in self._shares for _, sock in share]
 
@@ -70,6 +71,7 @@ class Processes:
 
         def start(app: App) -> None:
             broker = Broker(self._config, app.sources, [ours for ours, _ in self._lines])
+            app.listening = self._listening
             broker.attach(app)
             broker.start()
 

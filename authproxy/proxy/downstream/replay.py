@@ -2,7 +2,7 @@
 
     a record ─▶ request_of() ─▶ bytes ─▶ ReplayConnection ─▶ the same way as any other request
 
-Nothing in the bytes tells that it is one; its id is handed over beside them, so that no client can choose an id.
+Nothing in the bytes tells that it is one; its id is handed over beside them, so no client can choose an id.
 """
 
 import asyncio
