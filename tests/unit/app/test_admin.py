@@ -8,8 +8,16 @@ import pytest
 
 from authproxy.app import admin as module
 from authproxy.app.admin import serve_admin
-from authproxy.config.model import Limits
-from authproxy.proxy.guard import Guard
+from authproxy.app.application import App
+from authproxy.config.read import parse
+
+CONFIG = "routes: [{name: api, upstream: 'https://up.example', auth: {grant: none}}]"
+
+
+@pytest.fixture
+async def app():
+    async with App(parse(CONFIG, "proxy.yaml", environ={})) as made:
+        yield made
 
 
 @pytest.fixture
@@ -18,12 +26,12 @@ def sock():
         yield sock
 
 
-async def test_who_connects_before_it_is_served_is_answered(sock):
+async def test_who_connects_before_it_is_served_is_answered(app, sock):
     sock.settimeout(0)
     with socket.create_connection(sock.getsockname()) as early:
         early.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         async with contextlib.AsyncExitStack() as stack:
-            await serve_admin(None, Guard(), Limits(), [sock], stack, connections=100)
+            await serve_admin(app, [sock], stack, connections=100)
             url = f"http://127.0.0.1:{sock.getsockname()[1]}/healthz"
             async with aiohttp.ClientSession() as client, client.get(url) as response:
                 assert response.status == 200
@@ -32,7 +40,7 @@ async def test_who_connects_before_it_is_served_is_answered(sock):
 
 
 @pytest.mark.parametrize(("connections", "limit"), [(1, 8), (100, 25), (10_000, 64)])
-async def test_it_takes_a_part_of_the_connections_that_there_may_be(monkeypatch, connections, limit):
+async def test_it_takes_a_part_of_the_connections_that_there_may_be(app, monkeypatch, connections, limit):
     made = []
     server = module.AdminServer
 
@@ -42,5 +50,6 @@ async def test_it_takes_a_part_of_the_connections_that_there_may_be(monkeypatch,
 
     monkeypatch.setattr(module, "AdminServer", noted)
     async with contextlib.AsyncExitStack() as stack:
-        await serve_admin(None, Guard(), Limits(), [], stack, connections=connections)
+        backend = await serve_admin(app, [], stack, connections=connections)
     assert made == [limit]
+    assert backend.streams.limit == limit // 2  # what stays open leaves room for `/healthz`

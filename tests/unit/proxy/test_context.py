@@ -9,23 +9,32 @@ from authproxy.proxy.send import Outgoing
 
 
 def context():
-    request = SimpleNamespace(method="PUT", target="/x?password=s3cr3t")
-    return RequestContext(request, None, 5.0)
+    request = SimpleNamespace(
+        method="PUT", target="/x?password=s3cr3t", section=None, raw_headers=((b"Host", b"a"),), notes=None
+    )
+    return RequestContext(request, None, 1_700_000_000.0, 5.0)
 
 
 def test_of_a_request_that_was_not_judged_yet_nothing_is_known():
-    record = context().record(1_700_000_000.0, 7.5)
-    assert record.seconds == 2.5
+    record = context().record(7.5)
+    assert (record.at, record.started, record.seconds, record.ended) == (
+        1_700_000_000.0,
+        5.0,
+        2.5,
+        1_700_000_002.5,
+    )
+    assert (record.facts, record.token, record.received, record.notes) == (None, None, 0, None)
     assert (record.method, record.path, record.status, record.sent) == ("PUT", "-", 0, 0)
     assert (record.route, record.retried, record.cause) == (None, False, None)
 
 
 def test_what_has_become_of_it_is_told():
     told = context()
-    told.route = SimpleNamespace(name="api")
+    told.route = SimpleNamespace(name="api", facts="facts")
     told.path, told.retried, told.cause = "/x", True, "no"
     told.answering(206, 9)
-    record = told.record(1_700_000_000.0, 5.0)
+    record = told.record(5.0)
+    assert record.facts == "facts"
     assert (record.route, record.path, record.status, record.sent) == ("api", "/x", 206, 9)
     assert (record.retried, record.cause) == (True, "no")
     assert told.route_name == "api"

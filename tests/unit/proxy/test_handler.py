@@ -31,6 +31,7 @@ from authproxy.proxy.send import Sender
 from authproxy.proxy.upstream.reply import Reply
 from authproxy.tokens.token import Token
 from tests.support import client_side
+from tests.support.both_doors import without_ids
 from tests.support.clock import settle
 from tests.support.token_sources import CachedTokens
 
@@ -143,6 +144,8 @@ class Upstream:
 
 
 class Lent:
+    exchanges = 0
+
     def __init__(self, answer):
         self.answer = answer
         self.said = b""
@@ -423,8 +426,14 @@ async def test_a_fault_in_the_log_makes_no_second_answer(caplog):
 async def test_a_token_on_trial_that_does_what_it_should_is_off_trial():
     world = World(whole())
     world.route.credential._on_trial = A
+    world.route.credential.standing.watching = True
     await world.quick()
     assert world.route.credential._on_trial is None
+    assert not world.route.credential.standing.watching
+
+
+def refused_line(details):
+    return f'Proxy-Status: authproxy; received-status=401; details="{details}"'
 
 
 # ── a refused token ──────────────────────────────────────────────────────────────────────────────
@@ -443,21 +452,23 @@ async def test_a_request_whose_token_is_refused_is_sent_once_more_with_another_o
 
 async def test_a_second_refusal_is_passed_on():
     world = World(whole(401, b"first"), whole(401, b"second"))
-    assert await world.ask() == (401, [], b"second")
+    assert await world.ask() == (401, [refused_line("a token, repeated once")], b"second")
     assert world.handler.counters.retries == {("api", "refused"): 1}
     assert len(world.upstream.lent) == 2
 
 
 async def test_when_no_other_token_can_be_had_the_first_refusal_is_passed_on():
     world = World(whole(401, b"first"), source=CachedTokens(TokenUnavailable("down"), current=A))
-    assert await world.ask() == (401, [], b"first")
+    line = refused_line("a token, not repeated: no other token can be had")
+    assert await world.ask() == (401, [line], b"first")
     assert not world.record.retried
     assert world.handler.counters.retries == {}
 
 
 async def test_without_a_credential_a_401_is_an_answer_like_any_other():
     world = World(whole(401, b"who are you?"), credential=False)
-    assert await world.ask() == (401, [], b"who are you?")
+    line = refused_line("no credential: this route adds none (grant: none)")
+    assert await world.ask() == (401, [line], b"who are you?")
     assert world.client.handed is None
 
 
@@ -914,7 +925,7 @@ async def outcome(read, data, times=3, **settings):
         await settle()
         if client.handed is not None:
             await world.go_on()
-        found.append((client.transport.written, client.kept, client.stall_seconds))
+        found.append((without_ids(client.transport.written), client.kept, client.stall_seconds))
     return found, [lent.said for lent in world.upstream.lent], world.lines, world.handler.counters.refused
 
 
@@ -1074,7 +1085,7 @@ async def test_whenever_a_client_goes_its_request_is_told_of_once_and_nothing_is
 
 async def test_a_request_that_was_not_judged_is_a_fault_of_ours(caplog):
     world = World()
-    assert await world.handler.finish(RequestContext(world.incoming(), world.handler.site, 0.0)) is False
+    assert await world.handler.finish(RequestContext(world.incoming(), world.handler.site, 0.0, 0.0)) is False
     assert world.problem[0] == 500
 
 
@@ -1100,7 +1111,7 @@ def test_only_what_we_would_not_forward_is_counted_as_refused(error, counted):
 async def test_its_repr_tells_no_target():
     world = World(whole())
     await world.ask("/api/x?password=s3cr3t")
-    context = RequestContext(world.asked, None, 0.0)
+    context = RequestContext(world.asked, None, 0.0, 0.0)
     assert repr(context) == "<RequestContext GET None under way>"
     assert repr(world.asked) == "<Request GET>"
     assert "s3cr3t" not in str(world.lines)
