@@ -138,7 +138,7 @@ def _one(request: web.Request, name: str) -> str | None:
 def answer(document: object, *, status: int = 200) -> web.Response:
     """Return a document as an answer."""
     return web.Response(
-        text=json.dumps(document) + "\n",
+        body=json.dumps(document).encode() + b"\n",
         status=status,
         headers={"Content-Type": "application/json", **HEADERS},
     )
