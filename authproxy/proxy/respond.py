@@ -51,18 +51,15 @@ def send_whole(context: RequestContext, route: Route, reply: Reply) -> bool:
     if (
         plain is not None
         and plain.goes_as_it_is
+        and plain.status < 400
         and request.section is not None
         and request.keep_alive
         and not request.connection.draining
     ):  # what happens most: not a line has to be added
-        lines = _lines(context, route, reply)
+        lines = _own_lines(request, route, reply)
         transport.write(b"%b\r\n%b" % (lines, body))
-        context.answer_begun, context.status, context.sent, context.answer = (
-            True,
-            reply.status,
-            len(body),
-            lines,
-        )
+        context.answer_begun, context.status, context.sent = True, plain.status, len(body)
+        context.answer = lines
         if route.facts.bodies:
             shown_body(context, route).add(body)
         return True
