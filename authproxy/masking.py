@@ -142,6 +142,7 @@ SECRET_ENDS = (
     "secretkey",
     "cookie",
     "sessionid",
+    "sessid",
 )
 SECRET_KEYS = frozenset(
     {"access", "api", "auth", "authproxy", "private", "secret", "subscription", "shared", "signing"}
@@ -154,7 +155,7 @@ URL_HEADERS = frozenset({"content-location", "link", "location", "referer", "ref
 """Headers that hold URLs, with queries of their own."""
 
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+")
-_IN_URL = re.compile(r"\?([^\s<>\"'#,;]*)")
+_IN_URL = re.compile(r"\?([^\s<>\"'#,]*)")
 _FLAG = re.compile(r"[A-Za-z_-]{1,24}\Z")
 
 
