@@ -112,7 +112,7 @@ async def test_a_first_token_replaces_none(app, backend):
 
 
 async def test_a_renewal_that_fails_is_told(app, backend):
-    app.behind["api"] = OneAnswer(CredentialRejected("no"))
+    app.behind["api"].answer = CredentialRejected("no")
     with pytest.raises(CredentialRejected):
         await backend.refresh("api")
     assert (await backend.route_status("api"))["state"] == "rejected"
