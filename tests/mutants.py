@@ -147,7 +147,7 @@ ROWS = (
     ("admin: no login without it",
      "if not self._backend.guard.is_key(await _key_in_form(request, self._form_seconds)):", "if False:",
      LIVE + "login_links.py -k key"),
-    ("admin: the API is for the owner alone", "if request.path.startswith(\"/api/\") and not backend.serves_api:",
+    ("admin: the API is for the owner alone", 'if request.path.startswith("/api/") and not backend.serves_api:',
      "if False:", LIVE + "admin_api.py -k unix"),
     ("admin: secret headers", "if name.lower() in also or is_secret_name(name):\n        scheme",
      "if False:\n        scheme", LIVE + "admin_api.py -k without_its_secrets"),
