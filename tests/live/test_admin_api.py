@@ -1,4 +1,4 @@
-"""The admin API over the wire, of one process and of two workers: states, requests, and what a person may do."""
+"""The admin API over the wire, of one process and of two: states, requests, and what a person may do."""
 
 import json
 import re
@@ -248,8 +248,8 @@ def test_the_last_requests_are_told_newest_first(here: Here) -> None:
     here.call("/nowhere" * 2, "Host: evil.example")
     third, second, first = here.requests()
     assert set(first) == {
-        "id", "at", "route", "method", "path", "upstream", "status", "ms", "bytes_in", "bytes_out", "repeated",
-        "token", "steps", "error",
+        "id", "at", "route", "method", "path", "upstream", "status", "ms", "bytes_in", "bytes_out",
+        "repeated", "token", "steps", "error",
     }  # fmt: skip
     assert (first["route"], first["method"], first["status"]) == ("api", "GET", 200)
     assert first["path"] == "/first?page=••••&token=••••"

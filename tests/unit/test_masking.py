@@ -197,11 +197,12 @@ def test_half_a_character_becomes_one_that_can_be_printed():
 @pytest.mark.parametrize(
     "name",
     [
-        "Authorization", "Proxy-Authorization", "Cookie", "Set-Cookie", "X-Api-Key", "x_api_key", "apikey", "ApiKey",
-        "X-Auth-Token", "access_token", "accessToken", "refreshToken", "id_token", "client_secret", "clientSecret",
-        "password", "passwd", "PASSWORD", "X-Authproxy-Key", "Ocp-Apim-Subscription-Key", "X-Amz-Security-Token",
-        "X-Amz-Signature", "sig", "totp-auth", "X-Session-Id", "JSESSIONID", "private_key", "client_assertion",
-        "X-CSRF-Token", "PHPSESSID", "AccessKey",
+        "Authorization", "Proxy-Authorization", "Cookie", "Set-Cookie", "X-Api-Key", "x_api_key",
+        "apikey", "ApiKey", "X-Auth-Token", "access_token", "accessToken", "refreshToken", "id_token",
+        "client_secret", "clientSecret", "password", "passwd", "PASSWORD", "X-Authproxy-Key",
+        "Ocp-Apim-Subscription-Key", "X-Amz-Security-Token", "X-Amz-Signature", "sig", "totp-auth",
+        "X-Session-Id", "JSESSIONID", "private_key", "client_assertion", "X-CSRF-Token", "PHPSESSID",
+        "AccessKey",
     ],
 )  # fmt: skip
 def test_a_name_tells_that_its_value_is_a_secret(name):
@@ -212,9 +213,9 @@ def test_a_name_tells_that_its_value_is_a_secret(name):
 @pytest.mark.parametrize(
     "name",
     [
-        "Host", "Accept", "Content-Type", "User-Agent", "ETag", "If-Match", "WWW-Authenticate", "Idempotency-Key",
-        "Sec-WebSocket-Key", "Cache-Control", "X-Request-Id", "page", "limit", "keyword", "monkey", "author",
-        "designer", "Content-Length", "passage", "spinner",
+        "Host", "Accept", "Content-Type", "User-Agent", "ETag", "If-Match", "WWW-Authenticate",
+        "Idempotency-Key", "Sec-WebSocket-Key", "Cache-Control", "X-Request-Id", "page", "limit",
+        "keyword", "monkey", "author", "designer", "Content-Length", "passage", "spinner",
     ],
 )  # fmt: skip
 def test_other_names_do_not(name):

@@ -118,7 +118,8 @@ async def test_faults_of_the_configuration_are_told_with_their_places(client, ba
     assert reply.json() == {
         "faults": [
             {
-                "file": "proxy.yaml", "line": 3, "column": 5, "key": "routes[0].name", "message": "is required",
+                "file": "proxy.yaml", "line": 3, "column": 5,
+                "key": "routes[0].name", "message": "is required",
             }
         ]
     }  # fmt: skip

@@ -64,7 +64,8 @@ def test_steps_follow_each_other_and_take_all_the_time():
     )  # fmt: skip
     steps = summary(record(token=TOKEN, notes=notes, retried=True))["steps"]
     assert [(each["what"], each["ms"]) for each in steps] == [
-        ("token", 20.0), ("connect", 10.0), ("upstream", 30.0), ("token", 15.0), ("upstream", 20.0), ("answer", 5.0),
+        ("token", 20.0), ("connect", 10.0), ("upstream", 30.0),
+        ("token", 15.0), ("upstream", 20.0), ("answer", 5.0),
     ]  # fmt: skip
     assert sum(each["ms"] for each in steps) == pytest.approx(100.0)
 

@@ -362,7 +362,7 @@ async def test_a_person_may_have_a_rejected_credential_tried_once_in_a_while(wor
 
 
 async def test_a_changed_secret_is_a_new_credential_for_a_person_too(world, secret):
-    source, behind = world(CredentialRejected("no"), CredentialRejected("no"), Token("a"))
+    source, _ = world(CredentialRejected("no"), CredentialRejected("no"), Token("a"))
     await failure_of(source)
     await source.allow_try()
     await failure_of(source)

@@ -464,7 +464,7 @@ async def test_a_trouble_keeps_its_beginning_while_all_is_left_alone(world, cloc
 
 
 async def test_each_change_is_told(world, token):
-    source, behind = world(token("a"), TokenUnavailable("down"), token("b"))
+    source, _ = world(token("a"), TokenUnavailable("down"), token("b"))
     states = []
     source.changed = lambda: states.append((source.renewing, source.usable, source.failure is not None))
     await source.token()

@@ -136,7 +136,7 @@ class Answerer:
     def start(self, request):
         self.asked.append(request)
         request.connection.transport.write(b"HTTP/1.1 200 OK\r\n\r\n")
-        return Answered(True) if self.at_once else Sent(request)
+        return Answered(keep_alive=True) if self.at_once else Sent(request)
 
     def lost(self, _context):
         self.lost_ones += 1
