@@ -3,8 +3,8 @@
 `as_data` walks settings, however deep they are nested, and tells of each leaf whether it is secret; `masked`
 and `leaves` are what most callers want of it. `is_secret_name` knows the headers, parameters and fields whose
 values are secrets by their name; `shown_header` and `shown_query` are what of them may be seen. `scrub` takes
-known secrets out of a foreign text, in each spelling in which a server may echo them, `hide` out of one that
-may be long; `without_query` takes the query off a URL; `sound` takes out what cannot be encoded.
+known secrets out of a foreign text, in each spelling in which a server may echo them, `Hiding` out of many
+or long ones; `without_query` takes the query off a URL; `sound` takes out what cannot be encoded.
 """
 
 import base64
@@ -236,18 +236,26 @@ def scrub(text: str, secrets: Iterable[str]) -> str:
     A secret is masked in each spelling in which a server may echo it. One that is shorter than
     `SHORT_SECRET` is part of other words by chance: it is masked when it is a word by itself.
     """
-    text = _CONTROLS.sub(" ", hide(text, secrets)).strip()
+    text = _CONTROLS.sub(" ", Hiding(secrets)(text)).strip()
     return text if len(text) <= FOREIGN_TEXT else text[: FOREIGN_TEXT - 1] + "…"
 
 
-def hide(text: str, secrets: Iterable[str]) -> str:
-    """Return `text`, however long it is, with `secrets` masked as `scrub` does it."""
-    text = sound(text)
-    kept, behind = [], 0
-    for start, end in _places(text, {each for secret in secrets for each in _spellings(secret)}):
-        kept += [text[behind:start], MASK]
-        behind = end
-    return "".join([*kept, text[behind:]])
+class Hiding:
+    """Masks `secrets` as `scrub` does it, in texts however long; their spellings are worked out once."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        self._spellings = {each for secret in secrets for each in _spellings(secret)}
+        self._shortest = min(map(len, self._spellings), default=1)
+
+    def __call__(self, text: str) -> str:
+        text = sound(text)
+        if len(text) < self._shortest:
+            return text
+        kept, behind = [], 0
+        for start, end in _places(text, self._spellings):
+            kept += [text[behind:start], MASK]
+            behind = end
+        return "".join([*kept, text[behind:]]) if kept else text
 
 
 def _places(text: str, secrets: Iterable[str]) -> list[tuple[int, int]]:

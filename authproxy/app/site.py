@@ -108,6 +108,7 @@ class _Builder:
         observed: Observed,
     ) -> None:
         self._observed = observed
+        self._hosts = frozenset(split_url(route.upstream).netloc.lower() for route in config.routes)
         self.pools: list[tuple[str, Pool]] = []
         self._config = config
         self._sources = sources
@@ -163,6 +164,7 @@ class _Builder:
                 url_of=lambda path: f"{origin}{upstream_target(path, strip=strip, base=base)}",
                 secret_headers=frozenset(self._secret_headers(route)),
                 bodies=route.inspect.bodies or 0,
+                hosts=self._hosts,
                 budget=self._observed.bodies,
             ),
             standing=self._observed.standings.of(route.name, route.key),

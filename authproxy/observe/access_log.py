@@ -5,11 +5,15 @@
 
 import asyncio
 import json
+import re
 import sys
+from urllib.parse import urlsplit
 
 from authproxy.logs import as_text, exact_stamp, stamp
 from authproxy.masking import without_query
 from authproxy.observe.record import RequestRecord
+
+_LOCATION = re.compile(rb"\r\nlocation:([^\r]*)", re.IGNORECASE)
 
 
 class AccessLog:
@@ -38,7 +42,7 @@ class AccessLog:
 def _access_text(record: RequestRecord) -> str:
     at, seconds, route, method, path, status, sent, retried, cause = record[:9]
     more = " retried=yes" if retried else ""
-    if status >= 400 or cause is not None:
+    if status >= 300 or cause is not None:
         more += "".join([f" {key}={as_text(value)}" for key, value in _more(record).items()])
     return (
         f"{stamp(int(at + seconds))} info request route={route or '-'} method={method} "
@@ -63,14 +67,36 @@ def _access_json(record: RequestRecord) -> str:
     return json.dumps(line | _more(record)) + "\n"
 
 
+def redirect_of(record: RequestRecord) -> str | None:
+    """Return the URL, without its query, to which an upstream sends a client away from all routes."""
+    found = _LOCATION.search(record.answer)
+    location = found[1].decode("latin-1").strip() if found is not None else ""
+    try:
+        host = urlsplit(location).netloc.rpartition("@")[2].lower()
+    except ValueError:
+        return None
+    if record.facts is None or not host:
+        return None
+    own = (each.lower() for each in _hosts_of(record))
+    return None if host in own or host in record.facts.hosts else without_query(location)
+
+
+def _hosts_of(record: RequestRecord) -> list[str]:
+    """Return the `Host` that the client asked: what leads there leads to us."""
+    lines = record.head.split(b"\r\n") if isinstance(record.head, bytes) else record.head.lines
+    return [line[5:].decode("latin-1").strip() for line in lines if line[:5].lower() == b"host:"]
+
+
 def _more(record: RequestRecord) -> dict[str, object]:
     """Return what is to be said of a request that did not go well."""
-    if record.status < 400 and record.cause is None:
+    if record.status < 300 and record.cause is None:
         return {}
     notes, facts = record.notes, record.facts
     problem = notes.problem if notes is not None and notes.problem is not None else {}
+    leads = record.status >= 400 or record.cause is not None
     more = {
-        "upstream": without_query(facts.url_of(record.path)) if facts is not None else None,
+        "upstream": without_query(facts.url_of(record.path)) if facts is not None and leads else None,
+        "redirect": redirect_of(record) if record.status < 400 else None,
         "cause": record.cause,
         "hint": problem.get("hint"),
         "origin": notes.page if notes is not None else None,

@@ -6,9 +6,10 @@ Nothing in here is worked out before somebody asks.
 import base64
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
+from functools import lru_cache
 from typing import Any
 
-from authproxy.masking import MASK, hide, shown_header, shown_query
+from authproxy.masking import MASK, Hiding, shown_header, shown_query
 from authproxy.observe.record import KeptBody, RequestRecord
 from authproxy.times import rfc3339
 
@@ -17,14 +18,14 @@ GONE = {"title": "Broken off"}
 
 def summary(record: RequestRecord) -> dict[str, Any]:
     """Return a request as it stands in the list."""
-    facts, secrets = record.facts, _secrets(record)
+    facts, hide = record.facts, _hiding(record)
     return {
         "id": record.id,
         "at": rfc3339(record.at),
         "route": record.route,
         "method": record.method,
-        "path": hide(_path(record), secrets),
-        "upstream": hide(facts.url_of(record.path), secrets) if facts is not None else None,
+        "path": hide(_path(record)),
+        "upstream": hide(facts.url_of(record.path)) if facts is not None else None,
         "status": record.status,
         "ms": _ms(record.seconds),
         "bytes_in": record.received,
@@ -41,18 +42,18 @@ def details(record: RequestRecord, secret_headers: AbstractSet[str] = frozenset(
 
     `secret_headers` are names, in lower case, that hold secrets besides those that are known for it.
     """
-    facts, notes, secrets = record.facts, record.notes, _secrets(record)
+    facts, notes = record.facts, record.notes
     also = secret_headers | (facts.secret_headers if facts is not None else frozenset())
     answer = record.answer.split(b"\r\n")[1:]
     found = summary(record) | {
-        "request_headers": _headers(request_lines(record), also, secrets),
-        "response_headers": _headers(answer, also, secrets),
+        "request_headers": _headers(record, request_lines(record), also),
+        "response_headers": _headers(record, answer, also),
     }
     if notes is not None and notes.cut:
         found["headers_cut"] = True
     if facts is not None and facts.bodies:
-        found["request_body"] = _body(notes.request_body if notes is not None else None, secrets)
-        found["response_body"] = _body(notes.response_body if notes is not None else None, secrets)
+        found["request_body"] = _body(record, notes.request_body if notes is not None else None)
+        found["response_body"] = _body(record, notes.response_body if notes is not None else None)
     return found
 
 
@@ -69,8 +70,13 @@ def pair_of(line: bytes) -> tuple[str, str]:
     return name.decode("latin-1"), value.strip().decode("utf-8", "replace")
 
 
-def _secrets(record: RequestRecord) -> list[str]:
-    return [record.token.value] if record.token is not None else []
+def _hiding(record: RequestRecord) -> Hiding:
+    """Return what masks the token that was added."""
+    return _hiding_of(record.token.value) if record.token is not None else _NOTHING
+
+
+_NOTHING = Hiding(())
+_hiding_of = lru_cache(maxsize=16)(lambda token: Hiding((token,)))
 
 
 def _path(record: RequestRecord) -> str:
@@ -78,12 +84,13 @@ def _path(record: RequestRecord) -> str:
     return f"{record.path}?{shown_query(query)}" if query else record.path
 
 
-def _headers(lines: Iterable[bytes], also: AbstractSet[str], secrets: list[str]) -> list[list[str]]:
+def _headers(record: RequestRecord, lines: Iterable[bytes], also: AbstractSet[str]) -> list[list[str]]:
+    hide = _hiding(record)
     pairs = [pair_of(line) for line in lines if line]
-    return [[name, hide(shown_header(name, value, also), secrets)] for name, value in pairs]
+    return [[name, hide(shown_header(name, value, also))] for name, value in pairs]
 
 
-def _body(kept: KeptBody | None, secrets: list[str]) -> dict[str, Any] | None:
+def _body(record: RequestRecord, kept: KeptBody | None) -> dict[str, Any] | None:
     """Return a body as text, or in Base64 where it is none; None where there was none."""
     if kept is None or not kept.size:
         return None
@@ -92,10 +99,10 @@ def _body(kept: KeptBody | None, secrets: list[str]) -> dict[str, Any] | None:
     try:
         text = data.decode() if not kept.cut else _decoded_beginning(data)
     except UnicodeDecodeError:
-        for secret in secrets:
-            data = data.replace(secret.encode(), MASK.encode())
+        if record.token is not None:
+            data = data.replace(record.token.value.encode(), MASK.encode())
         return {"base64": base64.b64encode(data).decode(), **told}
-    return {"text": hide(text, secrets), **told}
+    return {"text": _hiding(record)(text), **told}
 
 
 def _decoded_beginning(data: bytes) -> str:

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from authproxy.observe.record import ID, RequestRecord
 
-MAX_LIMIT = 1000  # requests in one answer
+MAX_LIMIT = 500  # requests in one answer: others are served meanwhile
 
 _STATUS = re.compile(r"(?:(?P<one>[0-9]{1,3})|(?P<hundred>[1-5])xx|>=(?P<least>[0-9]{1,3}))\Z", re.IGNORECASE)
 

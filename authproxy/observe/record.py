@@ -44,14 +44,16 @@ class Added(Protocol):
 class RouteFacts:
     """What is told of a route's requests: where they go, and which of their headers nobody may see.
 
-    `url_of` makes the upstream's URL of a path; `secret_headers` are in lower case; up to `bodies` bytes of
-    each body are kept, as far as there is a `budget`.
+    `url_of` makes the upstream's URL of a path; `secret_headers` are in lower case; `hosts` are those of all
+    routes' upstreams, with their ports; up to `bodies` bytes of each body are kept, as far as there is a
+    `budget`.
     """
 
     name: str
     url_of: Callable[[str], str]
     secret_headers: frozenset[str] = frozenset()
     bodies: int = 0
+    hosts: frozenset[str] = frozenset()
     budget: "BodyBudget | None" = None
 
     def new_body(self) -> "KeptBody":

@@ -15,8 +15,8 @@ from pydantic import SecretStr
 from authproxy.config.document import Item
 from authproxy.masking import (
     MASK,
+    Hiding,
     as_data,
-    hide,
     holds_secret_parameter,
     is_secret_header,
     is_secret_name,
@@ -277,4 +277,4 @@ def test_the_query_of_a_url_in_a_header_is_masked():
 
 def test_a_long_text_stays_as_long_as_it_is_without_its_secrets():
     text = "x" * 1000 + " s3cr3t-of-mine\n" + "y" * 1000
-    assert hide(text, ["s3cr3t-of-mine"]) == "x" * 1000 + f" {MASK}\n" + "y" * 1000
+    assert Hiding(["s3cr3t-of-mine"])(text) == "x" * 1000 + f" {MASK}\n" + "y" * 1000

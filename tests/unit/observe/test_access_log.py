@@ -79,6 +79,29 @@ async def test_a_request_as_json(stderr):
     assert second["cause"] == "it broke"
 
 
+@pytest.mark.parametrize(
+    ("location", "named"),
+    [
+        ("https://login.example/start?next=s3cr3t#x", "https://login.example/start"),
+        ("//login.example/start", "//login.example/start"),
+        ("https://user:s3cr3t@login.example/", "https://login.example/"),
+        ("https://UP.example/v2/y", None),  # a route's
+        ("http://localhost:8080/up42/y", None),  # ours
+        ("/v2/y", None),
+        ("", None),
+        ("https://[broken", None),
+    ],
+)
+async def test_a_redirect_to_where_no_route_leads_is_named(stderr, location, named):
+    log = AccessLog("json")
+    facts = RouteFacts("up42", lambda path: f"https://up.example{path}", hosts=frozenset({"up.example"}))
+    answer = f"HTTP/1.1 302 Found\r\nLocation: {location}\r\n".encode()
+    log(record(status=302, facts=facts, head=b"Host: localhost:8080\r\n", answer=answer))
+    stderr.take(log)
+    assert json.loads(stderr.getvalue()).get("redirect") == named
+    assert "s3cr3t" not in stderr.getvalue()
+
+
 @pytest.mark.parametrize("style", ["text", "json"])
 async def test_a_path_cannot_talk_to_the_terminal_nor_break_the_line(stderr, style):
     log = AccessLog(style)
