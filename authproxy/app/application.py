@@ -109,6 +109,7 @@ class App:
         self.started_at = self.loaded_at = time()
         self.config_fault: Fault | None = None  # why the last reload changed nothing
         self.reload_hook: Callable[[], Awaitable[list[Fault]]] | None = None
+        self.has_admin = True  # somebody may ask what was observed
         self.listening: list[str] = []  # the URLs of the listeners, of all processes
         self._handler: ProxyHandler | None = None
         self._feed: Feed | None = None
@@ -293,7 +294,7 @@ class App:
             return
         admin = self.config.admin
         self._handler.unsubscribe(self.recent.add)
-        self.recent.resize(admin.keep if admin is not None else 0)
+        self.recent.resize(admin.keep if admin is not None and self.has_admin else 0)
         if self.recent.keep:
             self._handler.subscribe(self.recent.add)
 

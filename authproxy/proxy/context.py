@@ -108,7 +108,10 @@ class RequestContext:
 
 def first_lines(lines: Lines, room: int) -> Lines:
     """Return as many whole lines as have `room`."""
-    return lines if len(lines) <= room else lines[: lines.rfind(b"\r\n", 0, room) + 2]
+    if len(lines) <= room:
+        return lines
+    end = lines.rfind(b"\r\n", 0, room)
+    return lines[: end + 2] if end >= 0 else b""
 
 
 class Answered:

@@ -146,7 +146,7 @@ class CachedSource(Layer):
     def renewed_at(self) -> float | None:
         """When the cached token was issued, or came here if nobody said; None when there is none."""
         token = self._cache.get(self._key)
-        return (token.issued_at or max(self._kept_at, 0.0)) if token is not None else None
+        return (token.issued_at or self._kept_at) if token is not None else None
 
     @property
     def kept_at(self) -> float:

@@ -4,7 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from authproxy.proxy.context import Answered, RequestContext, Sent, Waiting
+from authproxy.observe.record import MAX_KEPT_HEAD
+from authproxy.proxy.context import Answered, RequestContext, Sent, Waiting, first_lines
 from authproxy.proxy.send import Outgoing
 
 
@@ -77,3 +78,54 @@ def test_its_repr_tells_no_target(status, stands):
 def test_a_step_says_how_it_goes_on():
     assert Answered(keep_alive=True).keep_alive
     assert (Sent("it").context, Waiting("it").context) == ("it", "it")
+
+
+# ── what is kept of heads ────────────────────────────────────────────────────────────────────────
+
+
+def heads(made, size):
+    made.request.raw_headers = tuple((b"X-%d" % number, b"x" * 100) for number in range(size // 107))
+    made.answer = b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 3
+    return made.record(6.0)
+
+
+def test_a_head_is_kept_as_it_came():
+    record = heads(context(), 1000)
+    assert record.head.startswith(b"X-0: xxx")
+    assert record.head.count(b"\r\n") == 1000 // 107
+    assert record.notes is None
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_a_head_without_measure_is_cut_behind_a_line_and_marked(plain):
+    made = context()
+    if plain:
+        made.request.section = SimpleNamespace(size=MAX_KEPT_HEAD, lines=[])
+    record = heads(made, 3 * MAX_KEPT_HEAD)
+    assert MAX_KEPT_HEAD // 2 - 200 < len(record.head) <= MAX_KEPT_HEAD // 2
+    assert record.head.endswith(b"x\r\n")
+    assert record.notes.cut
+    assert record.answer == made.answer
+
+
+def test_a_target_without_measure_leaves_less_room():
+    made = context()
+    made.request.target = "/" + "x" * (2 * MAX_KEPT_HEAD)
+    record = heads(made, 1000)
+    assert (record.head, record.answer) == (b"", b"")
+    assert record.notes.cut
+
+
+@pytest.mark.parametrize(
+    ("room", "kept"),
+    [(100, b"a: b\r\nc: d\r\n"), (12, b"a: b\r\nc: d\r\n"), (11, b"a: b\r\n"), (6, b"a: b\r\n"), (3, b"")],
+)
+def test_lines_are_kept_whole(room, kept):
+    assert first_lines(b"a: b\r\nc: d\r\n", room) == kept
+
+
+def test_its_id_is_known_before_it_has_ended():
+    made = context()
+    assert made.id == made.record(9.0).id
+    made.notes().id = "known"
+    assert made.id == made.record(9.0).id == "known"

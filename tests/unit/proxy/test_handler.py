@@ -14,8 +14,9 @@ from aiohttp.http_parser import HttpRequestParser
 from aiohttp.streams import EMPTY_PAYLOAD
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from authproxy.errors import BadReply, ConnectFailure, Forbidden, TokenUnavailable
+from authproxy.errors import BadReply, BadRequest, ConnectFailure, Forbidden, TokenUnavailable
 from authproxy.observe.counters import Counters
+from authproxy.observe.record import RouteFacts
 from authproxy.proxy.allow import Allow
 from authproxy.proxy.context import Answered, RequestContext, Sent, Waiting
 from authproxy.proxy.downstream.server import ProxyServer
@@ -1115,3 +1116,82 @@ async def test_its_repr_tells_no_target():
     assert repr(context) == "<RequestContext GET None under way>"
     assert repr(world.asked) == "<Request GET>"
     assert "s3cr3t" not in str(world.lines)
+
+
+# ── who is told ──────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_what_is_refused_before_it_is_a_request_is_told_and_has_an_id():
+    world = World()
+    known = world.handler.refused(BadRequest("the request is not valid HTTP/1.1"))
+    assert world.lines == [("-", None, "-", 400, 0, "the request is not valid HTTP/1.1")]
+    assert world.record.id == known == world.record.notes.problem["id"]
+    assert world.handler.counters.refused == {("bad_request",): 1}
+
+
+async def test_the_id_of_a_problem_is_that_of_its_record():
+    world = World(source=CachedTokens(TokenUnavailable("down")))
+    await world.ask()
+    _, _, body = world.answer
+    assert json.loads(body) == world.record.notes.problem
+    assert json.loads(body)["id"] == world.record.id
+
+
+async def test_who_subscribes_is_told_until_it_does_not_any_more():
+    world, told = World(whole(), whole(), whole()), []
+    await world.ask()
+    world.handler.subscribe(told.append)
+    await world.ask()
+    world.handler.unsubscribe(told.append)
+    await world.ask()
+    assert len(told) == 1
+    assert len(world.lines) == 3
+
+
+async def test_a_record_refers_to_what_was_sent_and_to_the_answers_head():
+    world = World(whole(headers=[(b"Content-Length", b"3")]))
+    await world.ask("/api/x?q=1", X_Own="2")
+    record = world.record
+    assert (record.target, record.head) == ("/api/x?q=1", b"Host: localhost\r\nX-Own: 2\r\n")
+    assert record.answer == b"HTTP/1.1 200 Fine\r\nContent-Length: 3\r\n"
+    assert record.token == A
+
+
+@pytest.mark.parametrize(
+    ("changes", "origin", "steps"),
+    [
+        ({"source": CachedTokens(A)}, "fetched", ["token", "upstream"]),
+        ({"idle": 0}, "held", ["connect", "upstream"]),
+    ],
+)
+async def test_what_had_to_be_waited_for_is_noted(changes, origin, steps):
+    world = World(whole(), **changes)
+    await world.ask()
+    notes = world.record.notes
+    assert (notes.origin, [what for what, _, _ in notes.steps]) == (origin, steps)
+
+
+async def test_a_plain_request_needs_no_notes():
+    world = World(whole())
+    await world.ask()
+    assert world.record.notes is None
+
+
+async def test_a_repeated_request_has_the_other_token_and_its_steps():
+    world = World(whole(401), whole(200))
+    await world.ask()
+    notes = world.record.notes
+    assert (world.record.token, notes.origin) == (B, "renewed")
+    assert [(what, detail) for what, detail, _ in notes.steps] == [
+        ("upstream", "answered 401"), ("token", "renewed"), ("upstream", "answered 200"),
+    ]  # fmt: skip
+    assert [moment for _, _, moment in notes.steps] == sorted(moment for _, _, moment in notes.steps)
+
+
+async def test_bodies_are_kept_of_a_route_that_says_so(payload):
+    facts = RouteFacts("api", str, bodies=4)
+    world = World(whole(body=b"answer"), facts=facts)
+    await world.ask(method="PUT", body=payload(b"some", b"thing"), Content_Length="9")
+    notes = world.record.notes
+    assert (bytes(notes.request_body.data), notes.request_body.size, world.record.received) == (b"some", 9, 9)
+    assert (bytes(notes.response_body.data), notes.response_body.size) == (b"answ", 6)
