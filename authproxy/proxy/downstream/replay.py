@@ -60,7 +60,7 @@ def _line(record: RequestRecord, line: bytes, access_header: str, access_key: st
     """Return a header line as it is sent again."""
     name, value = pair_of(line)
     if access_header and name.lower() == access_header.lower() and record.facts is not None:
-        return f"{name}: {access_key}".encode("latin-1")
+        return f"{name}: {access_key}".encode()
     if name.lower() == "upgrade":
         raise NotReplayable("it asked for another protocol, which needs a client")
     also = record.facts.secret_headers if record.facts is not None else frozenset({access_header.lower()})
