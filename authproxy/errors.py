@@ -9,6 +9,10 @@
     │   ├── RequestTimeout            408
     │   ├── BodyTooLarge              413
     │   ├── HeadersTooLarge           431
+    │   ├── NoSuchRequest             404  the inspector does not remember it
+    │   ├── NotReplayable             409  it does, but not all of it
+    │   ├── TooManyTries              429  a person asks for a rejected credential once more, and again
+    │   ├── TooManyStreams            503
     │   └── KeyRequired               401  a missing `access` token, the only 401 of our own
     ├── TokenError                    no token could be had
     │   ├── CredentialRejected        502  wrong password: trying again would lock the account
@@ -62,6 +66,23 @@ class AuthproxyError(Exception):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.status} {self.detail}>"
+
+
+def problem_document(
+    error: AuthproxyError, *, route: str | None = None, request_id: str | None = None
+) -> dict[str, object]:
+    """Return `error` as a problem document (RFC 9457 §3.1), what is not known left out."""
+    document = {
+        "type": "about:blank",
+        "title": error.title,
+        "status": error.status,
+        "detail": error.detail,
+        "id": request_id,
+        "route": route,
+        "hint": error.hint,
+        "error": error.error,
+    }
+    return {key: value for key, value in document.items() if value is not None}
 
 
 # ── the configuration ────────────────────────────────────────────────────────────────────────────
@@ -167,6 +188,37 @@ class HeadersTooLarge(RequestRefused):
     status = 431
     title = "Headers too large"
     proxy_error = "http_request_error"
+
+
+class NoSuchRequest(RequestRefused):
+    """The inspector remembers no request of that id."""
+
+    status = 404
+    title = "No such request"
+    proxy_error = "http_request_error"
+
+
+class NotReplayable(RequestRefused):
+    """The inspector does not have all of the request that is to be sent again."""
+
+    status = 409
+    title = "Cannot be replayed"
+    proxy_error = "http_request_error"
+
+
+class TooManyTries(RequestRefused):
+    """A rejected credential was tried again a moment ago because somebody asked: more may lock it."""
+
+    status = 429
+    title = "Too many tries"
+
+
+class TooManyStreams(RequestRefused):
+    """As many readers of the live stream as there may be."""
+
+    status = 503
+    title = "Too many streams"
+    proxy_error = "connection_limit_reached"
 
 
 # ── the token ────────────────────────────────────────────────────────────────────────────────────

@@ -1,9 +1,10 @@
 """The one place that knows what must never be printed.
 
 `as_data` walks settings, however deep they are nested, and tells of each leaf whether it is secret; `masked`
-and `leaves` are what most callers want of it. `scrub` takes known secrets out of a foreign text, in each
-spelling in which a server may echo them; `without_query` takes the query off a URL; `sound` takes out what
-cannot be encoded.
+and `leaves` are what most callers want of it. `is_secret_name` knows the headers, parameters and fields whose
+values are secrets by their name; `shown_header` and `shown_query` are what of them may be seen. `scrub` takes
+known secrets out of a foreign text, in each spelling in which a server may echo them, `Hiding` out of many
+or long ones; `without_query` takes the query off a URL; `sound` takes out what cannot be encoded.
 """
 
 import base64
@@ -11,9 +12,11 @@ import html
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import Field, dataclass, field, fields, is_dataclass
+from itertools import pairwise
 from typing import Any
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote_plus
 
 from pydantic import SecretStr
 
@@ -124,6 +127,96 @@ def masked(value: Any, place: Any = None) -> Any:
     )
 
 
+# ── names ────────────────────────────────────────────────────────────────────────────────────────
+
+SECRET_WORDS = frozenset({
+    "assertion", "auth", "authorization", "cookie", "credential", "credentials", "jwt", "otp", "passcode",
+    "passphrase", "passwd", "password", "pin", "pwd", "secret", "session", "sessionid", "sid", "sig",
+    "signature", "token", "tokens", "totp",
+})  # fmt: skip
+"""Words of a name that make its value a secret."""
+SECRET_ENDS = (
+    "token",
+    "secret",
+    "password",
+    "passwd",
+    "apikey",
+    "accesskey",
+    "secretkey",
+    "cookie",
+    "sessionid",
+    "sessid",
+)
+SECRET_KEYS = frozenset(
+    {"access", "api", "auth", "authproxy", "private", "secret", "subscription", "shared", "signing"}
+)
+"""What a key is of when it is a secret: an `Idempotency-Key` is none."""
+SECRET_PARAMETERS = frozenset({"code", "key"})
+"""Query parameters that are secrets although headers and fields of that name are not."""
+SCHEMES = frozenset({"actiontoken", "apikey", "basic", "bearer", "digest", "dpop", "negotiate", "token"})
+URL_HEADERS = frozenset({"content-location", "link", "location", "referer", "refresh"})
+"""Headers that hold URLs, with queries of their own."""
+
+_WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+")
+_IN_URL = re.compile(r"\?([^\s<>\"'#,]*)")
+_FLAG = re.compile(r"[A-Za-z_-]{1,24}\Z")
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether the value of a header, a parameter or a field called `name` is a secret."""
+    words = [word.lower() for word in _WORDS.findall(name)]
+    return (
+        not SECRET_WORDS.isdisjoint(words)
+        or any(word.endswith(SECRET_ENDS) for word in words)
+        or any(word == "key" and before in SECRET_KEYS for before, word in pairwise(words))
+    )
+
+
+def is_secret_parameter(name: str) -> bool:
+    """Whether the value of a query's parameter, as it stands there, is a secret."""
+    plain = unquote_plus(name)
+    return plain.lower() in SECRET_PARAMETERS or is_secret_name(plain)
+
+
+def holds_secret_parameter(query: str) -> bool:
+    """Whether a query has a parameter whose value is a secret."""
+    parts = re.split("[&;]", query)
+    return any(
+        is_secret_parameter(name) for name, equals, _ in (part.partition("=") for part in parts) if equals
+    )
+
+
+def shown_query(query: str) -> str:
+    """Return a query with its values masked; what may be a value without a name is one."""
+    return "&".join(map(_shown_part, query.split("&")))
+
+
+def _shown_part(part: str) -> str:
+    name, equals, value = part.partition("=")
+    if equals:
+        return f"{name}={MASK if value else ''}"
+    return name if not name or (_FLAG.match(name) and not is_secret_name(name)) else MASK
+
+
+def is_secret_header(name: str, value: str, also: AbstractSet[str] = frozenset()) -> bool:
+    """Whether a header must not be kept as it is; `also` are names that are secrets here, in lower case."""
+    if name.lower() in also or is_secret_name(name):
+        return True
+    if name.lower() not in URL_HEADERS:
+        return False
+    return any(holds_secret_parameter(query) for query in _IN_URL.findall(value))
+
+
+def shown_header(name: str, value: str, also: AbstractSet[str] = frozenset()) -> str:
+    """Return as much of a header's value as may be seen."""
+    if name.lower() in also or is_secret_name(name):
+        scheme, space, _ = value.partition(" ")
+        return f"{scheme} {MASK}" if space and scheme.lower() in SCHEMES else MASK
+    if name.lower() in URL_HEADERS:
+        return _IN_URL.sub(lambda found: f"?{shown_query(found[1])}", value)
+    return value
+
+
 # ── texts ────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -146,13 +239,26 @@ def scrub(text: str, secrets: Iterable[str]) -> str:
     A secret is masked in each spelling in which a server may echo it. One that is shorter than
     `SHORT_SECRET` is part of other words by chance: it is masked when it is a word by itself.
     """
-    text = sound(text)
-    kept, behind = [], 0
-    for start, end in _places(text, {each for secret in secrets for each in _spellings(secret)}):
-        kept += [text[behind:start], MASK]
-        behind = end
-    text = _CONTROLS.sub(" ", "".join([*kept, text[behind:]])).strip()
+    text = _CONTROLS.sub(" ", Hiding(secrets)(text)).strip()
     return text if len(text) <= FOREIGN_TEXT else text[: FOREIGN_TEXT - 1] + "…"
+
+
+class Hiding:
+    """Masks `secrets` as `scrub` does it, in texts however long; their spellings are worked out once."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        self._spellings = {each for secret in secrets for each in _spellings(secret)}
+        self._shortest = min(map(len, self._spellings), default=1)
+
+    def __call__(self, text: str) -> str:
+        text = sound(text)
+        if len(text) < self._shortest:
+            return text
+        kept, behind = [], 0
+        for start, end in _places(text, self._spellings):
+            kept += [text[behind:start], MASK]
+            behind = end
+        return "".join([*kept, text[behind:]]) if kept else text
 
 
 def _places(text: str, secrets: Iterable[str]) -> list[tuple[int, int]]:

@@ -3,6 +3,7 @@
 /healthz            200 while the process lives
 /readyz             200 while every route can serve; ?route=NAME for one; the reasons are for who has the key
 /metrics            counts
+/api/…              the state of routes, the last requests, and what a person may do (requests.py)
 /login/NAME         begins a login
 /callback           where the browser comes back to
 
@@ -29,6 +30,7 @@ from authproxy.admin.pages import (
     onward_page,
     page,
 )
+from authproxy.admin.requests import NOT_SERVED, APIBackend, api_routes
 from authproxy.admin.status import RouteStatus, readiness
 from authproxy.errors import AuthproxyError, KeyRequired, NoRoute, RequestTimeout
 from authproxy.grants.steps import Show
@@ -59,8 +61,12 @@ class AdminRequest(NamedTuple):
         return cls(request.method, request.raw_path, request.version, request.headers, here)
 
 
-class AdminBackend(Protocol):
+class AdminBackend(APIBackend, Protocol):
     """What the admin listener needs of the application."""
+
+    @property
+    def guard(self) -> Guard:
+        """Who may ask, as it is now."""
 
     def states(self) -> list[RouteStatus]:
         """Return the state of every route's token."""
@@ -79,12 +85,12 @@ class AdminBackend(Protocol):
         ...
 
 
-def admin_application(guard: Guard, backend: AdminBackend, *, form_seconds: float) -> web.Application:
+def admin_application(backend: AdminBackend, *, form_seconds: float) -> web.Application:
     """Return the application of the admin listener, behind the same guard as the proxy.
 
-    `form_seconds` is how long the form of a login may take to come.
+    `form_seconds` is how long the form of a login, or another body, may take to come.
     """
-    views = _Views(guard, backend, form_seconds)
+    views = _Views(backend, form_seconds)
 
     @web.middleware
     async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -92,9 +98,12 @@ def admin_application(guard: Guard, backend: AdminBackend, *, form_seconds: floa
         place = resource.canonical if resource is not None else None
         try:
             # The login's server sends the browser to the callback: another site, by nature.
+            guard = backend.guard
             guard.check(asked, from_any_site=place == CALLBACK and request.method == "GET")
             if place not in WITHOUT_KEY:
                 guard.check_key(asked)
+            if request.path.startswith("/api/") and not backend.serves_api:
+                raise NOT_SERVED
         except AuthproxyError as error:
             return problem(error)
         return await handler(request)
@@ -108,14 +117,14 @@ def admin_application(guard: Guard, backend: AdminBackend, *, form_seconds: floa
             web.get(LOGIN, views.login),
             web.post(LOGIN, views.login),
             web.get(CALLBACK, views.callback),
+            *api_routes(backend, body_seconds=form_seconds),
         ]
     )
     return application
 
 
 class _Views:
-    def __init__(self, guard: Guard, backend: AdminBackend, form_seconds: float) -> None:
-        self._guard = guard
+    def __init__(self, backend: AdminBackend, form_seconds: float) -> None:
         self._backend = backend
         self._form_seconds = form_seconds
 
@@ -132,7 +141,7 @@ class _Views:
 
     def _has_key(self, request: web.Request) -> bool:
         try:
-            self._guard.check_key(AdminRequest.by(request))
+            self._backend.guard.check_key(AdminRequest.by(request))
         except KeyRequired:
             return False
         return True
@@ -146,7 +155,7 @@ class _Views:
         if not self._has_key(request):
             if not by_form:
                 return _html(key_page(route), headers=FORM_HEADERS)
-            if not self._guard.is_key(await _key_in_form(request, self._form_seconds)):
+            if not self._backend.guard.is_key(await _key_in_form(request, self._form_seconds)):
                 challenge = {"WWW-Authenticate": CHALLENGE}
                 return _html(key_page(route, wrong=True), status=401, headers=FORM_HEADERS | challenge)
         return await self._begin(request, route, redirects=not by_form)

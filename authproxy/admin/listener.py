@@ -157,7 +157,7 @@ class AdminAnswerer:
         """Break off nothing: the task is cancelled."""
 
     def refused(self, error: AuthproxyError) -> None:
-        """Count nothing: the counts are of what is asked of routes."""
+        """Tell nobody: what is counted and remembered is what is asked of routes."""
 
     async def finish(self, context: Request) -> bool:
         """Answer a request; who does not take the answer is cut off, and nothing is said of who is gone."""
@@ -191,7 +191,7 @@ class AdminAnswerer:
             return await self._handler(request)
         except (AuthproxyError, web.RequestPayloadError) as fault:
             error = fault if isinstance(fault, AuthproxyError) else BadRequest("the body is malformed")
-            return problem(error, close=True)
+            return problem(error, close=not request.content.is_eof())
         except web.HTTPException as error:
             if error.status < 400:
                 return error

@@ -7,6 +7,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from authproxy.admin.status import STATES, State
 from authproxy.observe.counters import BOUNDS, Counters
 
 FAMILIES = (
@@ -18,21 +19,34 @@ FAMILIES = (
 
 
 def exposition(
-    counters: Counters, *, expiries: Mapping[str, float], connections: Iterable[tuple[str, str, int]] = ()
+    counters: Counters,
+    *,
+    expiries: Mapping[str, float],
+    connections: Iterable[tuple[str, str, int]] = (),
+    states: Iterable[tuple[str, State]] = (),
+    reload: tuple[float, bool] | None = None,
 ) -> bytes:
     """Return the metrics as text.
 
-    `expiries` is each route's token's end in epoch seconds; `connections` are (route, state, number).
+    `expiries` is each route's token's end in epoch seconds; `connections` are (route, state, number),
+    `states` (route, state); `reload` is when the configuration was loaded, and whether the last one failed.
     """
     registry = CollectorRegistry()
-    registry.register(_Collected(counters, dict(expiries), list(connections)))
+    registry.register(_Collected(counters, dict(expiries), list(connections), list(states), reload))
     return generate_latest(registry)
 
 
 class _Collected(Collector):
     def __init__(
-        self, counters: Counters, expiries: dict[str, float], connections: list[tuple[str, str, int]]
+        self,
+        counters: Counters,
+        expiries: dict[str, float],
+        connections: list[tuple[str, str, int]],
+        states: list[tuple[str, State]],
+        reload: tuple[float, bool] | None,
     ) -> None:
+        self._states = states
+        self._reload = reload
         self._tally = counters
         self._expiries = expiries
         self._connections = connections
@@ -61,6 +75,21 @@ class _Collected(Collector):
         for route, state, number in sorted(self._connections):
             used.add_metric([route, state], number)
         yield used
+        stands = GaugeMetricFamily(
+            "authproxy_route_state", "Whether a route is in a state.", labels=["route", "state"]
+        )
+        for route, current in sorted(self._states):
+            for each in STATES:
+                stands.add_metric([route, each], int(each == current))
+        yield stands
+        if self._reload is not None:
+            loaded_at, failed = self._reload
+            yield GaugeMetricFamily(
+                "authproxy_config_reload_timestamp_seconds", "When the configuration was loaded.", loaded_at
+            )
+            yield GaugeMetricFamily(
+                "authproxy_config_reload_failed", "Whether the last reload changed nothing.", int(failed)
+            )
 
 
 def _cumulated(counts: list[int]) -> list[tuple[str, float]]:

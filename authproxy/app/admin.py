@@ -6,37 +6,26 @@ The sockets listen before that, so who connects until then waits and is served.
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from aiohttp import web
 
-from authproxy.admin.api import AdminBackend, admin_application
+from authproxy.admin.api import admin_application
 from authproxy.admin.listener import FEWEST_CONNECTIONS, MAX_CONNECTIONS, AdminServer
-from authproxy.config.model import Limits
-from authproxy.proxy.guard import Asked, Guard
+from authproxy.app.backend import Backend
 
-
-class GuardNow(Guard):
-    """The guard of the configuration that is at work: it decides as that one does."""
-
-    def __init__(self, current: Callable[[], Guard]) -> None:
-        self._current = current
-
-    def check(self, request: Asked, *, from_any_site: bool = False) -> tuple[str, str]:
-        return self._current().check(request, from_any_site=from_any_site)
-
-    def check_key(self, request: Asked) -> None:
-        self._current().check_key(request)
-
-    def is_key(self, sent: str) -> bool:
-        return self._current().is_key(sent)
+if TYPE_CHECKING:
+    from authproxy.app.application import App
 
 
 class AdminListener:
-    """The admin listener at work, on one socket or on several; on others once it moves."""
+    """The admin listener at work, on one socket or on several; on others once it moves.
 
-    def __init__(self, server: AdminServer) -> None:
+    `backend` answers who asks there.
+    """
+
+    def __init__(self, server: AdminServer, backend: Backend) -> None:
+        self.backend = backend
         self._server = server
         self._listeners: list[asyncio.Server] = []
 
@@ -56,28 +45,34 @@ class AdminListener:
 
 
 async def serve_admin(
-    backend: AdminBackend,
-    guard: Guard,
-    limits: Limits,
-    sockets: list[socket.socket],
-    stack: contextlib.AsyncExitStack,
-    *,
-    connections: int,
+    app: "App", sockets: list[socket.socket], stack: contextlib.AsyncExitStack, *, connections: int
 ) -> AdminListener:
     """Serve the admin listener on open sockets until `stack` ends; `connections` is the proxy's limit."""
-    application = admin_application(guard, backend, form_seconds=limits.header_timeout)
+    limits = app.config.limits
+    limit = min(MAX_CONNECTIONS, max(FEWEST_CONNECTIONS, connections // 4))
+    backend = make_backend(app)
+    backend.streams.limit = limit // 2  # of those that stay; health, and whoever wants to act, have the rest
+    application = admin_application(backend, form_seconds=limits.header_timeout)
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     server = AdminServer(
         cast("web.Server", runner.server),
-        limit=min(MAX_CONNECTIONS, max(FEWEST_CONNECTIONS, connections // 4)),
+        limit=limit,
         keepalive=limits.keepalive,
         header_bytes=limits.header_bytes,
         header_seconds=limits.header_timeout,
     )
     stack.push_async_callback(server.shutdown, 0.1)
-    admin = AdminListener(server)
+    admin = AdminListener(server, backend)
     stack.callback(admin.close)
     await admin.listen(sockets)
     return admin
+
+
+def make_backend(app: "App") -> Backend:
+    """Return what answers the admin listener, and have it told of all that watchers want to hear."""
+    backend = Backend(app, app.ask_all, app.others.watch if app.others is not None else app.watch)
+    app.seen = backend.seen
+    app.sources.changed = app.observed.standings.changed = backend.changed
+    return backend

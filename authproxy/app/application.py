@@ -16,35 +16,72 @@ from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from time import time
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from authproxy import logs
 from authproxy.admin.status import RouteStatus, route_status
 from authproxy.app.credentials import GrantSources, InnerSource, Stack, TokenSources
 from authproxy.app.file_limits import affordable_connections, raise_file_limit
-from authproxy.app.listeners import Listeners, can_be_opened, configured_addresses, shown_address
+from authproxy.app.listeners import (
+    Listeners,
+    can_be_opened,
+    configured_addresses,
+    shown_address,
+    shown_listeners,
+)
 from authproxy.app.logins import Logins
+from authproxy.app.requests import LocalRequests
 from authproxy.app.served import ServedListener
 from authproxy.app.site import NO_TLS, Site, build_site
 from authproxy.app.tls import TLSContexts
 from authproxy.config.model import Config
 from authproxy.config.route import RouteConfig
-from authproxy.errors import AuthproxyError, TokenError
+from authproxy.errors import AuthproxyError, Fault, TokenError
 from authproxy.grants.runner import FlowRunner
 from authproxy.grants.steps import Show
 from authproxy.net.http_proxy import proxy_for
 from authproxy.net.own_listeners import OwnListeners
 from authproxy.observe.counters import Counters, total
+from authproxy.observe.feed import Feed, Sink
+from authproxy.observe.observed import Observed
+from authproxy.observe.recent import Recent
 from authproxy.observe.record import Subscriber
 from authproxy.tokens.token import Token
 
 if TYPE_CHECKING:
     from authproxy.app.admin import AdminListener
+    from authproxy.app.backend import Backend
     from authproxy.observe.access_log import AccessLog
     from authproxy.proxy.downstream.server import ProxyServer
     from authproxy.proxy.handler import ProxyHandler
 
 Snapshot = dict[str, Any]
+
+
+class Others(Protocol):
+    """The processes that serve, where this one does not: it obtains the tokens and has the admin listener."""
+
+    async def counts(self) -> list[Snapshot]:
+        """Return what each of them has counted."""
+        ...
+
+    async def ask_all(self, question: str, about: Any) -> list[Any]:
+        """Return what each of them answers to a question of `LocalRequests`."""
+        ...
+
+    def watch(self, is_watched: bool) -> None:  # noqa: FBT001 - it is all there is to say
+        """Be told of finished requests, or not any more."""
+        ...
+
+    def replaced(self, key: str, refused: Token, token: Token) -> None:
+        """Have all go on with `token`."""
+        ...
+
+    def forgotten(self, key: str) -> None:
+        """Have none go on with the token of the credential `key`."""
+        ...
+
 
 LIMITED_BY_CONFIGURATION = "`limits.connections` sets the limit"
 LIMITED_BY_FILES = "`ulimit -n` sets how many file descriptors there are"
@@ -98,7 +135,18 @@ class App:
         self._admin: AdminListener | None = None
         self._admin_sockets: list[socket.socket] = []
         self.counters = Counters()
-        self.others: Callable[[], Awaitable[list[Snapshot]]] | None = None  # the workers' counts
+        self.observed = Observed()
+        self.recent = Recent(0)
+        self.requests = LocalRequests(self.recent, lambda: self.config, lambda: self._server)
+        self.others: Others | None = None  # the workers, if this process has some
+        self.seen: Sink | None = None  # told of finished requests while somebody watches
+        self.backend: Backend | None = None
+        self.started_at = self.loaded_at = time()
+        self.config_fault: Fault | None = None  # why the last reload changed nothing
+        self.reload_hook: Callable[[], Awaitable[list[Fault]]] | None = None
+        self.has_admin = True  # somebody may ask what was observed
+        self.shown: dict[str, str] = {}  # the URL, without TLS, of each address that any process listens on
+        self._feed: Feed | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._changing = asyncio.Lock()  # no change begins once the end has begun
         self.draining = False
@@ -128,7 +176,7 @@ class App:
         stack.push_async_callback(self.sources.close)
         self._logins = Logins(runner)
         stack.push_async_callback(self._logins.close)
-        self.site = build_site(self._config, self.sources, self.own, self._tls)
+        self.site = build_site(self._config, self.sources, self.own, self._tls, observed=self.observed)
 
     async def __aexit__(self, *error: object) -> None:
         for task in self._tasks:
@@ -180,12 +228,14 @@ class App:
         from authproxy.proxy.handler import ProxyHandler
 
         self._handler = ProxyHandler(self.site, self.counters, self._subscribers())
+        self.keep_recent()
         self._stack.callback(self._flush)
         self._server = ProxyServer(self._handler, **self._limits())
         self._stack.callback(self._accept_no_more)
         for address, sock in proxy:
             self._served.append(await self._create(self.site, address, sock))
             await self._served[-1].begin()
+        self.shown = shown_listeners(self.served)
 
     def _subscribers(self) -> list[Subscriber]:
         """Return who is told of each request."""
@@ -198,6 +248,8 @@ class App:
         if log.access and logs.LEVELS[log.level] <= logs.LEVELS["info"]:
             self._access_log = AccessLog(log.format)
             subscribers.append(self._access_log)
+        if self._feed is not None:
+            subscribers.append(self._feed.take)
         return subscribers
 
     def _flush(self) -> None:
@@ -260,7 +312,9 @@ class App:
         """Make the site of `config`; meanwhile, which takes no wait, sources are those of `config`."""
         self.grant_sources.use(config)
         try:
-            return build_site(config, self.sources, self.own, tls, before=self.site, planned=own)
+            return build_site(
+                config, self.sources, self.own, tls, observed=self.observed, before=self.site, planned=own
+            )
         finally:
             self.grant_sources.use(self.config)
 
@@ -281,7 +335,14 @@ class App:
         self._begin(close(), name="let go")
 
     @property
-    def listening(self) -> list[tuple[str, socket.socket]]:
+    def listening(self) -> list[str]:
+        """The URLs of the proxy's listeners, of all processes."""
+        config = self.config
+        urls = [self.shown[address] for address in dict.fromkeys(config.listen) if address in self.shown]
+        return [each.replace("http://", "https://", 1) if config.tls is not None else each for each in urls]
+
+    @property
+    def served(self) -> list[tuple[str, socket.socket]]:
         """What this process accepts requests on, each with the address that it was asked for."""
         return [(each.address, each.sock) for each in self._served]
 
@@ -316,6 +377,7 @@ class App:
             logs.set_up(config.log.level, config.log.format)
             if self._server is not None and self._handler is not None:
                 self._handler.serve(self.site, self._subscribers())
+                self.keep_recent()
                 self._server.adjust(**self._limits())
             old.close(successor=self.site)
             await self._change_listeners(change)
@@ -346,6 +408,8 @@ class App:
         self._served = [*stay, *change.served]
         for listener in gone:
             listener.end()
+        if self._served:
+            self.shown = shown_listeners(self.served)
         if change.admin is not None:
             self.admin_opens_at(*change.admin)
             await self.start_admin(change.admin[1])
@@ -366,19 +430,20 @@ class App:
 
     async def start_admin(self, sockets: list[socket.socket]) -> None:
         """Serve the admin listener on open sockets, and nowhere else."""
-        from authproxy.app.admin import GuardNow, serve_admin
+        from authproxy.app.admin import serve_admin
 
         self._admin_sockets = sockets
         if self._admin is not None:
             await self._admin.listen(sockets)
             return
-        limits, connections = self.config.limits, self._connection_limit()
-        guard = GuardNow(lambda: self.site.admin_guard)
-        self._admin = await serve_admin(self, guard, limits, sockets, self._stack, connections=connections)
+        self._admin = await serve_admin(self, sockets, self._stack, connections=self._connection_limit())
+        self.backend = self._admin.backend
 
     async def drain(self) -> None:
         """Stop accepting; let what is in flight finish, for up to `limits.drain` seconds."""
         self.draining = True
+        if self.backend is not None:
+            self.backend.end_streams()
         async with self._changing:  # a change that has begun is carried out first
             self._accept_no_more()
         if self._server is not None:
@@ -386,13 +451,87 @@ class App:
 
     def states(self) -> list[RouteStatus]:
         """Return the state of every route's token."""
-        found = []
+        refused, found = self.observed.standings.refused(), []
         for route in self.config.routes:
             stack = self.sources.stack(route)
-            found.append(route_status(route.name, stack.cached if stack else None))
-            if stack is not None and found[-1].state == "login required":
-                self._fetch(route, stack)  # somebody may have logged in elsewhere meanwhile
+            source = stack.cached if stack is not None else None
+            found.append(
+                route_status(route.name, source, refused.get(route.name), started_at=self.started_at)
+            )
         return found
+
+    def look_for_logins(self, states: list[RouteStatus]) -> None:
+        """Look whether the logins that are missing were made elsewhere meanwhile."""
+        missing = {each.route for each in states if each.state == "login_required"}
+        for route in self.config.routes:
+            if route.name in missing and (stack := self.sources.stack(route)) is not None:
+                self._fetch(route, stack)
+
+    def login_url(self, route: RouteConfig) -> str | None:
+        """Return where a person logs in to `route`; None where nobody has to, or nobody can."""
+        base = self.grant_sources.login_url
+        return f"{base}/login/{route.name}" if base is not None and route.grant.needs_person else None
+
+    async def renew(self, route: RouteConfig) -> None:
+        """Renew the route's token now, because a person asked. Raises `TokenError`, `TooManyTries`."""
+        stack = self.sources.stack(route)
+        if stack is None:
+            return
+        old = stack.cached.cached
+        token = await stack.cached.renew()
+        if self.others is not None and old is not None and old != token:
+            self.others.replaced(route.key, old, token)
+
+    async def forget(self, route: RouteConfig) -> None:
+        """Forget the route's token, stored copies of it, and that it was rejected. Raises `StoreError`."""
+        stack = self.sources.stack(route)
+        if stack is None:
+            return
+        try:
+            await stack.outer.forget()
+        finally:
+            if self.others is not None:
+                self.others.forgotten(route.key)
+        if route.grant.needs_person:
+            self._fetch(route, stack)  # whoever looks should see that a login is needed
+
+    # ── what is observed ─────────────────────────────────────────────────────────────────────────
+
+    def keep_recent(self) -> None:
+        """Remember as many requests as the configuration says; none without an admin listener."""
+        if self._handler is None:
+            return
+        admin = self.config.admin
+        self._handler.unsubscribe(self.recent.add)
+        self.recent.resize(admin.keep if admin is not None and self.has_admin else 0)
+        if self.recent.keep:
+            self._handler.subscribe(self.recent.add)
+
+    def watch(self, is_watched: bool) -> None:  # noqa: FBT001 - it is all there is to say
+        """Tell `seen` of finished requests, or not any more."""
+        if self._handler is None:
+            return
+        if self._feed is not None:
+            self._handler.unsubscribe(self._feed.take)
+            self._feed.close()
+            self._feed = None
+        if is_watched and self.seen is not None:
+            self._feed = Feed(self.seen)
+            self._handler.subscribe(self._feed.take)
+
+    async def snapshots(self) -> list[Snapshot]:
+        """Return what each process has counted."""
+        return [self.snapshot(), *(await self.others.counts() if self.others is not None else [])]
+
+    def answer(self, question: str, about: Any) -> Any:
+        """Answer a question of another process."""
+        return self.snapshot() if question == "counts" else self.requests.questions[question](about)
+
+    async def ask_all(self, question: str, about: Any) -> list[Any]:
+        """Put a question of `LocalRequests` to every process that serves."""
+        if self.others is not None:
+            return await self.others.ask_all(question, about)
+        return [self.requests.questions[question](about)]
 
     def snapshot(self) -> Snapshot:
         """Return what this process has counted, its connections included, as plain data."""
@@ -407,7 +546,7 @@ class App:
         """Return the counts of all processes in the Prometheus text format."""
         from authproxy.admin.metrics import exposition
 
-        snapshots = [self.snapshot(), *(await self.others() if self.others is not None else [])]
+        snapshots = await self.snapshots()
         connections: Counter[tuple[str, str]] = Counter()
         for snapshot in snapshots:
             for route, state, number in snapshot["connections"]:
@@ -418,7 +557,13 @@ class App:
             if stack is not None and (moment := stack.cached.expires_at) is not None:
                 expiries[each.name] = moment
         rows = [(route, state, number) for (route, state), number in connections.items()]
-        return exposition(total(snapshots), expiries=expiries, connections=rows)
+        return exposition(
+            total(snapshots),
+            expiries=expiries,
+            connections=rows,
+            states=[(each.route, each.state) for each in self.states()],
+            reload=(self.loaded_at, self.config_fault is not None),
+        )
 
     def warn(self, since: Config | None = None) -> None:
         """Say what the operator should know, and could not have known `since` an earlier configuration."""

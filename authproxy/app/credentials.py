@@ -73,6 +73,7 @@ class TokenSources:
         # Those that nobody will ask any more, and whether their tokens go on.
         self._gone: list[tuple[Place, Stack, bool]] = []
         self._letting_go = asyncio.Lock()
+        self.changed: Callable[[], None] = lambda: None  # called whenever the state of a token changes
         self.in_a_hurry = False
 
     def stack(self, route: RouteConfig) -> Stack | None:
@@ -131,6 +132,15 @@ class TokenSources:
                 await stack.outer.close()
                 del self._gone[0]  # only now: who breaks this off lets it be done again
 
+    def _changed(self) -> None:
+        self.changed()
+
+    def forgotten(self, key: str) -> None:
+        """Have no token for `key`: it was forgotten where tokens are obtained."""
+        for (known, _), stack in self._stacks.items():
+            if known == key:
+                stack.cached.drop()
+
     async def close(self) -> None:
         """Let renewals end: one that is broken off may lose a refresh token."""
         await self.let_go()
@@ -153,6 +163,7 @@ class TokenSources:
             name=route.name,
             refresh_before=None if before == "auto" else before,
         )
+        cached.changed = self._changed
         watched = grant.watched_file
         return Stack(cached, WatchedSource(cached, watched) if watched is not None else cached)
 

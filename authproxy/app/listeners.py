@@ -316,6 +316,17 @@ def shown_address(address: str, sock: socket.socket, *, secure: bool) -> str:
     return f"http{'s' if secure else ''}://{shown}:{sock.getsockname()[1]}"
 
 
+def shown_listeners(sockets: list[tuple[str, socket.socket]]) -> dict[str, str]:
+    """Return the URL of each address that is listened on, as it is without TLS."""
+    return {address: shown_address(address, sock, secure=False) for address, sock in reversed(sockets)}
+
+
+def listening_urls(config: Config, sockets: list[tuple[str, socket.socket]]) -> list[str]:
+    """Return the URLs of the proxy's listeners; a name's sockets are on one port, so they have one."""
+    secure = config.tls is not None
+    return list(dict.fromkeys(shown_address(address, sock, secure=secure) for address, sock in sockets))
+
+
 def can_be_opened(url: str) -> bool:
     """Tell whether a person's browser can open the `url` of a listener; it knows nothing of Unix sockets."""
     return not url.startswith("unix:")

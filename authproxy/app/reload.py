@@ -21,6 +21,7 @@ from authproxy.app.listeners import (
     close_sockets,
     configured_addresses,
     open_listeners,
+    shown_listeners,
 )
 from authproxy.app.notify import NOBODY
 from authproxy.app.tls import TLSContexts, tls_contexts
@@ -81,8 +82,8 @@ class Reloader:
     """Reads the configuration again, and has `app` serve by it.
 
     `listeners` are what this process listens on; they are kept up to date. With `share`, what is opened for
-    the proxy can be shared with `others`. `loaded_at` is when the configuration at work was read, in epoch
-    seconds; `faults` is what is wrong with one that was read since. `files` are those to watch: what was read
+    the proxy can be shared with `others`. `faults` is what is wrong with what was read last; `app`
+    is told of it, and when what is at work was read. `files` are those to watch: what was read
     last names them, even if it does not come to work. `notify` is told that, and how, it goes on.
     """
 
@@ -96,7 +97,6 @@ class Reloader:
         others: Others | None = None,
         notify: ServiceManager = NOBODY,
     ) -> None:
-        self.loaded_at = time.time()
         self.faults: list[Fault] = []
         self.files = app.config.files
         self._app = app
@@ -107,6 +107,7 @@ class Reloader:
         self._notify = notify
         self._turn = asyncio.Lock()
         self._next: asyncio.Task[list[Fault]] | None = None
+        app.reload_hook = self.reload
 
     async def reload(self) -> list[Fault]:
         """Load the configuration as it is now; return what is wrong with it, which is logged as well."""
@@ -122,6 +123,7 @@ class Reloader:
                 self.faults = await self._reload()
             finally:
                 self._notify.ready(self._status())
+            self._app.config_fault = self.faults[0] if self.faults else None
             return self.faults
 
     def _status(self) -> str:
@@ -138,7 +140,7 @@ class Reloader:
         except Exception as error:  # noqa: BLE001 - whoever watches the files goes on doing so
             logs.logger.error("reloading failed", exc_info=error)
             return _told([Fault(self._app.config.file, 0, 0, "", "something went wrong inside authproxy")])
-        self.loaded_at = time.time()
+        self._app.loaded_at = time.time()
         logs.info("configuration reloaded", file=config.file, routes=len(config.routes))
         return []
 
@@ -160,6 +162,7 @@ class Reloader:
             opened = open_listeners(config, share=self._share, before=at)
         except ListenError as error:
             raise ConfigError([config.fault(error.key, error.detail)]) from error
+        shown = shown_listeners(opened.proxy)  # while they are open in here
         try:
             change = await self._prepare(config, opened, tls)
             await self._commit(change)
@@ -168,6 +171,7 @@ class Reloader:
             raise
         await self._others.commit()
         self._app.let_go()
+        self._app.shown |= shown
         self._remember(before, config, opened)
         if config.workers != before.workers:
             logs.warning("`workers` takes effect when authproxy is started again")
@@ -201,7 +205,7 @@ class Reloader:
         """Know what is listened on now; take the names of sockets away that nobody listens on any more."""
         gone = set(configured_addresses(before)).difference(configured_addresses(config))
         self._listeners.unlink(gone)
-        self._listeners.proxy[:] = self._app.listening
+        self._listeners.proxy[:] = self._app.served
         self._listeners.admin = opened.admin or (self._listeners.admin if config.admin is not None else None)
 
 

@@ -19,19 +19,23 @@ from authproxy.config.route import RouteConfig
 from authproxy.net.dial import Dialer, Origin
 from authproxy.net.http_proxy import HTTPProxy, proxy_for
 from authproxy.net.own_listeners import OwnListeners
+from authproxy.observe.observed import Observed
+from authproxy.observe.record import RouteFacts
 from authproxy.proxy.allow import Allow
 from authproxy.proxy.guard import Guard, plain_host
 from authproxy.proxy.headers import RequestHeaders, ResponseHeaders
 from authproxy.proxy.renewal import Credential
 from authproxy.proxy.rewrite import Rewriting
 from authproxy.proxy.route import Route
-from authproxy.proxy.router import RouteTable
+from authproxy.proxy.router import RouteTable, upstream_target
 from authproxy.proxy.send import Sender
 from authproxy.proxy.upstream.pool import Pool
 from authproxy.tokens.source import CachingSource
 from authproxy.values import split_address, split_url
 
 NO_TLS = TLSContexts(None, {})
+STATIC = {"Static": "a static token", "Basic": "a static user name and password"}
+"""What is sent of the grants that stand in the configuration, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +84,17 @@ def build_site(
     own: OwnListeners,
     tls: TLSContexts = NO_TLS,
     *,
+    observed: Observed,
     before: Site | None = None,
     planned: OwnListeners | None = None,
 ) -> Site:
     """Make the site of `config`, whose tokens come from `sources`. Raises `AuthproxyError`.
 
     No connection will ever lead to one of `own`; `planned` are those that there will be, if they are others.
-    What has not changed is taken over from the site `before`.
+    What has not changed is taken over from the site `before`. What is observed of its requests goes to
+    `observed`.
     """
-    builder = _Builder(config, sources, own, tls, before=before, planned=planned or own)
+    builder = _Builder(config, sources, own, tls, observed=observed, before=before, planned=planned or own)
     routes = RouteTable([builder.route(each) for each in config.routes])
     return Site(
         config=config,
@@ -127,11 +133,14 @@ class _Builder:
         own: OwnListeners,
         tls: TLSContexts,
         *,
+        observed: Observed,
         before: Site | None,
         planned: OwnListeners,
     ) -> None:
         self.pools: dict[PoolKey, Pool] = {}
         self.credentials: dict[str, Credential] = {}
+        self._observed = observed
+        self._hosts = frozenset(split_url(route.upstream).netloc.lower() for route in config.routes)
         self._config = config
         self._sources = sources
         self._own = own
@@ -184,7 +193,23 @@ class _Builder:
             else None,
             keep_body=route.retry.max_body if route.retry else 0,
             idle_seconds=route.timeouts.idle,
+            facts=RouteFacts(
+                name=route.name,
+                url_of=lambda path: f"{origin}{upstream_target(path, strip=strip, base=base)}",
+                secret_headers=frozenset(self._secret_headers(route)),
+                bodies=route.inspect.bodies or 0,
+                hosts=self._hosts,
+                budget=self._observed.bodies,
+            ),
+            standing=self._observed.standings.of(route.name, route.key),
         )
+
+    def _secret_headers(self, route: RouteConfig) -> Iterable[str]:
+        """Return the headers that hold credentials here, in lower case."""
+        if self._config.access is not None:
+            yield self._config.access.header.lower()
+        if route.grant.needs_token:
+            yield route.grant.header.lower()
 
     def _sender(self, route: RouteConfig, origin: Origin) -> Sender:
         proxy = proxy_for(route.upstream, route.http_proxy, own=self._planned)
@@ -236,4 +261,6 @@ class _Builder:
             idempotent_only=retry is not None and retry.methods == "idempotent",
             cooldown=retry.cooldown if retry else 0,
             asks_freely=route.grant.in_configuration and not route.runs_commands,
+            static=STATIC.get(type(route.grant).__name__),
+            standing=self._observed.standings.of(route.name, route.key),
         )

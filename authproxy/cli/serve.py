@@ -11,7 +11,7 @@ from authproxy.app.activation import adopt
 from authproxy.app.application import App
 from authproxy.app.credentials import check_stores
 from authproxy.app.file_limits import raise_file_limit
-from authproxy.app.listeners import Listeners, PassedSocket, open_listeners, shown_address
+from authproxy.app.listeners import Listeners, PassedSocket, listening_urls, open_listeners, shown_address
 from authproxy.app.notify import NOBODY, Notify
 from authproxy.app.reload import Read, Reloader
 from authproxy.app.serving import attend, run_loop
@@ -115,15 +115,8 @@ def _serve(
 def status_of(config: Config, listeners: Listeners) -> str:
     """Return a line that says what is served where."""
     count = len(config.routes)
-    return f"serving {count} route{'s' if count > 1 else ''} on {', '.join(_urls(config, listeners))}"
-
-
-def _urls(config: Config, listeners: Listeners) -> list[str]:
-    """Return where the proxy listens: once for each name, whose sockets are on one port."""
-    secure = config.tls is not None
-    return list(
-        dict.fromkeys(shown_address(address, sock, secure=secure) for address, sock in listeners.proxy)
-    )
+    urls = ", ".join(listening_urls(config, listeners.proxy))
+    return f"serving {count} route{'s' if count > 1 else ''} on {urls}"
 
 
 def announce(config: Config, listeners: Listeners, ready: Ready) -> None:
@@ -137,7 +130,7 @@ def announce(config: Config, listeners: Listeners, ready: Ready) -> None:
 
 def _announce(config: Config, listeners: Listeners, ready: Ready) -> None:
     stderr.finish()  # warnings come first on a terminal, as they were said first
-    urls = _urls(config, listeners)
+    urls = listening_urls(config, listeners.proxy)
     for url in urls:
         click.echo(f"listening on {url}")
     admin_url = None

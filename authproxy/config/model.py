@@ -22,13 +22,16 @@ from authproxy.config.route import (
     RouteConfig,
     Timeout,
     host_name,
+    none_is_none,
     off_is_none,
     refuse_spaces,
+    whole_number,
 )
 from authproxy.errors import Fault
 from authproxy.places import Stamp
 from authproxy.values import ACCESS_KEY, Address, Duration, HeaderName, LocalPath, ReadableFile, Size
 
+MAX_KEEP = 10_000  # requests
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?\Z")
 
 
@@ -47,10 +50,6 @@ def _origin(value: str) -> str:
 
 def _one_or_more(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
-
-
-def _none_is_none(value: Any) -> Any:
-    return None if value == "none" else value
 
 
 def _redis_url(value: SecretStr) -> SecretStr:
@@ -72,12 +71,14 @@ RedisURL = Annotated[SecretStr, AfterValidator(_redis_url)]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admin:
-    """The admin listener: health, metrics and the status page."""
+    """The admin listener: health, metrics, and what the proxy did to the last requests."""
 
     __pydantic_config__ = KEYS
 
     listen: Address = "127.0.0.1:8081"
     """Where it listens."""
+    keep: Annotated[int, Field(ge=0, le=MAX_KEEP), BeforeValidator(whole_number)] = 500
+    """How many of the last requests the inspector remembers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +162,7 @@ class Limits:
     """The longest header section; a longer one is answered 431."""
     body_bytes: Annotated[
         Size | None,
-        BeforeValidator(_none_is_none, json_schema_input_type=Size | Literal["none"] | None),
+        BeforeValidator(none_is_none, json_schema_input_type=Size | Literal["none"] | None),
     ] = None
     """The longest request body, or `none`; a longer one is answered 413."""
     header_timeout: Timeout = 10.0

@@ -42,6 +42,7 @@ FRAMING_HEADERS = frozenset({
 """What belongs to one connection (RFC 9110 §7.6.1) or frames a message: the proxy writes these itself."""
 
 
+MAX_KEPT_BODY = 16 << 20  # bytes
 _NAME = re.compile(r"[a-z0-9-]+\Z")
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9._-]*[a-z0-9_])?\.?\Z")
 _IPV6 = re.compile(r"\[[0-9a-f:.]+\]\Z")
@@ -89,10 +90,20 @@ def off_is_none(value: Any) -> Any:
     return None if value is False else {} if value is True else value
 
 
-def _whole(value: Any) -> Any:
+def whole_number(value: Any) -> Any:
     if isinstance(value, bool):
         raise ValueError("should be a whole number")  # noqa: TRY004 - pydantic would take true for 1
     return value
+
+
+def none_is_none(value: Any) -> Any:
+    return None if value == "none" else value
+
+
+def _kept_size(value: int | None) -> int | None:
+    if value is not None and value > MAX_KEPT_BODY:
+        raise ValueError("should be at most 16MiB: all kept bodies together have 32 MiB")
+    return value or None
 
 
 def _some_time(value: float) -> float:
@@ -126,8 +137,8 @@ Method = Annotated[str, AfterValidator(_matches(_METHOD, "should be a method, su
 PathPattern = Annotated[
     str, AfterValidator(_matches(_PATTERN, "should be a pattern that begins with / or !/, such as /v2/**"))
 ]
-Count = Annotated[int, Field(ge=1), BeforeValidator(_whole)]
-Status = Annotated[int, Field(ge=400, le=599), BeforeValidator(_whole)]
+Count = Annotated[int, Field(ge=1), BeforeValidator(whole_number)]
+Status = Annotated[int, Field(ge=400, le=599), BeforeValidator(whole_number)]
 Passphrase = Annotated[SecretStr, PASSPHRASE]
 ProxySetting = Annotated[
     Setting,
@@ -227,6 +238,20 @@ class UpstreamTLS:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Inspect:
+    """What the inspector keeps of requests besides their headers."""
+
+    __pydantic_config__ = KEYS
+
+    bodies: Annotated[
+        Size | None,
+        AfterValidator(_kept_size),
+        BeforeValidator(none_is_none, json_schema_input_type=Size | Literal["none"] | None),
+    ] = None
+    """How much is kept of each body, or `none`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RouteKeys:
     """A route as the file has it, `auth` aside."""
 
@@ -269,6 +294,8 @@ class RouteKeys:
     """Connections to the upstream at the same time."""
     prefetch: bool = False
     """Whether the token is fetched at the start instead of at the first request."""
+    inspect: Inspect = field(default_factory=Inspect)
+    """What the inspector keeps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

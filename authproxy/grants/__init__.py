@@ -40,5 +40,13 @@ class _Grants(Mapping[str, type[Grant]]):
         return len(_CLASSES)
 
 
+def grant_name(grant: Grant) -> str | None:
+    """Return what stands behind `grant:` for `grant`; None for one that only a preset has."""
+    kinds = {
+        f"{kind.__module__.removeprefix(f'{__name__}.')}:{kind.__name__}" for kind in type(grant).__mro__
+    }
+    return next((name for name, kind in _CLASSES.items() if kind in kinds), None)
+
+
 GRANTS = _Grants()
 """The word behind `grant:`, and the class whose fields are its keys."""

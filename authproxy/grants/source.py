@@ -80,6 +80,7 @@ class WatchedSource(Layer):
     def __init__(self, inner: CachingSource, path: str) -> None:
         super().__init__(inner)
         self._take = inner.take
+        self.origin = inner.origin
         self._path = path
         self._seen: tuple[int, ...] | None = None
 

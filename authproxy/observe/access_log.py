@@ -1,14 +1,19 @@
 """The access log: one line a request, as text or JSON, written in batches.
 
-2026-01-01T12:00:00+00:00 info request route=up42 method=GET path=/v2/assets status=200 bytes=150 ms=3.1
+2026-01-01T12:00:00+00:00 info request route=up42 method=GET path=/v2/assets status=200 bytes=150 ms=3.1 id=…
 """
 
 import asyncio
 import json
+import re
 import sys
+from urllib.parse import urlsplit
 
 from authproxy.logs import as_text, exact_stamp, stamp
+from authproxy.masking import without_query
 from authproxy.observe.record import RequestRecord
+
+_LOCATION = re.compile(rb"\r\nlocation:([^\r]*)", re.IGNORECASE)
 
 
 class AccessLog:
@@ -35,12 +40,13 @@ class AccessLog:
 
 
 def _access_text(record: RequestRecord) -> str:
-    retried = " retried=yes" if record.retried else ""
-    cause = f" cause={as_text(record.cause)}" if record.cause else ""
+    at, seconds, route, method, path, status, sent, retried, cause = record[:9]
+    more = " retried=yes" if retried else ""
+    if status >= 300 or cause is not None:
+        more += "".join([f" {key}={as_text(value)}" for key, value in _more(record).items()])
     return (
-        f"{stamp(int(record.ended))} info request route={record.route or '-'} method={record.method} "
-        f"path={as_text(record.path)} status={record.status} bytes={record.sent} "
-        f"ms={record.seconds * 1000:.1f}{retried}{cause}\n"
+        f"{stamp(int(at + seconds))} info request route={route or '-'} method={method} "
+        f"path={as_text(path)} status={status} bytes={sent} ms={seconds * 1000:.1f} id={record.id}{more}\n"
     )
 
 
@@ -56,5 +62,43 @@ def _access_json(record: RequestRecord) -> str:
         "bytes": record.sent,
         "ms": round(record.seconds * 1000, 1),
         "retried": record.retried,
+        "id": record.id,
     }
-    return json.dumps(line | ({"cause": record.cause} if record.cause else {})) + "\n"
+    return json.dumps(line | _more(record)) + "\n"
+
+
+def redirect_of(record: RequestRecord) -> str | None:
+    """Return the URL, without its query, to which an upstream sends a client away from all routes."""
+    found = _LOCATION.search(record.answer)
+    location = found[1].decode("latin-1").strip() if found is not None else ""
+    try:
+        host = urlsplit(location).netloc.rpartition("@")[2].lower()
+    except ValueError:
+        return None
+    if record.facts is None or not host:
+        return None
+    own = (each.lower() for each in _hosts_of(record))
+    return None if host in own or host in record.facts.hosts else without_query(location)
+
+
+def _hosts_of(record: RequestRecord) -> list[str]:
+    """Return the `Host` that the client asked: what leads there leads to us."""
+    lines = record.head.split(b"\r\n") if isinstance(record.head, bytes) else record.head.lines
+    return [line[5:].decode("latin-1").strip() for line in lines if line[:5].lower() == b"host:"]
+
+
+def _more(record: RequestRecord) -> dict[str, object]:
+    """Return what is to be said of a request that did not go well."""
+    if record.status < 300 and record.cause is None:
+        return {}
+    notes, facts = record.notes, record.facts
+    problem = notes.problem if notes is not None and notes.problem is not None else {}
+    leads = record.status >= 400 or record.cause is not None
+    more = {
+        "upstream": without_query(facts.url_of(record.path)) if facts is not None and leads else None,
+        "redirect": redirect_of(record) if record.status < 400 else None,
+        "cause": record.cause,
+        "hint": problem.get("hint"),
+        "origin": notes.page if notes is not None else None,
+    }
+    return {key: value for key, value in more.items() if value is not None}

@@ -35,7 +35,7 @@ class Counters:
 
     def request(self, record: RequestRecord) -> None:
         """Count a request, if a route was found for it."""
-        _, seconds, route, method, _, status, _, _, _ = record
+        _, seconds, route, method, _, status = record[:6]
         if route is None:
             return
         counts = self.routes[route]

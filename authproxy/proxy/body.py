@@ -10,6 +10,7 @@ comes early does not stop the upload.
 from collections.abc import AsyncIterator
 
 from authproxy.errors import BadRequest, BodyTooLarge
+from authproxy.observe.record import KeptBody
 from authproxy.proxy.request import Payload
 
 LAST_CHUNK = b"0\r\n\r\n"
@@ -32,10 +33,16 @@ class Body:
         self._keep = keep if length is None or length <= keep else -1
         self._kept: list[bytearray] = []  # few, however small the pieces are that come
         self._size = 0
+        self.shown: KeptBody | None = None  # what the inspector gets of it
 
     @property
     def chunked(self) -> bool:
         return self.length is None
+
+    @property
+    def received(self) -> int:
+        """How many bytes of it have come."""
+        return self._size
 
     @property
     def repeatable(self) -> bool:
@@ -69,6 +76,8 @@ class Body:
 
     def _take(self, piece: bytes) -> None:
         self._size += len(piece)
+        if self.shown is not None:
+            self.shown.add(piece)
         if self._limit is not None and self._size > self._limit:
             raise _too_large(self._limit)
         if self._size > self._keep:
@@ -97,7 +106,7 @@ class WholeBody:
     def __init__(self, data: bytes, *, keep: int, limit: int | None) -> None:
         if limit is not None and len(data) > limit:
             raise _too_large(limit)
-        self.length = len(data)
+        self.length = self.received = len(data)
         self.repeatable = len(data) <= keep
         self._data = data
 

@@ -7,7 +7,8 @@ start() ─▶ Answered   nothing is left to do
 
 from typing import TYPE_CHECKING, Any
 
-from authproxy.observe.record import RequestRecord
+from authproxy.observe.record import MAX_KEPT_HEAD, Lines, Notes, RequestRecord, request_id
+from authproxy.proxy.plain import Section
 from authproxy.proxy.request import Request
 from authproxy.proxy.route import Route
 from authproxy.proxy.send import Outgoing
@@ -15,6 +16,9 @@ from authproxy.tokens.token import Token
 
 if TYPE_CHECKING:
     from authproxy.proxy.handler import Site
+
+
+new_record = tuple.__new__  # of a named tuple: a third of the time that its own constructor takes
 
 
 class RequestContext:
@@ -32,10 +36,13 @@ class RequestContext:
     outgoing: Outgoing | None = None
     injects = False
     token: Token | None = None
+    received = 0  # bytes of the request's body
+    answer = b""  # the head of the answer, without its empty line
 
-    def __init__(self, request: Request, site: "Site", started: float) -> None:
+    def __init__(self, request: Request, site: "Site", at: float, started: float) -> None:
         self.request = request
         self.site = site
+        self.at = at  # the time of day
         self.started = started
 
     @property
@@ -46,20 +53,49 @@ class RequestContext:
         """Note that an answer has begun to go out, and what of its body went with it, in bytes."""
         self.answer_begun, self.status, self.sent = True, status, sent
 
-    def record(self, now: float, ended: float) -> RequestRecord:
-        """Return what is to be told of it; `now` is the time of day, `ended` is on the clock of `started`."""
-        route = self.route
-        return RequestRecord(
-            now,
-            ended - self.started,
-            route.name if route is not None else None,
-            self.request.method,
-            self.path,
-            self.status,
-            self.sent,
-            self.retried,
-            self.cause,
-        )
+    @property
+    def id(self) -> str:
+        """The id by which the request is known."""
+        notes = self.request.notes
+        return (notes.id if notes is not None else None) or request_id(self.at, self.started)
+
+    def notes(self) -> Notes:
+        """Return where what is out of the ordinary is noted."""
+        notes = self.request.notes
+        if notes is None:
+            notes = self.request.notes = Notes()
+        return notes
+
+    def record(self, ended: float) -> RequestRecord:
+        """Return what is to be told of it; `ended` is on the clock of `started`."""
+        route, request, answer = self.route, self.request, self.answer
+        section = request.head.section if request.head is not None else None
+        head: Section | Lines
+        if section is None or section.size + len(request.target) + len(answer) > MAX_KEPT_HEAD:
+            head, answer = self._bounded()
+        else:
+            head = section
+        started = self.started
+        return new_record(
+            RequestRecord,
+            (
+                self.at, ended - started, None if route is None else route.name, request.method, self.path,
+                self.status, self.sent, self.retried, self.cause, started, request.target, head, answer,
+                None if route is None else route.facts, self.token, self.received, request.notes,
+            ),
+        )  # fmt: skip
+
+    def _bounded(self) -> tuple[Lines, Lines]:
+        """Return the header sections of the request and of the answer, as far as they are kept."""
+        request, outgoing = self.request, self.outgoing
+        if outgoing is not None and outgoing.body is not None:
+            self.received = outgoing.body.received
+        lines = b"".join([b"%b: %b\r\n" % pair for pair in request.raw_headers])
+        room = max(0, MAX_KEPT_HEAD - len(request.target)) // 2
+        head, answer = first_lines(lines, room), first_lines(self.answer, room)
+        if len(head) < len(lines) or len(answer) < len(self.answer):
+            self.notes().cut = True
+        return head, answer
 
     def give_up(self) -> None:
         """Break off: the client is gone, or there will be no answer but our own."""
@@ -68,6 +104,14 @@ class RequestContext:
 
     def __repr__(self) -> str:
         return f"<RequestContext {self.request.method} {self.route_name} {self.status or 'under way'}>"
+
+
+def first_lines(lines: Lines, room: int) -> Lines:
+    """Return as many whole lines as have `room`."""
+    if len(lines) <= room:
+        return lines
+    end = lines.rfind(b"\r\n", 0, room)
+    return lines[: end + 2] if end >= 0 else b""
 
 
 class Answered:

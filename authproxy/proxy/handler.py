@@ -22,9 +22,10 @@ from authproxy.errors import (
     Forbidden,
     HeadersTooLarge,
     RequestRefused,
+    problem_document,
 )
 from authproxy.observe.counters import Counters
-from authproxy.observe.record import Subscriber
+from authproxy.observe.record import Notes, RequestRecord, Subscriber, request_id
 from authproxy.proxy import guard as guard_rules
 from authproxy.proxy import respond
 from authproxy.proxy.body import Body, WholeBody
@@ -93,6 +94,14 @@ class ProxyHandler:
         self._subscribers = tuple(subscribers)
         self.serve(site)
 
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """Have `subscriber` told of each finished request."""
+        self._subscribers = (*self._subscribers, subscriber)
+
+    def unsubscribe(self, subscriber: Subscriber) -> None:
+        """Have `subscriber` told nothing any more."""
+        self._subscribers = tuple(each for each in self._subscribers if each != subscriber)
+
     def serve(self, site: Site, subscribers: Iterable[Subscriber] | None = None) -> None:
         """Answer by `site` from now on, and tell `subscribers`, if there are others."""
         if subscribers is not None:
@@ -104,7 +113,7 @@ class ProxyHandler:
 
     def start(self, request: Request) -> Step:
         """Judge the request and send it, as far as nothing has to be waited for."""
-        context = RequestContext(request, self.site, perf_counter())
+        context = RequestContext(request, self.site, time(), perf_counter())
         head = request.head
         try:
             keep_alive = None if head is not None and judge_plain(context, head) else self._judge(context)
@@ -146,8 +155,8 @@ class ProxyHandler:
             ):
                 context.request.connection.proceed(context)
                 return
-            if context.token is not None and credential is not None:
-                credential.accepted(context.token)
+            if context.token is not None and credential is not None and credential.standing.watching:
+                credential.accepted(context.token, reply.status)
             keep_alive = respond.send_whole(context, route, reply)
         except Exception as error:  # noqa: BLE001 - we are in the upstream's callback
             keep_alive = self._fail(context, error)
@@ -164,6 +173,8 @@ class ProxyHandler:
             finally:  # before we answer ourselves: from here on nobody reads the client's body
                 if context.outgoing is not None:
                     await context.outgoing.close()
+                    if context.outgoing.body is not None:
+                        context.received = context.outgoing.body.received
         except Exception as error:  # noqa: BLE001 - as in `start`
             keep_alive = self._fail(context, error)
         except BaseException:  # the task was cancelled
@@ -177,13 +188,14 @@ class ProxyHandler:
         route, outgoing = context.route, context.outgoing
         if route is None or outgoing is None:
             raise TypeError("a request that was not judged")
+        outgoing.notes = context.notes()
         try:
             if context.injects and route.credential is not None:
                 reply = await route.credential.send(outgoing, route.sender, context.token)
             else:
                 reply = await route.sender.send(outgoing, b"")
         finally:
-            context.retried = outgoing.retried
+            context.retried, context.token = outgoing.retried, outgoing.token
         if context.retried and route.credential is not None:
             outcome = "refused" if route.credential.refuses(reply.status) else "accepted"
             self.counters.retries[route.name, outcome] += 1
@@ -207,19 +219,33 @@ class ProxyHandler:
         if not isinstance(error, AuthproxyError) and respond.can_answer(context):
             error = internal_error(error)
         if isinstance(error, AuthproxyError) and respond.can_answer(context):
-            self.refused(error)
+            self._count(error)
         return respond.send_problem(context, error)
 
     def _tell(self, context: RequestContext) -> None:
         """Tell of the request. The answer is out: no fault in here may make a second one."""
         try:
-            record = context.record(time(), perf_counter())
+            record = context.record(perf_counter())
             for subscriber in self._subscribers:
                 subscriber(record)
         except Exception as error:  # noqa: BLE001 - see above
             internal_error(error)
 
-    def refused(self, error: AuthproxyError) -> None:
+    def refused(self, error: AuthproxyError) -> str:
+        """Tell of what was refused before it was a request; return its id."""
+        self._count(error)
+        at, started, notes = time(), perf_counter(), Notes()
+        notes.id = request_id(at, started)
+        notes.problem = problem_document(error, request_id=notes.id)
+        record = RequestRecord(
+            at, 0.0, None, "-", "-", error.status, 0, False, error.detail,  # noqa: FBT003 - it was not retried
+            started, "", b"", b"", None, None, 0, notes,
+        )  # fmt: skip
+        for subscriber in self._subscribers:
+            subscriber(record)
+        return notes.id
+
+    def _count(self, error: AuthproxyError) -> None:
         """Count a request that was not forwarded, by the kind of its refusal."""
         if isinstance(error, RequestRefused | ConnectionLimit):
             self.counters.refused[reason_of(error),] += 1
@@ -263,6 +289,9 @@ def judge_plain(context: RequestContext, head: PlainHead) -> bool:
     body = None
     if head.section.length:
         body = body_of_length(request, head.section.length, route, site.body_bytes)
+        context.received = head.section.length
+        if route.facts.bodies:
+            show_body(context, route, body)
     context.path, context.route = head.path, route
     context.injects = route.credential is not None
     context.outgoing = Outgoing(head.method, head.outgoing, body)
@@ -316,6 +345,15 @@ def is_allowed(route: Route, method: str, path: str) -> bool:
 
 def is_too_large(length: int | None, limit: int | None) -> bool:
     return limit is not None and length is not None and length > limit
+
+
+def show_body(context: RequestContext, route: Route, body: Body | WholeBody) -> None:
+    """Have the inspector get its part of a request's body."""
+    kept = context.notes().request_body = route.facts.new_body()
+    if isinstance(body, WholeBody):
+        kept.add(body.at_hand())
+    else:
+        body.shown = kept
 
 
 def body_of_length(request: Request, length: int, route: Route, limit: int | None) -> Body | WholeBody:
@@ -376,6 +414,8 @@ def outgoing_of(context: RequestContext, route: Route, target: str) -> Outgoing:
     if len(head) > limit:
         raise HeadersTooLarge(f"the header section is over {limit} bytes")
     body = body_of(request, route, context.site.body_bytes)
+    if body is not None and route.facts.bodies:
+        show_body(context, route, body)
     if body is not None and body.chunked:
         head += b"Transfer-Encoding: chunked\r\n"
     protocol = None

@@ -131,16 +131,19 @@ class Section:
     """The header section of a plain request.
 
     `length` is None when there is no `Content-Length`; `authority` is the value of `Host`, `key` that of the
-    access key's header. What is worked out of it is kept here: `host` is the one that the guard has let it in
-    to, and `worked_out` has its lines as they go on, for each route.
+    access key's header, `size` how many bytes it has. What is worked out of it is kept here: `host` is the
+    one that the guard has let it in to, and `worked_out` has its lines as they go on, for each route.
     """
 
     __slots__ = (
-        "authority", "host", "keep_alive", "key", "length", "lines", "names", "worked_out",
+        "authority", "host", "keep_alive", "key", "length", "lines", "names", "size", "worked_out",
     )  # fmt: skip
 
-    def __init__(self, lines: list[bytes], names: tuple[bytes, ...], shape: RequestShape) -> None:
+    def __init__(
+        self, lines: list[bytes], names: tuple[bytes, ...], shape: RequestShape, size: int = 0
+    ) -> None:
         self.lines = lines
+        self.size = size
         self.names = names
         self.authority = lines[shape.host][len("host: ") :].decode("ascii")
         self.keep_alive = True
@@ -234,7 +237,7 @@ class PlainReader:
         shape = self._shapes[names] if names is not None else None
         if names is None or shape is None:
             return None
-        section = Section(lines, names, shape)
+        section = Section(lines, names, shape, len(text))
         if shape.connection >= 0:
             keeps = KEEPS.get(lines[shape.connection][len("connection: ") :])
             if keeps is None:

@@ -5,7 +5,7 @@ from http import HTTPStatus
 from math import ceil
 
 from authproxy import logs
-from authproxy.errors import AuthproxyError, KeyRequired
+from authproxy.errors import AuthproxyError, KeyRequired, problem_document
 from authproxy.masking import scrub
 
 CHALLENGE = 'AuthproxyKey realm="authproxy"'  # what the 401 for a missing access key wants (RFC 9110 §15.5.2)
@@ -17,20 +17,12 @@ def internal_error(fault: BaseException | None) -> AuthproxyError:
     return AuthproxyError("something went wrong inside authproxy; its log has the place")
 
 
-def problem_content(error: AuthproxyError, *, route: str | None) -> tuple[dict[str, str], bytes]:
+def problem_content(
+    error: AuthproxyError, *, route: str | None, request_id: str | None = None
+) -> tuple[dict[str, str], bytes]:
     """Return the headers, but for those of the connection, and the body that say `error`."""
-    document = {
-        "type": "about:blank",
-        "title": error.title,
-        "status": error.status,
-        "detail": error.detail,
-        "route": route,
-        "hint": error.hint,
-        "error": error.error,
-    }
-    content = (
-        json.dumps({key: value for key, value in document.items() if value is not None}).encode() + b"\n"
-    )
+    document = problem_document(error, route=route, request_id=request_id)
+    content = json.dumps(document).encode() + b"\n"
     details = (
         scrub(error.detail.replace("§", "section "), ())
         .encode("ascii", "replace")
@@ -52,10 +44,16 @@ def problem_content(error: AuthproxyError, *, route: str | None) -> tuple[dict[s
 
 
 def problem_response(
-    error: AuthproxyError, *, route: str | None, close: bool, body: bool = True, more: bytes = b""
+    error: AuthproxyError,
+    *,
+    route: str | None,
+    close: bool,
+    body: bool = True,
+    more: bytes = b"",
+    request_id: str | None = None,
 ) -> bytes:
     """Return the whole response for `error`; `body` is False in answer to HEAD, `more` are header lines."""
-    headers, content = problem_content(error, route=route)
+    headers, content = problem_content(error, route=route, request_id=request_id)
     lines = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     if close:

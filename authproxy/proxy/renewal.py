@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from authproxy import logs
 from authproxy.errors import TokenError
+from authproxy.observe.standing import Standing
 from authproxy.proxy.send import Outgoing, Sender
 from authproxy.proxy.upstream.reply import Reply
 from authproxy.tokens.source import CachingSource
@@ -25,7 +26,8 @@ class Credential:
     """The line that one route adds, and what it does when the upstream refuses it.
 
     `statuses` are what counts as a refusal; `cooldown` is in seconds. With `asks_freely` another token may be
-    asked for as often as one likes: it costs nobody anything.
+    asked for as often as one likes: it costs nobody anything. `static` is what it is called where
+    it stands in the configuration. While `standing` is watching, `accepted` is to be called.
     """
 
     def __init__(
@@ -38,9 +40,13 @@ class Credential:
         idempotent_only: bool,
         cooldown: float,
         asks_freely: bool = False,
+        static: str | None = None,
+        standing: Standing | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.source = source
+        self.static = static
+        self.standing = standing or Standing("", lambda _name, _refusal: None)
         self.header = header
         self.scheme = scheme
         self._statuses = statuses
@@ -66,58 +72,82 @@ class Credential:
         `token` is the one it was begun with, if it was. Raises what `Sender.send` does, and `TokenError`.
         """
         if token is None:
-            token = self.source.take() or await self.source.token()
+            token = self.source.take() or await self._wait_for_token(outgoing)
+        outgoing.token = token
         reply = await sender.send(outgoing, self.line(token))
-        self._learn(reply, token)
+        self._learn(reply, token, outgoing)
         if not self.refuses(reply.status) or lacks_scope(reply):
             return reply
-        fresh = await self._other_than(token)
+        fresh = await self._other_than(token, outgoing)
         if fresh is None or not self._may_repeat(outgoing):
             return reply
         await outgoing.close()
-        outgoing.retried = True
+        outgoing.retried, outgoing.token = True, fresh
         reply = await sender.send(outgoing, self.line(fresh))
-        self._learn(reply, fresh)
+        self._learn(reply, fresh, outgoing)
         return reply
+
+    async def _wait_for_token(self, outgoing: Outgoing) -> Token:
+        origin = self.source.origin()
+        token = await self.source.token()
+        outgoing.note("token", origin)
+        if outgoing.notes is not None:
+            outgoing.notes.origin = origin
+        return token
 
     def refuses(self, status: int) -> bool:
         """Whether the upstream says that the token will not do."""
         return status in self._statuses
 
-    def accepted(self, token: Token) -> None:
-        """Note that `token` does what it should."""
+    def accepted(self, token: Token, status: int) -> None:
+        """Note that `token` does what it should: the upstream answered `status`."""
         if self._on_trial is not None and token == self._on_trial:
             self._on_trial = None
+        if status < 400:
+            self.standing.recover()
+        self.standing.watching = self._on_trial is not None or self.standing.refused is not None
 
-    def _learn(self, reply: Reply, token: Token) -> None:
+    def _learn(self, reply: Reply, token: Token, outgoing: Outgoing) -> None:
         """Note whether `token` did what it should."""
         if not self.refuses(reply.status):
-            self.accepted(token)
+            self.accepted(token, reply.status)
         elif token == self._on_trial and not lacks_scope(reply):
             # It came in place of a refused one, and is no better.
             self._cool_until = self._clock() + self._cooldown
             self._on_trial = None
+            outgoing.refused = True
 
     def _may_repeat(self, outgoing: Outgoing) -> bool:
-        return outgoing.repeatable and (outgoing.idempotent or not self._idempotent_only)
+        if not outgoing.repeatable:
+            outgoing.not_repeated = "its body is longer than retry.max_body"
+        elif self._idempotent_only and not outgoing.idempotent:
+            outgoing.not_repeated = "retry.methods is idempotent"
+        return not outgoing.not_repeated
 
-    async def _other_than(self, refused: Token) -> Token | None:
+    async def _other_than(self, refused: Token, outgoing: Outgoing) -> Token | None:
         """Return another token, or None when there is none: then the upstream's own answer must do.
 
         None is asked for while one has just not helped; what is cached may be had all the same.
         """
         if self._clock() < self._cool_until and self.source.take() in {None, refused}:
+            outgoing.refused, outgoing.not_repeated = True, "another token did not help a moment ago"
             return None
         try:
             fresh = await self.source.token(instead_of=refused)
         except TokenError as error:
             logs.debug("no other token", cause=error.detail)
+            outgoing.not_repeated = "no other token can be had"
+            outgoing.note("token", outgoing.not_repeated)
             return None
         if fresh == refused:
             if not self._asks_freely:
                 self._cool_until = self._clock() + self._cooldown
+            outgoing.refused, outgoing.not_repeated = True, "there is no other token"
             return None
-        self._on_trial = fresh
+        self._on_trial, self.standing.watching = fresh, True
+        outgoing.note("token", "renewed")
+        if outgoing.notes is not None:
+            outgoing.notes.origin = "renewed"
         return fresh
 
 

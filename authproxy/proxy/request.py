@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from authproxy.observe.record import Notes
 from authproxy.proxy.guard import local_address
 from authproxy.proxy.plain import HTTP_1_1, PlainHead, Version, pairs_of
 
@@ -170,6 +171,7 @@ class Request:
     message: "RawRequestMessage | None" = None
     version: Version = HTTP_1_1
     keep_alive = True
+    notes: Notes | None = None  # what is told of it besides the ordinary
 
     def __init__(
         self,

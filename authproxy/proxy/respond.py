@@ -7,17 +7,21 @@ import asyncio
 import re
 import socket
 import struct
+from time import perf_counter
 from typing import cast
 
 from multidict import istr
 
 from authproxy import logs
-from authproxy.errors import AuthproxyError, BadReply, BadRequest
+from authproxy.errors import AuthproxyError, BadReply, BadRequest, Forbidden, problem_document
 from authproxy.net.tunnel import Tunnel
+from authproxy.observe.record import KeptBody
 from authproxy.proxy.body import LAST_CHUNK, chunk
 from authproxy.proxy.context import RequestContext
+from authproxy.proxy.guard import ORIGIN
 from authproxy.proxy.plain import HTTP_1_0, HTTP_1_1
 from authproxy.proxy.problem import problem_response
+from authproxy.proxy.refusal import refusal_line
 from authproxy.proxy.request import Request
 from authproxy.proxy.route import Route
 from authproxy.proxy.upstream.connection import NO_BODY
@@ -47,15 +51,21 @@ def send_whole(context: RequestContext, route: Route, reply: Reply) -> bool:
     if (
         plain is not None
         and plain.goes_as_it_is
+        and plain.status < 400
         and request.head is not None
         and request.keep_alive
         and not request.connection.draining
     ):  # what happens most: not a line has to be added
-        lines = plain.worked_out.get(route.response_headers) or _lines(request, route, reply)
+        lines = plain.worked_out.get(route.response_headers) or _own_lines(request, route, reply)
         transport.write(b"%b\r\n%b" % (lines, body))
-        context.answer_begun, context.status, context.sent = True, reply.status, len(body)
+        context.answer_begun, context.status, context.sent = True, plain.status, len(body)
+        context.answer = lines
+        if route.facts.bodies:
+            shown_body(context, route).add(body)
         return True
     head, keep_alive, chunked = _head(context, route, reply)
+    if route.facts.bodies:
+        shown_body(context, route).add(body)
     size = len(body)
     if chunked:
         body = (chunk(body) if body else b"") + LAST_CHUNK
@@ -73,10 +83,14 @@ async def stream(context: RequestContext, route: Route, reply: Reply) -> bool:
         raise ConnectionResetError
     writer.write(head)
     context.answering(reply.status)
+    shown = shown_body(context, route) if route.facts.bodies else None
     while parts := await reply.read():
         if connection.transport is None:
             raise ConnectionResetError
         size = sum(map(len, parts))
+        if shown is not None:
+            for part in parts:
+                shown.add(part)
         writer.writelines([b"%x\r\n" % size, *parts, b"\r\n"] if chunked else parts)
         context.sent += size
         if connection.writing_paused:
@@ -99,10 +113,12 @@ async def tunnel(context: RequestContext, route: Route, reply: Reply) -> bool:
     if not protocols(protocol.decode("latin-1")) <= protocols(wanted_protocol(context.request) or ""):
         raise BadReply("the upstream switched to a protocol that was not asked for")
     context.framed = False
-    head = _lines(context.request, route, reply)
+    head = _lines(context, route, reply)
 
     def switch(upstream: asyncio.Transport) -> Tunnel:
-        client.write(head + b"Connection: Upgrade\r\nUpgrade: " + protocol + b"\r\n\r\n")
+        lines = head + b"Connection: Upgrade\r\nUpgrade: " + protocol + b"\r\n"
+        client.write(lines + b"\r\n")
+        context.answer = lines
         context.answering(reply.status)
         return Tunnel(client, upstream, route.idle_seconds)
 
@@ -118,7 +134,7 @@ async def tunnel(context: RequestContext, route: Route, reply: Reply) -> bool:
 def _head(context: RequestContext, route: Route, reply: Reply) -> tuple[bytes, bool, bool]:
     """Return the head of the answer, whether the connection goes on, and whether the body is chunked."""
     request, status = context.request, reply.status
-    head = _lines(request, route, reply)
+    head = _lines(context, route, reply)
     if context.origin is not None:
         head += cors_lines(context.origin)
     keep_alive = request.keep_alive and not request.connection.draining
@@ -133,11 +149,20 @@ def _head(context: RequestContext, route: Route, reply: Reply) -> tuple[bytes, b
         head += b"Connection: close\r\n"
     elif request.version == HTTP_1_0:
         head += b"Connection: keep-alive\r\n"
+    context.answer = head
     return head + b"\r\n", keep_alive, chunked
 
 
-def _lines(request: Request, route: Route, reply: Reply) -> bytes:
+def _lines(context: RequestContext, route: Route, reply: Reply) -> bytes:
     """Return status line and header section as the client gets them. Raises `BadReply`."""
+    lines = _own_lines(context.request, route, reply)
+    if reply.status >= 400:
+        lines += refusal_line(context, route, reply)
+    return lines
+
+
+def _own_lines(request: Request, route: Route, reply: Reply) -> bytes:
+    """Return the upstream's own lines."""
     rules = route.response_headers
     try:
         if reply.plain is not None and reply.status != 204:
@@ -185,10 +210,30 @@ def send_problem(context: RequestContext, error: Exception) -> bool:
         close=not keep_alive,
         body=request.method != "HEAD",
         more=cors_lines(context.origin) if context.origin is not None else b"",
+        request_id=context.id,
     )
     transport.write(answer)
-    context.answering(error.status, len(answer.partition(b"\r\n\r\n")[2]))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    context.answer = head + b"\r\n"
+    context.answering(error.status, len(body))
+    note_refusal(context, error)
     return keep_alive
+
+
+def note_refusal(context: RequestContext, error: AuthproxyError) -> None:
+    """Note what was answered here, and which web page was refused."""
+    notes = context.notes()
+    notes.problem = problem_document(error, route=context.route_name, request_id=context.id)
+    notes.steps.append(("refused", error.title, perf_counter()))
+    if isinstance(error, Forbidden):
+        notes.page = context.request.headers.get(ORIGIN)
+
+
+def shown_body(context: RequestContext, route: Route) -> KeptBody:
+    """Return where the inspector gets its part of an answer's body."""
+    notes = context.notes()
+    notes.response_body = route.facts.new_body()
+    return notes.response_body
 
 
 def send_preflight(context: RequestContext, origin: str) -> bool:
@@ -202,8 +247,10 @@ def send_preflight(context: RequestContext, origin: str) -> bool:
     transport = request.connection.transport
     if transport is not None:
         head += b"" if request.keep_alive else b"Connection: close\r\n"
-        transport.write(head + b"Access-Control-Max-Age: 600\r\n\r\n")
+        context.answer = head + b"Access-Control-Max-Age: 600\r\n"
+        transport.write(context.answer + b"\r\n")
         context.answering(204)
+        context.notes().steps.append(("preflight", "answered by authproxy", perf_counter()))
     return request.keep_alive
 
 

@@ -1,11 +1,15 @@
 """A route, made ready for requests: everything that can be worked out before one comes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from authproxy.observe.record import RouteFacts
+from authproxy.observe.standing import Standing
 from authproxy.proxy.allow import Allow
 from authproxy.proxy.headers import RequestHeaders, ResponseHeaders
 from authproxy.proxy.renewal import Credential
 from authproxy.proxy.send import Sender
+
+NO_FACTS = RouteFacts("", lambda path: path)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -13,7 +17,8 @@ class Route:
     """Where requests under `path` go, and what is done to them.
 
     `strip` is the prefix that is taken off ("" for none), `base` is put before the rest. `credential` is
-    None for plain forwarding; `keep_body` is in bytes, `idle_seconds` in seconds.
+    None for plain forwarding; `keep_body` is in bytes, `idle_seconds` in seconds. `facts` are told of
+    its requests; `standing` is how it stands with its upstream.
     """
 
     name: str
@@ -29,6 +34,8 @@ class Route:
     allow: Allow | None = None
     keep_body: int = 0
     idle_seconds: float = 300.0
+    facts: RouteFacts = NO_FACTS
+    standing: Standing = field(default_factory=lambda: Standing("", lambda _name, _refusal: None))
 
     @property
     def strips(self) -> bool:

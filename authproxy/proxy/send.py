@@ -5,11 +5,14 @@ requests are sent again (RFC 9110 §9.2.2).
 """
 
 import asyncio
+from time import perf_counter
 
+from authproxy.observe.record import Notes
 from authproxy.proxy.body import Body, WholeBody
 from authproxy.proxy.upstream.connection import ClosedUnanswered, Connection
 from authproxy.proxy.upstream.pool import Pool
 from authproxy.proxy.upstream.reply import Reply
+from authproxy.tokens.token import Token
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE", "PROPFIND", "REPORT", "SEARCH"})
 
@@ -23,6 +26,10 @@ class Outgoing:
     """
 
     retried = False
+    refused = False  # by an upstream that another token did not convince
+    not_repeated = ""  # why it was not sent once more, though it was refused
+    token: Token | None = None  # the last one that it was sent with
+    notes: Notes | None = None  # set where somebody may have to wait
     uploads = False  # whether its body was not all there when it was begun
     lent: Connection | None = None
     reply: Reply | None = None
@@ -35,6 +42,11 @@ class Outgoing:
         self.head = head
         self.body = body
         self.upgrades = upgrades
+
+    def note(self, what: str, detail: str) -> None:
+        """Note that a step has ended."""
+        if self.notes is not None:
+            self.notes.steps.append((what, detail, perf_counter()))
 
     @property
     def repeatable(self) -> bool:
@@ -92,16 +104,23 @@ class Sender:
         reply = outgoing.reply or self.begin_at_once(outgoing, credential)
         if reply is None:
             # At its limit the pool hands over one that was in use until now: that may be dead as well.
-            reply = self._begin(await self._pool(outgoing).connect(), outgoing, credential)
+            reply = self._begin(await self._connect(outgoing), outgoing, credential)
         try:
             await reply.head()
         except ClosedUnanswered:
             if not (outgoing.idempotent and outgoing.repeatable):
                 raise
+            outgoing.note("upstream", "the kept connection was dead")
             await outgoing.close()
-            reply = self._begin(await self._pool(outgoing).connect(), outgoing, credential)
+            reply = self._begin(await self._connect(outgoing), outgoing, credential)
             await reply.head()
+        outgoing.note("upstream", f"answered {reply.status}")
         return reply
+
+    async def _connect(self, outgoing: Outgoing) -> Connection:
+        connection = await self._pool(outgoing).connect()
+        outgoing.note("connect", "new" if not connection.exchanges else "kept")
+        return connection
 
     def _pool(self, outgoing: Outgoing) -> Pool:
         return self._upgrades if outgoing.upgrades else self.pool

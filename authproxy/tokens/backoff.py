@@ -14,14 +14,16 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from math import inf
 
 from authproxy import logs
-from authproxy.errors import CredentialRejected, LoginRequired, TokenError, TokenUnavailable
+from authproxy.errors import CredentialRejected, LoginRequired, TokenError, TokenUnavailable, TooManyTries
 from authproxy.tokens.rejection import Rejection, RememberedRejection
 from authproxy.tokens.source import Clock, Layer, TokenSource
 from authproxy.tokens.token import Token
 
 OUTCOMES = {CredentialRejected: "rejected", LoginRequired: "login_required"}  # any other is a failure
+PERSON_SECONDS = 30.0  # between two tries of a rejected credential because a person asked
 FIRST_DELAY = 1.0  # seconds
 FIRST_DELAY_REJECTED = 30.0
 MAX_DELAY = 300.0
@@ -67,6 +69,8 @@ class BackoffSource(Layer):
         self._failures = 0
         self._failure: TokenError | None = None
         self._resume_at = 0.0
+        self._allowed_at = -inf  # when a person had a rejected credential tried again
+        self._passes_over = False  # what is remembered of rejections, at the next try
 
     async def token(self, *, instead_of: Token | None = None) -> Token:
         await self.ready()
@@ -80,6 +84,38 @@ class BackoffSource(Layer):
         """Forget the last failure: a token came from elsewhere, so the next renewal is another matter."""
         await self._reset()
         await super().adopt(token)
+
+    async def allow_try(self) -> None:
+        """Let the next one try, whatever failed before; a rejected credential once in `PERSON_SECONDS`."""
+        await super().allow_try()
+        if await self._is_rejected():
+            now = self._clock()
+            if (left := self._allowed_at + PERSON_SECONDS - now) > 0:
+                raise TooManyTries(
+                    "the credential is rejected, and was tried again a moment ago",
+                    hint="too many tries lock accounts: mend the credential first",
+                    retry_after=left,
+                )
+            self._allowed_at = now
+            self._passes_over = True
+        self._resume_at = self._clock()
+
+    async def _is_rejected(self) -> bool:
+        """Whether the credential, as it is now, is left alone because it was rejected, by whoever asked."""
+        if self._failure is not None and self._failure.rejects and self._resume_at > self._clock():
+            if not await self._changed():
+                return True
+            await self._reset()
+        if self._memory is None:
+            return False
+        rejection = await self._memory.recall()
+        return rejection is not None and rejection.seconds_left(self._memory.clock()) > 0
+
+    async def forget(self) -> None:
+        await super().forget()
+        self._failures, self._failure = 0, None
+        if self._memory is not None:
+            await self._memory.forget()
 
     async def ready(self) -> None:
         """Return when the source behind may be asked; raise `TokenUnavailable` while it is left alone."""
@@ -116,9 +152,12 @@ class BackoffSource(Layer):
 
     async def _heed(self, rejection: Rejection | None) -> None:
         """Leave a credential alone that was rejected before, by us or by another process."""
+        passes_over, self._passes_over = self._passes_over, False
         if rejection is None or self._memory is None:
             return
         self._failure, self._failures = rejection.as_error(), rejection.failures
+        if passes_over:
+            return
         left = rejection.seconds_left(self._memory.clock())
         self._resume_at = self._clock() + left
         if left > 0:

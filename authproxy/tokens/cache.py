@@ -13,7 +13,8 @@ slow, left alone, or says no) it goes on serving until it ends.
 
 import asyncio
 import time
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import inf
 
@@ -23,7 +24,7 @@ from authproxy import logs
 from authproxy.errors import AuthproxyError, TokenError
 from authproxy.tokens.early_renewal import MIN_SECONDS, EarlyRenewal
 from authproxy.tokens.single_flight import SingleFlight
-from authproxy.tokens.source import Clock, Layer, TokenSource
+from authproxy.tokens.source import Clock, Layer, Origin, TokenSource
 from authproxy.tokens.token import Token
 
 TokenCache = MutableMapping[str, Token]
@@ -34,6 +35,10 @@ SURE_SECONDS = 1.0  # that a token serves without another look
 CACHE_SIZE = 4096  # tokens; the least recently used goes first
 
 
+def _nobody() -> None:
+    """Be told nothing."""
+
+
 def token_cache(credentials: int = 0) -> TokenCache:
     """Return the in-memory cache, shared by all credentials of a process, with room for so many at least.
 
@@ -42,11 +47,25 @@ def token_cache(credentials: int = 0) -> TokenCache:
     return LRUCache(max(CACHE_SIZE, credentials))
 
 
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why a renewal failed: the error, when that was, since when they fail, and when the next try is due.
+
+    Times are epoch seconds; `next_try_at` is None where nothing is left alone.
+    """
+
+    error: AuthproxyError
+    at: float
+    since: float
+    next_try_at: float | None = None
+
+
 class CachedSource(Layer):
     """Has one credential's token; renews it early, and once for all who wait.
 
     `refresh_before` is in seconds; None means `auto`. For `wait_seconds` who has a token that may still do
-    waits for another one.
+    waits for another one. `changed` is called whenever what can be told of it may be something else; `since`
+    is when that was last so, in epoch seconds.
     """
 
     def __init__(
@@ -62,7 +81,9 @@ class CachedSource(Layer):
     ) -> None:
         super().__init__(inner)
         self.name = name
-        self.failure: AuthproxyError | None = None  # why the last renewal failed; None once one succeeds
+        self.trouble: Trouble | None = None  # why the last renewal failed; None once one succeeds
+        self.changed: Callable[[], None] = _nobody
+        self.since = clock()
         self._cache = cache
         self._key = key
         self._early = EarlyRenewal(refresh_before)
@@ -93,6 +114,11 @@ class CachedSource(Layer):
         return token
 
     @property
+    def cached(self) -> Token | None:
+        """The token that is cached, usable or not."""
+        return self._cache.get(self._key)
+
+    @property
     def usable(self) -> bool:
         """Whether a usable token is cached; asking does not renew it."""
         token = self._cache.get(self._key)
@@ -105,6 +131,39 @@ class CachedSource(Layer):
         """When the cached token ends, in epoch seconds; None when nobody said, or there is none."""
         token = self._cache.get(self._key)
         return token.expires_at if token is not None and token.expires_at < inf else None
+
+    @property
+    def failure(self) -> AuthproxyError | None:
+        """Why the last renewal failed; None once one succeeds."""
+        return self.trouble.error if self.trouble is not None else None
+
+    @property
+    def renewing(self) -> bool:
+        """Whether a renewal is under way."""
+        return self._renewal.under_way
+
+    @property
+    def renewed_at(self) -> float | None:
+        """When the cached token was issued, or came here if nobody said; None when there is none."""
+        token = self._cache.get(self._key)
+        return (token.issued_at or self._kept_at) if token is not None else None
+
+    @property
+    def kept_at(self) -> float:
+        """When the cached token came here, in epoch seconds."""
+        return self._kept_at
+
+    @property
+    def ended_at(self) -> float | None:
+        """When the cached token ceased to be usable; None when it is usable, or there is none."""
+        token = self._cache.get(self._key)
+        return token.usable_until if token is not None and token.usable_until <= self._clock() else None
+
+    def origin(self) -> Origin:
+        """Tell how who asks for a token now, and has to wait for it, comes by it."""
+        if self._renewal.under_way:
+            return "waited"
+        return "fetched" if self._cache.get(self._key) is None else "renewed"
 
     async def token(self, *, instead_of: Token | None = None) -> Token:
         token = self.take()
@@ -128,6 +187,27 @@ class CachedSource(Layer):
     def rename(self, name: str) -> None:
         self.name = name
         super().rename(name)
+
+    async def renew(self) -> Token:
+        """Obtain another token now, because a person asked. Raises `TokenError`, and `TooManyTries`."""
+        if not self._renewal.under_way:
+            await self.allow_try()
+        return await asyncio.shield(self._begin_renewal())
+
+    async def forget(self) -> None:
+        await self.settle()  # what is under way would be kept after all
+        try:
+            await super().forget()
+        finally:
+            self.drop()
+
+    def drop(self) -> None:
+        """Have no token any longer, and know of no failure."""
+        self._cache.pop(self._key, None)
+        self._set_aside = self.trouble = None
+        self._sure_until = -inf
+        self._renew_at = inf
+        self._note_change()
 
     def replaced(self, refused: Token, token: Token) -> None:
         """Go on with `token` if `refused` is the one that is cached."""
@@ -169,10 +249,13 @@ class CachedSource(Layer):
 
     def _begin_renewal(self, instead_of: Token | None = None) -> asyncio.Task[Token]:
         """Begin to renew what is cached; where nothing is, what somebody else had, and was refused."""
-        if not self._renewal.under_way:
-            empty = self._cache.get(self._key) is None
-            self._renewed_for = instead_of if empty else self._set_aside
-        return self._renewal.begin()
+        if self._renewal.under_way:
+            return self._renewal.begin()
+        empty = self._cache.get(self._key) is None
+        self._renewed_for = instead_of if empty else self._set_aside
+        begun = self._renewal.begin()
+        self._note_change()
+        return begun
 
     async def _renew(self) -> Token:
         cached = self._cache.get(self._key)
@@ -182,23 +265,41 @@ class CachedSource(Layer):
 
     def _keep(self, token: Token) -> None:
         self._cache[self._key] = token
-        self._set_aside = self.failure = None
+        self._set_aside = self.trouble = None
         self._sure_until = -inf
         self._kept_at = self._clock()
         self._renew_at = self._early.renew_at(token, self._kept_at)
+        self._note_change()
 
     def _ended(self, task: asyncio.Task[Token]) -> None:
         """Remember why a renewal failed, and when to try again."""
         self._renewed_for = None
         self._is_slow = False
-        if task.cancelled() or (failure := task.exception()) is None:
-            return
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            self._note_failure(failure)
+        self._note_change()
+
+    def _note_failure(self, failure: BaseException) -> None:
+        now = self._clock()
         if isinstance(failure, AuthproxyError):
-            self.failure = failure
+            self.trouble = self._trouble(failure, now)
         else:
             logs.error("token renewal failed", route=self.name, cause=type(failure).__name__)
         if (token := self._cache.get(self._key)) is not None:
-            self._renew_at = self._early.retry_at(token, self.failure, self._clock())
+            self._renew_at = self._early.retry_at(token, self.failure, now)
+
+    def _trouble(self, failure: AuthproxyError, now: float) -> Trouble:
+        """Return `failure` with its times; who asks while all is left alone hears of the first one."""
+        last = self.trouble
+        is_told_again = last is not None and last.next_try_at is not None and now < last.next_try_at
+        next_try_at = now + failure.retry_after if failure.retry_after is not None else None
+        if last is None:
+            return Trouble(failure, now, now, next_try_at)
+        return Trouble(failure, last.at if is_told_again else now, last.since, next_try_at)
+
+    def _note_change(self) -> None:
+        self.since = self._clock()
+        self.changed()
 
     def __repr__(self) -> str:
         token = self._cache.get(self._key)

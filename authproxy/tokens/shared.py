@@ -80,6 +80,16 @@ class SharedSource(Layer):
             self._newest = token
             self._in_trouble(trouble)
 
+    async def forget(self) -> None:
+        await super().forget()
+        self._newest = self._stored = None
+        try:
+            async with self._store.lock(self._key):
+                await self._store.forget(self._key)
+        except StoreError as trouble:
+            self._in_trouble(trouble)
+            raise
+
     async def close(self) -> None:
         """Stop waiting for a store that cannot be used."""
         if self._mending is not None:

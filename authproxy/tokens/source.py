@@ -4,11 +4,14 @@ outer ─▶ … ─▶ inner        each layer wraps the next one, and none ask
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Literal, Protocol
 
 from authproxy.tokens.token import Token
 
 Clock = Callable[[], float]
+Origin = Literal["held", "fetched", "renewed", "waited"]
+"""How a request came by its token: it was cached, the first one, in the place of another one, or somebody
+else had begun to fetch it."""
 
 
 class TokenSource(Protocol):
@@ -30,6 +33,14 @@ class TokenSource(Protocol):
         """Take a token that was obtained elsewhere, by a person's login or by another process."""
         ...
 
+    async def allow_try(self) -> None:
+        """Let the next renewal try, whatever failed before: a person asked. Raises `TooManyTries`."""
+        ...
+
+    async def forget(self) -> None:
+        """Forget the token, stored copies of it and what was rejected."""
+        ...
+
     async def close(self) -> None:
         """Stop what goes on in the background."""
         ...
@@ -44,6 +55,10 @@ class CachingSource(TokenSource, Protocol):
 
     def take(self) -> Token | None:
         """Return the token that is usable right now, or None; begin its early renewal when that is due."""
+        ...
+
+    def origin(self) -> Origin:
+        """Tell how who asks for a token now, and has to wait for it, comes by it."""
         ...
 
 
@@ -62,6 +77,12 @@ class Layer:
     async def adopt(self, token: Token) -> None:
         await self._inner.adopt(token)
 
+    async def allow_try(self) -> None:
+        await self._inner.allow_try()
+
+    async def forget(self) -> None:
+        await self._inner.forget()
+
     async def close(self) -> None:
         await self._inner.close()
 
@@ -70,13 +91,19 @@ class Layer:
 
 
 class Innermost:
-    """What a source has that wraps no other one: nothing to wait for, to adopt, to stop or to rename."""
+    """What a source has that wraps no other one: nothing to wait for, to keep, to stop or to rename."""
 
     async def ready(self) -> None:
         """Be asked at any time."""
 
     async def adopt(self, token: Token) -> None:
         """Keep nothing."""
+
+    async def allow_try(self) -> None:
+        """Be asked at any time."""
+
+    async def forget(self) -> None:
+        """Have nothing to forget."""
 
     async def close(self) -> None:
         """Have nothing to stop."""

@@ -1,27 +1,55 @@
-"""Answers the workers' questions for tokens, and adds up what they have counted."""
+"""Answers the workers' questions for tokens, and asks all of them what the admin listener is asked.
+
+worker ─▶ a token?      ─▶ the sources here
+worker ◀─ a question?   ◀─ the admin listener; an answer each, those in time together
+worker ◀▶ told          a token was replaced or forgotten, a route is refused, a request is finished
+"""
 
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from authproxy import logs
 from authproxy.app.credentials import TokenSources
 from authproxy.config.model import Config
 from authproxy.config.route import RouteConfig
 from authproxy.errors import TokenError, TokenUnavailable
+from authproxy.observe.standing import Refusal
 from authproxy.tokens.token import Token
 from authproxy.workers.broker_client import to_message
 from authproxy.workers.channel import Channel, Message
 
-COUNT_SECONDS = 1.0  # how long a reader of `/metrics` waits for the workers' counts
+WORKER_SECONDS = 1.0  # how long who asks the admin listener waits for the workers' answers
+
+if TYPE_CHECKING:
+    from authproxy.app.application import App
 
 
-# ── tokens between processes ─────────────────────────────────────────────────────────────────────
+class _Question:
+    """One that all workers were asked, and their answers."""
+
+    def __init__(self, awaited: int) -> None:
+        self.answers: dict[int, Any] = {}  # by worker
+        self.all_answered = asyncio.Event()
+        self._awaited = awaited
+
+    def take(self, who: int, answer: Any) -> None:
+        self.answers[who] = answer
+        if len(self.answers) >= self._awaited:
+            self.all_answered.set()
+
+
+def to_told(token: Token) -> Message:
+    """Return `token` as it is told to workers: its refresh token stays here."""
+    return {"token": [token.value, token.expires_at, token.issued_at]}
 
 
 class Broker:
-    """Answers the workers' questions for tokens."""
+    """Answers the workers' questions for tokens, and asks them what the admin listener is asked."""
 
     def __init__(self, config: Config, sources: TokenSources, channels: list[socket.socket]) -> None:
         self._routes: dict[str, RouteConfig] = {}
@@ -34,8 +62,17 @@ class Broker:
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._counted: dict[int, Message] = {}  # by worker, the dead included: their counts still count
-        self._awaited = 0
-        self._all_counted = asyncio.Event()
+        self._asked: dict[int, _Question] = {}
+        self._number = time.monotonic_ns()  # a predecessor's questions are answered here as well
+        self._watched = False
+        self._app: App | None = None
+
+    def attach(self, app: "App") -> None:
+        """Be the others of `app`, which has the admin listener."""
+        self._app = app
+        app.others = self
+
+    # ── what the workers are asked ───────────────────────────────────────────────────────────────
 
     def serve(self, config: Config) -> None:
         """Answer for the credentials of `config`, and for those before it: requests may be under way."""
@@ -49,14 +86,46 @@ class Broker:
 
     async def counts(self) -> list[Message]:
         """Return what each worker has counted, those that died included."""
-        self._awaited = len(self._open_channels)
-        self._all_counted.clear()
-        for channel in self._open_channels:
-            channel.send({"count": True})
-        with contextlib.suppress(TimeoutError):  # who does not answer in time has its last count
-            async with asyncio.timeout(COUNT_SECONDS):
-                await self._all_counted.wait()
+        answers = await self._ask_all("counts", None)  # who does not answer in time has its last count
+        self._counted |= {who: counts for who, counts in answers.items() if counts is not None}
         return list(self._counted.values())
+
+    async def ask_all(self, question: str, about: Any) -> list[Any]:
+        """Return what each worker answers that does so in time."""
+        return [answer for answer in (await self._ask_all(question, about)).values() if answer is not None]
+
+    async def _ask_all(self, question: str, about: Any) -> dict[int, Any]:
+        self._number += 1
+        number = self._number
+        asked = self._asked[number] = _Question(len(self._open_channels))
+        try:
+            self._tell({"question": question, "about": about, "number": number})
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(WORKER_SECONDS):
+                    await asked.all_answered.wait()
+        finally:
+            del self._asked[number]
+        return asked.answers
+
+    # ── what they are told ───────────────────────────────────────────────────────────────────────
+
+    def watch(self, is_watched: bool) -> None:  # noqa: FBT001 - it is all there is to say
+        """Be told of finished requests, or not any more."""
+        self._watched = is_watched
+        self._tell({"watch": is_watched})
+
+    def replaced(self, key: str, refused: Token, token: Token) -> None:
+        """Have all workers go on with `token`."""
+        self._tell({"replaced": refused.value, "key": key} | to_told(token))
+
+    def forgotten(self, key: str) -> None:
+        """Have no worker go on with the token of `key`."""
+        self._tell({"forgotten": key})
+
+    def _tell(self, message: Message, *, but: "Channel | None" = None) -> None:
+        for channel in self._open_channels:
+            if channel is not but:
+                channel.send(message)
 
     def start(self) -> None:
         """Listen to the workers; ask those who asked a broker before us to ask again."""
@@ -65,25 +134,42 @@ class Broker:
             channel.send({"again": True})
 
     def _hear(self, channel: "Channel", question: Message) -> None:
-        if "counts" in question:
-            self._counted[question["who"]] = question["counts"]
-            self._awaited -= 1
-            if self._awaited <= 0:
-                self._all_counted.set()
-            return
         if "reload" in question:
             if self._reloads is not None:
                 self._reloads(channel, question)
+            return
+        if "id" not in question:
+            self._take(channel, question)
             return
         task = asyncio.create_task(self._answer(channel, question))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def _take(self, channel: "Channel", told: Message) -> None:
+        """Take an answer, and what a worker says of its own accord."""
+        if "answer" in told:
+            if (asked := self._asked.get(told["number"])) is not None:
+                asked.take(told["who"], told["answer"])
+        elif self._app is None:
+            return
+        elif "seen" in told:
+            if self._app.seen is not None:
+                self._app.seen(told["seen"], told["lost"])
+        elif "stands" in told:
+            refusal = Refusal(**told["refusal"]) if told["refusal"] is not None else None
+            self._app.observed.standings.hear(told["stands"], refusal)
+            self._tell(told, but=channel)
+        elif "here" in told:  # it is new, and knows nothing of what the others were told
+            if self._watched:
+                channel.send({"watch": True})
+            for route, refused in self._app.observed.standings.refused().items():
+                channel.send({"stands": route, "refusal": asdict(refused)})
+
     async def _answer(self, channel: "Channel", question: Message) -> None:
         """Answer in any case: a worker that hears nothing has its client wait."""
         try:
             token = await self._token(question)
-            answer: Message = {"token": [token.value, token.expires_at, token.issued_at]}
+            answer: Message = to_told(token)
             self._tell_others(channel, question, answer)
         except TokenError as error:
             answer = {"error": to_message(error)}
@@ -97,9 +183,7 @@ class Broker:
         refused = question.get("instead_of")
         if refused is None or refused == answer["token"][0]:
             return
-        for channel in self._open_channels:
-            if channel is not asker:
-                channel.send({"replaced": refused, "key": question["key"]} | answer)
+        self._tell({"replaced": refused, "key": question["key"]} | answer, but=asker)
 
     async def _token(self, question: Message) -> Token:
         refused = question.get("instead_of")

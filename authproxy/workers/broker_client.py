@@ -1,20 +1,29 @@
-"""A worker's side: it asks the broker for tokens, tells it what it has counted, and hears of replaced tokens.
+"""A worker's side: it asks the broker for tokens, answers its questions, and hears what others learnt.
 
 CachedSource ─▶ BrokerSource ─▶ BrokerClient ─▶ Channel ═══ the broker
+                                                    what it asks of this worker's requests ─▶ App
 """
 
 import asyncio
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
-from authproxy import errors
+from authproxy import errors, logs
 from authproxy.config.route import RouteConfig
 from authproxy.errors import TokenError, TokenTimeout
+from authproxy.observe.standing import Refusal
 from authproxy.tokens.source import Innermost
 from authproxy.tokens.token import Token
 from authproxy.workers.channel import Channel, Message
 
+if TYPE_CHECKING:
+    from authproxy.app.application import App
+
+TOLD = ("question", "watch", "replaced", "forgotten", "stands")
+"""What the broker says of its own accord begins with one of these."""
 ANSWER_SECONDS = 60.0  # a worker waits this long for the broker; a token request takes 30 s at most
 
 
@@ -55,9 +64,7 @@ class BrokerClient:
     """A worker's end of its line to the broker."""
 
     def __init__(self, sock: socket.socket) -> None:
-        self.counts: Callable[[], Message] | None = None  # what this worker has counted
-        # Told of a credential's key, of a token that was refused, and of its successor.
-        self.replaced: Callable[[str, Token, Token], None] | None = None
+        self._app: App | None = None
         self._reloads: Callable[[Message], None] | None = None
         self._early: list[Message] = []  # what came about a reload before anybody wanted to hear of it
         self._waiting: dict[int, tuple[Message, asyncio.Future[Message]]] = {}
@@ -80,6 +87,16 @@ class BrokerClient:
         """Say something that is not answered."""
         self._channel.send(message)
 
+    def attach(self, app: "App") -> None:
+        """Answer the broker's questions by `app`, and tell it what the others have to hear."""
+        self._app = app
+        app.seen = lambda requests, lost: self._channel.send({"seen": requests, "lost": lost})
+        app.observed.standings.remote = self._tell_standing
+        self._channel.send({"here": True})
+
+    def _tell_standing(self, route: str, refusal: Refusal | None) -> None:
+        self._channel.send({"stands": route, "refusal": asdict(refusal) if refusal is not None else None})
+
     async def ask(self, question: Message) -> Message:
         """Return the broker's answer. Raises `TokenTimeout`."""
         self._next += 1
@@ -97,16 +114,35 @@ class BrokerClient:
             del self._waiting[number]
 
     def _hear(self, line: "Channel", answer: Message) -> None:
-        if "count" in answer:
-            if self.counts is not None:
-                line.send({"counts": self.counts(), "who": self._who})
-        elif "reload" in answer:
+        if "reload" in answer:
             (self._reloads or self._early.append)(answer)
-        elif "replaced" in answer:
-            if self.replaced is not None:
-                self.replaced(answer["key"], Token(answer["replaced"]), _token_of(answer))
         elif "again" in answer:  # a new broker: the old one took our questions with it
             for question, _ in self._waiting.values():
                 line.send(question)
+            if self._app is not None:
+                for route, refusal in self._app.observed.standings.refused().items():
+                    self._tell_standing(route, refusal)
+        elif any(each in answer for each in TOLD):
+            if self._app is not None:
+                self._take(self._app, answer)
         elif (waiting := self._waiting.get(int(str(answer["id"])))) is not None and not waiting[1].done():
             waiting[1].set_result(answer)
+
+    def _take(self, app: "App", told: Message) -> None:
+        """Go by what the broker tells, and answer what it asks."""
+        if "question" in told:
+            try:
+                found = app.answer(told["question"], told["about"])
+            except Exception as error:  # noqa: BLE001 - whoever asked goes on without us
+                logs.logger.error("a question of the admin API failed", exc_info=error)
+                found = None
+            self._channel.send({"answer": found, "number": told["number"], "who": self._who})
+        elif "watch" in told:
+            app.watch(told["watch"])
+        elif "replaced" in told:
+            app.sources.replaced(told["key"], Token(told["replaced"]), _token_of(told))
+        elif "forgotten" in told:
+            app.sources.forgotten(told["forgotten"])
+        else:
+            refusal = Refusal(**told["refusal"]) if told["refusal"] is not None else None
+            app.observed.standings.take(told["stands"], refusal)

@@ -13,7 +13,7 @@ from typing import Any
 
 from authproxy import logs
 from authproxy.app.application import App
-from authproxy.app.listeners import Listeners, own_listeners
+from authproxy.app.listeners import Listeners, own_listeners, shown_listeners
 from authproxy.app.notify import NOBODY, Notify
 from authproxy.app.reload import Read, Reloader
 from authproxy.app.serving import attend, run_loop
@@ -79,6 +79,7 @@ class Processes:
         self._pieces = Pieces()
         self._supervisor: Supervisor | None = None
         self._pid = os.getpid()
+        self._shown: dict[str, str] = {}
 
     def run(self, ready: Callable[[], None], serving: Callable[[], None] = lambda: None) -> int:
         """Serve until a signal says otherwise; return the exit code.
@@ -132,6 +133,7 @@ class Processes:
         os.close(self._above)
         admin = self._state.admin[1] if self._state.admin is not None else []
         if number is None:
+            self._shown = shown_listeners(self._state.shares[0])
             close_all_but([], self._sockets())
         else:
             close_all_but(self._state.shares[number], [*self._sockets(), *admin])
@@ -152,8 +154,9 @@ class Processes:
         def start(app: App) -> None:
             nonlocal group
             broker = Broker(state.config, app.sources, [ours for ours, _ in self._lines])
+            app.shown = self._shown
+            broker.attach(app)
             broker.start()
-            app.others = broker.counts
             group = Group(broker, app, self._to_supervisor, self._pid, state.number)
             self._start_heart(0)
 
@@ -179,8 +182,7 @@ class Processes:
         client = BrokerClient(self._lines[number][1])
 
         def start(app: App) -> None:
-            client.counts = app.snapshot
-            client.replaced = app.sources.replaced
+            client.attach(app)
             Member(app, client, state.number)
             self._start_heart(1 + number)
 

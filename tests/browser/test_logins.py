@@ -55,7 +55,7 @@ async def login_is_asked_for(client, proxy, admin, path):
     assert reply.document["title"] == "Login required"
     assert f"authproxy login api -c {proxy.config_file}" in reply.document["hint"]
     readiness = await client.get(f"{admin}/readyz")
-    assert (readiness.status, readiness.document["routes"]["api"]["state"]) == (503, "login required")
+    assert (readiness.status, readiness.document["routes"]["api"]["state"]) == (503, "login_required")
     (link,) = re.findall(rf"{admin}/login/\S+(?=,)", reply.document["hint"])
     return link
 

@@ -10,8 +10,8 @@ from authproxy.admin.api import admin_application
 from authproxy.admin.metrics import exposition
 from authproxy.cli import VERBS
 from authproxy.observe.counters import Counters
-from authproxy.proxy.guard import Guard
 
+ADMIN_API = (Path(__file__).parents[2] / "docs" / "admin-api.md").read_text("utf-8")
 OPERATIONS = (Path(__file__).parents[2] / "docs" / "operations.md").read_text("utf-8")
 
 
@@ -21,14 +21,18 @@ def test_every_verb_is_documented(verb):
 
 
 def test_every_metric_is_documented_and_no_other():
-    families = text_string_to_metric_families(exposition(Counters(), expiries={}).decode())
+    text = exposition(Counters(), expiries={}, reload=(0.0, False)).decode()
+    families = text_string_to_metric_families(text)
     named = {each.name + ("_total" if each.type == "counter" else "") for each in families}
     assert named == set(re.findall(r"^\| `(authproxy_\w+)`", OPERATIONS, re.MULTILINE))
 
 
 def test_every_admin_path_is_documented():
-    application = admin_application(Guard(), backend=None, form_seconds=1)
+    application = admin_application(backend=None, form_seconds=1)
     paths = {route.resource.canonical for route in application.router.routes()}
-    assert paths == {"/healthz", "/readyz", "/metrics", "/login/{route}", "/callback"}
+    assert {"/healthz", "/readyz", "/metrics", "/login/{route}", "/callback", "/api/status"} <= paths
     for path in paths:
-        assert f"`{path.replace('{route}', 'NAME')}`" in OPERATIONS
+        written = path.replace("{route}", "NAME").replace("{name}", "NAME").replace("{id}", "ID")
+        assert f"`{written}`" in OPERATIONS
+        if path.startswith("/api/"):
+            assert re.search(rf"`(GET|POST) {written}`", ADMIN_API)

@@ -26,8 +26,8 @@ def assert_problem(answer: Message, status: int, error: str, *, route: str | Non
     assert answer.proxy_error == error
     problem: dict[str, Any] = answer.json
     assert problem["status"] == status
-    assert {"type", "title", "detail"} <= problem.keys() <= {
-        "type", "title", "status", "detail", "route", "hint", "error"
+    assert {"type", "title", "detail", "id"} <= problem.keys() <= {
+        "type", "title", "status", "detail", "id", "route", "hint", "error"
     }  # fmt: skip
     assert all(isinstance(problem[key], str) and problem[key] for key in ("type", "title", "detail"))
     assert problem.get("route") == route

@@ -394,13 +394,13 @@ def test_who_has_no_key_hears_the_state_of_a_route_and_no_reasons() -> None:
     with running_proxy({"access": {"tokens": [KEY]}, "routes": routes}) as proxy:
         wait_until(lambda: get(proxy.admin_url, "/readyz").status == 503)
         stranger = get(proxy.admin_url, "/readyz", "X-Authproxy-Key: wrong").json
-        assert stranger == {"ready": False, "routes": {"api": {"state": "login required"}}}
+        assert stranger == {"ready": False, "routes": {"api": {"state": "login_required"}}}
         told = get(proxy.admin_url, "/readyz", f"X-Authproxy-Key: {KEY}").json["routes"]["api"]
-        assert told["state"] == "login required"
+        assert told["state"] == "login_required"
         assert "authproxy-test.yaml" in told["hint"]
         assert "/login/api" in told["hint"]
         ended = authproxy("healthcheck", proxy.admin_url)
-        assert (ended.returncode, ended.stderr) == (1, "authproxy: not ready: api is login required\n")
+        assert (ended.returncode, ended.stderr) == (1, "authproxy: not ready: api is login_required\n")
 
 
 def test_an_allowed_origin_is_one_for_the_routes_and_not_for_the_admin_listener(locked: Locked) -> None:

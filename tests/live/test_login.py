@@ -336,7 +336,7 @@ async def test_a_running_proxy_picks_up_a_login_and_keeps_it_over_a_restart(serv
         assert f"{admin}/login/api" in problem["hint"]
         assert f"authproxy login api -c {proxy.config_file}" in problem["hint"]
         readiness = json.loads((await ann.open(f"{admin}/readyz")).text)
-        assert readiness["routes"]["api"]["state"] == "login required"
+        assert readiness["routes"]["api"]["state"] == "login_required"
         async with verb(tmp_path, settings, "login", "api", "--no-browser") as login:
             login.type(await ann.log_in(await login.says("/authorize?")))
             assert (await login.end())[0] == 0

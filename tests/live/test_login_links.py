@@ -109,7 +109,7 @@ def with_query(url: str, **changes: str | None) -> str:
 
 async def test_a_login_by_link_makes_the_route_work_at_once(here):
     assert await here.status("found") == 503
-    assert await here.readiness("found") == (503, "login required")
+    assert await here.readiness("found") == (503, "login_required")
     back = await here.ann.log_in(await here.begin("found"))
     assert urlsplit(back)._replace(query="").geturl() == f"{here.admin}/callback"
     page = await here.ann.open(back, headers={"Sec-Fetch-Site": "cross-site"})  # the provider sent it there
@@ -402,6 +402,6 @@ async def test_silent_oauth_needs_nobody_unless_the_address_is_a_users(known):
         assert [page.status for page in pages] == [503] * 5
         assert all(int(page.headers["Retry-After"]) > 0 for page in pages)
         assert "/login/calendar42-silent" in json.loads(pages[-1].text)["hint"]
-        assert json.loads(ready.text)["routes"]["calendar42-silent"]["state"] == "login required"
+        assert json.loads(ready.text)["routes"]["calendar42-silent"]["state"] == "login_required"
         assert (asked, demo.api_requests["calendar42-oauth"]) == (0, 0)
         assert log.count("no token") == 1, "the login page was asked for once"

@@ -425,7 +425,7 @@ def test_an_admin_listener_on_a_unix_socket(workers: int, tmp_path: Path) -> Non
         for args in (["-c", str(proxy.directory / "authproxy-test.yaml")], [proxy.admin_url]):
             ended = authproxy("healthcheck", *args)
             assert ended.returncode == 1
-            assert "api is login required: " in ended.stderr
+            assert "api is login_required: " in ended.stderr
         assert proxy.stop() == 0
         assert not path.exists()
         assert "does not answer" in authproxy("healthcheck", proxy.admin_url).stderr

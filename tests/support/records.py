@@ -3,7 +3,7 @@
 from authproxy.observe.record import RequestRecord
 
 ORDINARY = RequestRecord(
-    ended=1_700_000_000.0,
+    at=1_700_000_000.0,
     seconds=0.1,
     route="up42",
     method="GET",
@@ -12,6 +12,14 @@ ORDINARY = RequestRecord(
     sent=12,
     retried=False,
     cause=None,
+    started=50.0,
+    target="/v2/x",
+    head=b"Host: localhost\r\n",
+    answer=b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n",
+    facts=None,
+    token=None,
+    received=0,
+    notes=None,
 )
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from authproxy.tokens.source import Innermost
+from authproxy.tokens.source import Innermost, Origin
 from authproxy.tokens.token import Token
 
 
@@ -54,6 +54,9 @@ class CachedTokens(Innermost):
 
     def take(self) -> Token | None:
         return self.current
+
+    def origin(self) -> Origin:
+        return "fetched" if self.current is None else "renewed"
 
     async def token(self, *, instead_of: Token | None = None) -> Token:
         self.asked.append(instead_of)

@@ -32,6 +32,8 @@ def dead():
 class Connection:
     """Notes a request, and gives the next of its pool's replies."""
 
+    exchanges = 0
+
     def __init__(self, pool):
         self.pool = pool
         self.said = b""

@@ -99,13 +99,14 @@ class Message:
 
     @property
     def proxy_error(self) -> str | None:
-        """The error of `Proxy-Status`, None for an answer that is not the proxy's own."""
+        """The error of `Proxy-Status`, None for an answer that is not the proxy's own, refused or not."""
         value = self.one("Proxy-Status")
         if value is None:
             return None
         name, _, rest = value.partition(";")
         assert name == "authproxy", value
-        return rest.strip().removeprefix("error=").partition(";")[0]
+        said = rest.strip().partition(";")[0]
+        return said.removeprefix("error=") if said.startswith("error=") else None
 
 
 class Wire:

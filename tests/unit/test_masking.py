@@ -13,7 +13,21 @@ import pytest
 from pydantic import SecretStr
 
 from authproxy.config.document import Item
-from authproxy.masking import MASK, as_data, leaves, masked, scrub, sound, without_query
+from authproxy.masking import (
+    MASK,
+    Hiding,
+    as_data,
+    holds_secret_parameter,
+    is_secret_header,
+    is_secret_name,
+    leaves,
+    masked,
+    scrub,
+    shown_header,
+    shown_query,
+    sound,
+    without_query,
+)
 
 
 @dataclass
@@ -191,3 +205,92 @@ def test_a_secret_is_masked_before_the_text_is_cut():
 
 def test_half_a_character_becomes_one_that_can_be_printed():
     assert sound("a\ud83d\ude00\udc00b \U0001f600") == "a\ufffd\ufffd\ufffdb \U0001f600"
+
+
+# ── names, headers and queries ───────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Authorization", "Proxy-Authorization", "Cookie", "Set-Cookie", "X-Api-Key", "x_api_key",
+        "apikey", "ApiKey", "X-Auth-Token", "access_token", "accessToken", "refreshToken", "id_token",
+        "client_secret", "clientSecret", "password", "passwd", "PASSWORD", "X-Authproxy-Key",
+        "Ocp-Apim-Subscription-Key", "X-Amz-Security-Token", "X-Amz-Signature", "sig", "totp-auth",
+        "X-Session-Id", "JSESSIONID", "private_key", "client_assertion", "X-CSRF-Token", "PHPSESSID",
+        "AccessKey",
+    ],
+)  # fmt: skip
+def test_a_name_tells_that_its_value_is_a_secret(name):
+    assert is_secret_name(name)
+    assert shown_header(name, "s3cr3t") == MASK
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Host", "Accept", "Content-Type", "User-Agent", "ETag", "If-Match", "WWW-Authenticate",
+        "Idempotency-Key", "Sec-WebSocket-Key", "Cache-Control", "X-Request-Id", "page", "limit",
+        "keyword", "monkey", "author", "designer", "Content-Length", "passage", "spinner",
+    ],
+)  # fmt: skip
+def test_other_names_do_not(name):
+    assert not is_secret_name(name)
+    assert shown_header(name, "plain") == "plain"
+
+
+def test_the_scheme_of_a_credential_may_be_seen_and_nothing_that_only_looks_like_one():
+    assert shown_header("Authorization", "Bearer s3cr3t") == f"Bearer {MASK}"
+    assert shown_header("Authorization", "s3cr3t with spaces") == MASK
+
+
+def test_names_may_be_secrets_in_one_place_and_not_elsewhere():
+    assert shown_header("X-Mine", "s3cr3t", frozenset({"x-mine"})) == MASK
+    assert is_secret_header("X-Mine", "s3cr3t", frozenset({"x-mine"}))
+    assert not is_secret_header("X-Mine", "s3cr3t")
+
+
+@pytest.mark.parametrize(
+    ("query", "shown"),
+    [
+        ("a=1&b=2", f"a={MASK}&b={MASK}"),
+        ("a=&watch", "a=&watch"),
+        ("a=1;b=2", f"a={MASK}"),
+        ("s3cr3t-without-a-name", MASK),
+        ("token", MASK),
+        ("a=b=c", f"a={MASK}"),
+        ("", ""),
+        ("&&", "&&"),
+    ],
+)
+def test_of_a_query_the_names_may_be_seen(query, shown):
+    assert shown_query(query) == shown
+
+
+@pytest.mark.parametrize(
+    ("query", "holds"),
+    [
+        ("page=2", False),
+        ("access_token=x", True),
+        ("a=1&%74oken=x", True),
+        ("code=x", True),
+        ("key=x", True),
+        ("a=1;token=x", True),
+        ("token", False),
+    ],
+)
+def test_a_query_may_hold_a_secret(query, holds):
+    assert holds_secret_parameter(query) is holds
+    assert is_secret_header("Referer", f"https://a.example/x?{query}#y") is holds
+
+
+def test_the_query_of_a_url_in_a_header_is_masked():
+    location = "https://a.example/x?code=s3cr3t&state=1#top"
+    assert shown_header("Location", location) == f"https://a.example/x?code={MASK}&state={MASK}#top"
+    link = "<https://a.example/?key=s3cr3t>; rel=next, </?b=s3cr3t>; rel=prev"
+    assert "s3cr3t" not in shown_header("Link", link)
+
+
+def test_a_long_text_stays_as_long_as_it_is_without_its_secrets():
+    text = "x" * 1000 + " s3cr3t-of-mine\n" + "y" * 1000
+    assert Hiding(["s3cr3t-of-mine"])(text) == "x" * 1000 + f" {MASK}\n" + "y" * 1000

@@ -604,9 +604,9 @@ class ClientConnection(asyncio.Protocol):
 
     def refuse(self, error: AuthproxyError) -> None:
         """Answer what is not even a request, and close."""
-        self._server.answerer.refused(error)
+        known = self._server.answerer.refused(error)
         if self.transport is not None:
-            self.transport.write(problem_response(error, route=None, close=True))
+            self.transport.write(problem_response(error, route=None, close=True, request_id=known))
         self.linger(silent=False)
 
     # ── deadlines: one lazy timer a connection, not one a request ────────────────────────────────

@@ -50,8 +50,8 @@ class Answerer(Protocol):
         """Break off: the client has gone away."""
 
     @abstractmethod
-    def refused(self, error: AuthproxyError) -> None:
-        """Take note of a request that was refused before it was one."""
+    def refused(self, error: AuthproxyError) -> str | None:
+        """Take note of a request that was refused before it was one; return its id, if it has one."""
 
 
 class ProxyServer:

@@ -3,7 +3,8 @@
 import pytest
 
 from authproxy.admin.api import admin_application
-from authproxy.admin.status import RouteStatus
+from authproxy.admin.events import Streams
+from authproxy.admin.status import RouteStatus, Trouble
 from authproxy.errors import LoginRequired, TokenUnavailable
 from authproxy.grants.steps import Show
 from authproxy.proxy.guard import Guard
@@ -18,9 +19,12 @@ class Backend:
     """Two routes, and a login that shows what it is told to."""
 
     def __init__(self):
+        self.guard = Guard()
+        self.serves_api = True
+        self.streams = Streams()
         self.routes = [
             RouteStatus("fine", "valid"),
-            RouteStatus("bad", "rejected", "wrong password", "mend it"),
+            RouteStatus("bad", "rejected", Trouble("wrong password", "mend it")),
         ]
         self.shows = Show(LOGIN_URL)
         self.ends = ("fine", None)
@@ -30,6 +34,9 @@ class Backend:
 
     def states(self):
         return self.routes
+
+    async def status(self):
+        return {"routes": []}
 
     async def metrics(self):
         return b"authproxy_requests_total 1.0\n"
@@ -54,15 +61,15 @@ def backend():
 
 @pytest.fixture
 async def client(backend):
-    async with Client(admin_application(Guard(), backend, form_seconds=10)) as client:
+    async with Client(admin_application(backend, form_seconds=10)) as client:
         yield client
 
 
 @pytest.fixture
 async def locked(backend):
     """The same where callers need a key."""
-    guard = Guard(access_header="X-Key", access_keys=[KEY])
-    async with Client(admin_application(guard, backend, form_seconds=10)) as client:
+    backend.guard = Guard(access_header="X-Key", access_keys=[KEY])
+    async with Client(admin_application(backend, form_seconds=10)) as client:
         yield client
 
 
@@ -129,6 +136,7 @@ async def test_only_the_callback_may_be_asked_for_by_another_sites_page(client, 
         ("/readyz?route=fine", 200, 200),
         ("/callback?state=s", 200, 200),
         ("/metrics", 401, 200),
+        ("/api/status", 401, 200),
         ("/no/such/page", 401, 404),
     ],
 )

@@ -4,6 +4,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from authproxy.admin.metrics import exposition
+from authproxy.admin.status import STATES
 from authproxy.observe.counters import BOUNDS, Counters
 from tests.support.records import record
 
@@ -71,3 +72,20 @@ def test_the_same_counts_make_the_same_text_in_whatever_order_they_came():
 
 def test_before_anything_was_counted_there_is_a_text_all_the_same():
     assert samples() == {}
+
+
+def test_of_all_states_a_route_is_in_one():
+    found = samples(states=[("up42", "refused"), ("hello", "valid")])
+    for route, current in (("up42", "refused"), ("hello", "valid")):
+        there = {
+            state: found["authproxy_route_state", ("route", route), ("state", state)] for state in STATES
+        }
+        assert there == {state: state == current for state in STATES}
+
+
+@pytest.mark.parametrize("failed", [True, False])
+def test_when_the_configuration_was_loaded_and_whether_the_last_one_was_is_told(failed):
+    found = samples(reload=(1.7e9, failed))
+    assert found["authproxy_config_reload_timestamp_seconds",] == 1.7e9
+    assert found["authproxy_config_reload_failed",] == failed
+    assert ("authproxy_config_reload_failed",) not in samples()

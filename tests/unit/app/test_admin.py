@@ -6,15 +6,19 @@ import socket
 
 import aiohttp
 import pytest
-from aiohttp import HttpVersion11
-from multidict import CIMultiDict
 
-from authproxy.admin.api import AdminRequest
 from authproxy.app import admin as module
-from authproxy.app.admin import GuardNow, serve_admin
-from authproxy.config.model import Limits
-from authproxy.errors import Forbidden, KeyRequired
-from authproxy.proxy.guard import Guard
+from authproxy.app.admin import serve_admin
+from authproxy.app.application import App
+from authproxy.config.read import parse
+
+CONFIG = "routes: [{name: api, upstream: 'https://up.example', auth: {grant: none}}]"
+
+
+@pytest.fixture
+async def app():
+    async with App(parse(CONFIG, "proxy.yaml", environ={})) as made:
+        yield made
 
 
 @pytest.fixture
@@ -23,12 +27,12 @@ def sock():
         yield sock
 
 
-async def test_who_connects_before_it_is_served_is_answered(sock):
+async def test_who_connects_before_it_is_served_is_answered(app, sock):
     sock.settimeout(0)
     with socket.create_connection(sock.getsockname()) as early:
         early.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         async with contextlib.AsyncExitStack() as stack:
-            await serve_admin(None, Guard(), Limits(), [sock], stack, connections=100)
+            await serve_admin(app, [sock], stack, connections=100)
             url = f"http://127.0.0.1:{sock.getsockname()[1]}/healthz"
             async with aiohttp.ClientSession() as client, client.get(url) as response:
                 assert response.status == 200
@@ -37,7 +41,7 @@ async def test_who_connects_before_it_is_served_is_answered(sock):
 
 
 @pytest.mark.parametrize(("connections", "limit"), [(1, 8), (100, 25), (10_000, 64)])
-async def test_it_takes_a_part_of_the_connections_that_there_may_be(monkeypatch, connections, limit):
+async def test_it_takes_a_part_of_the_connections_that_there_may_be(app, monkeypatch, connections, limit):
     made = []
     server = module.AdminServer
 
@@ -47,8 +51,9 @@ async def test_it_takes_a_part_of_the_connections_that_there_may_be(monkeypatch,
 
     monkeypatch.setattr(module, "AdminServer", noted)
     async with contextlib.AsyncExitStack() as stack:
-        await serve_admin(None, Guard(), Limits(), [], stack, connections=connections)
+        admin = await serve_admin(app, [], stack, connections=connections)
     assert made == [limit]
+    assert admin.backend.streams.limit == limit // 2  # what stays open leaves room for `/healthz`
 
 
 # ── another configuration ────────────────────────────────────────────────────────────────────────
@@ -63,11 +68,11 @@ def is_served(sock):
     return True
 
 
-async def test_it_moves_and_ends_while_who_is_connected_stays():
+async def test_it_moves_and_ends_while_who_is_connected_stays(app):
     first, second = (socket.create_server(("127.0.0.1", 0)) for _ in range(2))
     places = [sock.getsockname() for sock in (first, second)]
     async with contextlib.AsyncExitStack() as stack:
-        admin = await serve_admin(None, Guard(), Limits(), [first], stack, connections=100)
+        admin = await serve_admin(app, [first], stack, connections=100)
         async with aiohttp.ClientSession() as client:
             url = f"http://127.0.0.1:{places[0][1]}/healthz"
             async with client.get(url) as response:
@@ -79,18 +84,3 @@ async def test_it_moves_and_ends_while_who_is_connected_stays():
             admin.close()
             await asyncio.sleep(0)
             assert [is_served(place) for place in places] == [False, False]
-
-
-def test_the_guard_is_that_of_the_configuration_at_work():
-    guards = [Guard(), Guard(hosts=["sidecar.example"], access_header="X-Key", access_keys=["k" * 32])]
-    now = GuardNow(lambda: guards[0])
-    request = AdminRequest("GET", "/metrics", HttpVersion11, CIMultiDict({"Host": "sidecar.example"}), None)
-    with pytest.raises(Forbidden):
-        now.check(request)
-    now.check_key(request)
-    assert not now.is_key("k" * 32)
-    del guards[0]
-    assert now.check(request) == ("sidecar.example", "/metrics")
-    with pytest.raises(KeyRequired):
-        now.check_key(request)
-    assert now.is_key("k" * 32)

@@ -84,15 +84,16 @@ async def test_a_token_that_cannot_be_had_at_the_start_stops_nobody(app):
     made = await app(f"{MACHINE}, prefetch: true", answer=TokenUnavailable("down"))
     made.prefetch()
     await settle()
-    assert [(each.state, each.cause) for each in made.states()] == [("failing", "down")]
+    assert [(each.state, each.trouble.detail) for each in made.states()] == [("failing", "down")]
 
 
 async def test_while_a_login_is_missing_looking_at_it_looks_for_one_made_elsewhere(app):
     made = await app(LOGIN, answer=LoginRequired("nobody has logged in"))
     made.prefetch()
     await settle()
-    assert made.states()[0].state == "login required"
+    assert made.states()[0].state == "login_required"
     made.behind["r0"].answer = Token("a")
+    made.look_for_logins(made.states())
     await settle()
     assert made.states()[0].state == "valid"
     assert len(made.behind["r0"].asked) == 2
@@ -114,15 +115,18 @@ async def test_the_counts_of_all_processes_and_the_ends_of_tokens_are_told(app):
     snapshot = made.snapshot()
     assert ["r0", "idle", 0] in snapshot["connections"]
 
-    async def others():
-        return [snapshot | {"connections": [["r0", "idle", 2]]}]
+    class Others:
+        async def counts(self):
+            return [snapshot | {"connections": [["r0", "idle", 2]]}]
 
-    made.others = others
+    made.others = Others()
     await made.token(made.config.routes[0])
     told = (await made.metrics()).decode()
     assert 'authproxy_requests_total{method="GET",route="r0",status="200"} 2.0' in told
     assert 'route="r0",state="idle"} 2.0' in told
     assert "4e+09" in told
+    assert 'authproxy_route_state{route="r0",state="valid"} 1.0' in told
+    assert "authproxy_config_reload_failed 0.0" in told
     assert "t0k3n" not in told
 
 
@@ -155,8 +159,8 @@ async def test_at_the_end_pools_are_closed(app):
 async def test_what_pages_may_do_with_the_routes_they_may_not_with_the_admin_listener(app, monkeypatch):
     asked = []
 
-    def admin_application(guard, _app, **_settings):
-        asked.append(guard)
+    def admin_application(backend, **_settings):
+        asked.append(backend.guard)
         raise NotImplementedError
 
     def from_a_page(origin):

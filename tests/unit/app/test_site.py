@@ -11,6 +11,7 @@ from authproxy.app.site import NO_TLS, build_site
 from authproxy.app.tls import TLSContexts
 from authproxy.config.read import parse
 from authproxy.net.own_listeners import OwnListeners
+from authproxy.observe.observed import Observed
 from authproxy.tokens.source import Innermost
 from authproxy.tokens.token import Token
 
@@ -38,7 +39,7 @@ def site(monkeypatch):
             path = "" if "path:" in keys else f"path: /r{number}, "
             lines.append(f"- {{name: r{number}, {path}{upstream}{keys}}}")
         config = parse("\n".join([top, "routes:", *lines]), "proxy.yaml", environ={})
-        return build_site(config, sources, OWN, tls, before=before, planned=planned)
+        return build_site(config, sources, OWN, tls, observed=Observed(), before=before, planned=planned)
 
     return make
 

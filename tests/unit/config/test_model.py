@@ -121,3 +121,26 @@ def test_what_a_key_cannot_be_is_a_fault_at_that_key(reader, keys, key):
 
 def test_a_redis_that_is_none_does_not_show_its_password(fault):
     assert "s3cr3t" not in fault("token_store: {type: redis, url: 'http://:s3cr3t@r', key: open sesame}")
+
+
+# ── what the admin listener remembers ────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("keys", "keep"), [("", 500), ("admin: {keep: 0}", 0), ("admin: {keep: 10000}", 10000)]
+)
+def test_the_last_requests_are_remembered(top, keys, keep):
+    assert top(keys).admin.keep == keep
+
+
+@pytest.mark.parametrize(
+    ("keep", "said"),
+    [
+        ("-1", "should be at least 0"),
+        ("10001", "should be at most 10000"),
+        ("true", "should be a whole number"),
+        ("lots", "should be a whole number"),
+    ],
+)
+def test_how_many_is_a_number_within_reason(fault, keep, said):
+    assert said in fault(f"admin: {{keep: {keep}}}")

@@ -313,3 +313,16 @@ def test_no_secret_is_printed_with_the_configuration(reader):
 )
 def test_a_token_store_that_cannot_be_is_a_fault(reader, store, fault):
     assert fault in reader.route_fault(PLAIN, f"token_store: {store}")
+
+
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [("", None), ("none", None), ("0", None), ("64KiB", 64 << 10), ("16MiB", 16 << 20)],
+)
+def test_bodies_are_kept_where_a_route_says_so(reader, written, kept):
+    assert reader.route(f"{PLAIN}inspect: {{bodies: {written}}}").inspect.bodies == kept
+    assert reader.route(PLAIN).inspect.bodies is None
+
+
+def test_a_body_that_would_take_all_the_room_is_a_fault(reader):
+    assert "should be at most 16MiB" in reader.fault(reader.with_route(f"{PLAIN}inspect: {{bodies: 17MiB}}"))

@@ -3,9 +3,10 @@
 import base64
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from authproxy.errors import BadTokenReply
+from authproxy.grants import grant_name
 from authproxy.grants.static import Basic, NoGrant, Static
 
 from .talk import expired, make
@@ -51,3 +52,8 @@ def test_a_name_with_a_colon_cannot_be_sent_as_basic():
 def test_only_a_changed_source_brings_another(grant, keys):
     assert make(grant, **keys).in_configuration
     assert not make(NoGrant).in_configuration
+
+
+def test_a_grant_knows_what_it_is_called_in_a_file():
+    assert grant_name(Static(token=SecretStr("a"))) == "static"
+    assert grant_name(NoGrant()) == "none"

@@ -9,6 +9,7 @@ from datetime import datetime
 import pytest
 
 from authproxy.observe.access_log import AccessLog
+from authproxy.observe.record import Notes, RouteFacts
 from tests.support.records import record
 
 
@@ -29,15 +30,31 @@ async def test_a_request_is_one_line(stderr):
     log(record(seconds=0.01234))
     stderr.take(log)
     _, _, line = stderr.getvalue().partition(" ")
-    assert line == "info request route=up42 method=GET path=/v2/x status=200 bytes=12 ms=12.3\n"
+    known = record(seconds=0.01234).id
+    assert line == f"info request route=up42 method=GET path=/v2/x status=200 bytes=12 ms=12.3 id={known}\n"
 
 
 async def test_a_request_that_went_wrong_says_why(stderr):
     log = AccessLog("text")
-    log(record(seconds=0, route=None, status=404, retried=True, cause="no route"))
+    notes = Notes("known")
+    notes.problem, notes.page = {"hint": "mend it"}, "https://page.example"
+    log(record(seconds=0, route=None, status=404, retried=True, cause="no route", notes=notes))
     stderr.take(log)
     assert "route=- " in stderr.getvalue()
-    assert stderr.getvalue().endswith('ms=0.0 retried=yes cause="no route"\n')
+    ends = 'ms=0.0 id=known retried=yes cause="no route" hint="mend it" origin=https://page.example\n'
+    assert stderr.getvalue().endswith(ends)
+
+
+@pytest.mark.parametrize(("status", "named"), [(200, False), (302, False), (400, True), (503, True)])
+@pytest.mark.parametrize("style", ["text", "json"])
+async def test_what_was_refused_names_the_upstream_without_its_query(stderr, style, status, named):
+    log = AccessLog(style)
+    facts = RouteFacts("up42", lambda path: f"https://u:p@up.example/base{path}")
+    log(record(status=status, facts=facts, target="/v2/x?key=s3cr3t"))
+    stderr.take(log)
+    assert ("https://up.example/base/v2/x" in stderr.getvalue()) == named
+    assert not {"s3cr3t", "u:p"} & set(stderr.getvalue().split())
+    assert "s3cr3t" not in stderr.getvalue()
 
 
 async def test_a_request_as_json(stderr):
@@ -57,8 +74,32 @@ async def test_a_request_as_json(stderr):
         "bytes": 12,
         "ms": 12.3,
         "retried": False,
+        "id": record(seconds=0.01234).id,
     }
     assert second["cause"] == "it broke"
+
+
+@pytest.mark.parametrize(
+    ("location", "named"),
+    [
+        ("https://login.example/start?next=s3cr3t#x", "https://login.example/start"),
+        ("//login.example/start", "//login.example/start"),
+        ("https://user:s3cr3t@login.example/", "https://login.example/"),
+        ("https://UP.example/v2/y", None),  # a route's
+        ("http://localhost:8080/up42/y", None),  # ours
+        ("/v2/y", None),
+        ("", None),
+        ("https://[broken", None),
+    ],
+)
+async def test_a_redirect_to_where_no_route_leads_is_named(stderr, location, named):
+    log = AccessLog("json")
+    facts = RouteFacts("up42", lambda path: f"https://up.example{path}", hosts=frozenset({"up.example"}))
+    answer = f"HTTP/1.1 302 Found\r\nLocation: {location}\r\n".encode()
+    log(record(status=302, facts=facts, head=b"Host: localhost:8080\r\n", answer=answer))
+    stderr.take(log)
+    assert json.loads(stderr.getvalue()).get("redirect") == named
+    assert "s3cr3t" not in stderr.getvalue()
 
 
 @pytest.mark.parametrize("style", ["text", "json"])

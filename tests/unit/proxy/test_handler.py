@@ -14,8 +14,9 @@ from aiohttp.http_parser import HttpRequestParser
 from aiohttp.streams import EMPTY_PAYLOAD
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from authproxy.errors import BadReply, ConnectFailure, Forbidden, TokenUnavailable
+from authproxy.errors import BadReply, BadRequest, ConnectFailure, Forbidden, TokenUnavailable
 from authproxy.observe.counters import Counters
+from authproxy.observe.record import RouteFacts
 from authproxy.proxy.allow import Allow
 from authproxy.proxy.context import Answered, RequestContext, Waiting
 from authproxy.proxy.downstream.server import ProxyServer
@@ -31,6 +32,7 @@ from authproxy.proxy.send import Sender
 from authproxy.proxy.upstream.reply import Reply
 from authproxy.tokens.token import Token
 from tests.support import client_side
+from tests.support.both_doors import without_ids
 from tests.support.cases import every_case
 from tests.support.clock import settle
 from tests.support.token_sources import CachedTokens
@@ -144,6 +146,8 @@ class Upstream:
 
 
 class Lent:
+    exchanges = 0
+
     def __init__(self, answer):
         self.answer = answer
         self.said = b""
@@ -424,8 +428,14 @@ async def test_a_fault_in_the_log_makes_no_second_answer(caplog):
 async def test_a_token_on_trial_that_does_what_it_should_is_off_trial():
     world = World(whole())
     world.route.credential._on_trial = A
+    world.route.credential.standing.watching = True
     await world.quick()
     assert world.route.credential._on_trial is None
+    assert not world.route.credential.standing.watching
+
+
+def refused_line(details):
+    return f'Proxy-Status: authproxy; received-status=401; details="{details}"'
 
 
 # ── a refused token ──────────────────────────────────────────────────────────────────────────────
@@ -444,21 +454,23 @@ async def test_a_request_whose_token_is_refused_is_sent_once_more_with_another_o
 
 async def test_a_second_refusal_is_passed_on():
     world = World(whole(401, b"first"), whole(401, b"second"))
-    assert await world.ask() == (401, [], b"second")
+    assert await world.ask() == (401, [refused_line("a token, repeated once")], b"second")
     assert world.handler.counters.retries == {("api", "refused"): 1}
     assert len(world.upstream.lent) == 2
 
 
 async def test_when_no_other_token_can_be_had_the_first_refusal_is_passed_on():
     world = World(whole(401, b"first"), source=CachedTokens(TokenUnavailable("down"), current=A))
-    assert await world.ask() == (401, [], b"first")
+    line = refused_line("a token, not repeated: no other token can be had")
+    assert await world.ask() == (401, [line], b"first")
     assert not world.record.retried
     assert world.handler.counters.retries == {}
 
 
 async def test_without_a_credential_a_401_is_an_answer_like_any_other():
     world = World(whole(401, b"who are you?"), credential=False)
-    assert await world.ask() == (401, [], b"who are you?")
+    line = refused_line("no credential: this route adds none (grant: none)")
+    assert await world.ask() == (401, [line], b"who are you?")
     assert world.client.handed is None
 
 
@@ -913,7 +925,7 @@ async def outcome(read, data, times=6, **settings):
         await settle()
         if client.handed is not None:
             await world.go_on()
-        found.append((client.transport.written, client.kept, client.stall_seconds))
+        found.append((without_ids(client.transport.written), client.kept, client.stall_seconds))
     return found, [lent.said for lent in world.upstream.lent], world.lines, world.handler.counters.refused
 
 
@@ -1075,7 +1087,7 @@ async def test_whenever_a_client_goes_its_request_is_told_of_once_and_nothing_is
 
 async def test_a_request_that_was_not_judged_is_a_fault_of_ours(caplog):
     world = World()
-    assert await world.handler.finish(RequestContext(world.incoming(), world.handler.site, 0.0)) is False
+    assert await world.handler.finish(RequestContext(world.incoming(), world.handler.site, 0.0, 0.0)) is False
     assert world.problem[0] == 500
 
 
@@ -1101,7 +1113,86 @@ def test_only_what_we_would_not_forward_is_counted_as_refused(error, counted):
 async def test_its_repr_tells_no_target():
     world = World(whole())
     await world.ask("/api/x?password=s3cr3t")
-    context = RequestContext(world.asked, None, 0.0)
+    context = RequestContext(world.asked, None, 0.0, 0.0)
     assert repr(context) == "<RequestContext GET None under way>"
     assert repr(world.asked) == "<Request GET>"
     assert "s3cr3t" not in str(world.lines)
+
+
+# ── who is told ──────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_what_is_refused_before_it_is_a_request_is_told_and_has_an_id():
+    world = World()
+    known = world.handler.refused(BadRequest("the request is not valid HTTP/1.1"))
+    assert world.lines == [("-", None, "-", 400, 0, "the request is not valid HTTP/1.1")]
+    assert world.record.id == known == world.record.notes.problem["id"]
+    assert world.handler.counters.refused == {("bad_request",): 1}
+
+
+async def test_the_id_of_a_problem_is_that_of_its_record():
+    world = World(source=CachedTokens(TokenUnavailable("down")))
+    await world.ask()
+    _, _, body = world.answer
+    assert json.loads(body) == world.record.notes.problem
+    assert json.loads(body)["id"] == world.record.id
+
+
+async def test_who_subscribes_is_told_until_it_does_not_any_more():
+    world, told = World(whole(), whole(), whole()), []
+    await world.ask()
+    world.handler.subscribe(told.append)
+    await world.ask()
+    world.handler.unsubscribe(told.append)
+    await world.ask()
+    assert len(told) == 1
+    assert len(world.lines) == 3
+
+
+async def test_a_record_refers_to_what_was_sent_and_to_the_answers_head():
+    world = World(whole(headers=[(b"Content-Length", b"3")]))
+    await world.ask("/api/x?q=1", X_Own="2")
+    record = world.record
+    assert (record.target, record.head) == ("/api/x?q=1", b"Host: localhost\r\nX-Own: 2\r\n")
+    assert record.answer == b"HTTP/1.1 200 Fine\r\nContent-Length: 3\r\n"
+    assert record.token == A
+
+
+@pytest.mark.parametrize(
+    ("changes", "origin", "steps"),
+    [
+        ({"source": CachedTokens(A)}, "fetched", ["token", "upstream"]),
+        ({"idle": 0}, "held", ["connect", "upstream"]),
+    ],
+)
+async def test_what_had_to_be_waited_for_is_noted(changes, origin, steps):
+    world = World(whole(), **changes)
+    await world.ask()
+    notes = world.record.notes
+    assert (notes.origin, [what for what, _, _ in notes.steps]) == (origin, steps)
+
+
+async def test_a_plain_request_needs_no_notes():
+    world = World(whole())
+    await world.ask()
+    assert world.record.notes is None
+
+
+async def test_a_repeated_request_has_the_other_token_and_its_steps():
+    world = World(whole(401), whole(200))
+    await world.ask()
+    notes = world.record.notes
+    assert (world.record.token, notes.origin) == (B, "renewed")
+    assert [(what, detail) for what, detail, _ in notes.steps] == [
+        ("upstream", "answered 401"), ("token", "renewed"), ("upstream", "answered 200"),
+    ]  # fmt: skip
+    assert [moment for _, _, moment in notes.steps] == sorted(moment for _, _, moment in notes.steps)
+
+
+async def test_bodies_are_kept_of_a_route_that_says_so(payload):
+    facts = RouteFacts("api", str, bodies=4)
+    world = World(whole(body=b"answer"), facts=facts)
+    await world.ask(method="PUT", body=payload(b"some", b"thing"), Content_Length="9")
+    notes = world.record.notes
+    assert (bytes(notes.request_body.data), notes.request_body.size, world.record.received) == (b"some", 9, 9)
+    assert (bytes(notes.response_body.data), notes.response_body.size) == (b"answ", 6)

@@ -20,11 +20,13 @@ from authproxy.errors import (
     NoRoute,
     RequestTimeout,
 )
+from authproxy.observe.standing import Standing
 from authproxy.proxy import respond
 from authproxy.proxy.context import RequestContext
 from authproxy.proxy.headers import ResponseHeaders
 from authproxy.proxy.plain import read_reply
 from authproxy.proxy.rewrite import Rewriting
+from authproxy.proxy.route import NO_FACTS
 from authproxy.proxy.upstream.reply import Reply
 from tests.support.client_side import Transport
 from tests.support.clock import settle
@@ -63,15 +65,23 @@ def context(*, method="GET", version=HttpVersion11, keep_alive=True, whole=True,
         keep_alive=keep_alive,
         headers=CIMultiDictProxy(pairs),
         payload=EMPTY_PAYLOAD if whole else SimpleNamespace(is_eof=lambda: False),
+        notes=None,
     )
-    made = RequestContext(request, None, 0.0)
+    made = RequestContext(request, None, 0.0, 0.0)
     made.route = route()
     made.origin = origin
     return made
 
 
 def route(**settings):
-    return SimpleNamespace(name="api", idle_seconds=77, response_headers=ResponseHeaders(**settings))
+    return SimpleNamespace(
+        name="api",
+        idle_seconds=77,
+        response_headers=ResponseHeaders(**settings),
+        credential=None,
+        facts=NO_FACTS,
+        standing=Standing("api", lambda *_: None),
+    )
 
 
 def odd(status=200, *headers, body=b"yes", length=3, end=True):

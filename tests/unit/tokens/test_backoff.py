@@ -10,6 +10,7 @@ from authproxy.errors import (
     StoreError,
     TokenTimeout,
     TokenUnavailable,
+    TooManyTries,
 )
 from authproxy.tokens.backoff import BackoffSource
 from authproxy.tokens.rejection import RememberedRejection
@@ -328,3 +329,64 @@ async def test_a_source_that_costs_nothing_to_ask_is_never_left_alone(clock, cap
         assert (await failure_of(source)).detail == "empty"
     assert (await source.token()).value == "a"
     assert [record.message for record in caplog.records] == ["no token", "token loaded"]
+
+
+# ── a person asks ────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_person_may_have_a_failing_endpoint_asked_at_any_time(world):
+    source, behind = world(*(TokenUnavailable("down") for _ in range(4)), Token("a"))
+    for _ in range(4):
+        await source.allow_try()
+        assert (await failure_of(source)).status == 503
+    await source.allow_try()
+    assert await source.token() == Token("a")
+    assert len(behind.asked) == 5
+
+
+async def test_a_person_may_have_a_rejected_credential_tried_once_in_a_while(world, clock):
+    source, behind = world(*(CredentialRejected("no") for _ in range(9)))
+    await failure_of(source)
+    await source.allow_try()
+    failure = await failure_of(source)
+    assert (failure.status, len(behind.asked)) == (502, 2)
+    with pytest.raises(TooManyTries) as caught:
+        await source.allow_try()
+    assert caught.value.retry_after == 30
+    assert (await failure_of(source)).status == 503  # it is left alone as before, and for longer
+    assert len(behind.asked) == 2
+    clock.advance(30)
+    await source.allow_try()
+    await failure_of(source)
+    assert len(behind.asked) == 3
+
+
+async def test_a_changed_secret_is_a_new_credential_for_a_person_too(world, secret):
+    source, _ = world(CredentialRejected("no"), CredentialRejected("no"), Token("a"))
+    await failure_of(source)
+    await source.allow_try()
+    await failure_of(source)
+    secret.changed = True
+    await source.allow_try()
+    assert await source.token() == Token("a")
+
+
+async def test_a_rejection_that_another_process_remembers_is_passed_over_once(machine):
+    first, _ = machine.process(CredentialRejected("no"))
+    await failure_of(first)
+    second, behind = machine.process(CredentialRejected("no"), Token("a"))
+    await second.allow_try()
+    assert (await failure_of(second)).status == 502
+    assert len(behind.asked) == 1
+    with pytest.raises(TooManyTries):
+        await second.allow_try()
+    third, _ = machine.process()
+    assert (await failure_of(third)).status == 503, "what was passed over is still remembered"
+
+
+async def test_what_is_forgotten_is_remembered_nowhere(machine):
+    first, _ = machine.process(CredentialRejected("no"), Token("a"))
+    await failure_of(first)
+    await first.forget()
+    assert machine.shelf.rejections == {}
+    assert await first.token() == Token("a")

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from authproxy.errors import TokenUnavailable
+from authproxy.errors import StoreError, TokenUnavailable
 from authproxy.tokens import cache as cache_module
 from authproxy.tokens import early_renewal
 from authproxy.tokens.cache import CachedSource, token_cache
@@ -424,3 +424,133 @@ def test_the_cache_lets_the_least_used_go():
         cache[str(number)] = Token("a")
     assert len(cache) == cache_module.CACHE_SIZE
     assert "0" not in cache
+
+
+# ── what is told of it ───────────────────────────────────────────────────────────────────────────
+
+
+async def test_how_who_has_to_wait_comes_by_a_token(world, token):
+    source, behind = world(token("a"), token("b"))
+    assert source.origin() == "fetched"
+    behind.open.clear()
+    first = asyncio.create_task(source.token())
+    await settle()
+    assert (source.origin(), source.renewing) == ("waited", True)
+    behind.open.set()
+    held = await first
+    assert (source.origin(), source.renewing, source.cached) == ("renewed", False, held)
+
+
+async def test_its_times_are_told(world, token, clock):
+    source, _ = world(token("a", 300))
+    assert (source.renewed_at, source.ended_at, source.since) == (None, None, clock.now)
+    began = clock.now
+    await source.token()
+    assert (source.renewed_at, source.kept_at, source.expires_at) == (began, began, began + 300)
+    clock.advance(299)
+    assert source.ended_at == began + 295  # from then on a request waits for another one
+
+
+async def test_a_token_of_which_nobody_knows_the_age_came_when_it_came_here(world, clock):
+    source, _ = world(Token("a"))
+    await source.token()
+    assert source.renewed_at == clock.now
+
+
+async def test_a_trouble_keeps_its_beginning_while_all_is_left_alone(world, clock):
+    source, _ = world(*(TokenUnavailable("down", retry_after=after) for after in (10, 7, 20)))
+    began = clock.now
+    moments = []
+    for seconds in (3, 7, 0):
+        with pytest.raises(TokenUnavailable):
+            await source.token()
+        moments.append(
+            (source.trouble.at - began, source.trouble.since - began, source.trouble.next_try_at - began)
+        )
+        clock.advance(seconds)
+    assert moments == [(0, 0, 10), (0, 0, 10), (10, 0, 30)]  # the second was not tried
+
+
+async def test_each_change_is_told(world, token):
+    source, _ = world(token("a"), TokenUnavailable("down"), token("b"))
+    states = []
+    source.changed = lambda: states.append((source.renewing, source.usable, source.failure is not None))
+    await source.token()
+    await settle()
+    assert states == [(True, False, False), (True, True, False), (False, True, False)]
+    states.clear()
+    with pytest.raises(TokenUnavailable):
+        await source.renew()
+    await settle()
+    assert states == [(True, True, False), (False, True, True)]
+    source.drop()
+    assert states[-1] == (False, False, False)
+
+
+# ── a person asks ────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_person_has_a_good_token_renewed(world, token):
+    old, new = token("a"), token("b")
+    source, behind = world(old, new)
+    await source.token()
+    assert await source.renew() is new
+    assert source.take() is new
+    assert behind.asked == [None, old]
+
+
+async def test_who_asks_while_a_renewal_is_under_way_shares_it(world, token):
+    source, behind = world(token("a"))
+    behind.open.clear()
+    waits = [asyncio.create_task(each) for each in (source.token(), source.renew(), source.renew())]
+    await settle()
+    behind.open.set()
+    assert len({id(each) for each in await together(*waits)}) == 1
+    assert len(behind.asked) == 1
+
+
+async def test_a_renewal_that_fails_leaves_the_good_token(world, token):
+    source, _ = world(token("a"), TokenUnavailable("down"))
+    held = await source.token()
+    with pytest.raises(TokenUnavailable):
+        await source.renew()
+    assert source.take() is held
+    assert source.trouble.error.detail == "down"
+
+
+async def test_what_is_forgotten_is_asked_for_anew(world, token):
+    source, behind = world(token("a"), TokenUnavailable("down"), token("b"))
+    await source.token()
+    assert source.take() is not None  # and again, without another look
+    with pytest.raises(TokenUnavailable):
+        await source.renew()
+    await source.forget()
+    assert (source.take(), source.usable, source.trouble, source.expires_at) == (None, False, None, None)
+    assert (await source.token()).value == "b"
+    assert behind.asked[-1] is None  # the forgotten one, and its refresh token, are not spent any more
+
+
+async def test_what_is_under_way_does_not_bring_back_what_was_forgotten(world, token):
+    source, behind = world(token("a"), token("b"))
+    behind.open.clear()
+    waits = asyncio.create_task(source.token())
+    await settle()
+    forgotten = asyncio.create_task(source.forget())
+    await settle()
+    assert not forgotten.done()
+    behind.open.set()
+    await together(waits, forgotten)
+    assert source.take() is None
+
+
+async def test_a_stored_copy_that_cannot_be_forgotten_is_told_and_the_cached_one_is_gone(world, token):
+    source, behind = world(token("a"))
+    await source.token()
+
+    async def fails():
+        raise StoreError("down")
+
+    behind.forget = fails
+    with pytest.raises(StoreError):
+        await source.forget()
+    assert source.take() is None

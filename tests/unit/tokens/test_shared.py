@@ -433,3 +433,24 @@ async def test_a_new_outage_is_said_again(process, store, naps, events):
 
 async def test_it_reads_well(process, store):
     assert repr(process(store)) == "<SharedSource up42 shared>"
+
+
+# ── forgetting ───────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_what_is_forgotten_is_gone_from_the_store_too(process, store, endpoint):
+    source = process(store)
+    await source.token()
+    await source.forget()
+    assert store.shelf.tokens == {}
+    assert await source.token() == Token("t2")
+    assert endpoint.asked == [None, None], "no refresh token is left to spend"
+
+
+async def test_a_store_that_cannot_forget_is_told_and_the_own_copy_is_gone(process, store, endpoint):
+    source = process(store)
+    await source.token()
+    store.trouble = StoreError("down")
+    with pytest.raises(StoreError):
+        await source.forget()
+    assert await source.token() == Token("t2")

@@ -1,6 +1,7 @@
 """A worker's side: what it asks the broker, what it hears, and for how long it waits."""
 
 import asyncio
+from dataclasses import asdict
 
 import pytest
 
@@ -12,11 +13,14 @@ from authproxy.errors import (
     TokenTimeout,
     TokenUnavailable,
 )
+from authproxy.observe.standing import Refusal
 from authproxy.tokens.token import Token
 from authproxy.workers import broker_client as client_module
 from authproxy.workers.broker_client import BrokerClient, BrokerSource, to_message
 from authproxy.workers.channel import DATAGRAM, Channel
+from tests.support.worker_app import WorkerApp
 
+NO = Refusal(401, "401 a token", "a token renewed 2 s ago, repeated once", None, 70.0, lasts=True)
 LONG = {"value": "x" * DATAGRAM * 3}
 
 
@@ -117,31 +121,92 @@ async def test_who_gives_up_waiting_leaves_no_question_behind(line, settle):
     assert len(broker.heard) == 1
 
 
-async def test_a_worker_tells_what_it_has_counted_and_who_it_is(line, settle):
+# ── what the broker says of its own accord ───────────────────────────────────────────────────────
+
+
+@pytest.fixture
+async def app(line, settle):
+    """The application that serves in the worker; what it said at its beginning was heard already."""
     client, broker = line
-    broker.channel.send({"count": True})
+    app = WorkerApp("up42", counts={"requests": 3}, twice=lambda about: about * 2)
+    client.attach(app)
     await settle()
-    assert broker.heard == []  # it has not begun to serve
-    client.counts = lambda: {"requests": 3}
-    for _ in range(2):
-        broker.channel.send({"count": True})
+    assert broker.heard == [{"here": True}]
+    broker.heard.clear()
+    return app
+
+
+async def test_who_does_not_serve_yet_goes_by_nothing_it_hears(line, settle):
+    _, broker = line
+    for told in ({"question": "counts", "about": None, "number": 1}, {"watch": True}, {"forgotten": "k"}):
+        broker.channel.send(told)
     await settle()
-    assert [each["counts"] for each in broker.heard] == [{"requests": 3}] * 2
+    assert broker.heard == []
+
+
+async def test_a_worker_answers_what_it_is_asked_and_says_who_it_is(line, app, settle):
+    _, broker = line
+    broker.channel.send({"question": "counts", "about": None, "number": 7})
+    broker.channel.send({"question": "twice", "about": "ab", "number": 8})
+    await settle()
+    assert [(each["answer"], each["number"]) for each in broker.heard] == [({"requests": 3}, 7), ("abab", 8)]
     assert broker.heard[0]["who"] == broker.heard[1]["who"]
 
 
-async def test_a_worker_hears_that_a_token_was_replaced_for_another_one(line, settle):
-    client, broker = line
-    news = {"replaced": "old", "key": "up42", "token": ["new", 300.0, 100.0]}
-    broker.channel.send(news)  # nobody wants to know yet
+async def test_a_question_that_fails_is_answered_with_nothing(line, app, settle, caplog):
+    _, broker = line
+    broker.channel.send({"question": "unheard of", "about": "s3cr3t", "number": 7})
     await settle()
-    told = []
-    client.replaced = lambda *what: told.append(what)
-    broker.channel.send(news)
+    assert [each["answer"] for each in broker.heard] == [None]
+    assert [record.getMessage() for record in caplog.records] == ["a question of the admin API failed"]
+
+
+async def test_a_worker_hears_that_a_token_was_replaced_for_another_one(line, app, settle):
+    _, broker = line
+    broker.channel.send({"replaced": "old", "key": "up42", "token": ["new", 300.0, 100.0]})
     await settle()
-    [(key, refused, token)] = told
-    assert (key, refused) == ("up42", Token("old"))
+    [(what, key, refused, token)] = app.told
+    assert (what, key, refused) == ("replaced", "up42", Token("old"))
     assert (token.value, token.expires_at, token.issued_at) == ("new", 300.0, 100.0)
+
+
+async def test_a_worker_hears_that_a_token_was_forgotten_and_that_somebody_watches(line, app, settle):
+    _, broker = line
+    for told in ({"forgotten": "up42"}, {"watch": True}, {"watch": False}):
+        broker.channel.send(told)
+    await settle()
+    assert app.told == [("forgotten", "up42"), ("watch", True), ("watch", False)]
+
+
+async def test_finished_requests_are_told_to_the_broker(line, app, settle):
+    _, broker = line
+    app.seen([{"id": "1"}], 2)
+    await settle()
+    assert broker.heard == [{"seen": [{"id": "1"}], "lost": 2}]
+
+
+async def test_a_refused_route_is_told_to_the_broker_and_again_to_a_new_one(line, app, settle):
+    _, broker = line
+    standing = app.observed.standings.of("up42", "key")
+    standing.note(NO)
+    await settle()
+    assert broker.heard == [{"stands": "up42", "refusal": asdict(NO)}]
+    broker.channel.send({"again": True})
+    await settle()
+    assert broker.heard == [{"stands": "up42", "refusal": asdict(NO)}] * 2
+    standing.recover()
+    await settle()
+    assert broker.heard[-1] == {"stands": "up42", "refusal": None}
+
+
+async def test_what_another_worker_was_refused_a_worker_goes_by_and_tells_nobody(line, app, settle):
+    _, broker = line
+    broker.channel.send({"stands": "up42", "refusal": asdict(NO)})
+    await settle()
+    assert app.refused == {"up42": NO.sent}
+    broker.channel.send({"stands": "up42", "refusal": None})
+    await settle()
+    assert (app.refused, broker.heard) == ({}, [])
 
 
 # ── tokens ───────────────────────────────────────────────────────────────────────────────────────

@@ -1,0 +1,137 @@
+"""The live stream: server-sent events (HTML §9.2) for those who watch.
+
+    publish() ─▶ each Stream's queue, bounded ─▶ its own task ─▶ its reader
+                      └─ full: the event is lost, and counted
+
+    event: request    one of /api/requests
+    event: status     one of the routes of /api/status, when its state changes
+    event: lost       {"count": 3}: that many events were not told, because this reader was slow
+    : …               a comment, every 15 s
+
+Who does not read holds up nobody: not the proxy, and not the other readers.
+"""
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+
+from authproxy.errors import TooManyStreams
+
+COMMENT_SECONDS = 15.0
+COMMENT = b": authproxy\n\n"
+MAX_QUEUED = 256 << 10  # bytes that wait for one reader
+MIN_STREAMS = 2
+RETRY_SECONDS = 5.0
+
+
+def event(name: str, data: object) -> bytes:
+    """Return an event as it goes over the wire."""
+    return f"event: {name}\ndata: {json.dumps(data)}\n\n".encode()
+
+
+class Stream:
+    """What one reader is still to be told."""
+
+    def __init__(self) -> None:
+        self._queue: deque[bytes] = deque()
+        self._size = 0
+        self._lost = 0
+        self._ended = False
+        self._news = asyncio.Event()
+
+    def tell(self, told: bytes) -> None:
+        """Queue an event, or lose it."""
+        if self._size + len(told) > MAX_QUEUED:
+            self.lose(1)
+            return
+        if self._lost:
+            self._queue_lost()
+        self._put(told)
+
+    def lose(self, count: int) -> None:
+        """Count events that are not told."""
+        self._lost += count
+        self._news.set()
+
+    def end(self) -> None:
+        """Let the reader have what is queued, and no more."""
+        self._ended = True
+        self._news.set()
+
+    def _queue_lost(self) -> None:
+        count, self._lost = self._lost, 0
+        self._put(event("lost", {"count": count}))
+
+    def _put(self, told: bytes) -> None:
+        self._queue.append(told)
+        self._size += len(told)
+        self._news.set()
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """Yield what goes over the wire, until the end; a comment when there is nothing for long."""
+        yield COMMENT
+        while True:
+            if not self._queue and not self._lost and not self._ended:
+                self._news.clear()
+                try:
+                    async with asyncio.timeout(COMMENT_SECONDS):
+                        await self._news.wait()
+                except TimeoutError:
+                    yield COMMENT
+            if not self._queue and self._lost:
+                self._queue_lost()
+            if self._queue:
+                told, self._size = b"".join(self._queue), 0
+                self._queue.clear()
+                yield told
+            elif self._ended:
+                return
+
+
+class Streams:
+    """Everybody who watches, `limit` at most. `watched` hears when the first comes and the last goes."""
+
+    def __init__(self, watched: Callable[[bool], None] = lambda _is_watched: None) -> None:
+        self.limit = MIN_STREAMS
+        self._watched = watched
+        self._streams: set[Stream] = set()
+        self._closed = False
+
+    def __bool__(self) -> bool:
+        return bool(self._streams)
+
+    @contextmanager
+    def open(self) -> Iterator[Stream]:
+        """Have one more reader told. Raises `TooManyStreams`."""
+        if self._closed or len(self._streams) >= self.limit:
+            why = "the proxy is being stopped" if self._closed else f"{self.limit} readers watch already"
+            raise TooManyStreams(why, retry_after=RETRY_SECONDS)
+        stream = Stream()
+        self._streams.add(stream)
+        if len(self._streams) == 1:
+            self._watched(True)  # noqa: FBT003 - it is all there is to say
+        try:
+            yield stream
+        finally:
+            self._streams.discard(stream)
+            if not self._streams:
+                self._watched(False)  # noqa: FBT003 - as above
+
+    def publish(self, name: str, data: object) -> None:
+        """Tell everybody."""
+        told = event(name, data) if self._streams else b""
+        for stream in self._streams:
+            stream.tell(told)
+
+    def lose(self, count: int) -> None:
+        """Count events that nobody is told."""
+        for stream in self._streams:
+            stream.lose(count)
+
+    def close(self) -> None:
+        """End every stream, and begin no other."""
+        self._closed = True
+        for stream in self._streams:
+            stream.end()

@@ -1,0 +1,144 @@
+"""The admin API: what the proxy knows and did, for programs and for the page.
+
+    GET  /api/status                      routes, their states and counts
+    GET  /api/requests?route=&status=&…   the last requests, newest first
+    GET  /api/requests/ID                 one of them, with its headers
+    GET  /api/requests/stream             events as they happen (events.py)
+    POST /api/requests/ID/replay          send it again
+    POST /api/routes/NAME/refresh         renew the route's token now
+    POST /api/routes/NAME/forget          forget it
+    POST /api/reload                      read the configuration again
+
+Every document is made by the backend, secrets masked.
+"""
+
+import asyncio
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Protocol
+
+from aiohttp import web
+
+from authproxy.admin.events import Streams
+from authproxy.errors import BadRequest, Fault, NoRoute, RequestTimeout
+from authproxy.observe.recent import Filter
+
+FILTERS = ("route", "status", "method", "q", "limit", "before")
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+}
+NOT_SERVED = NoRoute(
+    "the API is not served here: others than you could reach it, while the proxy is for you alone",
+    hint="have `admin` listen on a Unix socket too, or set `access`",
+)
+
+
+class APIBackend(Protocol):
+    """What the API needs of the application. What it raises becomes a problem document."""
+
+    @property
+    def serves_api(self) -> bool:
+        """Whether who reaches the listener may use the API."""
+
+    @property
+    def streams(self) -> Streams:
+        """The live streams."""
+
+    async def status(self) -> dict[str, object]: ...
+    async def requests(self, wanted: Filter) -> list[dict[str, object]]: ...
+    async def request(self, wanted: str) -> dict[str, object]: ...
+    async def replay(self, wanted: str) -> str: ...
+    async def refresh(self, name: str) -> dict[str, object]: ...
+    async def forget(self, name: str) -> None: ...
+    async def reload(self) -> list[Fault]: ...
+
+
+def api_routes(backend: APIBackend, *, body_seconds: float) -> Iterable[web.AbstractRouteDef]:
+    """Return the routes of the API; a body that nobody needs has `body_seconds` to come."""
+    views = _API(backend, body_seconds)
+    return [
+        web.get("/api/status", views.status),
+        web.get("/api/requests", views.requests),
+        web.get("/api/requests/stream", views.stream),
+        web.get("/api/requests/{id}", views.request),
+        web.post("/api/requests/{id}/replay", views.replay),
+        web.post("/api/routes/{name}/refresh", views.refresh),
+        web.post("/api/routes/{name}/forget", views.forget),
+        web.post("/api/reload", views.reload),
+    ]
+
+
+class _API:
+    def __init__(self, backend: APIBackend, body_seconds: float) -> None:
+        self._backend = backend
+        self._body_seconds = body_seconds
+
+    async def status(self, _request: web.Request) -> web.StreamResponse:
+        return answer(await self._backend.status())
+
+    async def requests(self, request: web.Request) -> web.StreamResponse:
+        try:
+            wanted = Filter.of(**{name: value for name in FILTERS if (value := _one(request, name))})
+        except ValueError as error:
+            raise BadRequest(str(error)) from None
+        return answer({"requests": await self._backend.requests(wanted)})
+
+    async def request(self, request: web.Request) -> web.StreamResponse:
+        return answer(await self._backend.request(request.match_info["id"]))
+
+    async def stream(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", **HEADERS})
+        if request.method == "HEAD":
+            return response
+        with self._backend.streams.open() as stream:
+            await response.prepare(request)
+            async for piece in stream.pieces():
+                await response.write(piece)
+        response.force_close()
+        return response
+
+    async def replay(self, request: web.Request) -> web.StreamResponse:
+        await self._drop_body(request)
+        return answer({"id": await self._backend.replay(request.match_info["id"])}, status=202)
+
+    async def refresh(self, request: web.Request) -> web.StreamResponse:
+        await self._drop_body(request)
+        return answer(await self._backend.refresh(request.match_info["name"]))
+
+    async def forget(self, request: web.Request) -> web.StreamResponse:
+        await self._drop_body(request)
+        await self._backend.forget(request.match_info["name"])
+        return web.Response(status=204, headers=HEADERS)
+
+    async def reload(self, request: web.Request) -> web.StreamResponse:
+        await self._drop_body(request)
+        faults = [asdict(each) for each in await self._backend.reload()]
+        return answer({"faults": faults}, status=422) if faults else answer({"reloaded": True})
+
+    async def _drop_body(self, request: web.Request) -> None:
+        """Read what nobody needs: nothing is done before all of it is here. Raises `RequestTimeout`."""
+        try:
+            async with asyncio.timeout(self._body_seconds):
+                await request.read()
+        except TimeoutError:
+            raise RequestTimeout(f"the body took longer than {self._body_seconds:g} s") from None
+
+
+def _one(request: web.Request, name: str) -> str | None:
+    """Return the value of a parameter, None for none. Raises `ValueError` when it is there twice."""
+    values = request.query.getall(name, [])
+    if len(values) > 1:
+        raise ValueError(f"{name}: is there more than once")
+    return values[0] if values else None
+
+
+def answer(document: object, *, status: int = 200) -> web.Response:
+    """Return a document as an answer."""
+    return web.Response(
+        body=json.dumps(document).encode() + b"\n",
+        status=status,
+        headers={"Content-Type": "application/json", **HEADERS},
+    )

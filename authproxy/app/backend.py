@@ -1,0 +1,237 @@
+"""What the admin API asks of the application, for all of its processes.
+
+    AdminApplication ─▶ Backend ─┬─ states, tokens: of this process, which obtains them
+                                 └─ requests, counts: asked of every process that serves
+
+The site and the configuration are looked at each time: a reload replaces them.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from authproxy import __version__
+from authproxy.admin.events import Streams
+from authproxy.admin.status import RouteStatus
+from authproxy.app.requests import error_of
+from authproxy.config.route import RouteConfig
+from authproxy.errors import AuthproxyError, Fault, NoRoute, NoSuchRequest
+from authproxy.grants import grant_name
+from authproxy.grants.steps import Show
+from authproxy.observe.counters import Counters, total
+from authproxy.observe.recent import Filter, percentiles
+from authproxy.proxy.guard import Guard
+from authproxy.times import rfc3339
+from authproxy.values import split_address
+
+if TYPE_CHECKING:
+    from authproxy.app.application import App
+
+LOOK_SECONDS = 1.0  # between two looks at states that change by themselves, while somebody watches
+
+AskAll = Callable[[str, Any], Awaitable[list[Any]]]
+"""Puts a question of `LocalRequests` to every process that serves."""
+
+
+class Backend:
+    """Answers the admin listener. `watched` is told whether anybody watches the live stream."""
+
+    def __init__(self, app: "App", ask_all: AskAll, watched: Callable[[bool], None]) -> None:
+        self._app = app
+        self._ask_all = ask_all
+        self._tell_watched = watched
+        self._told: dict[str, str] = {}  # the state of each route that watchers know of
+        self._looking: asyncio.Task[None] | None = None
+        self._look_now = asyncio.Event()
+        self.streams = Streams(self._watched)
+
+    @property
+    def guard(self) -> Guard:
+        return self._app.site.admin_guard
+
+    @property
+    def serves_api(self) -> bool:
+        """Whether who reaches the listener may use the API: others than a socket's owner reach TCP."""
+        config = self._app.config
+        if config.access is not None or config.admin is None:
+            return True
+        admin_is_tcp = split_address(config.admin.listen) is not None
+        return not admin_is_tcp or any(split_address(each) is not None for each in config.listen)
+
+    # ── health, counts and logins ────────────────────────────────────────────────────────────────
+
+    def states(self) -> list[RouteStatus]:
+        """Return the state of every route; look for logins that were made elsewhere meanwhile."""
+        states = self._app.states()
+        self._app.look_for_logins(states)
+        return states
+
+    async def metrics(self) -> bytes:
+        return await self._app.metrics()
+
+    async def begin_login(self, route: str, callback_url: str) -> Show | None:
+        return await self._app.begin_login(route, callback_url)
+
+    async def end_login(self, query: Mapping[str, str]) -> tuple[str, str | None] | None:
+        return await self._app.end_login(query)
+
+    # ── status ───────────────────────────────────────────────────────────────────────────────────
+
+    async def status(self) -> dict[str, object]:
+        """Return the document of `/api/status`."""
+        app = self._app
+        fault = app.config_fault
+        return {
+            "version": __version__,
+            "started_at": rfc3339(app.started_at),
+            "config": {
+                "file": app.config.file,
+                "loaded_at": rfc3339(app.loaded_at),
+                "fault": asdict(fault) if fault is not None else None,
+            },
+            "listeners": app.listening,
+            "routes": await self._routes(self.states()),
+        }
+
+    async def route_status(self, name: str) -> dict[str, object]:
+        """Return one route's part of that. Raises `NoRoute`."""
+        self._route(name)
+        [document] = await self._routes([each for each in self._app.states() if each.route == name])
+        return document
+
+    async def _routes(self, states: list[RouteStatus]) -> list[dict[str, object]]:
+        counters = total(await self._app.snapshots())
+        seconds: dict[str, list[float]] = {}
+        for answer in await self._ask_all("latencies", None):
+            for name, some in answer.items():
+                seconds.setdefault(name, []).extend(some)
+        routes = {each.name: each for each in self._app.config.routes}
+        return [
+            self._document(routes[each.route], each, counters, seconds.get(each.route, []))
+            for each in states
+            if each.route in routes
+        ]
+
+    def _document(
+        self, route: RouteConfig, status: RouteStatus, counters: Counters, seconds: list[float]
+    ) -> dict[str, object]:
+        answers = counters.routes[route.name].answers if route.name in counters.routes else {}
+        injects = []
+        if route.grant.needs_token:
+            value = f"{route.grant.scheme} {{token}}" if route.grant.scheme else "{token}"
+            injects.append({"header": route.grant.header, "value": value})
+        return {
+            "name": route.name,
+            "path": route.path,
+            "host": route.host,
+            "listen": getattr(route, "listen", None),
+            "upstream": route.upstream,
+            "grant": grant_name(route.grant),
+            "preset": route.preset,
+            "injects": injects,
+            **status.document(),
+            "login_url": self._app.login_url(route),
+            "requests": sum(answers.values()),
+            "errors": sum(count for (_, code), count in answers.items() if code >= 500),
+            "retries": sum(count for (name, _), count in counters.retries.items() if name == route.name),
+            "latency_ms": percentiles(seconds),
+        }
+
+    def _route(self, name: str) -> RouteConfig:
+        found = next((each for each in self._app.config.routes if each.name == name), None)
+        if found is None:
+            raise NoRoute("there is no route of that name")
+        return found
+
+    # ── tokens and the configuration ─────────────────────────────────────────────────────────────
+
+    async def refresh(self, name: str) -> dict[str, object]:
+        """Renew a route's token now; return its status. Raises `NoRoute`, `TokenError`, `TooManyTries`."""
+        await self._app.renew(self._route(name))
+        return await self.route_status(name)
+
+    async def forget(self, name: str) -> None:
+        """Forget a route's token, stored copies, and that it was rejected. Raises `NoRoute`, `StoreError`."""
+        await self._app.forget(self._route(name))
+
+    async def reload(self) -> list[Fault]:
+        """Read the configuration again; return what is wrong with it, and then nothing has changed."""
+        return await self._app.reload_hook() if self._app.reload_hook is not None else []
+
+    # ── requests ─────────────────────────────────────────────────────────────────────────────────
+
+    async def requests(self, wanted: Filter) -> list[dict[str, Any]]:
+        """Return the last requests that are wanted, of all processes. Raises `NoRoute`."""
+        if wanted.route is not None:
+            self._route(wanted.route)
+        config = self._app.config
+        keep = config.admin.keep if config.admin is not None else 0
+        answers = await self._ask_all("requests", wanted.data())
+        found = [each for answer in answers for each in answer]
+        found.sort(key=lambda each: str(each["id"]), reverse=True)
+        return found[: min(keep, wanted.limit)]
+
+    async def request(self, wanted: str) -> dict[str, Any]:
+        """Return one request. Raises `NoSuchRequest`."""
+        return await self._the_one("request", wanted)
+
+    async def replay(self, wanted: str) -> str:
+        """Send a request again; return its new id.
+
+        Raises `NoSuchRequest`, `NotReplayable`, `ConnectionLimit`.
+        """
+        answer = await self._the_one("replay", wanted)
+        error = error_of(answer)
+        if error is not None:
+            raise error
+        return str(answer["id"])
+
+    async def _the_one(self, question: str, wanted: str) -> dict[str, Any]:
+        for answer in await self._ask_all(question, wanted):
+            if answer is not None:
+                found: dict[str, Any] = answer
+                return found
+        raise NoSuchRequest("no request of that id is remembered")
+
+    # ── the live stream ──────────────────────────────────────────────────────────────────────────
+
+    def seen(self, requests: list[dict[str, Any]], lost: int) -> None:
+        """Tell watchers of finished requests, and of how many they are not told."""
+        if lost:
+            self.streams.lose(lost)
+        for each in requests:
+            self.streams.publish("request", each)
+
+    def changed(self) -> None:
+        """Have watchers told of states that are others now."""
+        self._look_now.set()
+
+    def _watched(self, is_watched: bool) -> None:  # noqa: FBT001 - it is all there is to say
+        self._tell_watched(is_watched)
+        if is_watched:
+            self._told = {each.route: each.state for each in self._app.states()}
+            self._looking = asyncio.create_task(self._look(), name="look at states")
+        elif self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
+
+    async def _look(self) -> None:
+        """Tell watchers of each change of a state, at once where it is told, else before long."""
+        while True:
+            self._look_now.clear()
+            states = self._app.states()
+            others = [each for each in states if self._told.get(each.route) != each.state]
+            self._told = {each.route: each.state for each in states}
+            if others:
+                with contextlib.suppress(AuthproxyError):
+                    for document in await self._routes(others):
+                        self.streams.publish("status", document)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._look_now.wait()
+
+    def end_streams(self) -> None:
+        """End the live streams: the process is about to end."""
+        self.streams.close()

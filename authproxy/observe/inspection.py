@@ -1,0 +1,156 @@
+"""A request as the admin API shows it: plain data of a record, with every secret masked.
+
+Nothing in here is worked out before somebody asks.
+"""
+
+import base64
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+from functools import lru_cache
+from typing import Any
+
+from authproxy.masking import MASK, Hiding, shown_header, shown_query
+from authproxy.observe.record import KeptBody, RequestRecord
+from authproxy.times import rfc3339
+
+GONE = {"title": "Broken off"}
+
+
+def summary(record: RequestRecord) -> dict[str, Any]:
+    """Return a request as it stands in the list."""
+    facts, hide = record.facts, _hiding(record)
+    return {
+        "id": record.id,
+        "at": rfc3339(record.at),
+        "route": record.route,
+        "method": record.method,
+        "path": hide(_path(record)),
+        "upstream": hide(facts.url_of(record.path)) if facts is not None else None,
+        "status": record.status,
+        "ms": _ms(record.seconds),
+        "bytes_in": record.received,
+        "bytes_out": record.sent,
+        "repeated": record.retried,
+        "token": _token(record),
+        "steps": _steps(record),
+        "error": _error(record),
+    }
+
+
+def details(record: RequestRecord, secret_headers: AbstractSet[str] = frozenset()) -> dict[str, Any]:
+    """Return a request with its headers, and with its bodies where they are kept.
+
+    `secret_headers` are names, in lower case, that hold secrets besides those that are known for it.
+    """
+    facts, notes = record.facts, record.notes
+    also = secret_headers | (facts.secret_headers if facts is not None else frozenset())
+    answer = record.answer.split(b"\r\n")[1:]
+    found = summary(record) | {
+        "request_headers": _headers(record, request_lines(record), also),
+        "response_headers": _headers(record, answer, also),
+    }
+    if notes is not None and notes.cut:
+        found["headers_cut"] = True
+    if facts is not None and facts.bodies:
+        found["request_body"] = _body(record, notes.request_body if notes is not None else None)
+        found["response_body"] = _body(record, notes.response_body if notes is not None else None)
+    return found
+
+
+def request_lines(record: RequestRecord) -> list[bytes]:
+    """Return the lines of a request's header section, as far as they were kept."""
+    if isinstance(record.head, bytes):
+        return [line for line in record.head.split(b"\r\n") if line]
+    return record.head.lines
+
+
+def pair_of(line: bytes) -> tuple[str, str]:
+    """Return the name and the value of a header line."""
+    name, _, value = line.partition(b":")
+    return name.decode("latin-1"), value.strip().decode("utf-8", "replace")
+
+
+def _hiding(record: RequestRecord) -> Hiding:
+    """Return what masks the token that was added."""
+    return _hiding_of(record.token.value) if record.token is not None else _NOTHING
+
+
+_NOTHING = Hiding(())
+_hiding_of = lru_cache(maxsize=16)(lambda token: Hiding((token,)))
+
+
+def _path(record: RequestRecord) -> str:
+    query = record.target.partition("?")[2]
+    return f"{record.path}?{shown_query(query)}" if query else record.path
+
+
+def _headers(record: RequestRecord, lines: Iterable[bytes], also: AbstractSet[str]) -> list[list[str]]:
+    hide = _hiding(record)
+    pairs = [pair_of(line) for line in lines if line]
+    return [[name, hide(shown_header(name, value, also))] for name, value in pairs]
+
+
+def _body(record: RequestRecord, kept: KeptBody | None) -> dict[str, Any] | None:
+    """Return a body as text, or in Base64 where it is none; None where there was none."""
+    if kept is None or not kept.size:
+        return None
+    data = bytes(kept.data)
+    told = {"bytes": kept.size, "cut": kept.cut}
+    try:
+        text = data.decode() if not kept.cut else _decoded_beginning(data)
+    except UnicodeDecodeError:
+        if record.token is not None:
+            data = data.replace(record.token.value.encode(), MASK.encode())
+        return {"base64": base64.b64encode(data).decode(), **told}
+    return {"text": _hiding(record)(text), **told}
+
+
+def _decoded_beginning(data: bytes) -> str:
+    """Return the text that `data` begins with; its last character may be cut. Raises `UnicodeDecodeError`."""
+    for missing in range(4):
+        try:
+            return data[: len(data) - missing].decode()
+        except UnicodeDecodeError as error:
+            if error.start < len(data) - 3:
+                raise
+    return data.decode()
+
+
+def _token(record: RequestRecord) -> dict[str, Any] | None:
+    token, notes = record.token, record.notes
+    if token is None:
+        return None
+    age = max(0.0, record.at - token.issued_at) if token.issued_at else None
+    return {
+        "age_s": round(age, 1) if age is not None else None,
+        "source": notes.origin if notes is not None else "held",
+    }
+
+
+def _steps(record: RequestRecord) -> list[dict[str, Any]]:
+    """Return what was done to a request, one thing after the other; together they took all of its time."""
+    notes, last = record.notes, record.started
+    noted = list(notes.steps) if notes is not None else []
+    found = []
+    if record.token is not None and (not noted or noted[0][0] != "token"):
+        found.append({"what": "token", "detail": "held", "ms": 0.0})
+    for what, detail, at in noted:
+        found.append({"what": what, "detail": detail, "ms": _ms(at - last)})
+        last = at
+    rest = _ms(record.started + record.seconds - last)
+    if not any(what in {"upstream", "refused", "preflight"} for what, _, _ in noted):
+        detail = f"answered {record.status}" if record.status else record.cause or "no answer"
+        found.append({"what": "upstream", "detail": detail, "ms": rest})
+    elif noted[-1][0] == "upstream":
+        found.append({"what": "answer", "detail": record.cause or f"{record.sent} bytes", "ms": rest})
+    return found
+
+
+def _error(record: RequestRecord) -> dict[str, Any] | None:
+    if record.notes is not None and record.notes.problem is not None:
+        return record.notes.problem
+    return GONE | {"detail": record.cause, "route": record.route} if record.cause is not None else None
+
+
+def _ms(seconds: float) -> float:
+    return round(max(0.0, seconds) * 1000, 3)

@@ -1,0 +1,80 @@
+"""An upstream's refusal, explained: what was sent, for whoever gets the answer and for the log.
+
+    HTTP/1.1 401 Unauthorized
+    Proxy-Status: authproxy; received-status=401; details="a token renewed 2 s ago, repeated once"
+
+That line is the only one that is added to an upstream's answer (RFC 9209 §2.1.2).
+"""
+
+from time import time
+
+from authproxy.observe.standing import Refusal
+from authproxy.proxy.context import RequestContext
+from authproxy.proxy.renewal import lacks_scope
+from authproxy.proxy.route import Route
+from authproxy.proxy.upstream.reply import Reply
+
+REFUSED = frozenset({401, 403})  # whatever `retry.statuses` says
+
+NO_CREDENTIAL = "does this route need an `auth`?"
+KEPT = "take the caller's own credential away, or say `incoming: replace`"
+SCOPE = "ask for more in `scope`"
+NOT_ALLOWED = "is the account allowed to do this, and is the `scope` wide enough?"
+WRONG_STATIC = "is it still valid, is `scheme` right, and is it meant for this upstream?"
+WRONG_TOKEN = "is `scheme` right, and are the tokens meant for this upstream (`audience`, `scope`)?"  # noqa: S105
+
+
+def is_refusal(status: int, route: Route) -> bool:
+    """Whether an answer of `status` says that the credential, or its absence, will not do."""
+    return status in REFUSED or (route.credential is not None and route.credential.refuses(status))
+
+
+def refusal_line(context: RequestContext, route: Route, reply: Reply) -> bytes:
+    """Return the header line that explains a refusal, which is noted; b"" for another answer."""
+    if not is_refusal(reply.status, route):
+        return b""
+    refusal = explain(context, route, reply)
+    route.standing.note(refusal)
+    details = refusal.sent.encode("ascii", "replace").replace(b"\\", b"\\\\").replace(b'"', b'\\"')
+    return b'Proxy-Status: authproxy; received-status=%d; details="%b"\r\n' % (reply.status, details)
+
+
+def explain(context: RequestContext, route: Route, reply: Reply) -> Refusal:
+    """Return what is to be said of a refusal."""
+    cause, age, hint = _what_was_sent(context, route, reply)
+    outgoing = context.outgoing
+    how = ""
+    if outgoing is not None and outgoing.retried:
+        how = ", repeated once"
+    elif outgoing is not None and outgoing.not_repeated and not _is_static(context, route):
+        how = f", not repeated: {outgoing.not_repeated}"
+    return Refusal(
+        status=reply.status,
+        cause=f"{reply.status} {cause}{how}",
+        sent=f"{cause}{age}{how}",
+        hint=hint,
+        at=time(),
+        lasts=outgoing is not None and outgoing.refused,
+    )
+
+
+def _is_static(context: RequestContext, route: Route) -> bool:
+    return context.injects and route.credential is not None and route.credential.static is not None
+
+
+def _what_was_sent(context: RequestContext, route: Route, reply: Reply) -> tuple[str, str, str]:
+    """Return what was sent, how old it is, and what to do."""
+    credential, token = route.credential, context.token
+    if credential is None:
+        return "no credential: this route adds none (grant: none)", "", NO_CREDENTIAL
+    if not context.injects or token is None:
+        return f"no credential: the caller's own {credential.header} was kept (incoming: keep)", "", KEPT
+    if lacks_scope(reply):
+        return "the token has too little scope", "", SCOPE
+    hint = WRONG_TOKEN if credential.refuses(reply.status) else NOT_ALLOWED
+    if credential.static is not None:
+        return credential.static, "", WRONG_STATIC if credential.refuses(reply.status) else NOT_ALLOWED
+    came = "renewed" if context.retried else "obtained"
+    if not token.issued_at:
+        return "a token", "", hint
+    return f"a token {came}", f" {max(0.0, time() - token.issued_at):.0f} s ago", hint
