@@ -175,7 +175,9 @@ class RequestRecord(NamedTuple):
     def id(self) -> str:
         """The id by which the log, the admin API and a problem's document call it."""
         notes = self.notes
-        return (notes.id if notes is not None else None) or request_id(self.at, self.started)
+        if notes is not None and notes.id is not None:
+            return notes.id
+        return request_id(self.at, self.started)
 
     def __repr__(self) -> str:
         return f"<RequestRecord {self.id} {self.method} {self.route} {self.status}>"
@@ -183,8 +185,8 @@ class RequestRecord(NamedTuple):
 
 def request_id(at: float, started: float) -> str:
     """Return the id of a request of this process. Ids sort as their requests began, in whatever process."""
-    # `hex` takes a third of the time that a format takes.
-    return hex(int(at * 1e6) << SLOT_BITS | int(started * 1e7) & SLOTS)[2:] + _process.tag  # noqa: FURB116
+    number = int(at * 1e6) << SLOT_BITS | int(started * 1e7) & SLOTS
+    return number.to_bytes(9, "big").hex() + _process.tag  # a format would take twice the time
 
 
 class _Process:

@@ -32,15 +32,16 @@ def plain(self, reply, asked):
 
 ResponseHeaders.head, ResponseHeaders.plain = head, plain
 """
-WHEN_A_TOKEN_DID = """
-from authproxy.proxy.renewal import Credential
-times = iter(range(100))
+WHEN_AN_ANSWER_STANDS = """
+from authproxy.proxy import respond
+send_whole, times = respond.send_whole, iter(range(100))
 
-def accepted(self, token):
+def send(context, route, reply):
     if next(times) == 2:
         raise RuntimeError("in the upstream's callback")
+    return send_whole(context, route, reply)
 
-Credential.accepted = accepted
+respond.send_whole = send
 """
 IN_THE_LOG = """
 from authproxy.observe.access_log import AccessLog
@@ -117,7 +118,7 @@ def test_a_fault_amid_the_head_is_told_and_logged_as_what_it_was(
 
 
 def test_a_fault_in_the_upstreams_callback_is_told(tmp_path: Path) -> None:
-    with Upstream() as upstream, faulty_proxy(tmp_path, WHEN_A_TOKEN_DID, upstream) as proxy:
+    with Upstream() as upstream, faulty_proxy(tmp_path, WHEN_AN_ANSWER_STANDS, upstream) as proxy:
         with connect(proxy.url) as wire:
             have_one_answered(wire, proxy)
             told = wire.send(request()).answer()
