@@ -1,7 +1,7 @@
 """The image: its `Dockerfile` checked, its build carried out, and what came of it run as a container would.
 
-There is no base image here: the Python of the tests stands for it. So the size is what the image adds, and
-what the second stage does to the base (a user, an empty directory, pip taken away) is not carried out.
+There is no base image here: this machine and the Python of the tests stand for it. So the size is what the
+image adds.
 """
 
 import json
@@ -144,6 +144,14 @@ def test_what_was_installed_needs_no_compiler_and_no_pip(built: Path) -> None:
     packages = next(built.glob("lib/python3*/site-packages"))
     assert (packages / "redis").is_dir()
     assert list(packages.glob("authproxy/cli/__pycache__/run.*.pyc")), "each start would compile"
+
+
+def test_the_last_stage_makes_its_user_and_a_place_for_its_state(tmp_path: Path) -> None:
+    steps = " && ".join(each.rest for each in FINAL if each.name == "RUN")
+    state = f"{environment()['XDG_STATE_HOME']}/authproxy"
+    with machine(tmp_path, ["sh", "-c", f"{steps} && stat --format '%u:%g %a' {state}"]) as made:
+        assert made.wait() == 0, made.log()
+        assert made.output().strip() == f"{only('USER').rest} 700"
 
 
 # ── run ──────────────────────────────────────────────────────────────────────────────────────────

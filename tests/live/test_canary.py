@@ -809,7 +809,8 @@ def test_no_core_is_left_behind(canaries: Canaries, tmp_path: Path) -> None:
     route = {"name": "api", "upstream": "http://127.0.0.1:9", "auth": {"grant": "static", "token": token}}
     most = "unlimited" if hasattr(capabilities, "keep_memory_private") else "0"
     limit = ("sh", "-c", f'ulimit -c {most} 2>/dev/null; exec "$@"', "sh")
-    with running_proxy({"routes": [route]}, before=limit) as proxy:
+    as_users_have_it = {"AUTHPROXY_DUMPABLE": ""}
+    with running_proxy({"routes": [route]}, before=limit, env=as_users_have_it) as proxy:
         proxy.signal(signal.SIGABRT)
         proxy.wait()
         look_at_files(canaries, proxy.directory, but={"authproxy-test.yaml"})
