@@ -61,6 +61,9 @@ fork: Any = getattr(os, "fork", None)
 setpgid: Any = getattr(os, "setpgid", None)
 WNOHANG: Any = getattr(os, "WNOHANG", None)
 SIGCHLD: Any = getattr(signal, "SIGCHLD", None)
+SIGALRM: Any = getattr(signal, "SIGALRM", None)
+setitimer: Any = getattr(signal, "setitimer", None)
+ITIMER_REAL: Any = getattr(signal, "ITIMER_REAL", None)
 pthread_sigmask: Any = getattr(signal, "pthread_sigmask", None)
 sigwait: Any = getattr(signal, "sigwait", None)
 SIG_BLOCK: Any = getattr(signal, "SIG_BLOCK", None)
@@ -73,6 +76,7 @@ UNIX_SOCKETS = Capability(
 )
 WORKERS = Capability(
     None not in {AF_UNIX, SO_REUSEPORT, fork, setpgid, WNOHANG, SIGCHLD, pthread_sigmask, sigwait}
+    and None not in {SIGALRM, setitimer, ITIMER_REAL}
     and hasattr(os, "register_at_fork"),
     "this system cannot fork processes that share a listener",
 )
@@ -83,8 +87,6 @@ FILE_OWNERS = Capability(
 
 SIGHUP: Any = getattr(signal, "SIGHUP", None)
 SIGUSR1: Any = getattr(signal, "SIGUSR1", None)
-SIGALRM: Any = getattr(signal, "SIGALRM", None)
-ITIMER_REAL: Any = getattr(signal, "ITIMER_REAL", None)
 send_fds: Any = getattr(socket, "send_fds", None)
 recv_fds: Any = getattr(socket, "recv_fds", None)
 PR_SET_DUMPABLE = 4  # of Linux's prctl(2)

@@ -5,6 +5,9 @@ them, and makes it the parent of all whose own has ended, so that nobody else wa
 goes on in a child, to which every signal is passed on, and whose end is the end.
 """
 
+# mypy: disable-error-code="attr-defined"
+# No process of Windows is number 1, so that what only POSIX has is not looked for there.
+
 import contextlib
 import os
 import signal

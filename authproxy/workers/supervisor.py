@@ -33,6 +33,7 @@ from authproxy.capabilities import (
     cpu_count,
     fork,
     pthread_sigmask,
+    setitimer,
     sigwait,
     terminal_watch,
 )
@@ -95,7 +96,7 @@ class Supervisor:
             self._fork(child)
         ready()
         if self.beats is not None:
-            signal.setitimer(ITIMER_REAL, LOOK_SECONDS, LOOK_SECONDS)
+            setitimer(ITIMER_REAL, LOOK_SECONDS, LOOK_SECONDS)
         failed = False
         while any(child.pid for child in self.children):
             number = sigwait(WATCHED)
@@ -120,7 +121,7 @@ class Supervisor:
             return
         self.serving = True
         seconds = self.beats.seconds or 0  # 0 ends the looks
-        signal.setitimer(ITIMER_REAL, seconds, seconds)
+        setitimer(ITIMER_REAL, seconds, seconds)
         serving()
 
     def _fork(self, child: Child) -> None:

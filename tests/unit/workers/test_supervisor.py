@@ -194,7 +194,7 @@ def told(system, monkeypatch):
     def run(answers, *, seconds, beats=True, afterwards=()):
         said, timer = [], []
         notify = SimpleNamespace(alive=lambda: said.append("alive"), stopping=lambda: said.append("stopping"))
-        monkeypatch.setattr(signal, "setitimer", lambda *what: timer.append(what[1:]))
+        monkeypatch.setattr(module, "setitimer", lambda *what: timer.append(what[1:]))
         system.script += [lambda: signal.SIGALRM] * len(answers)
         stopped, *dying = end(system)
         system.script += [stopped, *afterwards, *dying]
