@@ -168,7 +168,10 @@ def listening(proxy: RunningProxy) -> set[tuple[int, str]]:
     found = set()
     for pid in (proxy.pid, *children(proxy.pid)):
         for each in Path(f"/proc/{pid}/fd").iterdir():
-            link = str(each.readlink())
+            try:
+                link = str(each.readlink())
+            except FileNotFoundError:  # a connection that has just ended
+                continue
             if link.startswith("socket:[") and link[8:-1] in inodes:
                 found.add((pid, link))
     return found
