@@ -103,7 +103,6 @@ def test_another_servers_answer_is_not_ready(run, answers):
 
 def test_a_password_in_the_url_is_not_repeated(run, answers):
     answers(trouble=aiohttp.ClientError())
-    result = run("healthcheck", "http://me:s3cr3t@a:1/?key=s3cr3t")
-    assert result.exit_code == 1
+    result = run("healthcheck", "http://me:s3cr3t@a:1/?key=s3cr3t", exits=1)
     assert "http://a:1/ does not answer" in result.output
     assert "s3cr3t" not in result.output
