@@ -144,7 +144,6 @@ class App:
         self.started_at = self.loaded_at = time()
         self.config_fault: Fault | None = None  # why the last reload changed nothing
         self.reload_hook: Callable[[], Awaitable[list[Fault]]] | None = None
-        self.has_admin = True  # somebody may ask what was observed
         self.shown: dict[str, str] = {}  # the URL, without TLS, of each address that any process listens on
         self._feed: Feed | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -423,8 +422,12 @@ class App:
         return affordable_connections(self.config.limits.connections, upstream=upstream)
 
     def admin_opens_at(self, address: str, sockets: list[socket.socket]) -> None:
-        """Have hints name the admin listener, which `start_admin` will serve on `sockets`."""
+        """Remember requests for the admin listener, which `start_admin` will serve on `sockets`.
+
+        Hints name it from now on.
+        """
         self._admin_sockets = sockets
+        self.keep_recent()
         url = shown_address(address, sockets[0], secure=False)
         self.grant_sources.login_url = url if can_be_opened(url) else None
 
@@ -502,8 +505,9 @@ class App:
         if self._handler is None:
             return
         admin = self.config.admin
+        is_asked = self._inner_source is not None or bool(self._admin_sockets)  # by the broker, or here
         self._handler.unsubscribe(self.recent.add)
-        self.recent.resize(admin.keep if admin is not None and self.has_admin else 0)
+        self.recent.resize(admin.keep if admin is not None and is_asked else 0)
         if self.recent.keep:
             self._handler.subscribe(self.recent.add)
 

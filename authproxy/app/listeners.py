@@ -107,8 +107,6 @@ def open_listeners(
     """Open the sockets that `config` asks for, but for those that are `already` open.
 
     What was listened on `before` is left out. Raises `ListenError`, and then none is left open.
-
-    Raises `ListenError`, and then none is left open.
     """
     opened: list[tuple[str, socket.socket]] = []
     try:

@@ -146,11 +146,10 @@ async def attend(
         asyncio.get_running_loop().add_reader(alive, signals.stop.set)
     own = own or own_listeners(config, listeners)
     async with App(config, inner_source, own, tls=tls, retry_rejected=retry_rejected) as app:
-        app.has_admin = listeners.admin is not None or inner_source is not None  # then another process has it
-        if listeners.proxy:
-            await app.start(listeners.proxy)
         if listeners.admin is not None:
             app.admin_opens_at(*listeners.admin)
+        if listeners.proxy:
+            await app.start(listeners.proxy)
         if inner_source is None:
             app.warn()
             app.prefetch()

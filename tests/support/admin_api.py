@@ -3,7 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,16 +54,8 @@ class Here:
         wait_until(lambda: self.get(f"/api/requests/{known}").status == 200)
         return dict(self.get(f"/api/requests/{known}").json)
 
-    @contextmanager
-    def watching(self) -> Iterator["Watcher"]:
-        with connect(self.proxy.admin_url) as wire:
-            wire.send(request("GET", "/api/requests/stream", *self.key))
-            head = wire.head()
-            assert head.status == 200
-            assert head.one("Content-Type") == "text/event-stream"
-            watcher = Watcher(wire)
-            watcher.start()
-            yield watcher
+    def watching(self) -> AbstractContextManager["Watcher"]:
+        return watching(self.proxy.admin_url, *self.key)
 
 
 @dataclass
@@ -104,6 +96,19 @@ class Watcher:
     def wait_for(self, kind: str, count: int = 1) -> list[Any]:
         wait_until(lambda: len(self.of(kind)) >= count, lambda: f"of {count} {kind}: {self.events}")
         return self.of(kind)
+
+
+@contextmanager
+def watching(url: str, *lines: str) -> Iterator[Watcher]:
+    """Watch the live stream of the admin listener at `url`; `lines` are headers."""
+    with connect(url) as wire:
+        wire.send(request("GET", "/api/requests/stream", *lines))
+        head = wire.head()
+        assert head.status == 200
+        assert head.one("Content-Type") == "text/event-stream"
+        watcher = Watcher(wire)
+        watcher.start()
+        yield watcher
 
 
 @contextmanager
@@ -151,4 +156,4 @@ def everything(here: Here) -> bytes:
     return b"".join(answer.head + answer.body for answer in answers)
 
 
-__all__ = ["GUARD", "Here", "admin_api", "everything"]
+__all__ = ["GUARD", "Here", "admin_api", "everything", "watching"]

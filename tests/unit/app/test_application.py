@@ -234,16 +234,16 @@ NOTHING = Listeners([])
 
 async def test_nothing_changes_until_it_is_committed_and_then_all_does(serving):
     made = await serving(MACHINE)
-    before, [(_, old)] = made.site, made.listening
+    before, [(_, old)] = made.site, made.served
     place, new = old.getsockname(), listening()
     change = await made.prepare(
         another(made, "auth: {grant: none}", listen=["[::1]:0"]), Listeners([("[::1]:0", new)]), NO_TLS
     )
     assert made.site is before
-    assert made.listening == [(LISTENER, old)]
+    assert made.served == [(LISTENER, old)]
     await made.commit(change)
     assert made.site is change.site is made._handler.site
-    assert made.listening == [("[::1]:0", new)]
+    assert made.served == [("[::1]:0", new)]
     await settle()
     assert not accepts(place)
     assert accepts(new.getsockname())
@@ -302,20 +302,37 @@ async def test_credentials_that_are_gone_are_let_go_once_all_have_changed(servin
 
 async def test_a_listener_that_stays_but_speaks_tls_otherwise_is_served_anew(serving):
     made = await serving(MACHINE)
-    [(_, old)] = made.listening
+    [(_, old)] = made.served
     place = old.getsockname()
     tls = TLSContexts(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), {})
     await made.commit(await made.prepare(another(made, MACHINE), NOTHING, tls))
-    [(address, new)] = made.listening
+    [(address, new)] = made.served
     await settle()
     assert (address, new.getsockname()) == (LISTENER, place)
     assert (old.fileno(), made._served[0].tls) == (-1, tls.listener)
     slower = another(made, MACHINE, top="limits: {header_timeout: 9s}")
     await made.commit(await made.prepare(slower, NOTHING, tls))
     assert made._served[0].handshake_seconds == 9
-    [(_, kept)] = made.listening
+    [(_, kept)] = made.served
     await made.commit(await made.prepare(slower, NOTHING, tls))
-    assert made.listening == [(LISTENER, kept)]
+    assert made.served == [(LISTENER, kept)]
+
+
+async def test_requests_are_remembered_once_there_is_an_admin_listener(app):
+    """Where the configuration asks for one, but its default address was not to be had, nobody can ask."""
+    made = await app(STATIC)
+    async with App(made.config) as alone:
+        await alone.start([])
+        assert alone.recent.keep == 0
+        with listening() as sock:
+            alone.admin_opens_at(LISTENER, [sock])
+            assert alone.recent.keep == alone.config.admin.keep > 0
+
+
+async def test_requests_are_remembered_where_another_process_has_the_admin_listener(app):
+    made = await app(STATIC)
+    await made.start([])
+    assert made.recent.keep == made.config.admin.keep > 0
 
 
 async def test_once_the_end_has_begun_nothing_changes(serving):

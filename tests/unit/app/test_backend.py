@@ -58,7 +58,7 @@ async def app(tmp_path):
         made.behind = behind
         made.others = Others()
         made.grant_sources.login_url = "http://127.0.0.1:8081"
-        made.listening = ["http://127.0.0.1:8080"]
+        made.shown = dict.fromkeys(made.config.listen, "http://127.0.0.1:8080")
         yield made
 
 

@@ -32,7 +32,11 @@ class World:
         self.config = BEFORE
         self.site = SimpleNamespace(tls=TLS)
         self.own = OwnListeners()
-        self.listening = [("127.0.0.1:1", "old")]
+        self.served = [("127.0.0.1:1", "old")]
+        self.shown = {"127.0.0.1:1": "http://127.0.0.1:1"}
+        self.loaded_at = 500.0
+        self.config_fault = None
+        self.reload_hook = None
         self.opened = Listeners([("127.0.0.1:2", Socket())], ("127.0.0.1:9", [Socket()]))
         self.given = {}
         self.to_read = [AFTER]
@@ -60,7 +64,7 @@ class World:
     async def commit(self, change):
         assert change == "change"
         self.step("commit")
-        self.config, self.listening = AFTER, [("127.0.0.1:2", "new")]
+        self.config, self.served = AFTER, [("127.0.0.1:2", "new")]
 
     def let_go(self):
         self.step("let go")
@@ -150,11 +154,12 @@ async def test_each_gets_what_it_is_to_serve(world):
 
 
 async def test_it_knows_afterwards_what_is_listened_on_and_since_when(world):
-    began = world.reloader.loaded_at
+    began = world.loaded_at
     await world.reloader.reload()
     assert world.listeners.proxy == [("127.0.0.1:2", "new")]
     assert world.listeners.admin == world.opened.admin
-    assert world.reloader.loaded_at > began
+    assert world.shown["127.0.0.1:2"] == "http://127.0.0.1:4001"
+    assert world.loaded_at > began
 
 
 @pytest.mark.parametrize(
@@ -209,11 +214,13 @@ async def test_a_fault_at_any_step_undoes_those_before_it_and_is_told(
     world, caplog, step, error, fault, undone
 ):
     world.fails = {step: error}
-    began = world.reloader.loaded_at
+    began = world.loaded_at
     assert await world.reloader.reload() == [fault] == world.reloader.faults
     assert world.steps[-1 - len(undone or []) :] == [step, *(undone or [])]
     assert closed(world) == [undone is not None] * 2
-    assert world.reloader.loaded_at == began
+    assert world.loaded_at == began
+    assert world.config_fault == fault
+    assert world.shown == {"127.0.0.1:1": "http://127.0.0.1:1"}
     assert world.listeners.proxy == [("127.0.0.1:1", "old")]
     first, last = caplog.records
     assert first.facts["place"] == fault.place
@@ -239,6 +246,7 @@ async def test_a_fault_of_our_own_is_told_without_its_text_and_the_next_reload_w
     world.fails, world.to_read = {}, [AFTER]
     assert await world.reloader.reload() == []
     assert world.reloader.faults == []
+    assert world.config_fault is None
 
 
 # ── at once ──────────────────────────────────────────────────────────────────────────────────────

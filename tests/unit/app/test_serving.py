@@ -109,7 +109,7 @@ async def test_it_is_ready_once_everything_is_open(world):
     await world.begin(Listeners([("a", "socket")], ("b", ["admin's"])), retry_rejected=True)
     assert world.app.given == ("config", None, "own", "tls", True)
     assert world.app.calls == [
-        ("start", [("a", "socket")]), ("admin opens", "b", ["admin's"]), "warn", "prefetch",
+        ("admin opens", "b", ["admin's"]), ("start", [("a", "socket")]), "warn", "prefetch",
         ("admin", ["admin's"]),
     ]  # fmt: skip
     assert world.ready == [world.app]

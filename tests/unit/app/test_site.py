@@ -235,7 +235,7 @@ def test_a_credential_with_another_stack_is_another(site, monkeypatch):
     """One whose tokens are kept elsewhere from now on."""
     before = site(MACHINE)
     other = TokenSources(lambda _route: Innermost())
-    after = build_site(before.config, other, OWN, before=before)
+    after = build_site(before.config, other, OWN, observed=Observed(), before=before)
     assert not credentials(before, after)
 
 

@@ -11,7 +11,7 @@ from authproxy.proxy.send import Outgoing
 
 def context():
     request = SimpleNamespace(
-        method="PUT", target="/x?password=s3cr3t", section=None, raw_headers=((b"Host", b"a"),), notes=None
+        method="PUT", target="/x?password=s3cr3t", head=None, raw_headers=((b"Host", b"a"),), notes=None
     )
     return RequestContext(request, None, 1_700_000_000.0, 5.0)
 
@@ -100,7 +100,8 @@ def test_a_head_is_kept_as_it_came():
 def test_a_head_without_measure_is_cut_behind_a_line_and_marked(plain):
     made = context()
     if plain:
-        made.request.section = SimpleNamespace(size=MAX_KEPT_HEAD, lines=[])
+        section = SimpleNamespace(size=MAX_KEPT_HEAD, lines=[])
+        made.request.head = SimpleNamespace(section=section)
     record = heads(made, 3 * MAX_KEPT_HEAD)
     assert MAX_KEPT_HEAD // 2 - 200 < len(record.head) <= MAX_KEPT_HEAD // 2
     assert record.head.endswith(b"x\r\n")

@@ -7,7 +7,7 @@ import pytest
 
 from authproxy.errors import ConnectionLimit, NotReplayable
 from authproxy.observe.record import BodyBudget, KeptBody, Notes, RouteFacts
-from authproxy.proxy.context import Answered, Sent
+from authproxy.proxy.context import Answered
 from authproxy.proxy.downstream.replay import replay, request_of
 from authproxy.proxy.downstream.server import ProxyServer
 from authproxy.proxy.handler import JUDGED, READ_PLAINLY
@@ -136,7 +136,7 @@ class Answerer:
     def start(self, request):
         self.asked.append(request)
         request.connection.transport.write(b"HTTP/1.1 200 OK\r\n\r\n")
-        return Answered(keep_alive=True) if self.at_once else Sent(request)
+        return Answered(keep_alive=True) if self.at_once else request
 
     def lost(self, _context):
         self.lost_ones += 1
