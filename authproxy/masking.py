@@ -158,6 +158,7 @@ URL_HEADERS = frozenset({"content-location", "link", "location", "referer", "ref
 """Headers that hold URLs, with queries of their own."""
 
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+")
+_PARTS = re.compile(r"[^\s;,=\"]{8,}")  # of `Bearer x`, of `session=x; other=y`
 _IN_URL = re.compile(r"\?([^\s<>\"'#,]*)")
 _FLAG = re.compile(r"[A-Za-z_-]{1,24}\Z")
 
@@ -214,7 +215,26 @@ def shown_header(name: str, value: str, also: AbstractSet[str] = frozenset()) ->
         return f"{scheme} {MASK}" if space and scheme.lower() in SCHEMES else MASK
     if name.lower() in URL_HEADERS:
         return _IN_URL.sub(lambda found: f"?{shown_query(found[1])}", value)
+    if name.lower() == "host" and "@" in value:  # none, but somebody has put a password there
+        return f"{MASK}@{value.rpartition('@')[2]}"
     return value
+
+
+def secrets_of_header(name: str, value: str, also: AbstractSet[str] = frozenset()) -> Iterator[str]:
+    """Yield what is not shown of a header, whole and in parts: somebody else may repeat it."""
+    if name.lower() in URL_HEADERS:
+        for query in _IN_URL.findall(value):
+            yield from secrets_of_query(query)
+    elif shown_header(name, value, also) != value:
+        yield from (value, *_PARTS.findall(value))
+
+
+def secrets_of_query(query: str) -> Iterator[str]:
+    """Yield the values in a query that are long enough to be masked wherever they stand."""
+    for part in query.split("&"):
+        value = unquote_plus(part.partition("=")[2])
+        if len(value) >= SHORT_SECRET:
+            yield value
 
 
 # ── texts ────────────────────────────────────────────────────────────────────────────────────────

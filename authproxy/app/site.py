@@ -34,6 +34,10 @@ from authproxy.tokens.source import CachingSource
 from authproxy.values import split_address, split_url
 
 NO_TLS = TLSContexts(None, {})
+NO_SECRETS = frozenset(
+    {"accept", "accept-encoding", "accept-language", "cache-control", "content-type", "origin", "user-agent"}
+)
+"""Headers that one sets to what is no secret, in lower case; of any other nobody knows."""
 STATIC = {"Static": "a static token", "Basic": "a static user name and password"}
 """What is sent of the grants that stand in the configuration, in words."""
 
@@ -197,6 +201,7 @@ class _Builder:
                 name=route.name,
                 url_of=lambda path: f"{origin}{upstream_target(path, strip=strip, base=base)}",
                 secret_headers=frozenset(self._secret_headers(route)),
+                secrets=tuple(self._secrets(route)),
                 bodies=route.inspect.bodies or 0,
                 hosts=self._hosts,
                 budget=self._observed.bodies,
@@ -210,6 +215,15 @@ class _Builder:
             yield self._config.access.header.lower()
         if route.grant.needs_token:
             yield route.grant.header.lower()
+
+    def _secrets(self, route: RouteConfig) -> Iterable[str]:
+        """Return what is sent besides the token that an answer should not show, nor our own word of it."""
+        for rules in (route.headers, route.response_headers):
+            for name, value in rules.set.items():
+                if name.lower() not in NO_SECRETS:
+                    yield value.get_secret_value()
+        if self._config.access is not None:
+            yield from (key.get_secret_value() for key in self._config.access.tokens)
 
     def _sender(self, route: RouteConfig, origin: Origin) -> Sender:
         proxy = proxy_for(route.upstream, route.http_proxy, own=self._planned)

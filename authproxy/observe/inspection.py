@@ -4,12 +4,19 @@ Nothing in here is worked out before somebody asks.
 """
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from functools import lru_cache
 from typing import Any
 
-from authproxy.masking import MASK, Hiding, shown_header, shown_query
+from authproxy.masking import (
+    MASK,
+    Hiding,
+    secrets_of_header,
+    secrets_of_query,
+    shown_header,
+    shown_query,
+)
 from authproxy.observe.record import KeptBody, RequestRecord
 from authproxy.times import rfc3339
 
@@ -71,12 +78,21 @@ def pair_of(line: bytes) -> tuple[str, str]:
 
 
 def _hiding(record: RequestRecord) -> Hiding:
-    """Return what masks the token that was added."""
-    return _hiding_of(record.token.value) if record.token is not None else _NOTHING
+    """Return what masks the secrets that an answer may repeat: the added token, the route's, the caller's."""
+    facts = record.facts
+    added = (record.token.value,) if record.token is not None else ()
+    return _hiding_of(added + (facts.secrets if facts is not None else ()) + tuple(_of_the_caller(record)))
 
 
-_NOTHING = Hiding(())
-_hiding_of = lru_cache(maxsize=16)(lambda token: Hiding((token,)))
+_hiding_of = lru_cache(maxsize=16)(Hiding)
+
+
+def _of_the_caller(record: RequestRecord) -> Iterator[str]:
+    """Yield the secrets that came with a request: what its masked headers and its query hold."""
+    also = record.facts.secret_headers if record.facts is not None else frozenset()
+    for name, value in map(pair_of, request_lines(record)):
+        yield from secrets_of_header(name, value, also)
+    yield from secrets_of_query(record.target.partition("?")[2])
 
 
 def _path(record: RequestRecord) -> str:

@@ -12,7 +12,7 @@ import os
 import re
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 from weakref import ref
 
@@ -46,7 +46,7 @@ class RouteFacts:
 
     `url_of` makes the upstream's URL of a path; `secret_headers` are in lower case; `hosts` are those of all
     routes' upstreams, with their ports; up to `bodies` bytes of each body are kept, as far as there is a
-    `budget`.
+    `budget`. `secrets` may stand in what comes back, besides the token.
     """
 
     name: str
@@ -55,6 +55,7 @@ class RouteFacts:
     bodies: int = 0
     hosts: frozenset[str] = frozenset()
     budget: "BodyBudget | None" = None
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
     def new_body(self) -> "KeptBody":
         """Return where the beginning of a body is kept."""

@@ -81,9 +81,9 @@ def without(package: str, *args: str, directory: Path) -> subprocess.CompletedPr
         ("keyring", {"access": {"tokens": ["${keyring:authproxy/me}"]}},
          "access.tokens[0]: the package keyring is not installed (reference ${keyring:authproxy/me}): pip"),
         ("", {"token_store": {"type": "redis", "url": "redis://x:no-port", "key": "k"}},
-         "1:1: token_store: redis://x:no-port is not a Redis URL; redis://:PASSWORD@HOST"),
+         "token_store: redis://x:no-port is not a Redis URL; redis://:PASSWORD@HOST"),
         ("", {"tls": {"cert_file": "authproxy-test.yaml", "key_file": "authproxy-test.yaml"}},
-         "1:1: tls: the certificate or the key cannot be used"),
+         "tls: the certificate or the key cannot be used"),
         ("", {"listen": "unix:/" + "x" * 200}, "1:9: listen: should be unix: and a path of at most 10"),
     ],
 )  # fmt: skip

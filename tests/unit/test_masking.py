@@ -23,6 +23,8 @@ from authproxy.masking import (
     leaves,
     masked,
     scrub,
+    secrets_of_header,
+    secrets_of_query,
     shown_header,
     shown_query,
     sound,
@@ -294,3 +296,30 @@ def test_the_query_of_a_url_in_a_header_is_masked():
 def test_a_long_text_stays_as_long_as_it_is_without_its_secrets():
     text = "x" * 1000 + " s3cr3t-of-mine\n" + "y" * 1000
     assert Hiding(["s3cr3t-of-mine"])(text) == "x" * 1000 + f" {MASK}\n" + "y" * 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "secrets"),
+    [
+        ("Authorization", "Bearer abc.defgh12", ["Bearer abc.defgh12", "abc.defgh12"]),
+        ("Cookie", "session=s3cr3t-12; a=b", ["session=s3cr3t-12; a=b", "s3cr3t-12"]),
+        ("Referer", "http://localhost/?token=s3cr3t-12&page=2", ["s3cr3t-12"]),
+        ("Host", "me:s3cr3t-12@localhost", ["me:s3cr3t-12@localhost"]),
+        ("Accept", "application/json", []),
+        ("X-Mine", "s3cr3t-12", ["s3cr3t-12"]),
+    ],
+)
+def test_what_is_not_shown_of_a_header_may_be_repeated_by_somebody_else(name, value, secrets):
+    assert set(secrets) <= set(secrets_of_header(name, value, {"x-mine"}))
+    assert bool(secrets) == bool(list(secrets_of_header(name, value, {"x-mine"})))
+
+
+def test_values_of_a_query_are_masked_wherever_they_stand_if_they_are_long_enough():
+    assert list(secrets_of_query("a=short&b=long+enough%21&c&=another-one")) == [
+        "long enough!",
+        "another-one",
+    ]
+
+
+def test_a_host_with_a_password_in_it_is_shown_without():
+    assert shown_header("Host", "me:s3cr3t-12@localhost:80") == f"{MASK}@localhost:80"
