@@ -12,10 +12,13 @@ connections to upstreams, and what is known of a credential. Nothing is contacte
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from pydantic import SecretStr
+
 from authproxy.app.credentials import TokenSources
 from authproxy.app.tls import TLSContexts
 from authproxy.config.model import Config
 from authproxy.config.route import RouteConfig
+from authproxy.masking import leaves
 from authproxy.net.dial import Dialer, Origin
 from authproxy.net.http_proxy import HTTPProxy, proxy_for
 from authproxy.net.own_listeners import OwnListeners
@@ -224,6 +227,9 @@ class _Builder:
                     yield value.get_secret_value()
         if self._config.access is not None:
             yield from (key.get_secret_value() for key in self._config.access.tokens)
+        for leaf in leaves(route.grant):
+            if isinstance(leaf.value, SecretStr):
+                yield leaf.value.get_secret_value()
 
     def _sender(self, route: RouteConfig, origin: Origin) -> Sender:
         proxy = proxy_for(route.upstream, route.http_proxy, own=self._planned)

@@ -453,7 +453,7 @@ def of_callers(canaries: Canaries, key: str) -> Iterator[tuple[str, bytes]]:
         (f"Cookie: session={new()}", f"Cookie: other={new()}"),
         (f"Proxy-Authorization: Basic {new()}",),
         (f"Referer: http://localhost/?token={new()}",),
-        (f"Origin: https://{plain().replace('~', '-')}.example",),
+        ("Origin: https://attacker.example",),  # which is logged: whose page asked
         (f"Sec-Fetch-Site: {plain()}",),
         (f"Expect: {plain()}",),
         (f"Content-Length: {plain()}",),
