@@ -304,7 +304,8 @@ async def test_sighup_of_a_terminal_that_has_gone_is_the_end(world, monkeypatch)
     gone.append(True)
     world.app.drained.set()
     await world.signal(signal.SIGHUP)
-    await world.task
+    await settle()
+    assert world.task.done()
     assert reloader.reloads == 0
 
 
