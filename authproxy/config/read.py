@@ -16,7 +16,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from authproxy.capabilities import FILE_OWNERS
+from authproxy.capabilities import FILE_OWNERS, MAX_SOCKET_PATH
 from authproxy.config import checks
 from authproxy.config.auth import read_auth
 from authproxy.config.credential import credential_key
@@ -30,6 +30,7 @@ from authproxy.config.route import RouteConfig, RouteKeys
 from authproxy.config.validation import Validation
 from authproxy.errors import ConfigError, Fault
 from authproxy.places import Stamp, stamp_of, working_directory
+from authproxy.values import split_address
 
 NOT_ONLY_OURS = frozenset({"HOME", "LANG", "LOGNAME", "PATH", "PWD", "SHELL", "TMPDIR", "USER"})
 """Variables that programs need, whatever else they are used for."""
@@ -130,6 +131,8 @@ class _Reader:
         unresolved: list[Fault] = []
         top = self._references.resolved(top, unresolved)
         keys = self._validation.make(FileKeys, top, "routes", "defaults")
+        if keys is not None:
+            keys = _with_admin_socket(keys, top)
         faults = self._validation.faults
         items = routes_of(top, faults)
         routes = [(route, item) for item in items if (route := self._route(item)) is not None]
@@ -147,13 +150,12 @@ class _Reader:
             error = ConfigError(list(set(unresolved)))
             error.files = self._references.files
             raise error
-        admin = top.child("admin")
         exposed = checks.exposed_secrets(self._validation.secrets, to_others=self._exposed)
         return Config(
             **{each.name: getattr(keys, each.name) for each in fields(FileKeys)},
             routes=tuple(route for route, _ in routes),
             file=top.file,
-            admin_is_default=admin is None or admin.value is None,
+            admin_is_default=_admin_is_default(top),
             secret_variables=self.secret_variables,
             warnings=tuple(sorted({*self._references.warnings, *self._validation.warnings, *exposed})),
             places=_places(top, items),
@@ -182,6 +184,30 @@ class _Reader:
             reread=reread_of(keys, item, self._references),
             runs_commands=any("command" in scalar.sources for scalar in scalars(auth_item)),
         )
+
+
+def _admin_is_default(top: Item) -> bool:
+    """Tell whether nobody has said where the admin listener is to be."""
+    admin = top.child("admin")
+    return (
+        admin is None or admin.value is None or (isinstance(admin.value, dict) and not admin.child("listen"))
+    )
+
+
+def _with_admin_socket(keys: FileKeys, top: Item) -> FileKeys:
+    """Return `keys` with the admin listener on a socket too, where the proxy's are all Unix sockets.
+
+    Their owner alone reaches those; a TCP port would let everybody on the machine see what he asks.
+    """
+    if keys.admin is None or keys.access is not None or not _admin_is_default(top):
+        return keys
+    if any(split_address(address) is not None for address in keys.listen):
+        return keys
+    beside = Path(keys.listen[0].removeprefix("unix:"))
+    path = str(beside.with_name(f"{beside.stem}-admin{beside.suffix}"))
+    if len(os.fsencode(path)) > MAX_SOCKET_PATH:
+        return keys
+    return replace(keys, admin=replace(keys.admin, listen=f"unix:{path}"))
 
 
 def _places(top: Item, routes: Iterable[Item]) -> dict[str, tuple[int, int]]:

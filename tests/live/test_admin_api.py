@@ -2,15 +2,18 @@
 
 import json
 import re
+import stat
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.admin_api import SECRET, Here, admin_api, everything
-from tests.support.command import wait_until
-from tests.support.wire import UNAUTHORIZED, Message, ask, get, json_reply, reply, request
+from tests.support.command import authproxy, running_proxy, wait_until
+from tests.support.launch import write_config
+from tests.support.wire import UNAUTHORIZED, Message, Upstream, ask, get, json_reply, reply, request
 
 PROCESSES = pytest.mark.parametrize("here", [1, 2], ids=["one process", "two workers"], indirect=True)
 STATES = {
@@ -669,3 +672,20 @@ def test_with_the_proxy_on_a_unix_socket_alone_tcp_serves_no_api(tmp_path: Any) 
 def test_the_ip_address_of_the_connection_is_a_name_of_ours(everybodys: Here) -> None:
     port = everybodys.proxy.admin_url.rpartition(":")[2]
     assert get(everybodys.proxy.admin_url, "/api/status", host=f"127.0.0.1:{port}").status == 200
+
+
+def test_where_the_proxy_listens_on_a_socket_alone_the_admin_listener_is_one_beside_it(
+    tmp_path: Path,
+) -> None:
+    with Upstream() as upstream:
+        routes = [{"name": "api", "upstream": upstream.url, "auth": {"grant": "none"}}]
+        file = write_config(tmp_path, {"listen": f"unix:{tmp_path}/proxy.sock", "routes": routes})
+        with running_proxy(None, "-c", str(file), "--no-admin") as proxy:
+            assert not (tmp_path / "proxy-admin.sock").exists()
+        with running_proxy(None, "-c", str(file)) as proxy:
+            assert proxy.admin_url == f"unix:{tmp_path}/proxy-admin.sock"
+            assert stat.S_IMODE((tmp_path / "proxy-admin.sock").stat().st_mode) == 0o600
+            assert get(proxy.url).status == 200
+            assert len(get(proxy.admin_url, "/api/requests").json["requests"]) == 1
+            assert authproxy("healthcheck", "-c", str(file)).returncode == 0
+        assert not (tmp_path / "proxy-admin.sock").exists()

@@ -241,3 +241,25 @@ def test_a_fault_that_shows_later_has_the_place_of_its_key(reader):
     assert (fault.file, fault.line, fault.column, fault.key) == (config.file, 2, 9, "listen")
     assert config.fault("routes[0].tls", "is wrong").line == 5
     assert (config.fault("admin", "is taken").line, config.fault("admin", "is taken").column) == (1, 1)
+
+
+# ── where the admin listener is ──────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("top", "where"),
+    [
+        ("listen: unix:/run/a/proxy.sock", "unix:/run/a/proxy-admin.sock"),
+        ("listen: ['unix:/run/a/s', 'unix:/run/b/t']", "unix:/run/a/s-admin"),
+        ("listen: unix:/run/a/proxy.sock\nadmin: {keep: 3}", "unix:/run/a/proxy-admin.sock"),
+        ("listen: ['unix:/run/a/s', '127.0.0.1:1']", "127.0.0.1:8081"),
+        ("listen: unix:/run/a/s\naccess: {tokens: [a-long-enough-key-of-callers]}", "127.0.0.1:8081"),
+        ("listen: unix:/run/a/s\nadmin: {listen: '127.0.0.1:9'}", "127.0.0.1:9"),
+        (f"listen: unix:/{'x' * 103}", "127.0.0.1:8081"),
+    ],
+)
+def test_the_admin_listener_is_a_socket_where_the_proxys_are_all_sockets(reader, top, where):
+    assert (
+        reader.config(reader.with_route("upstream: https://x\nauth: {grant: none}", top)).admin.listen
+        == where
+    )
