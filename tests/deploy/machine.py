@@ -15,7 +15,6 @@ import ctypes
 import itertools
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -29,7 +28,7 @@ from typing import TypedDict
 import pytest
 
 from tests.support.command import wait_until
-from tests.support.installed import need
+from tests.support.installed import need, where
 from tests.support.launch import GUARD
 
 ROOT = Path(__file__).parents[2]
@@ -228,7 +227,7 @@ def installed() -> Installed:
 def program(name: str) -> str:
     """Return where a program is, which may be in a directory that not everybody searches."""
     need(name)
-    found = shutil.which(name)
+    found = where(name)
     assert found is not None
     return found
 

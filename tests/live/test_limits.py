@@ -567,7 +567,7 @@ def test_more_clients_than_descriptors_do_it_no_harm(
         expired, said = cpu_seconds(proxy), len(proxy.log())
         time.sleep(2)
         assert cpu_seconds(proxy) - expired < 1, "it spins"
-        assert len(proxy.log()) - said < 20_000, "it floods its log"
+        assert len(proxy.log()) - said < 60_000, "it floods its log: a line for each is what is asked for"
         assert len(proxy.log().splitlines()) < 500
         for wire in wires:
             wire.close()

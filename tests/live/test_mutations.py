@@ -291,7 +291,7 @@ def test_no_damaged_reply_does_any_harm() -> None:
                     return  # cut short, where there is no other way to tell the client
             assert heard.startswith(b"HTTP/1.1 "), heard
             head = heard.partition(b"\r\n\r\n")[0]
-            if b"\r\nProxy-Status: " in head:
+            if b"\r\nProxy-Status: authproxy; error=" in head:
                 assert re.match(rb"HTTP/1\.1 50[234] ", head), heard
             others = set(re.findall(rb"mark-[0-9a-f]{16}", heard)) - {marks[number].encode()}
             assert not others & {mark.encode() for mark in marks}, heard

@@ -8,6 +8,7 @@ import importlib
 import importlib.util
 import os
 import shutil
+import sysconfig
 from typing import Any
 
 import pytest
@@ -15,15 +16,18 @@ import pytest
 
 def need(*names: str) -> None:
     """Skip the test unless each of `names`, a Python module or a program, is installed."""
-    missing = [
-        name for name in names if shutil.which(name) is None and importlib.util.find_spec(name) is None
-    ]
+    missing = [name for name in names if where(name) is None and importlib.util.find_spec(name) is None]
     if not missing:
         return
     reason = f"not installed: {', '.join(missing)}"
     if os.environ.get("AUTHPROXY_REQUIRE_ALL") == "1":
         pytest.fail(f"{reason} (AUTHPROXY_REQUIRE_ALL is set)", pytrace=False)
     pytest.skip(reason)
+
+
+def where(program: str) -> str | None:
+    """Return the path of a program, which may have come with a Python package."""
+    return shutil.which(program) or shutil.which(program, path=sysconfig.get_path("scripts"))
 
 
 def module(name: str) -> Any:
