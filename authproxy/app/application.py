@@ -31,6 +31,7 @@ from authproxy.app.listeners import (
     shown_listeners,
 )
 from authproxy.app.logins import Logins
+from authproxy.app.remarks import LIMITED_BY_FILES, Remark, remarks
 from authproxy.app.requests import LocalRequests
 from authproxy.app.served import ServedListener
 from authproxy.app.site import NO_TLS, Site, build_site
@@ -40,7 +41,6 @@ from authproxy.config.route import RouteConfig
 from authproxy.errors import AuthproxyError, Fault, TokenError
 from authproxy.grants.runner import FlowRunner
 from authproxy.grants.steps import Show
-from authproxy.net.http_proxy import proxy_for
 from authproxy.net.own_listeners import OwnListeners
 from authproxy.observe.counters import Counters, total
 from authproxy.observe.feed import Feed, Sink
@@ -84,7 +84,6 @@ class Others(Protocol):
 
 
 LIMITED_BY_CONFIGURATION = "`limits.connections` sets the limit"
-LIMITED_BY_FILES = "`ulimit -n` sets how many file descriptors there are"
 
 
 class Stopping(AuthproxyError):
@@ -571,38 +570,13 @@ class App:
 
     def warn(self, since: Config | None = None) -> None:
         """Say what the operator should know, and could not have known `since` an earlier configuration."""
-        known = list(self._remarks(since)) if since is not None else []
+        known = {str(each) for each in self._remarks(since)} if since is not None else set()
         for remark in self._remarks(self.config):
-            if remark not in known:
-                level, event, facts = remark
-                logs.log(level, event, **facts)
+            if str(remark) not in known:
+                logs.log(remark.level, remark.event, **remark.facts)
 
-    def _remarks(self, config: Config) -> Iterator[tuple[int, str, dict[str, object]]]:
-        """Yield a level, an event and its facts for each thing about `config` that is to be logged."""
-        wanted, affordable = config.limits.connections, self._connection_limit()
-        if affordable < wanted:
-            yield (
-                logs.LEVELS["warning"],
-                "fewer connections than limits.connections: there are too few file descriptors",
-                {"wanted": wanted, "possible": affordable, "hint": LIMITED_BY_FILES},
-            )
-        for fault in config.warnings:
-            place = f"{fault.file}:{fault.line}:{fault.column}"
-            yield logs.LEVELS["warning"], f"{fault.key} {fault.message}", {"place": place}
-        for route in config.routes:
-            for level, event, facts in self._route_remarks(route):
-                yield logs.LEVELS[level], event, {"route": route.name, **facts}
-
-    def _route_remarks(self, route: RouteConfig) -> Iterator[tuple[str, str, dict[str, object]]]:
-        for warning in route.warnings:
-            yield "warning", warning, {}
-        if (proxy := proxy_for(route.upstream, route.http_proxy, own=self.own)) is not None:
-            yield "info", "goes through an HTTP proxy", {"proxy": proxy}
-        elif proxy_for(route.upstream, route.http_proxy) is not None:
-            yield "info", "the environment's HTTP proxy is authproxy itself: ignored", {}
-        if route.upstream.startswith("https:") and not route.tls.verify:
-            text = "the upstream's certificate is not verified: anyone on the way can read the credential"
-            yield "warning", text, {}
+    def _remarks(self, config: Config) -> Iterator[Remark]:
+        return remarks(config, possible=self._connection_limit(), own=self.own)
 
     def prefetch(self, routes: Iterable[RouteConfig] | None = None) -> None:
         """Fetch the tokens of `routes`, by default of all, that are wanted at the start, in the background.
