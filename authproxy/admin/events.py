@@ -130,8 +130,12 @@ class Streams:
         for stream in self._streams:
             stream.lose(count)
 
+    def end(self) -> None:
+        """End every stream; others may begin."""
+        for stream in self._streams:
+            stream.end()
+
     def close(self) -> None:
         """End every stream, and begin no other."""
         self._closed = True
-        for stream in self._streams:
-            stream.end()
+        self.end()

@@ -38,10 +38,12 @@ class AdminListener:
             listener.close()
 
     def close(self) -> None:
-        """Accept no more."""
+        """Accept no more, and let who is connected go once they have their answers; streams end."""
         for listener in self._listeners:
             listener.close()
         self._listeners = []
+        self._server.retire()
+        self.backend.streams.end()
 
 
 async def serve_admin(
