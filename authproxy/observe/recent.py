@@ -101,9 +101,7 @@ class Filter:
             method=method.upper() if method is not None else None,
             q=q,
             before=before,
-            limit=min(int(limit.lstrip("0")[:9]), MAX_LIMIT)
-            if limit is not None
-            else MAX_LIMIT,  # any length
+            limit=min(int(limit.lstrip("0")[:9]) if limit else MAX_LIMIT, MAX_LIMIT),
         )
 
     def fits(self, record: RequestRecord) -> bool:
