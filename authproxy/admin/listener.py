@@ -56,7 +56,7 @@ class AdminServer(ProxyServer):
         header_seconds: float,
     ) -> None:
         super().__init__(
-            AdminAnswerer(application, header_bytes),
+            AdminAnswerer(application, lambda: self.header_bytes),
             limit=limit,
             limit_hint=None,  # it has a limit of its own
             keepalive=keepalive,
@@ -152,9 +152,9 @@ class NothingPlain:
 
 
 class AdminAnswerer:
-    """Has requests answered by `application`, in a task each."""
+    """Has requests answered by `application`, in a task each; `header_bytes` may change."""
 
-    def __init__(self, application: web.Server, header_bytes: int) -> None:
+    def __init__(self, application: web.Server, header_bytes: Callable[[], int]) -> None:
         self.reader = NothingPlain()
         self._handler: Callable[..., Awaitable[web.StreamResponse]] = application.request_handler
         self._request: Callable[..., web.Request] = cast("Any", application.request_factory)
@@ -192,10 +192,8 @@ class AdminAnswerer:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         size = len(request.raw_path) + sum(len(name) + len(value) + 4 for name, value in request.raw_headers)
-        if size > self._header_bytes:
-            return problem(
-                HeadersTooLarge(f"the header section is over {self._header_bytes} bytes"), close=True
-            )
+        if size > (most := self._header_bytes()):
+            return problem(HeadersTooLarge(f"the header section is over {most} bytes"), close=True)
         if (request.content_length or 0) > LARGEST_BODY:
             return problem(_REFUSALS[413], close=True)
         try:

@@ -1,5 +1,6 @@
 """The admin API and reloads: one that is asked for there, and what it tells after any."""
 
+import contextlib
 import socket
 import ssl
 from datetime import datetime
@@ -268,6 +269,21 @@ def test_an_admin_listener_that_is_turned_off_is_off_for_who_is_connected_too(wo
         with watching(f"http://{again}") as watcher:
             get(proxy.proxy.url, "/y")
             assert watcher.wait_for("request")[0]["path"] == "/y"
+
+
+@PROCESSES
+def test_the_admin_listener_goes_by_the_new_limits_too(workers: int) -> None:
+    with Upstream() as upstream, edited({"workers": workers, "routes": [route(upstream)]}) as proxy:
+        url, long = proxy.proxy.admin_url, "X-Long: " + "x" * 3000
+        assert get(url, "/healthz", long).status == 200
+        must_post(proxy, limits={"header_bytes": 2048, "connections": 8, "drain": "1s"})
+        assert get(url, "/healthz", long).status == 431
+        with contextlib.ExitStack() as stack:
+            for _ in range(4):
+                stack.enter_context(watching(url))
+            assert get(url, "/api/requests/stream").status == 503
+        must_post(proxy, limits={"header_bytes": 8192, "drain": "1s"})
+        assert get(url, "/healthz", long).status == 200
 
 
 @PROCESSES
