@@ -15,7 +15,7 @@ import asyncio
 import json
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from authproxy.errors import TooManyStreams
 
@@ -70,16 +70,19 @@ class Stream:
         self._news.set()
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """Yield what goes over the wire, until the end; a comment when there is nothing for long."""
+        """Yield what goes over the wire, until the end; a comment now and then, whatever else is said."""
         yield COMMENT
+        now = asyncio.get_running_loop().time
+        due = now() + COMMENT_SECONDS
         while True:
             if not self._queue and not self._lost and not self._ended:
                 self._news.clear()
-                try:
-                    async with asyncio.timeout(COMMENT_SECONDS):
+                with suppress(TimeoutError):
+                    async with asyncio.timeout_at(due):
                         await self._news.wait()
-                except TimeoutError:
-                    yield COMMENT
+            if now() >= due and not self._ended:
+                due = now() + COMMENT_SECONDS
+                yield COMMENT
             if not self._queue and self._lost:
                 self._queue_lost()
             if self._queue:
@@ -130,8 +133,12 @@ class Streams:
         for stream in self._streams:
             stream.lose(count)
 
+    def end(self) -> None:
+        """End every stream; others may begin."""
+        for stream in self._streams:
+            stream.end()
+
     def close(self) -> None:
         """End every stream, and begin no other."""
         self._closed = True
-        for stream in self._streams:
-            stream.end()
+        self.end()

@@ -25,7 +25,7 @@ from authproxy.errors import (
 )
 from authproxy.proxy.context import Waiting
 from authproxy.proxy.downstream.connection import UNREAD_SECONDS, ClientConnection, State
-from authproxy.proxy.downstream.server import ProxyServer
+from authproxy.proxy.downstream.server import NEW_SECONDS, ProxyServer
 from authproxy.proxy.problem import internal_error, problem_content
 from authproxy.proxy.request import Request
 
@@ -56,7 +56,7 @@ class AdminServer(ProxyServer):
         header_seconds: float,
     ) -> None:
         super().__init__(
-            AdminAnswerer(application, header_bytes),
+            AdminAnswerer(application, lambda: self.header_bytes),
             limit=limit,
             limit_hint=None,  # it has a limit of its own
             keepalive=keepalive,
@@ -81,11 +81,21 @@ class AdminServer(ProxyServer):
                 oldest.force_close()
         super().connection_made(connection)
 
+    def retire(self) -> None:
+        """Let who is connected now have the answer they wait for and no other: their listener is gone."""
+        clients = [cast("AdminConnection", each) for each in self.connections]
+        for each in clients:
+            each.retiring = True
+            if each.is_idle and not each.is_new:
+                each.force_close()
+        self._loop.call_later(NEW_SECONDS, self._close, lambda each: each.is_new and each in clients)
+
 
 class AdminConnection(ClientConnection):
     """A connection whose client may end its half once it has asked, as `nc -N` does.
 
     `idle_since` is when its last request was answered, or it was opened; the loop's own clock is too coarse.
+    `retiring` says that it takes no other request than the one that it may be at.
     What aiohttp's requests and answers ask their connection for is here as well.
     """
 
@@ -95,6 +105,7 @@ class AdminConnection(ClientConnection):
     def __init__(self, server: ProxyServer, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(server, loop)
         self._ended = False
+        self.retiring = False
         self.idle_since = monotonic()
 
     @property
@@ -106,7 +117,7 @@ class AdminConnection(ClientConnection):
         self.idle_since = monotonic()
         if self._ended and self._at == len(self._ahead):  # nothing more can be asked on it
             keep_alive, self._silent = False, True
-        super().answered(keep_alive=keep_alive)
+        super().answered(keep_alive=keep_alive and not self.retiring)
 
     def eof_received(self) -> bool:
         """Note that the client has ended its half; keep ours for the answers to what it has asked."""
@@ -141,9 +152,9 @@ class NothingPlain:
 
 
 class AdminAnswerer:
-    """Has requests answered by `application`, in a task each."""
+    """Has requests answered by `application`, in a task each; `header_bytes` may change."""
 
-    def __init__(self, application: web.Server, header_bytes: int) -> None:
+    def __init__(self, application: web.Server, header_bytes: Callable[[], int]) -> None:
         self.reader = NothingPlain()
         self._handler: Callable[..., Awaitable[web.StreamResponse]] = application.request_handler
         self._request: Callable[..., web.Request] = cast("Any", application.request_factory)
@@ -168,7 +179,7 @@ class AdminAnswerer:
             response = await self._answer(request)
         except Exception as error:  # noqa: BLE001 - the last stop
             response = problem(internal_error(error), close=True)
-        if not context.keep_alive:
+        if connection.retiring or not context.keep_alive:
             response.force_close()
         try:
             async with asyncio.timeout(UNREAD_SECONDS):
@@ -181,10 +192,8 @@ class AdminAnswerer:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         size = len(request.raw_path) + sum(len(name) + len(value) + 4 for name, value in request.raw_headers)
-        if size > self._header_bytes:
-            return problem(
-                HeadersTooLarge(f"the header section is over {self._header_bytes} bytes"), close=True
-            )
+        if size > (most := self._header_bytes()):
+            return problem(HeadersTooLarge(f"the header section is over {most} bytes"), close=True)
         if (request.content_length or 0) > LARGEST_BODY:
             return problem(_REFUSALS[413], close=True)
         try:

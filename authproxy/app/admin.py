@@ -6,7 +6,7 @@ The sockets listen before that, so who connects until then waits and is served.
 import asyncio
 import contextlib
 import socket
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import web
 
@@ -16,6 +16,7 @@ from authproxy.app.backend import Backend
 
 if TYPE_CHECKING:
     from authproxy.app.application import App
+    from authproxy.config.model import Limits
 
 
 class AdminListener:
@@ -29,6 +30,11 @@ class AdminListener:
         self._server = server
         self._listeners: list[asyncio.Server] = []
 
+    def adjust(self, limits: "Limits", connections: int) -> None:
+        """Go by these limits from now on; `connections` is the proxy's."""
+        self._server.adjust(**_bounds(limits, connections))
+        self.backend.streams.limit = max_streams(connections)
+
     async def listen(self, sockets: list[socket.socket]) -> None:
         """Accept on open sockets from now on, and nowhere else."""
         before = self._listeners
@@ -38,10 +44,12 @@ class AdminListener:
             listener.close()
 
     def close(self) -> None:
-        """Accept no more."""
+        """Accept no more, and let who is connected go once they have their answers; streams end."""
         for listener in self._listeners:
             listener.close()
         self._listeners = []
+        self._server.retire()
+        self.backend.streams.end()
 
 
 async def serve_admin(
@@ -49,25 +57,37 @@ async def serve_admin(
 ) -> AdminListener:
     """Serve the admin listener on open sockets until `stack` ends; `connections` is the proxy's limit."""
     limits = app.config.limits
-    limit = min(MAX_CONNECTIONS, max(FEWEST_CONNECTIONS, connections // 4))
     backend = make_backend(app)
-    backend.streams.limit = limit // 2  # of those that stay; health, and whoever wants to act, have the rest
+    backend.streams.limit = max_streams(connections)
     application = admin_application(backend, form_seconds=limits.header_timeout)
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
-    server = AdminServer(
-        cast("web.Server", runner.server),
-        limit=limit,
-        keepalive=limits.keepalive,
-        header_bytes=limits.header_bytes,
-        header_seconds=limits.header_timeout,
-    )
+    server = AdminServer(cast("web.Server", runner.server), **_bounds(limits, connections))
     stack.push_async_callback(server.shutdown, 0.1)
     admin = AdminListener(server, backend)
     stack.callback(admin.close)
     await admin.listen(sockets)
     return admin
+
+
+def max_connections(connections: int) -> int:
+    """Return how many the admin listener takes where the proxy takes `connections`."""
+    return min(MAX_CONNECTIONS, max(FEWEST_CONNECTIONS, connections // 4))
+
+
+def max_streams(connections: int) -> int:
+    """Return how many of them may be streams; health, and whoever wants to act, have the rest."""
+    return max_connections(connections) // 2
+
+
+def _bounds(limits: "Limits", connections: int) -> dict[str, Any]:
+    return {
+        "limit": max_connections(connections),
+        "keepalive": limits.keepalive,
+        "header_bytes": limits.header_bytes,
+        "header_seconds": limits.header_timeout,
+    }
 
 
 def make_backend(app: "App") -> Backend:

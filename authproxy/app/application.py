@@ -408,6 +408,8 @@ class App:
             listener.end()
         if self._served:
             self.shown = shown_listeners(self.served)
+        if self._admin is not None:
+            self._admin.adjust(self.config.limits, self._connection_limit())
         if change.admin is not None:
             self.admin_opens_at(*change.admin)
             await self.start_admin(change.admin[1])

@@ -32,7 +32,7 @@ def summary(record: RequestRecord) -> dict[str, Any]:
         "at": rfc3339(record.at),
         "route": record.route,
         "method": record.method,
-        "path": hide(_path(record)),
+        "path": shown_path(record),
         "upstream": hide(facts.url_of(record.path)) if facts is not None else None,
         "status": record.status,
         "ms": _ms(record.seconds),
@@ -63,6 +63,12 @@ def details(record: RequestRecord, secret_headers: AbstractSet[str] = frozenset(
         found["request_body"] = _body(record, notes.request_body if notes is not None else None)
         found["response_body"] = _body(record, notes.response_body if notes is not None else None)
     return found
+
+
+def shown_path(record: RequestRecord) -> str:
+    """Return the path of a request with the names of its query's parameters, every secret masked."""
+    query = record.target.partition("?")[2]
+    return _hiding(record)(f"{record.path}?{shown_query(query)}" if query else record.path)
 
 
 def request_lines(record: RequestRecord) -> list[bytes]:
@@ -100,11 +106,6 @@ def _of_the_caller(record: RequestRecord) -> Iterator[str]:
     for name, value in map(pair_of, request_lines(record)):
         yield from secrets_of_header(name, value, also)
     yield from secrets_of_query(record.target.partition("?")[2])
-
-
-def _path(record: RequestRecord) -> str:
-    query = record.target.partition("?")[2]
-    return f"{record.path}?{shown_query(query)}" if query else record.path
 
 
 def _headers(record: RequestRecord, lines: Iterable[bytes], also: AbstractSet[str]) -> list[list[str]]:

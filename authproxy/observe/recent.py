@@ -13,7 +13,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Self
+from urllib.parse import unquote
 
+from authproxy.observe.inspection import shown_path
 from authproxy.observe.record import ID, RequestRecord
 
 MAX_LIMIT = 500  # requests in one answer: others are served meanwhile
@@ -90,7 +92,7 @@ class Filter:
         least, most = _statuses(status)
         if before is not None and not ID.fullmatch(before):
             raise ValueError("before: should be the id of a request")
-        if limit is not None and not (re.fullmatch(r"[0-9]{1,9}", limit) and int(limit)):
+        if limit is not None and not re.fullmatch(r"0*[1-9][0-9]*", limit):
             raise ValueError("limit: should be a number of requests, 1 or more")
         return cls(
             route=route,
@@ -99,7 +101,7 @@ class Filter:
             method=method.upper() if method is not None else None,
             q=q,
             before=before,
-            limit=min(int(limit), MAX_LIMIT) if limit is not None else MAX_LIMIT,
+            limit=min(int(limit.lstrip("0")[:9]) if limit else MAX_LIMIT, MAX_LIMIT),
         )
 
     def fits(self, record: RequestRecord) -> bool:
@@ -108,8 +110,12 @@ class Filter:
             self.least <= record.status <= self.most
             and (self.route is None or record.route == self.route)
             and (self.method is None or record.method.upper() == self.method)
-            and (self.q is None or self.q in record.path)
+            and (self.q is None or self._is_in(shown_path(record)))
         )
+
+    def _is_in(self, path: str) -> bool:
+        """Whether `q` is a part of `path` as it is shown, or as people read it."""
+        return self.q is not None and (self.q in path or self.q in unquote(path))
 
     def data(self) -> dict[str, Any]:
         """Return it as plain data, of which `Filter(**data)` makes it again."""

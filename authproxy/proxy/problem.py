@@ -36,8 +36,8 @@ def problem_content(
         "Proxy-Status": f'authproxy; error={error.proxy_error}; details="{details}"',
         "Cache-Control": "no-store",
     }
-    if error.retry_after is not None:
-        headers["Retry-After"] = str(max(1, ceil(error.retry_after)))
+    if error.retry_after is not None or error.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["Retry-After"] = str(max(1, ceil(error.retry_after or 0)))
     if isinstance(error, KeyRequired):
         headers["WWW-Authenticate"] = CHALLENGE
     return headers, content

@@ -1,5 +1,6 @@
 """The admin API and reloads: one that is asked for there, and what it tells after any."""
 
+import contextlib
 import socket
 import ssl
 from datetime import datetime
@@ -13,7 +14,7 @@ from tests.support.admin_api import watching
 from tests.support.command import wait_until
 from tests.support.edited import Edited, edited
 from tests.support.ports import free_port
-from tests.support.wire import Message, Upstream, ask, connect, get, request
+from tests.support.wire import BrokenOff, Message, Upstream, ask, connect, get, request
 
 PROCESSES = pytest.mark.parametrize("workers", [1, 2])
 KEY = "the-key-of-the-callers"
@@ -246,6 +247,43 @@ def test_who_watches_goes_on_over_reloads(workers: int) -> None:
             assert watcher.of("lost") == []
             assert not watcher.ended
         assert "/second" in proxy.proxy.wait_for_log("/second"), "the log of requests began meanwhile"
+
+
+@PROCESSES
+def test_an_admin_listener_that_is_turned_off_is_off_for_who_is_connected_too(workers: int) -> None:
+    with Upstream() as upstream, edited({"workers": workers, "routes": [route(upstream)]}) as proxy:
+        url = proxy.proxy.admin_url
+        with connect(url) as kept, watching(url) as watcher:
+            kept.send(request("GET", "/api/status"))
+            assert kept.answer().status == 200
+            proxy.write(admin=False)
+            answer = post(proxy)
+            assert (answer.status, answer.one("Connection")) == (200, "close")
+            proxy.wait()
+            wait_until(lambda: watcher.ended)
+            with pytest.raises((BrokenOff, OSError)):
+                kept.send(request("GET", "/api/status")).answer()
+        assert get(proxy.proxy.url, "/x").status == 200
+        again = f"127.0.0.1:{free_port()}"
+        proxy.must_reload(admin={"listen": again})
+        with watching(f"http://{again}") as watcher:
+            get(proxy.proxy.url, "/y")
+            assert watcher.wait_for("request")[0]["path"] == "/y"
+
+
+@PROCESSES
+def test_the_admin_listener_goes_by_the_new_limits_too(workers: int) -> None:
+    with Upstream() as upstream, edited({"workers": workers, "routes": [route(upstream)]}) as proxy:
+        url, long = proxy.proxy.admin_url, "X-Long: " + "x" * 3000
+        assert get(url, "/healthz", long).status == 200
+        must_post(proxy, limits={"header_bytes": 2048, "connections": 8, "drain": "1s"})
+        assert get(url, "/healthz", long).status == 431
+        with contextlib.ExitStack() as stack:
+            for _ in range(4):
+                stack.enter_context(watching(url))
+            assert get(url, "/api/requests/stream").status == 503
+        must_post(proxy, limits={"header_bytes": 8192, "drain": "1s"})
+        assert get(url, "/healthz", long).status == 200
 
 
 @PROCESSES

@@ -70,6 +70,16 @@ async def test_after_a_silence_comes_a_comment(streams, monkeypatch):
         assert set(reader.said) == {COMMENT}
 
 
+async def test_a_comment_that_is_due_comes_also_while_there_is_news(streams, monkeypatch):
+    monkeypatch.setattr(module, "COMMENT_SECONDS", 0)
+    with streams.open() as stream:
+        pieces = stream.pieces()
+        await anext(pieces)
+        streams.publish("request", 1)
+        assert [await anext(pieces), await anext(pieces)] == [COMMENT, event("request", 1)]
+        await pieces.aclose()
+
+
 async def test_a_reader_that_is_slow_loses_events_and_is_told_how_many_where_they_are_missing(streams):
     with streams.open() as slow, streams.open() as quick:
         readers = Reader(slow), Reader(quick)

@@ -217,3 +217,28 @@ async def test_a_problem_closes_its_connection_only_where_that_is_said():
     assert problem(error).headers["WWW-Authenticate"].startswith("AuthproxyKey")
     assert problem(error).keep_alive is None
     assert problem(BadRequest("no"), close=True).keep_alive is False
+
+
+# ── a listener that is gone ──────────────────────────────────────────────────────────────────────
+
+
+async def test_who_is_connected_when_it_goes_is_answered_once_at_most(client, monkeypatch):
+    monkeypatch.setattr(listener_module, "NEW_SECONDS", 0)
+    idle, quiet = client.connect(), client.connect()
+    idle[0].data_received(HEAD + END)
+    asking = client.connect()
+    asking[0].data_received(POST + b"\r\nContent-Length: 2" + END)
+    for _ in range(200):
+        await asyncio.sleep(0)
+    client.server.retire()
+    assert idle[1].closed
+    assert not quiet[1].closed  # it is about to ask
+    asking[0].data_received(b"no" + HEAD + END)
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert asking[1].written.count(b"HTTP/1.1 200 OK") == 1
+    assert b"Connection: close" in asking[1].written
+    assert asking[1].closed
+    await asyncio.sleep(0.01)
+    assert quiet[1].closed
+    assert (await client.ask("/page")).status == 200  # who comes later, by another listener, is served

@@ -7,6 +7,7 @@ import socket
 import aiohttp
 import pytest
 
+from authproxy.admin.events import COMMENT
 from authproxy.app import admin as module
 from authproxy.app.admin import serve_admin
 from authproxy.app.application import App
@@ -84,3 +85,21 @@ async def test_it_moves_and_ends_while_who_is_connected_stays(app):
             admin.close()
             await asyncio.sleep(0)
             assert [is_served(place) for place in places] == [False, False]
+            with pytest.raises(aiohttp.ClientError):  # which finds its connection closed, and no other
+                await client.get(url)
+
+
+async def test_streams_end_with_it_and_begin_again_once_it_is_back(app):
+    sock, again = (socket.create_server(("127.0.0.1", 0)) for _ in range(2))
+    async with contextlib.AsyncExitStack() as stack:
+        admin = await serve_admin(app, [sock], stack, connections=100)
+        async with aiohttp.ClientSession() as client:
+            url = "http://127.0.0.1:{}/api/requests/stream"
+            async with client.get(url.format(sock.getsockname()[1])) as stream:
+                assert stream.status == 200
+                admin.close()
+                async with asyncio.timeout(5):
+                    assert await stream.read() == COMMENT
+            await admin.listen([again])
+            async with client.get(url.format(again.getsockname()[1])) as stream:
+                assert stream.status == 200

@@ -70,6 +70,11 @@ def test_retry_after_is_never_too_early(seconds, sent):
     assert answer(TokenUnavailable("no", retry_after=seconds))[1]["Retry-After"] == sent
 
 
+def test_what_is_unavailable_may_be_asked_for_again_at_once_if_nobody_knows_when():
+    assert answer(TokenUnavailable("no"))[1]["Retry-After"] == "1"
+    assert "Retry-After" not in answer(NoRoute("no"))[1]
+
+
 def test_a_missing_key_comes_with_a_challenge():
     status, headers, _ = answer(KeyRequired("no"))
     assert status == "HTTP/1.1 401 Unauthorized"
