@@ -220,7 +220,8 @@ async def test_the_end_ends_the_streams(app, backend):
     ("top", "serves"),
     [
         ("", True),
-        ("listen: unix:/run/a.sock", False),
+        ("listen: unix:/run/a.sock", True),  # on a socket beside it
+        ("listen: unix:/run/a.sock\nadmin: {listen: '127.0.0.1:0'}", False),
         ("listen: [unix:/run/a.sock, '127.0.0.1:0']", True),
         ("listen: unix:/run/a.sock\nadmin: {listen: unix:/run/b.sock}", True),
         ("listen: unix:/run/a.sock\naccess: {tokens: [a-key-of-some-length]}", True),
