@@ -150,12 +150,13 @@ class _Reader:
             error = ConfigError(list(set(unresolved)))
             error.files = self._references.files
             raise error
+        admin = top.child("admin")
         exposed = checks.exposed_secrets(self._validation.secrets, to_others=self._exposed)
         return Config(
             **{each.name: getattr(keys, each.name) for each in fields(FileKeys)},
             routes=tuple(route for route, _ in routes),
             file=top.file,
-            admin_is_default=_admin_is_default(top),
+            admin_is_default=admin is None or admin.value is None,
             secret_variables=self.secret_variables,
             warnings=tuple(sorted({*self._references.warnings, *self._validation.warnings, *exposed})),
             places=_places(top, items),
@@ -186,20 +187,13 @@ class _Reader:
         )
 
 
-def _admin_is_default(top: Item) -> bool:
-    """Tell whether nobody has said where the admin listener is to be."""
-    admin = top.child("admin")
-    return (
-        admin is None or admin.value is None or (isinstance(admin.value, dict) and not admin.child("listen"))
-    )
-
-
 def _with_admin_socket(keys: FileKeys, top: Item) -> FileKeys:
     """Return `keys` with the admin listener on a socket too, where the proxy's are all Unix sockets.
 
     Their owner alone reaches those; a TCP port would let everybody on the machine see what he asks.
     """
-    if keys.admin is None or keys.access is not None or not _admin_is_default(top):
+    admin = top.child("admin")
+    if keys.admin is None or keys.access is not None or (admin is not None and admin.child("listen")):
         return keys
     if any(split_address(address) is not None for address in keys.listen):
         return keys
