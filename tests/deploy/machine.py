@@ -192,8 +192,19 @@ def machine(
         print(made.output(), made.log(), sep="\n", file=sys.stderr)  # pytest shows it with the failure
         raise
     finally:
+        # With process 1 all in there end. One that has changed its user hears nothing of its parent's end.
+        for first in _children(process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(first, signal.SIGKILL)
         process.kill()
         process.wait()
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()]
+    except OSError:  # it has ended
+        return []
 
 
 # ── the command there ────────────────────────────────────────────────────────────────────────────
