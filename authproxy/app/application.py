@@ -11,7 +11,7 @@ import contextlib
 import gc
 import socket
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
@@ -31,7 +31,7 @@ from authproxy.app.listeners import (
     shown_listeners,
 )
 from authproxy.app.logins import Logins
-from authproxy.app.remarks import LIMITED_BY_FILES, Remark, remarks
+from authproxy.app.remarks import LIMITED_BY_FILES, remarks
 from authproxy.app.requests import LocalRequests
 from authproxy.app.served import ServedListener
 from authproxy.app.site import NO_TLS, Site, build_site
@@ -256,7 +256,7 @@ class App:
 
     def _limits(self) -> dict[str, Any]:
         """Return what the server bounds."""
-        limits, limit = self.config.limits, self._connection_limit()
+        limits, limit = self.config.limits, affordable_connections(self.config)
         return {
             "limit": limit,
             "limit_hint": LIMITED_BY_FILES if limit < limits.connections else LIMITED_BY_CONFIGURATION,
@@ -278,21 +278,14 @@ class App:
 
     # ── another configuration ────────────────────────────────────────────────────────────────────
 
-    async def prepare(
-        self, config: Config, opened: Listeners, tls: TLSContexts, own: OwnListeners | None = None
-    ) -> Change:
+    async def prepare(self, config: Config, opened: Listeners, tls: TLSContexts, own: OwnListeners) -> Change:
         """Make everything that serving by `config` takes; `opened` are the sockets that are new.
 
-        `own` are the listeners of all processes by then, if there are others. Raises `AuthproxyError`, and
-        OSError.
+        `own` are the listeners of all processes by then. Raises `AuthproxyError`, and OSError.
         """
         if self.draining:
             raise Stopping("authproxy is stopping")
-        raise_file_limit(config.limits.connections + sum(each.max_connections for each in config.routes))
-        if own is None:
-            kept = [each.sock for each in self._served if each.address in config.listen]
-            kept += self._admin_sockets if opened.admin is None else []
-            own = OwnListeners(configured_addresses(config), [*kept, *opened.sockets])
+        raise_file_limit(config)
         served: list[ServedListener] = []
         try:
             site = self._build(config, tls, own)
@@ -383,7 +376,7 @@ class App:
             self.warn(since=old.config)
             known = {route.key for route in old.config.routes}
             self.prefetch([route for route in config.routes if route.key not in known])
-        gc.collect()  # what was replaced goes in circles, and garbage is looked for seldom
+        gc.collect()  # what was replaced is in reference cycles, and those are looked for seldom
 
     def let_go(self) -> None:
         """Close, in the background, what the configuration before had and this one does not have."""
@@ -406,10 +399,8 @@ class App:
         self._served = [*stay, *change.served]
         for listener in gone:
             listener.end()
-        if self._served:
-            self.shown = shown_listeners(self.served)
         if self._admin is not None:
-            self._admin.adjust(self.config.limits, self._connection_limit())
+            self._admin.adjust(self.config.limits, affordable_connections(self.config))
         if change.admin is not None:
             self.admin_opens_at(*change.admin)
             await self.start_admin(change.admin[1])
@@ -417,10 +408,6 @@ class App:
             self._admin.close()
             self._admin_sockets = []
             self.grant_sources.login_url = None
-
-    def _connection_limit(self) -> int:
-        upstream = sum(route.max_connections for route in self.config.routes)
-        return affordable_connections(self.config.limits.connections, upstream=upstream)
 
     def admin_opens_at(self, address: str, sockets: list[socket.socket]) -> None:
         """Remember requests for the admin listener, which `start_admin` will serve on `sockets`.
@@ -440,7 +427,9 @@ class App:
         if self._admin is not None:
             await self._admin.listen(sockets)
             return
-        self._admin = await serve_admin(self, sockets, self._stack, connections=self._connection_limit())
+        self._admin = await serve_admin(
+            self, sockets, self._stack, connections=affordable_connections(self.config)
+        )
         self.backend = self._admin.backend
 
     async def drain(self) -> None:
@@ -572,13 +561,10 @@ class App:
 
     def warn(self, since: Config | None = None) -> None:
         """Say what the operator should know, and could not have known `since` an earlier configuration."""
-        known = {str(each) for each in self._remarks(since)} if since is not None else set()
-        for remark in self._remarks(self.config):
+        known = {str(each) for each in remarks(since, self.own)} if since is not None else set()
+        for remark in remarks(self.config, self.own):
             if str(remark) not in known:
                 logs.log(remark.level, remark.event, **remark.facts)
-
-    def _remarks(self, config: Config) -> Iterator[Remark]:
-        return remarks(config, possible=self._connection_limit(), own=self.own)
 
     def prefetch(self, routes: Iterable[RouteConfig] | None = None) -> None:
         """Fetch the tokens of `routes`, by default of all, that are wanted at the start, in the background.

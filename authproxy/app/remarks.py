@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from authproxy.app.file_limits import affordable_connections
 from authproxy.config.model import Config
 from authproxy.config.route import RouteConfig
 from authproxy.logs import LEVELS
@@ -21,9 +22,9 @@ class Remark:
     facts: dict[str, object] = field(default_factory=dict)
 
 
-def remarks(config: Config, *, possible: int, own: OwnListeners) -> Iterator[Remark]:
-    """Yield what is to be said of `config`; so many connections are `possible`, `own` are our listeners."""
-    wanted = config.limits.connections
+def remarks(config: Config, own: OwnListeners) -> Iterator[Remark]:
+    """Yield what is to be said of `config`; `own` are our listeners."""
+    wanted, possible = config.limits.connections, affordable_connections(config)
     if possible < wanted:
         yield Remark(
             LEVELS["warning"],

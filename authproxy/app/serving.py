@@ -40,7 +40,7 @@ def run_loop(work: Coroutine[Any, Any, None]) -> None:
 
 
 def collect_less() -> None:
-    """Look for garbage in circles less often: a request leaves none, and looking costs a tenth of it."""
+    """Look for reference cycles less often: a request leaves none, and looking costs a tenth of it."""
     gc.collect()
     gc.freeze()  # what is here now stays to the end
     gc.set_threshold(*GARBAGE_THRESHOLDS)

@@ -64,7 +64,7 @@ def _serve(
     if SIGHUP is not None and read is not None:
         hold_back(SIGHUP)
     config, opened = adopt(config, passed)
-    raise_file_limit(config.limits.connections + sum(route.max_connections for route in config.routes))
+    raise_file_limit(config)
     tls = tls_contexts(config)  # a certificate that cannot be used should fail here, not in a worker
     check_stores(config)  # as well
     count = worker_count(config)

@@ -26,7 +26,7 @@ GONE = {"title": "Broken off"}
 
 def summary(record: RequestRecord) -> dict[str, Any]:
     """Return a request as it stands in the list."""
-    facts, hide = record.facts, _hiding(record)
+    facts, hide = record.facts, _hiding(_sent(record))
     return {
         "id": record.id,
         "at": rfc3339(record.at),
@@ -51,24 +51,25 @@ def details(record: RequestRecord, secret_headers: AbstractSet[str] = frozenset(
     `secret_headers` are names, in lower case, that hold secrets besides those that are known for it.
     """
     facts, notes = record.facts, record.notes
+    secrets = (*_sent(record), *_of_the_caller(record))  # an answer may repeat any of them
     also = secret_headers | (facts.secret_headers if facts is not None else frozenset())
     answer = record.answer.split(b"\r\n")[1:]
     found = summary(record) | {
-        "request_headers": _headers(record, request_lines(record), also),
-        "response_headers": _headers(record, answer, also),
+        "request_headers": _headers(request_lines(record), secrets, also),
+        "response_headers": _headers(answer, secrets, also),
     }
     if notes is not None and notes.cut:
         found["headers_cut"] = True
     if facts is not None and facts.bodies:
-        found["request_body"] = _body(record, notes.request_body if notes is not None else None)
-        found["response_body"] = _body(record, notes.response_body if notes is not None else None)
+        found["request_body"] = _body(notes.request_body if notes is not None else None, secrets)
+        found["response_body"] = _body(notes.response_body if notes is not None else None, secrets)
     return found
 
 
 def shown_path(record: RequestRecord) -> str:
     """Return the path of a request with the names of its query's parameters, every secret masked."""
     query = record.target.partition("?")[2]
-    return _hiding(record)(f"{record.path}?{shown_query(query)}" if query else record.path)
+    return _hiding(_sent(record))(f"{record.path}?{shown_query(query)}" if query else record.path)
 
 
 def request_lines(record: RequestRecord) -> list[bytes]:
@@ -84,20 +85,10 @@ def pair_of(line: bytes) -> tuple[str, str]:
     return name.decode("latin-1"), value.strip().decode("utf-8", "replace")
 
 
-def _hiding(record: RequestRecord) -> Hiding:
-    """Return what masks the secrets that an answer may repeat: the added token, the route's, the caller's."""
-    facts = record.facts
+def _sent(record: RequestRecord) -> tuple[str, ...]:
+    """Return the secrets that were sent: the added token, and the route's own."""
     added = (record.token.value,) if record.token is not None else ()
-    return _hiding_of(added + (facts.secrets if facts is not None else ()) + tuple(_of_the_caller(record)))
-
-
-@lru_cache(maxsize=64)
-def _hiding_of(secrets: tuple[str, ...]) -> Hiding:
-    """Return what masks them, and longer pieces: who repeats a text may leave out what it cannot quote."""
-    return Hiding([*secrets, *(piece for secret in secrets for piece in _PIECES.findall(secret))])
-
-
-_PIECES = re.compile(r"[A-Za-z0-9]{10,}")
+    return added + (record.facts.secrets if record.facts is not None else ())
 
 
 def _of_the_caller(record: RequestRecord) -> Iterator[str]:
@@ -108,13 +99,25 @@ def _of_the_caller(record: RequestRecord) -> Iterator[str]:
     yield from secrets_of_query(record.target.partition("?")[2])
 
 
-def _headers(record: RequestRecord, lines: Iterable[bytes], also: AbstractSet[str]) -> list[list[str]]:
-    hide = _hiding(record)
+@lru_cache(maxsize=64)
+def _hiding(secrets: tuple[str, ...]) -> Hiding:
+    """Return what masks them, and longer pieces: who repeats a text may leave out what it cannot quote.
+
+    It costs more than the rest of a summary: that goes by `_sent` alone, which is the same for many requests.
+    """
+    return Hiding([*secrets, *(piece for secret in secrets for piece in _PIECES.findall(secret))])
+
+
+_PIECES = re.compile(r"[A-Za-z0-9]{10,}")
+
+
+def _headers(lines: Iterable[bytes], secrets: tuple[str, ...], also: AbstractSet[str]) -> list[list[str]]:
+    hide = _hiding(secrets)
     pairs = [pair_of(line) for line in lines if line]
     return [[name, hide(shown_header(name, value, also))] for name, value in pairs]
 
 
-def _body(record: RequestRecord, kept: KeptBody | None) -> dict[str, Any] | None:
+def _body(kept: KeptBody | None, secrets: tuple[str, ...]) -> dict[str, Any] | None:
     """Return a body as text, or in Base64 where it is none; None where there was none."""
     if kept is None or not kept.size:
         return None
@@ -123,10 +126,10 @@ def _body(record: RequestRecord, kept: KeptBody | None) -> dict[str, Any] | None
     try:
         text = data.decode() if not kept.cut else _decoded_beginning(data)
     except UnicodeDecodeError:
-        if record.token is not None:
-            data = data.replace(record.token.value.encode(), MASK.encode())
+        for secret in filter(None, secrets):
+            data = data.replace(secret.encode(), MASK.encode())
         return {"base64": base64.b64encode(data).decode(), **told}
-    return {"text": _hiding(record)(text), **told}
+    return {"text": _hiding(secrets)(text), **told}
 
 
 def _decoded_beginning(data: bytes) -> str:

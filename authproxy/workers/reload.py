@@ -415,7 +415,7 @@ class Taker:
         state.config, state.tls, state.own, state.number = config, tls, own, self._number
         # Whoever is started from now on begins with these.
         logs.set_up(config.log.level, config.log.format)
-        raise_file_limit(config.limits.connections + sum(route.max_connections for route in config.routes))
+        raise_file_limit(config)
 
     def _take_admin(self, config: Config, share: Share) -> None:
         state = self._state

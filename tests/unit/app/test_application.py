@@ -11,12 +11,14 @@ from multidict import CIMultiDict
 
 from authproxy.admin.api import AdminRequest
 from authproxy.app import application as module
+from authproxy.app import remarks
 from authproxy.app.application import App, Stopping
-from authproxy.app.listeners import Listeners
+from authproxy.app.listeners import Listeners, configured_addresses
 from authproxy.app.site import NO_TLS
 from authproxy.app.tls import TLSContexts
 from authproxy.config.read import parse
 from authproxy.errors import Forbidden, LoginRequired, TokenError, TokenUnavailable
+from authproxy.net.own_listeners import OwnListeners
 from authproxy.tokens.token import Token
 from tests.support.clock import settle
 from tests.support.records import record
@@ -132,7 +134,7 @@ async def test_the_counts_of_all_processes_and_the_ends_of_tokens_are_told(app):
 
 async def test_the_operator_is_told_what_is_hardly_meant(app, monkeypatch, caplog):
     caplog.set_level("INFO", "authproxy")
-    monkeypatch.setattr(module, "affordable_connections", lambda wanted, **_: min(wanted, 50))
+    monkeypatch.setattr(remarks, "affordable_connections", lambda _config: 50)
     made = await app(f"tls: {{verify: false}}, http_proxy: 'http://joe:s3cr3t@proxy.example:3128', {STATIC}")
     made.warn()
     said = [record.getMessage() for record in caplog.records]
@@ -144,7 +146,7 @@ async def test_the_operator_is_told_what_is_hardly_meant(app, monkeypatch, caplo
 
 
 async def test_nothing_is_said_of_what_is_in_order(app, monkeypatch, caplog):
-    monkeypatch.setattr(module, "affordable_connections", lambda wanted, **_: wanted)
+    monkeypatch.setattr(remarks, "affordable_connections", lambda config: config.limits.connections)
     (await app(STATIC)).warn()
     assert caplog.records == []
 
@@ -232,12 +234,19 @@ def accepts(sock_or_place):
 NOTHING = Listeners([])
 
 
+async def prepare(made, config, opened=NOTHING, tls=NO_TLS):
+    """Have `made` prepare for `config`, as a reload of this process alone would."""
+    kept = [sock for address, sock in made.served if address in config.listen and not made.draining]
+    own = OwnListeners(configured_addresses(config), [*kept, *opened.sockets])
+    return await made.prepare(config, opened, tls, own)
+
+
 async def test_nothing_changes_until_it_is_committed_and_then_all_does(serving):
     made = await serving(MACHINE)
     before, [(_, old)] = made.site, made.served
     place, new = old.getsockname(), listening()
-    change = await made.prepare(
-        another(made, "auth: {grant: none}", listen=["[::1]:0"]), Listeners([("[::1]:0", new)]), NO_TLS
+    change = await prepare(
+        made, another(made, "auth: {grant: none}", listen=["[::1]:0"]), Listeners([("[::1]:0", new)]), NO_TLS
     )
     assert made.site is before
     assert made.served == [(LISTENER, old)]
@@ -255,8 +264,8 @@ async def test_an_abandoned_change_leaves_nothing(serving):
     made = await serving(MACHINE)
     before, new = made.site, listening()
     place = new.getsockname()
-    change = await made.prepare(
-        another(made, MACHINE, MACHINE.replace("-1", "-2")), Listeners([(LISTENER, new)]), NO_TLS
+    change = await prepare(
+        made, another(made, MACHINE, MACHINE.replace("-1", "-2")), Listeners([(LISTENER, new)]), NO_TLS
     )
     made.abandon(change)
     await settle()
@@ -280,7 +289,7 @@ async def test_what_cannot_be_prepared_leaves_nothing(serving, monkeypatch):
     opened = Listeners([(LISTENER, listening()) for _ in range(2)])
     place = opened.sockets[0].getsockname()
     with pytest.raises(OSError, match="Too many open files"):
-        await made.prepare(another(made, MACHINE.replace("-1", "-2")), opened, NO_TLS)
+        await prepare(made, another(made, MACHINE.replace("-1", "-2")), opened)
     opened.sockets[1].close()  # for which no server was made
     await settle()
     assert not accepts(place)
@@ -291,7 +300,7 @@ async def test_credentials_that_are_gone_are_let_go_once_all_have_changed(servin
     made = await serving(MACHINE)
     [route] = made.config.routes
     await made.token(route)
-    change = await made.prepare(another(made, "auth: {grant: none}"), NOTHING, NO_TLS)
+    change = await prepare(made, another(made, "auth: {grant: none}"))
     await made.commit(change)
     assert await made.token(route) == Token("a")  # of a worker that goes by the old one still
     assert len(made.behind["r0"].asked) == 1
@@ -305,16 +314,16 @@ async def test_a_listener_that_stays_but_speaks_tls_otherwise_is_served_anew(ser
     [(_, old)] = made.served
     place = old.getsockname()
     tls = TLSContexts(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), {})
-    await made.commit(await made.prepare(another(made, MACHINE), NOTHING, tls))
+    await made.commit(await prepare(made, another(made, MACHINE), NOTHING, tls))
     [(address, new)] = made.served
     await settle()
     assert (address, new.getsockname()) == (LISTENER, place)
     assert (old.fileno(), made._served[0].tls) == (-1, tls.listener)
     slower = another(made, MACHINE, top="limits: {header_timeout: 9s}")
-    await made.commit(await made.prepare(slower, NOTHING, tls))
+    await made.commit(await prepare(made, slower, NOTHING, tls))
     assert made._served[0].handshake_seconds == 9
     [(_, kept)] = made.served
-    await made.commit(await made.prepare(slower, NOTHING, tls))
+    await made.commit(await prepare(made, slower, NOTHING, tls))
     assert made.served == [(LISTENER, kept)]
 
 
@@ -338,12 +347,12 @@ async def test_requests_are_remembered_where_another_process_has_the_admin_liste
 async def test_once_the_end_has_begun_nothing_changes(serving):
     made = await serving(MACHINE)
     before = made.site
-    change = await made.prepare(another(made, MACHINE), NOTHING, NO_TLS)
+    change = await prepare(made, another(made, MACHINE))
     await made.drain()
     with pytest.raises(Stopping):
         await made.commit(change)
     with pytest.raises(Stopping):
-        await made.prepare(another(made, MACHINE), NOTHING, NO_TLS)
+        await prepare(made, another(made, MACHINE))
     assert made.site is before
     made.abandon(change)
 
@@ -352,7 +361,7 @@ async def test_a_change_that_has_begun_is_carried_out_before_the_end_begins(serv
     made, go = await serving(MACHINE), asyncio.Event()
     new = listening()
     place = new.getsockname()
-    change = await made.prepare(another(made, MACHINE), Listeners([("[::1]:0", new)]), NO_TLS)
+    change = await prepare(made, another(made, MACHINE), Listeners([("[::1]:0", new)]))
     begin = module.ServedListener.begin
 
     async def slowly(listener):
@@ -374,7 +383,7 @@ async def test_a_change_that_has_begun_is_carried_out_before_the_end_begins(serv
 async def test_a_listener_that_cannot_begin_any_more_is_told(serving, monkeypatch, caplog):
     made = await serving(MACHINE)
     opened = Listeners([("[::1]:0", listening())])
-    change = await made.prepare(another(made, MACHINE), opened, NO_TLS)
+    change = await prepare(made, another(made, MACHINE), opened)
 
     async def begin(_listener):
         raise OSError(98, "Address already in use")
@@ -394,7 +403,7 @@ async def test_of_what_is_hardly_meant_only_what_is_new_is_told(app, monkeypatch
         alone.warn()
         told = len(caplog.records)
         assert told
-        await alone.commit(await alone.prepare(another(alone, odd), NOTHING, NO_TLS))
+        await alone.commit(await prepare(alone, another(alone, odd)))
         assert len(caplog.records) == told
-        await alone.commit(await alone.prepare(another(alone, odd, odd), NOTHING, NO_TLS))
+        await alone.commit(await prepare(alone, another(alone, odd, odd)))
         assert [record.facts["route"] for record in caplog.records[told:]] == ["r1"]

@@ -1,8 +1,17 @@
 """How many connections the file descriptors allow; the system's limits are faked."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from authproxy.app.file_limits import OWN_FILES, affordable_connections, raise_file_limit
+
+
+def config(clients, upstream):
+    """Return one with so many connections, of clients and to two upstreams."""
+    routes = [SimpleNamespace(max_connections=each) for each in (upstream - upstream // 2, upstream // 2)]
+    return SimpleNamespace(limits=SimpleNamespace(connections=clients), routes=routes)
+
 
 resource = pytest.importorskip("resource")
 NONE = resource.RLIM_INFINITY
@@ -41,14 +50,14 @@ def system(monkeypatch):
 )
 def test_the_soft_limit_is_raised_to_what_is_needed(system, soft, hard, asked):
     heard = system(soft, hard)
-    raise_file_limit(2000)
+    raise_file_limit(config(1500, 500))
     assert heard == asked
 
 
 @pytest.mark.parametrize("refuses", [OSError("no"), ValueError("no")])
 def test_a_system_that_allows_less_than_it_says_stops_nobody(system, refuses):
     heard = system(1024, 4096, refuses)
-    raise_file_limit(2000)
+    raise_file_limit(config(1500, 500))
     assert len(heard) == 1
 
 
@@ -65,4 +74,4 @@ def test_a_system_that_allows_less_than_it_says_stops_nobody(system, refuses):
 )
 def test_no_more_clients_are_served_than_there_are_descriptors_for(system, files, upstream, possible):
     system(files, files)
-    assert affordable_connections(1000, upstream=upstream) == possible
+    assert affordable_connections(config(1000, upstream)) == possible

@@ -2,6 +2,7 @@
 
 import pytest
 
+from authproxy.app import remarks as module
 from authproxy.app.remarks import remarks
 from authproxy.config.read import parse
 from authproxy.logs import LEVELS
@@ -11,14 +12,15 @@ STATIC = "auth: {grant: static, token: t0k3n}"
 OWN = OwnListeners(["127.0.0.1:8080"])
 
 
-def said(keys, *, top="", possible=10_000):
+def said(keys, *, top=""):
     route = f"routes: [{{name: api, upstream: 'https://up.example', {STATIC}{keys}}}]"
     config = parse(f"{top}\n{route}", "proxy.yaml", environ={})
-    return list(remarks(config, possible=possible, own=OWN))
+    return list(remarks(config, OWN))
 
 
 @pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch):
+def _no_proxy_and_descriptors_enough(monkeypatch):
+    monkeypatch.setattr(module, "affordable_connections", lambda config: config.limits.connections)
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
@@ -28,8 +30,9 @@ def test_nothing_is_said_of_what_is_in_order():
     assert said("") == []
 
 
-def test_too_few_descriptors_are_told_with_how_many_connections_there_can_be():
-    [remark] = said("", top="limits: {connections: 100}", possible=50)
+def test_too_few_descriptors_are_told_with_how_many_connections_there_can_be(monkeypatch):
+    monkeypatch.setattr(module, "affordable_connections", lambda _config: 50)
+    [remark] = said("", top="limits: {connections: 100}")
     assert (remark.level, remark.facts["wanted"], remark.facts["possible"]) == (LEVELS["warning"], 100, 50)
 
 

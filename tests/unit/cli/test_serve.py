@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from authproxy.app.file_limits import upstream_connections
 from authproxy.app.listeners import Listeners
 from authproxy.cli import serve as module
 from authproxy.cli.serve import announce, say_nothing, serve
@@ -92,8 +93,8 @@ def test_there_are_descriptors_for_clients_and_upstreams(monkeypatch):
     )
     wanted = []
 
-    def noted(connections):
-        wanted.append(connections)
+    def noted(config):
+        wanted.append(config.limits.connections + upstream_connections(config))
         raise ZeroDivisionError
 
     monkeypatch.setattr(module, "raise_file_limit", noted)

@@ -1,10 +1,12 @@
 """A request as it is shown: all that helps, and nothing that is secret."""
 
 import json
+from base64 import b64decode
 from types import SimpleNamespace
 
 import pytest
 
+from authproxy.observe import inspection
 from authproxy.observe.inspection import details, request_lines, summary
 from authproxy.observe.record import BodyBudget, KeptBody, Notes, RouteFacts
 from authproxy.tokens.token import Token
@@ -161,3 +163,26 @@ def test_a_token_in_a_binary_body_is_masked():
     shown = details(record(facts=FACTS, token=TOKEN, notes=noted(request_body=body(data, 99))))
     assert "base64" in shown["request_body"]
     assert details(record(facts=FACTS, notes=noted(request_body=body(data, 99)))) != shown
+
+
+def test_what_an_answer_repeats_of_the_routes_secrets_and_the_callers_is_masked():
+    facts = RouteFacts("up42", lambda path: path, frozenset(), bodies=99, secrets=("r0ute-s3cret-12",))
+    notes = noted(response_body=body(b"\xff r0ute-s3cret-12 c4ller-s3cret", limit=99))
+    shown = details(
+        record(
+            facts=facts,
+            notes=notes,
+            head=b"Authorization: Bearer c4ller-s3cret\r\n",
+            answer=b"HTTP/1.1 200 OK\r\nX-Echo: r0ute-s3cret-12, c4ller-s3cret",
+        )
+    )
+    assert shown["response_headers"] == [["X-Echo", "••••, ••••"]]
+    assert b64decode(shown["response_body"]["base64"]) == b"\xff " + "•••• ••••".encode()
+
+
+def test_what_masks_a_summary_is_worked_out_once_for_all_callers():
+    inspection._hiding.cache_clear()
+    for number in range(50):
+        head = f"Authorization: Bearer c4ller-s3cret-{number}\r\n".encode()
+        summary(record(facts=FACTS, token=TOKEN, head=head, target=f"/x?page=another-one-{number}"))
+    assert inspection._hiding.cache_info().misses == 1

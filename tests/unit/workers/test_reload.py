@@ -111,7 +111,9 @@ def killed(monkeypatch):
     monkeypatch.setattr(module, "tls_contexts", lambda config, before: TLS)
     monkeypatch.setattr(module.asyncio, "to_thread", in_this_thread)
     monkeypatch.setattr(module.logs, "set_up", lambda *style: sent.append(("log", *style)))
-    monkeypatch.setattr(module, "raise_file_limit", lambda connections: sent.append(("files", connections)))
+    monkeypatch.setattr(
+        module, "raise_file_limit", lambda config: sent.append(("files", config.limits.connections))
+    )
     return sent
 
 
@@ -576,7 +578,7 @@ def test_the_supervisor_takes_what_is_new_and_closes_what_is_gone(state, open_so
     assert [sock.fileno() for sock in (*gone, old_admin)] == [-1] * 3
     assert state.admin[1][0].getsockname() == admin.getsockname()
     assert (state.config, state.number) == (AFTER_ALL, 8)
-    assert killed == [("log", "error", "json"), ("files", 50 + AFTER_ALL.routes[0].max_connections)]
+    assert killed == [("log", "error", "json"), ("files", 50)]
     for sock in (*(share[1][1] for share in state.shares), state.admin[1][0]):
         sock.close()
 
