@@ -443,6 +443,8 @@ ROWS = (
      "        if True:\n            self.force_close()", LIVE + "limits.py -k 'head or 413 or turned'"),
     ("limits: a closed client that takes nothing", "if left:\n        asyncio",
      "if False:\n        asyncio", LIVE + "limits.py -k nobody_takes"),
+    ("start: what is there is not looked through for garbage", "        gc.freeze()\n        ready(app)",
+     "        ready(app)", APP + "test_serving.py -k everything_is_open"),
     ("limits: file descriptors",
      "    return min(wanted, max(1, room // 2, room - upstream_connections(config)))", "    return wanted",
      LIVE + "limits.py -k descriptors"),

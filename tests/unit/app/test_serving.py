@@ -102,6 +102,7 @@ async def world(monkeypatch):
     )
     made = World(handlers)
     monkeypatch.setattr(serving, "App", made.make_app)
+    monkeypatch.setattr(serving, "gc", SimpleNamespace(freeze=lambda: made.app.calls.append("set apart")))
     return made
 
 
@@ -109,7 +110,7 @@ async def test_it_is_ready_once_everything_is_open(world):
     await world.begin(Listeners([("a", "socket")], ("b", ["admin's"])), retry_rejected=True)
     assert world.app.given == ("config", None, "own", "tls", True)
     assert world.app.calls == [
-        ("admin opens", "b", ["admin's"]), ("start", [("a", "socket")]), "warn", "prefetch",
+        ("admin opens", "b", ["admin's"]), ("start", [("a", "socket")]), "warn", "prefetch", "set apart",
         ("admin", ["admin's"]),
     ]  # fmt: skip
     assert world.ready == [world.app]
@@ -133,7 +134,7 @@ async def test_the_service_manager_hears_that_it_lives_and_then_that_it_stops(wo
 
 async def test_a_worker_leaves_warnings_and_tokens_to_the_broker(world):
     await world.begin(inner_source="the broker")
-    assert world.app.calls == [("start", [("a", "socket")])]
+    assert world.app.calls == [("start", [("a", "socket")]), "set apart"]
     world.app.drained.set()
     await world.signal()
     await world.task
@@ -142,7 +143,7 @@ async def test_a_worker_leaves_warnings_and_tokens_to_the_broker(world):
 async def test_a_broker_has_no_routes_to_serve(world):
     await world.begin(Listeners([], ("b", ["admin's"])))
     assert world.app.calls == [
-        ("admin opens", "b", ["admin's"]), "warn", "prefetch", ("admin", ["admin's"]),
+        ("admin opens", "b", ["admin's"]), "warn", "prefetch", "set apart", ("admin", ["admin's"]),
     ]  # fmt: skip
     world.app.drained.set()
     await world.signal()
