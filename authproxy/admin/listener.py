@@ -92,7 +92,7 @@ class AdminServer(ProxyServer):
 
 
 class AdminConnection(ClientConnection):
-    """A connection whose client may end its half once it has asked, as `nc -N` does.
+    """A connection whose client may end its half once it has asked, as `nc -N` does; but see `has_no_end`.
 
     `idle_since` is when its last request was answered, or it was opened; the loop's own clock is too coarse.
     `retiring` says that it takes no other request than the one that it may be at.
@@ -104,7 +104,7 @@ class AdminConnection(ClientConnection):
 
     def __init__(self, server: ProxyServer, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(server, loop)
-        self._ended = False
+        self._ended = self._endless = False
         self.retiring = False
         self.idle_since = monotonic()
 
@@ -124,7 +124,16 @@ class AdminConnection(ClientConnection):
         self._ended = (
             self.in_flight and not self.leaving and self._state is not State.HEAD and self._payload.is_eof()
         )
-        return self._ended
+        return self._ended and not self._endless
+
+    def has_no_end(self) -> None:
+        """Break the answer under way off when the client ends its half: there is no other sign that it has gone.
+
+        A closed socket says no more than that, and what is written to it goes nowhere until the second time.
+        """
+        self._endless = True
+        if self._ended:
+            self.force_close()
 
     # ── what aiohttp asks ────────────────────────────────────────────────────────────────────────
 

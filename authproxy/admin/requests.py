@@ -16,13 +16,16 @@ import asyncio
 import json
 from collections.abc import Iterable
 from dataclasses import asdict
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 from aiohttp import web
 
 from authproxy.admin.events import Streams
 from authproxy.errors import BadRequest, Fault, NoRoute, RequestTimeout
 from authproxy.observe.recent import Filter
+
+if TYPE_CHECKING:
+    from authproxy.admin.listener import AdminConnection
 
 FILTERS = ("route", "status", "method", "q", "limit", "before")
 HEADERS = {
@@ -94,6 +97,7 @@ class _API:
         if request.method == "HEAD":
             return response
         with self._backend.streams.open() as stream:
+            cast("AdminConnection", request.protocol).has_no_end()
             await response.prepare(request)
             async for piece in stream.pieces():
                 await response.write(piece)

@@ -192,6 +192,21 @@ async def test_events_are_streamed_until_the_end(client, backend):
     assert not backend.streams
 
 
+@pytest.mark.parametrize("turns", [0, 100], ids=["before it begins", "later"])
+async def test_a_reader_that_ends_its_half_has_gone(client, backend, turns):
+    connection, transport = client.connect()
+    await asyncio.sleep(0)
+    connection.data_received(b"GET /api/requests/stream HTTP/1.1\r\nHost: 127.0.0.1:8081\r\n\r\n")
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    if not connection.eof_received():
+        connection.connection_lost(None)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert not backend.streams
+    assert transport.closed or turns
+
+
 async def test_a_reader_that_goes_away_is_not_told_any_more(client, backend):
     connection, _ = client.connect()
     await asyncio.sleep(0)
