@@ -127,9 +127,9 @@ class AdminConnection(ClientConnection):
         return self._ended and not self._endless
 
     def has_no_end(self) -> None:
-        """Break the answer under way off when the client ends its half: there is no other sign that it has gone.
+        """Break the answer under way off when the client ends its half.
 
-        A closed socket says no more than that, and what is written to it goes nowhere until the second time.
+        A socket that is closed says no more than that, until something has been written to it twice.
         """
         self._endless = True
         if self._ended:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.admin_api import Here, Watcher, admin_api
+from tests.support.admin_api import Here, admin_api
 from tests.support.command import wait_until
 from tests.support.wire import UNAUTHORIZED, Wire, ask, connect, request
 
@@ -48,7 +48,7 @@ def test_who_does_not_read_loses_events_is_told_how_many_and_slows_nobody(here: 
         slow.send(request("GET", "/api/requests/stream"))
         assert slow.head().status == 200
         with here.watching() as watcher:
-            path = "/other/" + "x" * 6000  # all of them together are more than the kernel holds back for a reader
+            path = "/other/" + "x" * 6000  # all together: more than the kernel keeps for a reader
             with connect(here.proxy.url) as wire:
                 for number in range(MANY):
                     wire.send(request("GET", f"{path}/{number}"))
@@ -85,7 +85,8 @@ def test_streams_are_few_and_leave_room_for_others() -> None:
             wires.append(connect(here.proxy.admin_url).send(request("GET", "/api/requests/stream")))
             assert wires[-1].head().status == 200
             assert wires[-1].chunk()  # with nothing left to read, its end is a FIN and no RST
-        answer = here.get("/api/requests/stream")
+        with connect(here.proxy.admin_url) as wire:
+            answer = wire.send(request("GET", "/api/requests/stream")).head()
         assert (answer.status, answer.one("Content-Type")) == (503, "application/problem+json")
         assert answer.one("Retry-After") is not None
         assert here.get("/healthz").status == 200
