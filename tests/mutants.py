@@ -819,8 +819,6 @@ ROWS = (
      UNIT + "test_both_doors.py -k this_reply"),
     ("replies: only the first bytes are a head", "if reply is not None and not self._answered:",
      "if reply is not None:", UNIT + "test_both_doors.py -k this_reply"),
-    ("downstream: a body that came with its head", "        if end > len(self._ahead):\n",
-     "        if True:\n", UNIT + "test_both_doors.py -k this_request"),
 )  # fmt: skip
 
 
