@@ -1,54 +1,80 @@
-"""`authproxy token ROUTE`: a usable token, for tools that take one."""
+"""`authproxy token ROUTE`: a usable token, for tools that take one; `token_formats.py` has their forms."""
 
 import asyncio
-import json
+import contextlib
 import os
-from datetime import UTC, datetime
-from math import ceil, isinf
+import sys
+from math import ceil
 
 import click
 
 from authproxy import logs
 from authproxy.app.application import App
+from authproxy.cli import token_formats as forms
 from authproxy.cli.options import config_option, find_route, load_config, retry_rejected_option
 from authproxy.config.model import Config
 from authproxy.config.route import RouteConfig
-from authproxy.errors import TokenUnavailable
+from authproxy.errors import TokenError, TokenUnavailable
 from authproxy.tokens.token import Token
 
-EXEC_CREDENTIAL_VERSIONS = tuple(
-    f"client.authentication.k8s.io/{version}" for version in ("v1", "v1beta1", "v1alpha1")
-)
+MAX_ASKED = 64 << 10  # bytes that a helper reads
 
 
 @click.command()
 @click.argument("route")
+@click.argument("operation", required=False)
 @config_option
 @click.option("--header", "as_header", is_flag=True, help="Print the whole header line.")
 @click.option(
-    "--format", "style", type=click.Choice(["exec-credential", "credential-process"]),
-    help="Print a document for kubectl (ExecCredential) or for AWS-style tools.",
+    "--format", "style", type=click.Choice(["exec-credential", *forms.LINES, *forms.OPERATIONS]),
+    help="Print what kubectl (exec-credential), AWS-style tools (credential-process), ~/.netrc, "
+    "`curl -K -` or a shell take; or be a credential helper for git or docker, which append OPERATION.",
 )  # fmt: skip
 @retry_rejected_option
 def token(
-    *, route: str, config_file: str | None, as_header: bool, style: str | None, retry_rejected: bool
+    *,
+    route: str,
+    operation: str | None,
+    config_file: str | None,
+    as_header: bool,
+    style: str | None,
+    retry_rejected: bool,
 ) -> None:
-    """Print a usable token for ROUTE, and nothing else."""
+    """Print a usable token for ROUTE, and nothing else.
+
+    OPERATION is for credential helpers: get, store or erase (git and docker), list (docker).
+    """
     if as_header and style is not None:
         raise click.UsageError("--header and --format cannot be used together")
+    _check_operation(style, operation)
     config = load_config(config_file)
     wanted = find_route(config, route)
     logs.set_up("error", config.log.format)
-    got = asyncio.run(_fetch(config, wanted, retry_rejected=retry_rejected))
-    if as_header:
-        scheme = wanted.grant.scheme
-        click.echo(f"{wanted.grant.header}: {scheme}{' ' if scheme else ''}{got.value}")
-    elif style == "exec-credential":
-        click.echo(json.dumps(_exec_credential(got)))
-    elif style == "credential-process":
-        click.echo(json.dumps(_credential_process(got, wanted)))
+    if style == "git-credential":
+        _git(config, wanted, operation, retry_rejected=retry_rejected)
+    elif style == "docker-credential":
+        _docker(config, wanted, operation, retry_rejected=retry_rejected)
     else:
-        click.echo(got.value)
+        got = asyncio.run(_fetch(config, wanted, retry_rejected=retry_rejected))
+        click.echo(forms.header_line(got, wanted) if as_header else _formed(style, got, wanted))
+
+
+def _formed(style: str | None, got: Token, route: RouteConfig) -> str:
+    if style == "exec-credential":
+        return forms.exec_credential(got, os.environ.get("KUBERNETES_EXEC_INFO", ""))
+    return forms.LINES[style](got, route) if style is not None else got.value
+
+
+def _check_operation(style: str | None, operation: str | None) -> None:
+    """Raise `click.UsageError` where there should be an operation, or should be none."""
+    operations = forms.OPERATIONS.get(style or "")
+    if operations is None and operation is not None:
+        helpers = " or ".join(f"--format {each}" for each in forms.OPERATIONS)
+        raise click.UsageError(f"unexpected argument {operation!r}: it would belong to {helpers}")
+    if operations is not None and operation is None:
+        raise click.UsageError(f"--format {style} needs an operation: {', '.join(operations)}")
+    if style == "docker-credential" and operation not in forms.OPERATIONS[style]:
+        raise click.UsageError(f"unknown operation {operation!r}: choose from {', '.join(operations or ())}")
 
 
 async def _fetch(config: Config, route: RouteConfig, *, retry_rejected: bool) -> Token:
@@ -62,25 +88,46 @@ async def _fetch(config: Config, route: RouteConfig, *, retry_rejected: bool) ->
             raise
 
 
-def _exec_credential(got: Token) -> dict[str, object]:
-    """Return a Kubernetes ExecCredential, in the version that kubectl asks for: it takes no other."""
-    try:
-        info = json.loads(os.environ.get("KUBERNETES_EXEC_INFO", ""))
-    except (ValueError, RecursionError):
-        info = None
-    asked = info.get("apiVersion") if isinstance(info, dict) else None
-    version = asked if asked in EXEC_CREDENTIAL_VERSIONS else EXEC_CREDENTIAL_VERSIONS[0]
-    status = {"token": got.value, **_ends(got, "expirationTimestamp")}
-    return {"apiVersion": version, "kind": "ExecCredential", "status": status}
+# ── helpers ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def _credential_process(got: Token, route: RouteConfig) -> dict[str, object]:
-    """Return an AWS credential_process document, version 1; the token is in `SessionToken`."""
-    keys = {"AccessKeyId": route.name, "SecretAccessKey": got.value, "SessionToken": got.value}
-    return {"Version": 1, **keys, **_ends(got, "Expiration")}
+def _git(config: Config, route: RouteConfig, operation: str | None, *, retry_rejected: bool) -> None:
+    """Answer git; what it asks for another host, or in words to come, is left to other helpers."""
+    said = _asked()
+    asked = forms.git_asks(said)
+    if not forms.git_is_for(route, asked):
+        return
+    if operation == "get":
+        got = asyncio.run(_fetch(config, route, retry_rejected=retry_rejected))
+        click.echo(forms.git_credential(got, route, asked, said))
+    elif operation == "erase" and (refused := forms.erased(said)) is not None:
+        asyncio.run(_replace(config, route, refused))
 
 
-def _ends(got: Token, key: str) -> dict[str, str]:
-    if isinf(got.expires_at):
-        return {}
-    return {key: datetime.fromtimestamp(got.expires_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
+def _docker(config: Config, route: RouteConfig, operation: str | None, *, retry_rejected: bool) -> None:
+    """Answer docker. There is nothing to store, nor to erase: the credential is in the configuration."""
+    if operation == "list":
+        click.echo(forms.docker_list(route))
+    elif operation == "get":
+        server = _asked().strip()
+        if not forms.is_upstream(route, server):
+            click.echo(forms.NOT_FOUND)
+            sys.exit(1)
+        got = asyncio.run(_fetch(config, route, retry_rejected=retry_rejected))
+        click.echo(forms.docker_credential(got, route, server))
+
+
+def _asked() -> str:
+    """Return what the tool says on stdin."""
+    return sys.stdin.buffer.read(MAX_ASKED).decode("utf-8", "replace")
+
+
+async def _replace(config: Config, route: RouteConfig, refused: Token) -> None:
+    """Have another token stored, if it is the stored one that was refused; whoever asks next gets that."""
+    async with App(config) as app:
+        if app.grant_sources.store(route) is None:
+            return  # each call fetches its own
+        stack = app.sources.stack(route)
+        if stack is not None:
+            with contextlib.suppress(TokenError):  # who asks next is told
+                await stack.outer.token(instead_of=refused)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from authproxy.app.application import App
-from authproxy.cli.token import EXEC_CREDENTIAL_VERSIONS
+from authproxy.cli.token_formats import EXEC_CREDENTIAL_VERSIONS
 from authproxy.errors import CredentialRejected, TokenUnavailable
 from authproxy.tokens.token import Token
 
@@ -123,3 +123,72 @@ def test_only_who_says_so_tries_a_rejected_credential(write, run, monkeypatch, f
     monkeypatch.setattr(App, "token", token)
     run("token", "fixed", "-c", write(), *flags)
     assert seen == [retries]
+
+
+@pytest.mark.parametrize(
+    ("form", "line"),
+    [
+        ("netrc", "machine fixed.example login oauth2 password the-token"),
+        ("curl", 'header = "Authorization: Bearer the-token"'),
+        ("env", "FIXED_TOKEN=the-token"),
+    ],
+)
+def test_a_line_for_another_tool_is_printed_and_nothing_else(write, run, form, line):
+    result = run("token", "fixed", "--format", form, "-c", write())
+    assert (result.stdout, result.stderr) == (f"{line}\n", "")
+
+
+# ── helpers ──────────────────────────────────────────────────────────────────────────────────────
+
+ASKED = "protocol=https\nhost=fixed.example\n\n"
+
+
+def test_git_is_given_a_name_and_the_token(write, run):
+    result = run("token", "fixed", "--format", "git-credential", "get", "-c", write(), input=ASKED)
+    assert (result.stdout, result.stderr) == ("username=oauth2\npassword=the-token\n", "")
+
+
+@pytest.mark.parametrize(
+    ("operation", "asked"),
+    [
+        ("get", ASKED.replace("fixed", "other")),
+        ("get", ASKED.replace("https", "http")),
+        ("get", ""),
+        ("store", ASKED),
+        ("erase", ASKED),
+        ("some-day", ASKED),
+    ],
+)
+def test_git_is_told_nothing_where_there_is_nothing_to_tell(write, run, operation, asked):
+    result = run("token", "fixed", "--format", "git-credential", operation, "-c", write(), input=asked)
+    assert (result.stdout, result.stderr) == ("", "")
+
+
+def test_docker_is_given_a_document(write, run):
+    arguments = ("token", "fixed", "--format", "docker-credential", "-c", write())
+    assert json.loads(run(*arguments, "get", input="fixed.example\n").stdout) == {
+        "ServerURL": "fixed.example", "Username": "oauth2", "Secret": "the-token",
+    }  # fmt: skip
+    assert json.loads(run(*arguments, "list").stdout) == {"https://fixed.example": "oauth2"}
+    for operation in ("store", "erase"):
+        assert run(*arguments, operation, input="fixed.example").stdout == ""
+
+
+def test_docker_learns_that_there_is_nothing_for_another_host(write, run):
+    arguments = ("token", "fixed", "--format", "docker-credential", "get", "-c", write())
+    result = run(*arguments, input="other.example", exits=1)
+    assert result.stdout == "credentials not found in native keychain\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--format", "git-credential"], "needs an operation: get, store, erase"),
+        (["--format", "docker-credential"], "needs an operation: get, list, store, erase"),
+        (["--format", "docker-credential", "forget"], "unknown operation 'forget': choose from get, list,"),
+        (["get"], "unexpected argument 'get': it would belong to --format git-credential or"),
+        (["--format", "netrc", "get"], "unexpected argument 'get'"),
+    ],
+)
+def test_an_operation_is_there_where_it_belongs(write, run, arguments, told):
+    assert told in run("token", "fixed", *arguments, "-c", write(), exits=2).stderr
