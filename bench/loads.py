@@ -13,13 +13,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from statistics import quantiles
-from tempfile import NamedTemporaryFile
+from tempfile import NamedTemporaryFile, TemporaryDirectory
 from typing import cast
 
 import uvloop
 from processes import MIB, Failed, pinned
-from proxies import APT, FILES, program
+from proxies import APT, FILES, build_with_go, program
 
 TRANSFERS = 5  # a round
 EVENT_CONNECTIONS = 100
@@ -112,6 +114,36 @@ def _read_wrk(told: str, *, may_fail: bool) -> Seen:
     if may_fail:
         figures["errors"] = int(failed[1]) / requests if failed else 0.0
     return Seen(figures, requests)
+
+
+# ── at a given rate ──────────────────────────────────────────────────────────────────────────────
+
+PACED = Path(__file__).with_name("paced.go")
+
+
+def paced(*, connections: int, rate: int) -> Load:
+    """Return the load of `rate` requests a second in all, over `connections`, which ask in turn."""
+
+    def load(port: int, seconds: float, cpus: set[int]) -> Seen:
+        program = Path(_built().name, "paced")
+        arguments = [f"127.0.0.1:{port}", str(connections), str(rate), str(seconds)]
+        command = [*pinned(cpus), str(program), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise Failed(done.stderr[-200:])
+        count, p50, p99, longest = (float(each) for each in done.stdout.split())
+        figures = {"rps": count / seconds, "p50_ms": p50, "p99_ms": p99, "max_ms": longest}
+        return Seen(figures, count)
+
+    return load
+
+
+@cache
+def _built() -> "TemporaryDirectory[str]":
+    """Return the folder with the program; it goes when we do."""
+    folder = TemporaryDirectory(prefix="authproxy-bench-")
+    build_with_go(PACED, Path(folder.name, "paced"))
+    return folder
 
 
 # ── a large file ─────────────────────────────────────────────────────────────────────────────────

@@ -262,11 +262,16 @@ def _go(setup: Setup) -> Command:
     setup.only("ca_file", "routes", "workers")
     file = setup.folder / "reverseproxy"
     if not file.exists():
-        build = [program("go", PIP), "build", "-o", str(file), str(HERE / "peers" / "reverseproxy.go")]
-        subprocess.run(build, check=True, capture_output=True, text=True)
+        build_with_go(HERE / "peers" / "reverseproxy.go", file)
     arguments = [f"127.0.0.1:{setup.port}", setup.origin, AUTHORIZATION, str(setup.ca_file or "")]
     routes = [setup.write("routes", "\n".join(setup.paths))] if setup.routes > 1 else []
     return Command([str(file), *arguments, *routes], _go_runtime(setup))
+
+
+def build_with_go(source: Path, file: Path) -> None:
+    """Make the program `file` of `source`."""
+    build = [program("go", PIP), "build", "-o", str(file), str(source)]
+    subprocess.run(build, check=True, capture_output=True, text=True)
 
 
 def _go_runtime(setup: Setup) -> dict[str, str]:

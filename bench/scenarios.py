@@ -140,6 +140,7 @@ def starting(launch: Launch) -> Figures:
 
 GIB = 1 << 30
 MANY_ROUTES = 10_000
+PACE = 5_000  # requests a second: half of what the slowest of the main proxies can do
 ASKED_ROUTES = 100  # each has connections of its own
 SMALL = loads.wrk()
 
@@ -147,6 +148,11 @@ SCENARIOS = (
     Scenario("small", "150-byte answers, 50 connections", under(SMALL), everybody=True),
     Scenario("one", "150-byte answers, 1 connection", under(loads.wrk(connections=1))),
     Scenario("many", "150-byte answers, 500 connections", under(loads.wrk(connections=500))),
+    Scenario(
+        "paced", f"150-byte answers, 500 connections, {PACE:,} requests a second in all",
+        under(loads.paced(connections=500, rate=PACE)),
+        columns=("rps", "p50_ms", "p99_ms", "max_ms", "peak_mib"),
+    ),
     Scenario("10k", "10 KiB answers, 50 connections", under(loads.wrk("/10k"))),
     Scenario("chunked", "chunked 10 KiB answers, 50 connections", under(loads.wrk("/chunked"))),
     Scenario("post", "10 KiB POST, 50 connections", under(loads.wrk(script=loads.POST)), origin="own"),
