@@ -90,19 +90,22 @@ def _overview(found: Results, measured: list[Scenario]) -> Iterator[str]:
             yield _row(scenario.title, FIGURES[scenario.cost][0], *map(_share, shares))
 
 
+TITLES = {scenario.name: scenario.title for scenario in SCENARIOS}
+
+
 def _differences(found: Results, measured: list[Scenario]) -> Iterator[str]:
     names = [each for each in (OURS, BASELINE, *REFERENCES) if each in found.proxies("small")]
     chosen = [each for each in measured if each.compared_with]
     if not chosen or not names:
         return
     yield "\n### What it costs each\n"
-    yield "CPU time a request, as a multiple of the same proxy's with plain 150-byte answers.\n"
-    yield _row("scenario", *names)
-    yield _row("---", *["--:"] * len(names))
+    yield "CPU time a request, as a multiple of the same proxy's in another scenario.\n"
+    yield _row("scenario", "beside", *names)
+    yield _row("---", "---", *["--:"] * len(names))
     for scenario in chosen:
         plain = scenario.compared_with or ""
         ratios = [found.ratio(scenario.cost, (scenario.name, name), (plain, name)) for name in names]
-        yield _row(scenario.title, *map(_share, ratios))
+        yield _row(scenario.title, TITLES[plain], *map(_share, ratios))
 
 
 def _costs(found: Results) -> Iterator[str]:
