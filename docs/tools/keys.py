@@ -199,7 +199,8 @@ def type_of(schema: Schema) -> str:
 
 
 def _kinds(schema: Schema) -> Iterator[str]:
-    for each in schema.get("anyOf", schema.get("oneOf", [])):
+    alternatives: list[Schema] = schema.get("anyOf") or schema.get("oneOf") or []
+    for each in alternatives:
         yield from _kinds(each)
     if "$ref" in schema:
         yield f"[mapping](#{_anchor(schema['$ref'].rpartition('/')[2])})"
@@ -209,7 +210,7 @@ def _kinds(schema: Schema) -> Iterator[str]:
         yield from (f"`{each}`" for each in schema["enum"])
     elif schema.get("type") == "array":
         yield f"list of {_plural(type_of(schema['items']))}"
-    elif not {"anyOf", "oneOf"} & schema.keys():
+    elif not alternatives:
         yield from _plain_kind(schema)
 
 
