@@ -67,7 +67,7 @@ pictures: $(STAMP).servers ## the pictures of the README, taken of the demo
 	@$(BIN)/python -m docs.tools.pictures
 
 site: $(STAMP).docs ## the documentation as a web site, in build/site/
-	@$(BIN)/mkdocs build --quiet --strict --config-file .github/mkdocs.yml
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --config-file .github/mkdocs.yml
 
 dist: $(STAMP).dev ## the sdist and the wheel, in dist/
 	@$(BIN)/python -m build --outdir dist .
