@@ -1,7 +1,10 @@
 """The page on every key of the configuration, made of its JSON Schema."""
 
+import json
+import re
 from collections.abc import Iterator
 from dataclasses import fields
+from functools import cache
 from typing import Any
 
 import yaml
@@ -61,8 +64,7 @@ ROUTE = {
     "headers`, `response_headers": "HeaderRules", "allow": "AllowKeys", "retry": "Retry",
     "timeouts": "Timeouts", "inspect": "Inspect", "tls` of a route": "UpstreamTLS",
 }  # fmt: skip
-AUTH = {"response": "ReplyPointers", "hints": "ReplyHint", "totp": "OneTimePassword", "basic": "BasicLogin"}
-"""Headings, and the definitions that hold the keys under them."""
+"""Headings, and the definitions that hold the keys under them; those under `auth` are found."""
 SAME = {"LoginPointers": "ReplyPointers", "CommandPointers": "ReplyPointers", "defaults": "route"} | {
     f"{kind}StoreSettings": "token_store" for kind in ("Memory", "File", "Redis")
 }
@@ -128,7 +130,7 @@ def _auth(definitions: Schema) -> Iterator[str]:
     yield from _table(common, [name for name in oauth if name not in general])
     for name, kind in GRANTS.items():
         yield from _grant(name, grants[f"grant: {name}"], oauth if issubclass(kind, OAuthGrant) else general)
-    yield from _mappings(AUTH, definitions)
+    yield from _mappings(_parts_of_auth(), definitions)
     yield PRESETS
     for preset in presets().values():
         keys = ", ".join(f"`{key}`{'' if about.required else '?'}" for key, about in preset.keys.items())
@@ -227,9 +229,21 @@ def _plain_kind(schema: Schema) -> Iterator[str]:
 def _anchor(definition: str) -> str:
     """Return where the keys of a definition stand, as GitHub and the site make an anchor of a heading."""
     definition = SAME.get(definition, definition)
-    headings = {title: heading for part in (TOP, ROUTE, AUTH) for heading, title in part.items()}
+    headings = {title: heading for part in (TOP, ROUTE, _parts_of_auth()) for heading, title in part.items()}
     heading = headings.get(definition, {"route": "routes"}.get(definition, definition))
     return heading.replace("`", "").replace(",", "").replace(" ", "-")
+
+
+@cache
+def _parts_of_auth() -> dict[str, str]:
+    """Return the mappings under `auth`: their keys, and the definitions of what they hold."""
+    found: dict[str, str] = {}
+    for grant in json_schema()["$defs"]["auth"]["oneOf"][: len(GRANTS)]:
+        for name, key in grant["properties"].items():
+            for definition in re.findall(r'"#/\$defs/(\w+)"', json.dumps(key)):
+                if definition not in SAME:
+                    found.setdefault(name, definition)
+    return found
 
 
 def _plural(kind: str) -> str:
