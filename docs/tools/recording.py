@@ -10,7 +10,6 @@ Nothing is made up but the pauses. Without animations (`prefers-reduced-motion`)
 import fcntl
 import os
 import pty
-import re
 import select
 import struct
 import subprocess
@@ -22,16 +21,15 @@ from html import escape
 from itertools import pairwise
 from typing import Self
 
+from rich.style import Style
 from rich.text import Text
 
 COLUMNS, LINE, CHARACTER = 100, 19, 8.05
 MARGIN, BAR = 16, 26
 DEADLINE = 20.0  # seconds that a program has to say what is waited for
 PAUSES = {"command": 1.4, "output": 0.12}  # seconds before such a line
-COLOURS = {
-    "red": "#ff7b72", "green": "#7ee787", "yellow": "#e3b341", "blue": "#79c0ff", "magenta": "#d2a8ff",
-    "cyan": "#56d4dd", "bright_black": "#8b949e",
-}  # fmt: skip
+COLOURS = {1: "#ff7b72", 2: "#7ee787", 3: "#e3b341", 4: "#79c0ff", 5: "#d2a8ff", 6: "#56d4dd", 8: "#8b949e"}
+"""By their numbers in ANSI's palette; their bright twins look the same."""
 STYLE = """
 text { font: 13px ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; fill: #e6edf3; white-space: pre }
 .bar { fill: #161b22 } .paper { fill: #0d1117 } .name { fill: #8b949e } .prompt { fill: #7ee787 }
@@ -167,8 +165,11 @@ def _runs(row: Text) -> Iterator[tuple[int, int]]:
 
 
 def _look(row: Text, start: int, end: int) -> str:
-    style = " ".join(str(span.style) for span in row.spans if span.start <= start and end <= span.end)
-    words = set(re.split(r"\s+", style))
-    kind = " ".join(name for word, name in (("bold", "b"), ("dim", "d")) if word in words)
-    colour = next((value for name, value in COLOURS.items() if name in words), "")
+    over = [span.style for span in row.spans if span.start <= start and end <= span.end]
+    style = Style.combine(
+        [Style.null(), *(Style.parse(each) if isinstance(each, str) else each for each in over)]
+    )
+    kind = " ".join(name for name, is_so in (("b", style.bold), ("d", style.dim)) if is_so)
+    number = style.color.number if style.color else None
+    colour = COLOURS.get(number if number in COLOURS else (number or 0) - 8)
     return (f' class="{kind}"' if kind else "") + (f' style="fill:{colour}"' if colour else "")
