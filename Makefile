@@ -13,7 +13,7 @@ STAMP := $(VENV)/.authproxy-installed
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run unit live test coverage fuzz soak mutants lint format types bench dist image clean
+.PHONY: help run unit live test coverage fuzz soak mutants lint format types bench references pictures site dist image clean
 
 help: ## list the words
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -60,6 +60,15 @@ types: $(STAMP).dev ## mypy: strict over authproxy, on every system, less so ove
 bench: $(STAMP).bench ## side by side with nginx, Envoy, Go and others; ARGS=--quick for a try
 	@$(BIN)/python bench/compare.py $(ARGS)
 
+references: $(STAMP).dev ## the pages on every key and every verb, made anew of the program itself
+	@$(BIN)/python -m docs.tools.references
+
+pictures: $(STAMP).servers ## the pictures of the README, taken of the demo
+	@$(BIN)/python -m docs.tools.pictures
+
+site: $(STAMP).docs ## the documentation as a web site, in build/site/
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --config-file .github/mkdocs.yml
+
 dist: $(STAMP).dev ## the sdist and the wheel, in dist/
 	@$(BIN)/python -m build --outdir dist .
 
@@ -88,6 +97,10 @@ $(STAMP).dev: $(STAMP)
 
 $(STAMP).servers: $(STAMP).dev
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group servers --group deploy
+	@touch $@
+
+$(STAMP).docs: $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group docs
 	@touch $@
 
 # mitmproxy wants other versions of what we use, and no other peer needs it: it has an environment of its own.

@@ -255,9 +255,10 @@ HeaderValue = Annotated[str, AfterValidator(_header_value)]
 SecretHeaderValue = Annotated[SecretStr, AfterValidator(_secret_header), HEADER_TEXT]
 Pointer = Annotated[str, AfterValidator(_pointer)]
 """A JSON Pointer, RFC 6901."""
-LocalPath = Annotated[str, AfterValidator(_local_path)]
+_A_PATH = WithJsonSchema({"type": "string", "format": "path"})
+LocalPath = Annotated[str, AfterValidator(_local_path), _A_PATH]
 """A path; a relative one starts from the directory of the configuration."""
-ReadableFile = Annotated[str, AfterValidator(_local_path), AfterValidator(_readable)]
+ReadableFile = Annotated[str, AfterValidator(_local_path), AfterValidator(_readable), _A_PATH]
 """A path to a file that can be read now."""
 ClientID = Annotated[str, CLIENT]
 ClientSecret = Annotated[SecretStr, CLIENT]

@@ -76,9 +76,10 @@ class Admin:
     __pydantic_config__ = KEYS
 
     listen: Address = "127.0.0.1:8081"
-    """Where it listens."""
+    """Where it listens. Where all of `listen` are Unix sockets and there is no `access`, it is by default a
+    Unix socket beside the first one. Example: 127.0.0.1:9081"""
     keep: Annotated[int, Field(ge=0, le=MAX_KEEP), BeforeValidator(whole_number)] = 500
-    """How many of the last requests the inspector remembers."""
+    """How many of the last requests are remembered, 10,000 at most. Example: 2000"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,9 +89,10 @@ class Access:
     __pydantic_config__ = KEYS
 
     tokens: Annotated[tuple[Annotated[SecretStr, ACCESS_KEY], ...], Field(min_length=1)]
-    """Any one of these lets a caller through."""
+    """Any one of these lets a caller through. Example: ["${TEAM_KEY}"]"""
     header: HeaderName = "X-Authproxy-Key"
-    """The header that carries it; it is not forwarded."""
+    """The header that carries it. It is not forwarded, and cannot be one that a route's `auth` sets.
+    Example: X-Team-Key"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,9 +102,9 @@ class ListenerTLS:
     __pydantic_config__ = KEYS
 
     cert_file: ReadableFile
-    """The certificate chain, PEM."""
+    """The certificate chain, PEM. Example: /etc/authproxy/cert.pem"""
     key_file: ReadableFile
-    """Its private key, PEM."""
+    """Its private key, PEM. Example: /etc/authproxy/key.pem"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,9 +126,11 @@ class FileStoreSettings:
     type: Literal["file"]
     """Where tokens are kept."""
     path: LocalPath | None = None
-    """The file; by default in the user's state directory."""
+    """The file; by default `tokens` in the user's state directory. It, its key and its locks are 0600;
+    links, and files that others may read, are refused. Example: /var/lib/authproxy/tokens"""
     key: Passphrase | None = None
-    """The passphrase; by default a generated key, in the keyring or in a file next to it."""
+    """The passphrase that tokens are encrypted with; by default a generated key, in the keyring or in a file
+    next to it. Example: ${TOKEN_KEY}"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,11 +142,13 @@ class RedisStoreSettings:
     type: Literal["redis"]
     """Where tokens are kept."""
     url: RedisURL
-    """`redis://`, `rediss://` or `unix://`, with user, password and database if need be."""
+    """`redis://`, `rediss://` or `unix://`, with user, password and database if need be.
+    Example: rediss://:${REDIS_PASSWORD}@redis.example.com:6379/0"""
     key: Passphrase
-    """The passphrase; the same for all replicas."""
+    """The passphrase that tokens are encrypted with; the same for all replicas. Example: ${TOKEN_KEY}"""
     prefix: str = "authproxy:"
-    """Prefix of the entries' names."""
+    """Prefix of the entries' names. Example: "authproxy:prod:"
+    """
 
 
 TokenStoreKeys = Annotated[
@@ -157,20 +163,21 @@ class Limits:
     __pydantic_config__ = KEYS
 
     connections: Count = 1024
-    """Client connections at the same time."""
+    """Client connections at the same time. Example: 4096"""
     header_bytes: Size = 32 << 10
-    """The longest header section; a longer one is answered 431."""
+    """The longest header section; a longer one is answered 431. Chunk sizes and extensions may exceed their
+    data by as much; more is answered 400. Example: 64KiB"""
     body_bytes: Annotated[
         Size | None,
         BeforeValidator(none_is_none, json_schema_input_type=Size | Literal["none"] | None),
     ] = None
-    """The longest request body, or `none`; a longer one is answered 413."""
+    """The longest request body, or `none`; a longer one is answered 413. Example: 10MiB"""
     header_timeout: Timeout = 10.0
-    """How long a client may take to send its header section."""
+    """How long a client may take to send its header section. Example: 5s"""
     keepalive: Duration = 75.0
-    """How long an idle client connection is kept."""
+    """How long an idle client connection is kept. Example: 2m"""
     drain: Duration = 30.0
-    """How long a shutdown waits for requests in flight."""
+    """How long a shutdown waits for requests in flight. Example: 10s"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,11 +187,11 @@ class Log:
     __pydantic_config__ = KEYS
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    """Minimum log level."""
+    """Minimum log level. Example: warning"""
     format: Literal["text", "json"] = "text"
-    """One line of text, or one JSON object, for each event."""
+    """One line of text, or one JSON object, for each event, on stderr. Example: json"""
     access: bool = True
-    """Whether each request gets a line."""
+    """Whether each request gets a line. Example: false"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,29 +205,37 @@ class FileKeys:
         Field(min_length=1),
         BeforeValidator(_one_or_more, json_schema_input_type=Address | tuple[Address, ...]),
     ] = ("127.0.0.1:8080",)
-    """Where to listen, or a list of that: `HOST:PORT`, `[::1]:PORT` or `unix:/PATH`; port 0 picks one."""
+    """Where to listen, or a list of that: `HOST:PORT`, `[::1]:PORT` or `unix:/PATH` (mode 0600). Port 0
+    picks a free one; no host means every address, of IPv4 and IPv6; a name is listened on at every
+    address that it has. Anything but loopback needs `access` or `allow_remote`.
+    Example: ["127.0.0.1:8080", "unix:/run/authproxy/proxy.sock"]"""
     admin: Annotated[Admin | None, BeforeValidator(off_is_none, json_schema_input_type=Admin | bool)] = field(
         default_factory=Admin
     )
-    """The admin listener; `false` for none."""
+    """The admin listener: health, metrics, logins and the API. `false` for none. When only the default
+    address is taken, a warning says so and the proxy runs without. Example: {listen: 127.0.0.1:9081}"""
     workers: Count | Literal["auto"] = 1
-    """Worker processes, or `auto` for one per processor. Limits apply to each of them."""
+    """Worker processes, or `auto` for one per processor. They share the listeners and the tokens; `limits`
+    and `max_connections` apply to each of them. Example: 4"""
     allowed_hosts: tuple[AcceptedHost, ...] = ()
-    """`Host` names accepted besides the loopback ones and the routes' own; `*` for any."""
+    """`Host` names accepted besides the loopback ones, the listeners', the routes' own `host` and the
+    address at which the connection came in; `*` for any. Example: [authproxy.internal]"""
     allowed_origins: tuple[WebOrigin, ...] = ()
-    """Web origins whose pages may call the proxy (CORS)."""
+    """Web origins whose pages may call the proxy (CORS). Example: [https://app.example.com]"""
     allow_remote: bool = False
-    """Must be true to listen on anything but loopback without `access`."""
+    """Must be true to listen on anything but loopback without `access`. Example: true"""
     access: Access | None = None
-    """What callers must send to be let through."""
+    """What callers must send to be let through. Without one of these keys a request is answered 401.
+    Example: {tokens: ["${TEAM_KEY}"]}"""
     tls: ListenerTLS | None = None
-    """Serve HTTPS."""
+    """Serve HTTPS instead of HTTP. Example: {cert_file: cert.pem, key_file: key.pem}"""
     token_store: TokenStoreKeys | None = None
-    """Where tokens are stored. By default in memory, and in a file for grants that need a login."""
+    """Where tokens are stored. By default in memory, and in a file for grants that need a login.
+    Example: {type: redis, url: "${REDIS_URL}", key: "${TOKEN_KEY}"}"""
     limits: Limits = field(default_factory=Limits)
-    """How much the proxy accepts."""
+    """How much the proxy accepts. Example: {connections: 4096}"""
     log: Log = field(default_factory=Log)
-    """What is logged."""
+    """What is logged. Example: {format: json}"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

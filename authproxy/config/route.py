@@ -155,9 +155,12 @@ class HeaderRules:
     __pydantic_config__ = KEYS
 
     set: dict[HeaderName, SecretHeaderValue] = field(default_factory=dict)
-    """Headers to set; existing ones are replaced."""
+    """Headers to set; existing ones are replaced. Values are treated as secrets. Headers that belong to one
+    connection or frame a message cannot be set, nor can the one that `auth` sets.
+    Example: {X-Team: geo}"""
     remove: tuple[HeaderName, ...] = ()
-    """Headers to remove."""
+    """Headers to remove, in any spelling (`X_Team` for `X-Team`). What is removed is the client's: `set` and
+    `auth` add theirs afterwards. Example: [Cookie]"""
 
     def __post_init__(self) -> None:
         names = [name.lower() for name in self.set]
@@ -177,12 +180,13 @@ class AllowKeys:
     __pydantic_config__ = KEYS
 
     methods: tuple[Method, ...] | None = None
-    """Methods, spelled exactly as clients send them; every method when left out."""
+    """Methods, spelled exactly as clients send them; every method when left out. Example: [GET, HEAD]"""
     paths: tuple[PathPattern, ...] | None = None
-    """Patterns for the path after the route's prefix: `*` is any text within a segment, `**` any depth, a
-    leading `!` refuses. The first that fits decides; what fits none is refused."""
+    """Patterns for the decoded path after the route's prefix: `*` is any text within a segment, `**` any
+    depth, a leading `!` refuses. The first that fits decides; what fits none is refused.
+    Example: ["!/v2/admin/**", "/v2/**"]"""
     hint: str | None = None
-    """What to tell a caller who is refused."""
+    """What to tell a client that is refused. Example: ask the team for write access"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,13 +196,13 @@ class Retry:
     __pydantic_config__ = KEYS
 
     statuses: tuple[Status, ...] = (401,)
-    """The upstream's statuses that mean: this token is not accepted."""
+    """The upstream's statuses that mean: this token is not accepted. Example: [401, 403]"""
     methods: Literal["all", "idempotent"] = "all"
-    """Which methods are repeated."""
+    """Which methods are repeated. Example: idempotent"""
     max_body: Size = 1 << 20
-    """The longest body that is kept for this; a request with a longer one is not repeated."""
+    """The longest body that is kept for this; a request with a longer one is not repeated. Example: 8MiB"""
     cooldown: Duration = 30.0
-    """After a repeated request was refused too, how long further refusals fetch no token."""
+    """After a repeated request was refused too, how long further refusals fetch no token. Example: 1m"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,11 +212,12 @@ class Timeouts:
     __pydantic_config__ = KEYS
 
     connect: Timeout = 10.0
-    """To accept a connection, TLS included."""
+    """To accept a connection, TLS included. Example: 5s"""
     response: Timeout = 60.0
-    """To start its response."""
+    """To start its response. Example: 2m"""
     idle: Timeout = 300.0
-    """Between two pieces of a body or of a tunnel."""
+    """Between two pieces of a body or of a tunnel. A client that sends nothing of its body for so long is
+    answered 408, an upstream that takes nothing of it 504. Example: 1h"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,15 +227,16 @@ class UpstreamTLS:
     __pydantic_config__ = KEYS
 
     verify: bool = True
-    """Whether the certificate is verified. `false` lets anyone on the way read the credential."""
+    """Whether the certificate is verified. `false` lets anyone on the way read the credential.
+    Example: false"""
     ca_file: ReadableFile | None = None
-    """Certificates to trust instead of the system's, PEM."""
+    """Certificates to trust instead of the system's, PEM. Example: /etc/ssl/company-ca.pem"""
     cert_file: ReadableFile | None = None
-    """The client certificate, PEM."""
+    """The client certificate, PEM. Example: client.pem"""
     key_file: ReadableFile | None = None
-    """Its private key, PEM."""
+    """Its private key, PEM; needs `cert_file`. Example: client.key"""
     server_name: Host | None = None
-    """The name to ask for and to check, if it is not the upstream's host."""
+    """The name to ask for and to check, if it is not the upstream's host. Example: api.internal"""
 
     def __post_init__(self) -> None:
         if self.key_file is not None and self.cert_file is None:
@@ -248,7 +254,8 @@ class Inspect:
         AfterValidator(_kept_size),
         BeforeValidator(none_is_none, json_schema_input_type=Size | Literal["none"] | None),
     ] = None
-    """How much is kept of each body, or `none`."""
+    """How much is kept of each body, up to 16MiB, or `none`. All kept bodies together have 32 MiB.
+    Example: 64KiB"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,44 +265,50 @@ class RouteKeys:
     __pydantic_config__ = KEYS
 
     name: RouteName
-    """Unique; lower-case letters, digits and hyphens."""
+    """Unique; lower-case letters, digits and hyphens. Example: orders"""
     path: MountPath = "/"
-    """The prefix, on a segment boundary."""
+    """The prefix, on a segment boundary: `/up42` is for `/up42` and `/up42/x`, not for `/up42x`.
+    Example: /orders"""
     host: Host | None = None
-    """The `Host` it answers to, with or instead of `path`."""
+    """The `Host` it answers to, with or instead of `path`. Example: orders.localhost"""
     upstream: Upstream
-    """Where requests go: scheme, host, and optionally port and base path."""
+    """Where requests go: scheme, host, and optionally port and base path.
+    Example: https://api.example.com/v2"""
     strip_path: bool = True
-    """Whether `path` is taken off before the rest is put under the upstream's base path."""
+    """Whether `path` is taken off before the rest is put under the upstream's base path. Example: false"""
     headers: HeaderRules = field(default_factory=HeaderRules)
-    """Changes to request headers."""
+    """Changes to request headers. Example: {set: {X-Team: geo}, remove: [Cookie]}"""
     response_headers: HeaderRules = field(default_factory=HeaderRules)
-    """Changes to response headers."""
+    """Changes to response headers. Example: {remove: [Server]}"""
     allow: AllowKeys | None = None
-    """Least privilege: the requests that may pass."""
+    """Least privilege: the requests that may pass. Any other is answered 403 and goes nowhere.
+    Example: {methods: [GET, HEAD], paths: ["/items/**"]}"""
     retry: Annotated[Retry | None, BeforeValidator(off_is_none, json_schema_input_type=Retry | bool)] = field(
         default_factory=Retry
     )
-    """When a request is repeated with a new token; `false` for never."""
+    """When a request is repeated with a new token; `false` for never. Example: {statuses: [401, 403]}"""
     timeouts: Timeouts = field(default_factory=Timeouts)
-    """How long the upstream may take."""
+    """How long the upstream may take. Example: {connect: 5s, response: 2m}"""
     tls: UpstreamTLS = field(default_factory=UpstreamTLS)
-    """TLS towards the upstream."""
+    """TLS towards the upstream. Example: {ca_file: /etc/ssl/company-ca.pem}"""
     http_proxy: ProxySetting = None
-    """The HTTP proxy on the way to the upstream and to the token endpoint: `http://[USER:PASSWORD@]HOST:PORT`,
-    or `none`. By default the one that the environment names (HTTPS_PROXY, HTTP_PROXY, NO_PROXY)."""
+    """The HTTP proxy on the way to the upstream and to the token endpoint:
+    `http://[USER:PASSWORD@]HOST:PORT`, or `none`. By default the one that the environment names
+    (HTTPS_PROXY, HTTP_PROXY, NO_PROXY). Example: "http://proxy.example.com:3128"
+    """
     preserve_host: bool = False
-    """Whether the caller's `Host` is sent instead of the upstream's."""
+    """Whether the client's `Host` is sent instead of the upstream's. Example: true"""
     rewrite: bool = True
-    """Whether redirects, links and cookies that point at the upstream come back pointing at the proxy."""
+    """Whether redirects, links and cookies that point at the upstream come back pointing at the proxy.
+    Example: false"""
     insecure: bool = False
-    """Must be true to send a credential over plain http to another machine."""
+    """Must be true to send a credential over plain http to another machine. Example: true"""
     max_connections: Count = 256
-    """Connections to the upstream at the same time."""
+    """Connections to the upstream at the same time. Example: 32"""
     prefetch: bool = False
-    """Whether the token is fetched at the start instead of at the first request."""
+    """Whether the token is fetched at the start instead of at the first request. Example: true"""
     inspect: Inspect = field(default_factory=Inspect)
-    """What the inspector keeps."""
+    """What the inspector keeps of requests besides their headers. Example: {bodies: 64KiB}"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

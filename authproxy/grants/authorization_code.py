@@ -41,12 +41,18 @@ NEEDS_A_PERSON = frozenset({  # OpenID Connect Core §3.1.2.6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthorizationCode(InteractiveGrant):
-    """RFC 6749 §4.1 with PKCE. Without `redirect_uri` whoever runs the login chooses one."""
+    """A person logs in with a browser (RFC 6749 §4.1), with PKCE (RFC 7636, S256)."""
 
     authorization_url: URL | None = None
+    """The authorization endpoint, where the user logs in; published by `issuer`.
+    Example: https://login.example.com/authorize"""
     redirect_uri: URL | None = None
+    """Where the browser is redirected to; by default a listener on this machine.
+    Example: http://127.0.0.1:8081/callback"""
     authorization_params: SecretMap = field(default_factory=dict)
+    """Further parameters of the authorization URL. Example: {prompt: consent}"""
     silent: bool = False
+    """Ask for the code without a browser, from a server that redirects back at once. Example: true"""
 
     def __post_init__(self) -> None:
         if self.issuer is None and self.authorization_url is None:

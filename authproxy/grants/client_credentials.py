@@ -8,7 +8,7 @@ from authproxy.grants.steps import Flow
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientCredentials(OAuthGrant):
-    """RFC 6749 §4.4."""
+    """The proxy authenticates as itself (RFC 6749 §4.4)."""
 
     def obtain(self) -> Flow:
         answer = yield from self.ask(grant_type="client_credentials")

@@ -26,22 +26,32 @@ class CommandPointers(ReplyPointers):
         "/access_token", "/accessToken", "/status/token", "/SessionToken",
         "/credential/access_token", "/token",
     )  # fmt: skip
+    """The token. Example: /data/token"""
     expires_at: Pointer | tuple[Pointer, ...] = (
         "/status/expirationTimestamp", "/Expiration",
         "/credential/token_expiry", "/expiry/datetime", *ENDS_AT,
     )  # fmt: skip
+    """Where there is no lifetime: the moment when the token ends. Example: /data/expires"""
     token_type: Pointer | tuple[Pointer, ...] = ("/token_type", "/tokenType")
+    """Its type. Example: /data/type"""
     refresh_token: Pointer | tuple[Pointer, ...] | None = None
+    """The refresh token; not looked for when left out. Example: /data/refresh"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command(Grant):
-    """`command` is the program and its arguments; no shell is involved."""
+    """A program prints the token."""
 
     can_be_rejected: ClassVar[bool] = False
 
     command: tuple[str, ...] = field(repr=False)  # an argument may be a secret
+    """The program that prints the token, and its arguments: a bare token, an OAuth token response, a
+    Kubernetes ExecCredential, an AWS credential_process document, or what `az` and `gcloud` print. No
+    shell is involved.
+    Example: [az, account, get-access-token, --resource, "https://management.azure.com"]"""
     response: CommandPointers = field(default_factory=CommandPointers)
+    """Where another JSON document has the token and the rest: JSON Pointers (RFC 6901).
+    Example: {token: /data/token}"""
 
     def __post_init__(self) -> None:
         if not self.command or not self.command[0]:

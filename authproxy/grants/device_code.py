@@ -34,9 +34,11 @@ GONE = frozenset({"expired_token", "invalid_grant"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceCode(InteractiveGrant):
-    """RFC 8628."""
+    """A person logs in on another device, with a code (RFC 8628)."""
 
     device_authorization_url: URL | None = None
+    """The device authorization endpoint, for a login on another device; published by `issuer`.
+    Example: https://login.example.com/device"""
 
     def __post_init__(self) -> None:
         if self.issuer is None and self.device_authorization_url is None:

@@ -24,6 +24,8 @@ class File(Grant):
     is_stored: ClassVar[bool] = False
 
     path: LocalPath
+    """A file that contains the token. It is read again when it changes, and need not be there at the start.
+    Example: /var/run/secrets/tokens/api-token"""
 
     @property
     def watched_file(self) -> str | None:

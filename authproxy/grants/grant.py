@@ -59,8 +59,11 @@ class ReplyHint:
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     say: str
+    """What to tell the user. Example: this account needs a one-time password"""
     status: int | None = None
+    """The status that it is for; any when left out. Example: 423"""
     contains: str | None = None
+    """A text in the body that it is for; any when left out. Example: MFA_REQUIRED"""
 
     def fits(self, answer: Answer) -> bool:
         return self.status in {None, answer.status} and (
@@ -75,10 +78,16 @@ class ReplyPointers:
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     token: Pointer | tuple[Pointer, ...] = "/access_token"  # noqa: S105 - a place, not a token
+    """The token. One that is a number is taken for its digits. Example: /data/token"""
     expires_in: Pointer | tuple[Pointer, ...] = "/expires_in"
+    """Its lifetime in seconds. Example: /data/ttl"""
     expires_at: Pointer | tuple[Pointer, ...] = ENDS_AT
+    """Where there is no lifetime: the moment when the token ends, as the epoch's seconds or milliseconds, or
+    in ISO 8601 (UTC when it names no zone). Example: /data/expires"""
     token_type: Pointer | tuple[Pointer, ...] = "/token_type"  # noqa: S105
+    """Its type. One that a plain token cannot serve (DPoP, MAC) is an error. Example: /data/type"""
     refresh_token: Pointer | tuple[Pointer, ...] | None = "/refresh_token"  # noqa: S105
+    """The refresh token. Example: /data/refresh"""
 
 
 def _plain_scheme(value: str) -> str:
@@ -104,11 +113,21 @@ class Grant:
     """Whether its tokens are worth storing."""
 
     scheme: Scheme = "Bearer"
+    """The authentication scheme before the token; `""` sends the bare token. Example: Token"""
     header: HeaderName = "Authorization"
+    """The header that carries the token. Example: X-Api-Key"""
     incoming: Literal["keep", "replace", "reject"] = "keep"
+    """What to do with a request that already has that header: `keep` forwards it as it is and adds nothing,
+    `replace` replaces the header, `reject` refuses the request. Example: replace"""
     refresh_before: Literal["auto"] | Duration = "auto"
+    """How long before its end a token is renewed in the background; `auto` is a fifth of its lifetime, a
+    minute at most. Example: 2m"""
     default_lifetime: Duration | None = None
+    """How long a token lasts if neither the server nor the token itself says; without it, until it is
+    refused. Example: 30m"""
     hints: tuple[ReplyHint, ...] = ()
+    """What to tell the user when the token endpoint answers a status, or with a text in its body.
+    Example: [{status: 423, say: "the account is locked; ask an administrator"}]"""
 
     @property
     def needs_token(self) -> bool:

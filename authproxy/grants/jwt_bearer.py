@@ -16,15 +16,21 @@ GRANT_TYPE = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JWTBearer(OAuthGrant):
-    """RFC 7523 §2.1. `claims` are further ones, such as the `scope` that some servers want in there.
+    """A signed assertion is traded for a token, as service accounts do (RFC 7523 §2.1).
 
-    One that is null is left out, whoever would have set it.
+    It is made for each token request, from `key`. With `client_auth: private_key_jwt` the same key proves
+    who the client is.
     """
 
     issuer_claim: str | None = None
+    """The issuer (`iss`) of the assertion; the client's ID by default. Example: robot@example.com"""
     subject: str | None = None
+    """The subject (`sub`) of the assertion; its issuer by default. Example: user@example.com"""
     claims: dict[str, Any] = field(default_factory=dict, repr=False)
+    """Further claims of the assertion. One that is `null` is left out, also of `iat`, `sub` and the like.
+    Example: {scope: https://api.example.com/read}"""
     assertion: GivenToken | None = None
+    """An assertion that was signed elsewhere, instead of `key`. Example: ${ASSERTION}"""
 
     def __post_init__(self) -> None:
         if (self.key is None) == (self.assertion is None):

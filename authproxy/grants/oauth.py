@@ -48,25 +48,51 @@ class OAuthGrant(Grant):
     """The keys of every OAuth grant, and the request they make."""
 
     token_url: URL | None = None
+    """The token endpoint: https, or on loopback, unless the route has `insecure: true`. This or `issuer` is
+    required. Example: https://login.example.com/oauth/token"""
     issuer: Issuer | None = None
+    """The authorization server, which publishes its endpoints (OpenID Connect discovery, RFC 8414); instead
+    of `token_url`. Example: https://login.example.com"""
     client_id: ClientID | None = None
+    """The client's ID. Example: ${CLIENT_ID}"""
     client_secret: ClientSecret | None = None
+    """The client's secret. Example: ${CLIENT_SECRET}"""
     client_auth: ClientAuthName | None = None
+    """How the client authenticates; by default `client_secret_basic` with a secret, else `none`.
+    Example: client_secret_post"""
     key: SigningKey | None = None
+    """The private key that assertions are signed with: PEM without a passphrase, or a JWK (RFC 7517).
+    Example: ${file:client-key.pem}"""
     key_id: str | None = None
+    """The key's ID (`kid`), as the server knows it; the JWK's own by default. Example: key-2026"""
     algorithm: Algorithm | None = None
+    """The signature algorithm; by default one that suits the key. Example: PS256"""
     audience_claim: str | None = None
+    """The audience (`aud`) of signed assertions; by default the issuer or the token endpoint.
+    Example: https://login.example.com"""
     assertion_lifetime: Duration | None = None
+    """How long signed assertions last, from `iat` to `exp`; four minutes by default. Example: 1m"""
     clock_skew: Duration | None = None
+    """How far `iat` is dated back, for servers whose clock is behind; ten seconds by default. Example: 30s"""
     cert_file: ReadableFile | None = None
+    """The client's certificate for `tls_client_auth`, PEM; read anew for each token request.
+    Example: client.pem"""
     key_file: ReadableFile | None = None
+    """Its private key, PEM without a passphrase, if it is in a separate file. Example: client.key"""
     scope: str | tuple[str, ...] | None = None
+    """The scopes to ask for, as one string or a list. Example: orders.read orders.write"""
     audience: str | tuple[str, ...] | None = None
+    """The audience to ask for, or a list of them. Example: https://api.example.com"""
     resource: str | tuple[str, ...] = ()
+    """The resources to ask for (RFC 8707), as one string or a list. Example: https://api.example.com/v2"""
     params: SecretMap = field(default_factory=dict)
+    """Further request parameters. Example: {service: geo}"""
     params_in: Literal["body", "query"] = "body"
+    """Whether parameters, `grant_type` included, are sent in the body or the query. Example: query"""
     headers: HeaderMap = field(default_factory=dict)
+    """Further headers of the token request. Example: {X-Tenant: geo}"""
     response: ReplyPointers = field(default_factory=ReplyPointers)
+    """Where the reply has the token and the rest: JSON Pointers (RFC 6901). Example: {token: /data/token}"""
 
     def __post_init__(self) -> None:
         if self.token_url is None and self.issuer is None:

@@ -9,10 +9,12 @@ from authproxy.values import Username, UserPassword
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Password(OAuthGrant):
-    """RFC 6749 §4.3."""
+    """The proxy hands over the user's name and password (RFC 6749 §4.3)."""
 
     username: Username
+    """The user's name. Example: ${API_USERNAME}"""
     password: UserPassword
+    """The user's password. Example: ${API_PASSWORD}"""
 
     def obtain(self) -> Flow:
         answer = yield from self.ask(

@@ -10,9 +10,11 @@ from authproxy.values import GivenToken
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefreshToken(OAuthGrant):
-    """RFC 6749 §6. A rotated refresh token takes the configured one's place while the process lives."""
+    """A refresh token that was obtained elsewhere is traded for tokens (RFC 6749 §6)."""
 
     refresh_token: GivenToken
+    """A refresh token that was obtained elsewhere. When the server rotates it, the new one is stored.
+    Example: ${REFRESH_TOKEN}"""
 
     @property
     def must_last(self) -> bool:

@@ -34,6 +34,7 @@ class Static(Grant):
     is_stored: ClassVar[bool] = False
 
     token: Annotated[SecretStr, STATIC_TOKEN]
+    """The token, as it was issued. Example: ${API_TOKEN}"""
 
     def flow(self, expired: Token | None) -> Flow:  # noqa: ARG002 - there is only this one
         yield from ()
@@ -50,8 +51,11 @@ class Basic(Grant):
     is_stored: ClassVar[bool] = False
 
     scheme: Scheme = "Basic"
+    """The authentication scheme before the token."""
     username: BasicUsername
+    """The user's name. Example: ${API_USERNAME}"""
     password: BasicPassword
+    """The user's password. Example: ${API_PASSWORD}"""
 
     def __post_init__(self) -> None:
         if ":" in self.username:

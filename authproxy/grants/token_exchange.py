@@ -30,13 +30,20 @@ TokenType = Annotated[str, AfterValidator(_token_type)]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenExchange(OAuthGrant):
-    """RFC 8693. With an actor's token the new one says on whose behalf it acts (§1.1)."""
+    """One token is traded for another (RFC 8693). With an actor's token the new one says who acts (§1.1)."""
 
     subject_token: GivenToken
+    """The token to exchange; with `${file:…}` it is read again when it is refused.
+    Example: ${SUBJECT_TOKEN}"""
     subject_token_type: TokenType = TOKEN_TYPE + "access_token"
+    """Its type: `access_token`, `id_token`, `jwt`, `refresh_token`, `saml1`, `saml2`, or another URI of RFC
+    8693. Example: id_token"""
     actor_token: GivenToken | None = None
+    """The token of the party that acts for the subject. Example: ${ACTOR_TOKEN}"""
     actor_token_type: TokenType | None = None
+    """Its type; `access_token` by default. Example: jwt"""
     requested_token_type: TokenType | None = None
+    """The type of token to ask for; the server's choice by default. Example: access_token"""
 
     def __post_init__(self) -> None:
         if self.actor_token is None and self.actor_token_type is not None:

@@ -29,7 +29,9 @@ class BasicLogin:
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     username: BasicUsername
+    """The user's name. Example: ${API_USERNAME}"""
     password: BasicPassword
+    """The user's password. Example: ${API_PASSWORD}"""
 
 
 def _base32_secret(secret: SecretStr | None) -> SecretStr | None:
@@ -62,8 +64,12 @@ class OneTimePassword:
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     header: HeaderName
+    """The header that carries the code. Example: totp-auth"""
     secret: Annotated[SecretStr | None, AfterValidator(_base32_secret), OTHERWISE_READ] = None
+    """The second factor's secret (base32), from which codes are made (RFC 6238). Example: ${TOTP_SECRET}"""
     code: Annotated[SecretStr | None, AfterValidator(_one_time_code), OTHERWISE_READ] = None
+    """One code of 6 to 8 digits, which is used once; instead of `secret`. Example: "123456"
+    """
 
     def __post_init__(self) -> None:
         if (self.secret is None) == (self.code is None):
@@ -86,22 +92,36 @@ class LoginPointers(ReplyPointers):
     """As for OAuth, but a refresh token is looked for only where it is said to be."""
 
     refresh_token: str | tuple[str, ...] | None = None
+    """The refresh token; not looked for when left out. Example: /data/refresh"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRequest(Grant):
-    """One request, one token."""
+    """One request to any login endpoint, one token."""
 
     url: URL
+    """The login endpoint. Example: https://api.example.com/session"""
     method: str = "POST"
+    """The method of the login request. Example: PUT"""
     headers: HeaderMap = field(default_factory=dict)
+    """Further headers of the login request. Example: {X-Tenant: geo}"""
     query: SecretMap = field(default_factory=dict)
+    """Parameters in the query. Example: {useBody: "true"}"""
     form: SecretMap | None = None
+    """Parameters as a form in the body. Example: {user: "${API_USERNAME}", pass: "${API_PASSWORD}"}"""
     json: Annotated[Any, JSON_TEXT] = field(default=None, repr=False)
+    """The body, as JSON; instead of `form`. Example: {user: "${API_USERNAME}", secret: "${API_PASSWORD}"}"""
     params_in: Literal["body", "query"] = "body"
+    """`query` puts `form` into the query. Example: query"""
     basic: BasicLogin | None = None
+    """The user name and password, sent as Basic.
+    Example: {username: "${API_USERNAME}", password: "${API_PASSWORD}"}"""
     totp: Annotated[OneTimePassword | None, BeforeValidator(_code_or_secret)] = None
+    """The second factor: the header, and a secret or a single code.
+    Example: {header: totp-auth, secret: "${TOTP_SECRET}"}"""
     response: LoginPointers = field(default_factory=LoginPointers)
+    """Where the reply has the token and the rest: JSON Pointers (RFC 6901).
+    Example: {token: /data/token, expires_in: /data/ttl}"""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Z]+", self.method):

@@ -21,6 +21,7 @@ from authproxy.grants import GRANTS
 
 ROOT = Path(__file__).parents[2]
 CONFIGURATION = (ROOT / "docs/configuration.md").read_text()
+REFERENCE = (ROOT / "docs/reference-configuration.md").read_text()
 PRESETS = (ROOT / "docs/presets.md").read_text()
 EXAMPLE = ROOT / "config.example.yaml"
 PRIVATE_KEY = json.dumps(ECKey.generate_key("P-256").as_dict(private=True))
@@ -46,7 +47,7 @@ def keys_of(kind):
     ),
 )
 def test_every_key_is_documented(key):
-    assert re.search(rf"`{key}`", CONFIGURATION)
+    assert re.search(rf"^(\| `{key}` \||`{key}: )", REFERENCE, re.MULTILINE)
 
 
 @pytest.mark.parametrize("grant", GRANTS)

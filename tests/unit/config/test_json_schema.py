@@ -2,7 +2,7 @@ import jsonschema
 import pytest
 import yaml
 
-from authproxy.config.json_schema import AUTH_KEYS, json_schema
+from authproxy.config.json_schema import json_schema
 from authproxy.config.presets import presets
 from authproxy.grants import GRANTS
 from tests.support.systems import of_unix
@@ -80,28 +80,35 @@ def test_there_is_an_alternative_for_each_grant_and_each_preset(schema):
     assert titles == [f"grant: {name}" for name in GRANTS] + [f"preset: {name}" for name in presets()]
 
 
-def test_every_key_is_described(schema):
+def properties_of(schema):
+    """Yield each key of each mapping: the mapping's title, the key's name, its schema."""
     places = [schema, *(each for each in schema["$defs"].values() if "properties" in each)]
-    places += schema["$defs"]["auth"]["oneOf"]
+    for place in places + schema["$defs"]["auth"]["oneOf"]:
+        for name, each in place["properties"].items():
+            yield place.get("title", ""), name, each
+
+
+def test_every_key_is_described(schema):
     bare = [
-        (place.get("title"), name)
-        for place in places
-        for name, each in place["properties"].items()
-        if not {"description", "const", "$ref"} & each.keys() and place.get("title") not in GRANT_PARTS
+        (title, name)
+        for title, name, each in properties_of(schema)
+        if not {"description", "const", "$ref"} & each.keys()
     ]
     assert bare == []
 
 
-GRANT_PARTS = {
-    "ReplyHint",
-    "ReplyPointers",
-    "LoginPointers",
-    "CommandPointers",
-    "BasicLogin",
-    "OneTimePassword",
-}
+def test_every_example_fits_its_key(schema):
+    faults = [
+        (title, name, error.message)
+        for title, name, each in properties_of(schema)
+        for example in each.get("examples", [])
+        for error in jsonschema.Draft202012Validator(each | {"$defs": schema["$defs"]}).iter_errors(example)
+    ]
+    assert faults == []
+    assert any("examples" in each for _, _, each in properties_of(schema))
 
 
-def test_no_description_is_left_over(schema):
-    used = {name for each in schema["$defs"]["auth"]["oneOf"] for name in each["properties"]}
-    assert set(AUTH_KEYS) <= used
+def test_a_key_that_a_grant_inherits_is_described_where_it_is_declared(schema):
+    (grant,) = (each for each in schema["$defs"]["auth"]["oneOf"] if each["title"] == "grant: password")
+    assert grant["properties"]["scheme"]["description"].startswith("The authentication scheme")
+    assert grant["properties"]["token_url"]["examples"] == ["https://login.example.com/oauth/token"]
