@@ -32,6 +32,8 @@ class PresetKey:
     required: bool = False
     secret: bool = False
     default: str | None = None
+    reference: str | None = None
+    """What a starter configuration has for it, instead of a variable of the environment."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,12 @@ class Preset:
     docs: str
     keys: Mapping[str, PresetKey]
     auth: Mapping[str, Any]
+    upstream: str = ""
+    """What a starter configuration has for the route's."""
+    where: Mapping[str, str] = field(default_factory=dict)
+    """For the upstream and each of `keys`: where in the vendor's console it is found."""
+    short: str = ""
+    """What a starter configuration calls the route, and its variables begin with."""
     route: Mapping[str, Any] = field(default_factory=dict)
     warning: str | None = None
 

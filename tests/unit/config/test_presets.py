@@ -277,3 +277,23 @@ def test_a_value_around_which_a_preset_builds_more_is_told_once_where_it_was_wri
     text = reader.with_route(f"upstream: https://x\nauth:\n  {keys}")
     line = text[: text.index("totp")].count("\n") + 1
     assert reader.fault(text) == f"{line}:13: routes[0].auth.totp: {fault}"
+
+
+# ── where a person finds the values ──────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("preset", presets().values(), ids=presets().keys())
+def test_each_open_key_says_where_its_value_is_found(preset):
+    open_keys = {name for name, key in preset.keys.items() if key.default is None}
+    wanted = open_keys | ({"upstream"} if "${" in preset.upstream else set())
+    assert wanted <= preset.where.keys() <= preset.keys.keys() | {"upstream"}
+    for sentence in preset.where.values():
+        assert sentence.strip() == sentence != ""
+        assert "\n" not in sentence
+        assert not sentence.endswith(".")
+
+
+@pytest.mark.parametrize("preset", presets().values(), ids=presets().keys())
+def test_a_preset_knows_an_upstream_to_begin_with(preset):
+    assert re.fullmatch(r"https://[^\s/]\S*[^\s/]", preset.upstream)
+    assert "\n" not in preset.docs
