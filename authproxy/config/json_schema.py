@@ -70,6 +70,7 @@ AUTH_KEYS = {
     "form": "Parameters as a form in the body.",
     "json": "The body, as JSON.",
     "basic": "The user name and password, sent as Basic.",
+    "jwt": "A JWT that says who asks, signed for each request and sent as Authorization: Bearer.",
     "totp": "The second factor: the header, and a secret or a single code.",
     "command": "A program that prints the token, and its arguments.",
     "path": "A file that contains the token.",

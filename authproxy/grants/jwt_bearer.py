@@ -18,7 +18,7 @@ GRANT_TYPE = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 class JWTBearer(OAuthGrant):
     """RFC 7523 §2.1. `claims` are further ones, such as the `scope` that some servers want in there.
 
-    One that is null is left out, whoever would have set it.
+    One that is null is left out, whoever would have set it; so is `sub` when `subject` is empty.
     """
 
     issuer_claim: str | None = None
@@ -46,6 +46,7 @@ class JWTBearer(OAuthGrant):
         if self.assertion is not None:
             return self.assertion.get_secret_value()
         issuer = self.issuer_claim or self.client_id
-        claims = dict(self.claims) | {"iss": issuer, "sub": self.subject or issuer}
+        subject = issuer if self.subject is None else self.subject or None
+        claims = dict(self.claims) | {"iss": issuer, "sub": subject}
         claims |= {name: None for name, value in self.claims.items() if value is None}
         return (yield from self.signed(claims, (yield from self.server()), self.private_key()))
