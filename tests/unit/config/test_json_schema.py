@@ -98,6 +98,7 @@ GRANT_PARTS = {
     "LoginPointers",
     "CommandPointers",
     "BasicLogin",
+    "HeaderAssertion",
     "OneTimePassword",
 }
 
