@@ -89,10 +89,11 @@ class Issued:
         self._clock = clock
         self._good_until: dict[str, float] = {}
 
-    def hand_out(self, lifetime: float) -> str:
+    def hand_out(self, lifetime: float, token: str | None = None) -> str:
+        """Make `token`, by default one that nobody can guess, good for `lifetime` seconds; return it."""
         now = self._clock()
         self._good_until = {token: until for token, until in self._good_until.items() if until > now}
-        token = secrets.token_urlsafe(32)
+        token = secrets.token_urlsafe(32) if token is None else token
         self._good_until[token] = now + lifetime
         return token
 

@@ -1,8 +1,7 @@
 """Signed assertions: short-lived JWTs that say who asks (RFC 7523 §3), and the keys that sign them.
 
-A key is PEM text, a JWK (RFC 7517) or the JSON file of a Google service account, read anew for each
-assertion: nobody keeps it. joserfc is imported where it is used: few need it, and everybody's start would
-wait for it.
+A key is PEM text, a JWK (RFC 7517) or the JSON file of a Google service account. joserfc is imported where it
+is used: few need it, and everybody's start would wait for it.
 """
 
 import contextlib
@@ -10,6 +9,7 @@ import json
 import secrets
 import warnings
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, SecretStr
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from joserfc.jwk import Key
 
 ASSERTION_LIFETIME = 240.0  # seconds: strict servers allow five minutes, and their clock may be ahead of ours
+KEYS = 16  # so many are kept as they were read: to check one of RSA takes longer than to sign with it
 CLOCK_SKEW = 10.0  # seconds by which a server's clock may be behind ours: `iat` must not lie ahead of it
 
 Algorithm = Literal[
@@ -46,6 +47,7 @@ def kind_of(key: "Key") -> str:
     return getattr(key, "curve_name", None) or key.key_type
 
 
+@lru_cache(maxsize=KEYS)
 def read_key(text: str) -> "Key":
     """Return the private key that `text` holds; raise ValueError, which never quotes it."""
     is_pem = "-----BEGIN " in text and not text.lstrip().startswith("{")

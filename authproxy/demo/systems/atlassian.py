@@ -19,7 +19,7 @@ class Atlassian(StandIn):
 
     def __init__(self, *, lifetime: float | None = None, clock: Clock = time.time) -> None:
         super().__init__(lifetime=lifetime, clock=clock)
-        self._token = secrets.token_urlsafe(32)
+        self._token = "demo-token-of-atlassian"  # noqa: S105 - made up
 
     def routes(self, base_url: str) -> list[DemoRoute]:  # noqa: ARG002
         account = {"preset": "atlassian-api-token", "email": USERNAME, "token": self._token}

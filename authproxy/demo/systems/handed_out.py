@@ -16,7 +16,8 @@ class HandedOut(StandIn):
 
     def __init__(self, *, lifetime: float | None = None, clock: Clock = time.time) -> None:
         super().__init__(lifetime=lifetime, clock=clock)
-        self.handed_out = self.tokens.hand_out(inf)  # what is handed out by hand does not expire
+        # What is handed out by hand does not expire.
+        self.handed_out = self.tokens.hand_out(inf, f"demo-token-of-{self.name}")
 
     def sent(self, received: Received) -> str | None:
         """Return the token that came with a request, wherever this vendor looks for it."""
