@@ -3,6 +3,7 @@
 What differs is where the client says who it is, what else it must ask for, and the words for no.
 """
 
+from collections.abc import Iterator
 from typing import ClassVar
 from urllib.parse import unquote_plus
 
@@ -30,20 +31,21 @@ class OAuthClient(StandIn):
         form = received.form
         if received.media_type != FORM:
             return oauth_error(400, "invalid_request", f"Send {FORM}")
-        if not is_login(self._client(received), CLIENT_ID, CLIENT_SECRET):
+        if not any(is_login(each, CLIENT_ID, CLIENT_SECRET) for each in self._clients(received)):
             return self.wrong_client(received)
         if form.get("grant_type") != self.grant_type:
             return self.wrong_grant()
         return self.wrong_request(received) or self.access_token(**self.more(form))
 
-    def _client(self, received: Received) -> tuple[str, str] | None:
+    def _clients(self, received: Received) -> Iterator[tuple[str, str]]:
+        """Yield who the client says it is. With the vendors' own secrets both readings of Basic are one."""
         if self.takes_basic and received.basic is not None:
             name, secret = received.basic
-            return unquote_plus(name), unquote_plus(secret)
+            yield name, secret
+            yield unquote_plus(name), unquote_plus(secret)
         form = received.form
         if self.takes_post and {"client_id", "client_secret"} <= form.keys():
-            return form["client_id"], form["client_secret"]
-        return None
+            yield form["client_id"], form["client_secret"]
 
     # ── a vendor's own words ─────────────────────────────────────────────────────────────────────
 
