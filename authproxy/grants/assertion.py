@@ -31,14 +31,23 @@ class HeaderAssertion:
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     key: SigningKey
+    """The private key: PEM, a JWK, or the JSON file of a Google service account. Example: ${PRIVATE_KEY}"""
     key_id: str | None = None
+    """The key's ID (`kid`), as the server knows it. Example: key-1"""
     algorithm: Algorithm | None = None
+    """The signature algorithm; by default one that suits the key. Example: RS256"""
     issuer_claim: str
+    """The issuer (`iss`). Example: app-1"""
     subject: str | None = None
+    """The subject (`sub`). Example: user@example.com"""
     audience_claim: str | None = None
+    """The audience (`aud`). Example: https://api.example.com"""
     claims: dict[str, Any] = field(default_factory=dict, repr=False)
+    """Further claims; one that is `null` is left out. Example: {team: geo}"""
     assertion_lifetime: Duration = ASSERTION_LIFETIME
+    """How long it lasts, from its `iat`. Example: 9m"""
     clock_skew: Duration = CLOCK_SKEW
+    """How far it is backdated, for servers whose clock is behind. Example: 60s"""
 
     def __post_init__(self) -> None:
         choose_algorithm(read_key(self.key.get_secret_value()), self.algorithm)
