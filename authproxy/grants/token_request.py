@@ -102,7 +102,7 @@ class TokenRequest(Grant):
     params_in: Literal["body", "query"] = "body"
     basic: BasicLogin | None = None
     jwt: HeaderAssertion | None = None
-    """A JWT that says who asks, signed for each request and sent as `Authorization: Bearer`; instead of `basic`.
+    """A JWT that says who asks, signed for each request and sent as Bearer, instead of `basic`.
     Example: {issuer_claim: app-1, key: "${PRIVATE_KEY}"}"""
     totp: Annotated[OneTimePassword | None, BeforeValidator(_code_or_secret)] = None
     response: LoginPointers = field(default_factory=LoginPointers)
