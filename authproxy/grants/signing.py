@@ -17,7 +17,7 @@ from pydantic import AfterValidator, SecretStr
 from authproxy.values import OTHERWISE_READ
 
 if TYPE_CHECKING:
-    from joserfc.jwk import Key
+    from joserfc.jwk import Key, KeyParameters
 
 ASSERTION_LIFETIME = 240.0  # seconds: strict servers allow five minutes, and their clock may be ahead of ours
 KEYS = 16  # so many are kept as they were read: to check one of RSA takes longer than to sign with it
@@ -65,7 +65,7 @@ def _from_pem(text: str, key_id: str | None = None) -> "Key":
 
     # In a variable of the environment its lines often end with a backslash and an n, of which PEM has none.
     content = text.replace("\\n", "\n").strip().encode()
-    more = {"kid": key_id} if key_id else None
+    more: KeyParameters | None = {"kid": key_id} if key_id else None
     for kind in (RSAKey, ECKey, OKPKey):
         try:
             return kind.import_key(content, more)
