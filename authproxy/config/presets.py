@@ -7,11 +7,13 @@ Placeholders are filled only in the preset's own strings, never inside what the 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import TypeAdapter
@@ -32,6 +34,8 @@ class PresetKey:
     required: bool = False
     secret: bool = False
     default: str | None = None
+    reference: str | None = None
+    """What a starter configuration has for it, instead of a variable of the environment."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +47,16 @@ class Preset:
     docs: str
     keys: Mapping[str, PresetKey]
     auth: Mapping[str, Any]
+    upstream: str = ""
+    """What a starter configuration has for the route's."""
+    where: Mapping[str, str] = field(default_factory=dict)
+    """For the upstream and each of `keys`: where in the vendor's console it is found."""
+    short: str = ""
+    """What a starter configuration calls the route, and its variables begin with."""
     route: Mapping[str, Any] = field(default_factory=dict)
     warning: str | None = None
+    hosts: Mapping[str, str] = field(default_factory=dict)
+    """Each host of the API, and the one that its tokens come from."""
 
     @property
     def grant(self) -> str:
@@ -53,8 +65,22 @@ class Preset:
     def as_yaml(self) -> str:
         """Return the preset as it stands in its file, under its name."""
         return yaml.safe_dump(
-            {self.name: _documents()[self.name]}, sort_keys=False, allow_unicode=True, width=110
+            {self.name: _document(self.name)}, sort_keys=False, allow_unicode=True, width=110
         )
+
+    def warnings(self, upstream: str, urls: Iterable[str]) -> tuple[str, ...]:
+        """Return what to log at the start, of a route to `upstream` whose credential `urls` get to see."""
+        said = (self.warning, *(self._mismatch(_host(upstream), _host(url)) for url in urls))
+        return tuple(each for each in said if each is not None)
+
+    def _mismatch(self, api: str, auth: str) -> str | None:
+        right = self.hosts.get(api, auth)
+        if right != auth:
+            return f"tokens for {api} come from {right}, not from {auth}: set `auth_host: {right}`"
+        if api not in self.hosts and auth in self.hosts.values():
+            apis = " or ".join(sorted(each for each, its in self.hosts.items() if its == auth))
+            return f"tokens from {auth} are for {apis}, not for {api}: check upstream and auth_host"
+        return None
 
     def expand(self, auth: Item, base: str) -> tuple[Item, list[Fault]]:
         """Return `auth` with the preset under it, and what it lacks."""
@@ -82,6 +108,10 @@ class Preset:
         return name in self.keys and not (
             isinstance(item.value, dict) and isinstance(self.auth.get(name), dict)
         )
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).hostname or ""
 
 
 class _Filling:
@@ -134,20 +164,52 @@ class _Filling:
         )
 
 
+class _Presets(Mapping[str, Preset]):
+    """Every preset by its name; a file is read when somebody asks for that one."""
+
+    def __getitem__(self, name: str) -> Preset:
+        if name not in _files():
+            raise KeyError(name)
+        return _preset(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_files())
+
+    def __len__(self) -> int:
+        return len(_files())
+
+
 @cache
-def _documents() -> dict[str, Any]:
+def _files() -> dict[str, Traversable]:
     found = sorted(files(__package__).joinpath("presets").iterdir(), key=lambda each: each.name)
-    return {
-        file.name.removesuffix(".yaml"): yaml.safe_load(file.read_text("utf-8"))
-        for file in found
-        if file.name.endswith(".yaml")
-    }
+    return {each.name.removesuffix(".yaml"): each for each in found if each.name.endswith(".yaml")}
+
+
+def preset_names() -> list[str]:
+    """Return the name of every preset; none is read."""
+    return list(_files())
 
 
 @cache
-def presets() -> dict[str, Preset]:
+def _document(name: str) -> dict[str, Any]:
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where PyYAML has it
+    document: dict[str, Any] = yaml.load(_files()[name].read_text("utf-8"), loader)  # noqa: S506 - a safe one
+    return document
+
+
+@cache
+def _preset(name: str) -> Preset:
+    return _adapter().validate_python({"name": name, **_document(name)})
+
+
+@cache
+def _adapter() -> TypeAdapter[Preset]:
+    return TypeAdapter(Preset)
+
+
+def presets() -> Mapping[str, Preset]:
     """Return every preset by its name."""
-    adapter = TypeAdapter(Preset)
-    return {
-        name: adapter.validate_python({"name": name, **document}) for name, document in _documents().items()
-    }
+    return _PRESETS
+
+
+_PRESETS = _Presets()

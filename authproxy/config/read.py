@@ -18,7 +18,7 @@ from typing import Any
 
 from authproxy.capabilities import FILE_OWNERS, MAX_SOCKET_PATH
 from authproxy.config import checks
-from authproxy.config.auth import read_auth
+from authproxy.config.auth import Auth, read_auth
 from authproxy.config.credential import credential_key
 from authproxy.config.document import COMMAND_LINE, Item, compose, merge, scalars
 from authproxy.config.find import NO_FILE
@@ -180,11 +180,17 @@ class _Reader:
             grant=auth.grant,
             key=credential_key(auth.grant, keys.http_proxy),
             preset=auth.preset.name if auth.preset else None,
-            warnings=(auth.preset.warning,) if auth.preset and auth.preset.warning else (),
+            warnings=_preset_warnings(auth, keys.upstream),
             auth=auth.shown(),
             reread=reread_of(keys, item, self._references),
             runs_commands=any("command" in scalar.sources for scalar in scalars(auth_item)),
         )
+
+
+def _preset_warnings(auth: Auth, upstream: str) -> tuple[str, ...]:
+    if auth.preset is None:
+        return ()
+    return auth.preset.warnings(upstream, (url for _, url in auth.grant.urls()))
 
 
 def _with_admin_socket(keys: FileKeys, top: Item) -> FileKeys:

@@ -19,6 +19,7 @@ from aiohttp import web
 
 from authproxy.demo.standin import Received, StandIn
 from authproxy.demo.systems import SYSTEMS
+from authproxy.masking import is_secret_name
 from authproxy.tokens.source import Clock
 
 SHOWN = 6  # characters of a credential that the answer repeats
@@ -131,9 +132,9 @@ async def _listening(system: StandIn, host: str) -> AsyncIterator[str]:
 
 async def _answer(system: StandIn, request: web.BaseRequest) -> web.StreamResponse:
     received = Received(request.method, request.raw_path, request.headers)
-    if received.path in system.endpoints:
+    if (asked := system.endpoint(received.path)) is not None:
         body = await request.read()
-        return system.converse(Received(request.method, request.raw_path, request.headers, body))
+        return system.converse(Received(request.method, request.raw_path, request.headers, body), asked)
     if (page := system.pages.get(received.path)) is not None:
         return page(Received(request.method, request.raw_path, request.headers, await request.read()))
     refusal = system.judge(received)
@@ -164,7 +165,7 @@ def _shown(received: Received) -> dict[str, str]:
     """Return the headers, with repeated ones joined (RFC 9110 §5.3) and the credential cut short."""
     shown: dict[str, str] = {}
     for name, value in received.headers.items():
-        if name.lower() == "authorization":
+        if name.lower() == "authorization" or is_secret_name(name):
             scheme, space, credential = value.partition(" ")
             value = f"{scheme}{space}{credential[:SHOWN]}…" if space else f"{scheme[:SHOWN]}…"  # noqa: PLW2901
         shown[name] = f"{shown[name]}, {value}" if name in shown else value

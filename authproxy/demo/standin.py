@@ -89,10 +89,11 @@ class Issued:
         self._clock = clock
         self._good_until: dict[str, float] = {}
 
-    def hand_out(self, lifetime: float) -> str:
+    def hand_out(self, lifetime: float, token: str | None = None) -> str:
+        """Make `token`, by default one that nobody can guess, good for `lifetime` seconds; return it."""
         now = self._clock()
         self._good_until = {token: until for token, until in self._good_until.items() if until > now}
-        token = secrets.token_urlsafe(32)
+        token = secrets.token_urlsafe(32) if token is None else token
         self._good_until[token] = now + lifetime
         return token
 
@@ -131,7 +132,7 @@ class StandIn:
 
     @property
     def endpoints(self) -> dict[str, tuple[str, Endpoint]]:
-        """Each path that hands out tokens, with its method."""
+        """Each path that hands out tokens, with its method; `*` stands for any one segment."""
         return {}
 
     @property
@@ -158,11 +159,15 @@ class StandIn:
 
     # ── what all of them do ──────────────────────────────────────────────────────────────────────
 
-    def converse(self, received: Received) -> web.Response:
+    def endpoint(self, path: str) -> tuple[str, Endpoint] | None:
+        """Return what hands out tokens at `path`, and its method, or None."""
+        return next((each for pattern, each in self.endpoints.items() if _fits(path, pattern)), None)
+
+    def converse(self, received: Received, asked: tuple[str, Endpoint]) -> web.Response:
         """Answer a request to one of `endpoints`."""
         self.token_requests += 1
         self.last_token_request = received
-        method, endpoint = self.endpoints[received.path]
+        method, endpoint = asked
         if received.method != method:
             return web.json_response({"error": "method_not_allowed"}, status=405, headers={"Allow": method})
         if not _takes_json(received.headers.get("Accept", "*/*")):
@@ -185,15 +190,21 @@ class StandIn:
         return web.json_response(document, status=401, headers={"WWW-Authenticate": header})
 
     def access_token(self, **more: object) -> web.Response:
-        """Return a token reply (RFC 6749 §5.1) with a fresh token in it."""
+        """Return a token reply (RFC 6749 §5.1) with a fresh token in it, without what is None in `more`."""
         token = self.tokens.hand_out(self.lifetime)
-        document = {"access_token": token, "token_type": "bearer", "expires_in": self.lifetime}
-        return web.json_response(document | more, headers=NO_STORE)
+        document = {"access_token": token, "token_type": "bearer", "expires_in": self.lifetime} | more
+        document = {name: value for name, value in document.items() if value is not None}
+        return web.json_response(document, headers=NO_STORE)
 
 
 def same(one: str, other: str) -> bool:
     """Compare in constant time, as who checks a credential does."""
     return hmac.compare_digest(one.encode(), other.encode())
+
+
+def _fits(path: str, pattern: str) -> bool:
+    there, wanted = path.split("/"), pattern.split("/")
+    return len(there) == len(wanted) and all(w in {"*", t} for t, w in zip(there, wanted, strict=True))
 
 
 def oauth_error(status: int, error: str, description: str) -> web.Response:
@@ -203,4 +214,6 @@ def oauth_error(status: int, error: str, description: str) -> web.Response:
 
 def _takes_json(accept: str) -> bool:
     ranges = {each.partition(";")[0].strip().lower() for each in accept.split(",")}
-    return bool(ranges & {"application/json", "application/*", "*/*"})
+    return bool(ranges & {"application/json", "application/*", "*/*"}) or any(
+        each.endswith("+json") for each in ranges
+    )

@@ -25,7 +25,8 @@ class JWTBearer(OAuthGrant):
     issuer_claim: str | None = None
     """The issuer (`iss`) of the assertion; the client's ID by default. Example: robot@example.com"""
     subject: str | None = None
-    """The subject (`sub`) of the assertion; its issuer by default. Example: user@example.com"""
+    """The subject (`sub`) of the assertion; its issuer by default, and an empty one for none.
+    Example: user@example.com"""
     claims: dict[str, Any] = field(default_factory=dict, repr=False)
     """Further claims of the assertion. One that is `null` is left out, also of `iat`, `sub` and the like.
     Example: {scope: https://api.example.com/read}"""
@@ -52,6 +53,7 @@ class JWTBearer(OAuthGrant):
         if self.assertion is not None:
             return self.assertion.get_secret_value()
         issuer = self.issuer_claim or self.client_id
-        claims = dict(self.claims) | {"iss": issuer, "sub": self.subject or issuer}
+        subject = issuer if self.subject is None else self.subject or None
+        claims = dict(self.claims) | {"iss": issuer, "sub": subject}
         claims |= {name: None for name, value in self.claims.items() if value is None}
         return (yield from self.signed(claims, (yield from self.server()), self.private_key()))

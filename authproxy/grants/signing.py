@@ -1,13 +1,15 @@
 """Signed assertions: short-lived JWTs that say who asks (RFC 7523 §3), and the keys that sign them.
 
-A key is PEM text or a JWK (RFC 7517), read anew for each assertion: nobody keeps it. joserfc is imported
-where it is used: few need it, and everybody's start would wait for it.
+A key is PEM text, a JWK (RFC 7517) or the JSON file of a Google service account. joserfc is imported where it
+is used: few need it, and everybody's start would wait for it.
 """
 
+import contextlib
 import json
 import secrets
 import warnings
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, SecretStr
@@ -15,9 +17,10 @@ from pydantic import AfterValidator, SecretStr
 from authproxy.values import OTHERWISE_READ
 
 if TYPE_CHECKING:
-    from joserfc.jwk import Key
+    from joserfc.jwk import Key, KeyParameters
 
 ASSERTION_LIFETIME = 240.0  # seconds: strict servers allow five minutes, and their clock may be ahead of ours
+KEYS = 16  # so many are kept as they were read: to check one of RSA takes longer than to sign with it
 CLOCK_SKEW = 10.0  # seconds by which a server's clock may be behind ours: `iat` must not lie ahead of it
 
 Algorithm = Literal[
@@ -44,9 +47,11 @@ def kind_of(key: "Key") -> str:
     return getattr(key, "curve_name", None) or key.key_type
 
 
+@lru_cache(maxsize=KEYS)
 def read_key(text: str) -> "Key":
     """Return the private key that `text` holds; raise ValueError, which never quotes it."""
-    key = _from_pem(text.encode()) if "-----BEGIN " in text else _from_jwk(text)
+    is_pem = "-----BEGIN " in text and not text.lstrip().startswith("{")
+    key = _from_pem(text) if is_pem else _from_json(text)
     if not key.is_private:
         raise ValueError("should be the private key, not the public one")
     if kind_of(key) not in ALGORITHMS:
@@ -54,13 +59,16 @@ def read_key(text: str) -> "Key":
     return key
 
 
-def _from_pem(content: bytes) -> "Key":
+def _from_pem(text: str, key_id: str | None = None) -> "Key":
     from joserfc.errors import InvalidKeyTypeError, JoseError
     from joserfc.jwk import ECKey, OKPKey, RSAKey
 
+    # In a variable of the environment its lines often end with a backslash and an n, of which PEM has none.
+    content = text.replace("\\n", "\n").strip().encode()
+    more: KeyParameters | None = {"kid": key_id} if key_id else None
     for kind in (RSAKey, ECKey, OKPKey):
         try:
-            return kind.import_key(content.strip())
+            return kind.import_key(content, more)
         except InvalidKeyTypeError:
             continue
         except TypeError:  # that is how cryptography asks for a passphrase
@@ -70,16 +78,19 @@ def _from_pem(content: bytes) -> "Key":
     raise ValueError("should be a private key in PEM, from -----BEGIN to the end of the last line")
 
 
-def _from_jwk(text: str) -> "Key":
+def _from_json(text: str) -> "Key":
+    """Read a JWK; or what Google hands out, a PEM and its ID."""
     from joserfc.errors import JoseError
     from joserfc.jwk import JWKRegistry
 
-    try:
+    document: Any = None
+    with contextlib.suppress(ValueError, RecursionError):
         document = json.loads(text)
-        if isinstance(document, dict):
+    if isinstance(document, dict) and isinstance(document.get("private_key"), str):
+        return _from_pem(document["private_key"], document.get("private_key_id"))
+    if isinstance(document, dict):
+        with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError, JoseError):
             return JWKRegistry.import_key(document)
-    except (ValueError, TypeError, KeyError, RecursionError, JoseError):
-        pass
     raise ValueError("should be a private key in PEM, or a JWK (RFC 7517)")
 
 

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, SecretStr
 
+from authproxy.grants.assertion import HeaderAssertion
 from authproxy.grants.grant import Grant, HeaderMap, ReplyPointers, SecretMap, is_name, refreshed_or_obtained
 from authproxy.grants.requests import FORM, base32, basic_value, with_defaults, with_query
 from authproxy.grants.steps import Answer, Ask, Code, Flow, Step, UseUp
@@ -116,6 +117,9 @@ class TokenRequest(Grant):
     basic: BasicLogin | None = None
     """The user name and password, sent as Basic.
     Example: {username: "${API_USERNAME}", password: "${API_PASSWORD}"}"""
+    jwt: HeaderAssertion | None = None
+    """A JWT that says who asks, signed for each request and sent as Bearer, instead of `basic`.
+    Example: {issuer_claim: app-1, key: "${PRIVATE_KEY}"}"""
     totp: Annotated[OneTimePassword | None, BeforeValidator(_code_or_secret)] = None
     """The second factor: the header, and a secret or a single code.
     Example: {header: totp-auth, secret: "${TOTP_SECRET}"}"""
@@ -128,6 +132,8 @@ class TokenRequest(Grant):
             raise ValueError("method should be a word in capitals, such as POST")
         if self.form is not None and self.json is not None:
             raise ValueError("form and json cannot be used together (`form: null` removes the preset's form)")
+        if self.basic is not None and self.jwt is not None:
+            raise ValueError("basic and jwt cannot be used together: both are sent as Authorization")
 
     def flow(self, expired: Token | None) -> Flow:
         if expired is not None and expired.refresh_token is not None:
@@ -136,7 +142,8 @@ class TokenRequest(Grant):
 
     def _obtain(self) -> Flow:
         code = yield from self._one_time_code()
-        answer: Answer = yield self._login(code)
+        proof = "" if self.jwt is None else (yield from self.jwt.signed())
+        answer: Answer = yield self._login(code, proof)
         return self.read_login(answer, self.response, more_secrets=(code,))
 
     def _one_time_code(self) -> Generator[Step, Any, str]:
@@ -149,8 +156,10 @@ class TokenRequest(Grant):
         made: str = yield Code(_without_gaps(self.totp.secret or SecretStr("")))
         return made
 
-    def _login(self, one_time_code: str) -> Ask:
+    def _login(self, one_time_code: str, proof: str) -> Ask:
         headers = self._headers()
+        if proof:
+            headers["Authorization"] = f"Bearer {proof}"
         if self.basic is not None:
             password = self.basic.password.get_secret_value()
             headers["Authorization"] = f"Basic {basic_value(self.basic.username, password)}"
@@ -166,7 +175,8 @@ class TokenRequest(Grant):
         else:
             body = None
             query += form
-        return Ask(self.method, with_query(self.url, query), headers, body)
+        made = (proof,) if proof else ()
+        return Ask(self.method, with_query(self.url, query), headers, body, secrets=made)
 
     def _refresh(self, refresh_token: str) -> Flow:
         form = {"grant_type": "refresh_token", "refresh_token": refresh_token}

@@ -9,7 +9,7 @@ from typing import get_args, get_type_hints
 import jsonschema
 import pytest
 import yaml
-from joserfc.jwk import ECKey
+from joserfc.jwk import ECKey, RSAKey
 
 from authproxy.config.json_schema import json_schema
 from authproxy.config.model import FileKeys
@@ -25,6 +25,8 @@ REFERENCE = (ROOT / "docs/reference-configuration.md").read_text()
 PRESETS = (ROOT / "docs/presets.md").read_text()
 EXAMPLE = ROOT / "config.example.yaml"
 PRIVATE_KEY = json.dumps(ECKey.generate_key("P-256").as_dict(private=True))
+RSA_KEY = RSAKey.generate_key(2048).as_pem(private=True).decode()
+MAX_LINES, MAX_WIDTH = 6, 132  # of YAML, to the first authenticated answer
 
 
 def keys_of(kind):
@@ -73,8 +75,47 @@ def test_every_preset_has_a_section_with_its_keys(preset):
 
 
 @pytest.mark.parametrize("preset", presets().values(), ids=presets().keys())
+def test_every_preset_says_where_each_value_is_found_and_links_to_the_vendors_page(preset):
+    text = section(preset.name)
+    assert preset.docs in text
+    open_keys = {key for key, about in preset.keys.items() if about.default is None}
+    open_keys |= {"upstream"} if "${" in preset.upstream else set()
+    assert open_keys <= preset.where.keys(), "a sentence for each"
+    assert preset.where.keys() <= {"upstream", *preset.keys}
+    for key, where in preset.where.items():
+        assert where.strip()
+        assert re.search(rf"^\| `{key}` \| .+ \| {re.escape(where)} \|$", text, re.MULTILINE), key
+
+
+WITHOUT_PAGE = {"password-login"}  # any API that has one
+
+
+@pytest.mark.parametrize("preset", presets().values(), ids=presets().keys())
+def test_the_vendors_page_is_a_link(preset):
+    assert preset.name in WITHOUT_PAGE or re.match(r"https?://\S+\Z", preset.docs)
+
+
+@pytest.mark.parametrize("preset", presets().values(), ids=presets().keys())
+def test_an_upstream_that_a_preset_brings_is_the_one_that_init_writes(preset):
+    assert preset.route.get("upstream", preset.upstream) == preset.upstream
+    assert "$" not in preset.route.get("upstream", "")
+
+
+def example_of(name):
+    (example,) = re.findall(r"```yaml\n(- name:.*?)```", section(name), re.DOTALL)
+    return example
+
+
+@pytest.mark.parametrize("preset", presets().values(), ids=presets().keys())
+def test_the_example_of_a_preset_is_short(preset):
+    lines = f"routes:\n{example_of(preset.name)}".splitlines()
+    assert len(lines) <= MAX_LINES
+    assert max(map(len, lines)) <= MAX_WIDTH
+
+
+@pytest.mark.parametrize("preset", presets().values(), ids=presets().keys())
 def test_the_example_of_a_preset_loads(preset, tmp_path):
-    (example,) = re.findall(r"```yaml\n(- name:.*?)```", section(preset.name), re.DOTALL)
+    example = example_of(preset.name)
     path = tmp_path / "authproxy.yaml"
     path.write_text(f"routes:\n{example}")
     assert load(path, environ=variables(example)).routes[0].preset == preset.name
@@ -98,6 +139,7 @@ def test_the_examples_of_the_configuration_load(block, tmp_path):
 def variables(text):
     values = dict.fromkeys(re.findall(r"\$\{([A-Z0-9_]+)\}", text), "JBSWY3DPEHPK3PXP")
     fitting = {"PRIVATE_KEY": PRIVATE_KEY, "REDIS_URL": "redis://127.0.0.1"}
+    fitting |= dict.fromkeys((name for name in values if name.endswith("_PRIVATE_KEY")), RSA_KEY)
     return {name: fitting.get(name, value) for name, value in values.items()}
 
 

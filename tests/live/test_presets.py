@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlencode
 
 import pytest
 
-from tests.support.command import authproxy
+from tests.support.command import authproxy, running_proxy
 from tests.support.wire import Message, Wire, json_reply, reply
 
 from .conftest import Place
@@ -88,6 +88,11 @@ OF_ANOTHER_KIND = {
     "code42-basic", "calendar42-user-token", "calendar42-action-token", "calendar42-oauth",
     "calendar42-silent-oauth",
 }  # fmt: skip
+WELL_KNOWN = {  # test_presets_stand_ins.py has them
+    "keycloak", "auth0-m2m", "okta-m2m", "entra-client-credentials", "google-service-account", "github-token",
+    "github-app", "gitlab-token", "salesforce-jwt", "spotify-client-credentials", "zoom-server-to-server",
+    "atlassian-api-token", "sentinel-hub", "planet", "copernicus-dataspace",
+}  # fmt: skip
 
 
 class Vendor:
@@ -126,7 +131,7 @@ def behind(place: Place, preset: str) -> Vendor:
 
 def test_every_preset_is_proved_here() -> None:
     listed = json.loads(authproxy("presets", "--json").stdout)
-    assert {each["name"] for each in listed} == CASES.keys() | OF_ANOTHER_KIND
+    assert {each["name"] for each in listed} == CASES.keys() | OF_ANOTHER_KIND | WELL_KNOWN
 
 
 @pytest.mark.parametrize("preset", EACH_PRESET)
@@ -241,6 +246,27 @@ def test_a_missing_second_factor_becomes_a_hint_to_set_totp(place: Place) -> Non
     assert answer.status == 502
     assert "totp" in answer.json["hint"]
     assert len(vendor.logins) == 1
+
+
+@pytest.mark.parametrize(
+    ("keys", "warning"),
+    [
+        ({"upstream": "https://api.up42.com"}, "set `auth_host: auth.up42.com`"),
+        ({"upstream": "https://api.up42.com", "auth_host": "auth.up42.com"}, None),
+        ({"upstream": "https://api.sa.up42.com"}, None),
+        ({"upstream": "https://api.example.com"}, "check upstream and auth_host"),
+    ],
+)
+def test_up42_warns_at_the_start_when_the_hosts_do_not_belong_together(
+    keys: dict[str, str], warning: str | None
+) -> None:
+    auth = {"preset": "up42", "username": "me@example.com", "password": AWKWARD}
+    auth |= {key: value for key, value in keys.items() if key != "upstream"}
+    route = {"name": "up42", "upstream": keys["upstream"], "auth": auth}
+    with running_proxy({"routes": [route]}) as proxy:
+        assert proxy.stop() == 0
+        warnings = [line for line in proxy.log().splitlines() if "auth_host" in line]
+    assert [warning in line and "route=up42" in line for line in warnings] == ([True] if warning else [])
 
 
 # ── tokens that do not change ────────────────────────────────────────────────────────────────────

@@ -1,18 +1,24 @@
+import json
 import re
+from urllib.parse import parse_qsl
 
 import pytest
 import yaml
+from joserfc import jwt
+from joserfc.jwk import RSAKey
 from pydantic import SecretStr
 
 from authproxy.config.document import Item, plain
-from authproxy.config.presets import Preset, PresetKey, presets
+from authproxy.config.presets import Preset, PresetKey, preset_names, presets
 from authproxy.grants.client_credentials import ClientCredentials
 from authproxy.grants.password import Password
 from authproxy.grants.static import Basic, Static
+from authproxy.grants.steps import Now
 from authproxy.grants.token_request import BasicLogin, OneTimePassword
 
 CLIENT = "client_id: key-1, client_secret: s"
 LOGIN = "username: joe, password: hunter2"
+NOW = 1_700_000_000
 TOTP_SECRET = "JBSWY3DPEHPK3PXP"
 
 
@@ -135,6 +141,192 @@ def test_a_password_login_may_go_into_the_query(reader):
     ask = first_step(preset_route(reader, f"preset: password-login, {LOGIN}, params_in: query").grant)
     assert ask.url == "https://api.example.com/authorization?username=joe&password=hunter2"
     assert ask.body is None
+
+
+# ── well-known systems: what the stand-ins cannot hold, as they have hosts of their own ───────────
+
+SECRET = "client_id: id-1, client_secret: s"
+FORM = "application/x-www-form-urlencoded"
+
+
+@pytest.mark.parametrize(
+    ("auth", "url", "body", "authorization"),
+    [
+        (
+            f"preset: keycloak, server: https://id.example, realm: acme, {SECRET}",
+            "https://id.example/realms/acme/protocol/openid-connect/token",
+            "grant_type=client_credentials&client_id=id-1&client_secret=s",
+            None,
+        ),
+        (
+            f"preset: auth0-m2m, domain: acme.eu.auth0.com, audience: urn:orders, {SECRET}",
+            "https://acme.eu.auth0.com/oauth/token",
+            "grant_type=client_credentials&audience=urn%3Aorders&client_id=id-1&client_secret=s",
+            None,
+        ),
+        (
+            f"preset: okta-m2m, domain: acme.okta.com, scope: a b, {SECRET}",
+            "https://acme.okta.com/oauth2/default/v1/token",
+            "grant_type=client_credentials&scope=a+b",
+            "aWQtMTpz",
+        ),
+        (
+            f"preset: entra-client-credentials, tenant_id: t-1, scope: https://x.example/.default, {SECRET}",
+            "https://login.microsoftonline.com/t-1/oauth2/v2.0/token",
+            "grant_type=client_credentials&scope=https%3A%2F%2Fx.example%2F.default&client_id=id-1&client_secret=s",
+            None,
+        ),
+        (
+            f"preset: spotify-client-credentials, {SECRET}",
+            "https://accounts.spotify.com/api/token",
+            "grant_type=client_credentials",
+            "aWQtMTpz",
+        ),
+        (
+            f"preset: zoom-server-to-server, account_id: a-1, {SECRET}",
+            "https://zoom.us/oauth/token",
+            "grant_type=account_credentials&account_id=a-1",
+            "aWQtMTpz",
+        ),
+        (
+            f"preset: sentinel-hub, {SECRET}",
+            "https://services.sentinel-hub.com/auth/realms/main/protocol/openid-connect/token",
+            "grant_type=client_credentials&client_id=id-1&client_secret=s",
+            None,
+        ),
+        (
+            f"preset: copernicus-dataspace, {LOGIN}",
+            "https://identity.dataspace.copernicus.eu/auth/realms/CDSE/protocol/openid-connect/token",
+            "grant_type=password&username=joe&password=hunter2&client_id=cdse-public",
+            None,
+        ),
+    ],
+)
+def test_a_token_is_asked_for_as_the_vendor_documents_it(reader, auth, url, body, authorization):
+    ask = first_step(preset_route(reader, auth).grant)
+    assert (ask.method, ask.url, ask.body.decode()) == ("POST", url, body)
+    headers = {"Accept": "application/json", "Content-Type": FORM}
+    headers |= {"Authorization": f"Basic {authorization}"} if authorization else {}
+    assert ask.headers == headers
+
+
+RSA = RSAKey.generate_key(2048)
+
+
+def test_a_google_service_account_signs_for_googles_endpoint(reader):
+    document = {"private_key": RSA.as_pem(private=True).decode(), "private_key_id": "k-1"}
+    auth = "preset: google-service-account, client_email: me@p.example, private_key: '${KEY}', scope: a b"
+    for more, subject in (("", None), (", subject: ann@example.com", "ann@example.com")):
+        text = f"upstream: https://x\nauth: {{{auth}{more}}}"
+        reader.environ = {"KEY": json.dumps(document)}
+        flow = reader.route(text).grant.flow(None)
+        assert next(flow) == Now()
+        ask = flow.send(NOW)
+        assert ask.url == "https://oauth2.googleapis.com/token"
+        token = jwt.decode(dict(parse_qsl(ask.body.decode()))["assertion"], RSA)
+        assert token.header == {"alg": "RS256", "typ": "JWT", "kid": "k-1"}
+        said = {key: value for key, value in token.claims.items() if key in {"iss", "aud", "scope", "sub"}}
+        assert said == {"iss": "me@p.example", "aud": ask.url, "scope": "a b"} | (
+            {"sub": subject} if subject else {}
+        )
+
+
+def test_salesforce_is_asked_at_the_orgs_own_domain(reader):
+    auth = "preset: salesforce-jwt, client_id: 3MVG, username: ann@acme.example, private_key: '${KEY}'"
+    text = f"upstream: https://acme.my.salesforce.com/\nauth: {{{auth}}}"
+    reader.environ = {"KEY": RSA.as_pem(private=True).decode()}
+    flow = reader.route(text).grant.flow(None)
+    next(flow)
+    ask = flow.send(NOW)
+    assert ask.url == "https://acme.my.salesforce.com/services/oauth2/token"
+    claims = jwt.decode(dict(parse_qsl(ask.body.decode()))["assertion"], RSA).claims
+    assert (claims["iss"], claims["sub"], claims["aud"]) == (
+        "3MVG",
+        "ann@acme.example",
+        "https://acme.my.salesforce.com",
+    )
+    assert claims["exp"] - NOW <= 180
+
+
+def test_a_github_app_asks_for_its_installations_token(reader):
+    auth = "preset: github-app, client_id: Iv1.x, installation_id: 42, private_key: '${KEY}'"
+    reader.environ = {"KEY": RSA.as_pem(private=True).decode()}
+    route = reader.route(f"auth: {{{auth}}}")
+    assert route.upstream == "https://api.github.com"
+    flow = route.grant.flow(None)
+    next(flow)
+    ask = flow.send(NOW)
+    assert (ask.method, ask.url) == ("POST", "https://api.github.com/app/installations/42/access_tokens")
+    assert ask.headers["Accept"] == "application/vnd.github+json"
+    assert ask.headers["X-GitHub-Api-Version"] == "2022-11-28"
+    claims = jwt.decode(ask.headers["Authorization"].removeprefix("Bearer "), RSA).claims
+    assert (claims["iss"], claims["iat"], claims["exp"]) == ("Iv1.x", NOW - 60, NOW + 480)
+
+
+@pytest.mark.parametrize(
+    ("auth", "header", "scheme"),
+    [
+        ("preset: github-token, token: abc", "Authorization", "Bearer"),
+        ("preset: gitlab-token, token: abc", "PRIVATE-TOKEN", ""),
+        ("preset: planet, api_key: abc", "Authorization", "api-key"),
+    ],
+)
+def test_a_token_from_the_vendors_pages_goes_where_the_vendor_looks_for_it(reader, auth, header, scheme):
+    grant = preset_route(reader, auth).grant
+    assert grant == Static(header=header, scheme=scheme, token=SecretStr("abc"))
+
+
+def test_an_atlassian_token_stands_in_the_passwords_place(reader):
+    grant = preset_route(reader, "preset: atlassian-api-token, email: a@example.com, token: abc").grant
+    assert grant == Basic(username="a@example.com", password=SecretStr("abc"))
+
+
+# ── a route's keys that a preset brings ──────────────────────────────────────────────────────────
+
+
+def test_an_upstream_that_a_preset_brings_is_the_last_that_counts(reader):
+    auth = "auth: {preset: planet, api_key: abc}"
+    assert reader.route(auth).upstream == "https://api.planet.com"
+    assert reader.route(f"upstream: https://mine.example\n{auth}").upstream == "https://mine.example"
+
+
+def test_nothing_but_a_preset_with_one_host_brings_an_upstream(reader):
+    fault = reader.route_fault("auth: {preset: gitlab-token, token: abc}")
+    assert fault.endswith("upstream: is required")
+
+
+@pytest.mark.parametrize(
+    ("upstream", "more", "says"),
+    [
+        ("https://api.sa.up42.com", "", None),
+        ("https://API.sa.up42.com/v2", "", None),
+        ("https://api.up42.com", ", auth_host: auth.up42.com", None),
+        (
+            "https://api.up42.com",
+            "",
+            "tokens for api.up42.com come from auth.up42.com, not from auth.sa.up42.com",
+        ),
+        ("https://api.sa.up42.com", ", auth_host: auth.up42.com", "set `auth_host: auth.sa.up42.com`"),
+        (
+            "https://mirror.example",
+            "",
+            "tokens from auth.sa.up42.com are for api.sa.up42.com, not for mirror.example",
+        ),
+        ("https://mirror.example", ", token_url: 'https://other.example/t'", None),
+    ],
+)
+def test_up42s_hosts_belong_together(reader, upstream, more, says):
+    warnings = preset_route(reader, f"preset: up42, {LOGIN}{more}", upstream).warnings
+    assert [says in each for each in warnings] == ([True] if says else [])
+
+
+# ── presets are read when they are named ─────────────────────────────────────────────────────────
+
+
+def test_what_is_no_preset_is_none():
+    assert presets().get("README") is None
+    assert "up42" in presets()
+    assert len(presets()) == len(list(presets())) == len(preset_names())
 
 
 # ── the user's keys win ──────────────────────────────────────────────────────────────────────────
@@ -277,3 +469,23 @@ def test_a_value_around_which_a_preset_builds_more_is_told_once_where_it_was_wri
     text = reader.with_route(f"upstream: https://x\nauth:\n  {keys}")
     line = text[: text.index("totp")].count("\n") + 1
     assert reader.fault(text) == f"{line}:13: routes[0].auth.totp: {fault}"
+
+
+# ── where a person finds the values ──────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("preset", presets().values(), ids=presets().keys())
+def test_each_open_key_says_where_its_value_is_found(preset):
+    open_keys = {name for name, key in preset.keys.items() if key.default is None}
+    wanted = open_keys | ({"upstream"} if "${" in preset.upstream else set())
+    assert wanted <= preset.where.keys() <= preset.keys.keys() | {"upstream"}
+    for sentence in preset.where.values():
+        assert sentence.strip() == sentence != ""
+        assert "\n" not in sentence
+        assert not sentence.endswith(".")
+
+
+@pytest.mark.parametrize("preset", presets().values(), ids=presets().keys())
+def test_a_preset_knows_an_upstream_to_begin_with(preset):
+    assert re.fullmatch(r"https://[^\s/]\S*[^\s/]", preset.upstream)
+    assert "\n" not in preset.docs

@@ -23,6 +23,21 @@ ROUTES = {
     "calendar42-silent": "calendar42-silent-oauth",
     "up42": "up42",
     "login": "password-login",
+    "copernicus": "copernicus-dataspace",
+    "sentinel-hub": "sentinel-hub",
+    "planet": "planet",
+    "keycloak": "keycloak",
+    "auth0": "auth0-m2m",
+    "okta": "okta-m2m",
+    "entra": "entra-client-credentials",
+    "google": "google-service-account",
+    "github": "github-token",
+    "github-app": "github-app",
+    "gitlab": "gitlab-token",
+    "atlassian": "atlassian-api-token",
+    "salesforce": "salesforce-jwt",
+    "spotify": "spotify-client-credentials",
+    "zoom": "zoom-server-to-server",
 }
 
 

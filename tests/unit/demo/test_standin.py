@@ -88,7 +88,7 @@ def test_what_has_ended_is_not_kept(clock):
 
 
 def test_a_token_reply_says_how_long_its_token_lasts_and_is_not_stored(vendor, clock):
-    reply = vendor.converse(received("/token", method="POST"))
+    reply = vendor.converse(received("/token", method="POST"), vendor.endpoint("/token"))
     assert reply.headers["Cache-Control"] == "no-store"
     assert '"expires_in": 300.0' in reply.text
     assert '"scope": "a"' in reply.text
@@ -97,10 +97,29 @@ def test_a_token_reply_says_how_long_its_token_lasts_and_is_not_stored(vendor, c
 
 @pytest.mark.parametrize(
     ("method", "accept", "status"),
-    [("GET", "*/*", 405), ("POST", "text/html", 406), ("POST", "text/html, application/*;q=0.5", 200)],
+    [
+        ("GET", "*/*", 405),
+        ("POST", "text/html", 406),
+        ("POST", "text/html, application/*;q=0.5", 200),
+        ("POST", "application/vnd.x+json", 200),
+    ],
 )
 def test_a_token_request_that_the_vendor_would_not_take_is_refused(vendor, method, accept, status):
-    assert vendor.converse(received("/token", method=method, Accept=accept)).status == status
+    request = received("/token", method=method, Accept=accept)
+    assert vendor.converse(request, vendor.endpoint("/token")).status == status
+
+
+@pytest.mark.parametrize(
+    ("path", "there"),
+    [("/token", True), ("/a/42/b", True), ("/a/b", False), ("/a/4/2/b", False), ("/token/", False)],
+)
+def test_a_star_in_an_endpoint_is_any_one_segment(vendor, path, there):
+    vendor.__class__ = type("Starred", (Vendor,), {"endpoints": {"/token": ("POST", None), "/a/*/b": ()}})
+    assert (vendor.endpoint(path) is not None) is there
+
+
+def test_what_a_reply_leaves_out_is_not_in_it(vendor):
+    assert "expires_in" not in vendor.access_token(expires_in=None).text
 
 
 # ── the API ──────────────────────────────────────────────────────────────────────────────────────

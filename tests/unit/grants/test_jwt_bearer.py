@@ -55,6 +55,10 @@ def test_what_is_not_said_follows_from_the_rest(keys, claims):
     assert {name: said[name] for name in claims} == claims
 
 
+def test_an_empty_subject_leaves_the_claim_out():
+    assert "sub" not in claims_of(robot(subject=""))
+
+
 def claims_of(grant):
     flow = grant.flow(None)
     next(flow)

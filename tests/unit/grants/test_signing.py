@@ -37,6 +37,7 @@ def jwk(key, **more):
         (pem(RSA), "RSA", "RS256"),
         (pem(RSA, form=PrivateFormat.TraditionalOpenSSL), "RSA", "RS256"),
         (f"\n{pem(RSA)}\n\n", "RSA", "RS256"),
+        (pem(RSA).replace("\n", "\\n"), "RSA", "RS256"),  # as it often stands in an environment variable
         (pem(ec.generate_private_key(ec.SECP256R1())), "P-256", "ES256"),
         (pem(ec.generate_private_key(ec.SECP384R1())), "P-384", "ES384"),
         (pem(ec.generate_private_key(ec.SECP521R1())), "P-521", "ES512"),
@@ -107,6 +108,19 @@ def test_the_id_in_a_jwk_is_told():
     for given, told in ((None, "its own"), ("mine", "mine")):
         signed = sign({}, key, now=NOW, key_id=given, algorithm=None)
         assert jwt.decode(signed, key).header["kid"] == told
+
+
+def test_the_json_file_of_a_google_service_account_is_a_key_with_its_id():
+    document = {"type": "service_account", "private_key_id": "g1", "private_key": pem(RSA)}
+    signed = sign({"iss": "me"}, read_key(json.dumps(document)), now=NOW, key_id=None, algorithm=None)
+    token = jwt.decode(signed, read_key(pem(RSA)))
+    assert token.header == {"alg": "RS256", "kid": "g1", "typ": "JWT"}
+
+
+def test_a_google_file_whose_key_is_none_is_refused_and_not_repeated():
+    with pytest.raises(ValueError, match="should be a private key in PEM") as caught:
+        read_key(json.dumps({"private_key": "s3cr3t"}))
+    assert "s3cr3t" not in str(caught.value)
 
 
 def test_a_short_secret_is_the_servers_business():

@@ -4,18 +4,22 @@ import base64
 import json
 
 import pytest
+from joserfc import jwt
+from joserfc.jwk import ECKey
 from pydantic import ValidationError
 
 from authproxy.errors import BadTokenReply, CredentialRejected, TokenUnavailable
-from authproxy.grants.steps import Ask, Code, UseUp
+from authproxy.grants.steps import Answer, Ask, Code, Now, UseUp
 from authproxy.grants.token_request import TokenRequest
 from authproxy.masking import MASK
 
-from .talk import answer, expired, hold, make, pairs, refusal
+from .talk import NOW, answer, expired, hold, make, pairs, refusal
 
 URL = "https://api.example/authorization"
 FORM = "application/x-www-form-urlencoded"
 LOGIN = {"username": "joe", "password": "p&ß"}
+KEY = ECKey.generate_key("P-256")
+KEY_TEXT = json.dumps(KEY.as_dict(private=True))
 ACCEPT = {"Accept": "application/json"}
 
 
@@ -90,6 +94,48 @@ def test_a_body_is_a_form_or_json():
 
 def test_the_url_is_told_because_it_sees_the_credential():
     assert list(login().urls()) == [("url", URL)]
+
+
+# ── a JWT that says who asks ─────────────────────────────────────────────────────────────────────
+
+JWT = {"issuer_claim": "app-1", "key": KEY_TEXT}
+
+
+def test_a_jwt_goes_along_as_bearer_and_is_made_for_each_request():
+    flow = login(jwt=JWT).flow(None)
+    assert next(flow) == Now()
+    step = flow.send(NOW)
+    scheme, _, sent = step.headers["Authorization"].partition(" ")
+    assert (scheme, jwt.decode(sent, KEY).claims["iss"]) == ("Bearer", "app-1")
+    assert step.secrets == (sent,)
+    again = login(jwt=JWT).flow(None)
+    next(again)
+    assert again.send(NOW).secrets != (sent,)
+
+
+def test_the_moment_when_the_token_ends_counts_as_its_lifetime():
+    ends = {"token": "t", "expires_at": "2023-11-14T23:13:20Z"}  # an hour after NOW
+    _, token = hold(login(jwt=JWT, response={"token": "/token"}).flow(None), NOW, answer(ends, status=201))
+    assert (token.value, token.expires_at) == ("t", NOW + 3600)
+
+
+def test_an_echo_of_the_jwt_is_masked():
+    flow = login(jwt=JWT).flow(None)
+    next(flow)
+    step = flow.send(NOW)
+    echo = Answer(json.dumps({"message": step.secrets[0]}).encode(), NOW, URL, 401, secrets=step.secrets)
+    with pytest.raises(CredentialRejected) as caught:
+        flow.send(echo)
+    assert step.secrets[0] not in str(caught.value)
+
+
+def test_basic_and_a_jwt_are_one_header():
+    with pytest.raises(ValidationError, match="both are sent as Authorization"):
+        login(jwt=JWT, basic={"username": "joe", "password": "p"})
+
+
+def test_the_key_is_one_of_its_secrets():
+    assert login(jwt=JWT).secrets() == [KEY_TEXT]
 
 
 # ── the second factor ────────────────────────────────────────────────────────────────────────────
