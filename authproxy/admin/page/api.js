@@ -4,6 +4,7 @@ const STORED = "authproxy-key";
 const SECONDS = 1000;
 const PATIENCE = 15 * SECONDS;
 const LONG_PATIENCE = 90 * SECONDS;  // a renewal waits for the token endpoint
+const RATE = 50;  // requests a second that are enough to be looked at
 const SILENCE = 40 * SECONDS;  // the stream says something every 15 s
 
 let header = document.querySelector('meta[name="key-header"]').content;
@@ -56,7 +57,7 @@ export async function watch({signal, opened, told}) {
   const silence = new AbortController();
   let timer = setTimeout(() => silence.abort(), SILENCE);
   try {
-    const reply = await send("/api/requests/stream", {signal: AbortSignal.any([signal, silence.signal])});
+    const reply = await send(`/api/requests/stream?rate=${RATE}`, {signal: AbortSignal.any([signal, silence.signal])});
     opened();
     const reader = reply.body.pipeThrough(new TextDecoderStream()).getReader();
     let came = "";

@@ -1,6 +1,6 @@
 // A card a route: how its token stands, and what a person may do about it.
 
-import {arrange, byId, drawn, make, setAttribute, setText, show} from "./dom.js";
+import {arrange, byId, drawn, make, setAttribute, setProse, setText, show} from "./dom.js";
 import {STATES, scheme} from "./explain.js";
 import {ago, count, counted, countdown, span, took} from "./format.js";
 
@@ -70,7 +70,7 @@ class Card {
       part("trouble", "div", {class: "trouble"},
         part("detail", "p"), part("hint", "p", {class: "hint"}), part("next", "p", {class: "muted"})),
       make("dl", {class: "facts"},
-        ...["Renewed", "Token", "Requests", "Latency"].flatMap(each => [make("dt", {}, each), part(each, "dd")])),
+        ...["Renewed", "Token", "Requests", "Latency"].map(each => make("div", {}, make("dt", {}, each), part(each, "dd")))),
       part("answer", "p", {class: "answer", role: "status"}),
       part("buttons", "div", {class: "buttons"},
         part("login", "a", {class: "button first", target: "_blank", rel: "noopener", href: `/login/${encodeURIComponent(name)}`}, "Log in", make("span", {class: "unseen"}, ` to ${name}, in a new tab`)),
@@ -98,7 +98,7 @@ class Card {
     this.#route = route;
     const state = STATES[route.state] ?? {word: route.state, sign: "ring", tone: "calm", means: ""};
     const {trouble} = route;
-    const {sign, word, from, to, means, title, login, buttons} = this.#parts;
+    const {sign, word, from, to, means, title, login, renew, buttons} = this.#parts;
     setAttribute(this.element, "data-tone", state.tone);
     setAttribute(this.#parts.state, "data-tone", state.tone);
     setAttribute(sign, "d", SIGNS[state.sign]);
@@ -110,12 +110,14 @@ class Card {
     show(means, means.textContent !== "");
     show(login, route.state === "login_required" || route.login_url !== null, title);
     setAttribute(login, "class", route.state === "login_required" ? "button first" : "button");
+    show(renew, route.state !== "login_required", login);
     show(buttons, route.state !== "no_token_needed", title);
     show(this.#parts.trouble, trouble !== null);
     setAttribute(this.#parts.trouble, "data-tone", state.tone === "bad" ? "bad" : "warn");
     if (trouble) {
-      setText(this.#parts.detail, sentence(trouble.detail) + (trouble.error ? ` (${trouble.error})` : ""));
-      setText(this.#parts.hint, trouble.hint ? sentence(trouble.hint) : "");
+      const code = trouble.error && !trouble.detail.includes(trouble.error) ? ` (${trouble.error})` : "";
+      setProse(this.#parts.detail, sentence(trouble.detail + code));
+      setProse(this.#parts.hint, trouble.hint ? sentence(trouble.hint) : "");
     }
     this.#facts(route);
     if (this.#said !== null && this.#said !== `${route.state} ${route.renewed_at}`) {
@@ -126,17 +128,22 @@ class Card {
   }
 
   #facts(route) {
-    const kind = route.preset ?? route.grant;
-    setText(this.#parts.Token, route.state === "no_token_needed" ? "none" : `${scheme(route)}, ${kind}`);
-    setText(this.#parts.Requests, `${count(route.requests)} · ${counted(route.errors, "error")} · ${counted(route.retries, "repeat")}`);
-    const {p50, p99} = route.latency_ms;
-    setText(this.#parts.Latency, p50 === null ? "–" : `p50 ${took(p50)} · p99 ${took(p99)}`);
+    const kind = route.preset ?? route.grant, {p50, p99} = route.latency_ms;
+    const more = [route.errors ? counted(route.errors, "error") : "", route.retries ? `${count(route.retries)} repeated` : ""];
+    this.#fact("Token", route.state === "no_token_needed" ? "" : `${scheme(route)}, ${kind}`);
+    this.#fact("Requests", [route.requests ? count(route.requests) : "none yet", ...more].filter(Boolean).join(" · "));
+    this.#fact("Latency", p50 === null ? "" : `p50 ${took(p50)} · p99 ${took(p99)}`);
+  }
+
+  #fact(name, text) {
+    setText(this.#parts[name], text);
+    show(this.#parts[name].parentElement, text !== "");
   }
 
   tick(now) {
-    const route = this.#route, {life, lifeName, left, meter, next, Renewed} = this.#parts;
+    const route = this.#route, {life, lifeName, left, meter, next} = this.#parts;
     const ends = at(route.expires_at), renewed = at(route.renewed_at), tried = at(route.next_try_at);
-    setText(Renewed, renewed === null ? "–" : ago(now - renewed));
+    this.#fact("Renewed", renewed === null ? "" : ago(now - renewed));
     show(life, ends !== null);
     if (ends !== null) {
       setText(lifeName, ends > now ? "Expires in" : "Expired");

@@ -30,7 +30,7 @@ const CHARTS = [
     title: "Latency", bars: [["p99", "pale"], ["p50", ""]], tone: "traffic", top: value => took(value), least: 1,
     now: steps => took(steps.findLast(each => each.p50 !== null)?.p50 ?? null),
     words: steps => `The slowest 5 seconds: half of the requests within ${took(most(steps, "p50"))}, 99 % within ${took(most(steps, "p99"))}.`,
-    legend: "p50, behind it p99",
+    legend: "p50, p99 pale",
   },
 ];
 
@@ -55,7 +55,7 @@ export class Charts {
       const top = Math.max(chart.least ?? 0, ...chart.bars.map(([name]) => most(steps, name)));
       chart.bars.forEach(([name], index) => setAttribute(chart.paths[index], "d", bars(steps, name, top)));
       setText(chart.value, chart.now(steps));
-      setText(chart.scale, top ? chart.top(top) : "");
+      setText(chart.scale, top > (chart.least ?? 0) ? chart.top(top) : "");
       setText(chart.told, chart.words(steps));
     }
     if (byId("numbers").open) this.#table();

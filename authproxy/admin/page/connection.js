@@ -33,6 +33,7 @@ export class Connection {
         await this.#session();
       } catch (thrown) {
         error = thrown;
+        if (!(error instanceof Problem || error instanceof Unreachable)) reportError(error);  // a fault of this page
       }
       if (document.hidden) continue;
       if (error instanceof Problem && error.status === 401) {

@@ -3,7 +3,7 @@
 import {Problem, ask, keyHeader} from "./api.js";
 import {sentence} from "./cards.js";
 import {command} from "./curl.js";
-import {byId, drawn, make, setAttribute, setText} from "./dom.js";
+import {byId, drawn, make, prose, setAttribute, setText} from "./dom.js";
 import {stepName, story, toneOf, why} from "./explain.js";
 import {size, span, time, took} from "./format.js";
 
@@ -35,6 +35,7 @@ export class Detail {
     this.#draw(request, said);
     const dialog = byId("request");
     if (!dialog.open) dialog.showModal();
+    byId("toast").hidePopover();
     dialog.scrollTop = 0;
     byId("request-title").focus();
   }
@@ -122,8 +123,8 @@ function reason(request, route, listeners) {
   const by = {authproxy: "Answered by authproxy itself", upstream: "Answered by the upstream", nobody: "Not answered"}[found.by];
   return make("section", {class: "trouble", "data-tone": toneOf(request.status) === "bad" ? "bad" : "warn", "aria-label": "Why"},
     make("p", {class: "muted"}, found.title ? `${by}: ${found.title}` : by),
-    make("p", {}, make("strong", {}, sentence(found.detail))),
-    found.hint ? make("p", {class: "hint"}, sentence(found.hint)) : null);
+    make("p", {}, make("strong", {}, ...prose(sentence(found.detail)))),
+    found.hint ? make("p", {class: "hint"}, ...prose(sentence(found.hint))) : null);
 }
 
 function waterfall(request, route) {
@@ -134,10 +135,10 @@ function waterfall(request, route) {
     begun += step.ms;
     return make("li", {},
       make("span", {class: "name"}, stepName(step, route)),
-      drawn("svg", {class: step.what, viewBox: "0 0 100 8", preserveAspectRatio: "none", "aria-hidden": "true", focusable: "false"},
+      drawn("svg", {class: step.ms < 0.05 ? `${step.what} short` : step.what, viewBox: "0 0 100 8", preserveAspectRatio: "none", "aria-hidden": "true", focusable: "false"},
         drawn("rect", {class: "track", x: 0, y: 3.5, width: 100, height: 1}),
         drawn("rect", {class: "span", x: from.toFixed(2), y: 0, width: width.toFixed(2), height: 8})),
-      make("span", {class: "number"}, step.ms < 0.05 ? "–" : took(step.ms)));
+      make("span", {class: "number"}, step.ms < 0.05 ? "" : took(step.ms)));
   });
   return make("section", {},
     make("h3", {}, "Steps ", make("span", {class: "muted"}, `${took(request.ms)} in all`)),
@@ -152,11 +153,11 @@ function facts(request) {
     ["Route", request.route ?? "none"],
     ["Upstream", request.upstream],
     ["Token", token ? `${ORIGINS[token.source] ?? token.source}${age}` : "none was added"],
-    ["Sent", `${size(request.bytes_in)} to the upstream, ${size(request.bytes_out)} back`],
+    ["Bodies", `${size(request.bytes_in)} sent, ${size(request.bytes_out)} answered`],
     ["Id", request.id],
   ];
   return make("section", {}, make("h3", {}, "Facts"),
-    make("dl", {class: "facts"}, rows.filter(([, value]) => value).flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)])));
+    make("dl", {class: "facts"}, rows.filter(([, value]) => value).map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value)))));
 }
 
 function headers(title, pairs, isCut) {

@@ -34,6 +34,18 @@ export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+/** Set a text in which what stands in backquotes is code. */
+export function setProse(element, text) {
+  if (element.dataset.prose === text) return;
+  element.dataset.prose = text;
+  element.replaceChildren(...prose(text));
+}
+
+/** Return the same as nodes. */
+export function prose(text) {
+  return text.split(/`([^`]+)`/).map((part, index) => index % 2 ? make("code", {}, part) : part);
+}
+
 /** Show or hide; where the focus would be lost, `instead` gets it. */
 export function show(element, isShown, instead = null) {
   if (element.hidden === !isShown) return;

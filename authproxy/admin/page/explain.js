@@ -84,10 +84,11 @@ export function toneOf(status) {
 
 /** What to say of a request in a few words, in the list. */
 export function brief(request) {
-  if (request.error) return request.error.title;
+  if (request.error) return request.error.title ?? "Broken off";
   const parts = request.steps.filter(each => each.what === "token" && each.detail !== "held")
     .map(each => TOKENS[each.detail] ? `${TOKENS[each.detail]} in ${took(each.ms)}` : each.detail);
-  return [...parts, request.repeated ? "repeated" : ""].filter(Boolean).join(", ");
+  const said = request.status >= 400 && request.route ? "the upstream says no" : "";
+  return [...parts, request.repeated ? "repeated" : "", said].filter(Boolean).join(", ");
 }
 
 /** Return why a request did not go well, and the way out: `{by, detail, hint}`, or null where it did. */

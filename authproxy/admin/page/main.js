@@ -9,7 +9,7 @@ import {Charts} from "./charts.js";
 import {Connection} from "./connection.js";
 import {example} from "./curl.js";
 import {Detail, copy} from "./detail.js";
-import {byId, make, setAttribute, setText, show} from "./dom.js";
+import {byId, make, prose, setAttribute, setText, show} from "./dom.js";
 import {ago, counted} from "./format.js";
 import {List, MAX_ROWS, filters, note, setRoutes} from "./list.js";
 import {STEP, STEPS, Series} from "./series.js";
@@ -18,6 +18,7 @@ const RING = 500;  // requests in one answer of the API
 const SAID = 8000;  // milliseconds that a message stays
 
 let status = null;
+let silence = 0;  // the timer after which a message goes
 let lost = 0;
 let before = null;  // the id that the page of older requests begins after
 
@@ -74,7 +75,7 @@ function changed(error) {
   const isAway = connection.is === "gone" || connection.is === "refused";
   setAttribute(byId("connection"), "data-is", connection.is);
   show(byId("try-now"), isAway);
-  setAttribute(document.body, "data-stale", isAway);
+  setAttribute(document.body, "data-stale", isAway ? "true" : null);
   if (connection.is === "locked") {
     status = null;
     for (const dialog of [byId("request"), byId("confirm")]) dialog.close();
@@ -129,7 +130,7 @@ function drawFaults(faults, title = "", of = "status") {
   if (box.dataset.told === told) return;
   box.dataset.told = told;
   byId("faults-list").replaceChildren(...lines.map(({place, key: name, message}) => make("li", {},
-    make("code", {}, place), " ", name ? make("strong", {}, name) : null, name ? ": " : null, message)));
+    make("code", {}, place), " ", name ? make("strong", {}, name) : null, name ? ": " : null, ...prose(message))));
 }
 
 function drawRoutes() {
@@ -143,7 +144,7 @@ function drawCharts() { charts.draw(series.steps(now())); }
 
 function tick() {
   setText(byId("connection-text"), connection.words());
-  if (status === null || document.hidden) return;
+  if (status === null || document.hidden || document.body.dataset.stale) return;
   cards.tick(now());
   setText(byId("config-loaded"), ago(now() - at(status.config.loaded_at)));
 }
@@ -152,10 +153,17 @@ function showNote() { note(list, lost); }
 
 /** Say what came of a deed, for a while. */
 function say(text, tone = "good") {
-  const box = byId("said");
-  const line = make("p", {"data-tone": tone}, text);
-  box.replaceChildren(line);
-  setTimeout(() => line.remove(), SAID);
+  const toast = byId("toast");
+  setText(byId("said"), text);
+  setText(toast, text);
+  setAttribute(toast, "data-tone", tone);
+  if (toast.matches(":popover-open")) toast.hidePopover();
+  toast.showPopover();  // above a dialog, if one is open
+  clearTimeout(silence);
+  silence = setTimeout(() => {
+    toast.hidePopover();
+    setText(byId("said"), "");
+  }, SAID);
 }
 
 // ── the list ─────────────────────────────────────────────────────────────────────────────────────

@@ -6,6 +6,7 @@ from authproxy.app.admin import make_backend
 from authproxy.app.application import App
 from authproxy.config.read import parse
 from authproxy.errors import CredentialRejected, Fault, NoRoute, NoSuchRequest, NotReplayable
+from authproxy.observe.feed import MAX_RATE
 from authproxy.observe.recent import Filter
 from authproxy.observe.standing import Refusal
 from authproxy.tokens.token import Token
@@ -40,8 +41,8 @@ class Others:
         self.told.append((question, about))
         return self.answers.get(question, [])
 
-    def watch(self, is_watched):
-        self.told.append(("watch", is_watched))
+    def watch(self, rate):
+        self.told.append(("watch", rate))
 
     def replaced(self, *what):
         self.told.append(("replaced", *what))
@@ -199,7 +200,7 @@ async def test_while_somebody_watches_each_change_of_a_state_is_told_once(app, b
         assert told == [
             ("status", "api", "renewing"), ("status", "api", "valid"), ("status", "basic", "refused"),
         ]  # fmt: skip
-    assert [each for each in app.others.told if each[0] == "watch"] == [("watch", True), ("watch", False)]
+    assert [each for each in app.others.told if each[0] == "watch"] == [("watch", MAX_RATE), ("watch", 0)]
     await settle()
     assert backend._looking is None
     await backend.forget("api")
