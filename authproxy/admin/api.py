@@ -8,7 +8,7 @@
 /login/NAME         begins a login
 /callback           where the browser comes back to
 
-With `access` everything wants the key but the page, which asks a browser for it, health, and `/callback`, whose
+With `access` everything wants the key but health, the page, which asks for it, and `/callback`, whose
 `state` only the one knows who began the login. `/login/NAME` asks for it as well.
 """
 

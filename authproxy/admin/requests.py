@@ -144,12 +144,12 @@ def _one(request: web.Request, name: str) -> str | None:
 def _rate(request: web.Request) -> int:
     """Return how many requests a second are enough for who asks for the stream. Raises `BadRequest`."""
     try:
-        wanted = _one(request, "rate")
-        if wanted and not re.fullmatch(r"0*[1-9][0-9]*", wanted):
-            raise ValueError("rate: should be a number of requests a second, 1 or more")
+        wanted = _one(request, "rate") or str(MAX_RATE)
     except ValueError as error:
         raise BadRequest(str(error)) from None
-    return min(int(wanted.lstrip("0")[:9]), MAX_RATE) if wanted else MAX_RATE
+    if not re.fullmatch(r"0*[1-9][0-9]*", wanted):
+        raise BadRequest("rate: should be a number of requests a second, 1 or more")
+    return min(int(wanted.lstrip("0")[:9]), MAX_RATE)
 
 
 def answer(document: object, *, status: int = 200) -> web.Response:

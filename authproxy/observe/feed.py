@@ -2,8 +2,8 @@
 
 handler ─▶ Feed.take ─▶ every 50 ms: up to BATCH of them, as plain data, and how many were lost
 
-To make one into plain data, and to send it, costs a third of what it takes to proxy it. A reader who needs no
-more than a sample of a busy proxy therefore names a `rate`: a bucket of BURST_SECONDS' worth that fills by it.
+To make one into plain data, and to send it, costs a good part of what it takes to proxy it. Who needs no more
+than a sample of a busy proxy therefore names a `rate`: a bucket of BURST_SECONDS' worth that fills by it.
 """
 
 import asyncio

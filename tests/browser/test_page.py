@@ -1,8 +1,7 @@
 """The live page in a real browser: what a person sees there, and what they can do.
 
-Over every test: no error in the console, nothing against the page's own policy, and none of the secrets in the
-page or in anything that was answered. The one thing a page cannot keep the browser from saying is that an
-answer was no 2xx.
+In every test: no error in the console, nothing against the page's own policy, and none of the secrets in the page
+or in anything that was answered. A page cannot keep the browser from saying that an answer was no 2xx.
 """
 
 import asyncio
@@ -11,8 +10,8 @@ import re
 import shlex
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +20,6 @@ import pytest_asyncio
 
 from tests.servers.oidc.conftest import AWKWARD
 from tests.support.admin_api import SECRET, Here, admin_api
-from tests.support.async_command import wait_until
 from tests.support.command import running_proxy
 from tests.support.installed import need
 from tests.support.ports import free_port
@@ -35,6 +33,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 KEY = "an-access-key-of-the-caller"
 INEVITABLE = "Failed to load resource: "  # so a browser tells of any answer but a 2xx
 MAX_ROWS = 100
+FIELDS = "[...document.querySelectorAll('input')].map(each => each.value).join()"
 
 
 @dataclass
@@ -74,7 +73,7 @@ class Watched:
             await asyncio.wait(self.reading, timeout=PATIENCE / 1000)
         assert self.faults == []
         told = "".join(self.answers) + await self.page.content() + "".join(self.urls)
-        told += await self.page.evaluate("[...document.querySelectorAll('input')].map(each => each.value).join()")
+        told += await self.page.evaluate(FIELDS)
         assert [each for each in secrets if each in told] == []
 
 
@@ -86,12 +85,6 @@ async def watched(page) -> AsyncIterator[Watched]:
     await made.check(SECRET, KEY)
 
 
-@contextmanager
-def proxy_with_page(**options: Any) -> Iterator[Here]:
-    with admin_api(**options) as here:
-        yield here
-
-
 @pytest_asyncio.fixture(loop_scope="session")
 async def here(watched) -> AsyncIterator[Here]:
     with admin_api() as made:
@@ -99,6 +92,14 @@ async def here(watched) -> AsyncIterator[Here]:
         await is_live(watched.page)
         yield made
         await watched.check(*made.tokens.issued.every)
+
+
+async def run(command: str) -> str:
+    """Have a shell run a command; return what it prints."""
+    sh = await asyncio.create_subprocess_exec("sh", "-c", command, stdout=subprocess.PIPE)
+    output, _ = await sh.communicate()
+    assert sh.returncode == 0
+    return output.decode()
 
 
 async def is_live(page):
@@ -153,8 +154,7 @@ async def test_without_requests_the_page_says_how_to_make_one_and_that_works(her
     await page.get_by_text("No requests yet. Try:").wait_for()
     command = await page.locator("#empty-curl").inner_text()
     assert here.proxy.url in command
-    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    await run(command)
     assert here.api.last.target == "/"
     await page.get_by_role("cell", name="fetched a token").wait_for()
     assert not await page.get_by_text("No requests yet").is_visible()
@@ -309,7 +309,7 @@ async def test_why_a_request_cannot_be_sent_again_is_told(here, watched):
     await dialog.get_by_role("status").get_by_text(re.compile("secret|cookie|kept", re.IGNORECASE)).wait_for()
 
 
-NASTY = "it's \"$HOME\" `id` \\ !x {a,b} [1-3] * ~ & ; | <b> é"
+NASTY = 'it\'s "$HOME" `id` \\ !x {a,b} [1-3] * ~ & ; | <b> é'
 
 
 async def test_copy_as_curl_makes_the_same_request(here, watched):
@@ -326,8 +326,7 @@ async def test_copy_as_curl_makes_the_same_request(here, watched):
     await dialog.get_by_text(re.compile("^Copied")).wait_for()
     command = await page.evaluate("navigator.clipboard.readText()")
     assert here.proxy.url in command
-    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    await run(command)
     second = here.other.wait_for(2)
     assert (second.method, second.target, second.body) == (first.method, first.target, first.body)
     for name in ("X-Nasty", "X-Empty", "Content-Type"):
@@ -340,8 +339,7 @@ async def test_copy_as_curl_makes_the_same_request(here, watched):
 async def test_a_word_is_quoted_so_that_the_shell_takes_it_as_it_is(here, watched, word):
     script = "async word => (await import('/page/curl.js')).quoted(word)"
     quoted = await watched.page.evaluate(script, word)
-    done = subprocess.run(["sh", "-c", f"printf '%s' {quoted or repr('')}"], capture_output=True, check=True)
-    assert done.stdout.decode() == word
+    assert await run(f"printf '%s' {quoted}") == word
     assert shlex.split(quoted) == [word]
 
 
@@ -574,10 +572,11 @@ async def test_the_page_asks_for_the_key_says_when_it_is_wrong_and_keeps_it_to_i
 
 async def test_the_key_goes_in_the_header_that_the_configuration_names_whatever_is_in_it(watched):
     page, key = watched.page, "schlüssel-für-alle"
-    with running_proxy({
+    config = {
         "access": {"tokens": [key], "header": "X-Its-Own"},
         "routes": [{"name": "a", "upstream": "http://127.0.0.1:9", "auth": {"grant": "none"}}],
-    }) as proxy:  # fmt: skip
+    }
+    with running_proxy(config) as proxy:
         await page.goto(proxy.admin_url)
         await page.get_by_label("Access key").fill(key)
         await page.keyboard.press("Enter")
@@ -611,13 +610,15 @@ async def test_a_faulty_configuration_is_told_with_the_place(here, watched):
     await page.get_by_role("button", name="Reload").click()
     faults = page.locator("#faults")
     await faults.get_by_text("Nothing was changed: the configuration has 1 fault.").wait_for()
-    assert re.search(rf"{re.escape(str(file))}:{line}:\d+ routes\[0\]\.auth\.grant", await faults.inner_text())
+    told = await faults.inner_text()
+    assert re.search(rf"{re.escape(str(file))}:{line}:\d+ routes\[0\]\.auth\.grant", told)
     assert here.call("/x").status == 200, "the old one goes on"
     await page.reload()
     await faults.get_by_text("The last reload changed nothing").wait_for()
     file.write_text(text)
     await page.get_by_role("button", name="Reload").click()
-    await page.get_by_role("status").get_by_text("The configuration was read again").wait_for(state="attached")
+    said = page.get_by_role("status").get_by_text("The configuration was read again")
+    await said.wait_for(state="attached")
     assert not await faults.is_visible()
 
 

@@ -87,7 +87,7 @@ export function brief(request) {
   if (request.error) return request.error.title ?? "Broken off";
   const parts = request.steps.filter(each => each.what === "token" && each.detail !== "held")
     .map(each => TOKENS[each.detail] ? `${TOKENS[each.detail]} in ${took(each.ms)}` : each.detail);
-  const said = request.status >= 400 && request.route ? "the upstream says no" : "";
+  const said = request.status >= 400 && request.route ? "answered by the upstream" : "";
   return [...parts, request.repeated ? "repeated" : "", said].filter(Boolean).join(", ");
 }
 

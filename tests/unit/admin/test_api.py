@@ -105,7 +105,8 @@ async def test_the_counts_come_in_the_format_of_prometheus(client):
 
 
 @pytest.mark.parametrize(
-    "page", ["/", "/page/main.js", "/healthz", "/readyz", "/metrics", "/login/fine", "/callback?state=s", "/no"]
+    "page",
+    ["/", "/page/main.js", "/healthz", "/readyz", "/metrics", "/login/fine", "/callback?state=s", "/no"],
 )
 async def test_a_host_that_is_not_ours_is_answered_nothing(client, backend, page):
     assert (await client.ask(page, host="evil.example")).status == 403

@@ -88,6 +88,7 @@ def test_the_policy_lets_nothing_in_from_outside_and_nothing_run_that_is_no_file
     assert policy["default-src"] == "'none'"
     assert {policy[name] for name in ("script-src", "style-src", "connect-src")} == {"'self'"}
     assert policy["frame-ancestors"] == policy["base-uri"] == policy["form-action"] == "'none'"
+    assert (policy["require-trusted-types-for"], policy["trusted-types"]) == ("'script'", "'none'")
     assert "unsafe" not in HEADERS["Content-Security-Policy"]
 
 

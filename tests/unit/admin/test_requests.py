@@ -111,7 +111,13 @@ async def test_a_rate_that_means_nothing_is_named(client, query):
 
 @pytest.mark.parametrize(
     ("query", "rate"),
-    [("", MAX_RATE), ("?rate=", MAX_RATE), ("?rate=50", 50), ("?rate=007", 7), (f"?rate={'9' * 30}", MAX_RATE)],
+    [
+        ("", MAX_RATE),
+        ("?rate=", MAX_RATE),
+        ("?rate=50", 50),
+        ("?rate=007", 7),
+        (f"?rate={'9' * 30}", MAX_RATE),
+    ],
 )
 async def test_a_stream_is_opened_for_the_rate_that_is_enough(client, backend, query, rate):
     heard = []
