@@ -157,7 +157,8 @@ def round_of(which: str, pid: int, proxy: int, admin: int, options: argparse.Nam
     long = [each for each in frames if each > 50]
     print(
         f"open:   {cost:6.1f} µs a request; {len(frames)} frames, "
-        f"p99 {frames[int(len(frames) * 0.99)]:.0f} ms, {len(long)} over 50 ms, longest {frames[-1]:.0f} ms; {len(tasks)} long tasks; "
+        f"p99 {frames[int(len(frames) * 0.99)]:.0f} ms, {len(long)} over 50 ms, "
+        f"longest {frames[-1]:.0f} ms; {len(tasks)} long tasks; "
         f"{seen['rows']} rows, {seen['nodes']} elements, {seen['heap'] / 1e6:.1f} MB; {seen['lost']}",
         flush=True,
     )

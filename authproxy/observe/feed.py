@@ -14,6 +14,7 @@ from authproxy.observe.inspection import summary
 from authproxy.observe.record import RequestRecord
 
 DELAY = 0.05  # seconds between two batches
+BUSY_DELAY = 0.2  # where no more than a sample is wanted, and the burst is over: each batch is a write
 BATCH = 64  # requests in one: what showing them may cost is bounded, whatever the proxy is asked
 MAX_WAITING = 512  # requests that wait for their batch
 MAX_RATE = int(BATCH / DELAY)  # requests a second
@@ -39,8 +40,8 @@ class Feed:
     def take(self, record: RequestRecord) -> None:
         """Tell of a request soon, or count it as lost."""
         if self._timer is None:
-            self._timer = self._loop.call_later(DELAY, self._flush)
             self._make_room()
+            self._timer = self._loop.call_later(self._delay(), self._flush)
         if len(self._waiting) < self._room:
             self._waiting.append(record)
         else:
@@ -53,11 +54,15 @@ class Feed:
         self._credited_at = now
         self._room = min(MAX_WAITING, int(self._credit))
 
+    def _delay(self) -> float:
+        is_burst = self._credit > BURST_SECONDS * self.rate / 2
+        return DELAY if is_burst or self.rate * BUSY_DELAY > BATCH else BUSY_DELAY
+
     def _flush(self) -> None:
         batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
         self._credit -= len(batch)
         self._make_room()
-        self._timer = self._loop.call_later(DELAY, self._flush) if self._waiting else None
+        self._timer = self._loop.call_later(self._delay(), self._flush) if self._waiting else None
         lost, self._lost = self._lost, 0
         self._sink([summary(record) for record in batch], lost)
 

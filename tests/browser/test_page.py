@@ -1,7 +1,7 @@
 """The live page in a real browser: what a person sees there, and what they can do.
 
-In every test: no error in the console, nothing against the page's own policy, and none of the secrets in the page
-or in anything that was answered. A page cannot keep the browser from saying that an answer was no 2xx.
+In every test: no error in the console, nothing against the page's own policy, and none of the secrets in the
+page or in what was answered. (A page cannot keep the browser from saying that an answer was no 2xx.)
 """
 
 import asyncio
@@ -418,7 +418,12 @@ async def test_the_list_is_filtered_what_comes_later_too(here, watched):
     here.call("/two%20words/more")
     await count_is(rows, 2)
     await page.get_by_label("Path contains").fill("nothing like it")
-    await page.get_by_text("No remembered request fits these filters.").wait_for()
+    nothing = page.get_by_text("No remembered request fits these filters.")
+    await nothing.wait_for()
+    here.call("/other/another")
+    async with page.expect_response("**/api/status"):
+        pass
+    assert await nothing.is_visible()
 
 
 async def test_older_requests_are_a_page_of_their_own(here, watched):
@@ -615,6 +620,12 @@ async def test_a_faulty_configuration_is_told_with_the_place(here, watched):
     assert here.call("/x").status == 200, "the old one goes on"
     await page.reload()
     await faults.get_by_text("The last reload changed nothing").wait_for()
+    file.write_text(text.replace("upstream:", "upstraem:", 1))
+    await page.get_by_role("button", name="Reload").click()
+    await faults.get_by_text("the configuration has 2 faults").wait_for()
+    async with page.expect_response("**/api/status"):  # which knows of the first alone
+        pass
+    assert await faults.get_by_role("listitem").count() == 2
     file.write_text(text)
     await page.get_by_role("button", name="Reload").click()
     said = page.get_by_role("status").get_by_text("The configuration was read again")

@@ -4,7 +4,7 @@ const STORED = "authproxy-key";
 const SECONDS = 1000;
 const PATIENCE = 15 * SECONDS;
 const LONG_PATIENCE = 90 * SECONDS;  // a renewal waits for the token endpoint
-const RATE = 50;  // requests a second that are enough to be looked at
+const RATE = 20;  // requests a second that are enough to be looked at
 const SILENCE = 40 * SECONDS;  // the stream says something every 15 s
 
 let header = document.querySelector('meta[name="key-header"]').content;

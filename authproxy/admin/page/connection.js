@@ -14,6 +14,7 @@ const FIRST_WAIT = 500, LONGEST_WAIT = 15_000;  // milliseconds between two trie
 
 export class Connection {
   #on;
+  #reason = "";
   #until = null;  // when it is tried again
   #wakeUp = () => {};
   is = "connecting";
@@ -56,12 +57,13 @@ export class Connection {
     const again = left ? `: next try in ${left} s` : "";
     return {
       connecting: "Connecting…", live: "Live", paused: "Paused while nobody looks", locked: "Locked",
-      gone: `The proxy is gone${again}`, refused: `No live data${again}`,
+      gone: `The proxy is gone${again}`, refused: `No live data, ${this.#reason}${again}`,
     }[this.is];
   }
 
   #become(is, error = null) {
     this.is = is;
+    this.#reason = error?.message ?? "";
     this.#until = null;
     this.#on.changed(error);
   }

@@ -63,7 +63,7 @@ export class Detail {
       make("span", {class: "method"}, request.method), " ", make("span", {class: "path"}, request.path));
     byId("request-body").replaceChildren(...[
       telling(request, route), reason(request, route, listeners), waterfall(request, route),
-      this.#deeds(request, listeners, said), facts(request),
+      request.method === "-" ? null : this.#deeds(request, listeners, said), facts(request),
       headers("Request headers", request.request_headers, request.headers_cut), body("Request body", request.request_body),
       headers("Response headers", request.response_headers, request.headers_cut), body("Response body", request.response_body),
     ].filter(Boolean));

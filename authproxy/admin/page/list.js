@@ -35,12 +35,13 @@ export class List {
     this.#draw();
   }
 
-  /** Take in one that has just ended. */
+  /** Take in one that has just ended; tell whether it belongs here. */
   add(request) {
-    if (!this.isLive || !fits(request, filters())) return;
+    if (!this.isLive || !fits(request, filters())) return false;
     this.#waiting.push(request);
     if (this.#waiting.length > MAX_ROWS) this.#waiting.shift();
     this.#frame ||= requestAnimationFrame(() => this.#flush());
+    return true;
   }
 
   flush() { this.#frame ||= requestAnimationFrame(() => this.#flush()); }

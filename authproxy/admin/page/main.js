@@ -19,7 +19,9 @@ const SAID = 8000;  // milliseconds that a message stays
 
 let status = null;
 let silence = 0;  // the timer after which a message goes
+let faults = [];  // of the configuration, that are shown
 let lost = 0;
+let loads = 0;  // how often the list was loaded: only the last one counts
 let before = null;  // the id that the page of older requests begins after
 
 const now = () => Date.now() / 1000 + clock.ahead;
@@ -51,10 +53,9 @@ async function poll() {
 
 function told(name, data) {
   if (name === "request") {
-    list.add(data);
     series.sample(data);
+    if (list.add(data)) show(byId("empty"), false);
     if (list.paused) showNote();
-    show(byId("empty"), false);
   } else if (name === "status" && status !== null) {
     const previous = status.routes.find(each => each.name === data.name);
     status.routes = status.routes.map(each => each.name === data.name ? data : each);
@@ -112,25 +113,24 @@ function drawBar() {
   const wanted = status.listeners.join(" ");
   if (listeners.dataset.of !== wanted) {
     listeners.dataset.of = wanted;
-    listeners.replaceChildren(make("span", {class: "muted"}, "listens on "), ...status.listeners.flatMap((each, index) => [index ? ", " : null, make("code", {}, each)]).filter(Boolean));
+    const urls = status.listeners.flatMap((each, index) => [index ? ", " : "", make("code", {}, each)]);
+    listeners.replaceChildren(make("span", {class: "muted"}, "listens on "), ...urls);
   }
   const {file, fault} = status.config;
   setText(byId("config-file"), file ?? "the command line");
-  if (fault !== null) drawFaults([fault], "The last reload changed nothing");
-  else if (byId("faults").dataset.of === "status") drawFaults([]);
+  if (fault === null) drawFaults([], "");
+  else if (!faults.some(each => JSON.stringify(each) === JSON.stringify(fault))) {
+    drawFaults([fault], "The last reload changed nothing. The configuration's first fault:");
+  }
 }
 
-function drawFaults(faults, title = "", of = "status") {
-  const box = byId("faults");
-  show(box, faults.length > 0, byId("reload"));
-  box.dataset.of = of;
-  setText(byId("faults-title"), title ? `${title}: the configuration has ${counted(faults.length, "fault")}.` : "");
-  const lines = faults.map(each => ({place: each.line ? `${each.file}:${each.line}:${each.column}` : each.file, key: each.key, message: each.message}));
-  const told = JSON.stringify(lines);
-  if (box.dataset.told === told) return;
-  box.dataset.told = told;
-  byId("faults-list").replaceChildren(...lines.map(({place, key: name, message}) => make("li", {},
-    make("code", {}, place), " ", name ? make("strong", {}, name) : null, name ? ": " : null, ...prose(message))));
+function drawFaults(found, title) {
+  show(byId("faults"), found.length > 0, byId("reload"));
+  if (JSON.stringify(found) === JSON.stringify(faults)) return;
+  faults = found;
+  setText(byId("faults-title"), title);
+  byId("faults-list").replaceChildren(...found.map(({file, line, column, key, message}) => make("li", {},
+    make("code", {}, line ? `${file}:${line}:${column}` : file), " ", key ? make("strong", {}, key) : null, key ? ": " : null, ...prose(message))));
 }
 
 function drawRoutes() {
@@ -171,7 +171,9 @@ function say(text, tone = "good") {
 /** Load the page of requests that is looked at. Throws as `ask` does. */
 async function load() {
   const wanted = new URLSearchParams({...filters(), limit: MAX_ROWS + 1, ...(before ? {before} : {})});
+  const turn = loads += 1;
   const {requests} = await ask(`/api/requests?${wanted}`);
+  if (turn !== loads) return null;
   list.isLive = before === null;
   list.set(requests.slice(0, MAX_ROWS));
   show(byId("older"), requests.length > MAX_ROWS, byId("newest"));
@@ -194,7 +196,7 @@ function drawEmpty(isEmpty, isFiltered) {
 async function reload({announced = false} = {}) {
   try {
     const found = await load();
-    if (announced) say(found > MAX_ROWS ? `More than ${counted(MAX_ROWS, "request")}.` : counted(found, "request"), "calm");
+    if (announced && found !== null) say(found > MAX_ROWS ? `More than ${counted(MAX_ROWS, "request")}.` : counted(found, "request"), "calm");
   } catch (error) {
     say(error.message, "bad");
   }
@@ -273,11 +275,11 @@ async function confirmed({title, text, yes}) {
 byId("reload").addEventListener("click", async () => {
   try {
     await ask("/api/reload", "POST");
-    drawFaults([]);
+    drawFaults([], "");
     say("The configuration was read again, and holds now.");
     await takeStatus();
   } catch (error) {
-    if (error instanceof Problem && error.faults) drawFaults(error.faults, "Nothing was changed", "reload");
+    if (error instanceof Problem && error.faults) drawFaults(error.faults, `Nothing was changed: the configuration has ${counted(error.faults.length, "fault")}.`);
     say(error instanceof Problem && error.faults ? "The configuration has faults: nothing was changed." : error.message, "bad");
   }
 });

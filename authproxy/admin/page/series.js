@@ -12,10 +12,11 @@ const NAMES = ["requests", "errors", "retries"];
 export class Series {
   #steps = new Map();
   #totals = null;
+  #until = 0;  // up to when all is counted
 
-  /** Count what is remembered of requests since `from`; moments are in seconds. */
-  backfill(requests, from, to) {
-    this.#steps.clear();
+  /** Count what is remembered of requests since `from`, as far as it was not covered; moments are in seconds. */
+  backfill(requests, since, to) {
+    const from = Math.max(since, this.#until);
     this.#spread(from, to, {requests: 0, errors: 0, retries: 0});
     for (const each of requests) {
       const at = Date.parse(each.at) / 1000;
@@ -40,7 +41,10 @@ export class Series {
   }
 
   /** Leave what is unknown between now and the next totals out. */
-  pause() { this.#totals = null; }
+  pause() {
+    this.#until = this.#totals?.now ?? this.#until;
+    this.#totals = null;
+  }
 
   /** Take in how long a request took. */
   sample(request) {

@@ -186,6 +186,14 @@ async def test_requests_are_told_to_who_watches(app, backend, monkeypatch):
     assert told == [("request", {"id": "1"}), ("request", {"id": "2"}), ("lost", 3)]
 
 
+async def test_who_serves_is_told_how_much_watchers_want_to_hear(app, backend):
+    with backend.streams.open(50):
+        looking = backend._looking
+        with backend.streams.open():
+            assert backend._looking is looking, "one look at the states does for all"
+    assert [each[1] for each in app.others.told if each[0] == "watch"] == [50, MAX_RATE, 50, 0]
+
+
 async def test_while_somebody_watches_each_change_of_a_state_is_told_once(app, backend, monkeypatch):
     told = []
     with backend.streams.open():
