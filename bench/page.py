@@ -5,20 +5,31 @@
 
     python bench/page.py                        1,000 requests a second for 30 s, three rounds
     python bench/page.py --rate 200 --seconds 10
+    python bench/page.py --slices 20            the same requests as the page's, by a program, in turns of 5 s
 
-The page needs Playwright and a Chromium (AUTHPROXY_CHROMIUM). A frame is long when it takes more than 50 ms;
+    closed   nobody looks
+    blank    a Chromium that draws an empty page as often: what a busier machine costs, and the page does not
+    open     the page
+
+A browser takes CPUs and caches from the proxy, the more the fewer there are; the slices tell what is asked of the
+proxy itself, by pairs that the machine's other work meets alike. The page needs Playwright and a Chromium (AUTHPROXY_CHROMIUM). A frame is long when it takes more than 50 ms;
 long tasks are what the browser itself calls so (W3C Long Tasks).
 """
 
 import argparse
 import asyncio
+import contextlib
+import http.client
 import json
 import os
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +40,8 @@ CHROMIUM = os.environ.get("AUTHPROXY_CHROMIUM", "/usr/bin/chromium")
 CONNECTIONS = 8
 REQUEST = b"GET /api/items/%d HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n\r\n"
 WARM_SECONDS = 3.0
-CLOSED, OPEN = "closed", "open"
+SLICE_SECONDS = 5.0
+CLOSED, BLANK, OPEN = STATES = ("closed", "blank", "open")
 FRAMES = """() => {
     window.frames_ = []; window.tasks_ = [];
     let last = performance.now();
@@ -79,21 +91,76 @@ def measure(pid: int, port: int, options: argparse.Namespace) -> float:
     return spent / answered * 1e6
 
 
-def with_page(url: str, work: Any) -> tuple[float, dict[str, Any]]:
-    """Return what `work` does while the page is open, and what the page has seen of its frames."""
+def with_page(url: str | None, work: Any) -> tuple[float, dict[str, Any]]:
+    """Return what `work` does while the page (or an empty one) is open, and what is seen of its frames."""
     from playwright.sync_api import sync_playwright  # noqa: PLC0415 - only where there is a browser
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page()
-        page.goto(url)
-        page.wait_for_selector("[data-is=live]")
+        if url is not None:
+            page.goto(url)
+            page.wait_for_selector("[data-is=live]")
         page.evaluate(FRAMES)
         cost = work()
         seen = page.evaluate(LOOK)
-        seen["lost"] = page.locator("#requests-note").text_content()
+        seen["lost"] = page.locator("#requests-note").text_content() if url is not None else ""
         browser.close()
     return cost, seen
+
+
+@contextlib.contextmanager
+def reader(admin: int) -> Iterator[None]:
+    """Ask for what the page asks for, until the block ends: the stream, and the status every 2 s."""
+    done = threading.Event()
+    stream = socket.create_connection(("127.0.0.1", admin))
+    stream.sendall(b"GET /api/requests/stream?rate=20 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+
+    def listen() -> None:
+        with contextlib.suppress(OSError):
+            while stream.recv(1 << 16):
+                pass
+
+    def poll() -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", admin)
+        while not done.wait(2.0):
+            connection.request("GET", "/api/status")
+            connection.getresponse().read()
+        connection.close()
+
+    threads = [threading.Thread(target=each) for each in (listen, poll)]
+    for each in threads:
+        each.start()
+    try:
+        yield
+    finally:
+        done.set()
+        stream.shutdown(socket.SHUT_RDWR)
+        for each in threads:
+            each.join()
+        stream.close()
+
+
+def compare_slices(pid: int, proxy: int, admin: int, options: argparse.Namespace) -> None:
+    """Under one steady load, compare slices with a reader to those without, each to its neighbour."""
+    command = [sys.executable, __file__, "--load", str(proxy), "--rate", str(options.rate)]
+    seconds = (2 * options.slices + 1) * SLICE_SECONDS
+    spent: list[float] = []
+    with subprocess.Popen([*command, "--seconds", str(seconds)], stdout=subprocess.DEVNULL):
+        time.sleep(SLICE_SECONDS / 2)
+        for number in range(2 * options.slices):
+            with reader(admin) if number % 2 else contextlib.nullcontext():
+                before = cpu_seconds(pid)
+                time.sleep(SLICE_SECONDS)
+                spent.append(cpu_seconds(pid) - before)
+    each = [read / alone - 1 for alone, read in zip(spent[::2], spent[1::2], strict=True)]
+    requests = options.rate * SLICE_SECONDS
+    alone, read = (statistics.median(part) / requests * 1e6 for part in (spent[::2], spent[1::2]))
+    lowest, highest = min(spent[::2]) / requests * 1e6, min(spent[1::2]) / requests * 1e6
+    print(
+        f"alone {alone:.1f} µs a request, with a reader {read:.1f}: {statistics.median(each):+.1%} by pairs"
+    )
+    print(f"the cheapest slice of each: {lowest:.1f} and {highest:.1f} µs, {highest / lowest - 1:+.1%}")
 
 
 def main() -> None:
@@ -102,6 +169,7 @@ def main() -> None:
     parser.add_argument("--rate", type=int, default=1000, help="requests a second")
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--slices", type=int, default=0, help="pairs of slices, without a browser")
     parser.add_argument("--load", type=int, metavar="PORT", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.load:
@@ -133,13 +201,18 @@ def compare(directory: Path, options: argparse.Namespace) -> None:
     ):
         warm = argparse.Namespace(rate=options.rate, seconds=WARM_SECONDS)
         measure(pid, proxy, warm)
-        costs: dict[str, list[float]] = {CLOSED: [], OPEN: []}
+        if options.slices:
+            compare_slices(pid, proxy, admin, options)
+            return
+        costs: dict[str, list[float]] = {which: [] for which in STATES}
         for number in range(options.rounds):
-            for which in (CLOSED, OPEN) if number % 2 == 0 else (OPEN, CLOSED):
+            for which in STATES if number % 2 == 0 else reversed(STATES):
                 costs[which].append(round_of(which, pid, proxy, admin, options))
-    closed, opened = statistics.median(costs[CLOSED]), statistics.median(costs[OPEN])
-    each = [after / before - 1 for before, after in zip(costs[CLOSED], costs[OPEN], strict=True)]
-    print(f"closed {closed:.1f} µs, open {opened:.1f} µs a request: {statistics.median(each):+.1%}")
+    for which in STATES:
+        print(f"{which}: {statistics.median(costs[which]):.1f} µs a request, lowest {min(costs[which]):.1f}")
+    for before in (CLOSED, BLANK):
+        each = [one / other - 1 for one, other in zip(costs[OPEN], costs[before], strict=True)]
+        print(f"open to {before}: {statistics.median(each):+.1%}")
 
 
 def round_of(which: str, pid: int, proxy: int, admin: int, options: argparse.Namespace) -> float:
@@ -152,11 +225,11 @@ def round_of(which: str, pid: int, proxy: int, admin: int, options: argparse.Nam
         cost = work()
         print(f"closed: {cost:6.1f} µs a request", flush=True)
         return cost
-    cost, seen = with_page(f"http://127.0.0.1:{admin}/", work)
+    cost, seen = with_page(f"http://127.0.0.1:{admin}/" if which == OPEN else None, work)
     frames, tasks = sorted(seen["frames"]), seen["tasks"]
     long = [each for each in frames if each > 50]
     print(
-        f"open:   {cost:6.1f} µs a request; {len(frames)} frames, "
+        f"{which:5}:  {cost:6.1f} µs a request; {len(frames)} frames, "
         f"p99 {frames[int(len(frames) * 0.99)]:.0f} ms, {len(long)} over 50 ms, "
         f"longest {frames[-1]:.0f} ms; {len(tasks)} long tasks; "
         f"{seen['rows']} rows, {seen['nodes']} elements, {seen['heap'] / 1e6:.1f} MB; {seen['lost']}",

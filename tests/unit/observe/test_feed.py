@@ -69,7 +69,7 @@ async def test_who_wants_fewer_is_told_of_a_burst_whole_and_then_of_so_many_a_se
     given = sum(count for count, _ in told)
     assert 20 * seconds - 20 <= given <= 20 * seconds + 20
     assert given + sum(lost for _, lost in told) == each * seconds / module.DELAY
-    assert max(count for count, _ in told) <= each, "none waits for long"
+    assert max(count for count, _ in told[1:]) <= 20 * module.BUSY_DELAY + 1, "none waits for long"
 
 
 async def test_a_rate_that_is_another_one_holds_from_then_on(time, told):
