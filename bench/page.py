@@ -11,8 +11,10 @@
     blank    a Chromium that draws an empty page as often: what a busier machine costs, and the page does not
     open     the page
 
-A browser takes CPUs and caches from the proxy, the more the fewer there are; the slices tell what is asked of the
-proxy itself, by pairs that the machine's other work meets alike. The page needs Playwright and a Chromium (AUTHPROXY_CHROMIUM). A frame is long when it takes more than 50 ms;
+A browser takes CPUs and caches from the proxy, the more the fewer there are. The slices tell what is asked
+of the proxy itself, each by its neighbour, so that the machine's other work meets both.
+
+The page needs Playwright and a Chromium (AUTHPROXY_CHROMIUM). A frame is long when it takes more than 50 ms;
 long tasks are what the browser itself calls so (W3C Long Tasks).
 """
 
