@@ -5,7 +5,7 @@
 
     python bench/page.py                        1,000 requests a second for 30 s, three rounds
     python bench/page.py --rate 200 --seconds 10
-    python bench/page.py --slices 20            the same requests as the page's, by a program, in turns of 5 s
+    python bench/page.py --slices 20            the same requests as the page's, by a program, in turns of 3 s
 
     closed   nobody looks
     blank    a Chromium that draws an empty page as often: what a busier machine costs, and the page does not
@@ -42,7 +42,8 @@ CHROMIUM = os.environ.get("AUTHPROXY_CHROMIUM", "/usr/bin/chromium")
 CONNECTIONS = 8
 REQUEST = b"GET /api/items/%d HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n\r\n"
 WARM_SECONDS = 3.0
-SLICE_SECONDS = 5.0
+SLICE_SECONDS = 3.0
+SETTLE_SECONDS = 1.0  # a reader who comes is told of a burst first
 CLOSED, BLANK, OPEN = STATES = ("closed", "blank", "open")
 FRAMES = """() => {
     window.frames_ = []; window.tasks_ = [];
@@ -146,12 +147,12 @@ def reader(admin: int) -> Iterator[None]:
 def compare_slices(pid: int, proxy: int, admin: int, options: argparse.Namespace) -> None:
     """Under one steady load, compare slices with a reader to those without, each to its neighbour."""
     command = [sys.executable, __file__, "--load", str(proxy), "--rate", str(options.rate)]
-    seconds = (2 * options.slices + 1) * SLICE_SECONDS
+    seconds = (2 * options.slices + 1) * (SLICE_SECONDS + SETTLE_SECONDS)
     spent: list[float] = []
     with subprocess.Popen([*command, "--seconds", str(seconds)], stdout=subprocess.DEVNULL):
-        time.sleep(SLICE_SECONDS / 2)
         for number in range(2 * options.slices):
             with reader(admin) if number % 2 else contextlib.nullcontext():
+                time.sleep(SETTLE_SECONDS)
                 before = cpu_seconds(pid)
                 time.sleep(SLICE_SECONDS)
                 spent.append(cpu_seconds(pid) - before)
