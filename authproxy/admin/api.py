@@ -1,5 +1,6 @@
 """The admin listener: health, counts, and the logins of people.
 
+/                   the live page (live_page.py)
 /healthz            200 while the process lives
 /readyz             200 while every route can serve; ?route=NAME for one; the reasons are for who has the key
 /metrics            counts
@@ -7,8 +8,8 @@
 /login/NAME         begins a login
 /callback           where the browser comes back to
 
-With `access` everything wants the key but the first two and `/callback`, whose `state` only the one knows who
-began the login. `/login/NAME` asks a browser for it.
+With `access` everything wants the key but health, the page, which asks for it, and `/callback`, whose
+`state` only the one knows who began the login. `/login/NAME` asks for it as well.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ from aiohttp import web
 from multidict import CIMultiDictProxy
 
 from authproxy.admin.listener import problem
+from authproxy.admin.live_page import ASSET, INDEX, page_routes
 from authproxy.admin.pages import (
     CALLBACK,
     FORM_HEADERS,
@@ -39,7 +41,8 @@ from authproxy.proxy.plain import Version
 from authproxy.proxy.problem import CHALLENGE
 
 LOGIN = "/login/{route}"
-WITHOUT_KEY = frozenset({"/healthz", "/readyz", CALLBACK, LOGIN})  # the last one sees to it itself
+LIVE_PAGE = frozenset({INDEX, ASSET})
+WITHOUT_KEY = frozenset({"/healthz", "/readyz", CALLBACK, LOGIN}) | LIVE_PAGE  # the last two see to it
 LARGEST_FORM = 16 << 10  # bytes
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -102,7 +105,8 @@ def admin_application(backend: AdminBackend, *, form_seconds: float) -> web.Appl
             guard.check(asked, from_any_site=place == CALLBACK and request.method == "GET")
             if place not in WITHOUT_KEY:
                 guard.check_key(asked)
-            if request.path.startswith("/api/") and not backend.serves_api:
+            needs_api = request.path.startswith("/api/") or place in LIVE_PAGE
+            if needs_api and not backend.serves_api:
                 raise NOT_SERVED
         except AuthproxyError as error:
             return problem(error)
@@ -118,6 +122,7 @@ def admin_application(backend: AdminBackend, *, form_seconds: float) -> web.Appl
             web.post(LOGIN, views.login),
             web.get(CALLBACK, views.callback),
             *api_routes(backend, body_seconds=form_seconds),
+            *page_routes(lambda: backend.guard.key_header),
         ]
     )
     return application

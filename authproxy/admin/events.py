@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from authproxy.errors import TooManyStreams
+from authproxy.observe.feed import MAX_RATE
 
 COMMENT_SECONDS = 15.0
 COMMENT = b": authproxy\n\n"
@@ -32,9 +33,10 @@ def event(name: str, data: object) -> bytes:
 
 
 class Stream:
-    """What one reader is still to be told."""
+    """What one reader is still to be told. `rate` is how many requests a second are enough for it."""
 
-    def __init__(self) -> None:
+    def __init__(self, rate: int = MAX_RATE) -> None:
+        self.rate = rate
         self._queue: deque[bytes] = deque()
         self._size = 0
         self._lost = 0
@@ -94,11 +96,16 @@ class Stream:
 
 
 class Streams:
-    """Everybody who watches, `limit` at most. `watched` hears when the first comes and the last goes."""
+    """Everybody who watches, `limit` at most.
 
-    def __init__(self, watched: Callable[[bool], None] = lambda _is_watched: None) -> None:
+    `watched` hears how many requests a second are wanted, of those who watch by the one who wants most; 0
+    when nobody watches any more.
+    """
+
+    def __init__(self, watched: Callable[[int], None] = lambda _rate: None) -> None:
         self.limit = MIN_STREAMS
         self._watched = watched
+        self._rate = 0
         self._streams: set[Stream] = set()
         self._closed = False
 
@@ -106,21 +113,25 @@ class Streams:
         return bool(self._streams)
 
     @contextmanager
-    def open(self) -> Iterator[Stream]:
+    def open(self, rate: int = MAX_RATE) -> Iterator[Stream]:
         """Have one more reader told. Raises `TooManyStreams`."""
         if self._closed or len(self._streams) >= self.limit:
             why = "the proxy is being stopped" if self._closed else f"{self.limit} readers watch already"
             raise TooManyStreams(why, retry_after=RETRY_SECONDS)
-        stream = Stream()
+        stream = Stream(rate)
         self._streams.add(stream)
-        if len(self._streams) == 1:
-            self._watched(True)  # noqa: FBT003 - it is all there is to say
+        self._tell_rate()
         try:
             yield stream
         finally:
             self._streams.discard(stream)
-            if not self._streams:
-                self._watched(False)  # noqa: FBT003 - as above
+            self._tell_rate()
+
+    def _tell_rate(self) -> None:
+        rate = max((each.rate for each in self._streams), default=0)
+        if rate != self._rate:
+            self._rate = rate
+            self._watched(rate)
 
     def publish(self, name: str, data: object) -> None:
         """Tell everybody."""

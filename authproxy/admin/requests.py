@@ -3,7 +3,7 @@
     GET  /api/status                      routes, their states and counts
     GET  /api/requests?route=&status=&…   the last requests, newest first
     GET  /api/requests/ID                 one of them, with its headers
-    GET  /api/requests/stream             events as they happen (events.py)
+    GET  /api/requests/stream?rate=       events as they happen (events.py)
     POST /api/requests/ID/replay          send it again
     POST /api/routes/NAME/refresh         renew the route's token now
     POST /api/routes/NAME/forget          forget it
@@ -14,6 +14,7 @@ Every document is made by the backend, secrets masked.
 
 import asyncio
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Protocol, cast
@@ -22,6 +23,7 @@ from aiohttp import web
 
 from authproxy.admin.events import Streams
 from authproxy.errors import BadRequest, Fault, NoRoute, RequestTimeout
+from authproxy.observe.feed import MAX_RATE
 from authproxy.observe.recent import Filter
 
 if TYPE_CHECKING:
@@ -96,7 +98,7 @@ class _API:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", **HEADERS})
         if request.method == "HEAD":
             return response
-        with self._backend.streams.open() as stream:
+        with self._backend.streams.open(_rate(request)) as stream:
             cast("AdminConnection", request.protocol).has_no_end()
             await response.prepare(request)
             async for piece in stream.pieces():
@@ -137,6 +139,17 @@ def _one(request: web.Request, name: str) -> str | None:
     if len(values) > 1:
         raise ValueError(f"{name}: is there more than once")
     return values[0] if values else None
+
+
+def _rate(request: web.Request) -> int:
+    """Return how many requests a second are enough for who asks for the stream. Raises `BadRequest`."""
+    try:
+        wanted = _one(request, "rate") or str(MAX_RATE)
+    except ValueError as error:
+        raise BadRequest(str(error)) from None
+    if not re.fullmatch(r"0*[1-9][0-9]*", wanted):
+        raise BadRequest("rate: should be a number of requests a second, 1 or more")
+    return min(int(wanted.lstrip("0")[:9]), MAX_RATE)
 
 
 def answer(document: object, *, status: int = 200) -> web.Response:

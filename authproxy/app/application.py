@@ -70,8 +70,8 @@ class Others(Protocol):
         """Return what each of them answers to a question of `LocalRequests`."""
         ...
 
-    def watch(self, is_watched: bool) -> None:  # noqa: FBT001 - it is all there is to say
-        """Be told of finished requests, or not any more."""
+    def watch(self, rate: int) -> None:
+        """Be told of finished requests, `rate` a second at most, or not any more (0)."""
         ...
 
     def replaced(self, key: str, refused: Token, token: Token) -> None:
@@ -501,16 +501,18 @@ class App:
         if self.recent.keep:
             self._handler.subscribe(self.recent.add)
 
-    def watch(self, is_watched: bool) -> None:  # noqa: FBT001 - it is all there is to say
-        """Tell `seen` of finished requests, or not any more."""
+    def watch(self, rate: int) -> None:
+        """Tell `seen` of finished requests, `rate` a second at most, or not any more (0)."""
         if self._handler is None:
             return
-        if self._feed is not None:
+        if rate and self._feed is not None:
+            self._feed.rate = rate
+        elif self._feed is not None:
             self._handler.unsubscribe(self._feed.take)
             self._feed.close()
             self._feed = None
-        if is_watched and self.seen is not None:
-            self._feed = Feed(self.seen)
+        elif rate and self.seen is not None:
+            self._feed = Feed(self.seen, rate)
             self._handler.subscribe(self._feed.take)
 
     async def snapshots(self) -> list[Snapshot]:

@@ -36,9 +36,9 @@ AskAll = Callable[[str, Any], Awaitable[list[Any]]]
 
 
 class Backend:
-    """Answers the admin listener. `watched` is told whether anybody watches the live stream."""
+    """Answers the admin listener. `watched` is told how many requests a second watchers want to hear of."""
 
-    def __init__(self, app: "App", ask_all: AskAll, watched: Callable[[bool], None]) -> None:
+    def __init__(self, app: "App", ask_all: AskAll, watched: Callable[[int], None]) -> None:
         self._app = app
         self._ask_all = ask_all
         self._tell_watched = watched
@@ -208,12 +208,12 @@ class Backend:
         """Have watchers told of states that are others now."""
         self._look_now.set()
 
-    def _watched(self, is_watched: bool) -> None:  # noqa: FBT001 - it is all there is to say
-        self._tell_watched(is_watched)
-        if is_watched:
+    def _watched(self, rate: int) -> None:
+        self._tell_watched(rate)
+        if rate and self._looking is None:
             self._told = {each.route: each.state for each in self._app.states()}
             self._looking = asyncio.create_task(self._look(), name="look at states")
-        elif self._looking is not None:
+        elif not rate and self._looking is not None:
             self._looking.cancel()
             self._looking = None
 

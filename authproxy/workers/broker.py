@@ -64,7 +64,7 @@ class Broker:
         self._counted: dict[int, Message] = {}  # by worker, the dead included: their counts still count
         self._asked: dict[int, _Question] = {}
         self._number = time.monotonic_ns()  # a predecessor's questions are answered here as well
-        self._watched = False
+        self._rate = 0  # of finished requests that are to be told
         self._app: App | None = None
 
     def attach(self, app: "App") -> None:
@@ -109,10 +109,10 @@ class Broker:
 
     # ── what they are told ───────────────────────────────────────────────────────────────────────
 
-    def watch(self, is_watched: bool) -> None:  # noqa: FBT001 - it is all there is to say
-        """Be told of finished requests, or not any more."""
-        self._watched = is_watched
-        self._tell({"watch": is_watched})
+    def watch(self, rate: int) -> None:
+        """Be told of finished requests, `rate` a second at most by each worker, or not any more (0)."""
+        self._rate = rate
+        self._tell({"watch": rate})
 
     def replaced(self, key: str, refused: Token, token: Token) -> None:
         """Have all workers go on with `token`."""
@@ -160,8 +160,8 @@ class Broker:
             self._app.observed.standings.hear(told["stands"], refusal)
             self._tell(told, but=channel)
         elif "here" in told:  # it is new, and knows nothing of what the others were told
-            if self._watched:
-                channel.send({"watch": True})
+            if self._rate:
+                channel.send({"watch": self._rate})
             for route, refused in self._app.observed.standings.refused().items():
                 channel.send({"stands": route, "refusal": asdict(refused)})
 

@@ -359,7 +359,7 @@ def test_a_caller_with_a_key_is_let_in_and_the_key_stays_here(locked: Locked, na
 
 
 @pytest.mark.parametrize(
-    "target", ["/metrics", "/nothing", "/", "//healthz", "/readyz/", "/login/", "/login/a/b"]
+    "target", ["/metrics", "/nothing", "/api", "//", "//healthz", "/readyz/", "/login/", "/login/a/b"]
 )
 @pytest.mark.parametrize("lines", [[], ["X-Authproxy-Key: wrong"], [f"Cookie: X-Authproxy-Key={KEY}"]])
 def test_the_admin_listener_wants_the_key_too(locked: Locked, target: str, lines: list[str]) -> None:

@@ -105,7 +105,8 @@ async def test_the_counts_come_in_the_format_of_prometheus(client):
 
 
 @pytest.mark.parametrize(
-    "page", ["/healthz", "/readyz", "/metrics", "/login/fine", "/callback?state=s", "/no"]
+    "page",
+    ["/", "/page/main.js", "/healthz", "/readyz", "/metrics", "/login/fine", "/callback?state=s", "/no"],
 )
 async def test_a_host_that_is_not_ours_is_answered_nothing(client, backend, page):
     assert (await client.ask(page, host="evil.example")).status == 403
@@ -116,6 +117,8 @@ async def test_a_host_that_is_not_ours_is_answered_nothing(client, backend, page
 @pytest.mark.parametrize(
     ("method", "page", "status"),
     [
+        ("GET", "/", 403),
+        ("GET", "/page/main.js", 403),
         ("GET", "/metrics", 403),
         ("GET", "/login/fine", 403),
         ("POST", "/login/fine", 403),
@@ -132,6 +135,9 @@ async def test_only_the_callback_may_be_asked_for_by_another_sites_page(client, 
 @pytest.mark.parametrize(
     ("page", "without", "with_key"),
     [
+        ("/", 200, 200),
+        ("/page/main.js", 200, 200),
+        ("/page/nothing.js", 404, 404),
         ("/healthz", 200, 200),
         ("/readyz?route=fine", 200, 200),
         ("/callback?state=s", 200, 200),
@@ -146,6 +152,23 @@ async def test_with_keys_everything_wants_one_but_health_and_the_callback(locked
     assert refused.headers.get("www-authenticate", "").startswith("AuthproxyKey") == (without == 401)
     assert (await locked.ask(page, X_Key="wrong")).status == without
     assert (await locked.ask(page, X_Key=KEY)).status == with_key
+
+
+@pytest.mark.parametrize("page", ["/", "/page/main.js"])
+async def test_where_the_api_is_not_served_the_page_is_not_either(client, backend, page):
+    backend.serves_api = False
+    reply, api = await client.ask(page), await client.ask("/api/status")
+    assert (reply.status, reply.json()) == (404, api.json())
+
+
+async def test_the_page_says_in_which_header_the_key_goes_and_not_the_key(locked, client):
+    assert 'name="key-header" content="X-Key"' in (await locked.ask("/")).text
+    assert KEY not in (await locked.ask("/")).text
+
+
+async def test_nothing_can_be_posted_to_the_page(client):
+    reply = await client.ask("/", method="POST")
+    assert (reply.status, reply.headers["allow"]) == (405, "GET,HEAD")
 
 
 # ── a login begins ───────────────────────────────────────────────────────────────────────────────

@@ -8,6 +8,7 @@ import pytest
 from authproxy.admin import events as module
 from authproxy.admin.events import COMMENT, MAX_QUEUED, Stream, Streams, event
 from authproxy.errors import TooManyStreams
+from authproxy.observe.feed import MAX_RATE
 from tests.support.clock import settle
 
 
@@ -130,13 +131,25 @@ async def test_who_has_to_know_hears_of_the_first_and_of_the_last():
     heard = []
     streams = Streams(heard.append)
     with streams.open():
-        assert heard == [True]
+        assert heard == [MAX_RATE]
         with streams.open():
             pass
-        assert heard == [True]
+        assert heard == [MAX_RATE]
         assert streams
-    assert heard == [True, False]
+    assert heard == [MAX_RATE, 0]
     assert not streams
+
+
+async def test_as_much_is_told_as_the_one_wants_who_wants_most():
+    heard = []
+    streams = Streams(heard.append)
+    streams.limit = 3
+    with streams.open(50):
+        with streams.open(200), streams.open(100):
+            pass
+        with streams.open(10):
+            pass
+    assert heard == [50, 200, 50, 0]
 
 
 async def test_at_the_end_what_is_queued_is_told_and_nobody_else_let_in(streams):

@@ -7,6 +7,7 @@ import pytest
 from authproxy.admin.api import admin_application
 from authproxy.admin.events import COMMENT, Streams
 from authproxy.errors import CredentialRejected, Fault, NoRoute, NoSuchRequest, NotReplayable, TooManyTries
+from authproxy.observe.feed import MAX_RATE
 from authproxy.observe.recent import Filter
 from authproxy.proxy.guard import Guard
 
@@ -99,6 +100,30 @@ async def test_a_filter_is_read_and_empty_parts_of_it_count_for_nothing(client, 
     assert backend.asked == [
         ("requests", Filter.of(route="a", status="4xx", method="put", q="x y", limit="3"))
     ]
+
+
+@pytest.mark.parametrize("query", ["rate=0", "rate=-1", "rate=fast", "rate=1.5", "rate=1&rate=2"])
+async def test_a_rate_that_means_nothing_is_named(client, query):
+    reply = await client.ask(f"/api/requests/stream?{query}")
+    assert reply.status == 400
+    assert reply.json()["detail"].startswith("rate: ")
+
+
+@pytest.mark.parametrize(
+    ("query", "rate"),
+    [
+        ("", MAX_RATE),
+        ("?rate=", MAX_RATE),
+        ("?rate=50", 50),
+        ("?rate=007", 7),
+        (f"?rate={'9' * 30}", MAX_RATE),
+    ],
+)
+async def test_a_stream_is_opened_for_the_rate_that_is_enough(client, backend, query, rate):
+    heard = []
+    backend.streams = Streams(heard.append)
+    await client.ask(f"/api/requests/stream{query}")
+    assert heard[0] == rate
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from authproxy.app.admin import make_backend
 from authproxy.app.application import App
 from authproxy.config.read import parse
 from authproxy.errors import CredentialRejected, Fault, NoRoute, NoSuchRequest, NotReplayable
+from authproxy.observe.feed import MAX_RATE
 from authproxy.observe.recent import Filter
 from authproxy.observe.standing import Refusal
 from authproxy.tokens.token import Token
@@ -40,8 +41,8 @@ class Others:
         self.told.append((question, about))
         return self.answers.get(question, [])
 
-    def watch(self, is_watched):
-        self.told.append(("watch", is_watched))
+    def watch(self, rate):
+        self.told.append(("watch", rate))
 
     def replaced(self, *what):
         self.told.append(("replaced", *what))
@@ -185,6 +186,14 @@ async def test_requests_are_told_to_who_watches(app, backend, monkeypatch):
     assert told == [("request", {"id": "1"}), ("request", {"id": "2"}), ("lost", 3)]
 
 
+async def test_who_serves_is_told_how_much_watchers_want_to_hear(app, backend):
+    with backend.streams.open(50):
+        looking = backend._looking
+        with backend.streams.open():
+            assert backend._looking is looking, "one look at the states does for all"
+    assert [each[1] for each in app.others.told if each[0] == "watch"] == [50, MAX_RATE, 50, 0]
+
+
 async def test_while_somebody_watches_each_change_of_a_state_is_told_once(app, backend, monkeypatch):
     told = []
     with backend.streams.open():
@@ -199,7 +208,7 @@ async def test_while_somebody_watches_each_change_of_a_state_is_told_once(app, b
         assert told == [
             ("status", "api", "renewing"), ("status", "api", "valid"), ("status", "basic", "refused"),
         ]  # fmt: skip
-    assert [each for each in app.others.told if each[0] == "watch"] == [("watch", True), ("watch", False)]
+    assert [each for each in app.others.told if each[0] == "watch"] == [("watch", MAX_RATE), ("watch", 0)]
     await settle()
     assert backend._looking is None
     await backend.forget("api")

@@ -54,6 +54,40 @@ async def test_of_too_many_the_rest_is_lost_and_counted(feed, time, told):
     assert sum(lost for _, lost in told) == 7
 
 
+async def test_who_wants_fewer_is_told_of_a_burst_whole_and_then_of_so_many_a_second(feed, time, told):
+    feed = Feed(lambda requests, lost: told.append((len(requests), lost)), rate=20)
+    for _ in range(200):
+        feed.take(record())
+    time.advance(1)
+    assert told == [(BATCH, 0), (BATCH, 0), (BATCH, 0), (200 - 3 * BATCH, 0)]
+    told.clear()
+    seconds, each = 30, 4
+    for _ in range(int(seconds / module.DELAY)):
+        for _ in range(each):
+            feed.take(record())
+        time.advance(module.DELAY)
+    given = sum(count for count, _ in told)
+    assert 20 * seconds - 20 <= given <= 20 * seconds + 20
+    assert given + sum(lost for _, lost in told) == each * seconds / module.DELAY
+    assert max(count for count, _ in told[1:]) <= 20 * module.BUSY_DELAY + 1, "none waits for long"
+
+
+async def test_a_rate_that_is_another_one_holds_from_then_on(time, told):
+    feed = Feed(lambda requests, lost: told.append((len(requests), lost)), rate=1)
+    for _ in range(100):
+        feed.take(record())
+    time.advance(1)
+    assert sum(count for count, _ in told) == 10
+    told.clear()
+    feed.rate = module.MAX_RATE
+    feed.take(record())
+    time.advance(1)
+    for _ in range(BATCH):
+        feed.take(record())
+    time.advance(1)
+    assert sum(count for count, _ in told) >= BATCH
+
+
 async def test_a_closed_one_tells_nothing_more(feed, time, told):
     feed.take(record())
     feed.close()

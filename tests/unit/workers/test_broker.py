@@ -236,9 +236,9 @@ async def test_finished_requests_are_told_while_somebody_watches_also_by_a_worke
 ):
     seen = []
     world.app.seen = lambda *what: seen.append(what)
-    world.broker.watch(is_watched=True)
+    world.broker.watch(50)
     await settle()
-    assert world.told == [(0, "watch", True), (1, "watch", True)]
+    assert world.told == [(0, "watch", 50), (1, "watch", 50)]
     world.apps[0].seen([{"id": "1"}], 0)
     await settle()
     assert seen == [([{"id": "1"}], 0)]
@@ -247,7 +247,7 @@ async def test_finished_requests_are_told_while_somebody_watches_also_by_a_worke
     later = WorkerApp()
     BrokerClient(there).attach(later)
     await settle()
-    assert later.told == [("watch", True)]
+    assert later.told == [("watch", 50)]
 
 
 async def test_a_route_that_one_worker_finds_refused_is_refused_in_all_and_told_once(world, settle, caplog):

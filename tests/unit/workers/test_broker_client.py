@@ -138,7 +138,7 @@ async def app(line, settle):
 
 async def test_who_does_not_serve_yet_goes_by_nothing_it_hears(line, settle):
     _, broker = line
-    for told in ({"question": "counts", "about": None, "number": 1}, {"watch": True}, {"forgotten": "k"}):
+    for told in ({"question": "counts", "about": None, "number": 1}, {"watch": 50}, {"forgotten": "k"}):
         broker.channel.send(told)
     await settle()
     assert broker.heard == []
@@ -172,10 +172,10 @@ async def test_a_worker_hears_that_a_token_was_replaced_for_another_one(line, ap
 
 async def test_a_worker_hears_that_a_token_was_forgotten_and_that_somebody_watches(line, app, settle):
     _, broker = line
-    for told in ({"forgotten": "up42"}, {"watch": True}, {"watch": False}):
+    for told in ({"forgotten": "up42"}, {"watch": 50}, {"watch": 0}):
         broker.channel.send(told)
     await settle()
-    assert app.told == [("forgotten", "up42"), ("watch", True), ("watch", False)]
+    assert app.told == [("forgotten", "up42"), ("watch", 50), ("watch", 0)]
 
 
 async def test_finished_requests_are_told_to_the_broker(line, app, settle):
