@@ -14,6 +14,7 @@ from authproxy.config.model import FileKeys
 from authproxy.config.presets import Preset, presets
 from authproxy.config.route import KEYS, RouteKeys
 from authproxy.grants import GRANTS
+from authproxy.grants.grant import Grant
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 REFERENCE = {"type": "string", "pattern": r"\$\{"}
@@ -103,6 +104,16 @@ def json_schema() -> dict[str, Any]:
     head = {"$schema": DIALECT, "title": "authproxy configuration"}
     loosened: dict[str, Any] = _with_references(top | {"$defs": definitions})
     return head | loosened
+
+
+def description(kind: Any, name: str) -> str | None:
+    """Return what a key of `kind` is, for a sentence; None for one that nobody describes."""
+    if isinstance(kind, type) and issubclass(kind, Grant):
+        said = AUTH_KEYS.get(name)
+    else:
+        with _described():
+            said = TypeAdapter(kind).json_schema()["properties"].get(name, {}).get("description")
+    return said[:1].lower() + said[1:].rstrip(".").replace("\n", " ") if said else None
 
 
 @contextmanager
