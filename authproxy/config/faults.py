@@ -6,15 +6,16 @@ nowhere name the member of a union. Of a union's complaints the deepest count: `
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import date
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from pydantic import ValidationError
 
 from authproxy.config.document import Item
 from authproxy.config.json_schema import description
 from authproxy.config.meant import did_you_mean, kinds_at, names_at, unknown_key
+from authproxy.config.texts import empty
 from authproxy.config.traps import NO_COLON
 from authproxy.errors import Fault
 
@@ -35,14 +36,6 @@ def _choice(item: Item, context: dict[str, Any]) -> str:
     listed = str(context["expected"]).replace("'", "")
     meant = did_you_mean(item.value, listed.replace(" or ", ", ").split(", "))
     return f"should be {listed}{meant}"
-
-
-def _tag(item: Item, context: dict[str, Any]) -> str:
-    """Say which kinds there are of what a key of its own tells apart (`token_store.type`)."""
-    known = str(context["expected_tags"]).replace("'", "").split(", ")
-    given = item.child(str(context["discriminator"]).strip("'"))
-    meant = did_you_mean(given.value if given else None, known)
-    return f"should be {', '.join(known[:-1])} or {known[-1]}{meant}"
 
 
 def _list(item: Item, _context: dict[str, Any]) -> str:
@@ -147,7 +140,7 @@ def _complaint(details: Any, item: Item, kind: type, also: Iterable[str]) -> _Co
     if what == UNEXPECTED:
         return _Complaint(item, parts, in_union, _unexpected(item, kind, parts, also))
     if what in TAGS:
-        return _Complaint(item, parts, in_union, _of_tag(item, what, context))
+        return _Complaint(item, parts, in_union, _of_tag(item, context, kinds_at(kind, parts)))
     text = _text(what, details, item, _keys_of(kind, parts))
     return _Complaint(item, parts, in_union, item.key_fault(text) if on_key else item.fault(text))
 
@@ -173,21 +166,24 @@ def _required(kind: type, parts: tuple[str | int, ...], name: str) -> str:
 TAGS = frozenset({"union_tag_invalid", "union_tag_not_found"})
 
 
-def _of_tag(item: Item, what: str, context: dict[str, Any]) -> Fault:
+def _of_tag(item: Item, context: dict[str, Any], kinds: list[Any]) -> Fault:
+    """Say which kinds there are of what a key of its own tells apart (`token_store.type`)."""
     name = str(context["discriminator"]).strip("'")
-    if what == "union_tag_not_found":
-        return item.missing(name)
-    return (item.child(name) or item).fault(_tag(item, context))
+    known = [str(get_args(get_type_hints(each)[name])[0]) for each in kinds]
+    given, listed = item.child(name), f"{', '.join(known[:-1])} or {known[-1]}"
+    if given is None:
+        return item.missing(name, f"is required: {listed}")
+    return given.fault(f"should be {listed}{did_you_mean(given.value, known)}")
 
 
 def _keys_of(kind: type, parts: tuple[str | int, ...]) -> str:
-    names = sorted(names_at(kind, parts))
+    names = list(dict.fromkeys(key.name for each in kinds_at(kind, parts) for key in fields(each)))
     return f" with keys such as {', '.join(names[:4])}" if names else ""
 
 
 def _text(what: str, details: Any, item: Item, keys: str) -> str:
     if item.given and item.value == "":
-        return f"is empty: {item.given[0].reference} gave nothing"
+        return empty(item.given[0])
     message = MESSAGES.get(what)
     if message is None:
         message = str(details["msg"]).replace("Input should", "should")

@@ -49,7 +49,7 @@ def _origin(value: str) -> str:
 
 
 def _one_or_more(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
+    return value if isinstance(value, list | tuple) else [value]
 
 
 def _redis_url(value: SecretStr) -> SecretStr:

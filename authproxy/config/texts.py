@@ -13,10 +13,14 @@ from typing import Any, NamedTuple, get_args
 
 from pydantic import SecretStr
 
-from authproxy.config.document import Item
+from authproxy.config.document import Given, Item
 from authproxy.errors import Fault
+from authproxy.malformed import ESCAPES
 from authproxy.masking import leaves
 from authproxy.values import SECRET, Charset
+
+
+QUOTATION_MARKS = "“”„‟‘’‚«»"  # noqa: RUF001 - what word processors make of " and '
 
 
 class Found(NamedTuple):
@@ -75,11 +79,18 @@ def _charsets_in(hint: Any) -> Iterator[Charset]:
 # ── what is wrong with one ───────────────────────────────────────────────────────────────────────
 
 
+def empty(part: Given) -> str:
+    """Return what to say of a reference that gave nothing, where something is needed."""
+    name = part.reference[2:-1]
+    meant = f", or write ${{{name}:-}} if it is meant to be empty" if name.isidentifier() else ""
+    return f"is empty: {part.reference} gave nothing; {'set it' if meant else 'fill it'}{meant}"
+
+
 def _faults(item: Item, charset: Charset) -> Iterator[Fault]:
     text: str = item.value
     nothing = [each for each in item.given if each.start == each.end and not each.may_be_empty]
     if nothing:
-        yield item.fault(f"is empty: {nothing[0].reference} gave nothing")
+        yield item.fault(empty(nothing[0]))
         return
     if charset.stripped:
         text = text.strip()
@@ -90,7 +101,8 @@ def _faults(item: Item, charset: Charset) -> Iterator[Fault]:
     offset = item.value.index(text)
     if (unfit := charset.refused.search(text)) is not None:
         at = offset + unfit.start()
-        yield item.fault(f"contains {_named(item.value[at])} {_where(item, at)}: {charset.rule}")
+        found = f"contains {_named(item.value[at])} {_where(item, at)}: {charset.rule}"
+        yield item.fault(f"{found}{_way_out(item, at)}")
     elif charset.bare and text.strip() != text:
         yield item.fault(f"{_white_end(item)}: {charset.rule}")
 
@@ -102,6 +114,8 @@ def _warnings(item: Item, charset: Charset) -> Iterator[Fault]:
     if charset.odd is not None and (unusual := charset.odd.search(text)) is not None:
         at = unusual.start()
         yield item.fault(f"contains {_named(text[at])} {_where(item, at)}: {charset.rule}")
+    if item.trap and not item.given:
+        yield item.fault(item.trap)
     if item.doubled:
         yield item.fault("contains $$, which stands for one $; write $$$$ for two, or a plain $ for one")
 
@@ -121,9 +135,23 @@ def _named(character: str) -> str:
         return "a byte order mark (U+FEFF)"
     if character == "\t":
         return "a tab"
+    if character in QUOTATION_MARKS:
+        return "a typographic quotation mark"
     if character < " " or character == "\x7f":
         return "a control character"
     return "whitespace" if character.isspace() else "a character that is not ASCII"
+
+
+def _way_out(item: Item, at: int) -> str:
+    """Say how such a character comes into a text, and how it gets out."""
+    character, text = item.value[at], item.value
+    if character in QUOTATION_MARKS:
+        return "; write \" or ' around it instead"
+    if character in "\r\n" and not text[at:].strip() and item.given:
+        return "; of a file only one line break at the end is left out: remove the others"
+    if character < " " and not item.given:
+        return f"; {ESCAPES}"
+    return ""
 
 
 def _where(item: Item, at: int) -> str:
