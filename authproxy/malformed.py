@@ -1,10 +1,11 @@
-"""What exactly is wrong with what should be a URL, an address, a duration or a size; asked only when it is not.
+"""What is wrong with what should be a URL, an address, a duration or a size, and is none.
 
 Each function returns the whole sentence: what was expected, then what most likely went wrong. None repeats
 the value: it may be a secret in the wrong place.
 """
 
 import re
+from difflib import get_close_matches
 from urllib.parse import urlsplit
 
 URL = "should be an absolute URL that begins with https:// or http://"
@@ -40,7 +41,8 @@ def url_fault(url: str) -> str:
     if scheme[1].lower() in {"ws", "wss"}:
         return f"{URL}; WebSockets take the same way: write http{'s' * (scheme[1].lower() == 'wss')}://"
     if scheme[1].lower() not in {"http", "https"}:
-        return f"{URL}, and not with another scheme"
+        near = get_close_matches(scheme[1].lower(), ("https", "http"), 1)
+        return f"{URL}; did you mean {near[0]}://?" if near else f"{URL}, and not with another scheme"
     return f"{URL}; {_after_scheme(url)}"
 
 
@@ -53,25 +55,22 @@ def _after_scheme(url: str) -> str:
     return "its port should be a number from 1 to 65535" if has_host else "a host belongs after that"
 
 
+_ADDRESSES = (
+    (r".*://", "leave http:// away, and anything after the port"),
+    (r".*,", "give each address by itself"),
+    (r"unix:", "the path of a Unix socket begins with /"),
+    (r"\d+\Z", "put 127.0.0.1: before the port"),
+    (r"[^\[]*:[^\[]*:", "put [ ] around the IPv6 address"),
+    (r"(\[.*\]|[^:]*)\Z", "the port is missing"),
+    (r".*:(?!\d{1,5}\Z).", "the port should be a number from 0 to 65535"),
+)
+"""How an address may begin that is none, and what to do about it."""
+
+
 def address_fault(address: str) -> str:
     """Say why `address` is none that can be listened on."""
-    return f"{ADDRESS}{_address_detail(address)}"
-
-
-def _address_detail(address: str) -> str:
-    if "://" in address:
-        return "; leave http:// away, and anything after the port"
-    if "," in address:
-        return "; give each address by itself"
-    if address.startswith("unix:"):
-        return "; the path of a Unix socket begins with /"
-    if address.isdecimal():
-        return "; put 127.0.0.1: before the port"
-    if address.count(":") > 1 and not address.startswith("["):
-        return "; put [ ] around the IPv6 address"
-    if ":" not in address.rpartition("]")[2]:
-        return "; the port is missing"
-    return "; the port should be a number from 0 to 65535" if address.rpartition(":")[2] else ""
+    found = next((said for pattern, said in _ADDRESSES if re.match(pattern, address)), None)
+    return f"{ADDRESS}; {found}" if found and address else ADDRESS
 
 
 def duration_fault(value: object) -> str:

@@ -69,7 +69,7 @@ def split_url(url: str) -> SplitResult:
         raise ValueError("should not contain spaces, control characters or backslashes")
     if parts.username is not None or parts.password is not None:
         raise ValueError(
-            "should not contain user information; give it under `auth`: {grant: basic, username: …, password: …}"
+            "should not contain user information; give the credential under `auth`, as with `grant: basic`"
         )
     if parts.fragment or url.endswith("#"):
         raise ValueError("should not contain a fragment (#); remove it")

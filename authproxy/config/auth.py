@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from authproxy.config.presets import Preset
 
 
-NEITHER = (
-    "needs `grant` or `preset`: `authproxy presets` lists the presets; the grants are " + ", ".join(GRANTS)
+NEITHER = "needs `grant` or `preset`: `authproxy presets` lists the presets; the grants are " + ", ".join(
+    GRANTS
 )
 
 

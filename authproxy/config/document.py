@@ -97,6 +97,17 @@ class Item:
         return Item(value, self.file, key, self.line, self.column, self.key_line, self.key_column)
 
 
+def typed(value: Any, key: str = "") -> Item:
+    """Return `value` as Items that stand on the command line, which has no lines; an Item in it stays."""
+    here = Item(None, COMMAND_LINE, key, 0, 0, 0, 0)
+    if isinstance(value, dict):
+        return replace(here, value={
+            name: each if isinstance(each, Item) else here.made(each, below(key, name))
+            for name, each in value.items()
+        })  # fmt: skip
+    return here.made(value)
+
+
 def below(key: str, name: str) -> str:
     return f"{key}.{name}" if key else name
 
@@ -270,7 +281,7 @@ class _Builder:
         items = [self._item(each, item.key, each.start_mark) for each in nodes]
         for each in items:
             if not isinstance(each.value, dict):
-                self.faults.append(each.fault("a merge key (<<) should refer to a mapping: `<<: *name`, or a list of those"))
+                self.faults.append(each.fault("a merge key (<<) should refer to a mapping: `<<: *name`"))
         return [each for each in items if isinstance(each.value, dict)]
 
 

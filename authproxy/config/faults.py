@@ -134,7 +134,9 @@ def _complaint(details: Any, item: Item, kind: type, also: Iterable[str]) -> _Co
         elif part == "[key]":
             on_key = True
         elif what == "missing" and index == len(loc) - 1:
-            return _Complaint(item, parts, in_union, item.missing(str(part), _required(kind, parts, str(part))))
+            return _Complaint(
+                item, parts, in_union, item.missing(str(part), _required(kind, parts, str(part)))
+            )
         else:
             in_union = True
     if what == UNEXPECTED:
@@ -183,7 +185,7 @@ def _keys_of(kind: type, parts: tuple[str | int, ...]) -> str:
 
 def _text(what: str, details: Any, item: Item, keys: str) -> str:
     if item.given and item.value == "":
-        return empty(item.given[0])
+        return empty(item.given[0], may_be=False)
     message = MESSAGES.get(what)
     if message is None:
         message = str(details["msg"]).replace("Input should", "should")

@@ -42,6 +42,8 @@ def unknown_key(name: str, known: Collection[str], kind: Any = None) -> str:
     meant = nearest(_snake_case(name), known)
     if meant:
         return f"{UNKNOWN_KEY}; did you mean {_either(f'`{each}`' for each in meant)}?"
+    if kind in FREE:
+        return f"{UNKNOWN_KEY}; the names of headers stand under `set`: `set: {{{name}: …}}`"
     if name.startswith("x-") and kind is FileKeys:
         return f"{UNKNOWN_KEY}; {ANCHOR}"
     return f"{UNKNOWN_KEY}; the keys here are {', '.join(sorted(known))}" if known else UNKNOWN_KEY
@@ -49,8 +51,6 @@ def unknown_key(name: str, known: Collection[str], kind: Any = None) -> str:
 
 def place_of(name: str, kind: Any) -> str | None:
     """Return where a key `name` belongs, as it is none of `kind`; None where nobody has such a key."""
-    if kind in FREE:
-        return f"the names of headers stand under `set`: `set: {{{name}: …}}`"
     if kind is FileKeys:
         return _from_top(name)
     if kind is RouteKeys:
@@ -81,7 +81,7 @@ def _from_auth(name: str, kind: type[Grant]) -> str | None:
         return "it belongs to the route itself, beside `auth`"
     others = [grant for grant in GRANTS if name in _own(GRANTS[grant])]
     if others and GRANTS[others[0]] is not kind:
-        return f"this grant has no such key; grants that have it are {', '.join(others)}"
+        return f"this grant does not take it, but {_either(others)} would"
     return _under(name, kind) or (
         "it belongs to the top level of the file, outside `routes`" if name in _own(FileKeys) else None
     )

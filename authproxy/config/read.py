@@ -21,7 +21,7 @@ from authproxy.capabilities import FILE_OWNERS, MAX_SOCKET_PATH
 from authproxy.config import checks
 from authproxy.config.auth import read_auth
 from authproxy.config.credential import credential_key
-from authproxy.config.document import COMMAND_LINE, Item, compose, merge, scalars
+from authproxy.config.document import Item, compose, merge, scalars, typed
 from authproxy.config.find import NO_FILE
 from authproxy.config.layers import routes_of
 from authproxy.config.model import Config, FileKeys
@@ -39,8 +39,8 @@ PLACEHOLDER_BASE = "https://upstream.invalid"  # while the upstream is faulty, `
 USUAL_NAMES = ("authproxy.yaml", "config.yaml")
 LARGEST_FILE = 4 << 20  # bytes
 NO_MAPPING = (
-    "should be a mapping, `listen: …`, `routes: …` and so on, each key in a line of its own with `: ` after it; "
-    "`authproxy init` writes one to begin with"
+    "should be a mapping, `listen: …`, `routes: …` and so on, each key in a line of its own with `: ` after "
+    "it; `authproxy init` writes one to begin with"
 )
 NOT_READABLE = "the user that authproxy runs as has to be able to read it; in the image that is 10001"
 
@@ -114,7 +114,7 @@ def read(
     """Read what `compose` returned; relative paths start from `directory`."""
     if not isinstance(top.value, dict):
         raise ConfigError([top.fault(NO_MAPPING)])
-    over = Item(None, COMMAND_LINE).made(dict(overrides or {}))
+    over = typed({name: _option(name, value) for name, value in (overrides or {}).items()})
     top = replace(top, value=merge(over, top, 2).value)
     directory = directory if directory.is_absolute() else working_directory() / directory
     references = References(directory, environ)
@@ -125,6 +125,20 @@ def read(
             rehearsal.config(top)
         references.withheld = rehearsal.secret_variables
     return _Reader(references, exposed=exposed).config(top)
+
+
+def _option(name: str, value: Any) -> Item:
+    """Return what an option of the command line says, under its own name all the way down."""
+
+    def named(item: Item) -> Item:
+        below = item.value
+        if isinstance(below, dict):
+            below = {key: named(each) for key, each in below.items()}
+        elif isinstance(below, list):
+            below = [named(each) for each in below]
+        return replace(item, value=below, key=f"--{name}")
+
+    return named(typed(value))
 
 
 class _Reader:
@@ -220,7 +234,7 @@ def _with_admin_socket(keys: FileKeys, top: Item) -> FileKeys:
 
 def _places(top: Item, routes: Iterable[Item]) -> dict[str, tuple[int, int]]:
     """Return the line and the column of each key of the top level, and of each route's `tls`."""
-    items = list(top.value.values())
+    items = [item for item in top.value.values() if item.file == top.file]
     items += [tls for route in routes if (tls := route.child("tls")) is not None]
     return {item.key: (item.line, item.column) for item in items}
 

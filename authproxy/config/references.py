@@ -23,8 +23,8 @@ from pathlib import Path
 from authproxy.capabilities import kill_with_children
 from authproxy.config.document import Given, Item, each_scalar
 from authproxy.errors import Fault
-from authproxy.places import Stamp, stamp_of
 from authproxy.malformed import ESCAPES
+from authproxy.places import Stamp, stamp_of
 
 COMMAND_TIMEOUT = 30.0  # seconds
 RENEWABLE = frozenset({"file", "command"})
@@ -201,8 +201,8 @@ class _Expanding:
         from difflib import get_close_matches
 
         near = get_close_matches(name, self._references.environ, 1, 0.8)
-        way_out = f"; did you mean ${{{near[0]}}}?" if near else f"; set it, or give a default: ${{{name}:-…}}"
-        return f"environment variable {name} is not set (reference ${{{name}}}){way_out}"
+        way_out = f"did you mean ${{{near[0]}}}?" if near else f"set it, or give a default: ${{{name}:-…}}"
+        return f"environment variable {name} is not set (reference ${{{name}}}); {way_out}"
 
     def _look_at(self, text: str, dollar: int) -> None:
         """Take note of a `$NAME` that was hardly meant literally, and of a `$$` that nobody needed."""
@@ -299,6 +299,8 @@ def _file(path: str, references: References) -> str:
 def _looked_for(path: str, directory: Path, error: Exception) -> str:
     if isinstance(error, PermissionError):
         return "; let the user that authproxy runs as read it"
+    if isinstance(error, IsADirectoryError):
+        return "; name a file in it"
     if isinstance(error, FileNotFoundError) and not Path(path).expanduser().is_absolute():
         return f"; it was looked for in {directory}"
     return ""
@@ -310,7 +312,7 @@ def _keyring(entry: str, _references: References) -> str:
     if not slash or not service or not user:
         raise Unresolved("a keyring reference should be ${keyring:SERVICE/USER}")
     try:
-        import keyring  # noqa: PLC0415 - an extra
+        import keyring
     except ImportError:
         raise Unresolved(
             f"the package keyring is not installed (reference {reference}): pip install 'authproxy[keyring]'"
@@ -319,10 +321,13 @@ def _keyring(entry: str, _references: References) -> str:
         password: str | None = keyring.get_password(service, user)
     except Exception as error:  # noqa: BLE001 - each backend has errors of its own
         raise Unresolved(
-            f"the keyring cannot be asked: {type(error).__name__} (reference {reference})"
+            f"the keyring cannot be asked: {type(error).__name__} (reference {reference}); "
+            "where there is none, as on most servers, use ${file:PATH}"
         ) from None
     if password is None:
-        raise Unresolved(f"the keyring has no such entry (reference {reference})")
+        raise Unresolved(
+            f"the keyring has no such entry (reference {reference}); `keyring set {service} {user}` makes one"
+        )
     return password
 
 
@@ -356,7 +361,10 @@ def _command(line: str, references: References) -> str:
                 f"the program took more than {COMMAND_TIMEOUT:.0f} s (reference {reference})"
             ) from None
     if process.returncode:
-        raise Unresolved(f"the program failed with exit code {process.returncode} (reference {reference})")
+        raise Unresolved(
+            f"the program failed with exit code {process.returncode} (reference {reference}); "
+            "run it by itself to see what it says"
+        )
     return _text(output, reference)
 
 

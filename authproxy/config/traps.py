@@ -9,7 +9,12 @@ from datetime import date
 
 import yaml
 
+from authproxy.malformed import ESCAPES
+
 NO_COLON = "a comma ends a value within { }, and what follows is a key"
+CUT_OFF = "ends before the #, where a comment begins; if # belongs to it, put it in quotes"
+BLOCK = "what stands below | or > ends with a line break; below |- or >- it does not"
+_CONTROL = re.compile(r"[\x00-\x1f]")
 _CUT_OFF = re.compile(r"[ \t]+#\S")
 _COMMENT = re.compile(r"[ \t]*#")
 
@@ -17,7 +22,7 @@ _COMMENT = re.compile(r"[ \t]*#")
 def trap_of(node: yaml.Node, value: object, text: str) -> str:
     """Return how `node` of `text` came to be `value`, in half a sentence; nothing where it is no trap."""
     if isinstance(value, str):
-        return _cut_off(node, text)
+        return _text(node, value, text)
     if value is None:
         return _nothing(node, text)
     if isinstance(value, bool):
@@ -53,8 +58,10 @@ def _nothing(node: yaml.Node, text: str) -> str:
     return 'no value stands here; "" is an empty string'
 
 
-def _cut_off(node: yaml.Node, text: str) -> str:
-    is_plain = isinstance(node, yaml.ScalarNode) and node.style is None
-    if not is_plain or not _CUT_OFF.match(text, node.end_mark.index):
-        return ""
-    return "ends before the #, where a comment begins; if # belongs to it, put it in quotes"
+def _text(node: yaml.Node, value: str, text: str) -> str:
+    style = getattr(node, "style", None)
+    if style is None and _CUT_OFF.match(text, node.end_mark.index):
+        return CUT_OFF
+    if style == '"' and _CONTROL.search(value):
+        return ESCAPES
+    return BLOCK if style in {"|", ">"} and value.endswith("\n") else ""

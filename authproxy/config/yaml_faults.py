@@ -1,6 +1,6 @@
 """What PyYAML finds wrong, said to who wrote the file: what it took the text for, and how to write it.
 
-    PyYAML's context and problem ── the row of `SAID` that fits ── a sentence, at the problem or where it began
+    PyYAML's context and problem ── the row of `SAID` that fits ── a sentence, at the problem or at its start
 
 PyYAML's own messages may quote what the file says, and that may be a secret: none of their text is passed on
 but words of its own.
@@ -15,6 +15,7 @@ from typing import NamedTuple
 import yaml
 
 from authproxy.errors import Fault
+from authproxy.malformed import ESCAPES
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +57,12 @@ class Said(NamedTuple):
 Row = tuple[str, str | Callable[[Trouble], Said]]
 
 QUOTES = "put the value in quotes"
+COMMENT = " (` #` begins a comment: a value that contains it needs quotes)"
+CLOSED = (
+    "there is text after the closing quote, as a value that begins with a quote ends at the next one; "
+    "within '…' a ' is written '', within \"…\" a \" is written \\\""
+)
 _NO_BLANK = re.compile(r"\s*(?:- +)*[A-Za-z_][\w-]*:[^\s:/]")
-_REFERENCE = re.compile(r"\$\{")
 _UNQUOTED = re.compile(r"""[:,[{]\s*\$\{""")
 
 
@@ -72,7 +77,7 @@ def _cannot_begin(trouble: Trouble) -> Said:
         )
     if trouble.before.strip():
         return Said("a tab cannot separate a key from its value; use a space")
-    return Said("this line is indented with a tab; use spaces, which alone YAML allows")
+    return Said("this line is indented with a tab, where YAML allows spaces only; replace it by spaces")
 
 
 def _is_json(text: str) -> bool:
@@ -97,17 +102,19 @@ def _second_colon(trouble: Trouble) -> Said:
 
 def _within(trouble: Trouble) -> Said:
     """Say what may be wrong within { } or [ ]."""
-    number, _ = trouble.began_at
-    if "stream end" in (trouble.error.problem or ""):
-        comment = " (` #` begins a comment: a value that contains it needs quotes)" if _has_comment(trouble) else ""
-        return Said(f"this bracket is never closed{comment}; close it, or if it belongs to a value, {QUOTES}", True)
+    problem = trouble.error.problem or ""
+    if "stream end" in problem:
+        comment = COMMENT if _has_comment(trouble) else ""
+        message = f"this bracket is never closed{comment}; close it, or if it belongs to a value, {QUOTES}"
+        return Said(message, where_it_began=True)
     if _UNQUOTED.search(trouble.line(trouble.found_at[0])):
         return Said('within { } and [ ] a reference needs quotes: write "${NAME}"')
-    if "got ':'" in (trouble.error.problem or ""):
-        return Said(f"there is a second colon in one value; if it belongs to the value, {QUOTES}")
-    return Said(
-        f"within the brackets that begin in line {number + 1} a comma is missing, or a value needs quotes"
-    )
+    if "got ':'" in problem:
+        return Said(
+            f"there is a second colon in one value; a comma is missing before it, or if it is text, {QUOTES}"
+        )
+    line = trouble.began_at[0] + 1
+    return Said(f"within the brackets that begin in line {line} a comma is missing, or a value needs quotes")
 
 
 def _has_comment(trouble: Trouble) -> bool:
@@ -116,54 +123,62 @@ def _has_comment(trouble: Trouble) -> bool:
 
 
 def _block(trouble: Trouble) -> Said:
-    number, column = trouble.found_at
     if trouble.before.strip():
-        if trouble.line(number)[:column].rstrip().endswith("]"):
-            return Said("there is text after a ], where a list ends; an address such as [::1]:8080 needs quotes")
-        return Said(
-            "there is text after the closing quote, as a value that begins with a quote ends at the next one; "
-            "write '' for a ' within '…', and \\\" for a \" within \"…\""
-        )
+        return Said(CLOSED)
     return Said(
         f"this line is not indented like the others of what begins in line {trouble.began_at[0] + 1}; "
         "have all keys of a mapping, and all - of a list, begin in the same column"
     )
 
 
+def _no_colon(_trouble: Trouble) -> Said:
+    message = "this is no `key: value`; a colon and a space are missing, or it is indented too little"
+    return Said(message, where_it_began=True)
+
+
 def _quote_open(_trouble: Trouble) -> Said:
-    return Said("the quote that begins here is never closed; close it, or if it belongs to the value, put that in the "
-        "other kind of quotes", True)
+    message = (
+        "the quote that begins here is never closed; close it, or put the value in the other kind of quotes"
+    )
+    return Said(message, where_it_began=True)
+
+
+def _no_value(trouble: Trouble) -> Said:
+    line, column = trouble.found_at
+    if trouble.line(line)[column - 1 : column + 1] == "[:":
+        return Said("a [ begins a list; an address such as [::1]:8080 needs quotes")
+    return Said(f"a value is missing here, or it begins with a character of YAML's own; {QUOTES}")
 
 
 def _not_yaml(trouble: Trouble) -> Said:
     if trouble.line(0).lstrip().startswith("["):
-        return Said("this looks like TOML or INI; write `key: value`, as in the file that `authproxy init` makes")
-    return Said("there is text after the end of the mapping; a configuration is one mapping of `key: value` lines")
+        return Said(
+            "this looks like TOML or INI; write `key: value`, as in the file that `authproxy init` makes"
+        )
+    return Said(
+        "there is text after the end of the mapping; a configuration is one mapping of `key: value` lines"
+    )
 
 
-ESCAPES = (
-    'a \\ in "double quotes" begins an escape; use \'single quotes\', as for Windows paths, or write \\\\'
-)
 SAID: tuple[Row, ...] = (
     (r"cannot start any token", _cannot_begin),
     (r"mapping values are not allowed", _second_colon),
     (r"expected ',' or '[]}]'", _within),
     (r"expected <block end>", _block),
-    (r"could not find expected ':'", lambda _: Said(
-        "this is no `key: value`; a colon and a space are missing, or it is indented too little", True)),
+    (r"could not find expected ':'", _no_colon),
     (r"quoted scalar.*(end of stream|document separator)", _quote_open),
-    (r"double-quoted scalar", ESCAPES),
+    (r"double-quoted scalar", f"{ESCAPES}, in Windows paths too"),
     (r"block scalar", f"a value that begins with | or > is a block of lines; if it is text, {QUOTES}"),
     (r"mapping keys are not allowed", f"a value cannot begin with `? ` unless it is quoted; {QUOTES}"),
-    (r"sequence entries are not allowed", "a list begins in a line of its own; if `- ` belongs to the value, "
-                                          f"{QUOTES}"),
+    (r"sequence entries are not allowed",
+     f"a list begins in a line of its own; if `- ` belongs to the value, {QUOTES}"),
     (r"scanning an (alias|anchor)|undefined alias",
      f"a * at the start refers to an anchor (&) that is not there, or has no name; if it is text, {QUOTES}"),
     (r"(scanning|parsing) a tag|tag handle", f"a ! at the start is a YAML tag; if it is text, {QUOTES}"),
     (r"duplicate anchor", "two anchors (&) have the same name; give one another"),
     (r"directive", f"a % at the start of a line is a YAML directive; if it is text, {QUOTES}"),
     (r"expected '<document start>'", _not_yaml),
-    (r"node content", f"a value is missing here, or begins with a character of YAML's own; {QUOTES}"),
+    (r"node content", _no_value),
 )  # fmt: skip
 
 
