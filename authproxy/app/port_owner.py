@@ -85,6 +85,8 @@ def _open_files(process: Path) -> Iterator[str]:
 
 
 def _named(process: Path) -> str:
+    if int(process.name) == os.getpid():
+        return "this authproxy itself, at another address of its own"
     with contextlib.suppress(OSError):
         if _is_authproxy(process):
             return f"another authproxy (pid {process.name})"

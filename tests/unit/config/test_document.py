@@ -6,6 +6,9 @@ from authproxy.config.traps import NO_COLON
 from authproxy.errors import ConfigError
 
 QUOTES = "put the value in quotes"
+TAB = "this line is indented with a tab, where YAML allows spaces only"
+OPEN = "this bracket is never closed; close it, or if it belongs to a value"
+ALIAS = "a * at the start refers to an anchor (&) that is not there, or has no name"
 
 
 def said(text):
@@ -38,7 +41,7 @@ def test_the_data_is_what_yaml_says():
         ),
         (
             "a: [1",
-            f"f:1:4: is not YAML: this bracket is never closed; close it, or if it belongs to a value, {QUOTES}",
+            f"f:1:4: is not YAML: {OPEN}, {QUOTES}",
         ),
         (
             "a: {b: ${NAME}}",
@@ -46,7 +49,7 @@ def test_the_data_is_what_yaml_says():
         ),
         (
             "a:\n\tb: 1",
-            "f:2:1: is not YAML: this line is indented with a tab, where YAML allows spaces only; replace it by spaces",
+            f"f:2:1: is not YAML: {TAB}; replace it by spaces",
         ),
         (
             "a: 1\n---\nb: 2",
@@ -66,10 +69,7 @@ def test_the_data_is_what_yaml_says():
         ("a: &x\n  b: *x", "f:2:3: a.b: an alias (*) cannot be inside what it refers to"),
         (
             "a: *secret",
-            (
-                "f:1:4: is not YAML: a * at the start refers to an anchor (&) that is not there, or has no name; "
-                f"if it is text, {QUOTES}"
-            ),
+            f"f:1:4: is not YAML: {ALIAS}; if it is text, {QUOTES}",
         ),
         ("a: !secret x", f"f:1:4: a: {UNKNOWN_TAG}"),
         ("a: !!python/name:os.system x", f"f:1:4: a: {UNKNOWN_TAG}"),
