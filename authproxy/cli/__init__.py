@@ -57,9 +57,9 @@ class Verbs(click.Group):
         except click.UsageError as error:
             from difflib import get_close_matches
 
-            if near := get_close_matches(args[0], VERBS, 1):
-                error.message += f" Did you mean {near[0]}?"
-            raise
+            near = get_close_matches(args[0], VERBS, 1)
+            meant = f" Did you mean {near[0]}?" if near else ""
+            raise click.UsageError(f"{error.message}{meant}", context) from error
 
     def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Verbs"):
