@@ -17,6 +17,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr, ValidationInfo, WithJsonSchema
 
+from authproxy import malformed
 from authproxy.capabilities import MAX_SOCKET_PATH, UNIX_SOCKETS
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -29,6 +30,7 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
 _HOST = re.compile(r"[A-Za-z0-9._\-]*\Z")
 
 _UNSAFE_IN_HEADER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 UNSAFE_IN_URL = re.compile(r"[\x00-\x20\x7f\\\ud800-\udfff]")
 
 
@@ -37,9 +39,7 @@ def _duration(value: Any) -> float:
         return float(value)
     match = _DURATION.match(value) if isinstance(value, str) else None
     if match is None:
-        raise ValueError(
-            "should be a duration: seconds, or a number with ms, s, m, h or d, such as 500ms or 5m"
-        )
+        raise ValueError(malformed.duration_fault(value))
     return float(match[1]) * _DURATION_UNITS[match[2]]
 
 
@@ -48,27 +48,31 @@ def _size(value: Any) -> int:
         return value
     match = _SIZE.match(value) if isinstance(value, str) else None
     if match is None:
-        raise ValueError("should be a size: bytes, or a number with KiB, MiB or GiB, such as 64KiB")
+        raise ValueError(malformed.size_fault(value))
     return int(match[1]) * _SIZE_UNITS[match[2]]
 
 
 def split_url(url: str) -> SplitResult:
     """Split an absolute http(s) URL; raise ValueError, which never quotes it, when it is not one."""
+    if url.strip() != url:
+        raise ValueError("should not begin or end with whitespace; remove it")
     try:
         parts = urlsplit(url)
         port_is_right = parts.port is None or 0 < parts.port < 65536
     except ValueError:
         port_is_right = False
     if not port_is_right or parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("should be an absolute URL that begins with https:// or http://")
+        raise ValueError(malformed.url_fault(url))
     if not parts.hostname.isascii():
         raise ValueError("should name an international host in its ASCII form (xn--…)")
     if UNSAFE_IN_URL.search(url):
         raise ValueError("should not contain spaces, control characters or backslashes")
     if parts.username is not None or parts.password is not None:
-        raise ValueError("should not contain user information; give the credential under `auth`")
+        raise ValueError(
+            "should not contain user information; give the credential under `auth`, as with `grant: basic`"
+        )
     if parts.fragment or url.endswith("#"):
-        raise ValueError("should not contain a fragment (#)")
+        raise ValueError("should not contain a fragment (#); remove it")
     return parts
 
 
@@ -123,6 +127,8 @@ def _local_path(value: str, info: ValidationInfo) -> str:
     context: Mapping[str, Path] = info.context or {}
     if not value or "\0" in value:
         raise ValueError("should be a path")
+    if _CONTROL.search(value):
+        raise ValueError(f"contains a control character; {malformed.ESCAPES}")
     _as_bytes(value)
     try:
         return str(context.get("directory", Path()) / Path(value).expanduser())
@@ -159,13 +165,22 @@ def split_address(address: str) -> tuple[str, int] | None:
     bracketed = host.startswith("[") and host.endswith("]")
     right = colon and port.isascii() and port.isdecimal() and len(port) < 6 and int(port) < 65536
     if not right or not (bracketed or _HOST.match(host)):
-        raise ValueError("should be HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080, or unix:/PATH")
+        raise ValueError(malformed.address_fault(address))
     if bracketed:
         try:
             ip_address(host[1:-1].partition("%")[0])
         except ValueError:
             raise ValueError("should contain an IPv6 address between the brackets") from None
     return host.strip("[]"), int(port)
+
+
+def _address_text(value: Any) -> Any:
+    """Return a port that stands alone as text, to be told as the address that it is not."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str):
+        raise ValueError(malformed.ADDRESS)  # noqa: TRY004 - pydantic takes ValueError alone
+    return value
 
 
 def _address(value: str) -> str:
@@ -268,7 +283,7 @@ BasicUsername = Annotated[str, BASIC]
 BasicPassword = Annotated[SecretStr, BASIC]
 GivenToken = Annotated[SecretStr, TOKEN]
 """A token that the configuration brings along, to be traded in."""
-Address = Annotated[str, AfterValidator(_address)]
+Address = Annotated[str, BeforeValidator(_address_text, json_schema_input_type=str), AfterValidator(_address)]
 """Where to listen: HOST:PORT, [HOST]:PORT or unix:/PATH."""
 
 

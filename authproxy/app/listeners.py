@@ -115,9 +115,17 @@ def open_listeners(
                 sockets = already.get(address) or _sockets(address, before, share=share)
                 opened += [(address, sock) for sock in sockets]
         return Listeners(opened, _admin_sockets(config, already, before), frozenset(already))
-    except ListenError:
+    except ListenError as error:
         close_sockets(Listeners(opened))
+        error.hint = _way_out(error, config)
         raise
+
+
+def _way_out(error: "ListenError", config: Config) -> str:
+    """Return what to do about an address that cannot be listened on, and where it is chosen."""
+    place = config.place(error.key) or config.file
+    elsewhere = f"choose another address: --{error.key} ADDR, or `{error.key}` in {place}"
+    return WAYS_OUT.get(error.errno, "{elsewhere}").format(elsewhere=elsewhere)
 
 
 def _sockets(address: str, before: Before | None, *, share: bool = False) -> list[socket.socket]:
@@ -167,9 +175,19 @@ Place = tuple[int, tuple[Any, ...]]
 
 
 class ListenError(AuthproxyError):
-    """An address cannot be listened on; `key` is the one that asks for it."""
+    """An address cannot be listened on; `key` is the one that asks for it, `errno` the system's reason."""
 
     key = "listen"
+    errno: int | None = None
+
+
+WAYS_OUT: Mapping[int | None, str] = {
+    errno.EADDRINUSE: "stop that one, or {elsewhere}; port 0 picks a free one",
+    errno.EACCES: "ports below 1024 are the administrator's: {elsewhere}",
+    errno.EPERM: "ports below 1024 are the administrator's: {elsewhere}",
+    errno.EADDRNOTAVAIL: "this machine has no such address: {elsewhere}",
+    errno.ENOENT: "make the directory of the socket first, or {elsewhere}",
+}
 
 
 def listening_sockets(address: str, *, share: bool = False, beside: bool = False) -> list[socket.socket]:
@@ -188,7 +206,18 @@ def listening_sockets(address: str, *, share: bool = False, beside: bool = False
         return _tcp_sockets(*place, share=share, beside=beside)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else "the name does not resolve"
-        raise ListenError(f"cannot listen on {address}: {reason}", hint="port 0 picks a free port") from error
+        if error.errno == errno.EADDRINUSE and place is not None:
+            reason += _by_whom(*place)
+        told = ListenError(f"cannot listen on {address}: {reason}", hint="choose another address")
+        told.errno = error.errno
+        raise told from error
+
+
+def _by_whom(host: str, port: int) -> str:
+    from authproxy.app.port_owner import owner_of
+
+    owner = owner_of(places_of(host, port))
+    return f" by {owner}" if owner is not None else ""
 
 
 def another_socket(sock: socket.socket) -> socket.socket:

@@ -65,8 +65,15 @@ def find_route(config: Config, name: str) -> RouteConfig:
     for route in config.routes:
         if route.name == name:
             return route
-    names = ", ".join(route.name for route in config.routes)
-    raise click.UsageError(f"there is no route {name!r} in {config.file}; choose from {names}")
+    names = [route.name for route in config.routes]
+    raise click.UsageError(f"there is no route {name!r} in {config.file}{did_you_mean(name, names)}")
+
+
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """Return the end of a sentence that says what was meant, or else what there is."""
+    from authproxy.config.meant import did_you_mean
+
+    return f"{did_you_mean(name, known)} (choose from {', '.join(known)})"
 
 
 def print_json(document: object) -> None:

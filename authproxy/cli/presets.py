@@ -2,7 +2,7 @@
 
 import click
 
-from authproxy.cli.options import config_option, json_option, print_json, print_table
+from authproxy.cli.options import config_option, did_you_mean, json_option, print_json, print_table
 from authproxy.config.presets import presets as all_presets
 
 
@@ -27,5 +27,5 @@ def show(*, name: str) -> None:
     """Print the preset NAME as YAML."""
     known = all_presets()
     if name not in known:
-        raise click.UsageError(f"there is no preset {name!r}; choose from {', '.join(known)}")
+        raise click.UsageError(f"there is no preset {name!r}{did_you_mean(name, list(known))}")
     click.echo(known[name].as_yaml(), nl=False)

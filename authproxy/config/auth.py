@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from authproxy.config.presets import Preset
 
 
+NEITHER = "needs `grant` or `preset`: `authproxy presets` lists the presets; the grants are " + ", ".join(
+    GRANTS
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Auth:
     """An `auth` that has been made into a grant; `item` is what the grant was made from."""
@@ -39,27 +44,39 @@ class Auth:
 def read_auth(auth: Item, base: str, validation: Validation) -> Auth | None:
     """Return the grant behind `auth`, or None when it has faults; `base` is the route's upstream."""
     if not isinstance(auth.value, dict):
-        validation.faults.append(auth.fault("should be a mapping: `grant` or `preset`, and its keys"))
+        validation.faults.append(auth.fault(_no_mapping(auth)))
         return None
     grant, preset = auth.child("grant"), auth.child("preset")
     if grant is not None and preset is not None:
-        validation.faults.append(auth.fault("takes `grant` or `preset`, not both"))
+        message = "takes `grant` or `preset`, not both: a preset brings its grant; remove one of them"
+        validation.faults.append(auth.fault(message))
         return None
     if grant is not None:
         return _from_grant(auth, grant, None, validation)
     if preset is not None:
         return _from_preset(auth, preset, base, validation)
-    validation.faults.append(auth.fault("needs `grant` or `preset`"))
+    validation.faults.append(auth.fault(NEITHER))
     return None
 
 
+def _no_mapping(auth: Item) -> str:
+    """Return what to say of an `auth` that is a name, or a list."""
+    from authproxy.config.presets import presets
+
+    if isinstance(auth.value, str) and auth.value in GRANTS:
+        return f"should be a mapping: write `auth: {{grant: {auth.value}}}`, and its keys"
+    if isinstance(auth.value, str) and auth.value in presets():
+        return f"should be a mapping: write `auth: {{preset: {auth.value}}}`, and its keys"
+    return "should be a mapping: `grant` or `preset`, and its keys, such as {grant: none}"
+
+
 def _from_preset(auth: Item, name: Item, base: str, validation: Validation) -> Auth | None:
-    from authproxy.config.faults import UNKNOWN_KEY, unknown_name
+    from authproxy.config.meant import UNKNOWN_KEY, unknown_preset
     from authproxy.config.presets import presets
 
     known = presets()
     if not isinstance(name.value, str) or name.value not in known:
-        validation.faults.append(name.fault(unknown_name("preset", name.value, known)))
+        validation.faults.append(name.fault(unknown_preset(name.value, known)))
         return None
     preset = known[name.value]
     expanded, lacking = preset.expand(auth, base.rstrip("/"))
@@ -74,9 +91,10 @@ def _from_preset(auth: Item, name: Item, base: str, validation: Validation) -> A
 
 def _from_grant(auth: Item, name: Item, preset: "Preset | None", validation: Validation) -> Auth | None:
     if not isinstance(name.value, str) or name.value not in GRANTS:
-        from authproxy.config.faults import unknown_name
+        from authproxy.config.meant import unknown_grant
+        from authproxy.config.presets import presets
 
-        validation.faults.append(name.fault(unknown_name("grant", name.value, GRANTS)))
+        validation.faults.append(name.fault(unknown_grant(name.value, presets())))
         return None
     known = ("preset", *(preset.keys if preset else ()))
     grant = validation.make(GRANTS[name.value], auth, "grant", known=known)

@@ -2,17 +2,18 @@
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from authproxy.config.document import COMMAND_LINE, Item, compose
+from authproxy.config.document import COMMAND_LINE, Item, compose, typed
 from authproxy.config.model import Config
 from authproxy.config.read import read
 from authproxy.config.route import RouteKeys
 from authproxy.errors import ConfigError, Fault
 
 ROUTE_NAME = "default"
+NOT_A_SETTING = "should be KEY=VALUE, such as --set grant=static --set 'token=${NAME}'"
 ROUTE_KEYS = frozenset(each.name for each in fields(RouteKeys)) | {"auth"}
 
 
@@ -28,18 +29,17 @@ def from_command_line(
 
     A setting is `key=value`. Its key is one of a route when its first word is; else it belongs to `auth`.
     """
-    here = Item(None, COMMAND_LINE)
     route: dict[str, Item] = {
-        "name": here.made(ROUTE_NAME, "name"),
-        "upstream": here.made(upstream, "--upstream"),
+        "name": typed(ROUTE_NAME, "name"),
+        "upstream": typed(upstream, "--upstream"),
     }
-    auth: dict[str, Item] = {"preset": here.made(preset, "--preset")} if preset else {}
+    auth: dict[str, Item] = {"preset": typed(preset, "--preset")} if preset else {}
     faults: list[Fault] = []
     for setting in settings:
         key, equals, text = setting.partition("=")
         words = key.split(".")
         if not equals or not all(words):
-            faults.append(here.made(None, "--set").fault("should be key=value"))
+            faults.append(typed(None, "--set").fault(NOT_A_SETTING))
             continue
         target = route if words[0] in ROUTE_KEYS else auth
         if words[0] == "auth" and len(words) > 1:
@@ -50,17 +50,16 @@ def from_command_line(
             faults += error.faults
     if faults:
         raise ConfigError(faults)
-    own = route.get("auth", here.made({}, "auth"))
+    own = route.get("auth", typed({}, "--set auth"))
     if isinstance(own.value, dict):
         own.value.update(auth)
-        route["auth"] = own if own.value else here.made({"grant": "none"}, "auth")
-    top = here.made({})
-    top.value["routes"] = Item([Item(route, COMMAND_LINE)], COMMAND_LINE, "routes")
+        route["auth"] = own if own.value else typed({"grant": "none"}, "--set auth")
+    top = typed({"routes": replace(typed([], "routes"), value=[typed(route)])})
     return read(top, Path(), environ=environ, overrides=overrides)
 
 
 def _value(text: str, key: str) -> Item:
-    here = Item(None, COMMAND_LINE, key)
+    here = typed(None, key)
     if not text.startswith(("[", "{")):
         return here.made(text)
     try:
@@ -71,23 +70,20 @@ def _value(text: str, key: str) -> Item:
 
 
 def _keyed(item: Item, key: str) -> Item:
-    """Return `item` with `key` before the keys in it, all of it in the first line."""
-    if isinstance(item.value, dict):
-        return Item(
-            {name: _keyed(each, f"{key}.{name}") for name, each in item.value.items()}, item.file, key
-        )
-    if isinstance(item.value, list):
-        return Item(
-            [_keyed(each, f"{key}[{index}]") for index, each in enumerate(item.value)], item.file, key
-        )
-    return Item(item.value, item.file, key)
+    """Return `item` as it stands on the command line, with `key` before the keys in it."""
+    value = item.value
+    if isinstance(value, dict):
+        value = {name: _keyed(each, f"{key}.{name}") for name, each in value.items()}
+    elif isinstance(value, list):
+        value = [_keyed(each, f"{key}[{index}]") for index, each in enumerate(value)]
+    return replace(typed(None, key), value=value, trap=item.trap)
 
 
 def _place(target: dict[str, Item], words: list[str], item: Item) -> None:
     """Put `item` at `a.b.c` in nested mappings."""
     *path, last = words
     for word in path:
-        below = target.setdefault(word, Item({}, COMMAND_LINE, item.key))
+        below = target.setdefault(word, typed({}, item.key))
         if not isinstance(below.value, dict):
             raise ConfigError([item.fault(f"`{word}` already has a value")])
         target = below.value

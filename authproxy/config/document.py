@@ -16,16 +16,18 @@ from typing import Any
 
 import yaml
 
+from authproxy.config.traps import NO_COLON, trap_of, trap_of_brackets
 from authproxy.errors import ConfigError, Fault
 
 MAX_ITEMS = 100_000
 COMMAND_LINE = "command line"  # the file of an Item that stands there
 
+UNKNOWN_TAG = "has an unknown YAML tag (!); if the ! belongs to the value, put it in quotes"
+HALF_A_CHARACTER = "contains half a surrogate pair, which is not a character; write the character itself"
 _PREFIX = "tag:yaml.org,2002:"
 _MERGE = f"{_PREFIX}merge"
 _SCALARS = frozenset(_PREFIX + name for name in ("str", "null", "bool", "int", "float", "timestamp"))
 _NO_TEXT = re.compile(r"[\ud800-\udfff]")
-_NAMED = re.compile(r"\b(alias|anchor|handle) '.*")  # in PyYAML's messages: what the file says
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class Item:
 
     `written` is a string's own text, `sources` the kinds of what its references read, `variables` the names
     of those in the environment, `given` which part each gave. `doubled` says that a literal `$$` stands for
-    one `$` where nobody needed that.
+    one `$` where nobody needed that. `trap` is what YAML made of it that was hardly meant (`config.traps`).
     """
 
     value: Any = field(repr=False)
@@ -62,6 +64,7 @@ class Item:
     variables: frozenset[str] = frozenset()
     given: tuple[Given, ...] = ()
     doubled: bool = False
+    trap: str = ""
 
     def fault(self, message: str) -> Fault:
         return Fault(self.file, self.line, self.column, self.key, message)
@@ -92,6 +95,17 @@ class Item:
         elif isinstance(value, list | tuple):
             value = [self.made(each, f"{key}[{index}]") for index, each in enumerate(value)]
         return Item(value, self.file, key, self.line, self.column, self.key_line, self.key_column)
+
+
+def typed(value: Any, key: str = "") -> Item:
+    """Return `value` as Items that stand on the command line, which has no lines; an Item in it stays."""
+    here = Item(None, COMMAND_LINE, key, 0, 0, 0, 0)
+    if isinstance(value, dict):
+        return replace(here, value={
+            name: each if isinstance(each, Item) else here.made(each, below(key, name))
+            for name, each in value.items()
+        })  # fmt: skip
+    return here.made(value)
 
 
 def below(key: str, name: str) -> str:
@@ -145,18 +159,18 @@ def compose(text: str, file: str) -> Item:
         loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
     except yaml.reader.ReaderError as error:
-        before = text[: error.position]
-        line, column = before.count("\n") + 1, error.position - (before.rfind("\n") + 1) + 1
-        raise ConfigError(
-            [Fault(file, line, column, "", "contains a character that YAML does not allow")]
-        ) from None
+        from authproxy.config.yaml_faults import character_fault
+
+        raise ConfigError([character_fault(error, text, file)]) from None
     except yaml.MarkedYAMLError as error:
-        raise ConfigError([_yaml_fault(error, text, file)]) from None
+        from authproxy.config.yaml_faults import yaml_fault
+
+        raise ConfigError([yaml_fault(error, text, file)]) from None
     except RecursionError:
         raise ConfigError([Fault(file, 1, 1, "", "is nested too deeply")]) from None
     if node is None:
-        raise ConfigError([Fault(file, 1, 1, "", "is empty")])
-    builder = _Builder(loader, file)
+        raise ConfigError([Fault(file, 1, 1, "", "is empty; `authproxy init` writes one to begin with")])
+    builder = _Builder(loader, text, file)
     try:
         item = builder.item(node, "", node.start_mark)
     except RecursionError:
@@ -166,18 +180,6 @@ def compose(text: str, file: str) -> Item:
     return item
 
 
-def _yaml_fault(error: yaml.MarkedYAMLError, text: str, file: str) -> Fault:
-    mark = error.problem_mark or error.context_mark
-    line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-    if "single document" in (error.context or ""):
-        message = "contains more than one document (`---`); only one is allowed"
-        return Fault(file, line, column, "", message)
-    problem = _NAMED.sub(r"\1", error.problem or error.context or "cannot be read")
-    written = text.splitlines()[line - 1 : line]
-    quotes = "; within { } and [ ] a reference needs quotes" if "${" in "".join(written) else ""
-    return Fault(file, line, column, "", f"is not YAML: {problem}{quotes}")
-
-
 class _TooMuch(Exception):
     pass
 
@@ -185,9 +187,10 @@ class _TooMuch(Exception):
 class _Builder:
     """Turns nodes into Items and collects what is wrong with them."""
 
-    def __init__(self, loader: yaml.SafeLoader, file: str) -> None:
+    def __init__(self, loader: yaml.SafeLoader, text: str, file: str) -> None:
         self.faults: list[Fault] = []
         self._loader = loader
+        self._text = text
         self._file = file
         self._count = 0
         self._open: set[int] = set()  # ids of the nodes around this one: an alias to one never ends
@@ -213,10 +216,11 @@ class _Builder:
         self._open.add(id(node))
         try:
             if isinstance(node, yaml.MappingNode):
-                return replace(item, value=self._mapping(node, item))
+                return replace(item, value=self._mapping(node, item), trap=trap_of_brackets(node))
             if isinstance(node, yaml.SequenceNode):
-                return replace(item, value=self._sequence(node, item))
-            return replace(item, value=self._scalar(node, item))
+                return replace(item, value=self._sequence(node, item), trap=trap_of_brackets(node))
+            value = self._scalar(node, item)
+            return replace(item, value=value, trap=trap_of(node, value, self._text))
         finally:
             self._open.discard(id(node))
 
@@ -227,7 +231,7 @@ class _Builder:
 
     def _scalar(self, node: yaml.Node, item: Item) -> str | int | float | bool | date | None:
         if node.tag not in _SCALARS:
-            self.faults.append(item.fault("has an unknown YAML tag (!)"))
+            self.faults.append(item.fault(UNKNOWN_TAG))
             return None
         try:
             value: str | int | float | bool | date | None = self._loader.construct_object(node)
@@ -235,13 +239,13 @@ class _Builder:
             self.faults.append(item.fault("is neither a number nor a date; put it in quotes"))
             return None
         if isinstance(value, str) and _NO_TEXT.search(value):  # "\ud800": nothing can encode it
-            self.faults.append(item.fault("contains half a surrogate pair, which is not a character"))
+            self.faults.append(item.fault(HALF_A_CHARACTER))
             return None
         return value
 
     def _mapping(self, node: yaml.MappingNode, item: Item) -> dict[str, Item]:
         if not node.tag.endswith(":map"):
-            self.faults.append(item.fault("has an unknown YAML tag (!)"))
+            self.faults.append(item.fault(UNKNOWN_TAG))
         found: dict[str, Item] = {}
         merged: list[Item] = []
         for key_node, value_node in node.value:
@@ -249,22 +253,17 @@ class _Builder:
             if key_node.tag == _MERGE:
                 merged += self._merged(value_node, item)
                 continue
-            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != f"{_PREFIX}str":
-                self.faults.append(
-                    Fault(
-                        self._file,
-                        mark.line + 1,
-                        mark.column + 1,
-                        item.key,
-                        "a key should be a string; put it in quotes",
-                    )
-                )
+            if (wrong := _wrong_key(key_node)) is not None:
+                place = (self._file, mark.line + 1, mark.column + 1, item.key)
+                self.faults.append(Fault(*place, wrong))
                 continue
             name = str(key_node.value)
             each = self._item(value_node, below(item.key, name), mark)
+            if node.flow_style and self._has_no_colon(key_node, value_node):
+                each = replace(each, trap=NO_COLON)
             if name in found:
                 self.faults.append(
-                    each.key_fault(f"is given twice; the first is in line {found[name].key_line}")
+                    each.key_fault(f"is given twice; the first is in line {found[name].key_line}: remove one")
                 )
             found.setdefault(name, each)
         for source in merged:
@@ -272,11 +271,27 @@ class _Builder:
                 found.setdefault(name, each)
         return found
 
+    def _has_no_colon(self, key: yaml.Node, value: yaml.Node) -> bool:
+        """Tell whether nothing but a key stands there: `b` in `{a: 1, b}`."""
+        return value.value == "" and ":" not in self._text[key.end_mark.index : value.end_mark.index]
+
     def _merged(self, node: yaml.Node, item: Item) -> list[Item]:
         """Return the mappings behind a merge key (`<<`); of a key in several, the first one counts."""
         nodes = node.value if isinstance(node, yaml.SequenceNode) else [node]
         items = [self._item(each, item.key, each.start_mark) for each in nodes]
         for each in items:
             if not isinstance(each.value, dict):
-                self.faults.append(each.fault("a merge key (<<) should refer to a mapping"))
+                self.faults.append(each.fault("a merge key (<<) should refer to a mapping: `<<: *name`"))
         return [each for each in items if isinstance(each.value, dict)]
+
+
+def _wrong_key(node: yaml.Node) -> str | None:
+    """Return why `node` cannot be a key, if it cannot."""
+    if isinstance(node, yaml.MappingNode) and node.flow_style:
+        return '{ } within { } is a key here; a reference is written "${NAME}", in quotes'
+    if not isinstance(node, yaml.ScalarNode) or node.tag != f"{_PREFIX}str":
+        return "a key should be a string; put it in quotes"
+    blank = next((each for each in node.value[:1] if each.isspace() and node.style is None), None)
+    if blank is not None:  # YAML knows the space alone
+        return f"begins with a character that only looks like a space (U+{ord(blank):04X}); use spaces"
+    return None

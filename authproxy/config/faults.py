@@ -5,45 +5,65 @@ nowhere name the member of a union. Of a union's complaints the deepest count: `
 `scope`. Messages name keys and choices, never the value that was given.
 """
 
-import types
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, fields
 from datetime import date
-from difflib import get_close_matches
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from pydantic import ValidationError
 
 from authproxy.config.document import Item
+from authproxy.config.json_schema import description
+from authproxy.config.meant import did_you_mean, kinds_at, names_at, unknown_key
+from authproxy.config.texts import empty
+from authproxy.config.traps import NO_COLON
 from authproxy.errors import Fault
 
 UNEXPECTED = "unexpected_keyword_argument"  # how pydantic says it
-UNKNOWN_KEY = "unknown key"
+STRING, QUOTED = "should be a string", "put it in quotes"
 
 
 def _string(item: Item, _context: dict[str, Any]) -> str:
-    given_otherwise = isinstance(item.value, bool | int | float | date)
-    return "should be a string; put it in quotes" if given_otherwise else "should be a string"
+    if isinstance(item.value, dict | list):
+        return f"{STRING}: if it is one, {QUOTED}, as {item.trap}" if item.trap else STRING
+    if item.given or not item.trap:
+        is_other = isinstance(item.value, bool | int | float | date)
+        return f"{STRING}; {QUOTED}" if is_other else STRING
+    return f"{STRING}; {QUOTED}: {item.trap}"
 
 
-def _choice(_item: Item, context: dict[str, Any]) -> str:
-    return "should be " + str(context["expected"]).replace("'", "")
+def _choice(item: Item, context: dict[str, Any]) -> str:
+    listed = str(context["expected"]).replace("'", "")
+    meant = did_you_mean(item.value, listed.replace(" or ", ", ").split(", "))
+    return f"should be {listed}{meant}"
+
+
+def _list(item: Item, _context: dict[str, Any]) -> str:
+    if isinstance(item.value, dict):
+        return "should be a list, not a mapping; begin each entry with `- `"
+    return "should be a list; put [ ] around it"
+
+
+def _switch(item: Item, _context: dict[str, Any]) -> str:
+    return f"should be true or false{did_you_mean(item.value, ('true', 'false'))}"
 
 
 def _own_words(_item: Item, context: dict[str, Any]) -> str:
     return str(context["error"])
 
 
+MAPPING = "should be a mapping"
 MESSAGES: dict[str, str | Callable[[Item, dict[str, Any]], str]] = {
     "missing": "is required",
     "string_type": _string,
     "literal_error": _choice,
     "value_error": _own_words,
-    "tuple_type": "should be a list",
-    "dict_type": "should be a mapping",
-    "dataclass_type": "should be a mapping",
-    "bool_type": "should be true or false",
-    "bool_parsing": "should be true or false",
+    "tuple_type": _list,
+    "dict_type": "should be a mapping of `name: value`",
+    "dataclass_type": MAPPING,
+    "model_attributes_type": MAPPING,
+    "bool_type": _switch,
+    "bool_parsing": _switch,
     "int_type": "should be a whole number",
     "int_parsing": "should be a whole number",
     "int_parsing_size": "should be a whole number",
@@ -86,20 +106,21 @@ def faults_of(error: ValidationError, item: Item, kind: type, also: Iterable[str
     return settled + list(_joined(deepest))
 
 
-def _joined(complaints: list[_Complaint]) -> Iterable[Fault]:
+def _joined(complaints: list[_Complaint]) -> Iterator[Fault]:
     """Yield one fault for each place: `should be a string or a list`."""
     places = {complaint.parts: complaint for complaint in complaints}
     for parts, first in places.items():
-        said = dict.fromkeys(each.fault.message for each in complaints if each.parts == parts)
-        if any("put it in quotes" in message for message in said):
-            yield first.item.fault("should be a string; put it in quotes")
+        said = list(dict.fromkeys(each.fault.message for each in complaints if each.parts == parts))
+        quoted = [message for message in said if message.startswith(f"{STRING}; {QUOTED}")]
+        if quoted or len(said) == 1:
+            yield first.item.fault(quoted[0]) if quoted else first.fault
             continue
-        if len(said) == 1:
-            yield first.fault
-            continue
-        yield first.item.fault(
-            "should be " + " or ".join(message.removeprefix("should be ") for message in said)
-        )
+        yield first.item.fault("should be " + " or ".join(map(_bare, said)))
+
+
+def _bare(message: str) -> str:
+    """Return what something should be, without what may be done about it: there are several ways."""
+    return message.removeprefix("should be ").partition(": if")[0].partition("; ")[0].partition(", not")[0]
 
 
 def _complaint(details: Any, item: Item, kind: type, also: Iterable[str]) -> _Complaint:
@@ -113,47 +134,65 @@ def _complaint(details: Any, item: Item, kind: type, also: Iterable[str]) -> _Co
         elif part == "[key]":
             on_key = True
         elif what == "missing" and index == len(loc) - 1:
-            return _Complaint(item, parts, in_union, item.missing(str(part)))
+            return _Complaint(
+                item, parts, in_union, item.missing(str(part), _required(kind, parts, str(part)))
+            )
         else:
             in_union = True
     if what == UNEXPECTED:
-        known = names_at(kind, parts[:-1]) | (set(also) if len(parts) == 1 else set())
-        return _Complaint(item, parts, in_union, item.key_fault(unknown_key(str(loc[-1]), known)))
-    message = MESSAGES.get(what) or details["msg"].replace("Input should", "should")
-    text = message if isinstance(message, str) else message(item, context)
-    if item.given:  # what stands in the file looks right
-        text += f" (from {', '.join(dict.fromkeys(each.reference for each in item.given))})"
+        return _Complaint(item, parts, in_union, _unexpected(item, kind, parts, also))
+    if what in TAGS:
+        return _Complaint(item, parts, in_union, _of_tag(item, context, kinds_at(kind, parts)))
+    text = _text(what, details, item, _keys_of(kind, parts))
     return _Complaint(item, parts, in_union, item.key_fault(text) if on_key else item.fault(text))
 
 
-def unknown_key(name: str, known: Collection[str]) -> str:
-    close = get_close_matches(name, known, 1)
-    if close:
-        return f"{UNKNOWN_KEY}; did you mean `{close[0]}`?"
-    return f"{UNKNOWN_KEY}; the keys here are {', '.join(sorted(known))}" if known else UNKNOWN_KEY
+def _unexpected(item: Item, kind: type, parts: tuple[str | int, ...], also: Iterable[str]) -> Fault:
+    name, above = str(parts[-1]), parts[:-1]
+    if item.trap == NO_COLON:  # the name may be half a password
+        around = item.key.removesuffix(f".{name}")
+        message = f"{NO_COLON}; if it belongs to the value before it, put that in quotes"
+        return Fault(item.file, item.key_line, item.key_column, around, message)
+    kinds = kinds_at(kind, above)
+    known = names_at(kind, above) | (set() if above else set(also))
+    return item.key_fault(unknown_key(name, known, kinds[0] if len(kinds) == 1 else None))
 
 
-def unknown_name(what: str, name: object, known: Collection[str]) -> str:
-    close = get_close_matches(name, known, 1) if isinstance(name, str) else []
-    meant = f"; did you mean {close[0]}?" if close else ""
-    return f"unknown {what}{meant} (choose from {', '.join(known)})"
+def _required(kind: type, parts: tuple[str | int, ...], name: str) -> str:
+    for each in kinds_at(kind, parts):
+        if (said := description(each, name)) is not None:
+            return f"is required ({said})"
+    return "is required"
 
 
-def names_at(kind: Any, parts: tuple[str | int, ...]) -> set[str]:
-    """Return the keys of the mapping that `parts` lead to in the dataclass `kind`."""
-    for part in parts:
-        kinds = [each for each in _dataclasses(kind) if part in {one.name for one in fields(each)}]
-        if not kinds:
-            return set()
-        kind = get_type_hints(kinds[0], include_extras=True)[str(part)]
-    return {one.name for each in _dataclasses(kind) for one in fields(each)}
+TAGS = frozenset({"union_tag_invalid", "union_tag_not_found"})
 
 
-def _dataclasses(kind: Any) -> list[Any]:
-    if is_dataclass(kind):
-        return [kind]
-    if get_origin(kind) in {Union, types.UnionType}:
-        return [each for member in get_args(kind) for each in _dataclasses(member)]
-    if hasattr(kind, "__metadata__"):
-        return _dataclasses(get_args(kind)[0])
-    return []
+def _of_tag(item: Item, context: dict[str, Any], kinds: list[Any]) -> Fault:
+    """Say which kinds there are of what a key of its own tells apart (`token_store.type`)."""
+    name = str(context["discriminator"]).strip("'")
+    known = [str(get_args(get_type_hints(each)[name])[0]) for each in kinds]
+    given, listed = item.child(name), f"{', '.join(known[:-1])} or {known[-1]}"
+    if given is None:
+        return item.missing(name, f"is required: {listed}")
+    return given.fault(f"should be {listed}{did_you_mean(given.value, known)}")
+
+
+def _keys_of(kind: type, parts: tuple[str | int, ...]) -> str:
+    names = list(dict.fromkeys(key.name for each in kinds_at(kind, parts) for key in fields(each)))
+    return f" with keys such as {', '.join(names[:4])}" if names else ""
+
+
+def _text(what: str, details: Any, item: Item, keys: str) -> str:
+    if item.given and item.value == "":
+        return empty(item.given[0], may_be=False)
+    message = MESSAGES.get(what)
+    if message is None:
+        message = str(details["msg"]).replace("Input should", "should")
+        if isinstance(item.value, str) and item.value in message:  # it may be a secret
+            message = "is not what is expected here"
+    text = message if isinstance(message, str) else message(item, details.get("ctx", {}))
+    text += keys if text == MAPPING else ""
+    if item.given:  # what stands in the file looks right
+        text += f" (from {', '.join(dict.fromkeys(each.reference for each in item.given))})"
+    return text

@@ -4,6 +4,7 @@ Made from the same classes that read the file. A string may hold a reference whe
 from text, so whatever is narrower than a string also takes `${…}`.
 """
 
+import re
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -45,6 +46,15 @@ def json_schema() -> dict[str, Any]:
     head = {"$schema": DIALECT, "title": "authproxy configuration"}
     loosened: dict[str, Any] = _with_references(top | {"$defs": definitions})
     return head | loosened
+
+
+def description(kind: Any, name: str) -> str | None:
+    """Return what a key of `kind` is, for a sentence, and no more; None for one that nobody describes."""
+    said = descriptions(kind).get(name) if isinstance(kind, type) else None
+    if said is None:
+        return None
+    first = re.split(r"[;.](?:\s|$)", said.text, maxsplit=1)[0]
+    return first[:1].lower() + first[1:]
 
 
 def _schema_of(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from authproxy.config.document import Item, merge
 from authproxy.errors import Fault
 
+EACH = "in which each route begins with `- name: …` and has `upstream` and `auth`"
 ROUTE_LEVELS = 2  # a route's keys, and the keys of its mappings
 
 
@@ -18,10 +19,11 @@ def routes_of(top: Item, faults: list[Fault]) -> list[Item]:
         faults.append(defaults.fault("should be a mapping: any keys of a route"))
         defaults = top.made({}, "defaults")
     if listed is None:
-        faults.append(top.missing("routes"))
+        faults.append(top.missing("routes", f"is required: a list, {EACH}"))
         return []
     if not isinstance(listed.value, list) or not listed.value:
-        faults.append(listed.fault("should be a list with at least one route"))
+        what = "a list, not a mapping" if isinstance(listed.value, dict) else "a list with at least one route"
+        faults.append(listed.fault(f"should be {what}, {EACH}"))
         return []
     faults += [
         item.fault("should be a mapping: `name`, `upstream`, `auth` and so on")
@@ -52,19 +54,29 @@ def _layered(own: Item, defaults: Item) -> Item:
 
 def _twins(routes: list[Item]) -> Iterator[Fault]:
     """Yield a fault for each name, and each place, that an earlier route has."""
-    names: set[object] = set()
-    places: set[object] = set()
+    names: dict[object, Item] = {}
+    places: dict[object, Item] = {}
     for item in routes:
         name, path, host = (item.child(key) for key in ("name", "path", "host"))
         if name is not None and isinstance(name.value, str):
             if name.value in names:
-                yield name.fault("is the name of an earlier route")
-            names.add(name.value)
+                line = names[name.value].line
+                yield name.fault(f"is the name of an earlier route, in line {line}; give one of them another")
+            names.setdefault(name.value, name)
         place = (path.value if path else "/", str(host.value).lower() if host and host.value else None)
         if not isinstance(place[0], str):
             continue
         if place in places:
-            yield (path or host or item).fault(
-                "is mounted where an earlier route is: give it another `path` or `host`"
+            own = path if path and path.key.startswith(item.key) else None  # else it comes from `defaults`
+            yield (own or host or item).fault(
+                f"is mounted where an earlier route is, {_told(places[place])}: "
+                "give it another `path` or `host`"
             )
-        places.add(place)
+        places.setdefault(place, item)
+
+
+def _told(route: Item) -> str:
+    """Return which route this is, for who looks for it in the file."""
+    name = route.child("name")
+    named = f"{name.value} " if name is not None and isinstance(name.value, str) else ""
+    return f"{named}in line {route.line}"

@@ -49,7 +49,7 @@ def _origin(value: str) -> str:
 
 
 def _one_or_more(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
+    return value if isinstance(value, list | tuple) else [value]
 
 
 def _redis_url(value: SecretStr) -> SecretStr:
@@ -251,6 +251,11 @@ class Config(FileKeys):
     """The line and the column of each key of the top level, and of each route's `tls`."""
     files: Mapping[Path, Stamp] = field(default_factory=dict, repr=False, compare=False)
     """Every file that was read for this, or is named to be read at the start, as it was just before."""
+
+    def place(self, key: str) -> str | None:
+        """Return FILE:LINE:COL of a key of the top level; None where the file does not have it."""
+        at = self.places.get(key)
+        return f"{self.file}:{at[0]}:{at[1]}" if at is not None else None
 
     def fault(self, key: str, message: str) -> Fault:
         """Return a fault that only shows when the configuration is put to work."""

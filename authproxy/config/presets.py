@@ -62,6 +62,11 @@ class Preset:
     def grant(self) -> str:
         return str(self.auth["grant"])
 
+    @property
+    def _source(self) -> str:
+        """Where to look for what its keys want."""
+        return f"see {self.docs}, and `authproxy presets show {self.name}`"
+
     def as_yaml(self) -> str:
         """Return the preset as it stands in its file, under its name."""
         return yaml.safe_dump(
@@ -98,7 +103,8 @@ class Preset:
         filled = filling.mapping(self.auth, theirs, auth.key) or auth.made({})
         lacking = [name for name in dict.fromkeys(filling.lacking) if self.keys[name].required]
         return merge(theirs, filled, WHOLE), [
-            auth.fault(f"preset {self.name} needs {name}: {self.keys[name].help}") for name in lacking
+            auth.missing(name, f"preset {self.name} needs {name}: {self.keys[name].help}; {self._source}")
+            for name in lacking
         ]
 
     def _is_own(self, name: str, item: Item) -> bool:

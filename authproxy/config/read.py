@@ -10,6 +10,7 @@ Nothing is contacted, except what references name: files, the keyring, commands.
 
 import contextlib
 import os
+import shlex
 import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
@@ -20,22 +21,27 @@ from authproxy.capabilities import FILE_OWNERS, MAX_SOCKET_PATH
 from authproxy.config import checks
 from authproxy.config.auth import Auth, read_auth
 from authproxy.config.credential import credential_key
-from authproxy.config.document import COMMAND_LINE, Item, compose, merge, scalars
+from authproxy.config.document import Item, compose, merge, scalars, typed
 from authproxy.config.find import NO_FILE
 from authproxy.config.layers import routes_of
 from authproxy.config.model import Config, FileKeys
-from authproxy.config.references import References
+from authproxy.config.references import References, not_utf8
 from authproxy.config.reread import reread_of
 from authproxy.config.route import RouteConfig, RouteKeys
 from authproxy.config.validation import Validation
 from authproxy.errors import ConfigError, Fault
-from authproxy.places import Stamp, stamp_of, working_directory
+from authproxy.places import Stamp, is_file, stamp_of, working_directory
 from authproxy.values import split_address
 
 NOT_ONLY_OURS = frozenset({"HOME", "LANG", "LOGNAME", "PATH", "PWD", "SHELL", "TMPDIR", "USER"})
 """Variables that programs need, whatever else they are used for."""
 PLACEHOLDER_BASE = "https://upstream.invalid"  # while the upstream is faulty, `auth` is still checked
+USUAL_NAMES = ("authproxy.yaml", "config.yaml")
 LARGEST_FILE = 4 << 20  # bytes
+NO_MAPPING = (
+    "should be a mapping, `listen: …`, `routes: …` and so on, each key in a line of its own with `: ` after "
+    "it; `authproxy init` writes one to begin with"
+)
 NOT_READABLE = "the user that authproxy runs as has to be able to read it; in the image that is 10001"
 
 
@@ -63,17 +69,25 @@ def _load(path: Path, environ: Mapping[str, str], overrides: Mapping[str, Any] |
             content = stream.read(LARGEST_FILE + 1)
     except OSError as error:
         fault = Fault(file, 0, 0, "", f"cannot be read: {error.strerror}")
-        raise ConfigError(
-            [fault], hint=NOT_READABLE if isinstance(error, PermissionError) else NO_FILE
-        ) from None
+        raise ConfigError([fault], hint=_hint(path, error)) from None
     if len(content) > LARGEST_FILE:
         raise ConfigError([Fault(file, 1, 1, "", f"is larger than {LARGEST_FILE >> 20} MiB")])
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise ConfigError([Fault(file, 1, 1, "", "is not UTF-8 text")]) from None
+        raise ConfigError([Fault(file, 1, 1, "", not_utf8(content))]) from None
     exposed = bool(FILE_OWNERS) and mode & stat.S_IROTH != 0
     return parse(text, file, environ=environ, overrides=overrides, exposed=exposed)
+
+
+def _hint(path: Path, error: OSError) -> str:
+    """Return what to do about a file that cannot be read."""
+    if isinstance(error, PermissionError) and not path.is_dir():
+        return NOT_READABLE
+    if path.is_dir():
+        inside = next((name for name in USUAL_NAMES if is_file(path / name)), None)
+        return f"name the file in it: -c {shlex.quote(str(path / (inside or USUAL_NAMES[0])))}"
+    return NO_FILE
 
 
 def parse(
@@ -99,8 +113,8 @@ def read(
 ) -> Config:
     """Read what `compose` returned; relative paths start from `directory`."""
     if not isinstance(top.value, dict):
-        raise ConfigError([top.fault("should be a mapping: `listen`, `routes` and so on")])
-    over = Item(None, COMMAND_LINE).made(dict(overrides or {}))
+        raise ConfigError([top.fault(NO_MAPPING)])
+    over = typed({name: _option(name, value) for name, value in (overrides or {}).items()})
     top = replace(top, value=merge(over, top, 2).value)
     directory = directory if directory.is_absolute() else working_directory() / directory
     references = References(directory, environ)
@@ -111,6 +125,20 @@ def read(
             rehearsal.config(top)
         references.withheld = rehearsal.secret_variables
     return _Reader(references, exposed=exposed).config(top)
+
+
+def _option(name: str, value: Any) -> Item:
+    """Return what an option of the command line says, under its own name all the way down."""
+
+    def named(item: Item) -> Item:
+        below = item.value
+        if isinstance(below, dict):
+            below = {key: named(each) for key, each in below.items()}
+        elif isinstance(below, list):
+            below = [named(each) for each in below]
+        return replace(item, value=below, key=f"--{name}")
+
+    return named(typed(value))
 
 
 class _Reader:
@@ -212,7 +240,7 @@ def _with_admin_socket(keys: FileKeys, top: Item) -> FileKeys:
 
 def _places(top: Item, routes: Iterable[Item]) -> dict[str, tuple[int, int]]:
     """Return the line and the column of each key of the top level, and of each route's `tls`."""
-    items = list(top.value.values())
+    items = [item for item in top.value.values() if item.file == top.file]
     items += [tls for route in routes if (tls := route.child("tls")) is not None]
     return {item.key: (item.line, item.column) for item in items}
 

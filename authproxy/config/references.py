@@ -10,6 +10,7 @@ A program is not given the variables that hold secrets of the configuration (`wi
 A `$` before anything else is plain. Where that is hardly meant, `warnings` says how to write it.
 """
 
+import codecs
 import contextlib
 import os
 import re
@@ -22,6 +23,7 @@ from pathlib import Path
 from authproxy.capabilities import kill_with_children
 from authproxy.config.document import Given, Item, each_scalar
 from authproxy.errors import Fault
+from authproxy.malformed import ESCAPES
 from authproxy.places import Stamp, stamp_of
 
 COMMAND_TIMEOUT = 30.0  # seconds
@@ -192,8 +194,15 @@ class _Expanding:
         if default is not None and not found:
             return self.text(default, nested=True)
         if found is None:
-            self.problems.append(f"environment variable {name} is not set (reference ${{{name}}})")
+            self.problems.append(self._unset(name))
         return found or ""
+
+    def _unset(self, name: str) -> str:
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, self._references.environ, 1, 0.8)
+        way_out = f"did you mean ${{{near[0]}}}?" if near else f"set it, or give a default: ${{{name}:-…}}"
+        return f"environment variable {name} is not set (reference ${{{name}}}); {way_out}"
 
     def _look_at(self, text: str, dollar: int) -> None:
         """Take note of a `$NAME` that was hardly meant literally, and of a `$$` that nobody needed."""
@@ -217,6 +226,9 @@ def _variable(reference: str) -> tuple[str, str | None]:
     """Return the name and the default of a reference to the environment. Raises `Unresolved`."""
     match = _NAME.match(reference)
     if match is None:
+        kind, _, name = reference.partition(":")
+        if kind == "env" and _NAME.match(name):
+            raise Unresolved("an environment variable is written ${NAME}, without `env:`")
         raise Unresolved(f"a reference {_NOT_A_REFERENCE}")
     return match[1], match[2]
 
@@ -235,7 +247,7 @@ def shown(reference: str) -> str:
 def _refuse_mark(text: str, reference: str) -> None:
     if text.startswith(BYTE_ORDER_MARK):
         raise Unresolved(
-            f"the value of {reference} begins with a byte order mark (U+FEFF); save it without one"
+            f"the value of {reference} begins with a byte order mark (U+FEFF); save it as UTF-8 without one"
         )
 
 
@@ -256,7 +268,14 @@ def _text(content: bytes, reference: str) -> str:
     try:
         return _without_newline(content.decode())
     except UnicodeDecodeError:
-        raise Unresolved(f"the value of {reference} is not UTF-8 text") from None
+        raise Unresolved(f"the value of {reference} {not_utf8(content)}") from None
+
+
+def not_utf8(content: bytes) -> str:
+    """Return what to say of bytes that are not UTF-8: some editors, and PowerShell, write UTF-16."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "is UTF-16, not UTF-8 text; save it as UTF-8"
+    return "is not UTF-8 text; save it as UTF-8"
 
 
 def path_in(directory: Path, path: str) -> Path:
@@ -266,12 +285,25 @@ def path_in(directory: Path, path: str) -> Path:
 
 def _file(path: str, references: References) -> str:
     reference = f"${{file:{path}}}"
+    if any(character < " " for character in path):
+        raise Unresolved(f"the path of a ${{file:…}} has a control character in it; {ESCAPES}")
     try:
         content = path_in(references.directory, path).read_bytes()
     except (OSError, ValueError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or "there is no such path"
-        raise Unresolved(f"the file cannot be read: {reason} (reference {reference})") from None
+        told = f"the file cannot be read: {reason} (reference {reference})"
+        raise Unresolved(f"{told}{_looked_for(path, references.directory, error)}") from None
     return _text(content, reference)
+
+
+def _looked_for(path: str, directory: Path, error: Exception) -> str:
+    if isinstance(error, PermissionError):
+        return "; let the user that authproxy runs as read it"
+    if isinstance(error, IsADirectoryError):
+        return "; name a file in it"
+    if isinstance(error, FileNotFoundError) and not Path(path).expanduser().is_absolute():
+        return f"; it was looked for in {directory}"
+    return ""
 
 
 def _keyring(entry: str, _references: References) -> str:
@@ -280,7 +312,7 @@ def _keyring(entry: str, _references: References) -> str:
     if not slash or not service or not user:
         raise Unresolved("a keyring reference should be ${keyring:SERVICE/USER}")
     try:
-        import keyring  # noqa: PLC0415 - an extra
+        import keyring
     except ImportError:
         raise Unresolved(
             f"the package keyring is not installed (reference {reference}): pip install 'authproxy[keyring]'"
@@ -289,10 +321,13 @@ def _keyring(entry: str, _references: References) -> str:
         password: str | None = keyring.get_password(service, user)
     except Exception as error:  # noqa: BLE001 - each backend has errors of its own
         raise Unresolved(
-            f"the keyring cannot be asked: {type(error).__name__} (reference {reference})"
+            f"the keyring cannot be asked: {type(error).__name__} (reference {reference}); "
+            "where there is none, as on most servers, use ${file:PATH}"
         ) from None
     if password is None:
-        raise Unresolved(f"the keyring has no such entry (reference {reference})")
+        raise Unresolved(
+            f"the keyring has no such entry (reference {reference}); `keyring set {service} {user}` makes one"
+        )
     return password
 
 
@@ -326,7 +361,10 @@ def _command(line: str, references: References) -> str:
                 f"the program took more than {COMMAND_TIMEOUT:.0f} s (reference {reference})"
             ) from None
     if process.returncode:
-        raise Unresolved(f"the program failed with exit code {process.returncode} (reference {reference})")
+        raise Unresolved(
+            f"the program failed with exit code {process.returncode} (reference {reference}); "
+            "run it by itself to see what it says"
+        )
     return _text(output, reference)
 
 

@@ -82,7 +82,9 @@ def _mount(value: str) -> str:
 
 def _upstream(value: str) -> str:
     if split_url(value).query or "?" in value:
-        raise ValueError("should not contain a query (?)")
+        raise ValueError(
+            "should not contain a query (?): clients send their own; a key for the API belongs under `auth`"
+        )
     return value
 
 

@@ -13,10 +13,13 @@ from typing import Any, NamedTuple, get_args
 
 from pydantic import SecretStr
 
-from authproxy.config.document import Item
+from authproxy.config.document import Given, Item
+from authproxy.config.traps import CUT_OFF
 from authproxy.errors import Fault
 from authproxy.masking import leaves
 from authproxy.values import SECRET, Charset
+
+QUOTATION_MARKS = "“”„‟‘’‚«»"  # noqa: RUF001 - what word processors make of " and '
 
 
 class Found(NamedTuple):
@@ -75,11 +78,20 @@ def _charsets_in(hint: Any) -> Iterator[Charset]:
 # ── what is wrong with one ───────────────────────────────────────────────────────────────────────
 
 
+def empty(part: Given, *, may_be: bool = True) -> str:
+    """Return what to say of a reference that gave nothing; an empty text may be meant where it `may_be`."""
+    name = part.reference[2:-1]
+    if not may_be:
+        return f"is empty: {part.reference} gave nothing; set it"
+    meant = f", or write ${{{name}:-}} if it is meant to be empty" if name.isidentifier() else ""
+    return f"is empty: {part.reference} gave nothing; {'set it' if meant else 'fill it'}{meant}"
+
+
 def _faults(item: Item, charset: Charset) -> Iterator[Fault]:
     text: str = item.value
     nothing = [each for each in item.given if each.start == each.end and not each.may_be_empty]
     if nothing:
-        yield item.fault(f"is empty: {nothing[0].reference} gave nothing")
+        yield item.fault(empty(nothing[0]))
         return
     if charset.stripped:
         text = text.strip()
@@ -90,7 +102,8 @@ def _faults(item: Item, charset: Charset) -> Iterator[Fault]:
     offset = item.value.index(text)
     if (unfit := charset.refused.search(text)) is not None:
         at = offset + unfit.start()
-        yield item.fault(f"contains {_named(item.value[at])} {_where(item, at)}: {charset.rule}")
+        found = f"contains {_named(item.value[at])} {_where(item, at)}: {charset.rule}"
+        yield item.fault(f"{found}{_way_out(item, at)}")
     elif charset.bare and text.strip() != text:
         yield item.fault(f"{_white_end(item)}: {charset.rule}")
 
@@ -102,6 +115,8 @@ def _warnings(item: Item, charset: Charset) -> Iterator[Fault]:
     if charset.odd is not None and (unusual := charset.odd.search(text)) is not None:
         at = unusual.start()
         yield item.fault(f"contains {_named(text[at])} {_where(item, at)}: {charset.rule}")
+    if item.trap == CUT_OFF and not item.given:
+        yield item.fault(CUT_OFF)
     if item.doubled:
         yield item.fault("contains $$, which stands for one $; write $$$$ for two, or a plain $ for one")
 
@@ -121,15 +136,31 @@ def _named(character: str) -> str:
         return "a byte order mark (U+FEFF)"
     if character == "\t":
         return "a tab"
+    if character in QUOTATION_MARKS:
+        return "a typographic quotation mark"
     if character < " " or character == "\x7f":
         return "a control character"
     return "whitespace" if character.isspace() else "a character that is not ASCII"
 
 
+def _way_out(item: Item, at: int) -> str:
+    """Say how such a character gets out of a text."""
+    text: str = item.value
+    part = _part(item, at)
+    if text[at] in QUOTATION_MARKS:
+        return "; write \" or ' around it instead"
+    if part is None:
+        return f"; {item.trap}" if item.trap not in {"", CUT_OFF} else ""
+    if text[at] not in "\r\n" or (text[:at].strip() and text[at:].strip()):
+        return ""
+    one_goes = part.reference.startswith(("${file:", "${command:")) and not text[at:].strip()
+    return "; only one line break at the end is left out: remove the others" if one_goes else "; remove it"
+
+
 def _where(item: Item, at: int) -> str:
     """Say where in `item` the character `at` is: at an end, in a line, or else after how many others."""
     text: str = item.value
-    part = next((each for each in item.given if each.start <= at < each.end), None)
+    part = _part(item, at)
     start, end = (part.start, part.end) if part is not None else (0, len(text))
     before, after = text[start:at], text[at + 1 : end]
     if not after.strip():  # its number would be the length
@@ -144,5 +175,10 @@ def _where(item: Item, at: int) -> str:
 
 
 def _source(item: Item, at: int) -> str:
-    part = next((each for each in item.given if each.start <= at < each.end), None)
+    part = _part(item, at)
     return f", in the value of {part.reference}" if part is not None else ""
+
+
+def _part(item: Item, at: int) -> Given | None:
+    """Return the reference that gave the character `at`; None for one that stands there itself."""
+    return next((each for each in item.given if each.start <= at < each.end), None)

@@ -1,6 +1,7 @@
 """Which addresses a name is listened on, and on which port."""
 
 import errno
+import os
 import socket
 
 import pytest
@@ -208,3 +209,64 @@ def test_closed_listeners_leave_no_names(tmp_path):
     close_sockets(Listeners([(f"unix:{tmp_path}/s", sock)]))
     assert sock.fileno() == -1
     assert list(tmp_path.iterdir()) == []
+
+
+# ── what cannot be listened on ───────────────────────────────────────────────────────────────────
+
+TAKEN = """
+listen: 127.0.0.1:{port}
+admin: {admin}
+routes: [{{name: a, upstream: "https://a.example", auth: {{grant: none}}}}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "hint"),
+    [
+        ({"admin": "false"}, {}, "--listen ADDR, or `listen` in proxy.yaml:2:9; port 0 picks a free one"),
+        (
+            {"admin": "false"},
+            {"listen": ["127.0.0.1:{port}"]},
+            "--listen ADDR, or `listen` in proxy.yaml; port",
+        ),
+        (
+            {"port": 0, "admin": "{{listen: '127.0.0.1:{port}'}}"},
+            {},
+            "--admin ADDR, or `admin` in proxy.yaml:3:8;",
+        ),
+    ],
+)
+def test_a_port_that_is_taken_is_told_with_who_has_it_and_where_another_is_chosen(
+    monkeypatch, text, overrides, hint
+):
+    monkeypatch.setattr("authproxy.app.port_owner.owner_of", lambda places: f"somebody at {places[0][1][0]}")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        filled = {"port": port} | {key: str(value).format(port=port) for key, value in text.items()}
+        over = {key: [each.format(port=port) for each in value] for key, value in overrides.items()}
+        config = parse(TAKEN.format(**filled), "proxy.yaml", environ={}, overrides=over)
+        with pytest.raises(ListenError) as raised:
+            open_listeners(config)
+    in_use = os.strerror(errno.EADDRINUSE)
+    assert raised.value.detail == f"cannot listen on 127.0.0.1:{port}: {in_use} by somebody at 127.0.0.1"
+    assert raised.value.hint.startswith(f"stop that one, or choose another address: {hint}")
+
+
+@pytest.mark.parametrize(
+    ("number", "way_out"),
+    [
+        (errno.EACCES, "ports below 1024 are the administrator's: choose another address: --listen ADDR"),
+        (errno.EADDRNOTAVAIL, "this machine has no such address: choose another address"),
+        (errno.ENOENT, "make the directory of the socket first, or choose another address"),
+        (errno.EIO, "choose another address: --listen ADDR"),
+    ],
+)
+def test_each_reason_of_the_system_has_its_way_out(monkeypatch, number, way_out):
+    def refuse(*_args, **_options):
+        raise OSError(number, "no")
+
+    monkeypatch.setattr(listening, "_tcp_sockets", refuse)
+    config = parse(TAKEN.format(port=80, admin="false"), "proxy.yaml", environ={})
+    with pytest.raises(ListenError) as raised:
+        open_listeners(config)
+    assert raised.value.hint.startswith(way_out)

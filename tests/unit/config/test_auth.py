@@ -3,6 +3,7 @@
 import pytest
 from pydantic import SecretStr
 
+from authproxy.config.auth import NEITHER
 from authproxy.config.presets import presets
 from authproxy.grants import GRANTS
 from authproxy.grants.static import Basic
@@ -15,18 +16,25 @@ PRESET_NAMES = "choose from " + ", ".join(presets())
 @pytest.mark.parametrize(
     ("auth", "fault"),
     [
-        ("x", "auth: should be a mapping: `grant` or `preset`, and its keys"),
-        ("{token: x}", "auth: needs `grant` or `preset`"),
-        ("{}", "auth: needs `grant` or `preset`"),
-        ("{grant: static, preset: up42}", "auth: takes `grant` or `preset`, not both"),
+        ("x", "auth: should be a mapping: `grant` or `preset`, and its keys, such as {grant: none}"),
+        ("static", "auth: should be a mapping: write `auth: {grant: static}`, and its keys"),
+        ("up42", "auth: should be a mapping: write `auth: {preset: up42}`, and its keys"),
+        ("{token: x}", f"auth: {NEITHER}"),
+        ("{}", f"auth: {NEITHER}"),
+        (
+            "{grant: static, preset: up42}",
+            "auth: takes `grant` or `preset`, not both: a preset brings its grant; remove one of them",
+        ),
+        ("{grant: up42}", "auth.grant: unknown grant; up42 is a preset: write `preset: up42` instead"),
+        ("{preset: basic}", "auth.preset: unknown preset; basic is a grant: write `grant: basic` instead"),
         ("", "auth: is required; for plain forwarding `auth: {grant: none}`"),
         ("{grant: statik}", "auth.grant: unknown grant; did you mean static? " + f"({GRANT_NAMES})"),
         ("{grant: [x]}", "auth.grant: unknown grant " + f"({GRANT_NAMES})"),
         ("{preset: up43}", "auth.preset: unknown preset; did you mean up42? " + f"({PRESET_NAMES})"),
         (
-            "{grant: none, token: x}",
+            "{grant: none, topic: x}",
             (
-                "auth.token: unknown key; the keys here are default_lifetime, grant, "
+                "auth.topic: unknown key; the keys here are default_lifetime, grant, "
                 "header, hints, incoming, preset, refresh_before, scheme"
             ),
         ),
@@ -52,11 +60,11 @@ def test_a_grant_is_made_of_its_keys(reader):
 
 def test_what_a_preset_lacks_hides_no_key_that_is_misspelt(reader):
     keys = "upstream: https://x\nauth: {preset: code42-user, usernam: joe, password: x}"
-    assert [fault.partition(": ")[2] for fault in reader.faults(reader.with_route(keys))] == [
-        "routes[0].auth: preset code42-user needs username: "
-        + presets()["code42-user"].keys["username"].help,
-        "routes[0].auth.usernam: unknown key; did you mean `username`?",
-    ]
+    lacking, misspelt = reader.route_faults(keys)
+    said = presets()["code42-user"].keys["username"].help
+    assert lacking.startswith(f"auth.username: preset code42-user needs username: {said}; see ")
+    assert lacking.endswith("`authproxy presets show code42-user`")
+    assert misspelt == "auth.usernam: unknown key; did you mean `username`?"
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,14 @@
 import pytest
 from pydantic import SecretStr
 
-from authproxy.config.command_line import from_command_line
+from authproxy.config.auth import NEITHER
+from authproxy.config.command_line import NOT_A_SETTING, from_command_line
 from authproxy.errors import ConfigError
 from authproxy.grants.static import NoGrant, Static
+from authproxy.malformed import URL
+
+NO_VALUE = "a value is missing here, or it begins with a character of YAML's own; put the value in quotes"
+UNSET = "set it, or give a default: ${NOBODY:-…}"
 
 
 def faults(upstream="https://x", preset=None, settings=()):
@@ -47,35 +52,36 @@ def test_a_list_or_a_mapping_is_written_as_in_the_file():
 @pytest.mark.parametrize(
     ("settings", "fault"),
     [
-        (["x"], "--set: should be key=value"),
-        (["=x"], "--set: should be key=value"),
-        (["a..b=x"], "--set: should be key=value"),
+        (["x"], f"--set: {NOT_A_SETTING}"),
+        (["=x"], f"--set: {NOT_A_SETTING}"),
+        (["a..b=x"], f"--set: {NOT_A_SETTING}"),
         (["prefetch=maybe"], "--set prefetch: should be true or false"),
         (["tokem=x", "grant=static", "token=y"], "--set tokem: unknown key; did you mean `token`?"),
         (["retry={statuses: [200]}"], "--set retry.statuses[0]: should be at least 400"),
-        (["retry={"], "--set retry: is not YAML: expected the node content, but found '<stream end>'"),
+        (
+            ["retry={"],
+            f"--set retry: is not YAML: {NO_VALUE}",
+        ),
         (
             ["retry=false", "retry.cooldown=1s"],
             ("--set retry.cooldown: `retry` already has a value"),
         ),
         (["prefetch=true", "prefetch=true"], "--set prefetch: is given twice"),
-        (["token=x"], "auth: needs `grant` or `preset`"),
+        (["token=x"], f"--set auth: {NEITHER}"),
         (
             ["grant=static", "token=${NOBODY}"],
-            "--set token: environment variable NOBODY is not set (reference ${NOBODY})",
+            f"--set token: environment variable NOBODY is not set (reference ${{NOBODY}}); {UNSET}",
         ),
     ],
 )
 def test_a_setting_that_will_not_do_is_named(settings, fault):
-    assert faults(settings=settings) == [f"command line:1:1: {fault}"]
+    assert faults(settings=settings) == [f"authproxy: command line: {fault}"]
 
 
 def test_a_faulty_upstream_or_preset_is_named():
-    assert faults("x") == [
-        "command line:1:1: --upstream: should be an absolute URL that begins with https:// or http://"
-    ]
+    assert faults("x") == [f"authproxy: command line: --upstream: {URL}; put https:// before it"]
     assert faults(preset="up43")[0].startswith(
-        "command line:1:1: --preset: unknown preset; did you mean up42?"
+        "authproxy: command line: --preset: unknown preset; did you mean up42?"
     )
 
 

@@ -1,8 +1,14 @@
 import pytest
 
 from authproxy.config import document
-from authproxy.config.document import Item, compose, merge, plain, scalars
+from authproxy.config.document import UNKNOWN_TAG, Item, compose, merge, plain, scalars, typed
+from authproxy.config.traps import NO_COLON
 from authproxy.errors import ConfigError
+
+QUOTES = "put the value in quotes"
+TAB = "this line is indented with a tab, where YAML allows spaces only"
+OPEN = "this bracket is never closed; close it, or if it belongs to a value"
+ALIAS = "a * at the start refers to an anchor (&) that is not there, or has no name"
 
 
 def said(text):
@@ -27,33 +33,50 @@ def test_the_data_is_what_yaml_says():
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("", "f:1:1: is empty"),
-        ("# nothing\n", "f:1:1: is empty"),
-        ("a: b: c", "f:1:5: is not YAML: mapping values are not allowed here"),
-        ("a: [1", "f:1:6: is not YAML: expected ',' or ']', but got '<stream end>'"),
+        ("", "f:1:1: is empty; `authproxy init` writes one to begin with"),
+        ("# nothing\n", "f:1:1: is empty; `authproxy init` writes one to begin with"),
+        (
+            "a: b: c",
+            f"f:1:5: is not YAML: there is a second `: ` in this line; if it belongs to the value, {QUOTES}",
+        ),
+        (
+            "a: [1",
+            f"f:1:4: is not YAML: {OPEN}, {QUOTES}",
+        ),
         (
             "a: {b: ${NAME}}",
-            (
-                "f:1:9: is not YAML: expected ',' or '}', but got '{'; within { } and [ ] "
-                "a reference needs quotes"
-            ),
+            'f:1:9: is not YAML: within { } and [ ] a reference needs quotes: write "${NAME}"',
         ),
-        ("a:\n\tb: 1", "f:2:1: is not YAML: found character '\\t' that cannot start any token"),
-        ("a: 1\n---\nb: 2", "f:2:1: contains more than one document (`---`); only one is allowed"),
-        ("a: 1\nb: 2\na: 3", "f:3:1: a: is given twice; the first is in line 1"),
-        ("a: {b: 1, b: 2}", "f:1:11: a.b: is given twice; the first is in line 1"),
+        (
+            "a:\n\tb: 1",
+            f"f:2:1: is not YAML: {TAB}; replace it by spaces",
+        ),
+        (
+            "a: 1\n---\nb: 2",
+            "f:2:1: contains more than one document (`---`); only one is allowed: put the others elsewhere",
+        ),
+        ("a: 1\nb: 2\na: 3", "f:3:1: a: is given twice; the first is in line 1: remove one"),
+        ("a: {b: 1, b: 2}", "f:1:11: a.b: is given twice; the first is in line 1: remove one"),
         ("a: {1: x}", "f:1:5: a: a key should be a string; put it in quotes"),
         ("yes: 1", "f:1:1: a key should be a string; put it in quotes"),
+        (
+            "a: {{NAME}}",
+            'f:1:5: a: { } within { } is a key here; a reference is written "${NAME}", in quotes',
+        ),
+        ("\u00a0b: 1", "f:1:1: begins with a character that only looks like a space (U+00A0); use spaces"),
         ("? [a]\n: 1", "f:1:3: a key should be a string; put it in quotes"),
         ("a: &x [*x]", "f:1:4: a[0]: an alias (*) cannot be inside what it refers to"),
         ("a: &x\n  b: *x", "f:2:3: a.b: an alias (*) cannot be inside what it refers to"),
-        ("a: *secret", "f:1:4: is not YAML: found undefined alias"),
-        ("a: !secret x", "f:1:4: a: has an unknown YAML tag (!)"),
-        ("a: !!python/name:os.system x", "f:1:4: a: has an unknown YAML tag (!)"),
+        (
+            "a: *secret",
+            f"f:1:4: is not YAML: {ALIAS}; if it is text, {QUOTES}",
+        ),
+        ("a: !secret x", f"f:1:4: a: {UNKNOWN_TAG}"),
+        ("a: !!python/name:os.system x", f"f:1:4: a: {UNKNOWN_TAG}"),
         ("a: 2024-99-99", "f:1:4: a: is neither a number nor a date; put it in quotes"),
-        ("x\ny: \0", "f:2:4: contains a character that YAML does not allow"),
+        ("x\ny: \0", "f:2:4: contains a character that YAML does not allow (U+0000); remove it"),
         ("[" * 1000, "f:1:1: is nested too deeply"),
-        ("a: 1\n<<: 5", "f:2:5: a merge key (<<) should refer to a mapping"),
+        ("a: 1\n<<: 5", "f:2:5: a merge key (<<) should refer to a mapping: `<<: *name`"),
     ],
 )
 def test_what_is_wrong_with_it_as_yaml_is_said_with_its_place(text, fault):
@@ -119,3 +142,14 @@ def test_scalars_are_found_at_every_depth():
 
 def test_an_item_does_not_print_its_value():
     assert "hunter2" not in repr(compose("password: hunter2", "f"))
+
+
+def test_what_stands_on_the_command_line_has_no_line():
+    item = typed({"listen": ["x"], "own": typed("y", "--own")})
+    assert str(item.child("listen").child(0).fault("no")) == "authproxy: command line: listen[0]: no"
+    assert str(item.child("own").fault("no")) == "authproxy: command line: --own: no"
+
+
+def test_a_key_without_a_value_in_braces_is_marked_as_one():
+    item = compose("{a: 1, b, c: , d: ~}", "f")
+    assert [item.child(name).trap == NO_COLON for name in "abcd"] == [False, True, False, False]

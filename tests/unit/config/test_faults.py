@@ -1,10 +1,9 @@
 import pytest
 
-from authproxy.config.faults import names_at, unknown_key, unknown_name
-from authproxy.config.model import FileKeys
-from authproxy.config.route import RouteKeys
+from authproxy.config.meant import names_at
 from authproxy.grants.token_request import TokenRequest
 
+SWITCH = "yes, no, on, off, true and false are switches in YAML"
 DURATION = "duration: seconds, or a number with ms, s, m, h or d, such as 500ms or 5m"
 NONE = "auth: {grant: none}\nupstream: https://x\n"
 OAUTH = "grant: client_credentials, token_url: https://x, client_id: a, client_secret: b"
@@ -19,14 +18,32 @@ OAUTH = "grant: client_credentials, token_url: https://x, client_id: a, client_s
             "tls: {zzz: 1}",
             ("tls.zzz: unknown key; the keys here are ca_file, cert_file, key_file, server_name, verify"),
         ),
-        ("host: 5", "host: should be a string; put it in quotes"),
-        ("host: true", "host: should be a string; put it in quotes"),
-        ("host: 2024-01-01", "host: should be a string; put it in quotes"),
-        ("host: [a]", "host: should be a string"),
-        ("headers: []", "headers: should be a mapping"),
-        ("headers: {set: 1}", "headers.set: should be a mapping"),
+        ("host: 5", "host: should be a string; put it in quotes: YAML reads a number"),
+        (
+            "host: true",
+            f"host: should be a string; put it in quotes: {SWITCH}",
+        ),
+        ("host: 2024-01-01", "host: should be a string; put it in quotes: YAML reads a date"),
+        ("host: [a]", "host: should be a string: if it is one, put it in quotes, as a [ begins a list"),
+        ("host:\n- a", "host: should be a string"),
+        ("headers: []", "headers: should be a mapping with keys such as set, remove"),
+        ("headers: {set: 1}", "headers.set: should be a mapping of `name: value`"),
+        (
+            "headers: {X-Team: geo}",
+            "headers.X-Team: unknown key; the names of headers stand under `set`: `set: {X-Team: …}`",
+        ),
         ("headers: {set: {a b: c}}", "headers.set.a b: should be a header name: letters, digits and hyphens"),
-        ("headers: {remove: x}", "headers.remove: should be a list"),
+        ("headers: {remove: x}", "headers.remove: should be a list; put [ ] around it"),
+        (
+            "headers: {remove: {x: y}}",
+            "headers.remove: should be a list, not a mapping; begin each entry with `- `",
+        ),
+        ("prefetch: treu", "prefetch: should be true or false; did you mean true?"),
+        (
+            "retry: {methods: idempotant}",
+            "retry.methods: should be all or idempotent; did you mean idempotent?",
+        ),
+        ("host: '${EMPTY}'", "host: is empty: ${EMPTY} gave nothing; set it"),
         ("prefetch: maybe", "prefetch: should be true or false"),
         ("prefetch: []", "prefetch: should be true or false"),
         ("max_connections: many", "max_connections: should be a whole number"),
@@ -45,9 +62,9 @@ def test_a_fault_is_said_in_plain_words(reader, key, fault):
 @pytest.mark.parametrize(
     ("key", "fault"),
     [
-        ("scope: 5", "auth.scope: should be a string; put it in quotes"),
+        ("scope: 5", "auth.scope: should be a string; put it in quotes: YAML reads a number"),
         ("scope: {}", "auth.scope: should be a string or a list"),
-        ("scope: [a, 5]", "auth.scope[1]: should be a string; put it in quotes"),
+        ("scope: [a, 5]", "auth.scope[1]: should be a string; put it in quotes: YAML reads a number"),
         ("refresh_before: soon", "auth.refresh_before: should be auto or a " + DURATION),
         (
             "response: {token: [x]}",
@@ -65,7 +82,7 @@ def test_of_alternatives_that_all_fail_one_fault_is_told_at_the_deepest_place(re
 
 def test_a_missing_key_points_at_the_mapping_it_is_missing_from(reader):
     text = "routes:\n  - name: a\n    upstream: https://x\n    auth: {grant: static}\n"
-    assert reader.fault(text) == "4:11: routes[0].auth.token: is required"
+    assert reader.fault(text) == "4:11: routes[0].auth.token: is required (the token, as it was issued)"
 
 
 def test_an_unknown_key_points_at_the_key(reader):
@@ -102,17 +119,21 @@ def text_with(grant, key, value):
     return f"routes: [{{name: a, upstream: 'https://x', auth: {{grant: {grant}, {key}: {value}, zz: 1}}}}]"
 
 
-def test_the_keys_of_a_nested_mapping_are_known():
-    assert names_at(FileKeys, ("log",)) == {"level", "format", "access"}
-    assert names_at(RouteKeys, ("retry",)) == {"statuses", "methods", "max_body", "cooldown"}
-    assert names_at(TokenRequest, ("totp",)) == {"header", "secret", "code"}
-    assert names_at(TokenRequest, ("nothing",)) == set()
-
-
-def test_the_nearest_name_is_suggested():
-    assert unknown_key("tokn", {"token", "header"}) == "unknown key; did you mean `token`?"
-    assert unknown_key("x", {"b", "a"}) == "unknown key; the keys here are a, b"
-    assert unknown_name("grant", "basik", ["basic", "none"]) == (
-        "unknown grant; did you mean basic? (choose from basic, none)"
+def test_the_rest_of_a_password_with_a_comma_is_not_taken_for_a_key(reader):
+    fault = reader.route_fault(f"upstream: https://x\nauth: {{{OAUTH}, scope: hunter2,more}}")
+    assert fault == (
+        "auth: a comma ends a value within { }, and what follows is a key; "
+        "if it belongs to the value before it, put that in quotes"
     )
-    assert unknown_name("grant", 5, ["basic"]) == "unknown grant (choose from basic)"
+
+
+@pytest.mark.parametrize(
+    ("store", "fault"),
+    [
+        ("{type: reddis}", "token_store.type: should be memory, file or redis; did you mean redis?"),
+        ("{path: x}", "token_store.type: is required: memory, file or redis"),
+        ("hunter2", "token_store: should be a mapping with keys such as type, path, key, url"),
+    ],
+)
+def test_a_key_that_tells_kinds_apart_is_told_by_itself(reader, store, fault):
+    assert fault in reader.route_faults(NONE, f"token_store: {store}")

@@ -49,7 +49,7 @@ def routes(*keys):
 
 def test_a_name_is_given_once(reader):
     assert reader.fault(routes("name: a", "name: a, path: /b")) == (
-        "3:54: routes[1].name: is the name of an earlier route"
+        "3:54: routes[1].name: is the name of an earlier route, in line 2; give one of them another"
     )
 
 
@@ -65,7 +65,7 @@ def test_a_name_is_given_once(reader):
 def test_a_place_is_taken_once(reader, first, second, key):
     fault = reader.fault(routes(f"name: a, {first}", f"name: b, {second}"))
     assert fault.endswith(
-        f"routes[1]{key}: is mounted where an earlier route is: give it another `path` or `host`"
+        f"routes[1]{key}: is mounted where an earlier route is, a in line 2: give it another `path` or `host`"
     )
 
 

@@ -16,6 +16,8 @@ from authproxy.grants.static import Basic, Static
 from authproxy.grants.steps import Now
 from authproxy.grants.token_request import BasicLogin, OneTimePassword
 
+UNSET = "set it, or give a default: ${NOBODY:-…}"
+
 CLIENT = "client_id: key-1, client_secret: s"
 LOGIN = "username: joe, password: hunter2"
 NOW = 1_700_000_000
@@ -292,7 +294,7 @@ def test_an_upstream_that_a_preset_brings_is_the_last_that_counts(reader):
 
 def test_nothing_but_a_preset_with_one_host_brings_an_upstream(reader):
     fault = reader.route_fault("auth: {preset: gitlab-token, token: abc}")
-    assert fault.endswith("upstream: is required")
+    assert "upstream: is required (" in fault
 
 
 @pytest.mark.parametrize(
@@ -390,9 +392,11 @@ def test_a_base_path_of_the_upstream_stays(reader):
 
 
 def test_what_a_preset_lacks_is_told_with_its_meaning(reader):
+    preset = presets()["code42-user"]
+    source = f"see {preset.docs}, and `authproxy presets show code42-user`"
     assert reader.route_faults("upstream: https://x\nauth: {preset: code42-user}") == [
-        "auth: preset code42-user needs password: the user's password",
-        "auth: preset code42-user needs username: the user's name",
+        f"auth.password: preset code42-user needs password: the user's password; {source}",
+        f"auth.username: preset code42-user needs username: the user's name; {source}",
     ]
 
 
@@ -408,14 +412,17 @@ def test_a_fault_in_what_the_preset_brings_points_at_auth(reader):
 def test_a_fault_in_the_users_value_points_at_the_value(reader):
     auth = "auth: {preset: code42-user, username: 5, password: b}"
     text = f"routes:\n  - {{name: a, upstream: https://x,\n    {auth}}}\n"
-    assert reader.fault(text) == "3:43: routes[0].auth.username: should be a string; put it in quotes"
+    told = "should be a string; put it in quotes: YAML reads a number"
+    assert reader.fault(text) == f"3:43: routes[0].auth.username: {told}"
 
 
 def test_a_mapping_in_the_place_of_a_string_is_told(reader):
     fault = reader.route_fault(
         "upstream: https://x\nauth: {preset: code42-user, username: {a: b}, password: b}"
     )
-    assert fault == "auth.username: should be a string"
+    assert (
+        fault == "auth.username: should be a string: if it is one, put it in quotes, as a { begins a mapping"
+    )
 
 
 def test_an_unknown_key_is_told_with_the_presets_own_keys(reader):
@@ -460,7 +467,10 @@ def test_what_is_not_given_takes_its_entry_with_it():
 @pytest.mark.parametrize(
     ("totp", "fault"),
     [
-        ("${NOBODY}", "environment variable NOBODY is not set (reference ${NOBODY})"),
+        (
+            "${NOBODY}",
+            "environment variable NOBODY is not set (reference ${NOBODY}); " + UNSET,
+        ),
         ("not!base32", "should be base32: letters and the digits 2 to 7"),
     ],
 )

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from authproxy.config import read
-from authproxy.config.read import load
+from authproxy.config.layers import EACH
+from authproxy.config.read import NO_MAPPING, load
 from authproxy.errors import ConfigError
 from authproxy.grants import GRANTS
 from authproxy.places import stamp_of
@@ -22,9 +23,10 @@ def test_a_file_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"\xff", "is not UTF-8 text"),
-        (b"", "is empty"),
-        (b"- a", "should be a mapping: `listen`, `routes` and so on"),
+        (b"\xff", "is not UTF-8 text; save it as UTF-8"),
+        ("routes: []".encode("utf-16"), "is UTF-16, not UTF-8 text; save it as UTF-8"),
+        (b"", "is empty; `authproxy init` writes one to begin with"),
+        (b"- a", NO_MAPPING),
         (b"a" * 200, "is larger than 0 MiB"),
     ],
 )
@@ -55,8 +57,13 @@ def test_a_file_that_we_may_not_read_is_told_with_who_has_to(tmp_path, monkeypat
 
 
 def test_a_directory_is_no_configuration(tmp_path):
-    with pytest.raises(ConfigError, match=": cannot be read: Is a directory"):
+    with pytest.raises(ConfigError, match=": cannot be read: Is a directory") as raised:
         load(tmp_path)
+    assert raised.value.hint == f"name the file in it: -c {tmp_path}/authproxy.yaml"
+    (tmp_path / "config.yaml").touch()
+    with pytest.raises(ConfigError) as raised:
+        load(tmp_path)
+    assert raised.value.hint == f"name the file in it: -c {tmp_path}/config.yaml"
 
 
 def test_every_fault_is_told_at_once_in_the_order_of_the_file(reader):
@@ -76,25 +83,28 @@ routes:
     assert reader.faults(text) == [
         "1:1: lisen: unknown key; did you mean `listen`?",
         "2:14: log.level: should be debug, info, warning or error",
-        "5:15: routes[0].upstream: environment variable NOBODY is not set (reference ${NOBODY})",
-        "6:11: routes[0].auth.token: is required",
+        (
+            "5:15: routes[0].upstream: environment variable NOBODY is not set (reference ${NOBODY}); "
+            "set it, or give a default: ${NOBODY:-…}"
+        ),
+        "6:11: routes[0].auth.token: is required (the token, as it was issued)",
         (
             "8:11: routes[1].path: should be a path that begins with / and does not end with one, without "
             "query, fragment or %"
         ),
         f"10:19: routes[1].auth.grant: unknown grant ({GRANT_NAMES})",
         "11:5: routes[2].auth: is required; for plain forwarding `auth: {grant: none}`",
-        "11:5: routes[2].name: is required",
+        "11:5: routes[2].name: is required (unique; lower-case letters, digits and hyphens)",
     ]
 
 
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("listen: 127.0.0.1:1", "1:1: routes: is required"),
-        ("routes: []", "1:9: routes: should be a list with at least one route"),
-        ("routes: {}", "1:9: routes: should be a list with at least one route"),
-        ("routes:", "1:8: routes: should be a list with at least one route"),
+        ("listen: 127.0.0.1:1", f"1:1: routes: is required: a list, {EACH}"),
+        ("routes: []", f"1:9: routes: should be a list with at least one route, {EACH}"),
+        ("routes: {}", f"1:9: routes: should be a list, not a mapping, {EACH}"),
+        ("routes:", f"1:8: routes: should be a list with at least one route, {EACH}"),
         ("routes: [x]", "1:10: routes[0]: should be a mapping: `name`, `upstream`, `auth` and so on"),
         (
             "defaults: x\nroutes: [{name: a, upstream: 'https://x', auth: {grant: none}}]",
@@ -125,7 +135,7 @@ def test_the_command_line_wins_over_the_file(reader):
 
 def test_what_the_command_line_says_is_checked_too(reader):
     (fault,) = reader.faults(reader.with_route(NONE), overrides={"listen": ["0.0.0.0:1"]})
-    assert fault.startswith("command line:1:1: listen[0]: lets other machines")
+    assert fault.startswith("authproxy: command line: --listen: lets other machines")
 
 
 # ── variables that held secrets ──────────────────────────────────────────────────────────────────

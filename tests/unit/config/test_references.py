@@ -1,3 +1,4 @@
+import errno
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -7,6 +8,7 @@ import pytest
 from authproxy.config import references
 from authproxy.config.document import Item
 from authproxy.config.references import References
+from authproxy.malformed import ESCAPES
 
 ENVIRON = {"NAME": "joe", "EMPTY": "", "DOLLAR": "a$b${NAME}"}
 
@@ -71,7 +73,18 @@ def test_what_is_no_string_is_left_alone(value_):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("${NOBODY}", "environment variable NOBODY is not set (reference ${NOBODY})"),
+        (
+            "${NOBODY}",
+            (
+                "environment variable NOBODY is not set (reference ${NOBODY}); "
+                "set it, or give a default: ${NOBODY:-…}"
+            ),
+        ),
+        (
+            "${NAMES}",
+            "environment variable NAMES is not set (reference ${NAMES}); did you mean ${NAME}?",
+        ),
+        ("${env:NAME}", "an environment variable is written ${NAME}, without `env:`"),
         ("${NAME", "a reference ${ is not closed with }; write $${ for a literal ${"),
         ("${NAME:-{}", "a reference ${ is not closed with }; write $${ for a literal ${"),
         ("${keyring:service}", "a keyring reference should be ${keyring:SERVICE/USER}"),
@@ -85,12 +98,13 @@ def test_what_is_no_string_is_left_alone(value_):
             "${file:/no/such}",
             "the file cannot be read: No such file or directory (reference ${file:/no/such})",
         ),
-        ("${file:/}", "the file cannot be read: Is a directory (reference ${file:/})"),
+        ("${file:/}", "the file cannot be read: Is a directory (reference ${file:/}); name a file in it"),
         (
             "${file:~nobody-of-that-name/x}",
             "the file cannot be read: there is no such path (reference ${file:~nobody-of-that-name/x})",
         ),
-        ("${file:a\0b}", "the file cannot be read: there is no such path (reference ${file:a\0b})"),
+        ("${file:a\0b}", f"the path of a ${{file:…}} has a control character in it; {ESCAPES}"),
+        ("${file:C:\new}", f"the path of a ${{file:…}} has a control character in it; {ESCAPES}"),
     ],
 )
 def test_a_reference_that_leads_nowhere_is_named(text, message):
@@ -136,13 +150,34 @@ def test_a_file_may_be_in_the_home_directory(tmp_path, monkeypatch):
 
 
 def test_a_file_that_is_not_text_is_a_fault_without_its_content(tmp_path):
-    (tmp_path / "secret").write_bytes(b"\xff\xfe")
-    assert fault("${file:secret}", tmp_path) == "the value of ${file:secret} is not UTF-8 text"
+    (tmp_path / "secret").write_bytes(b"hunter\xff")
+    told = "the value of ${file:secret} is not UTF-8 text; save it as UTF-8"
+    assert fault("${file:secret}", tmp_path) == told
+    (tmp_path / "secret").write_bytes("hunter2".encode("utf-16"))
+    told = "the value of ${file:secret} is UTF-16, not UTF-8 text; save it as UTF-8"
+    assert fault("${file:secret}", tmp_path) == told
+
+
+def test_a_file_that_is_not_there_is_told_with_where_it_was_looked_for(tmp_path):
+    assert fault("${file:secret}", tmp_path) == (
+        "the file cannot be read: No such file or directory (reference ${file:secret}); "
+        f"it was looked for in {tmp_path}"
+    )
+
+
+def test_a_file_that_may_not_be_read_is_told_with_who_has_to_be_able_to(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    assert fault("${file:secret}", tmp_path).endswith("; let the user that authproxy runs as read it")
 
 
 def test_the_keyring_is_asked(keyring):
     assert value("${keyring:my/service/joe}") == "from the keyring"
-    assert fault("${keyring:other/joe}") == "the keyring has no such entry (reference ${keyring:other/joe})"
+    assert fault("${keyring:other/joe}") == (
+        "the keyring has no such entry (reference ${keyring:other/joe}); `keyring set other joe` makes one"
+    )
 
 
 def test_a_keyring_that_fails_is_a_fault_without_its_words(keyring, monkeypatch):
@@ -150,7 +185,10 @@ def test_a_keyring_that_fails_is_a_fault_without_its_words(keyring, monkeypatch)
         raise RuntimeError("hunter2")
 
     monkeypatch.setattr(keyring, "get_password", fail)
-    assert fault("${keyring:a/b}") == "the keyring cannot be asked: RuntimeError (reference ${keyring:a/b})"
+    assert fault("${keyring:a/b}") == (
+        "the keyring cannot be asked: RuntimeError (reference ${keyring:a/b}); "
+        "where there is none, as on most servers, use ${file:PATH}"
+    )
 
 
 def test_a_missing_keyring_package_is_named(monkeypatch):
@@ -171,7 +209,10 @@ def test_a_command_reads_nothing_from_us(program, tmp_path):
 def test_a_failing_command_is_named_by_its_program_and_its_code(program, tmp_path):
     program("echo hunter2; echo hunter2 >&2; exit 3")
     message = fault("${command:./program --password hunter2}", tmp_path)
-    assert message == "the program failed with exit code 3 (reference ${command:./program …})"
+    assert message == (
+        "the program failed with exit code 3 (reference ${command:./program …}); "
+        "run it by itself to see what it says"
+    )
 
 
 def test_a_command_that_takes_too_long_is_ended_with_its_children(program, tmp_path, monkeypatch):

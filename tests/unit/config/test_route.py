@@ -6,6 +6,7 @@ from pydantic import SecretStr
 from authproxy.config.model import Admin, Limits, Log
 from authproxy.config.route import AllowKeys, HeaderRules, Retry, Timeouts, UpstreamTLS
 from authproxy.grants.static import NoGrant
+from authproxy.malformed import URL
 from tests.support.systems import of_unix
 
 NONE = "auth: {grant: none}\n"
@@ -136,7 +137,7 @@ def test_it_is_known_whether_the_admin_listener_was_asked_for(reader, top, is_de
     [
         ("access: {tokens: []}", "access.tokens: should contain at least 1"),
         ("access: {tokens: ['']}", "access.tokens[0]: should not be empty"),
-        ("access: {}", "access.tokens: is required"),
+        ("access: {}", "access.tokens: is required (any one of these lets a caller through)"),
         (
             "allowed_origins: ['*']",
             (
@@ -153,7 +154,7 @@ def test_it_is_known_whether_the_admin_listener_was_asked_for(reader, top, is_de
         ),
         ("allowed_hosts: ['a:80']", "allowed_hosts[0]: should be a host name without scheme, port or path"),
         ("log: {level: loud}", "log.level: should be debug, info, warning or error"),
-        ("tls: {cert_file: x}", "tls.key_file: is required"),
+        ("tls: {cert_file: x}", "tls.key_file: is required (its private key, PEM)"),
         (
             "limits: {body_bytes: lots}",
             ("limits.body_bytes: should be a size: bytes, or a number with KiB, MiB or GiB, such as 64KiB"),
@@ -188,12 +189,19 @@ def test_a_host_is_compared_in_lower_case(reader):
 @pytest.mark.parametrize(
     ("url", "fault"),
     [
-        ("x.example", "should be an absolute URL that begins with https:// or http://"),
-        ("ftp://x", "should be an absolute URL that begins with https:// or http://"),
-        ("https://x:0", "should be an absolute URL that begins with https:// or http://"),
-        ("https://u:p@x", "should not contain user information; give the credential under `auth`"),
-        ("https://x?a=b", "should not contain a query (?)"),
-        ("https://x/#a", "should not contain a fragment (#)"),
+        ("x.example", f"{URL}; put https:// before it"),
+        ("ftp://x", f"{URL}, and not with another scheme"),
+        ("https://x:0", f"{URL}; its port should be a number from 1 to 65535"),
+        (
+            "https://u:p@x",
+            "should not contain user information; give the credential under `auth`, as with `grant: basic`",
+        ),
+        (
+            "https://x?a=b",
+            "should not contain a query (?): clients send their own; a key for the API belongs under `auth`",
+        ),
+        ("https://x/#a", "should not contain a fragment (#); remove it"),
+        ("https://x ", "should not begin or end with whitespace; remove it"),
         ("https://x/a b", "should not contain spaces, control characters or backslashes"),
     ],
 )

@@ -4,6 +4,9 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from authproxy.config.traps import BLOCK, CUT_OFF
+from authproxy.malformed import ESCAPES
+
 BASE = "upstream: https://x\n"
 LOGIN = "grant: token_request, url: https://x/t"
 OAUTH = "token_url: https://x/t"
@@ -20,8 +23,10 @@ TOKEN = "a token contains printable ASCII only (RFC 6749 A.12, A.17)"
 SECRET = "a secret contains no control character, nor a line break at its ends"
 FILE = ", in the value of ${file:secret}: "
 GIVES = "in the value of ${SECRET}"
+MEANT_EMPTY = "set it, or write ${EMPTY:-} if it is meant to be empty"
+STRAIGHT = "write \" or ' around it instead"
 WHITE = "if it does not belong there, remove it"
-MARK = "begins with a byte order mark (U+FEFF); save it without one"
+MARK = "begins with a byte order mark (U+FEFF); save it as UTF-8 without one"
 DOLLARS = "contains $$, which stands for one $; write $$$$ for two, or a plain $ for one"
 NOBODY = "no header carries it, so that nobody could send this key"
 
@@ -73,13 +78,14 @@ GRANTS = {
 @pytest.mark.parametrize(("keys", "key", "rule"), GRANTS.values(), ids=GRANTS)
 def test_a_line_break_at_the_end_of_a_secret_is_a_fault_of_its_reference(reader, keys, key, rule):
     fault = with_secret(reader, "hunter2\n").route_fault(keys)
-    assert fault == f"{key}: contains a line break at its end, {GIVES}: {rule}"
+    assert fault == f"{key}: contains a line break at its end, {GIVES}: {rule}; remove it"
 
 
 @pytest.mark.parametrize(("keys", "key", "rule"), GRANTS.values(), ids=GRANTS)
 def test_a_secret_that_a_reference_leaves_empty_is_a_fault(reader, keys, key, rule):
     fault = with_secret(reader, "").route_fault(keys)
-    assert fault == f"{key}: is empty: ${{SECRET}} gave nothing"
+    way_out = "set it, or write ${SECRET:-} if it is meant to be empty"
+    assert fault == f"{key}: is empty: ${{SECRET}} gave nothing; {way_out}"
 
 
 @pytest.mark.parametrize(("keys", "key", "rule"), GRANTS.values(), ids=GRANTS)
@@ -136,9 +142,15 @@ def test_a_file_that_holds_more_or_less_than_a_secret_is_named(reader, content, 
 @pytest.mark.parametrize(
     ("keys", "fault"),
     [
-        (CLIENT % ("a", '"b\\n"'), f"auth.client_secret: contains a line break at its end: {ASCII_CLIENT}"),
-        (CLIENT % ("a", '"b\\tc"'), f"auth.client_secret: contains a tab at character 2: {ASCII_CLIENT}"),
-        (BASIC % ('"a\\tb"', "c"), f"auth.username: contains a tab at character 2: {NO_CONTROLS}"),
+        (CLIENT % ("a", '"b\\n"'),
+         f"auth.client_secret: contains a line break at its end: {ASCII_CLIENT}; {ESCAPES}"),
+        (CLIENT % ("a", '"b\\tc"'),
+         f"auth.client_secret: contains a tab at character 2: {ASCII_CLIENT}; {ESCAPES}"),
+        (BASIC % ('"a\\tb"', "c"), f"auth.username: contains a tab at character 2: {NO_CONTROLS}; {ESCAPES}"),
+        (STATIC % "“b”",
+         f"auth.token: contains a typographic quotation mark at its start: {TOKEN}; {STRAIGHT}"),
+        (f"{BASE}auth:\n  grant: basic\n  username: a\n  password: |\n    b",
+         f"auth.password: contains a line break at its end: {NO_CONTROLS}; {BLOCK}"),
         (STATIC % '"é"', f"auth.token: contains a character that is not ASCII at its end: {TOKEN}"),
         (STATIC % '" \\n"', "auth.token: should not be empty"),
         (STATIC % "''", "auth.token: should not be empty"),
@@ -146,9 +158,9 @@ def test_a_file_that_holds_more_or_less_than_a_secret_is_named(reader, content, 
         (f"{BASE}auth: {{grant: refresh_token, {OAUTH}, refresh_token: ''}}",
          "auth.refresh_token: should not be empty"),
         (f"{BASE}auth: {{grant: none}}\nheaders: {{set: {{X-Key: '${{EMPTY}}'}}}}",
-         "headers.set.X-Key: is empty: ${EMPTY} gave nothing"),
+         "headers.set.X-Key: is empty: ${EMPTY} gave nothing; " + MEANT_EMPTY),
         (STATIC % "'prefix-${EMPTY}'",
-         "auth.token: is empty: ${EMPTY} gave nothing"),
+         "auth.token: is empty: ${EMPTY} gave nothing; " + MEANT_EMPTY),
     ],
 )  # fmt: skip
 def test_what_stands_in_the_file_itself_is_judged_alike(reader, keys, fault):
@@ -175,9 +187,10 @@ def test_an_emptiness_that_somebody_wrote_is_meant(reader, keys):
     [
         ("access: {tokens: [good, '${SECRET}']}",
          f"access.tokens[1]: ends in whitespace, {GIVES}: {NOBODY}"),
-        ('access: {tokens: ["a\\nb"]}', f"access.tokens[0]: contains a line break in line 1: {NOBODY}"),
+        ('access: {tokens: ["a\\nb"]}',
+         f"access.tokens[0]: contains a line break in line 1: {NOBODY}; {ESCAPES}"),
         ('token_store: {type: file, key: "${SECRET}\\n"}',
-         f"token_store.key: contains a line break at its end: {SECRET}"),
+         f"token_store.key: contains a line break at its end: {SECRET}; {ESCAPES}"),
         ("token_store: {type: redis, url: 'redis://:${SECRET}@x/', key: k}",
          "token_store.url: should not contain spaces, control characters or backslashes (from ${SECRET})"),
     ],
@@ -223,7 +236,7 @@ def test_what_a_document_says_besides_is_nobodys_secret(reader):
     )
     assert warnings(with_secret(reader, "hunter2"), auth) == []
     told = "auth.json.query: contains a line break at its end, in the value of ${SECRET}: "
-    assert with_secret(reader, "hunter2\n").route_fault(auth) == told + SECRET
+    assert with_secret(reader, "hunter2\n").route_fault(auth) == f"{told}{SECRET}; remove it"
 
 
 # ── dollars ──────────────────────────────────────────────────────────────────────────────────────
@@ -290,3 +303,21 @@ async def test_a_rotated_secret_that_will_not_do_is_not_taken_and_told_once(read
     assert "${file:secret}" in told.facts["cause"]
     (reader.directory / "secret").write_text("new\n")
     assert (await route.reread()).client_secret.get_secret_value() == "new"
+
+
+# ── comments ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("password", "told"),
+    [
+        ("hunter2 #secret", [f"routes[0].auth.password {CUT_OFF}"]),
+        ("hunter2 # the team's", []),
+        ("hunter2#secret", []),
+        ("'hunter2' #secret", []),
+        ("${PASSWORD} #secret", []),
+    ],
+)
+def test_a_secret_that_a_comment_cuts_off_is_named(reader, password, told):
+    keys = f"{BASE}auth:\n  grant: basic\n  username: joe\n  password: {password}"
+    assert warnings(reader, keys) == told
