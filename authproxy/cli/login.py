@@ -15,6 +15,7 @@ from authproxy.admin.pages import CALLBACK, SECURITY_HEADERS, page
 from authproxy.app.application import App
 from authproxy.app.listeners import ListenError, listening_sockets
 from authproxy.app.logins import LOGIN_SECONDS
+from authproxy.cli.completing import complete_routes
 from authproxy.cli.options import config_option, find_route, load_config
 from authproxy.config.model import Config
 from authproxy.config.route import RouteConfig
@@ -34,7 +35,7 @@ ELSEWHERE = "use --no-browser, or the login link of the running proxy"
 
 
 @click.command()
-@click.argument("route")
+@click.argument("route", shell_complete=complete_routes)
 @config_option
 @click.option(
     "--no-browser", is_flag=True, help="Print the URL, and ask for the one that the browser is redirected to."

@@ -6,13 +6,14 @@ import click
 
 from authproxy import logs
 from authproxy.app.application import App
+from authproxy.cli.completing import complete_routes
 from authproxy.cli.options import config_option, find_route, load_config
 from authproxy.config.model import Config
 from authproxy.config.route import RouteConfig
 
 
 @click.command()
-@click.argument("route")
+@click.argument("route", shell_complete=complete_routes)
 @config_option
 def logout(*, route: str, config_file: str | None) -> None:
     """Forget the tokens stored for ROUTE. A running proxy keeps using what it has in memory."""

@@ -10,6 +10,7 @@ import click
 
 from authproxy import logs
 from authproxy.app.application import App
+from authproxy.cli.completing import complete_routes
 from authproxy.cli.options import config_option, find_route, load_config, retry_rejected_option
 from authproxy.config.model import Config
 from authproxy.config.route import RouteConfig
@@ -22,7 +23,7 @@ EXEC_CREDENTIAL_VERSIONS = tuple(
 
 
 @click.command()
-@click.argument("route")
+@click.argument("route", shell_complete=complete_routes)
 @config_option
 @click.option("--header", "as_header", is_flag=True, help="Print the whole header line.")
 @click.option(

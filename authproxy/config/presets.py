@@ -142,13 +142,17 @@ class _Filling:
         )
 
 
+def preset_names() -> list[str]:
+    """Return the name of every preset; none is read."""
+    found = (each.name for each in files(__package__).joinpath("presets").iterdir())
+    return sorted(name.removesuffix(".yaml") for name in found if name.endswith(".yaml"))
+
+
 @cache
 def _documents() -> dict[str, Any]:
-    found = sorted(files(__package__).joinpath("presets").iterdir(), key=lambda each: each.name)
+    directory = files(__package__).joinpath("presets")
     return {
-        file.name.removesuffix(".yaml"): yaml.safe_load(file.read_text("utf-8"))
-        for file in found
-        if file.name.endswith(".yaml")
+        name: yaml.safe_load(directory.joinpath(f"{name}.yaml").read_text("utf-8")) for name in preset_names()
     }
 
 
