@@ -18,8 +18,8 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## list the words
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-run: $(STAMP) ## the proxy before its built-in demo APIs, ready for curl
-	@$(BIN)/authproxy demo
+run: $(STAMP) ## the proxy before its built-in demo APIs, ready for curl; ARGS='--listen 127.0.0.1:9090'
+	@$(BIN)/authproxy demo $(ARGS)
 
 unit: $(STAMP).dev ## the unit tests: no server, no browser, seconds
 	@$(BIN)/pytest --numprocesses=$(CPUS) --dist=worksteal --hypothesis-profile=quick $(ARGS) tests/unit
@@ -79,14 +79,17 @@ $(BIN)/python:
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 
 $(STAMP): $(BIN)/python pyproject.toml
+	@echo "installing authproxy into $(VENV), once; this may take a minute" >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
 $(STAMP).dev: $(STAMP)
+	@echo "installing what the tests need into $(VENV), once" >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
 	@touch $@
 
 $(STAMP).servers: $(STAMP).dev
+	@echo "installing the servers that the tests run against into $(VENV), once" >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group servers --group deploy
 	@touch $@
 
