@@ -73,6 +73,7 @@ clean: ## forget the environment and every cache
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "authproxy needs Python 3.11 or newer; name one with make PYTHON=python3.12 …" >&2; exit 1; }
+	@echo "making a Python environment in $(VENV), once" >&2
 	@$(PYTHON) -m venv $(VENV) || { \
 	  echo "python cannot make a virtual environment; on Debian: apt-get install python3-venv" >&2; \
 	  rm -rf $(VENV); exit 1; }
@@ -95,6 +96,7 @@ $(STAMP).servers: $(STAMP).dev
 
 # mitmproxy wants other versions of what we use, and no other peer needs it: it has an environment of its own.
 $(STAMP).bench: $(STAMP)
+	@echo "installing who is compared with into $(VENV), once" >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group bench
 	@$(BIN)/python -m venv $(VENV)/mitmproxy
 	@$(VENV)/mitmproxy/bin/python -m pip install --quiet --disable-pip-version-check mitmproxy || \

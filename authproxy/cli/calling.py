@@ -1,8 +1,8 @@
 """Where a route is called: its URL, and what curl needs besides.
 
-    listener   http://127.0.0.1:8080          unix:/run/proxy.sock
-    route      http://127.0.0.1:8080/up42     http://localhost/up42, by that socket
-    with host  http://up42.localhost:8080
+listener   http://127.0.0.1:8080          unix:/run/proxy.sock
+route      http://127.0.0.1:8080/up42     http://localhost/up42, by that socket
+with host  http://up42.localhost:8080
 """
 
 import re

@@ -1,13 +1,8 @@
 """`authproxy completion SHELL`: what a shell needs to complete verbs, options, routes and presets."""
 
-from typing import TYPE_CHECKING
-
 import click
 
 from authproxy.cli.options import config_option
-
-if TYPE_CHECKING:
-    from click.shell_completion import ShellComplete
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -16,7 +11,7 @@ SHELLS = ("bash", "zsh", "fish")
 @click.argument("shell", type=click.Choice(SHELLS))
 @config_option
 def completion(*, shell: str, config_file: str | None) -> None:  # noqa: ARG001 - every verb takes -c
-    """Print the completion script of SHELL.
+    r"""Print the completion script of SHELL.
 
     \b
     bash  eval "$(authproxy completion bash)"     in ~/.bashrc

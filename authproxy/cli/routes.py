@@ -1,8 +1,8 @@
 """`authproxy routes`: where each route is called, where it leads, and how it is."""
 
 import json
+import os
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,16 +20,20 @@ from authproxy.cli.options import (
     warning_lines,
 )
 from authproxy.cli.running import Running, ask_running
+from authproxy.cli.terminal import STDOUT, has_colour, is_watched
 from authproxy.config.effective import effective
 from authproxy.config.model import Config
 
 COLUMNS = ("NAME", "URL", "UPSTREAM", "AUTH", "STATE")
 GAP = 2  # blanks between two columns
+COLOURS = {
+    "valid": "green", "failing": "red", "rejected": "red", "refused": "red", "login required": "yellow",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """One route: what the configuration comes to, how it is called, and what the proxy that runs says of it."""
+    """One route: what the configuration comes to, how it is called, and what the running proxy says of it."""
 
     settings: Mapping[str, Any]
     call: Call
@@ -46,6 +50,12 @@ class Shown:
             self.status["state"].replace("_", " "),
         )
 
+    @property
+    def rest(self) -> str:
+        """What `auth` has besides, secrets masked."""
+        known = {"grant", "preset"}
+        return ", ".join(f"{key}={value}" for key, value in self.settings["auth"].items() if key not in known)
+
     def document(self) -> dict[str, Any]:
         """Return it for `--json`."""
         state = {"state": self.status["state"], "expires_at": self.status.get("expires_at")}
@@ -53,7 +63,9 @@ class Shown:
 
     def details(self) -> dict[str, Any]:
         """Return it for a person who asks for this one, what matters most first."""
-        trouble = {name: each for name, each in (self.status.get("trouble") or {}).items() if each is not None}
+        trouble = {
+            name: each for name, each in (self.status.get("trouble") or {}).items() if each is not None
+        }
         first = {
             "name": self.settings["name"],
             "url": self.call.shown,
@@ -63,7 +75,9 @@ class Shown:
             "expires_at": self.status.get("expires_at"),
             "trouble": trouble,
         }
-        return {name: each for name, each in (first | dict(self.settings)).items() if each not in (None, [], {})}
+        return {
+            name: each for name, each in (first | dict(self.settings)).items() if each not in (None, [], {})
+        }
 
 
 @click.command()
@@ -88,7 +102,7 @@ def routes(*, route: str | None, config_file: str | None, as_json: bool) -> None
     elif as_json:
         print_json([each.document() for each in found])
     else:
-        _print_rows([each.row for each in found])
+        _print_table(found)
 
 
 def _found(config: Config, running: Running) -> list[Shown]:
@@ -106,21 +120,43 @@ def _print_details(shown: Shown) -> None:
     click.echo(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=110), nl=False)
 
 
-def _print_rows(rows: Sequence[Sequence[str]]) -> None:
-    """Print a table; on a terminal that is too narrow for it, each route in lines of its own."""
-    widths = [max(map(len, column)) for column in zip(COLUMNS, *rows, strict=True)]
-    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    if columns is not None and sum(widths) + GAP * (len(widths) - 1) > columns:
-        lines = [line for row in rows for line in _lines(row, columns)]
+def _print_table(found: Sequence[Shown]) -> None:
+    """Print a table: with all settings to a pipe, without them where lines have a width to fit in.
+
+    Where that is too narrow for a table too, each route has lines of its own.
+    """
+    fits_in = _columns()
+    if fits_in is None:
+        lines = _table([*COLUMNS, "SETTINGS"], [(*each.row, each.rest) for each in found])
     else:
-        lines = [_aligned(COLUMNS, widths), *(_aligned(row, widths) for row in rows)]
+        lines = _table(COLUMNS, [each.row for each in found])
+        if max(map(len, map(click.unstyle, lines))) > fits_in:
+            lines = [line for each in found for line in _lines(each.row, fits_in)]
     for line in lines:
-        click.echo(line)
+        click.echo(line, color=has_colour(STDOUT))
+
+
+def _columns() -> int | None:
+    """Return how wide a line may be, if anybody has said so."""
+    if is_watched(STDOUT) or os.environ.get("COLUMNS"):
+        return shutil.get_terminal_size().columns
+    return None
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    return [click.style(_aligned(head, widths), bold=True), *(_aligned(row, widths) for row in rows)]
 
 
 def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
-    padded = (cell.ljust(width + GAP) for cell, width in zip(cells, widths, strict=True))
+    padded = [
+        _coloured(cell) + " " * (width + GAP - len(cell)) for cell, width in zip(cells, widths, strict=True)
+    ]
     return "".join(padded).rstrip()
+
+
+def _coloured(cell: str) -> str:
+    return click.style(cell, fg=COLOURS[cell]) if cell in COLOURS else cell
 
 
 def _lines(row: Sequence[str], columns: int) -> list[str]:
@@ -128,6 +164,6 @@ def _lines(row: Sequence[str], columns: int) -> list[str]:
     name, url, upstream, auth, state = row
     both = f"  {url} → {upstream}"
     return [
-        f"{name}: {auth}, {state}",
+        f"{click.style(name, bold=True)}: {auth}, {_coloured(state)}",
         *([both] if len(both) <= columns else [f"  {url}", f"  → {upstream}"]),
     ]

@@ -1,6 +1,6 @@
 """What is only for a person at a terminal: colour, and a sign of life while something takes its time.
 
-Both go to stderr, and neither to a pipe, a file or a terminal that can only print (`TERM=dumb`).
+Neither goes to a pipe, to a file, or to a terminal that can only print (`TERM=dumb`).
 """
 
 import os
@@ -11,24 +11,24 @@ from typing import Self
 
 import click
 
-STDERR = 2
+STDOUT, STDERR = 1, 2
 PATIENCE_SECONDS = 1.0  # what is over sooner needs no sign of life
 CLEAR_LINE = "\r\x1b[K"
 
 
-def is_watched() -> bool:
-    """Tell whether a person at a terminal reads stderr."""
-    if sys.stderr is None:
+def is_watched(descriptor: int = STDERR) -> bool:
+    """Tell whether a person at a terminal reads what goes to `descriptor`."""
+    if (sys.stderr if descriptor == STDERR else sys.stdout) is None:
         return False
     try:
-        return os.isatty(STDERR)
+        return os.isatty(descriptor)
     except OSError:
         return False
 
 
-def has_colour() -> bool:
-    """Tell whether stderr may be coloured (https://no-color.org)."""
-    return is_watched() and _obeys() and not os.environ.get("NO_COLOR")
+def has_colour(descriptor: int = STDERR) -> bool:
+    """Tell whether what goes to `descriptor` may be coloured (https://no-color.org)."""
+    return is_watched(descriptor) and _obeys() and not os.environ.get("NO_COLOR")
 
 
 def _obeys() -> bool:
@@ -88,8 +88,7 @@ class Progress:
                     self._show(f"{self.waits_for} … {seconds} s")
 
     def _show(self, text: str) -> None:
-        columns = click.formatting.FORCED_WIDTH or _columns()
-        click.echo(f"{CLEAR_LINE}{text[: columns - 1]}", nl=False, err=True, color=True)
+        click.echo(f"{CLEAR_LINE}{text[: _columns() - 1]}", nl=False, err=True, color=True)
         self._shown = True
 
     def _clear(self) -> None:

@@ -12,6 +12,7 @@ from authproxy import logs
 from authproxy.app.application import App
 from authproxy.cli.completing import complete_routes
 from authproxy.cli.options import config_option, find_route, load_config, retry_rejected_option
+from authproxy.cli.terminal import Progress
 from authproxy.config.model import Config
 from authproxy.config.route import RouteConfig
 from authproxy.errors import TokenUnavailable
@@ -40,7 +41,8 @@ def token(
     config = load_config(config_file)
     wanted = find_route(config, route)
     logs.set_up("error", config.log.format)
-    got = asyncio.run(_fetch(config, wanted, retry_rejected=retry_rejected))
+    with Progress(f"waiting for the token of {route}"):
+        got = asyncio.run(_fetch(config, wanted, retry_rejected=retry_rejected))
     if as_header:
         scheme = wanted.grant.scheme
         click.echo(f"{wanted.grant.header}: {scheme}{' ' if scheme else ''}{got.value}")

@@ -1,12 +1,12 @@
 """What `run` tells a person at a terminal once it listens: where everything is, and one line to try.
 
-    configuration  authproxy.yaml
+configuration  authproxy.yaml
 
-      up42    http://127.0.0.1:8080/up42    → https://api.sa.up42.com
-      code42  http://127.0.0.1:8080/code42  → https://console.example.com
+  up42    http://127.0.0.1:8080/up42    → https://api.sa.up42.com
+  code42  http://127.0.0.1:8080/code42  → https://console.example.com
 
-    page  http://127.0.0.1:8081/
-    try   curl http://127.0.0.1:8080/up42/
+page  http://127.0.0.1:8081/
+try   curl http://127.0.0.1:8080/up42/
 """
 
 import re
@@ -67,6 +67,8 @@ def page_url(config: Config, admin_url: str | None) -> str | None:
     """Return the URL of the page, if a browser can open it."""
     if admin_url is None or admin_url.startswith("unix:"):
         return None
+    if config.access is None and all(each.startswith("unix:") for each in config.listen):
+        return None  # beside sockets that only their owner reaches, a port shows nothing
     return f"{reachable(admin_url)}/"
 
 

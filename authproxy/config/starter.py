@@ -19,8 +19,8 @@ HEAD = f"""\
 # authproxy check   says what is wrong here, or missing
 # authproxy run     serves it, and says which URL to call
 #
-# ${{NAME}} is a variable of the environment; ${{file:PATH}}, ${{keyring:SERVICE/USER}} and ${{command:PROGRAM}}
-# may stand in its place. `$$` is a plain dollar sign.
+# ${{NAME}} is a variable of the environment. In its place may stand ${{file:PATH}}, ${{keyring:SERVICE/USER}}
+# and ${{command:PROGRAM}}. `$$` is a plain dollar sign.
 
 # listen: 127.0.0.1:8080            # where your programs call
 # admin: {{listen: 127.0.0.1:8081}}   # health, metrics, and what was done to each request

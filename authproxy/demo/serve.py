@@ -90,7 +90,10 @@ class Demo:
         """
         example = dict(self.curl_lines(proxy_url))[REPEATED]
         return [
-            (f"Have the token of {REPEATED} refused:", curl_line(proxy_url, f"/{REPEATED}{REVOKE}", "-X POST")),
+            (
+                f"Have the token of {REPEATED} refused:",
+                curl_line(proxy_url, f"/{REPEATED}{REVOKE}", "-X POST"),
+            ),
             ("or have it expire:", curl_line(proxy_url, f"/{REPEATED}{EXPIRE}", "-X POST")),
             ("and call again. The answer says that it was repeated, the log retried=yes:", example),
         ]
@@ -113,7 +116,10 @@ def curl_line(proxy_url: str, target: str, *options: str) -> str:
     """Return a command that asks for `target` at the proxy's listener."""
     base = proxy_url.rstrip("/")
     if base.startswith("unix:"):
-        options, base = (f"--unix-socket {shlex.quote(base.removeprefix('unix:'))}", *options), "http://localhost"
+        options, base = (
+            (f"--unix-socket {shlex.quote(base.removeprefix('unix:'))}", *options),
+            "http://localhost",
+        )
     return " ".join(["curl", *options, shlex.quote(base + target)])
 
 
