@@ -1,7 +1,6 @@
 """`authproxy routes`: where each route is called, where it leads, and how it is."""
 
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -121,26 +120,19 @@ def _print_details(shown: Shown) -> None:
 
 
 def _print_table(found: Sequence[Shown]) -> None:
-    """Print a table: with all settings to a pipe, without them where lines have a width to fit in.
+    """Print a table: whole to a pipe, and on a terminal without the settings, so that it fits.
 
-    Where that is too narrow for a table too, each route has lines of its own.
+    Where it is too wide all the same, each route has lines of its own.
     """
-    fits_in = _columns()
-    if fits_in is None:
-        lines = _table([*COLUMNS, "SETTINGS"], [(*each.row, each.rest) for each in found])
-    else:
+    if is_watched(STDOUT):
+        columns = shutil.get_terminal_size().columns
         lines = _table(COLUMNS, [each.row for each in found])
-        if max(map(len, map(click.unstyle, lines))) > fits_in:
-            lines = [line for each in found for line in _lines(each.row, fits_in)]
+        if max(map(len, map(click.unstyle, lines))) > columns:
+            lines = [line for each in found for line in _lines(each.row, columns)]
+    else:
+        lines = _table([*COLUMNS, "SETTINGS"], [(*each.row, each.rest) for each in found])
     for line in lines:
         click.echo(line, color=has_colour(STDOUT))
-
-
-def _columns() -> int | None:
-    """Return how wide a line may be, if anybody has said so."""
-    if is_watched(STDOUT) or os.environ.get("COLUMNS"):
-        return shutil.get_terminal_size().columns
-    return None
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
