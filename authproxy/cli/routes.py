@@ -1,7 +1,6 @@
 """`authproxy routes`: where each route is called, where it leads, and how it is."""
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +18,7 @@ from authproxy.cli.options import (
     warning_lines,
 )
 from authproxy.cli.running import Running, ask_running
-from authproxy.cli.terminal import STDOUT, has_colour, is_watched
+from authproxy.cli.terminal import STDOUT, columns_of, has_colour, is_watched
 from authproxy.config.effective import effective
 from authproxy.config.model import Config
 
@@ -125,7 +124,7 @@ def _print_table(found: Sequence[Shown]) -> None:
     Where it is too wide all the same, each route has lines of its own.
     """
     if is_watched(STDOUT):
-        columns = shutil.get_terminal_size().columns
+        columns = columns_of(STDOUT)
         lines = _table(COLUMNS, [each.row for each in found])
         if max(map(len, map(click.unstyle, lines))) > columns:
             lines = [line for each in found for line in _lines(each.row, columns)]

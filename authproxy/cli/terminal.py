@@ -13,6 +13,7 @@ import click
 
 STDOUT, STDERR = 1, 2
 PATIENCE_SECONDS = 1.0  # what is over sooner needs no sign of life
+USUAL_COLUMNS = 80
 CLEAR_LINE = "\r\x1b[K"
 
 
@@ -88,7 +89,7 @@ class Progress:
                     self._show(f"{self.waits_for} … {seconds} s")
 
     def _show(self, text: str) -> None:
-        click.echo(f"{CLEAR_LINE}{text[: _columns() - 1]}", nl=False, err=True, color=True)
+        click.echo(f"{CLEAR_LINE}{text[: columns_of(STDERR) - 1]}", nl=False, err=True, color=True)
         self._shown = True
 
     def _clear(self) -> None:
@@ -97,8 +98,9 @@ class Progress:
             self._shown = False
 
 
-def _columns() -> int:
+def columns_of(descriptor: int) -> int:
+    """Return how wide the terminal is, of which `descriptor` is one."""
     try:
-        return os.get_terminal_size(STDERR).columns or 80
+        return os.get_terminal_size(descriptor).columns or USUAL_COLUMNS
     except OSError:
-        return 80
+        return USUAL_COLUMNS

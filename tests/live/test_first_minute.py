@@ -446,6 +446,8 @@ def test_routes_fits_a_screen_of_80_columns_and_urls_stay_whole(tmp_path: Path) 
         for route in shown["routes"]:
             assert f"http://127.0.0.1:8080/{route['name']}" in text
             assert route["upstream"] in text
+    wide = on_a_terminal(tmp_path, "routes", "-c", str(write_config(tmp_path, config)), columns=160)
+    assert wide.splitlines()[0].split() == ["NAME", "URL", "UPSTREAM", "AUTH", "STATE"]
 
 
 @on_posix
@@ -466,8 +468,8 @@ def test_a_unix_socket_is_asked_too(tmp_path: Path) -> None:
 # ── a sign of life, and names that are nearly right ──────────────────────────────────────────────
 
 
-def on_a_terminal(directory: Path, *args: str) -> str:
-    with terminal() as screen:
+def on_a_terminal(directory: Path, *args: str, columns: int = 80) -> str:
+    with terminal(columns) as screen:
         ended = subprocess.run(
             [*COMMAND, *args], cwd=directory, env=environment(directory, {"TERM": "xterm"}),
             stdin=subprocess.DEVNULL, stdout=screen.descriptor, stderr=screen.descriptor,

@@ -58,10 +58,10 @@ class Screen:
 
 
 @contextmanager
-def terminal() -> Iterator[Screen]:
-    """Open a terminal of 80 columns."""
+def terminal(columns: int = COLUMNS) -> Iterator[Screen]:
+    """Open a terminal."""
     ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, COLUMNS, 0, 0))
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     screen = Screen(theirs)
     reader = threading.Thread(target=screen.read_from, args=(ours,), daemon=True)
     reader.start()

@@ -22,7 +22,10 @@ def test_a_route_is_found_by_its_whole_name():
     assert find_route(CONFIG, "other").name == "other"
     with pytest.raises(click.UsageError) as caught:
         find_route(CONFIG, "on")
-    assert caught.value.message == "there is no route 'on' in proxy.yaml; choose from one, other"
+    assert (
+        caught.value.message
+        == "there is no route 'on' in proxy.yaml; did you mean one? choose from one, other"
+    )
 
 
 def test_variables_that_held_secrets_are_taken_away(monkeypatch, tmp_path):
