@@ -78,6 +78,7 @@ def test_a_host_is_in_the_url(write, run):
 def test_a_long_line_is_not_cut_where_nobody_sees_a_terminal(write, run):
     name = "long" * 60
     config = write(
-        f"admin: false\nroutes: [{{{{name: a, upstream: 'https://{'a' * 60}.example/{name}', auth: {{{{grant: none}}}}}}}}]"
+        "admin: false\n"
+        f"routes: [{{{{name: a, upstream: 'https://{'a' * 60}.example/{name}', auth: {{{{grant: none}}}}}}}}]"
     )
     assert name in run("routes", "-c", config).stdout

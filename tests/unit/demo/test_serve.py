@@ -227,7 +227,7 @@ def test_what_is_announced_is_what_is_served_from_the_first_port_on():
 
 async def test_a_port_that_is_taken_is_no_reason_to_fail():
     async with stand_ins() as other:
-        taken = min(urlsplit(url).port for url in other.systems.values())
+        taken = min(urlsplit(url).port or 0 for url in other.systems.values())
         async with stand_ins(first_port=taken) as demo:
             assert not set(demo.systems.values()) & set(other.systems.values())
 
