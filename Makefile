@@ -18,8 +18,8 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## list the words
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-run: $(STAMP) ## the proxy before its built-in demo APIs, ready for curl
-	@$(BIN)/authproxy demo
+run: $(STAMP) ## the proxy before its built-in demo APIs, ready for curl; ARGS='--listen 127.0.0.1:9090'
+	@$(BIN)/authproxy demo $(ARGS)
 
 unit: $(STAMP).dev ## the unit tests: no server, no browser, seconds
 	@$(BIN)/pytest --numprocesses=$(CPUS) --dist=worksteal --hypothesis-profile=quick $(ARGS) tests/unit
@@ -82,20 +82,24 @@ clean: ## forget the environment and every cache
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "authproxy needs Python 3.11 or newer; name one with make PYTHON=python3.12 …" >&2; exit 1; }
+	@echo "making a Python environment in $(VENV), once" >&2
 	@$(PYTHON) -m venv $(VENV) || { \
 	  echo "python cannot make a virtual environment; on Debian: apt-get install python3-venv" >&2; \
 	  rm -rf $(VENV); exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 
 $(STAMP): $(BIN)/python pyproject.toml
+	@echo "installing authproxy into $(VENV), once; this may take a minute" >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
 $(STAMP).dev: $(STAMP)
+	@echo "installing what the tests need into $(VENV), once" >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
 	@touch $@
 
 $(STAMP).servers: $(STAMP).dev
+	@echo "installing the servers that the tests run against into $(VENV), once" >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group servers --group deploy
 	@touch $@
 
@@ -105,6 +109,7 @@ $(STAMP).docs: $(STAMP)
 
 # mitmproxy wants other versions of what we use, and no other peer needs it: it has an environment of its own.
 $(STAMP).bench: $(STAMP)
+	@echo "installing who is compared with into $(VENV), once" >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group bench
 	@$(BIN)/python -m venv $(VENV)/mitmproxy
 	@$(VENV)/mitmproxy/bin/python -m pip install --quiet --disable-pip-version-check mitmproxy || \

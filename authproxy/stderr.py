@@ -80,6 +80,8 @@ class DroppingWriter(io.RawIOBase):
 
     def write(self, data: "ReadableBuffer", /) -> int:
         piece = bytes(data)
+        if not piece:  # nothing to wait for, and nothing that could have been dropped
+            return 0
         with self._changed:
             writes = self._start()  # also when the first of all is too much: somebody has to tell of it
             if self._dropped or self._held + len(piece) > self._limit or not writes:

@@ -9,6 +9,7 @@ import gc
 import os
 import sys
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,17 +18,22 @@ from authproxy.cli.first_process import step_aside
 from authproxy.cli.output import StdoutFault, give_up_stdout, prepare_output
 from authproxy.errors import AuthproxyError, ConfigError
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
 VERBS = {
     "run": "serve until SIGINT or SIGTERM",
     "check": "validate the configuration; the network is not touched",
-    "routes": "show the effective routes, secrets masked",
+    "routes": "show where each route is called, and how it is",
     "token": "print a usable token and nothing else",
     "login": "log in to a route whose token only a person can obtain",
     "logout": "forget the tokens stored for a route",
+    "init": "write a commented starter configuration",
     "presets": "list the presets, or show one as YAML",
     "schema": "print the configuration's JSON Schema",
     "demo": "serve a built-in stand-in for every API behind the proxy",
     "healthcheck": "exit 0 when /readyz answers 200; for containers",
+    "completion": "print the completion script of a shell",
 }
 """The verbs in the order of the help; `authproxy.cli.VERB` has a command `VERB`, loaded when needed."""
 
@@ -52,14 +58,18 @@ class Verbs(click.Group):
     def resolve_command(
         self, context: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        try:
-            return super().resolve_command(context, args)
-        except click.UsageError as error:
-            from difflib import get_close_matches
+        name = args[0]
+        if name not in VERBS and not name.startswith("-") and not context.resilient_parsing:
+            from authproxy.cli.suggest import no_such
 
-            near = get_close_matches(args[0], VERBS, 1)
-            meant = f" Did you mean {near[0]}?" if near else ""
-            raise click.UsageError(f"{error.message}{meant}", context) from error
+            raise no_such("verb", name, VERBS, context=context)
+        return super().resolve_command(context, args)
+
+    def shell_complete(self, context: click.Context, incomplete: str) -> "list[CompletionItem[str]]":
+        from click.shell_completion import CompletionItem
+
+        verbs = [CompletionItem(name, help=VERBS[name]) for name in VERBS if name.startswith(incomplete)]
+        return verbs + click.Command.shell_complete(self, context, incomplete)
 
     def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Verbs"):

@@ -9,6 +9,7 @@ import click
 
 from authproxy.capabilities import UNIX_SOCKETS
 from authproxy.cli.options import config_option, load_config
+from authproxy.cli.terminal import Progress
 from authproxy.masking import without_query
 from authproxy.values import split_address
 
@@ -31,7 +32,8 @@ def healthcheck(*, url: str | None, config_file: str | None) -> None:
         url = _url(admin.listen)
     if url.startswith("unix:") and not UNIX_SOCKETS:
         raise click.UsageError(f"{url} cannot be asked: {UNIX_SOCKETS.lack}")
-    ready, said = asyncio.run(_ask(url.rstrip("/")))
+    with Progress("waiting for an answer"):
+        ready, said = asyncio.run(_ask(url.rstrip("/")))
     if not ready:
         click.echo(f"authproxy: not ready: {said}", err=True)
         raise click.exceptions.Exit(1)

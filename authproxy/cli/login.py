@@ -15,7 +15,9 @@ from authproxy.admin.pages import CALLBACK, SECURITY_HEADERS, page
 from authproxy.app.application import App
 from authproxy.app.listeners import ListenError, listening_sockets
 from authproxy.app.logins import LOGIN_SECONDS
+from authproxy.cli.completing import complete_routes
 from authproxy.cli.options import config_option, find_route, load_config
+from authproxy.cli.terminal import Progress
 from authproxy.config.model import Config
 from authproxy.config.route import RouteConfig
 from authproxy.errors import LoginRequired, TokenTimeout
@@ -34,7 +36,7 @@ ELSEWHERE = "use --no-browser, or the login link of the running proxy"
 
 
 @click.command()
-@click.argument("route")
+@click.argument("route", shell_complete=complete_routes)
 @config_option
 @click.option(
     "--no-browser", is_flag=True, help="Print the URL, and ask for the one that the browser is redirected to."
@@ -73,7 +75,8 @@ async def _login(
             )
         await store.load(route.key)  # one that cannot be used should say so before a person takes the trouble
         runner = await stack.enter_async_context(FlowRunner(own=app.own))
-        terminal = Terminal(no_browser=no_browser)
+        progress = stack.enter_context(Progress(f"waiting for the login to {route.name}"))
+        terminal = Terminal(no_browser=no_browser, progress=progress)
         redirect_uri = grant.comes_back_to
         if not (no_browser or device):
             redirect_uri = await stack.enter_async_context(LoopbackReceiver(terminal, redirect_uri))
@@ -93,20 +96,22 @@ async def _login(
 class Terminal:
     """A login's user, at a terminal; `came_back` is set by the browser's way back, if it has one."""
 
-    def __init__(self, *, no_browser: bool) -> None:
+    def __init__(self, *, no_browser: bool, progress: Progress) -> None:
         self._no_browser = no_browser
+        self._progress = progress
         self.came_back: asyncio.Future[Mapping[str, str]] = asyncio.get_running_loop().create_future()
         self.state: str | None = None
 
     async def show(self, show: Show) -> None:
         if show.code is not None:
-            click.echo(f"Open {show.url} on any device and enter the code {show.code}", err=True)
+            self._progress.tell(f"Open {show.url} on any device and enter the code {show.code}")
             if show.complete_url is not None:
-                click.echo(f"or open {show.complete_url}", err=True)
+                self._progress.tell(f"or open {show.complete_url}")
         elif self._no_browser:
-            click.echo(f"Open this URL in a browser:\n\n{show.url}\n", err=True)
+            self._progress.tell(f"Open this URL in a browser:\n\n{show.url}\n")
+            self._progress.stop()  # somebody is to type something
         else:
-            click.echo(f"If no browser opens, open this URL:\n\n{show.url}\n", err=True)
+            self._progress.tell(f"If no browser opens, open this URL:\n\n{show.url}\n")
             # Some browsers, such as one in $BROWSER, are only done when they are closed.
             threading.Thread(target=webbrowser.open, args=(show.url,), daemon=True).start()
 

@@ -6,20 +6,24 @@ import click
 
 from authproxy import logs
 from authproxy.app.application import App
+from authproxy.cli.completing import complete_routes
 from authproxy.cli.options import config_option, find_route, load_config
+from authproxy.cli.terminal import Progress
 from authproxy.config.model import Config
 from authproxy.config.route import RouteConfig
 
 
 @click.command()
-@click.argument("route")
+@click.argument("route", shell_complete=complete_routes)
 @config_option
 def logout(*, route: str, config_file: str | None) -> None:
     """Forget the tokens stored for ROUTE. A running proxy keeps using what it has in memory."""
     config = load_config(config_file)
     wanted = find_route(config, route)
     logs.set_up("error", config.log.format)
-    if asyncio.run(_logout(config, wanted)):
+    with Progress("waiting for the token store"):
+        found = asyncio.run(_logout(config, wanted))
+    if found:
         click.echo(f"forgot the tokens of {route}")
     else:
         click.echo(f"no tokens are stored for {route}: there is nothing to forget")

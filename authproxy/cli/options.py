@@ -9,7 +9,9 @@ from typing import Any, TypeVar
 import click
 
 from authproxy.capabilities import clear_variable
+from authproxy.cli.completing import complete_files
 from authproxy.cli.output import is_unicode
+from authproxy.cli.suggest import no_such
 from authproxy.config.find import find_config
 from authproxy.config.model import Config
 from authproxy.config.read import load
@@ -25,6 +27,7 @@ def config_option(function: F) -> F:
         "--config",
         "config_file",
         metavar="FILE",
+        shell_complete=complete_files,
         help="The configuration file. [default: see `run --help`]",
     )(function)
 
@@ -65,15 +68,7 @@ def find_route(config: Config, name: str) -> RouteConfig:
     for route in config.routes:
         if route.name == name:
             return route
-    names = [route.name for route in config.routes]
-    raise click.UsageError(f"there is no route {name!r} in {config.file}{did_you_mean(name, names)}")
-
-
-def did_you_mean(name: str, known: Sequence[str]) -> str:
-    """Return the end of a sentence that says what was meant, or else what there is."""
-    from authproxy.config.meant import did_you_mean
-
-    return f"{did_you_mean(name, known)} (choose from {', '.join(known)})"
+    raise no_such("route", name, [route.name for route in config.routes], f" in {config.file}")
 
 
 def print_json(document: object) -> None:

@@ -9,8 +9,10 @@ import click
 from authproxy.app.activation import passed_sockets
 from authproxy.app.notify import Notify
 from authproxy.app.reload import Read
+from authproxy.cli.completing import complete_presets
 from authproxy.cli.options import config_option, forget_secret_variables, retry_rejected_option
-from authproxy.cli.serve import serve
+from authproxy.cli.serve import Ready, say_nothing, serve
+from authproxy.cli.terminal import is_watched
 from authproxy.config.find import find_config
 from authproxy.config.model import Config
 from authproxy.config.read import load
@@ -34,7 +36,9 @@ from authproxy.logs import LEVELS
 @click.option(
     "--upstream", metavar="URL", help="Serve one route, mounted at /, without a configuration file."
 )
-@click.option("--preset", metavar="NAME", help="With --upstream: its preset.")
+@click.option(
+    "--preset", metavar="NAME", shell_complete=complete_presets, help="With --upstream: its preset."
+)
 @click.option(
     "--set", "settings", metavar="KEY=VALUE", multiple=True,
     help="With --upstream: a key of the route or of its auth; repeatable. Write ${NAME} for a secret, "
@@ -82,9 +86,22 @@ def run(
     else:
         read = partial(load, find_config(config_file), environ=environ, overrides=overrides)
     again = partial(_read, read)
+    config = again()
     return serve(
-        again(), notify=notify, passed=passed, retry_rejected=retry_rejected, read=again, watches=watch
+        config,
+        ready=_welcome(config) if is_watched() else say_nothing,
+        notify=notify,
+        passed=passed,
+        retry_rejected=retry_rejected,
+        read=again,
+        watches=watch,
     )
+
+
+def _welcome(config: Config) -> Ready:
+    from authproxy.cli.welcome import welcome
+
+    return partial(welcome, config)
 
 
 def _read(read: Read) -> Config:

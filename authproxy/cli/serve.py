@@ -139,5 +139,6 @@ def _announce(config: Config, listeners: Listeners, ready: Ready) -> None:
         admin_url = shown_address(address, sockets[0], secure=False)
     if admin_url is not None:
         click.echo(f"admin on {admin_url}")
+    sys.stdout.flush()  # before what is said on stderr
     ready(urls, admin_url)
     sys.stdout.flush()

@@ -11,7 +11,9 @@ import click
 from authproxy import logs
 from authproxy.app.application import App
 from authproxy.cli import token_formats as forms
+from authproxy.cli.completing import complete_routes
 from authproxy.cli.options import config_option, find_route, load_config, retry_rejected_option
+from authproxy.cli.terminal import Progress
 from authproxy.config.model import Config
 from authproxy.config.route import RouteConfig
 from authproxy.errors import TokenError, TokenUnavailable
@@ -21,7 +23,7 @@ MAX_ASKED = 64 << 10  # bytes that a helper reads
 
 
 @click.command()
-@click.argument("route")
+@click.argument("route", shell_complete=complete_routes)
 @click.argument("operation", required=False)
 @config_option
 @click.option("--header", "as_header", is_flag=True, help="Print the whole header line.")
@@ -55,7 +57,8 @@ def token(
     elif style == "docker-credential":
         _docker(config, wanted, operation, retry_rejected=retry_rejected)
     else:
-        got = asyncio.run(_fetch(config, wanted, retry_rejected=retry_rejected))
+        with Progress(f"waiting for the token of {route}"):
+            got = asyncio.run(_fetch(config, wanted, retry_rejected=retry_rejected))
         click.echo(forms.header_line(got, wanted) if as_header else _formed(style, got, wanted))
 
 

@@ -9,7 +9,7 @@ from authproxy.places import NO_HOME, config_directory, is_file
 
 SYSTEM_CONFIG = Path("/etc/authproxy/config.yaml")
 NO_FILE = (
-    "name a configuration file with -c, have `authproxy init` write one, or try `authproxy demo`, which "
+    "name a configuration file with -c, write one with `authproxy init`, or try `authproxy demo`, which "
     "needs none; "
     f"in a container, mount one: docker run --volume ./authproxy.yaml:{SYSTEM_CONFIG.as_posix()}:ro …"
 )

@@ -4,6 +4,6 @@ For `authproxy demo`, and for tests. They hand out random tokens, check them, an
 nothing in here is an account anywhere, and nothing leaves the machine.
 """
 
-from authproxy.demo.serve import Demo, stand_ins
+from authproxy.demo.serve import FIRST_PORT, Demo, announced, stand_ins
 
-__all__ = ["Demo", "stand_ins"]
+__all__ = ["FIRST_PORT", "Demo", "announced", "stand_ins"]

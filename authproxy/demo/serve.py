@@ -17,13 +17,16 @@ from typing import Any
 
 from aiohttp import web
 
-from authproxy.demo.standin import Received, StandIn
+from authproxy.demo.standin import EXPIRE, REVOKE, Received, StandIn
 from authproxy.demo.systems import SYSTEMS
 from authproxy.masking import is_secret_name
 from authproxy.tokens.source import Clock
 
+FIRST_PORT = 28081  # below the ports that systems hand out, so that the next start finds them free
 SHOWN = 6  # characters of a credential that the answer repeats
 SHUTDOWN_SECONDS = 1.0
+REPEATED = "up42"
+"""The route on which a repeat is shown: its tokens come with refresh tokens."""
 
 
 class Demo:
@@ -74,12 +77,26 @@ class Demo:
 
         Routes that want a person's login first are left out.
         """
-        base = proxy_url.rstrip("/")
         return [
-            (route.name, f"curl {shlex.quote(f'{base}/{route.name}{route.example}')}")
+            (route.name, curl_line(proxy_url, f"/{route.name}{route.example}"))
             for system, base_url in self._served.values()
             for route in system.routes(base_url)
             if not route.needs_login
+        ]
+
+    def repeat_lines(self, proxy_url: str) -> list[tuple[str, str]]:
+        """Return what has a token refused, what has it expire, and what shows then that a request came again.
+
+        Each is a sentence and a command.
+        """
+        example = dict(self.curl_lines(proxy_url))[REPEATED]
+        return [
+            (
+                f"Have the token of {REPEATED} refused:",
+                curl_line(proxy_url, f"/{REPEATED}{REVOKE}", "-X POST"),
+            ),
+            ("or have it expire:", curl_line(proxy_url, f"/{REPEATED}{EXPIRE}", "-X POST")),
+            ("and call again. The answer says that it was repeated, the log retried=yes:", example),
         ]
 
     @property
@@ -96,24 +113,50 @@ class Demo:
         return f"<Demo {' '.join(f'{name}={url}' for name, url in self.systems.items())}>"
 
 
+def curl_line(proxy_url: str, target: str, *options: str) -> str:
+    """Return a command that asks for `target` at the proxy's listener."""
+    base = proxy_url.rstrip("/")
+    if base.startswith("unix:"):
+        options, base = (
+            (f"--unix-socket {shlex.quote(base.removeprefix('unix:'))}", *options),
+            "http://localhost",
+        )
+    return " ".join(["curl", *options, shlex.quote(base + target)])
+
+
+def announced(host: str = "127.0.0.1") -> Demo:
+    """Return the demo as it is when it is served on `FIRST_PORT` and those after it; nothing is."""
+    systems = [make() for make in SYSTEMS]
+    return Demo({each.name: (each, _url(host, port)) for port, each in enumerate(systems, FIRST_PORT)})
+
+
 @asynccontextmanager
 async def stand_ins(
-    host: str = "127.0.0.1", *, lifetime: float | None = None, clock: Clock = time.time
+    host: str = "127.0.0.1",
+    *,
+    lifetime: float | None = None,
+    clock: Clock = time.time,
+    first_port: int | None = None,
 ) -> AsyncIterator[Demo]:
-    """Serve every stand-in on a free port of `host`.
+    """Serve every stand-in on a port of `host`: from `first_port` on, or a free one where that is taken.
 
     `lifetime`, in seconds, takes the place of the vendors' own for access tokens.
     """
     async with AsyncExitStack() as stack:
         served: dict[str, tuple[StandIn, str]] = {}
-        for make in SYSTEMS:
+        for index, make in enumerate(SYSTEMS):
             system = make(lifetime=lifetime, clock=clock)
-            served[system.name] = system, await stack.enter_async_context(_listening(system, host))
+            port = first_port + index if first_port is not None else 0
+            served[system.name] = system, await stack.enter_async_context(_listening(system, host, port))
         yield Demo(served)
 
 
+def _url(host: str, port: int) -> str:
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
 @asynccontextmanager
-async def _listening(system: StandIn, host: str) -> AsyncIterator[str]:
+async def _listening(system: StandIn, host: str, port: int) -> AsyncIterator[str]:
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
         return await _answer(system, request)
 
@@ -122,16 +165,19 @@ async def _listening(system: StandIn, host: str) -> AsyncIterator[str]:
     runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN_SECONDS)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, 0)
-        await site.start()
-        port = runner.addresses[0][1]
-        yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError:
+            await web.TCPSite(runner, host, 0).start()
+        yield _url(host, runner.addresses[0][1])
     finally:
         await runner.cleanup()
 
 
 async def _answer(system: StandIn, request: web.BaseRequest) -> web.StreamResponse:
     received = Received(request.method, request.raw_path, request.headers)
+    if received.method == "POST" and (control := system.controls.get(received.path)) is not None:
+        return control(received)
     if (asked := system.endpoint(received.path)) is not None:
         body = await request.read()
         return system.converse(Received(request.method, request.raw_path, request.headers, body), asked)
@@ -148,6 +194,8 @@ async def _answer(system: StandIn, request: web.BaseRequest) -> web.StreamRespon
         "headers": _shown(received),
         "body": {"length": length, "sha256": digest},
     }
+    if (repeated := system.repeats(received)) is not None:
+        document = {"repeated": repeated} | document
     text = json.dumps(document, ensure_ascii=False, indent=2) + "\n"  # somebody reads it in a terminal
     return web.Response(text=text, content_type="application/json")
 

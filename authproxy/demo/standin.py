@@ -1,5 +1,6 @@
 """What every stand-in has in common: it judges a request, and never does I/O.
 
+    a POST to a path of `controls`     ──► what was handed out is refused from now on
     a request to a path of `endpoints` ──► that endpoint answers, mostly with a token
     a request to a path of `pages`     ──► that page, for a user who logs in
     any other request                  ──► `refusal` looks at its Authorization; None lets it through
@@ -14,6 +15,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl
 
@@ -23,6 +25,7 @@ from multidict import CIMultiDictProxy
 from authproxy.tokens.source import Clock
 
 NO_STORE = {"Cache-Control": "no-store"}  # RFC 6749 §5.1
+REVOKE, EXPIRE = "/demo/revoke", "/demo/expire"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,10 @@ class Issued:
         self._good_until.pop(token, None)
         return known
 
+    def expire(self) -> None:
+        """Let everything that has an end have reached it."""
+        self._good_until = {token: until for token, until in self._good_until.items() if until == inf}
+
     def forget(self) -> None:
         self._good_until.clear()
 
@@ -127,6 +134,7 @@ class StandIn:
         self.token_requests = 0
         self.api_requests = 0
         self.last_token_request: Received | None = None
+        self._refused: tuple[str, str, int] | None = None
 
     # ── what a vendor says ───────────────────────────────────────────────────────────────────────
 
@@ -144,6 +152,11 @@ class StandIn:
         """Return the routes that lead here, one a preset, when this stands at `base_url`."""
         raise NotImplementedError
 
+    @property
+    def controls(self) -> dict[str, Endpoint]:
+        """Each path that a POST makes tokens useless by: what a vendor does behind everybody's back."""
+        return {REVOKE: self._revoked, EXPIRE: self._expired}
+
     def refusal(self, received: Received) -> web.Response | None:
         """Return the API's answer to a caller who may not, or None."""
         if received.credential is None:
@@ -156,6 +169,10 @@ class StandIn:
     def revoke(self) -> None:
         """Forget every token, so that each is refused from now on."""
         self.tokens.forget()
+
+    def expire(self) -> None:
+        """Let every access token reach its end, if it has one; refresh tokens stay good."""
+        self.tokens.expire()
 
     # ── what all of them do ──────────────────────────────────────────────────────────────────────
 
@@ -179,7 +196,17 @@ class StandIn:
         self.api_requests += 1
         if len(received.headers.getall("Authorization", ())) > 1:
             return web.json_response({"error": "more than one Authorization header"}, status=400)
-        return self.refusal(received)
+        refused = self.refusal(received)
+        if refused is not None and received.credential is not None:
+            self._refused = received.method, received.path_qs, refused.status
+        return refused
+
+    def repeats(self, received: Received) -> str | None:
+        """Say so if the last request that was refused is asked again by `received`, which was let through."""
+        refused, self._refused = self._refused, None
+        if refused is None or refused[:2] != (received.method, received.path_qs):
+            return None
+        return f"its first try was answered {refused[2]}; with another token it came again"
 
     def challenge(self, error: str = "", description: str = "") -> web.Response:
         """Return a 401 as RFC 6750 §3 wants it: no error code for a caller who sent no token at all."""
@@ -188,6 +215,14 @@ class StandIn:
             header += f', error="{error}", error_description="{description}"'
         document = {"error": error or "unauthorized", "error_description": description or "No access token"}
         return web.json_response(document, status=401, headers={"WWW-Authenticate": header})
+
+    def _revoked(self, _received: Received) -> web.Response:
+        self.revoke()
+        return web.Response(text=f"{self.name} refuses every token that it has handed out so far\n")
+
+    def _expired(self, _received: Received) -> web.Response:
+        self.expire()
+        return web.Response(text=f"every access token of {self.name} has expired\n")
 
     def access_token(self, **more: object) -> web.Response:
         """Return a token reply (RFC 6749 §5.1) with a fresh token in it, without what is None in `more`."""

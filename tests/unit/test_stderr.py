@@ -193,3 +193,11 @@ def test_a_child_has_a_thread_of_its_own_and_writes_nothing_twice(file):
     file.open.set()
     log.finish(GUARD)
     assert file.got == b"the parent's\n"
+
+
+def test_nothing_written_is_nothing_dropped(file):
+    log = writer(file)
+    assert log.write(b"") == 0
+    log.write(b"a\n")
+    log.finish(GUARD)
+    assert file.got == b"a\n"

@@ -5,6 +5,7 @@ from math import inf
 
 from aiohttp import web
 
+from authproxy.demo.accounts import ACTION_TOKEN, USER_TOKEN
 from authproxy.demo.standin import DemoRoute, Issued, Received, StandIn
 from authproxy.tokens.source import Clock
 
@@ -18,8 +19,8 @@ class Calendar42(StandIn):
     def __init__(self, *, lifetime: float | None = None, clock: Clock = time.time) -> None:  # noqa: ARG002
         super().__init__(clock=clock)  # what is handed out by hand does not expire
         self._actions = Issued(clock)
-        self._user_token = self.tokens.hand_out(self.lifetime)
-        self._action_token = self._actions.hand_out(self.lifetime)
+        self._user_token = self.tokens.hand_out(self.lifetime, USER_TOKEN)
+        self._action_token = self._actions.hand_out(self.lifetime, ACTION_TOKEN)
 
     def routes(self, base_url: str) -> list[DemoRoute]:  # noqa: ARG002
         user = {"preset": "calendar42-user-token", "token": self._user_token}

@@ -9,6 +9,7 @@ from aiohttp.test_utils import make_mocked_request
 from authproxy.app.listeners import ListenError
 from authproxy.cli import login as module
 from authproxy.cli.login import LoopbackReceiver, Terminal
+from authproxy.cli.terminal import Progress
 from authproxy.errors import LoginRequired
 from authproxy.grants.steps import Show
 
@@ -78,7 +79,7 @@ async def test_a_browser_is_opened_and_its_url_shown_all_the_same(monkeypatch, c
     monkeypatch.setattr(
         module.webbrowser, "open", lambda url: here.call_soon_threadsafe(opened.set_result, url)
     )
-    await Terminal(no_browser=False).show(Show(URL))
+    await Terminal(no_browser=False, progress=Progress("")).show(Show(URL))
     assert await opened == URL
     assert URL in capsys.readouterr().err
 
@@ -86,7 +87,7 @@ async def test_a_browser_is_opened_and_its_url_shown_all_the_same(monkeypatch, c
 @pytest.mark.parametrize(("show", "said"), [(Show(URL), [URL]), (DEVICE, ["WDJB-MJHT", DEVICE.complete_url])])
 async def test_without_a_browser_nothing_is_opened(monkeypatch, capsys, show, said):
     monkeypatch.setattr(module.webbrowser, "open", lambda _url: pytest.fail("a browser was opened"))
-    await Terminal(no_browser=True).show(show)
+    await Terminal(no_browser=True, progress=Progress("")).show(show)
     output = capsys.readouterr()
     assert all(each in output.err for each in said)
     assert output.out == ""
@@ -94,14 +95,14 @@ async def test_without_a_browser_nothing_is_opened(monkeypatch, capsys, show, sa
 
 async def test_the_url_that_is_pasted_is_the_answer(typed):
     typed("https://127.0.0.1/callback?code=c&state=s\n")
-    assert await Terminal(no_browser=True).callback("s") == {"code": "c", "state": "s"}
+    assert await Terminal(no_browser=True, progress=Progress("")).callback("s") == {"code": "c", "state": "s"}
 
 
 async def test_anything_else_is_asked_for_again(typed, capsys):
     typed(
         "what?\n", "http://a/?code=c&state=another\n", "http://a/?code=c&code=d&state=s\n", "code=c&state=s\n"
     )
-    assert (await Terminal(no_browser=True).callback("s"))["code"] == "c"
+    assert (await Terminal(no_browser=True, progress=Progress("")).callback("s"))["code"] == "c"
     said = capsys.readouterr().err
     assert said.count("Try again:") == 3
     assert said.count("belongs to another login") == 1
@@ -110,7 +111,7 @@ async def test_anything_else_is_asked_for_again(typed, capsys):
 async def test_an_input_that_ends_ends_the_login(typed):
     typed("what?\n")
     with pytest.raises(LoginRequired, match="the input ended before the login was completed"):
-        await Terminal(no_browser=True).callback("s")
+        await Terminal(no_browser=True, progress=Progress("")).callback("s")
 
 
 # ── the way back ─────────────────────────────────────────────────────────────────────────────────
@@ -118,7 +119,7 @@ async def test_an_input_that_ends_ends_the_login(typed):
 
 @pytest.fixture
 async def terminal():
-    terminal = Terminal(no_browser=False)
+    terminal = Terminal(no_browser=False, progress=Progress(""))
     terminal.state = "s"
     return terminal
 

@@ -8,8 +8,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from authproxy.demo import stand_ins
+from authproxy.demo import FIRST_PORT, announced, stand_ins
 from authproxy.demo.accounts import PASSWORD, USERNAME
+from authproxy.demo.standin import EXPIRE, REVOKE
 from authproxy.demo.systems import SYSTEMS
 
 ROUTES = {
@@ -203,3 +204,58 @@ async def test_the_ports_are_closed_afterwards(client):
         parts = urlsplit(base_url)
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection(parts.hostname, parts.port)
+
+
+async def test_a_request_that_comes_again_with_another_token_is_told_so(client, demo):
+    async def ask(path, bearer):
+        async with client.get(demo.systems["login"] + path, headers={"Authorization": bearer}) as reply:
+            return reply.status, await reply.json()
+
+    async def control(path):
+        async with client.post(demo.systems["login"] + path) as reply:
+            return reply.status
+
+    for path in (REVOKE, EXPIRE):
+        before = await login(client, demo)
+        assert (await ask("/items", before))[0] == 200
+        assert await control(path) == 200
+        assert (await ask("/items", before))[0] == 401
+        after = await login(client, demo)
+        assert "401" in (await ask("/items", after))[1]["repeated"]
+        assert "repeated" not in (await ask("/items", after))[1]
+        assert (await ask("/items", before))[0] == 401
+        assert "repeated" not in (await ask("/other", after))[1]
+
+
+async def test_only_a_post_makes_tokens_useless(client, demo):
+    bearer = await login(client, demo)
+    url = demo.systems["login"] + REVOKE
+    for _ in range(2):
+        async with client.get(url, headers={"Authorization": bearer}) as reply:
+            assert reply.status == 200
+
+
+def test_what_is_announced_is_what_is_served_from_the_first_port_on():
+    ports = [urlsplit(url).port for url in announced().systems.values()]
+    assert ports == list(range(FIRST_PORT, FIRST_PORT + len(SYSTEMS)))
+
+
+async def test_a_port_that_is_taken_is_no_reason_to_fail():
+    async with stand_ins() as other:
+        taken = min(urlsplit(url).port or 0 for url in other.systems.values())
+        async with stand_ins(first_port=taken) as demo:
+            assert not set(demo.systems.values()) & set(other.systems.values())
+
+
+def test_the_commands_of_a_repeat_can_be_pasted():
+    lines = [line for _, line in announced().repeat_lines("http://127.0.0.1:1")]
+    assert lines == [
+        "curl -X POST http://127.0.0.1:1/up42/demo/revoke",
+        "curl -X POST http://127.0.0.1:1/up42/demo/expire",
+        "curl http://127.0.0.1:1/up42/v2/assets",
+    ]
+
+
+def test_a_unix_socket_is_called_by_curls_option():
+    line = dict(announced().curl_lines("unix:/run/a b"))["up42"]
+    assert line == "curl --unix-socket '/run/a b' http://localhost/up42/v2/assets"

@@ -2,6 +2,9 @@
 
 import pytest
 
+from authproxy.demo.accounts import USER_TOKEN
+from authproxy.demo.systems.calendar42 import Calendar42
+
 from .talk import call
 
 
@@ -25,3 +28,11 @@ async def test_no_token_is_401_and_a_wrong_one_403(client, demo, tokens):
     assert await call(client, demo, "calendar42") == (401, "Token")
     assert await call(client, demo, "calendar42", f"Bearer {tokens['calendar42']}") == (401, "Token")
     assert await call(client, demo, "calendar42", "Token made-up") == (403, None)
+
+
+def test_what_was_handed_out_by_hand_does_not_expire():
+    calendar42 = Calendar42()
+    calendar42.expire()
+    assert calendar42.tokens.knows(USER_TOKEN)
+    calendar42.revoke()
+    assert not calendar42.tokens.knows(USER_TOKEN)

@@ -1,5 +1,7 @@
 """A realm with passwords, and refresh tokens that rotate; UP42 has one."""
 
+import json
+
 import pytest
 
 from authproxy.demo.accounts import PASSWORD, USERNAME
@@ -87,3 +89,13 @@ async def test_parameters_in_the_query_do_not_count(client, demo):
         data={"grant_type": "password"},
     )
     assert status == 401
+
+
+def test_an_expired_session_goes_on_by_its_refresh_token_and_a_revoked_one_does_not():
+    for spoil, status in ((Up42.expire, 200), (Up42.revoke, 400)):
+        up42 = Up42()
+        document = json.loads(up42._session().body)
+        spoil(up42)
+        assert not up42.tokens.knows(document["access_token"])
+        form = {"refresh_token": document["refresh_token"]}
+        assert up42._for_refresh_token(form).status == status

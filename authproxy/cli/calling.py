@@ -1,0 +1,128 @@
+"""Where a route is called: its URL, and what curl needs besides.
+
+listener   http://127.0.0.1:8080          unix:/run/proxy.sock
+route      http://127.0.0.1:8080/up42     http://localhost/up42, by that socket
+with host  http://up42.localhost:8080
+"""
+
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from authproxy.config.model import Config
+from authproxy.config.route import RouteConfig
+from authproxy.values import is_loopback
+
+LOOPBACKS = frozenset({"127.0.0.1", "::1", "localhost"})  # where curl looks for a name below .localhost
+EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - what is not an address to call
+KEY = "KEY"
+"""The variable that stands for one of `access.tokens`, which are not printed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The URL of a route without its last slash, and curl's options for it, quoted for a shell."""
+
+    url: str
+    options: tuple[str, ...] = ()
+    socket: str | None = None
+
+    @property
+    def shown(self) -> str:
+        """What a table says."""
+        return self.url if self.socket is None else f"{self.url} by unix:{self.socket}"
+
+    def curl(self, path: str = "/", method: str = "GET") -> str:
+        """Return a command that asks for `path` below the route."""
+        asked = () if method == "GET" else ("-I",) if method == "HEAD" else ("-X", shlex.quote(method))
+        return " ".join(["curl", *asked, *self.options, shlex.quote(self.url + path)])
+
+
+def configured_urls(config: Config) -> list[str]:
+    """Return the URLs of the listeners as far as the configuration tells: a port 0 stays one."""
+    scheme = "https" if config.tls is not None else "http"
+    return [each if each.startswith("unix:") else f"{scheme}://{each}" for each in config.listen]
+
+
+def place_of(url: str) -> tuple[str, str, str]:
+    """Return scheme, host and port of a listener's `url` as this machine calls it."""
+    scheme, _, place = url.partition("://")
+    host, _, port = place.rpartition(":")
+    host = host.strip("[]")
+    return scheme, EVERY_ADDRESS.get(host, host), port
+
+
+def reachable(url: str) -> str:
+    """Return the `url` of a listener, not a Unix socket, as this machine calls it."""
+    scheme, host, port = place_of(url)
+    return f"{scheme}://{_bracketed(host)}:{port}"
+
+
+def call_of(config: Config, route: RouteConfig, urls: Sequence[str]) -> Call:
+    """Return how `route` is called at the first of the listeners' `urls` that other programs can call."""
+    url = next((each for each in urls if not each.startswith("unix:")), urls[0])
+    own = "" if route.path == "/" else route.path
+    options = _access_options(config)
+    if url.startswith("unix:"):
+        path = url.removeprefix("unix:")
+        return Call(
+            f"http://{route.host or 'localhost'}{own}",
+            ("--unix-socket", shlex.quote(path), *options),
+            socket=path,
+        )
+    scheme, listens_at, port = place_of(url)
+    host = route.host or listens_at
+    if config.tls is not None:
+        options = ("--cacert", shlex.quote(config.tls.cert_file), *options)
+        if route.host is None:
+            host = _certified_name(config, listens_at)
+    if not _finds(host, listens_at):
+        options = ("--resolve", f"{host}:{port}:{_address(listens_at)}", *options)
+    return Call(f"{scheme}://{_bracketed(host)}:{port}{own}", options)
+
+
+def _access_options(config: Config) -> tuple[str, ...]:
+    if config.access is None:
+        return ()
+    header = re.sub(r'([$`"\\])', r"\\\1", config.access.header)
+    return ("-H", f'"{header}: ${KEY}"')
+
+
+def _finds(host: str, listens_at: str) -> bool:
+    """Tell whether curl finds the way to `host` by itself."""
+    return host in {listens_at, _bracketed(listens_at)} or (
+        listens_at in LOOPBACKS and (host == "localhost" or host.endswith(".localhost"))
+    )
+
+
+def _address(host: str) -> str:
+    return "127.0.0.1" if host == "localhost" else _bracketed(host)
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
+
+
+def _certified_name(config: Config, listens_at: str) -> str:
+    """Return a name that the listener's certificate is for, and the guard accepts; else `listens_at`."""
+    names = _certificate_names(config.tls.cert_file) if config.tls is not None else []
+    if listens_at in names:
+        return listens_at
+    accepted = {"localhost", *config.allowed_hosts}
+    good = (each for each in names if each in accepted or "*" in accepted or is_loopback(each))
+    return next(good, listens_at)
+
+
+def _certificate_names(file: str) -> list[str]:
+    """Return the host names and addresses of the first certificate in `file`, wildcards left out."""
+    from cryptography import x509
+
+    try:
+        with open(file, "rb") as stream:  # noqa: PTH123 - nothing else needs a Path here
+            certificate = x509.load_pem_x509_certificate(stream.read())
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (OSError, ValueError, x509.ExtensionNotFound):
+        return []
+    addresses = [str(each) for each in names.get_values_for_type(x509.IPAddress)]
+    return [*addresses, *(each for each in names.get_values_for_type(x509.DNSName) if "*" not in each)]

@@ -1,0 +1,100 @@
+"""What the proxy that runs with this configuration says of its routes: asked of its admin listener alone.
+
+With the standard library's client: `routes` is over before aiohttp's would be loaded.
+"""
+
+import json
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException
+from typing import Any
+
+from authproxy.capabilities import AF_UNIX
+from authproxy.cli.calling import place_of
+from authproxy.config.model import Config
+from authproxy.config.route import RouteConfig
+
+SECONDS = 2.0  # for each step: with workers, all of them are asked, which takes one at most
+MAX_ANSWER = 64 << 20  # bytes
+OK = 200
+
+Statuses = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What was heard: the status of each route by its name, as `/api/status` has it; else why there is none.
+
+    Nothing listens: `not_running`. What listens does not tell, or cannot be found: `unknown`.
+    """
+
+    statuses: Statuses = field(default_factory=dict)
+    urls: tuple[str, ...] = ()
+    lack: str | None = None
+
+    def status_of(self, route: RouteConfig) -> Mapping[str, Any]:
+        """Return what is known of `route`; a route that leads elsewhere is another one."""
+        if self.lack is not None:
+            return {"state": self.lack}
+        status = self.statuses.get(route.name, {})
+        return status if status.get("upstream") == route.upstream else {"state": "not_loaded"}
+
+
+NOT_RUNNING = Running(lack="not_running")
+UNKNOWN = Running(lack="unknown")
+
+
+def ask_running(config: Config) -> Running:
+    """Ask the admin listener of `config`, which takes two seconds at most."""
+    if config.admin is None or config.admin.listen.endswith(":0"):
+        return UNKNOWN
+    try:
+        return _ask(config, config.admin.listen)
+    except (ConnectionRefusedError, FileNotFoundError):
+        return NOT_RUNNING
+    except (OSError, HTTPException, ValueError, LookupError, TypeError, AttributeError):
+        return UNKNOWN
+
+
+def _ask(config: Config, address: str) -> Running:
+    headers = {"Accept": "application/json"}
+    if config.access is not None:
+        headers[config.access.header] = config.access.tokens[0].get_secret_value()
+    connection = _connection(address)
+    try:
+        connection.request("GET", "/api/status", headers=headers)
+        answer = connection.getresponse()
+        if answer.status != OK:
+            return UNKNOWN
+        return _read(config, json.loads(answer.read(MAX_ANSWER)))
+    finally:
+        connection.close()
+
+
+def _read(config: Config, document: Mapping[str, Any]) -> Running:
+    statuses = {str(each["name"]): each for each in document["routes"] if each["state"].isidentifier()}
+    found = Running(statuses)
+    if all(found.status_of(route)["state"] == "not_loaded" for route in config.routes):
+        return found  # another configuration's
+    return Running(statuses, tuple(each for each in document["listeners"] if each.isprintable()))
+
+
+def _connection(address: str) -> HTTPConnection:
+    if address.startswith("unix:"):
+        return _UnixConnection(address.removeprefix("unix:"))
+    _, host, port = place_of(f"http://{address}")
+    return HTTPConnection(host, int(port), timeout=SECONDS)
+
+
+class _UnixConnection(HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=SECONDS)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)

@@ -1,0 +1,95 @@
+"""Where a route is called. Nothing is."""
+
+import pytest
+import trustme
+
+from authproxy.cli.calling import call_of, configured_urls, reachable
+from authproxy.config.read import parse
+from tests.support.systems import of_unix
+
+ROUTE = "{{name: a, upstream: 'https://a.example', auth: {{grant: none}}, {}}}"
+
+
+def config(route="path: /a", top=""):
+    return parse(f"{top}\nroutes: [{ROUTE.format(route)}]", "a.yaml")
+
+
+def call(route="path: /a", top="", urls=("http://127.0.0.1:8080",)):
+    found = config(route, top)
+    return call_of(found, found.routes[0], urls)
+
+
+@pytest.mark.parametrize(
+    ("route", "urls", "line"),
+    [
+        ("path: /a", ["http://127.0.0.1:80"], "curl http://127.0.0.1:80/a/"),
+        ("path: /", ["http://[::1]:80"], "curl 'http://[::1]:80/'"),
+        ("path: /a", ["http://0.0.0.0:80"], "curl http://127.0.0.1:80/a/"),
+        ("path: /a", ["http://[::]:80"], "curl 'http://[::1]:80/a/'"),
+        ("host: x.localhost", ["http://127.0.0.1:80"], "curl http://x.localhost:80/"),
+        ("host: x.localhost, path: /a", ["http://localhost:80"], "curl http://x.localhost:80/a/"),
+        ("host: x.localhost", ["http://10.0.0.1:80"], "curl --resolve x.localhost:80:10.0.0.1 http://x.localhost:80/"),
+        ("host: x.corp", ["http://127.0.0.1:80"], "curl --resolve x.corp:80:127.0.0.1 http://x.corp:80/"),
+        ("host: x.corp", ["http://localhost:80"], "curl --resolve x.corp:80:127.0.0.1 http://x.corp:80/"),
+        ("host: x.corp", ["http://[::1]:80"], "curl --resolve x.corp:80:[::1] http://x.corp:80/"),
+        ("path: /a", ["unix:/run/a b"], "curl --unix-socket '/run/a b' http://localhost/a/"),
+        ("host: x.corp", ["unix:/run/a"], "curl --unix-socket /run/a http://x.corp/"),
+        ("path: /a", ["unix:/run/a", "http://127.0.0.1:80"], "curl http://127.0.0.1:80/a/"),
+    ],
+)  # fmt: skip
+def test_a_line_for_each_kind_of_route_and_listener(route, urls, line):
+    assert call(route, urls=urls).curl() == line
+
+
+def test_other_methods_and_paths():
+    assert call().curl("/v2/x y", "HEAD") == "curl -I 'http://127.0.0.1:8080/a/v2/x y'"
+    assert call().curl("/", "PURGE") == "curl -X PURGE http://127.0.0.1:8080/a/"
+
+
+def test_the_key_is_a_variable():
+    top = "access: {tokens: [a-key-of-twenty-characters-or-more], header: X-Key}"
+    assert call(top=top).curl() == 'curl -H "X-Key: $KEY" http://127.0.0.1:8080/a/'
+
+
+def test_a_socket_is_named_beside_the_url():
+    assert call(urls=["unix:/run/a"]).shown == "http://localhost/a by unix:/run/a"
+    assert call().shown == "http://127.0.0.1:8080/a"
+
+
+@pytest.mark.parametrize(
+    ("names", "allowed", "host"),
+    [
+        (["localhost"], "[]", "localhost"),
+        (["127.0.0.1", "localhost"], "[]", "127.0.0.1"),
+        (["*.example", "a.example"], "[a.example]", "a.example"),
+        (["a.example"], "[]", "127.0.0.1"),
+    ],
+)
+def test_with_tls_it_is_a_name_that_the_certificate_is_for(tmp_path, names, allowed, host):
+    certificate = trustme.CA().issue_cert(*names)
+    chain, key = tmp_path / "chain.pem", tmp_path / "key.pem"
+    chain.write_bytes(certificate.cert_chain_pems[0].bytes())
+    key.write_bytes(certificate.private_key_pem.bytes())
+    top = f"tls: {{cert_file: '{chain}', key_file: '{key}'}}\nallowed_hosts: {allowed}"
+    found = call(top=top, urls=["https://127.0.0.1:8443"])
+    assert found.url == f"https://{host}:8443/a"
+    assert f"--cacert {chain}" in found.curl()
+
+
+def test_a_certificate_without_names_is_no_reason_to_fail(tmp_path):
+    (tmp_path / "a.pem").write_text("nothing")
+    top = f"tls: {{cert_file: '{tmp_path}/a.pem', key_file: '{tmp_path}/a.pem'}}"
+    assert call(top=top, urls=["https://127.0.0.1:8443"]).url == "https://127.0.0.1:8443/a"
+
+
+@pytest.mark.parametrize(
+    ("top", "urls"),
+    [("", ["http://127.0.0.1:8080"]), of_unix("listen: unix:/run/a", ["unix:/run/a"]),
+     ("listen: ['[::1]:1']", ["http://[::1]:1"])],
+)  # fmt: skip
+def test_the_configuration_tells_the_urls(top, urls):
+    assert configured_urls(config(top=top)) == urls
+
+
+def test_every_address_is_none_to_call():
+    assert reachable("http://0.0.0.0:81") == "http://127.0.0.1:81"
