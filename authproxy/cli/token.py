@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import os
 from datetime import UTC, datetime
 from math import ceil, isinf
@@ -14,6 +15,7 @@ from authproxy.cli.options import config_option, find_route, load_config, retry_
 from authproxy.config.model import Config
 from authproxy.config.route import RouteConfig
 from authproxy.errors import TokenUnavailable
+from authproxy.tokens.shared import UNAVAILABLE
 from authproxy.tokens.token import Token
 
 EXEC_CREDENTIAL_VERSIONS = tuple(
@@ -38,7 +40,7 @@ def token(
         raise click.UsageError("--header and --format cannot be used together")
     config = load_config(config_file)
     wanted = find_route(config, route)
-    logs.set_up("error", config.log.format)
+    _log_little(config)
     got = asyncio.run(_fetch(config, wanted, retry_rejected=retry_rejected))
     if as_header:
         scheme = wanted.grant.scheme
@@ -49,6 +51,13 @@ def token(
         click.echo(json.dumps(_credential_process(got, wanted)))
     else:
         click.echo(got.value)
+
+
+def _log_little(config: Config) -> None:
+    """Have errors logged, and that a store is passed over; what became of the token is told anyway."""
+    logs.set_up("warning", config.log.format)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(lambda record: record.levelno >= logging.ERROR or record.msg == UNAVAILABLE)
 
 
 async def _fetch(config: Config, route: RouteConfig, *, retry_rejected: bool) -> Token:
