@@ -180,7 +180,7 @@ REFUSALS: dict[str, tuple[Callable[[str], Auth], bytes, Told]] = {
     "a redirect": (
         client,
         reply("302 Found", "Location: https://sso.example/login?next=/token"),
-        Told("Token endpoint redirects", "a redirect to https://sso.example/login", "final URL into `token_url`"),
+        Told("Token endpoint redirects", "to https://sso.example/login", "final URL into `token_url`"),
     ),
     "a missing one-time code": (
         code42,
@@ -243,7 +243,7 @@ REFUSALS: dict[str, tuple[Callable[[str], Auth], bytes, Told]] = {
     ),
     "https where nginx says that it is": (
         client,
-        reply("400 Bad Request", HTML, body=b"<title>400 The plain HTTP request was sent to HTTPS port</title>"),
+        reply("400 Bad Request", HTML, body=b"<h1>The plain HTTP request was sent to HTTPS port"),
         Told("Token endpoint speaks https", "answered 400", "write https:// in `token_url`"),
     ),
     "an outage": (
@@ -299,7 +299,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 
 @contextmanager
-def answering(first: bytes, *, at_once: bool = False) -> Iterator[str]:
+def answering(first: bytes) -> Iterator[str]:
     """Yield the address of a server that says `first` to whatever comes, and hangs up."""
 
     def serve() -> None:
@@ -327,7 +327,7 @@ def tls(*names: str, expired: bool = False) -> Place:
 ALERT = b"\x15\x03\x01\x00\x02\x02\x46"
 BAD = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"
 UNREACHABLE: dict[str, tuple[Place, bool, str, str, str, str]] = {
-    # where · is the authority trusted · cause · way out (token_url) · way out (upstream) · title
+    # where · is the authority trusted · cause · way out (token_url) · way out (upstream) · title (token_url)
     "an unknown authority": (
         tls("127.0.0.1"), False, "signed by an authority that is not trusted here",
         "in SSL_CERT_FILE", "in `tls.ca_file`", "Token endpoint not trusted",
@@ -341,7 +341,7 @@ UNREACHABLE: dict[str, tuple[Place, bool, str, str, str, str]] = {
         "correct the host in `token_url`", "correct the host in `upstream`", "Token endpoint not trusted",
     ),
     "https where it is http": (
-        lambda stack, _: f"https://{stack.enter_context(answering(BAD))}", False, "it speaks plain http there",
+        lambda stack, _: f"https://{stack.enter_context(answering(BAD))}", False, "speaks plain http there",
         "write http:// in `token_url`", "write http:// in `upstream`", "Token endpoint speaks plain http",
     ),
     "http where it is https": (
@@ -359,7 +359,7 @@ UNREACHABLE: dict[str, tuple[Place, bool, str, str, str, str]] = {
     ),
     "nobody there": (
         lambda _stack, _made: f"http://{NOBODY}", False, "Connection refused",
-        "check host and port in `token_url`", "check `upstream`, and whether it is up", "Token endpoint unavailable",
+        "check host and port in `token_url`", "check `upstream`, and whether", "Token endpoint unavailable",
     ),
     "a container that means its host": (
         lambda _stack, _made: f"http://{NOBODY}", False, "cannot connect to",
