@@ -52,7 +52,7 @@ class Checks:
 
 
 BY_CODE: dict[str, Told] = {
-    "invalid_client": ("Client rejected", "{checks.client}"),
+    "invalid_client": (None, "{checks.client}"),
     "unauthorized_client": (
         "Client not allowed",
         "have the server allow this client the grant that is used; {checks.client}",

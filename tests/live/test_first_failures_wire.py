@@ -140,7 +140,7 @@ REFUSALS: dict[str, tuple[Callable[[str], Auth], bytes, Told]] = {
     "id and secret swapped": (
         client,
         no("invalid_client", "unknown client"),
-        Told("Client rejected", "401 invalid_client: unknown client", "(are they swapped?)"),
+        Told("Credential rejected", "401 invalid_client: unknown client", "(are they swapped?)"),
     ),
     "id and secret swapped, without a word": (
         client,

@@ -138,7 +138,7 @@ def test_a_refusal_comes_with_advice(status, error, hint):
         (302, {}, "Token endpoint redirects"),
         (415, {"error": "HTTP 415 Unsupported Media Type"}, "Token request not understood"),
         (423, {}, "Account locked"),
-        (401, {"error": "invalid_client"}, "Client rejected"),
+        (401, {"error": "invalid_client"}, "Credential rejected"),
         (400, {"error": "invalid_scope"}, "Scope refused"),
         (400, {"error": "some_code_of_its_own"}, "Token request refused"),
         (500, {}, "Token endpoint unavailable"),
