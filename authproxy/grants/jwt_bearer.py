@@ -45,7 +45,7 @@ class JWTBearer(OAuthGrant):
 
     @property
     def checks(self) -> Checks:
-        checks = OAuthGrant.checks.fget(self)
+        checks = self.oauth_checks()
         if self.assertion is not None:
             return replace(checks, credential=GIVEN_CHECK)
         return replace(checks, credential=SIGNED_CHECK, clock=True)

@@ -218,6 +218,10 @@ class OAuthGrant(Grant):
 
     @property
     def checks(self) -> Checks:
+        return self.oauth_checks()
+
+    def oauth_checks(self) -> Checks:
+        """Return what there is to check of every OAuth grant."""
         client = client_check(self.style)
         return Checks(
             credential=self.credential_check or client,
