@@ -42,8 +42,8 @@ from typing import ClassVar
 class AuthproxyError(Exception):
     """What authproxy answers for itself.
 
-    `detail` says what happened, `hint` what to do, `error` is an OAuth error code (RFC 6749 §5.2),
-    `retry_after` is in seconds.
+    `title` names the kind of failure where the class says too little, `detail` says what happened, `hint`
+    what to do; `error` is an OAuth error code (RFC 6749 §5.2), `retry_after` is in seconds.
     """
 
     status: ClassVar[int] = 500
@@ -54,11 +54,14 @@ class AuthproxyError(Exception):
         self,
         detail: str,
         *,
+        title: str | None = None,
         hint: str | None = None,
         error: str | None = None,
         retry_after: float | None = None,
     ) -> None:
         super().__init__(detail)
+        if title is not None:
+            self.title = title
         self.detail = detail
         self.hint = hint
         self.error = error
@@ -257,6 +260,7 @@ class TokenLoop(TokenError):
     """The token endpoint turned out to be one of our own listeners."""
 
     status = 502
+    title = "Token request loop"
     proxy_error = "proxy_loop_detected"
 
 
@@ -314,30 +318,35 @@ class UpstreamError(AuthproxyError):
 class DNSFailure(UpstreamError):
     """The upstream's name does not resolve."""
 
+    title = "Unknown upstream host"
     proxy_error = "dns_error"
 
 
 class Loop(UpstreamError):
     """The upstream turned out to be one of our own listeners."""
 
+    title = "Request loop"
     proxy_error = "proxy_loop_detected"
 
 
 class ConnectFailure(UpstreamError):
     """Nobody listens there, or the network is unreachable."""
 
+    title = "Upstream unreachable"
     proxy_error = "connection_refused"
 
 
 class TLSFailure(UpstreamError):
     """The upstream's certificate or handshake is not acceptable."""
 
+    title = "No TLS with the upstream"
     proxy_error = "tls_certificate_error"
 
 
 class BadReply(UpstreamError):
     """The upstream closed early, or sent something that is not HTTP/1.1."""
 
+    title = "No usable answer from the upstream"
     proxy_error = "http_protocol_error"
 
 

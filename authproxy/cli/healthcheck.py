@@ -3,6 +3,7 @@
 import asyncio
 import json
 from ipaddress import ip_address
+from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
 import click
@@ -11,9 +12,24 @@ from authproxy.capabilities import UNIX_SOCKETS
 from authproxy.cli.options import config_option, load_config
 from authproxy.cli.terminal import Progress
 from authproxy.masking import without_query
+from authproxy.net.failures import Failure, failure_of
 from authproxy.values import split_address
 
 TIMEOUT = aiohttp.ClientTimeout(total=5)
+PAGE = "/readyz"
+OUR_PAGES = ("/healthz", "/metrics", PAGE)  # whoever names another one of the admin listener means this one
+
+NOT_OURS = "the answer is not from authproxy"
+NOT_MOUNTED = "no route is mounted"  # what such a listener says, see proxy/router.py
+NOT_ADMIN = "that is a listener for requests, not the admin listener"
+GIVE_ADMIN = "give the URL of the admin listener (`admin.listen`, by default http://127.0.0.1:8081)"
+HINTS = {
+    Failure.CONNECT: f"is it running, and is that its address? {GIVE_ADMIN}",
+    Failure.DNS: "check the host name",
+    Failure.PLAIN_HTTP: "the admin listener speaks plain http: write http://",
+    Failure.HANDSHAKE: "the admin listener speaks plain http: write http://",
+    Failure.TIMEOUT: f"is that the admin listener? {GIVE_ADMIN}",
+}
 
 
 @click.command()
@@ -23,7 +39,7 @@ def healthcheck(*, url: str | None, config_file: str | None) -> None:
     """Exit 0 when /readyz answers 200; else print why and exit 1.
 
     URL is the admin listener's, http://127.0.0.1:8081 or unix:/PATH; without it, that of the
-    configuration is asked.
+    configuration is asked. http://127.0.0.1:8081?route=NAME asks about one route.
     """
     if url is None:
         admin = load_config(config_file).admin
@@ -33,9 +49,11 @@ def healthcheck(*, url: str | None, config_file: str | None) -> None:
     if url.startswith("unix:") and not UNIX_SOCKETS:
         raise click.UsageError(f"{url} cannot be asked: {UNIX_SOCKETS.lack}")
     with Progress("waiting for an answer"):
-        ready, said = asyncio.run(_ask(url.rstrip("/")))
+        ready, said, hint = asyncio.run(_ask(url))
     if not ready:
         click.echo(f"authproxy: not ready: {said}", err=True)
+        if hint is not None:
+            click.echo(f"  hint: {hint}", err=True)
         raise click.exceptions.Exit(1)
 
 
@@ -57,35 +75,65 @@ def _is_every_address(host: str) -> bool:
         return False
 
 
-async def _ask(base: str) -> tuple[bool, str]:
-    path = base.removeprefix("unix:") if base.startswith("unix:/") else None
-    url = base if base.endswith("/readyz") else f"{base}/readyz"
+def _readiness(url: str) -> str:
+    """Return the URL of the page that tells readiness, on the server that `url` names; its query stays."""
+    parts = urlsplit(url if "://" in url else f"http://{url}")
+    path = parts.path.rstrip("/")
+    for page in OUR_PAGES:
+        path = path.removesuffix(page)
+    return urlunsplit(parts._replace(path=path + PAGE, fragment=""))
+
+
+Verdict = tuple[bool, str, str | None]
+"""Whether all is ready; else why not, and what to do."""
+
+
+async def _ask(given: str) -> Verdict:
+    path = given.removeprefix("unix:").rstrip("/") if given.startswith("unix:/") else None
     try:
+        url = _readiness(given) if path is None else f"http://localhost{PAGE}"
         connector = aiohttp.UnixConnector(path) if path is not None else None
         async with (
             aiohttp.ClientSession(timeout=TIMEOUT, connector=connector) as session,
-            session.get(url if path is None else "http://localhost/readyz") as response,
+            session.get(url) as response,
         ):
-            text = await response.text()
-            return response.status == 200, _reasons(text)
+            return _verdict(response.status, await response.text())
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-        asked = without_query(url) if path is None else base
-        return False, f"{asked} does not answer ({type(error).__name__})"
+        asked = without_query(given if path is not None else _asked(given))
+        hint = HINTS.get(failure_of(error, otherwise=Failure.NOT_HTTP), GIVE_ADMIN)
+        return False, f"{asked} does not answer ({type(error).__name__})", hint
 
 
-def _state(route: dict[str, str]) -> str:
-    """Return the state of a route, and the cause, which with `access` is not told to everybody."""
-    return f"{route['state']}: {route['cause']}" if "cause" in route else route["state"]
-
-
-def _reasons(text: str) -> str:
-    """Return what an answer says: which routes are not ready and why, or what else is wrong."""
+def _asked(given: str) -> str:
     try:
-        match json.loads(text):
-            case {"routes": routes}:
-                return "; ".join(f"{name} is {_state(each)}" for name, each in routes.items())
-            case {"detail": str(detail)}:
-                return detail
-    except (ValueError, LookupError, TypeError, AttributeError):
-        pass
-    return "the answer is not from authproxy"
+        return _readiness(given)
+    except ValueError:
+        return given
+
+
+def _verdict(status: int, text: str) -> Verdict:
+    """Return what an answer means: a 200 counts only if it is ours."""
+    try:
+        document = json.loads(text)
+    except ValueError:
+        return False, NOT_OURS, GIVE_ADMIN
+    match document:
+        case {"ready": True} if status == 200:
+            return True, "", None
+        case {"routes": dict(routes)}:
+            return False, _reasons(routes), None
+        case {"detail": str(detail)} if detail.startswith(NOT_MOUNTED):
+            return False, NOT_ADMIN, GIVE_ADMIN
+        case {"detail": str(detail)}:
+            hint = document.get("hint")
+            return False, detail, hint if isinstance(hint, str) else None
+        case _:
+            return False, NOT_OURS, GIVE_ADMIN
+
+
+def _reasons(routes: dict[str, dict[str, str]]) -> str:
+    """Return which routes are not ready, and why, which with `access` is not told to everybody."""
+    return "; ".join(
+        f"{name} is {': '.join(filter(None, (each.get('state'), each.get('cause'))))}"
+        for name, each in routes.items()
+    )

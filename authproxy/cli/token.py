@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import sys
 from math import ceil
@@ -17,6 +18,7 @@ from authproxy.cli.terminal import Progress
 from authproxy.config.model import Config
 from authproxy.config.route import RouteConfig
 from authproxy.errors import TokenError, TokenUnavailable
+from authproxy.tokens.shared import UNAVAILABLE
 from authproxy.tokens.token import Token
 
 MAX_ASKED = 64 << 10  # bytes that a helper reads
@@ -51,7 +53,7 @@ def token(
     _check_operation(style, operation)
     config = load_config(config_file)
     wanted = find_route(config, route)
-    logs.set_up("error", config.log.format)
+    _log_little(config)
     if style == "git-credential":
         _git(config, wanted, operation, retry_rejected=retry_rejected)
     elif style == "docker-credential":
@@ -78,6 +80,13 @@ def _check_operation(style: str | None, operation: str | None) -> None:
         raise click.UsageError(f"--format {style} needs an operation: {', '.join(operations)}")
     if style == "docker-credential" and operation not in forms.OPERATIONS[style]:
         raise click.UsageError(f"unknown operation {operation!r}: choose from {', '.join(operations or ())}")
+
+
+def _log_little(config: Config) -> None:
+    """Have errors logged, and that a store is passed over; what became of the token is told anyway."""
+    logs.set_up("warning", config.log.format)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(lambda record: record.levelno >= logging.ERROR or record.msg == UNAVAILABLE)
 
 
 async def _fetch(config: Config, route: RouteConfig, *, retry_rejected: bool) -> Token:

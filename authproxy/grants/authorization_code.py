@@ -114,7 +114,7 @@ class AuthorizationCode(InteractiveGrant):
 
     def _asked_silently(self, attempt: "_Attempt") -> Generator[Step, Any, Mapping[str, str]]:
         """Ask for the authorization URL as a browser would; return the query of the redirect back to us."""
-        answer: Answer = yield Ask("GET", attempt.url, {"Accept": "*/*"})
+        answer: Answer = yield Ask("GET", attempt.url, {"Accept": "*/*"}, setting="authorization_url")
         if answer.status >= 400:
             self.refuse_failures(answer, read_json(answer), (attempt.state,))
         query = _sent_back(answer, attempt)

@@ -15,6 +15,8 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import RawResponseMessage
 from aiohttp.streams import StreamReader
 
+from authproxy.net.failures import TLS_ALERT
+
 MAX_HEAD = 256 << 10  # bytes, interim replies included
 MAX_BODY = 8 << 20  # bytes, framing included
 MAX_HEADERS = MAX_HEAD >> 4  # so many short ones; the bytes above are the bound
@@ -24,6 +26,10 @@ SWITCHED = 101
 
 class TooLong(aiohttp.ClientError):
     """The answer is longer than that of any token endpoint."""
+
+
+class SpeaksTLS(aiohttp.ClientError):
+    """What came is TLS, in answer to a request over plain http."""
 
 
 class BoundedHandler(ResponseHandler):
@@ -37,12 +43,15 @@ class BoundedHandler(ResponseHandler):
     def data_received(self, data: bytes) -> None:
         if not data:  # aiohttp to itself: unpack the next part of what came
             super().data_received(data)
+        if self._room == MAX_HEAD and data.startswith(TLS_ALERT):
+            self._give_up(SpeaksTLS())
+            return
         while data:
             # In small pieces, as all replies that one holds are made before any is looked at.
             piece, data = data[:PIECE], data[PIECE:]
             self._room -= len(piece)
             if self._room < 0:
-                self._give_up()
+                self._give_up(TooLong())
                 return
             super().data_received(piece)
 
@@ -54,11 +63,11 @@ class BoundedHandler(ResponseHandler):
         self._room += MAX_BODY
         super().feed_data(data, size)
 
-    def _give_up(self) -> None:
+    def _give_up(self, error: aiohttp.ClientError) -> None:
         body, self._payload = self._payload, None
-        self.set_exception(TooLong())
+        self.set_exception(error)
         if body is not None:
-            body.set_exception(TooLong())
+            body.set_exception(error)
         if self.transport is not None:
             self.transport.abort()
 

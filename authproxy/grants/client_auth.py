@@ -41,6 +41,15 @@ NEEDS: dict[ClientAuthName, tuple[str, ...]] = {
 }
 """The keys without which a style cannot be."""
 
+
+def client_check(style: ClientAuthName) -> str:
+    """Return what to check when a server does not know the client by what it was shown."""
+    keys = NEEDS[style] or ("client_id",)
+    names = " and ".join(f"`{key}`" for key in keys)
+    swapped = " (are they swapped?)" if "client_secret" in keys else ""
+    return f"check {names}{swapped}, and whether the server takes `client_auth: {style}`"
+
+
 SIGNED: frozenset[ClientAuthName] = frozenset({"client_secret_jwt", "private_key_jwt"})
 """The styles whose proof is a signed assertion, not the secret itself."""
 

@@ -67,7 +67,7 @@ def discover(issuer: str) -> Generator[Ask, Answer, Server]:
     """Ask for the issuer's document and read it. Raises `TokenError`."""
     no_document: BadTokenReply | None = None
     for url in well_known(issuer):
-        answer = yield Ask("GET", url, {"Accept": "application/json"})
+        answer = yield Ask("GET", url, {"Accept": "application/json"}, setting="issuer")
         if answer.status >= 500 or answer.status in PASSING_TROUBLE:
             raise TokenUnavailable(
                 f"{answer.place} answered {answer.status}",

@@ -18,7 +18,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, ConfigDict, SecretStr
 
 from authproxy.errors import BadTokenReply, CredentialRejected, TokenError, TokenUnavailable
-from authproxy.grants.refusal import failure_in, is_no_to_refresh_token
+from authproxy.grants.refusal import Checks, failure_in, is_no_to_refresh_token, no_token_in, page_instead
 from authproxy.grants.reply import (
     ENDS_AT,
     MAX_LIFETIME,
@@ -192,11 +192,7 @@ class Grant:
             document = read_text(answer).strip()
         value = token_in(document, pointers.token)
         if not value:
-            where = pointers.token if isinstance(pointers.token, str) else " or ".join(pointers.token)
-            raise BadTokenReply(
-                f"{answer.place} answered {answer.status} without a token at {where}",
-                hint=self._hint(answer) or "`response.token` says where the reply has the token",
-            )
+            raise no_token_in(answer, document, pointers.token, self.hint_for(answer))
         token_type = find(document, pointers.token_type)
         if isinstance(token_type, str) and token_type.lower() in BOUND_TOKEN_TYPES:
             raise BadTokenReply(
@@ -230,10 +226,11 @@ class Grant:
             return self.read_token(answer, pointers, keep=refresh_token, scope=scope)
         except (CredentialRejected, BadTokenReply) as failure:
             if is_page(answer):
+                page = page_instead(answer)
                 raise TokenUnavailable(
-                    f"{answer.place} answered {answer.status} with an HTML page",
-                    hint="something in between may have answered, such as a firewall or a captive portal; "
-                    "otherwise check the URL of the token endpoint",
+                    page.detail,
+                    title=page.title,
+                    hint=page.hint,
                     retry_after=retry_after(answer.headers, answer.asked_at),
                 ) from failure
             failure.refresh_refused = is_no_to_refresh_token(answer, failure, pointers.token)
@@ -286,11 +283,17 @@ class Grant:
     def refuse_failures(self, answer: Answer, document: object, more_secrets: Iterable[str] = ()) -> None:
         """Raise what a failing answer means, if it is one."""
         secrets = [*self.secrets(), *answer.secrets, *more_secrets]
-        failure = failure_in(answer, document, secrets, self._hint(answer))
+        failure = failure_in(answer, document, secrets, self.hint_for(answer), self.checks)
         if failure is not None:
             raise failure
 
-    def _hint(self, answer: Answer) -> str | None:
+    @property
+    def checks(self) -> Checks:
+        """What to check when the token endpoint says no."""
+        return Checks()
+
+    def hint_for(self, answer: Answer) -> str | None:
+        """Return what there is to say of `answer` in particular."""
         return next((hint.say for hint in self.hints if hint.fits(answer)), None)
 
 

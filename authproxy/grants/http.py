@@ -1,4 +1,4 @@
-"""How token requests go over HTTP: limits, TLS, HTTP proxies, and what a failure is called.
+"""How token requests go over HTTP: limits, TLS, HTTP proxies.
 
 Redirects are never followed, a reply is read up to 1 MiB, and nothing is sent twice: a token request that is
 repeated on a stale connection would be a second login.
@@ -11,22 +11,20 @@ import aiohttp
 from yarl import URL
 
 from authproxy import __version__
-from authproxy.errors import TokenError, TokenLoop, TokenTimeout, TokenUnavailable
-from authproxy.grants.client import TooLong, client_session
+from authproxy.errors import TokenLoop, TokenUnavailable
+from authproxy.grants.client import client_session
 from authproxy.grants.discovery import Server, discover
 from authproxy.grants.reply import MAX_REPLY, TOTAL_TIMEOUT, read_up_to
 from authproxy.grants.steps import Answer, Ask, ClientCertificate
+from authproxy.grants.unreachable import CONNECT_TIMEOUT, no_way, translated
 from authproxy.net.dial import look_up
-from authproxy.net.failures import NO_DESCRIPTORS_ADVICE, Failure, failure_of
 from authproxy.net.http_proxy import ADVICE, HTTPProxy, Setting, proxy_for
 from authproxy.net.own_listeners import OwnListeners
 from authproxy.net.tls import token_endpoint_context
 from authproxy.tokens.source import Clock
 
-CONNECT_TIMEOUT = 10.0  # seconds
 PROXY_REFUSED = 407
 DISCOVERY_LASTS = 3600.0  # seconds
-OTHER_CERTIFICATE = "name its CA in SSL_CERT_FILE, or correct the URL"
 
 
 class TokenEndpointClient:
@@ -68,9 +66,12 @@ class TokenEndpointClient:
                 if response.status == PROXY_REFUSED and proxy is not None:
                     raise no_way(proxy, place)
                 body = await read_up_to(response.content, MAX_REPLY, place)
-                return Answer(body, asked_at, place, response.status, response.headers, secrets=ask.secrets)
+                status, headers = response.status, response.headers
+                return Answer(
+                    body, asked_at, place, status, headers, secrets=ask.secrets, setting=ask.setting
+                )
         except (aiohttp.ClientError, OSError, ValueError) as error:  # a timeout is an OSError
-            raise translated(error, place, proxy) from error
+            raise translated(error, ask, proxy) from error
 
     async def _refuse_loops(self, ask: Ask, proxy: HTTPProxy | None) -> None:
         """Raise `TokenLoop` when `ask` would come back to ourselves."""
@@ -126,41 +127,8 @@ async def client_tls(certificate: ClientCertificate) -> ssl.SSLContext:
         ) from error
 
 
-_SENTENCES: dict[Failure, tuple[str, str | None]] = {
-    Failure.URL: ("{} is not a URL that can be asked", "check the URL"),
-    Failure.DESCRIPTORS: (
-        "authproxy has too many files and connections open to ask {}",
-        NO_DESCRIPTORS_ADVICE,
-    ),
-    Failure.DNS: ("the host name of {} does not resolve", "check the URL and the network"),
-    Failure.CONNECT: ("cannot connect to {}", "check the URL, and whether it is up"),
-    Failure.CERTIFICATE: ("the TLS certificate of {} is not acceptable", OTHER_CERTIFICATE),
-    Failure.HANDSHAKE: ("the TLS certificate of {} is not acceptable", OTHER_CERTIFICATE),
-    Failure.CLOSED: ("{} closed the connection without an answer", None),
-    Failure.CUT_SHORT: ("{} broke off its answer", None),
-}
-
-
-def translated(error: Exception, place: str, proxy: HTTPProxy | None = None) -> TokenError:
-    """Return the `TokenError` for a foreign error, without the foreign text: that may quote a header."""
-    if isinstance(error, TooLong):
-        return TokenUnavailable(f"{place} sent more than the answer of a token endpoint can be")
-    failure = failure_of(error, otherwise=Failure.NOT_HTTP)
-    if failure is Failure.TIMEOUT:
-        return TokenTimeout(f"{place} did not answer in time")
-    if failure is Failure.PROXY and proxy is not None:
-        return no_way(proxy, place)
-    not_http = f"{{}} did not answer in HTTP ({type(error).__name__})", None
-    sentence, hint = _SENTENCES.get(failure, not_http)
-    return TokenUnavailable(sentence.format(place), hint=hint)
-
-
 def proxy_to(ask: Ask, http_proxy: Setting, own: OwnListeners) -> HTTPProxy | None:
     try:
         return proxy_for(ask.url, http_proxy, own=own)
     except ValueError as error:
         raise TokenUnavailable(f"no way to {ask.place}: {error}", hint=ADVICE) from None
-
-
-def no_way(proxy: HTTPProxy, place: str) -> TokenUnavailable:
-    return TokenUnavailable(f"the HTTP proxy {proxy} does not lead to {place}", hint=ADVICE)

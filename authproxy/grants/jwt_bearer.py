@@ -4,13 +4,18 @@ The assertion is made here, with `key`; or it was made elsewhere, and is given a
 """
 
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from authproxy.grants.oauth import SIGNING_KEYS, OAuthGrant
+from authproxy.grants.refusal import Checks
 from authproxy.grants.steps import Flow, Step
 from authproxy.values import GivenToken
 
+GIVEN_CHECK = "check `assertion`: is it still valid, and meant for this server?"
+SIGNED_CHECK = (
+    "check `issuer_claim`, `subject` and `audience_claim`, and that the server has the public half of `key`"
+)
 GRANT_TYPE = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 
 
@@ -44,6 +49,13 @@ class JWTBearer(OAuthGrant):
 
     def signing_keys(self) -> frozenset[str]:
         return OAuthGrant.signing_keys(self) | (SIGNING_KEYS if self.assertion is None else set())
+
+    @property
+    def checks(self) -> Checks:
+        checks = self.oauth_checks()
+        if self.assertion is not None:
+            return replace(checks, credential=GIVEN_CHECK)
+        return replace(checks, credential=SIGNED_CHECK, clock=True)
 
     def obtain(self) -> Flow:
         answer = yield from self.ask(grant_type=GRANT_TYPE, assertion=(yield from self._assertion()))

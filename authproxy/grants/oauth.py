@@ -6,13 +6,14 @@ words, the grant's own way follows at once (§6, §5.2).
 
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import quote_plus, urlencode
 
 from authproxy.errors import BadTokenReply
-from authproxy.grants.client_auth import CLIENT_AUTH, NEEDS, SIGNED, ClientAuthName
+from authproxy.grants.client_auth import CLIENT_AUTH, NEEDS, SIGNED, ClientAuthName, client_check
 from authproxy.grants.discovery import GIVE_ENDPOINTS, Issuer, Server
 from authproxy.grants.grant import Grant, HeaderMap, ReplyPointers, SecretMap, refreshed_or_obtained
+from authproxy.grants.refusal import Checks
 from authproxy.grants.requests import FORM, Parameters, basic_value, in_pairs, with_defaults, with_query
 from authproxy.grants.signing import (
     ASSERTION_LIFETIME,
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OAuthGrant(Grant):
     """The keys of every OAuth grant, and the request they make."""
+
+    credential_check: ClassVar[str] = ""
+    """What to check when the server turns down what the grant is about, if that is not the client itself."""
 
     token_url: URL | None = None
     """The token endpoint: https, or on loopback, unless the route has `insecure: true`. This or `issuer` is
@@ -179,12 +183,13 @@ class OAuthGrant(Grant):
         pairs = in_pairs(sent) + [("resource", each) for each in self.resources]
         headers = with_defaults(headers, {"Accept": "application/json"})
         shown = ClientCertificate(self.cert_file, self.key_file) if self.cert_file is not None else None
+        setting = endpoint if getattr(self, endpoint) is not None else "issuer"
         if self.params_in == "query":
             url = with_query(url, pairs)
-            answer: Answer = yield Ask("POST", url, headers, client_certificate=shown, secrets=made)
+            answer: Answer = yield Ask("POST", url, headers, None, shown, made, setting)
             return answer
         headers = with_defaults(headers, {"Content-Type": FORM})
-        answer = yield Ask("POST", url, headers, urlencode(pairs).encode(), shown, made)
+        answer = yield Ask("POST", url, headers, urlencode(pairs).encode(), shown, made, setting)
         return answer
 
     def server(self) -> Generator[Step, Any, Server]:
@@ -236,6 +241,20 @@ class OAuthGrant(Grant):
 
     def private_key(self) -> "Key":
         return read_key(self.key.get_secret_value() if self.key else "")
+
+    @property
+    def checks(self) -> Checks:
+        return self.oauth_checks()
+
+    def oauth_checks(self) -> Checks:
+        """Return what there is to check of every OAuth grant."""
+        client = client_check(self.style)
+        return Checks(
+            credential=self.credential_check or client,
+            client=client,
+            request="check what the server wants to be sent, and where: `params`, `params_in`, `headers`",
+            clock=self.style in SIGNED,
+        )
 
     # ── what the keys say ────────────────────────────────────────────────────────────────────────
 

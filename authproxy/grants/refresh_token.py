@@ -1,6 +1,7 @@
 """`refresh_token`: a refresh token that somebody obtained elsewhere (RFC 6749 §6)."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from authproxy.grants.oauth import OAuthGrant
 from authproxy.grants.steps import Flow
@@ -11,6 +12,10 @@ from authproxy.values import GivenToken
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefreshToken(OAuthGrant):
     """A refresh token that was obtained elsewhere is traded for tokens (RFC 6749 §6)."""
+
+    credential_check: ClassVar[str] = (
+        "the refresh token has expired, was revoked or was used elsewhere: put a new one into `refresh_token`"
+    )
 
     refresh_token: GivenToken
     """A refresh token that was obtained elsewhere. When the server rotates it, the new one is stored.

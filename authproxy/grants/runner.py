@@ -189,7 +189,7 @@ class FlowRunner:
             raise TokenUnavailable(
                 f"{program} ended with exit code {code}", hint="run the command by hand to see why"
             )
-        return Answer(output, asked_at, program)
+        return Answer(output, asked_at, program, setting="")
 
     async def _read(self, read: Read) -> Answer:
         asked_at = self._clock()
@@ -200,7 +200,7 @@ class FlowRunner:
             raise TokenUnavailable(f"cannot read {read.path}: {reason}") from error
         if len(body) > MAX_REPLY:
             raise BadTokenReply(f"{read.path} is larger than {MAX_REPLY >> 20} MiB")
-        return Answer(body, asked_at, read.path, age=abs(asked_at - written_at))
+        return Answer(body, asked_at, read.path, age=abs(asked_at - written_at), setting="")
 
     # ── one-time codes ───────────────────────────────────────────────────────────────────────────
 

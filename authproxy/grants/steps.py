@@ -28,6 +28,8 @@ class Ask:
     client_certificate: "ClientCertificate | None" = None
     secrets: tuple[str, ...] = field(default=(), repr=False)
     """What was made for this request alone, such as a signed assertion; masked in the server's words."""
+    setting: str = field(default="token_url", compare=False)
+    """The key of the configuration that the URL comes from, for advice."""
 
     @property
     def place(self) -> str:
@@ -112,7 +114,8 @@ class Callback:
 class Answer:
     """What came back. `asked_at` (epoch seconds) is taken before the question left.
 
-    `age` is for how many seconds a file had not been written to; `secrets` are the question's own.
+    `age` is for how many seconds a file had not been written to; `secrets` are the question's own. `setting`
+    is the key that says who was asked; "" for what is not asked over HTTP.
     """
 
     body: bytes = field(repr=False)
@@ -122,6 +125,12 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     age: float = inf
     secrets: tuple[str, ...] = field(default=(), repr=False)
+    setting: str = field(default="token_url", compare=False)
+
+    @property
+    def said(self) -> str:
+        """Return who said something, and how."""
+        return f"{self.place} answered {self.status}" if self.setting else f"{self.place} answered"
 
 
 Step = Ask | Discover | Now | Run | Read | Code | UseUp | Show | Wait | Callback

@@ -1,7 +1,7 @@
 """`token_exchange`: one token traded in for another, for this proxy or on somebody's behalf (RFC 8693)."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator
 
@@ -31,6 +31,8 @@ TokenType = Annotated[str, AfterValidator(_token_type)]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenExchange(OAuthGrant):
     """One token is traded for another (RFC 8693). With an actor's token the new one says who acts (§1.1)."""
+
+    credential_check: ClassVar[str] = "check `subject_token` and `actor_token`: are they still valid?"
 
     subject_token: GivenToken
     """The token to exchange; with `${file:…}` it is read again when it is refused.

@@ -11,14 +11,28 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, SecretStr
 
 from authproxy.grants.assertion import HeaderAssertion
 from authproxy.grants.grant import Grant, HeaderMap, ReplyPointers, SecretMap, is_name, refreshed_or_obtained
+from authproxy.grants.refusal import Checks
 from authproxy.grants.requests import FORM, base32, basic_value, with_defaults, with_query
 from authproxy.grants.steps import Answer, Ask, Code, Flow, Step, UseUp
 from authproxy.masking import Leaf, leaves, without_query
 from authproxy.tokens.token import Token
 from authproxy.values import JSON_TEXT, OTHERWISE_READ, URL, BasicPassword, BasicUsername, HeaderName
 
+CODE_WANTED = "the server wants a one-time code besides: set `totp`, with the secret of the second factor"
+CODE_REFUSED = (
+    "the one-time code was not accepted: check that `totp` holds the secret of this account's second factor, "
+    "and that this machine's clock is right"
+)
+CODE_IS_OLD = (
+    "the one-time code was not accepted: it is good for half a minute, and once; set `totp` to the secret of "
+    "the second factor, from which new codes are made"
+)
+BASIC_CHECK = "check `basic.username` and `basic.password`"
+FIELDS_CHECK = "check the name and the password in `form`, `json` or `query`"
+REQUEST_CHECK = "check what the server wants to be sent: `form` or `json`, `params_in`, `method`, `headers`"
 SHORTEST_SECRET = 4  # characters of a JSON body's text; what is shorter is a switch or a language
 
+_ONE_TIME_CODE = re.compile(rb"\b(?:t?otp|2fa|mfa)\b|one.?time|two.?factor|second.?factor", re.IGNORECASE)
 _CODE = re.compile(r"\d{6,8}\Z")
 _BASE32 = re.compile(r"[A-Z2-7]{8,}=*\Z")
 
@@ -176,16 +190,35 @@ class TokenRequest(Grant):
             body = None
             query += form
         made = (proof,) if proof else ()
-        return Ask(self.method, with_query(self.url, query), headers, body, secrets=made)
+        return Ask(self.method, with_query(self.url, query), headers, body, secrets=made, setting="url")
 
     def _refresh(self, refresh_token: str) -> Flow:
         form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
         headers = {"Content-Type": FORM} | self._headers()
-        answer: Answer = yield Ask("POST", self.url, headers, urlencode(form).encode())
+        answer: Answer = yield Ask("POST", self.url, headers, urlencode(form).encode(), setting="url")
         return self.read_refreshed(answer, self.response, refresh_token)
 
     def _headers(self) -> dict[str, str]:
         return with_defaults(dict(_pairs(self.headers)), {"Accept": "application/json"})
+
+    @property
+    def checks(self) -> Checks:
+        return Checks(
+            credential=BASIC_CHECK if self.basic is not None else FIELDS_CHECK,
+            request=REQUEST_CHECK,
+            clock=self.totp is not None and self.totp.secret is not None,
+        )
+
+    def hint_for(self, answer: Answer) -> str | None:
+        exact = next((hint.say for hint in self.hints if hint.contains and hint.fits(answer)), None)
+        if exact is None and 400 <= answer.status < 500 and _ONE_TIME_CODE.search(answer.body):
+            return self._about_the_code()
+        return exact or Grant.hint_for(self, answer)
+
+    def _about_the_code(self) -> str:
+        if self.totp is None:
+            return CODE_WANTED
+        return CODE_REFUSED if self.totp.code is None else CODE_IS_OLD
 
     def secrets(self) -> list[str]:
         found = Grant.secrets(self)

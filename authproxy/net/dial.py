@@ -28,10 +28,18 @@ from authproxy.errors import (
     TLSFailure,
     UpstreamError,
 )
-from authproxy.net.failures import NO_DESCRIPTORS_ADVICE, Failure, failure_of
+from authproxy.net.failures import (
+    IN_A_CONTAINER,
+    NO_DESCRIPTORS_ADVICE,
+    NO_TLS,
+    Failure,
+    failure_of,
+    tls_reason,
+)
 from authproxy.net.http_proxy import ADVICE, HTTPProxy, bracketed
 from authproxy.net.http_tunnel import open_tunnel
 from authproxy.net.own_listeners import NOBODY, OwnListeners
+from authproxy.values import is_loopback
 
 HAPPY_EYEBALLS_DELAY = 0.25  # seconds before the next address is tried (RFC 8305 §5)
 
@@ -68,7 +76,11 @@ async def look_up(host: str, port: int) -> Addresses:
 
 
 _STEPS: dict[Failure, tuple[type[UpstreamError], str, str]] = {
-    Failure.DNS: (DNSFailure, "the host name of {place} does not resolve", "and the network"),
+    Failure.DNS: (
+        DNSFailure,
+        "the host name of {place} does not resolve",
+        "its host, and the network of this machine",
+    ),
     Failure.CONNECT: (ConnectFailure, "cannot connect to {place}: {reason}", "and whether it is up"),
 }
 """What it is called that a step failed, and what is to be checked besides `upstream`."""
@@ -95,6 +107,7 @@ class Dialer:
         self._own = own
         self._next_hop = f"the HTTP proxy {proxy}" if proxy is not None else str(origin)
         self._looking_up: asyncio.Future[Addresses] | None = None
+        self.hung_in_tls = False  # whether who dialled last gave up in the midst of a handshake
 
     async def dial(self, protocol: Callable[[], P]) -> P:
         """Return a new protocol that is connected to the upstream.
@@ -134,6 +147,7 @@ class Dialer:
 
         Raises `Loop`, `ConnectFailure`, `ConnectionLimit`.
         """
+        self.hung_in_tls = False
         others = [each for each in addresses if not self._own.reached_by(each[4])]
         if addresses and not others:
             raise self._loop()
@@ -161,15 +175,17 @@ class Dialer:
             _, made = await asyncio.get_running_loop().create_connection(
                 protocol, sock=sock, ssl=tls, server_hostname=name
             )
+        except asyncio.CancelledError:
+            self.hung_in_tls = tls is not None
+            raise
         except OSError as error:
-            if failure_of(error, otherwise=Failure.HANDSHAKE) is Failure.TIMEOUT:
+            failure = failure_of(error, otherwise=Failure.HANDSHAKE)
+            if failure is Failure.TIMEOUT:
                 raise
-            reason = "handshake failed"
-            if isinstance(error, ssl.SSLCertVerificationError):
-                reason = error.verify_message
+            failure = failure if failure in NO_TLS else Failure.HANDSHAKE
             raise TLSFailure(
-                f"no TLS with {self.place}: {reason}",
-                hint="check `upstream`; `tls.ca_file` names a CA of your own",
+                f"no TLS with {self.place}: {tls_reason(failure, error)}",
+                hint=NO_TLS[failure][1].format(url="`upstream`", ca="`tls.ca_file`"),
             ) from error
         return made
 
@@ -187,6 +203,8 @@ class Dialer:
         kind, sentence, more = _STEPS[step]
         number = getattr(error, "errno", None)
         reason = os.strerror(number) if number else "none of its addresses can be reached"
+        if step is Failure.CONNECT and self.proxy is None and is_loopback(self.origin.host):
+            more += f"; {IN_A_CONTAINER}"
         return kind(sentence.format(place=self._next_hop, reason=reason), hint=self.hint(more))
 
     def _loop(self) -> Loop:

@@ -2,7 +2,8 @@
 
     the resolver, the sockets, OpenSSL, aiohttp  ──▶  Failure  ──▶  each wing's own sentence
 
-The text of a foreign error is never passed on: it may quote a header.
+The text of a foreign error is never passed on: it may quote a header. What is wrong with TLS is the same on
+either side, and stands here (`NO_TLS`).
 """
 
 import errno
@@ -17,6 +18,8 @@ NO_DESCRIPTORS_ADVICE = (
     "raise the limit on open files (`ulimit -n`, `LimitNOFILE=`), or lower `limits.connections`"
 )
 
+IN_A_CONTAINER = "in a container 127.0.0.1 is the container itself, and the host is host.docker.internal"
+
 
 class Failure(Enum):
     """What can go wrong, in the order in which a connection meets it."""
@@ -26,7 +29,13 @@ class Failure(Enum):
     DNS = "the host's name does not resolve"
     CONNECT = "nobody takes the connection"
     TIMEOUT = "nobody answered in time"
-    CERTIFICATE = "the certificate is not acceptable"
+    AUTHORITY = "the certificate is signed by somebody who is not trusted here"
+    EXPIRED = "the certificate is no longer valid"
+    NOT_YET_VALID = "the certificate is not valid yet"
+    OTHER_NAME = "the certificate is that of another host"
+    CERTIFICATE = "the certificate is not acceptable for another reason"
+    PLAIN_HTTP = "the server speaks plain http where TLS was expected"
+    SPEAKS_TLS = "the server speaks TLS where plain http was expected"
     HANDSHAKE = "no TLS for another reason"
     PROXY = "the HTTP proxy does not lead there"
     CLOSED = "the connection was closed without an answer"
@@ -44,6 +53,58 @@ _SYSTEMS: Kinds = (
 )
 """What the errors of Python's own mean, and those of aiohttp's that are such errors too. The first that fits
 counts, here and below."""
+
+
+_VERIFY_CODES = {  # of OpenSSL, see x509_vfy.h
+    9: Failure.NOT_YET_VALID,
+    10: Failure.EXPIRED,
+    18: Failure.AUTHORITY,
+    19: Failure.AUTHORITY,
+    20: Failure.AUTHORITY,
+    21: Failure.AUTHORITY,
+    62: Failure.OTHER_NAME,
+    64: Failure.OTHER_NAME,
+}
+_NOT_TLS_AT_ALL = frozenset(
+    {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"}
+)
+"""What OpenSSL takes an answer in plain http for."""
+
+TLS_ALERT = b"\x15\x03"
+"""How a server begins that speaks TLS and was sent something else (RFC 8446 §5.1)."""
+
+NO_TLS: dict[Failure, tuple[str, str]] = {
+    Failure.AUTHORITY: (
+        "its certificate is signed by an authority that is not trusted here",
+        "name that authority's certificate in {ca}, or correct {url}",
+    ),
+    Failure.EXPIRED: (
+        "its certificate has expired",
+        "whoever runs that server has to renew it; or this machine's clock is wrong",
+    ),
+    Failure.NOT_YET_VALID: ("its certificate is not valid yet", "check this machine's clock"),
+    Failure.OTHER_NAME: (
+        "its certificate is that of another host",
+        "correct the host in {url}: it should be a name in the certificate",
+    ),
+    Failure.CERTIFICATE: ("its certificate is not acceptable", "check {url}, and the CA in {ca}"),
+    Failure.PLAIN_HTTP: ("it speaks plain http there", "write http:// in {url}, or correct its port"),
+    Failure.HANDSHAKE: ("handshake failed", "check {url}: is it https at that port?"),
+}
+"""What is wrong with TLS, and what to do; `{url}` and `{ca}` are the settings that a wing has for it."""
+
+
+_TELLS_MORE = frozenset({Failure.AUTHORITY, Failure.OTHER_NAME, Failure.CERTIFICATE})
+
+
+def tls_reason(failure: Failure, error: BaseException) -> str:
+    """Return what is wrong with TLS, in OpenSSL's own words too where they tell more."""
+    said = getattr(_openssls(error), "verify_message", None)
+    return (
+        f"{NO_TLS[failure][0]} ({said.rstrip('.')})"
+        if said and failure in _TELLS_MORE
+        else NO_TLS[failure][0]
+    )
 
 
 @cache
@@ -65,11 +126,30 @@ def _aiohttps() -> Kinds:
 
 def failure_of(error: BaseException, *, otherwise: Failure) -> Failure:
     """Return what `error` says went wrong; `otherwise` for one that may come of any step."""
+    if (of_tls := _failure_of_tls(_openssls(error))) is not None:
+        return of_tls
     kinds = _SYSTEMS + (_aiohttps() if _is_aiohttps(error) else ())
     found = next((failure for types, failure in kinds if isinstance(error, types)), otherwise)
     if found is Failure.DNS:  # a look-up fails as well, for want of a socket, and does not say so
         return Failure.DESCRIPTORS if out_of_descriptors() else found
     return Failure.DESCRIPTORS if isinstance(error, OSError) and error.errno in NO_DESCRIPTORS else found
+
+
+def _openssls(error: BaseException) -> BaseException | None:
+    """Return what OpenSSL said, where `error` is that or aiohttp's for it."""
+    if _is_aiohttps(error):
+        inner = getattr(error, "certificate_error", None) or getattr(error, "os_error", None)
+        return inner if isinstance(inner, ssl.SSLError) else None
+    return error if isinstance(error, ssl.SSLError) else None
+
+
+def _failure_of_tls(error: BaseException | None) -> Failure | None:
+    """Return what OpenSSL means; None where it is no more than that TLS failed."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _VERIFY_CODES.get(getattr(error, "verify_code", 0))
+    if isinstance(error, ssl.SSLError) and getattr(error, "reason", None) in _NOT_TLS_AT_ALL:
+        return Failure.PLAIN_HTTP
+    return None
 
 
 def _is_aiohttps(error: BaseException) -> bool:

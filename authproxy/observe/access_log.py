@@ -7,10 +7,12 @@ import asyncio
 import json
 import re
 import sys
+from collections.abc import Container
 from urllib.parse import urlsplit
 
 from authproxy.logs import as_text, exact_stamp, stamp
 from authproxy.masking import without_query
+from authproxy.observe.advice import advice
 from authproxy.observe.record import RequestRecord
 
 _LOCATION = re.compile(rb"\r\nlocation:([^\r]*)", re.IGNORECASE)
@@ -24,12 +26,15 @@ class AccessLog:
     def __init__(self, style: str) -> None:
         self._make = _access_json if style == "json" else _access_text
         self._lines: list[str] = []
+        self._proven: set[str | None] = set()  # routes that have had a success
         self._loop = asyncio.get_running_loop()
 
     def __call__(self, record: RequestRecord) -> None:
         if not self._lines:
             self._loop.call_later(self.DELAY, self.flush)
-        self._lines.append(self._make(record))
+        if record.status < 300 and record.route not in self._proven:
+            self._proven.add(record.route)
+        self._lines.append(self._make(record, self._proven))
 
     def flush(self) -> None:
         """Write what waits."""
@@ -39,18 +44,18 @@ class AccessLog:
             sys.stderr.flush()
 
 
-def _access_text(record: RequestRecord) -> str:
+def _access_text(record: RequestRecord, proven: Container[str | None] = ()) -> str:
     at, seconds, route, method, path, status, sent, retried, cause = record[:9]
     more = " retried=yes" if retried else ""
     if status >= 300 or cause is not None:
-        more += "".join([f" {key}={as_text(value)}" for key, value in _more(record).items()])
+        more += "".join([f" {key}={as_text(value)}" for key, value in _more(record, proven).items()])
     return (
         f"{stamp(int(at + seconds))} info request route={route or '-'} method={method} "
         f"path={as_text(path)} status={status} bytes={sent} ms={seconds * 1000:.1f} id={record.id}{more}\n"
     )
 
 
-def _access_json(record: RequestRecord) -> str:
+def _access_json(record: RequestRecord, proven: Container[str | None] = ()) -> str:
     line = {
         "time": exact_stamp(record.ended),
         "level": "info",
@@ -64,7 +69,7 @@ def _access_json(record: RequestRecord) -> str:
         "retried": record.retried,
         "id": record.id,
     }
-    return json.dumps(line | _more(record)) + "\n"
+    return json.dumps(line | _more(record, proven)) + "\n"
 
 
 def redirect_of(record: RequestRecord) -> str | None:
@@ -87,18 +92,19 @@ def _hosts_of(record: RequestRecord) -> list[str]:
     return [line[5:].decode("latin-1").strip() for line in lines if line[:5].lower() == b"host:"]
 
 
-def _more(record: RequestRecord) -> dict[str, object]:
+def _more(record: RequestRecord, proven: Container[str | None]) -> dict[str, object]:
     """Return what is to be said of a request that did not go well."""
     if record.status < 300 and record.cause is None:
         return {}
     notes, facts = record.notes, record.facts
     problem = notes.problem if notes is not None and notes.problem is not None else {}
+    redirect = redirect_of(record) if record.status < 400 else None
     leads = record.status >= 400 or record.cause is not None
     more = {
         "upstream": without_query(facts.url_of(record.path)) if facts is not None and leads else None,
-        "redirect": redirect_of(record) if record.status < 400 else None,
+        "redirect": redirect,
         "cause": record.cause,
-        "hint": problem.get("hint"),
+        "hint": problem.get("hint") or advice(record, proven, redirect),
         "origin": notes.page if notes is not None else None,
     }
     return {key: value for key, value in more.items() if value is not None}

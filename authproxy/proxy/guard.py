@@ -32,8 +32,22 @@ AUTHORIZATION, TE = istr("Authorization"), istr("Transfer-Encoding")
 CONTENT_LENGTH = istr("Content-Length")
 JUDGED = (HOST, ORIGIN, SITE, AUTHORIZATION, TE)
 """The headers whose values the guard judges, besides that of the access key."""
-REFUSED_METHODS = frozenset({"TRACE", "CONNECT"})
+NO_FORWARD_PROXY = (
+    "call a route by its own URL here, as in http://127.0.0.1:8080/PATH; "
+    "this address is not to be used as an HTTP proxy (curl -x, HTTPS_PROXY)"
+)
+REFUSED_METHODS = {
+    "CONNECT": NO_FORWARD_PROXY,
+    "TRACE": "a TRACE would show the credential; ask with another method",
+}
+"""Methods that are not forwarded, and what to do instead."""
+CONTAINER_HOSTS = frozenset(
+    {"host.docker.internal", "host.containers.internal", "host.lima.internal", "gateway.docker.internal"}
+)
+"""What containers call the machine that they run on."""
 OWN_SITE = frozenset({"same-origin", "none"})
+OTHER_ORIGIN = "if that page is yours, add its origin, as in https://app.example, to `allowed_origins`"
+OTHER_SITE = f"{OTHER_ORIGIN}; to look at it yourself, type the URL into the browser or use curl"
 MAX_HOSTS = 1024  # spellings of `Host` remembered,
 MAX_HOST = 128  # characters each: callers may make them up
 
@@ -85,8 +99,8 @@ class Guard:
         headers = request.headers
         if request.version not in (HTTP_1_1, HTTP_1_0):
             raise BadRequest("unsupported HTTP version: send HTTP/1.1 or HTTP/1.0")
-        if request.method.upper() in REFUSED_METHODS:  # to some servers `trace` is TRACE
-            raise Forbidden(f"{request.method} is not forwarded")
+        if (instead := REFUSED_METHODS.get(request.method.upper())) is not None:  # to some `trace` is TRACE
+            raise Forbidden(f"{request.method} is not forwarded", hint=instead)
         self._check_framing(request, headers)
         target = request.target
         authority = headers.get(HOST, "")
@@ -157,10 +171,7 @@ class Guard:
             return host
         if _is_address(host, request.local_address):
             return host  # a literal cannot be a rebound name; another connection may have come in elsewhere
-        raise Forbidden(
-            f"requests to the host {host} are not answered here",
-            hint="if that name is yours, add it to `allowed_hosts`",
-        )
+        raise Forbidden(f"requests to the host {host} are not answered here", hint=_host_hint(host, request))
 
     def _absolute(self, request: Asked, target: str, authority: str, host: str) -> tuple[str, str, str]:
         """Judge a target that is not a path (RFC 9112 §3.2.2, §3.2.4); its host overrides `Host`."""
@@ -178,12 +189,18 @@ class Guard:
         if origin is not None and origin.lower() in self._origins:
             return
         if origin is not None and not _is_own(origin, authority):
-            raise Forbidden(
-                "a web page of another origin may not use this proxy",
-                hint="if that page is yours, add its origin to `allowed_origins`",
-            )
+            raise Forbidden("a web page of another origin may not use this proxy", hint=OTHER_ORIGIN)
         if headers.get(SITE, "none") not in OWN_SITE:
-            raise Forbidden("a web page of another site may not use this proxy")
+            raise Forbidden("a web page of another site may not use this proxy", hint=OTHER_SITE)
+
+
+def _host_hint(host: str, request: Asked) -> str:
+    """Return what to do about a host that is none of ours."""
+    if not request.target.startswith("/"):
+        return NO_FORWARD_PROXY
+    if host in CONTAINER_HOSTS:
+        return f"to let containers on this machine in, add {host} to `allowed_hosts`"
+    return "call it by 127.0.0.1 or localhost; or, if that name is yours, add it to `allowed_hosts`"
 
 
 def split_absolute(target: str) -> tuple[str, str]:

@@ -9,6 +9,7 @@ That line is the only one that is added to an upstream's answer (RFC 9209 §2.1.
 from time import time
 
 from authproxy.observe.standing import Refusal
+from authproxy.proxy.challenge import wanted_instead
 from authproxy.proxy.context import RequestContext
 from authproxy.proxy.renewal import lacks_scope
 from authproxy.proxy.route import Route
@@ -42,6 +43,7 @@ def refusal_line(context: RequestContext, route: Route, reply: Reply) -> bytes:
 def explain(context: RequestContext, route: Route, reply: Reply) -> Refusal:
     """Return what is to be said of a refusal."""
     cause, age, hint = _what_was_sent(context, route, reply)
+    other, advice = _other_scheme(context, route, reply)
     outgoing = context.outgoing
     how = ""
     if outgoing is not None and outgoing.retried:
@@ -51,11 +53,26 @@ def explain(context: RequestContext, route: Route, reply: Reply) -> Refusal:
     return Refusal(
         status=reply.status,
         cause=f"{reply.status} {cause}{how}",
-        sent=f"{cause}{age}{how}",
-        hint=hint,
+        sent=f"{cause}{age}{how}{other}",
+        hint=advice or hint,
         at=time(),
         lasts=outgoing is not None and outgoing.refused,
     )
+
+
+def _other_scheme(context: RequestContext, route: Route, reply: Reply) -> tuple[str, str]:
+    """Return that the upstream asks for another scheme than ours, and a hint; nothing if it does not."""
+    credential = route.credential
+    if credential is None or not context.injects or credential.header.lower() != "authorization":
+        return "", ""
+    instead = wanted_instead(credential.scheme, reply.headers)
+    if instead is None:
+        return "", ""
+    named, advice = instead
+    advice = f"set {advice}" if advice.startswith("`") else advice
+    sent = f"as {credential.scheme}" if credential.scheme else "without a scheme"
+    asks = f"the upstream asks for {named}: {advice}"
+    return f", sent {sent} where {asks}", asks
 
 
 def _is_static(context: RequestContext, route: Route) -> bool:

@@ -82,7 +82,10 @@ class RouteTable(Generic[R]):
             f"{route.host or ''}{route.path}"
             for route in sorted(self._routes, key=lambda route: (route.path, route.host is None))
         )
-        raise NoRoute(f"no route is mounted there; the routes are: {prefixes}")
+        raise NoRoute(
+            f"no route is mounted there; the routes are: {prefixes}",
+            hint="begin the path with one of them (`path`, `host`)",
+        )
 
     def find(self, host: str, path: str) -> R | None:
         """Return the route for a decoded path asked of `host`, if there is one."""

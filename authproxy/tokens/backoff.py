@@ -175,11 +175,13 @@ class BackoffSource(Layer):
             await self._reset()
             return
         if isinstance(failure, LoginRequired):
-            raise LoginRequired(failure.detail, hint=failure.hint, error=failure.error, retry_after=left)
+            raise LoginRequired(
+                failure.detail, title=failure.title, hint=failure.hint, error=failure.error, retry_after=left
+            )
         left_alone = TokenUnavailable(
-            failure.detail, hint=failure.hint, error=failure.error, retry_after=left
+            failure.detail, title=failure.title, hint=failure.hint, error=failure.error, retry_after=left
         )
-        left_alone.title, left_alone.rejects = failure.title, failure.rejects
+        left_alone.rejects = failure.rejects
         raise left_alone from failure
 
     async def _note(self, failure: TokenError) -> None:
@@ -217,6 +219,7 @@ class BackoffSource(Layer):
             hint=failure.hint,
             error=failure.error,
             in_good_order=not isinstance(failure, CredentialRejected),
+            title=failure.title,
             failures=self._failures,
             at=now,
             next_try_at=now + delay,

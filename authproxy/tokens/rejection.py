@@ -34,6 +34,7 @@ class Rejection:
     error: str | None
     in_good_order: bool
     """Whether it was an answer without a token rather than a refusal in so many words."""
+    title: str | None = None
     failures: int
     at: float
     next_try_at: float
@@ -45,7 +46,7 @@ class Rejection:
     def as_error(self) -> TokenError:
         """Return the failure as it was first told."""
         kind = BadTokenReply if self.in_good_order else CredentialRejected
-        failure = kind(self.detail, hint=self.hint, error=self.error)
+        failure = kind(self.detail, title=self.title, hint=self.hint, error=self.error)
         failure.rejects = True
         return failure
 

@@ -23,6 +23,8 @@ from authproxy.tokens.source import Clock, Layer, TokenSource
 from authproxy.tokens.stores import TokenStore
 from authproxy.tokens.token import Token
 
+UNAVAILABLE = "token store unavailable"
+MEANWHILE = "memory serves, for this process alone"
 MEND_SECONDS = 5.0  # between two tries to reach a store that cannot be used
 BUSY_SECONDS = 5.0  # what a caller is told to wait when another process does not let go of the lock
 
@@ -164,7 +166,10 @@ class SharedSource(Layer):
 
     def _in_trouble(self, trouble: StoreError) -> None:
         if self.store_trouble is None:
-            logs.warning("token store unavailable", route=self.name, cause=trouble.detail, hint=trouble.hint)
+            logs.warning(
+                UNAVAILABLE, route=self.name, cause=trouble.detail, hint=trouble.hint,
+                meanwhile=MEANWHILE,
+            )  # fmt: skip
         self.store_trouble = trouble.detail
         self._mend()
 

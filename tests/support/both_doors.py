@@ -189,6 +189,9 @@ class Dialer:
     proxy = None
     forwards = False
 
+    def hint(self, more: str) -> str:
+        return more
+
     def __init__(self, script: Script, *, plain: bool, early: bool) -> None:
         self.opened: list[Upstream] = []
         self._script = script

@@ -46,6 +46,9 @@ _STAND_IN = b"PATCH"  # what the parser reads in place of others; GET may be RTS
 _EMPTY_LINES = re.compile(rb"[\r\n]+")
 _EIGHT_BIT = re.compile(rb"[\x80-\xff]")
 
+TLS_HELLO = b"\x16\x03"  # how a client begins that speaks TLS (RFC 8446 §5.1)
+HTTPS_CAME = "a client spoke TLS (https://) to a listener of plain http"
+USE_HTTP = "call it by http://, or set `tls` to serve https"
 TRAILER_TOO_LARGE = "the trailer section is too large"
 LITTLE_BUT_FRAMING = "the chunks of the body are little but sizes and extensions"
 MALFORMED = "the body is malformed"
@@ -415,6 +418,8 @@ class ClientConnection(asyncio.Protocol):
         """Answer what is no request, and close: nobody knows where another one would begin."""
         if too_large:
             self.refuse(HeadersTooLarge("the header section is too large"))
+        elif self._ahead.startswith(TLS_HELLO) and not self._answered_any:
+            self.refuse(BadRequest(HTTPS_CAME, hint=USE_HTTP))
         else:
             self.refuse(BadRequest("the request is not valid HTTP/1.1"))
 

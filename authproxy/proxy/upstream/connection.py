@@ -19,19 +19,28 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from authproxy.capabilities import is_readable
 from authproxy.errors import AuthproxyError, BadReply, RequestTimeout, ResponseTimeout
+from authproxy.net.failures import TLS_ALERT
 from authproxy.net.http_tunnel import REFUSED
 from authproxy.proxy.plain import EMPTY_LINE, PlainReply, read_reply, unchunked
 from authproxy.proxy.upstream.forwarding import Forwarding
 from authproxy.proxy.upstream.reply import MAX_PIECES, Pipe, Reply, ReplyHeaders
 
-Stage = tuple[type[AuthproxyError], str]
-"""What passing a deadline means in one stage of an exchange."""
+Stage = tuple[type[AuthproxyError], str, str]
+"""What passing a deadline means in one stage of an exchange, and what to do about it."""
 
 
-UPLOADING: Stage = (RequestTimeout, "the client sent nothing of its body to {} for {:g} s")
-NOT_TAKEN: Stage = (ResponseTimeout, "{} took nothing of the upload for {:g} s")
-AWAITED: Stage = (ResponseTimeout, "{} did not answer within {:g} s")
-RECEIVING: Stage = (BadReply, "{} sent nothing of its body for {:g} s")
+UPLOADING: Stage = (RequestTimeout, "the client sent nothing of its body to {} for {:g} s", "send it faster")
+NOT_TAKEN: Stage = (
+    ResponseTimeout,
+    "{} took nothing of the upload for {:g} s",
+    "check whether it is overloaded",
+)
+AWAITED: Stage = (
+    ResponseTimeout,
+    "{} did not answer within {:g} s",
+    "raise `timeouts.response` if it may take that long; else check whether it is overloaded",
+)
+RECEIVING: Stage = (BadReply, "{} sent nothing of its body for {:g} s", "raise `timeouts.idle`")
 TAKING = (NOT_TAKEN, AWAITED)  # in these an upstream that takes more of the upload is slow, but not stalled
 MAX_HEAD = 256 << 10  # bytes, interim replies included; and of what frames a body, without any of it
 TURN = 32 << 10  # bytes in very many lines that are parsed in one turn of the loop
@@ -62,8 +71,10 @@ class Connection(asyncio.Protocol):
         on_idle: Callable[["Connection"], None],
         on_lost: Callable[["Connection"], None],
         forwarding: Forwarding | None = None,
+        hint: str | None = None,
     ) -> None:
         self.place = place
+        self._hint = hint  # what to check where nothing comes that is HTTP
         self.closed = False
         self.exchanges = 0
         self.idle_since = 0.0
@@ -339,7 +350,7 @@ class Connection(asyncio.Protocol):
             self._answered = True
             self._version_is_known = len(data) >= len(b"HTTP/1.")
             if self._reply is None or not b"HTTP/1.".startswith(data[:7]):
-                self._broken("did not answer in HTTP/1.x")
+                self._not_http(data)
                 return
         reply = self._reply
         before = len(reply.parts) if reply is not None else 0
@@ -393,7 +404,7 @@ class Connection(asyncio.Protocol):
             elif not self._answered and self.exchanges > 1:
                 reply.end(ClosedUnanswered(f"{self.place} closed a kept connection"))
             elif not reply.status:
-                reply.end(BadReply(f"{self.place} closed the connection without an answer"))
+                reply.end(BadReply(f"{self.place} closed the connection without an answer", hint=self._hint))
             else:
                 reply.end(BadReply(f"{self.place} broke off its body"))
         if not self.closed:
@@ -531,6 +542,13 @@ class Connection(asyncio.Protocol):
             self._drained.set_result(None)
         self._on_lost(self)
 
+    def _not_http(self, data: bytes) -> None:
+        if data.startswith(TLS_ALERT):
+            how = f"{self.place} did not answer in HTTP/1.x, but in TLS"
+            self.fail(BadReply(how, hint="write https:// in `upstream`"))
+        else:
+            self.fail(BadReply(f"{self.place} did not answer in HTTP/1.x", hint=self._hint))
+
     def _broken(self, how: str) -> None:
         self.fail(BadReply(f"{self.place} {how}"))
 
@@ -559,8 +577,8 @@ class Connection(asyncio.Protocol):
         if self._loop.time() < self._deadline:
             self._set_timer()
         else:
-            kind, text = self._stage
-            self.fail(kind(text.format(self.place, self._seconds)))
+            kind, text, hint = self._stage
+            self.fail(kind(text.format(self.place, self._seconds), hint=hint))
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "busy" if self._reply else "idle"

@@ -34,6 +34,9 @@ class Pool:
         self._dialer = dialer
         self._limit = limit
         self._connect_seconds = connect_seconds
+        self._scheme = "and whether it speaks HTTP/1.1"
+        if dialer.origin.tls is None:
+            self._scheme += "; or is it https:// there?"
         self._forwarding = None
         if dialer.proxy is not None and dialer.forwards:
             self._forwarding = Forwarding(dialer.proxy, str(dialer.origin))
@@ -111,26 +114,41 @@ class Pool:
             async with asyncio.timeout(self._connect_seconds):
                 return await self._dial()
         except TimeoutError:
-            raise ConnectTimeout(
-                f"{self._dialer.place} did not take the connection within {self._connect_seconds:g} s"
-            ) from None
+            raise self._too_late() from None
         finally:
             self._opening -= 1
             self._wake_one()
+
+    def _too_late(self) -> ConnectTimeout:
+        """Return the failure of an upstream that was not ready in time."""
+        within = f"within {self._connect_seconds:g} s"
+        if self._dialer.hung_in_tls:
+            return ConnectTimeout(
+                f"{self._dialer.place} took the connection, but did not answer in TLS {within}",
+                hint=self._dialer.hint("or is it http:// there?"),
+            )
+        return ConnectTimeout(
+            f"{self._dialer.place} did not take the connection {within}",
+            hint=self._dialer.hint("a firewall in between, and whether it is up (`timeouts.connect`)"),
+        )
 
     async def _dial(self) -> Connection:
         connection = await self._dialer.dial(self._new_connection)
         if connection.closed:  # before it was one of ours, so that nobody would ever take it off the count
             raise BadReply(
                 f"{self._dialer.place} spoke, or hung up, before it was asked anything",
-                hint=self._dialer.hint("and whether it speaks HTTP"),
+                hint=self._dialer.hint(self._scheme),
             )
         self._open.add(connection)
         return connection
 
     def _new_connection(self) -> Connection:
         return Connection(
-            self._dialer.place, on_idle=self._back, on_lost=self._lost, forwarding=self._forwarding
+            self._dialer.place,
+            on_idle=self._back,
+            on_lost=self._lost,
+            forwarding=self._forwarding,
+            hint=self._dialer.hint(self._scheme),
         )
 
     def _back(self, connection: Connection) -> None:

@@ -124,7 +124,7 @@ def _rejection(plain: bytes) -> Rejection:
         document = json.loads(plain)
         found = Rejection(**document)
         right = isinstance(found.detail, str) and isfinite(found.at) and isfinite(found.next_try_at)
-        right = right and isinstance(found.failures, int)
+        right = right and isinstance(found.failures, int) and isinstance(found.title, str | None)
     except (ValueError, TypeError, RecursionError):
         right = False
     if not right:

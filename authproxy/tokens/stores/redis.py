@@ -28,6 +28,7 @@ from authproxy.tokens.stores.cipher import Cipher, Unreadable
 from authproxy.tokens.token import Token
 
 PREFIX = "authproxy:"
+IS_IT_UP = "check host and port in token_store.url, and whether Redis is up"
 LEASE_SECONDS = 15.0
 CONNECT_SECONDS = 1.0
 ANSWER_SECONDS = 2.0
@@ -199,7 +200,7 @@ class RedisStore:
         finally:
             answering.cancel()  # of no effect, unless it took too long
         if not answering.done():
-            raise StoreError(f"Redis at {self._place} did not answer in time")
+            raise StoreError(f"Redis at {self._place} did not answer in time", hint=IS_IT_UP)
         with _translated(self._place):
             return answering.result()
 
@@ -256,6 +257,6 @@ def _translated(place: str) -> Iterator[None]:
             f"Redis at {place} denied access", hint="check the user and the password in token_store.url"
         ) from error
     except (TimeoutError, exceptions.TimeoutError) as error:
-        raise StoreError(f"Redis at {place} did not answer in time") from error
+        raise StoreError(f"Redis at {place} did not answer in time", hint=IS_IT_UP) from error
     except (exceptions.RedisError, OSError) as error:
-        raise StoreError(f"Redis at {place} cannot be used: {type(error).__name__}") from error
+        raise StoreError(f"Redis at {place} cannot be used: {type(error).__name__}", hint=IS_IT_UP) from error

@@ -56,6 +56,37 @@ def test_readiness_is_asked_for_at_the_url(run, answers, url):
     assert result.output == ""
 
 
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ("http://a:1?route=up42", "http://a:1/readyz?route=up42"),
+        ("http://a:1/readyz?route=up42", "http://a:1/readyz?route=up42"),
+        ("http://a:1/readyz/?route=up42#x", "http://a:1/readyz?route=up42"),
+        ("http://a:1/healthz", "http://a:1/readyz"),
+        ("http://a:1/behind/a/prefix", "http://a:1/behind/a/prefix/readyz"),
+        ("a:1", "http://a:1/readyz"),
+    ],
+)
+def test_whatever_page_and_query_are_named_readiness_is_asked_for(run, answers, given, url):
+    asked = answers()
+    run("healthcheck", given)
+    assert asked == [url]
+
+
+def test_a_200_that_is_not_ours_is_not_ready(run, answers):
+    answers(200, text="<html>welcome</html>")
+    told = run("healthcheck", "http://a:1", exits=1).stderr
+    assert "the answer is not from authproxy" in told
+    assert "hint: give the URL of the admin listener" in told
+
+
+def test_a_listener_for_requests_is_not_the_admin_listener(run, answers):
+    answers(404, {"title": "No such route", "detail": "no route is mounted there; the routes are: /api"})
+    told = run("healthcheck", "http://a:1", exits=1).stderr
+    assert "that is a listener for requests, not the admin listener" in told
+    assert "`admin.listen`" in told
+
+
 def test_without_a_url_the_configurations_admin_listener_is_asked(write, run, answers):
     asked = answers()
     config = write("admin: {{listen: '127.0.0.1:9'}}\n" + PLAIN)
@@ -104,5 +135,5 @@ def test_another_servers_answer_is_not_ready(run, answers):
 def test_a_password_in_the_url_is_not_repeated(run, answers):
     answers(trouble=aiohttp.ClientError())
     result = run("healthcheck", "http://me:s3cr3t@a:1/?key=s3cr3t", exits=1)
-    assert "http://a:1/ does not answer" in result.output
+    assert "http://a:1/readyz does not answer" in result.output
     assert "s3cr3t" not in result.output

@@ -8,7 +8,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey
 from pydantic import ValidationError
 
-from authproxy.grants.client_auth import CLIENT_AUTH
+from authproxy.grants.client_auth import CLIENT_AUTH, client_check
 from authproxy.grants.client_credentials import ClientCredentials
 from authproxy.grants.discovery import Server
 from authproxy.grants.steps import ClientCertificate, Now
@@ -200,3 +200,15 @@ def test_a_key_does_not_print():
     grant = client(client_auth="private_key_jwt", key=KEY)
     assert EC_KEY.as_dict(private=True)["d"] not in repr(grant)
     assert KEY in grant.secrets()
+
+
+@pytest.mark.parametrize(
+    ("style", "says"),
+    [
+        ("client_secret_basic", "check `client_id` and `client_secret` (are they swapped?), and"),
+        ("private_key_jwt", "check `client_id` and `key`, and"),
+        ("none", "check `client_id`, and whether the server takes `client_auth: none`"),
+    ],
+)
+def test_what_to_check_is_what_the_style_sends(style, says):
+    assert client_check(style).startswith(says)

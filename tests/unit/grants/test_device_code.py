@@ -164,7 +164,7 @@ def test_nobody_waits_longer_than_the_code_is_good():
         (refusal("invalid_grant"), LoginRequired, "expired before"),
         (refusal("access_denied"), CredentialRejected, "denied the login"),
         (refusal("invalid_client", status=401), CredentialRejected, "invalid_client"),
-        (answer(body=b"<html>"), BadTokenReply, "without a token"),
+        (answer(body=b"<html>"), BadTokenReply, "with an HTML page"),
         (answer({"access_token": "x", "token_type": "DPoP"}), BadTokenReply, "DPoP"),
         (
             refusal("invalid_request", error_description="s3cr3t-device?"),

@@ -1,25 +1,20 @@
-"""How token requests go over HTTP, without a network: bounds, TLS, HTTP proxies, names of failures."""
+"""How token requests go over HTTP, without a network: bounds, TLS, HTTP proxies."""
 
 import asyncio
-import errno
 import os
 import ssl
 
-import aiohttp
 import pytest
 import trustme
 from pydantic import SecretStr
 
-from authproxy.errors import BadTokenReply, TokenTimeout, TokenUnavailable
-from authproxy.grants.client import TooLong
-from authproxy.grants.http import client_tls, no_way, proxy_to, translated
+from authproxy.errors import BadTokenReply, TokenUnavailable
+from authproxy.grants.http import client_tls, proxy_to
 from authproxy.grants.reply import read_up_to
 from authproxy.grants.steps import Ask, ClientCertificate
-from authproxy.net.http_proxy import proxy_for
 from authproxy.net.own_listeners import OwnListeners
 
 ASK = Ask("POST", "https://joe:s3cr3t@id.example/token?key=s3cr3t")
-CONNECTION = aiohttp.client_reqrep.ConnectionKey("id.example", 443, True, True, None, None, None)  # noqa: FBT003
 
 
 @pytest.fixture(autouse=True)
@@ -50,53 +45,6 @@ async def test_an_answer_that_is_too_long_is_not_read_to_its_end():
     with pytest.raises(BadTokenReply, match="there sent more than 1 MiB"):
         await read_up_to(endless, 1 << 20, "there")
     assert not endless.at_eof()
-
-
-# ── what a failure is called ─────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize(
-    ("error", "says"),
-    [
-        (aiohttp.ClientConnectorDNSError(None, OSError()), "does not resolve"),
-        (aiohttp.ClientConnectorCertificateError(None, ssl.CertificateError()), "certificate of"),
-        (aiohttp.InvalidURL("s3cr3t"), "is not a URL"),
-        (aiohttp.ServerDisconnectedError("s3cr3t"), "closed the connection without an answer"),
-        (aiohttp.ClientPayloadError("s3cr3t"), "broke off its answer"),
-        (TooLong("s3cr3t"), "sent more than the answer of a token endpoint can be"),
-        (ValueError("s3cr3t"), "did not answer in HTTP"),
-        (OSError("s3cr3t"), "did not answer in HTTP"),
-    ],
-)
-def test_a_foreign_error_is_told_in_our_own_words(error, says):
-    told = translated(error, "https://id.example")
-    assert isinstance(told, TokenUnavailable)
-    assert says in told.detail
-    assert "s3cr3t" not in told.detail
-
-
-def test_no_descriptor_left_is_our_own_limit_and_not_the_token_endpoints_fault():
-    error = aiohttp.ClientConnectorError(CONNECTION, OSError(errno.EMFILE, "s3cr3t"))
-    told = translated(error, "https://id.example")
-    assert told.detail == "authproxy has too many files and connections open to ask https://id.example"
-    assert "ulimit -n" in told.hint
-
-
-def test_a_timeout_and_a_proxy_that_leads_nowhere_are_told_as_such():
-    assert isinstance(translated(TimeoutError(), "https://id.example"), TokenTimeout)
-    proxy = proxy_for(ASK.url, SecretStr("http://me:s3cr3t@proxy.example:3128"))
-    told = translated(
-        aiohttp.ClientProxyConnectionError(CONNECTION, OSError("s3cr3t")), "https://id.example", proxy
-    )
-    assert told.detail == "the HTTP proxy http://proxy.example:3128 does not lead to https://id.example"
-
-
-def test_a_failure_that_a_person_can_mend_comes_with_advice():
-    refused = translated(aiohttp.ClientConnectorError(CONNECTION, OSError("s3cr3t")), "https://id.example")
-    assert refused.detail == "cannot connect to https://id.example"
-    assert refused.hint == "check the URL, and whether it is up"
-    tls = translated(aiohttp.ClientConnectorSSLError(CONNECTION, OSError("s3cr3t")), "https://id.example")
-    assert "SSL_CERT_FILE" in tls.hint
 
 
 # ── certificates ─────────────────────────────────────────────────────────────────────────────────
@@ -144,9 +92,3 @@ def test_a_proxy_that_cannot_be_used_is_an_outage_without_anybodys_password(monk
         proxy_to(ASK, None, OwnListeners())
     assert "s3cr3t" not in f"{caught.value} {caught.value.hint} {caught.value.__cause__}"
     assert caught.value.hint
-
-
-def test_a_proxy_that_leads_nowhere_is_named_without_its_password():
-    proxy = proxy_for(ASK.url, SecretStr("http://me:s3cr3t@proxy.example:3128"))
-    told = no_way(proxy, ASK.place)
-    assert told.detail == "the HTTP proxy http://proxy.example:3128 does not lead to https://id.example/token"

@@ -5,7 +5,8 @@ import pytest
 from authproxy.errors import BadTokenReply, CredentialRejected, TokenUnavailable
 from authproxy.grants.grant import Grant, ReplyPointers
 from authproxy.grants.password import Password
-from authproxy.grants.refusal import is_no_to_refresh_token
+from authproxy.grants.refusal import Checks, failure_in, is_no_to_refresh_token, no_token_in
+from authproxy.grants.reply import read_json
 from authproxy.masking import MASK
 
 from .talk import TOKEN_URL, answer, make
@@ -102,19 +103,140 @@ def test_a_server_cannot_write_into_the_log():
 @pytest.mark.parametrize(
     ("status", "error", "hint"),
     [
-        (302, None, "redirects are not followed"),
-        (404, None, "check the URL"),
-        (415, None, "check the URL"),
-        (400, "invalid_client", "client_id and client_secret"),
-        (400, "invalid_scope", "check scope"),
+        (302, None, "write the final URL into `token_url`"),
+        (404, None, "check `token_url`"),
+        (405, None, "check `token_url`"),
+        (410, None, "check `token_url`"),
+        (415, None, "check what the server wants to be sent"),
+        (400, None, "check the credential"),
+        (400, "invalid_client", "`client_id` and `client_secret`"),
+        (400, "unauthorized_client", "have the server allow this client"),
+        (400, "unsupported_grant_type", "use a `grant` that this server offers"),
+        (400, "invalid_scope", "check `scope`"),
+        (400, "invalid_target", "check `audience`"),
         (401, None, "check the credential"),
-        (500, None, None),
+        (403, "access_denied", "check the credential"),
+        (423, None, "unlocked first; then check the credential"),
+        (429, None, "limits token requests"),
+        (500, None, "asked again by itself"),
+        (418, None, "check `token_url`"),
     ],
 )
 def test_a_refusal_comes_with_advice(status, error, hint):
     with pytest.raises((BadTokenReply, CredentialRejected, TokenUnavailable)) as caught:
         read(answer({"error": error}, status=status))
-    assert caught.value.hint is None if hint is None else hint in caught.value.hint
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("status", "document", "title"),
+    [
+        (401, {}, "Credential rejected"),
+        (400, {"error": "invalid_grant"}, "Credential rejected"),
+        (404, {"error": "Realm does not exist"}, "No token endpoint there"),
+        (404, {}, "No token endpoint there"),
+        (302, {}, "Token endpoint redirects"),
+        (415, {"error": "HTTP 415 Unsupported Media Type"}, "Token request not understood"),
+        (423, {}, "Account locked"),
+        (401, {"error": "invalid_client"}, "Credential rejected"),
+        (400, {"error": "invalid_scope"}, "Scope refused"),
+        (400, {"error": "some_code_of_its_own"}, "Token request refused"),
+        (500, {}, "Token endpoint unavailable"),
+        (429, {}, "Token endpoint unavailable"),
+    ],
+)
+def test_a_title_fits_what_happened(status, document, title):
+    with pytest.raises((BadTokenReply, CredentialRejected, TokenUnavailable)) as caught:
+        read(answer(document, status=status))
+    assert caught.value.title == title
+
+
+def test_a_404_with_words_of_its_own_is_no_rejected_credential():
+    with pytest.raises(BadTokenReply, match="404 Realm does not exist"):
+        read(answer({"error": "Realm does not exist"}, status=404))
+    with pytest.raises(CredentialRejected):  # some answer so
+        read(answer({"error": "invalid_grant"}, status=404))
+
+
+def test_a_redirect_is_told_with_where_it_leads_but_no_query():
+    location = {"Location": "https://me:s3cr3t@sso.example/login?session=s3cr3t"}
+    with pytest.raises(BadTokenReply) as caught:
+        read(answer(status=302, body=b"", headers=location))
+    assert caught.value.detail == f"{TOKEN_URL} answered 302, a redirect to https://sso.example/login"
+
+
+def test_a_vendors_code_is_shown_wherever_it_stands():
+    document = {"error": [{"primaryErrorKey": "CODE_INVALID", "description": "p&ss is wrong"}]}
+    grant = make(Password, token_url=TOKEN_URL, client_id="x", username="joe", password="p&ss")
+    with pytest.raises(CredentialRejected) as caught:
+        grant.read_token(answer(document, status=401), POINTERS)
+    assert caught.value.detail == f"{TOKEN_URL} answered 401 CODE_INVALID: {MASK} is wrong"
+
+
+def test_plain_http_at_an_https_port_is_told_as_such():
+    body = b"<html><title>400 The plain HTTP request was sent to HTTPS port</title>"
+    with pytest.raises(BadTokenReply) as caught:
+        read(answer(status=400, body=body))
+    assert (caught.value.title, caught.value.hint) == (
+        "Token endpoint speaks https",
+        "write https:// in `token_url`",
+    )
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_page_may_be_somebody_elses_no(status):
+    with pytest.raises(CredentialRejected, match=f"answered {status} with an HTML page") as caught:
+        read(answer(status=status, body=b"<html>blocked</html>"))
+    assert caught.value.hint == "check the credential; or somebody in between answered, such as a firewall"
+
+
+# ── a clock that is wrong ────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("date", "says"),
+    [
+        ("Tue, 14 Nov 2023 22:15:20 GMT", "this machine's clock is 120 s behind the server's: set it right"),
+        ("Tue, 14 Nov 2023 22:11:20 GMT", "this machine's clock is 120 s ahead of the server's"),
+        ("Tue, 14 Nov 2023 22:13:25 GMT", ""),
+        ("yesterday", ""),
+    ],
+)
+def test_where_the_clock_counts_a_wrong_one_is_told(date, says):
+    given = answer({"error": "invalid_grant"}, status=400, headers={"Date": date})
+    told = failure_in(given, {"error": "invalid_grant"}, (), None, Checks(clock=True))
+    assert told.hint.startswith(says)
+    assert ("clock" in told.hint) is bool(says)
+    assert "clock" not in failure_in(given, {"error": "invalid_grant"}, (), None, Checks()).hint
+
+
+# ── a success without a token ────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("given", "detail", "hint"),
+    [
+        (
+            answer({"data": {"accessToken": "s3cr3t"}, "ok": True}),
+            "answered 200 without a token at /access_token; the fields there are: /data/accessToken, /ok",
+            "set `response.token` to the place of the token in the reply, perhaps /data/accessToken",
+        ),
+        (answer({}), "there are no fields in it", "set `response.token`"),
+        (answer(body=b"s3cr3t"), "text that is not JSON came where JSON was due", 'set `response.token: ""`'),
+        (answer(body=b" "), "an empty body came where JSON was due", "check `token_url`"),
+        (
+            answer(body=b"<!DOCTYPE html><p>s3cr3t"),
+            "answered 200 with an HTML page where JSON was due",
+            "a login page, or a captive portal",
+        ),
+    ],
+)
+def test_what_came_instead_of_a_token_is_told_without_its_values(given, detail, hint):
+    told = no_token_in(given, read_json(given), "/access_token", None)
+    assert detail in told.detail
+    assert hint in told.hint
+    assert "s3cr3t" not in f"{told.detail} {told.hint} {told.title}"
+    assert no_token_in(given, read_json(given), "/access_token", "the vendor's").hint == "the vendor's"
 
 
 @pytest.mark.parametrize(
@@ -123,7 +245,7 @@ def test_a_refusal_comes_with_advice(status, error, hint):
         (401, b"TOTP_NEEDED", "set totp"),
         (200, b"TOTP_NEEDED", "set totp"),
         (401, b"", "vendor's 401"),
-        (404, b"", "check the URL of the token endpoint, and what it expects"),
+        (404, b"", "check `token_url`: its host, its path, and a realm or tenant in it"),
     ],
 )
 def test_the_first_configured_hint_that_fits_is_given(status, body, hint):

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from dataclasses import replace
 
 import pytest
 from joserfc import jwt
@@ -307,3 +308,37 @@ def test_no_secret_is_printed():
 def test_an_answer_without_a_token_is_a_failure():
     with pytest.raises(BadTokenReply):
         hold(login().flow(None), answer({"status": "ok"}))
+
+
+# ── what to check ────────────────────────────────────────────────────────────────────────────────
+
+OTP_NO = answer({"error": [{"primaryErrorKey": "TIME_BASED_ONE_TIME_PASSWORD_INVALID"}]}, status=401)
+SECRET = {"header": "totp-auth", "secret": "JBSWY3DPEHPK3PXP"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "given", "hint"),
+    [
+        ({"totp": SECRET}, OTP_NO, "this machine's clock is right"),
+        ({"totp": {"header": "totp-auth", "code": "123456"}}, OTP_NO, "set `totp` to the secret"),
+        ({}, OTP_NO, "set `totp`"),
+        ({}, answer({}, status=401), "check `basic.username` and `basic.password`"),
+        ({"basic": None, "form": LOGIN}, answer({}, status=401), "in `form`, `json` or `query`"),
+        ({}, answer({}, status=415), "`form` or `json`"),
+        ({}, answer({}, status=404), "check `url`"),
+        ({"hints": [{"status": 401, "say": "the vendor's"}]}, answer({}, status=401), "the vendor's"),
+        ({"totp": SECRET, "hints": [{"status": 401, "say": "the vendor's"}]}, OTP_NO, "clock"),
+        ({"hints": [{"contains": "ONE_TIME", "say": "the vendor's"}]}, OTP_NO, "the vendor's"),
+    ],
+)
+def test_a_no_comes_with_what_to_check(keys, given, hint):
+    grant = login(**({"basic": {"username": "joe", "password": "s3cr3t"}} | keys))
+    asked = replace(given, setting="url")
+    with pytest.raises((CredentialRejected, BadTokenReply)) as caught:
+        grant.read_login(asked, grant.response)
+    assert hint in caught.value.hint
+
+
+def test_only_a_code_that_is_made_here_depends_on_the_clock():
+    assert login(form=LOGIN, totp=SECRET).checks.clock
+    assert not login(form=LOGIN, totp={"header": "totp-auth", "code": "123456"}).checks.clock

@@ -8,9 +8,21 @@ import aiohttp
 import pytest
 
 from authproxy.net import failures
-from authproxy.net.failures import Failure, failure_of, out_of_descriptors
+from authproxy.net.failures import NO_TLS, Failure, failure_of, out_of_descriptors, tls_reason
 
 KEY = aiohttp.client_reqrep.ConnectionKey("id.example", 443, True, True, None, None, None)  # noqa: FBT003
+
+
+def verification(code):
+    error = ssl.SSLCertVerificationError()
+    error.verify_code, error.verify_message = code, "OpenSSL's words."
+    return error
+
+
+def reason(name):
+    error = ssl.SSLError()
+    error.reason = name
+    return error
 
 
 @pytest.mark.parametrize(
@@ -24,6 +36,18 @@ KEY = aiohttp.client_reqrep.ConnectionKey("id.example", 443, True, True, None, N
         (aiohttp.ClientConnectorError(KEY, OSError(errno.EMFILE, "no")), Failure.DESCRIPTORS),
         (ssl.SSLCertVerificationError(), Failure.CERTIFICATE),
         (aiohttp.ClientConnectorCertificateError(KEY, ssl.CertificateError()), Failure.CERTIFICATE),
+        (verification(18), Failure.AUTHORITY),
+        (verification(20), Failure.AUTHORITY),
+        (verification(10), Failure.EXPIRED),
+        (verification(9), Failure.NOT_YET_VALID),
+        (verification(62), Failure.OTHER_NAME),
+        (verification(64), Failure.OTHER_NAME),
+        (verification(3), Failure.CERTIFICATE),
+        (aiohttp.ClientConnectorCertificateError(KEY, verification(10)), Failure.EXPIRED),
+        (reason("WRONG_VERSION_NUMBER"), Failure.PLAIN_HTTP),
+        (reason("HTTP_REQUEST"), Failure.PLAIN_HTTP),
+        (aiohttp.ClientConnectorSSLError(KEY, reason("WRONG_VERSION_NUMBER")), Failure.PLAIN_HTTP),
+        (reason("UNSUPPORTED_PROTOCOL"), Failure.HANDSHAKE),
         (ssl.SSLError(), Failure.HANDSHAKE),
         (aiohttp.ClientConnectorSSLError(KEY, OSError()), Failure.HANDSHAKE),
         (TimeoutError(), Failure.TIMEOUT),
@@ -63,3 +87,14 @@ def test_whether_another_file_can_be_opened_is_found_by_opening_one(monkeypatch,
 
     monkeypatch.setattr(failures.os, "open", fail)
     assert out_of_descriptors() is out
+
+
+def test_what_is_wrong_with_tls_is_told_once():
+    assert tls_reason(Failure.EXPIRED, verification(10)) == "its certificate has expired"
+    assert tls_reason(Failure.OTHER_NAME, verification(62)).endswith("another host (OpenSSL's words)")
+    assert tls_reason(Failure.HANDSHAKE, ssl.SSLError("s3cr3t")) == "handshake failed"
+
+
+def test_each_way_in_which_tls_fails_comes_with_what_to_do():
+    for _, hint in NO_TLS.values():
+        assert hint.format(url="`upstream`", ca="`tls.ca_file`")

@@ -135,3 +135,25 @@ async def test_a_line_waits_for_others_but_not_for_long(stderr, monkeypatch):
     stderr.take(log)
     log(record())
     assert len(timers) == 2
+
+
+@pytest.mark.parametrize("style", ["text", "json"])
+async def test_a_404_has_a_hint_until_its_route_has_had_a_success(stderr, style):
+    log = AccessLog(style)
+    facts = RouteFacts("up42", url_of=lambda path: f"https://api.example{path}")
+    for status in (404, 200, 404):
+        log(record(status=status, facts=facts))
+    stderr.take(log)
+    first, _, later = stderr.getvalue().splitlines()
+    assert "is that URL right?" in first
+    assert "hint" not in later
+
+
+async def test_a_redirect_to_another_host_has_a_hint(stderr):
+    log = AccessLog("text")
+    answer = b"HTTP/1.1 302 Found\r\nLocation: https://sso.example/login?s=1\r\n"
+    log(record(status=302, facts=RouteFacts("up42", url_of=str), answer=answer))
+    stderr.take(log)
+    assert (
+        'redirect=https://sso.example/login hint="redirects are passed on, not followed' in stderr.getvalue()
+    )

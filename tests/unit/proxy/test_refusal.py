@@ -22,7 +22,7 @@ LACKS = [(b"WWW-Authenticate", b'Bearer error="insufficient_scope"')]
 
 
 class Credential:
-    header = "Authorization"
+    header, scheme = "Authorization", "Bearer"
 
     def __init__(self, static=None, statuses=(401,)):
         self.static = static
@@ -117,3 +117,22 @@ def test_a_name_with_quotes_cannot_break_the_line():
     world = World(injects=False)
     world.route.credential.header = 'X-"Odd\\'
     assert '\\"Odd\\\\' in world.line()
+
+
+@pytest.mark.parametrize(
+    ("challenge", "sent"),
+    [
+        (b"Token", ", sent as Bearer where the upstream asks for Token: set `scheme: Token`"),
+        (b'Basic realm="x"', ", sent as Bearer where the upstream asks for Basic: set `grant: basic`"),
+        (b"Bearer", ""),
+    ],
+)
+def test_a_scheme_that_the_upstream_asks_for_instead_is_named(challenge, sent):
+    world = World(credential=STATIC)
+    assert details(world.line(headers=[(b"WWW-Authenticate", challenge)])) == f"a static token{sent}"
+    assert ("the upstream asks for" in world.noted[0].hint) is bool(sent)
+
+
+def test_what_the_caller_sent_itself_is_not_our_scheme():
+    line = World(injects=False).line(headers=[(b"WWW-Authenticate", b"Token")])
+    assert details(line) == OWN

@@ -176,3 +176,8 @@ async def test_a_fault_of_the_store_while_somebody_tries_is_not_taken_for_one_of
     with pytest.raises(StoreError, match="of the token store"):
         async with memory(MemoryStore(), takes_turns=True).turn():
             raise StoreError("of the token store")
+
+
+def test_it_keeps_the_title_that_it_had():
+    assert rejection(title="Account locked").as_error().title == "Account locked"
+    assert rejection().as_error().title == "Credential rejected"

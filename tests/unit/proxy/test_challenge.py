@@ -1,0 +1,48 @@
+"""What an upstream asks for is read from its challenges, however they are written."""
+
+import pytest
+
+from authproxy.proxy.challenge import schemes_in, wanted_instead
+
+
+def challenge(*values):
+    return [(b"WWW-Authenticate", value.encode("latin-1")) for value in values]
+
+
+@pytest.mark.parametrize(
+    ("values", "schemes"),
+    [
+        (["Token"], ["Token"]),
+        (['Basic realm="a, b", charset="UTF-8"'], ["Basic"]),
+        (['Bearer realm="x", error="invalid_token", Token'], ["Bearer", "Token"]),
+        (['Basic realm="x"', "Negotiate"], ["Basic", "Negotiate"]),
+        (["Negotiate YWJj=="], ["Negotiate"]),
+        (['Digest realm="say \\"Token, Bearer\\"", nonce="x"'], ["Digest"]),
+        (["Token, Token"], ["Token"]),
+        (["", ",", "=x", "x" * 25], []),
+        (['Bearer error = "x"'], ["Bearer"]),
+    ],
+)
+def test_schemes_are_told_from_parameters(values, schemes):
+    assert schemes_in([(b"X-Other", b"Basic"), *challenge(*values)]) == schemes
+
+
+@pytest.mark.parametrize(
+    ("sent", "values", "instead"),
+    [
+        ("Bearer", ["Token"], ("Token", "`scheme: Token`")),
+        ("Bearer", ["bearer"], None),
+        ("Bearer", ['Basic realm="x"', "Bearer"], None),
+        ("Bearer", [], None),
+        ("Bearer", ['Basic realm="x"'], ("Basic", "`grant: basic`")),
+        ("Bearer", ["Basic", "Token"], ("Basic or Token", "`grant: basic` or `scheme: Token`")),
+        ("", ["Bearer"], ("Bearer", "`scheme: Bearer`")),
+        (
+            "Bearer",
+            ["Negotiate"],
+            ("Negotiate", "authproxy has no grant for that scheme: is `upstream` right?"),
+        ),
+    ],
+)
+def test_another_scheme_comes_with_what_to_set(sent, values, instead):
+    assert wanted_instead(sent, challenge(*values)) == instead
