@@ -20,6 +20,7 @@ from authproxy.errors import AuthproxyError, ConfigError
 VERBS = {
     "run": "serve until SIGINT or SIGTERM",
     "check": "validate the configuration; the network is not touched",
+    "doctor": "prove each route end to end, step by step, and say what to do",
     "routes": "show the effective routes, secrets masked",
     "token": "print a usable token and nothing else",
     "login": "log in to a route whose token only a person can obtain",

@@ -18,6 +18,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, ConfigDict, SecretStr
 
 from authproxy.errors import BadTokenReply, CredentialRejected, TokenError, TokenUnavailable
+from authproxy.grants.no_token import no_token
 from authproxy.grants.refusal import failure_in, is_no_to_refresh_token
 from authproxy.grants.reply import (
     ENDS_AT,
@@ -174,10 +175,9 @@ class Grant:
         value = token_in(document, pointers.token)
         if not value:
             where = pointers.token if isinstance(pointers.token, str) else " or ".join(pointers.token)
-            raise BadTokenReply(
-                f"{answer.place} answered {answer.status} without a token at {where}",
-                hint=self._hint(answer) or "`response.token` says where the reply has the token",
-            )
+            secrets = [*self.secrets(), *answer.secrets, *more_secrets]
+            sentence, hint = no_token(answer, document, where, secrets=secrets)
+            raise BadTokenReply(sentence, hint=self._hint(answer) or hint)
         token_type = find(document, pointers.token_type)
         if isinstance(token_type, str) and token_type.lower() in BOUND_TOKEN_TYPES:
             raise BadTokenReply(

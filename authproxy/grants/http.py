@@ -21,12 +21,13 @@ from authproxy.net.failures import NO_DESCRIPTORS_ADVICE, Failure, failure_of
 from authproxy.net.http_proxy import ADVICE, HTTPProxy, Setting, proxy_for
 from authproxy.net.own_listeners import OwnListeners
 from authproxy.net.tls import token_endpoint_context
+from authproxy.net.tls_failures import tls_fault, tls_hint
 from authproxy.tokens.source import Clock
 
 CONNECT_TIMEOUT = 10.0  # seconds
 PROXY_REFUSED = 407
 DISCOVERY_LASTS = 3600.0  # seconds
-OTHER_CERTIFICATE = "name its CA in SSL_CERT_FILE, or correct the URL"
+NO_TLS = frozenset({Failure.CERTIFICATE, Failure.HANDSHAKE})
 
 
 class TokenEndpointClient:
@@ -134,8 +135,6 @@ _SENTENCES: dict[Failure, tuple[str, str | None]] = {
     ),
     Failure.DNS: ("the host name of {} does not resolve", "check the URL and the network"),
     Failure.CONNECT: ("cannot connect to {}", "check the URL, and whether it is up"),
-    Failure.CERTIFICATE: ("the TLS certificate of {} is not acceptable", OTHER_CERTIFICATE),
-    Failure.HANDSHAKE: ("the TLS certificate of {} is not acceptable", OTHER_CERTIFICATE),
     Failure.CLOSED: ("{} closed the connection without an answer", None),
     Failure.CUT_SHORT: ("{} broke off its answer", None),
 }
@@ -150,6 +149,9 @@ def translated(error: Exception, place: str, proxy: HTTPProxy | None = None) -> 
         return TokenTimeout(f"{place} did not answer in time")
     if failure is Failure.PROXY and proxy is not None:
         return no_way(proxy, place)
+    if failure in NO_TLS:
+        fault = tls_fault(error)
+        return TokenUnavailable(f"no TLS with {place}: {fault.value}", hint=tls_hint(fault, "token_url"))
     not_http = f"{{}} did not answer in HTTP ({type(error).__name__})", None
     sentence, hint = _SENTENCES.get(failure, not_http)
     return TokenUnavailable(sentence.format(place), hint=hint)

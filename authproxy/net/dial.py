@@ -32,6 +32,7 @@ from authproxy.net.failures import NO_DESCRIPTORS_ADVICE, Failure, failure_of
 from authproxy.net.http_proxy import ADVICE, HTTPProxy, bracketed
 from authproxy.net.http_tunnel import open_tunnel
 from authproxy.net.own_listeners import NOBODY, OwnListeners
+from authproxy.net.tls_failures import UPSTREAM, tls_fault, tls_hint
 
 HAPPY_EYEBALLS_DELAY = 0.25  # seconds before the next address is tried (RFC 8305 §5)
 
@@ -71,13 +72,14 @@ _STEPS: dict[Failure, tuple[type[UpstreamError], str, str]] = {
     Failure.DNS: (DNSFailure, "the host name of {place} does not resolve", "and the network"),
     Failure.CONNECT: (ConnectFailure, "cannot connect to {place}: {reason}", "and whether it is up"),
 }
-"""What it is called that a step failed, and what is to be checked besides `upstream`."""
+"""What it is called that a step failed, and what is to be checked besides the setting."""
 
 
 class Dialer:
     """Opens ways to `origin`, by `proxy` if there is one; none to one of `own`.
 
     Through a proxy they are tunnels; without `tunnel` they end at the proxy, for requests that it forwards.
+    `setting` is the key that says where the origin is.
     """
 
     def __init__(
@@ -87,8 +89,10 @@ class Dialer:
         proxy: HTTPProxy | None = None,
         tunnel: bool = True,
         own: OwnListeners = NOBODY,
+        setting: str = UPSTREAM,
     ) -> None:
         self.origin = origin
+        self._setting = setting
         self.proxy = proxy
         self.forwards = proxy is not None and not tunnel
         self.place = f"{origin} (through the HTTP proxy {proxy})" if proxy is not None else str(origin)
@@ -164,18 +168,15 @@ class Dialer:
         except OSError as error:
             if failure_of(error, otherwise=Failure.HANDSHAKE) is Failure.TIMEOUT:
                 raise
-            reason = "handshake failed"
-            if isinstance(error, ssl.SSLCertVerificationError):
-                reason = error.verify_message
+            fault = tls_fault(error)
             raise TLSFailure(
-                f"no TLS with {self.place}: {reason}",
-                hint="check `upstream`; `tls.ca_file` names a CA of your own",
+                f"no TLS with {self.place}: {fault.value}", hint=tls_hint(fault, self._setting)
             ) from error
         return made
 
     def hint(self, more: str) -> str:
-        """Return what to check after a failure: the proxy, or `upstream`, and `more`."""
-        return ADVICE if self.proxy is not None else f"check `upstream`, {more}"
+        """Return what to check after a failure: the proxy, or the setting, and `more`."""
+        return ADVICE if self.proxy is not None else f"check `{self._setting}`, {more}"
 
     def _failed(self, step: Failure, error: Exception) -> UpstreamError:
         if failure_of(error, otherwise=step) is Failure.DESCRIPTORS:
