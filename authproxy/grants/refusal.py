@@ -20,7 +20,7 @@ OAUTH_ERRORS = frozenset({  # RFC 6749 §5.2, RFC 8628 §3.5: words of the proto
     "invalid_scope", "invalid_target", "authorization_pending", "slow_down", "access_denied", "expired_token",
     "server_error", "temporarily_unavailable",
 })  # fmt: skip
-DESCRIPTIONS = ("error_description", "message", "detail")  # where servers say more
+DESCRIPTIONS = ("error_description", "message", "detail", "primaryErrorKey")  # where servers say more
 
 
 def failure_in(
@@ -30,6 +30,8 @@ def failure_in(
 
     `secrets` are masked in the server's words; `hint` is what the configuration advises, if anything.
     """
+    if isinstance(document, list) and len(document) == 1:  # a list of what is wrong, as Code42 has it
+        document = document[0]
     code = document.get("error") if isinstance(document, dict) else None
     if 200 <= answer.status < 300 and not code:
         return None
