@@ -25,7 +25,11 @@ from authproxy.config.find import find_config
 from authproxy.config.salvage import Salvaged, salvage
 from authproxy.errors import ConfigError
 
-MARKS = {True: ("✓", "ok", "green"), False: ("✗", "FAILED", "red"), None: ("–", "-", "yellow")}  # noqa: RUF001
+MARKS = {
+    True: ("✓", "ok", "green"),
+    False: ("✗", "FAILED", "red"),
+    None: ("–", "-", "yellow"),  # noqa: RUF001 - a dash
+}
 """How a step went: as a sign, in ASCII, and its colour."""
 NAME_WIDTH = 11
 PATIENCE = 1.0  # seconds after which a terminal is told what is waited for
@@ -54,13 +58,12 @@ def doctor(
 ) -> None:
     """Prove each route, or ROUTE, end to end: configuration, secrets, DNS, TCP, TLS, token, one request.
 
-    Each failure says what to do. A credential is sent where the proxy would send it, and nowhere else. What is
-    printed is safe to paste. Exit codes: 0 all is well, 1 something failed, 2 the configuration is faulty.
+    Each failure says what to do. A credential is sent where the proxy would send it, and nowhere else.
+    What is printed is safe to paste. Exit codes: 0 all is well, 1 something failed, 2 the configuration is
+    faulty.
     """
     if path is not None and not _PATH.match(path):
-        raise click.UsageError(
-            "--path should begin with / and be as it stands in a URL: no spaces, no fragment"
-        )
+        raise click.UsageError("--path should begin with /, and be as in a URL: no spaces, no #")
     file = find_config(config_file)
     found = _salvaged(file)
     if found.config is not None:
@@ -168,9 +171,8 @@ def step_lines(step: Step, *, unicode: bool) -> list[str]:
     sign, word, color = MARKS[step.verdict.ok]
     mark = click.style(sign if unicode else f"{word:6}", fg=color)
     took = f"{step.ms:.0f} ms" if step.ms else ""
-    lines = [
-        f"  {mark} {step.name:{NAME_WIDTH}} {took:>8}  {step.verdict.detail or step.verdict.cause or ''}".rstrip()
-    ]
+    text = step.verdict.detail or step.verdict.cause or ""
+    lines = [f"  {mark} {step.name:{NAME_WIDTH}} {took:>8}  {text}".rstrip()]
     if step.verdict.detail and step.verdict.cause:
         lines.append(f"      cause: {step.verdict.cause}")
     if step.verdict.next:
@@ -181,6 +183,8 @@ def step_lines(step: Step, *, unicode: bool) -> list[str]:
 def _conclude(report: Report) -> None:
     failed = [each.name for each in [report.proxy, *report.routes] if not each.steps.ok]
     if failed:
-        click.echo(f"\nnot well: {', '.join(failed)}")
+        click.echo(f"\nfailed: {', '.join(failed)}")
     else:
-        click.echo("\nall is well" if report.routes else "\nthere is no route to examine")
+        click.echo(
+            "\neverything that could be tried works" if report.routes else "\nthere is no route to examine"
+        )

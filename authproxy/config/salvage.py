@@ -4,9 +4,9 @@
           └─ is not: each route by itself,       ├─▶ read ─▶ faults? set aside what has them ─▶ read again …
              those that are not are blanked out ─┘
 
-A route that has a fault is set aside whole, and so are all when `defaults` has one: a credential must not take
-a way that nobody has asked for. Of the top level, what only concerns who comes to the proxy is replaced by
-its default; with any other fault there `is_whole` is false, and no token should be asked for.
+A route that has a fault is set aside whole, and so are all when `defaults` has one: a credential must not
+take a way that nobody has asked for. Of the top level, what only concerns who comes to the proxy is replaced
+by its default; with any other fault there `is_whole` is false, and no token should be asked for.
 """
 
 import os
@@ -23,8 +23,10 @@ from authproxy.config.route import RouteConfig
 from authproxy.errors import ConfigError, Fault
 from authproxy.places import working_directory
 
-HARMLESS = frozenset({"listen", "admin", "workers", "allowed_hosts", "allowed_origins", "allow_remote", "access",
-                      "tls", "limits", "log"})  # fmt: skip
+HARMLESS = frozenset({
+    "listen", "admin", "workers", "allowed_hosts", "allowed_origins", "allow_remote", "access", "tls",
+    "limits", "log",
+})  # fmt: skip
 """Keys of the top level that say nothing of how a credential travels."""
 
 _ROUTE = re.compile(r"routes\[(\d+)\]")
@@ -96,7 +98,7 @@ class _Salvage:
         return Salvaged(
             file=str(self.path),
             config=config,
-            routes=tuple([*self._found(top, config), *self.broken]),
+            routes=(*self._found(top, config), *self.broken),
             faults=tuple(each for each in sorted(set(self.faults)) if _route_of(each) is None),
             is_whole=self.dropped <= HARMLESS,
         )

@@ -10,6 +10,9 @@ from authproxy.grants.reply import is_page
 from authproxy.grants.steps import Answer
 from authproxy.masking import scrub
 
+PAGE_HINT = (
+    "a login page, a firewall or a captive portal may have answered: check the URL of the token endpoint"
+)
 MAX_FIELDS = 12  # of a reply that are named
 DEPTH = 2  # how many levels of it
 
@@ -25,7 +28,7 @@ def no_token(
     if is_page(answer):
         return (
             f"{came} with an HTML page where JSON with a token was due",
-            "a login page, a firewall or a captive portal may have answered: check the URL of the token endpoint",
+            PAGE_HINT,
         )
     if document is None:
         what = "what is not JSON" if answer.body.strip() else "nothing"

@@ -1,116 +1,45 @@
-"""`authproxy doctor` over the wire: for each mistake its cause and the next step, no secret told, none sent astray.
+"""`authproxy doctor` over the wire: for each mistake its cause and the next step, no secret told, none astray.
 
-A case says how a route is mistaken, and how its servers behave. It is run as text and as JSON. Every server keeps all
-that came: whatever is not meant to see a credential must have seen none.
+A case says how a route is mistaken, and how its servers behave. It is run as text and as JSON. Every server keeps
+all that came: whatever is not meant to see a credential must have seen none.
 """
 
-import base64
-import json
-import re
 import socket
-import ssl
-import subprocess
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote_plus
 
 import pytest
 import trustme
 
-from tests.support.command import authproxy, running_proxy
-from tests.support.launch import COMMAND, environment, write_config
+from tests.support.doctor import (
+    GOOD,
+    HTML,
+    ID,
+    LOGIN_PAGE,
+    PASSWORD,
+    SECRET,
+    TOKEN,
+    TOTP_SECRET,
+    USER,
+    Servers,
+    carries_credential,
+    examined,
+    running_servers,
+    steps_of,
+)
 from tests.support.ports import free_port
 from tests.support.wire import Message, Upstream, Wire, json_reply, reply
-
-ID, SECRET = "client-42", "s3cret/of the-client"
-USER, PASSWORD = "maria@example.com", "Pa55-of-maria"
-TOKEN = "t0ken-that-is-good"
-TOTP_SECRET = "JBSWY3DPEHPK3PXP"
-LISTENERS = {"listen": "127.0.0.1:0", "admin": False}
-HTML = "Content-Type: text/html; charset=utf-8"
-LOGIN_PAGE = b'<!doctype html><form><input name=user><input type="password"></form>'
-GOOD = {"access_token": TOKEN, "expires_in": 300, "scope": "read"}
-
-
-def forms_of(secret: str) -> list[bytes]:
-    """Return the spellings in which a secret may be on the wire."""
-    pairs = [secret, f"{ID}:{secret}", f"{USER}:{secret}", f"{quote_plus(ID)}:{quote_plus(secret)}", f"{secret}:{ID}"]
-    encoded = [base64.b64encode(each.encode()) for each in pairs[1:]]
-    return [secret.encode(), quote_plus(secret).encode(), *encoded]
-
-
-SECRETS = [form for secret in (SECRET, PASSWORD, TOKEN, TOTP_SECRET) for form in forms_of(secret)]
-
-
-def carries_credential(request: Message) -> bool:
-    whole = request.head + request.body
-    return any(form in whole for form in SECRETS) or b"authorization:" in whole.lower()
-
-
-@dataclass
-class Servers:
-    """A token endpoint, an API, and a third server that has no business with either."""
-
-    tokens: Upstream
-    api: Upstream
-    other: Upstream
-    stack: ExitStack
-    directory: Path
-    env: dict[str, str] = field(default_factory=dict)
-
-    def secure(self, certificate: trustme.LeafCert, answer: Any = None) -> Upstream:
-        """Return another server, with this certificate."""
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        certificate.configure_cert(context)
-        return self.stack.enter_context(Upstream(answer, tls=context))
-
-    @property
-    def auth(self) -> dict[str, Any]:
-        return {"grant": "client_credentials", "token_url": f"{self.tokens.url}/token", "client_id": ID,
-                "client_secret": SECRET}  # fmt: skip
-
-    def route(self, **keys: Any) -> dict[str, Any]:
-        return {"name": "api", "upstream": self.api.url, "auth": self.auth, **keys}
 
 
 @pytest.fixture
 def servers(tmp_path: Path) -> Iterator[Servers]:
-    def api(request: Message, _wire: Wire) -> bytes:
-        is_good = request.one("Authorization") in {f"Bearer {TOKEN}", None}
-        if is_good and request.one("Authorization"):
-            return json_reply({"ok": True})
-        return reply(401, "WWW-Authenticate: Bearer")
-
-    with ExitStack() as stack:
-        tokens = stack.enter_context(Upstream(lambda _request, _wire: json_reply(GOOD)))
-        yield Servers(
-            tokens, stack.enter_context(Upstream(api)), stack.enter_context(Upstream()), stack, tmp_path
-        )
-
-
-def examined(servers: Servers, route: dict[str, Any] | str, *args: str) -> tuple[dict[str, Any], str, int]:
-    """Return the document, the text, and the exit code of the doctor's two runs; nothing in them is secret."""
-    config = route if isinstance(route, str) else {**LISTENERS, "routes": [route]}
-    text = authproxy("doctor", *args, config=config, env=servers.env)
-    ended = authproxy("doctor", *args, "--json", config=config, env=servers.env)
-    for shown in (text.stdout, text.stderr, ended.stdout, ended.stderr):
-        assert "Traceback" not in shown
-        assert "internal error" not in shown
-        for secret in (SECRET, PASSWORD, TOKEN, TOTP_SECRET, USER, *map(bytes.decode, SECRETS)):
-            assert secret not in shown
-    assert text.returncode == ended.returncode, text.stderr + ended.stderr
-    print(text.stdout)
-    return json.loads(ended.stdout), text.stdout, ended.returncode
-
-
-def steps_of(document: dict[str, Any], route: str = "api") -> dict[str, dict[str, Any]]:
-    (found,) = (each for each in document["routes"] if each["name"] == route)
-    return {step["name"]: step for step in found["steps"]}
+    with running_servers(tmp_path) as servers:
+        yield servers
 
 
 # ── all is well ──────────────────────────────────────────────────────────────────────────────────
@@ -174,6 +103,7 @@ class Mistake:
 
 
 MISTAKES: dict[str, Mistake] = {}
+LONG_AGO, LONG_OVER = datetime(2019, 1, 1, tzinfo=UTC), datetime(2020, 1, 1, tzinfo=UTC)
 
 
 def mistake(step: str, cause: str, what_next: str, *args: str) -> Callable[[Case], Case]:
@@ -186,7 +116,9 @@ def mistake(step: str, cause: str, what_next: str, *args: str) -> Callable[[Case
 
 @mistake("token", "answered 401", "`username` and `password`")
 def _wrong_password(servers: Servers) -> dict[str, Any]:
-    servers.tokens.says(json_reply({"error": "invalid_grant", "error_description": f"no {PASSWORD} of {USER}"}, 401))
+    servers.tokens.says(
+        json_reply({"error": "invalid_grant", "error_description": f"no {PASSWORD} of {USER}"}, 401)
+    )
     return servers.route(auth=servers.auth | {"grant": "password", "username": USER, "password": PASSWORD})
 
 
@@ -214,7 +146,9 @@ def _login_page_at_the_token_endpoint(servers: Servers) -> dict[str, Any]:
     return servers.route()
 
 
-@mistake("token", "the fields there are /data/id_of, /data/session_token", "response: {token: /data/session_token}")
+@mistake(
+    "token", "the fields there are /data/id_of, /data/session_token", "response: {token: /data/session_token}"
+)
 def _token_in_another_field(servers: Servers) -> dict[str, Any]:
     servers.tokens.says(json_reply({"data": {"id_of": "me", "session_token": TOKEN}}))
     return servers.route()
@@ -238,7 +172,9 @@ def _base_path_twice(servers: Servers) -> dict[str, Any]:
     return servers.route(upstream=f"{servers.api.url}/v2")
 
 
-@mistake("upstream", "without the base path (/users) it is 401", "take /v9 off `upstream`", "--path", "/users")
+@mistake(
+    "upstream", "without the base path (/users) it is 401", "take /v9 off `upstream`", "--path", "/users"
+)
 def _wrong_base_path(servers: Servers) -> dict[str, Any]:
     servers.api.answer = lambda request, _wire: reply(401 if request.path == "/users" else 404)
     return servers.route(upstream=f"{servers.api.url}/v9")
@@ -319,8 +255,6 @@ def _https_where_it_is_a_server_that_answers_garbage(servers: Servers) -> dict[s
                 sock.recv(1 << 16)
                 sock.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
 
-    import threading
-
     listener = servers.stack.enter_context(socket.create_server(("127.0.0.1", 0)))
     thread = threading.Thread(target=talk, daemon=True)
     thread.start()
@@ -350,18 +284,14 @@ def _unknown_CA_of_the_token_endpoint(servers: Servers) -> dict[str, Any]:  # no
 @mistake("tls", "expired on 2020-01-01", "have it renewed")
 def _expired_certificate(servers: Servers) -> dict[str, Any]:
     ca = trustme.CA()
-    secure = servers.secure(
-        ca.issue_cert("127.0.0.1", not_before=datetime(2019, 1, 1), not_after=datetime(2020, 1, 1))
-    )
+    secure = servers.secure(ca.issue_cert("127.0.0.1", not_before=LONG_AGO, not_after=LONG_OVER))
     return servers.route(upstream=secure.url, tls={"ca_file": trusted(servers, ca)})
 
 
 @mistake("token tls", "expired on 2020-01-01", "have it renewed")
 def _expired_certificate_of_the_token_endpoint(servers: Servers) -> dict[str, Any]:
     ca = trustme.CA()
-    secure = servers.secure(
-        ca.issue_cert("127.0.0.1", not_before=datetime(2019, 1, 1), not_after=datetime(2020, 1, 1))
-    )
+    secure = servers.secure(ca.issue_cert("127.0.0.1", not_before=LONG_AGO, not_after=LONG_OVER))
     servers.env["SSL_CERT_FILE"] = trusted(servers, ca)
     return servers.route(auth=servers.auth | {"token_url": f"{secure.url}/token"})
 
@@ -370,7 +300,11 @@ def _expired_certificate_of_the_token_endpoint(servers: Servers) -> dict[str, An
 def _certificate_of_the_future(servers: Servers) -> dict[str, Any]:
     ca = trustme.CA()
     secure = servers.secure(
-        ca.issue_cert("127.0.0.1", not_before=datetime(2090, 1, 1), not_after=datetime(2091, 1, 1))
+        ca.issue_cert(
+            "127.0.0.1",
+            not_before=datetime(2090, 1, 1, tzinfo=UTC),
+            not_after=datetime(2091, 1, 1, tzinfo=UTC),
+        )
     )
     return servers.route(upstream=secure.url, tls={"ca_file": trusted(servers, ca)})
 
@@ -431,7 +365,10 @@ def _wrong_TOTP(servers: Servers) -> dict[str, Any]:  # noqa: N802
 
 @mistake("token", "a user must log in", "authproxy login api")
 def _login_that_nobody_has_done(servers: Servers) -> dict[str, Any]:
-    urls = {"authorization_url": f"{servers.tokens.url}/authorize", "token_url": f"{servers.tokens.url}/token"}
+    urls = {
+        "authorization_url": f"{servers.tokens.url}/authorize",
+        "token_url": f"{servers.tokens.url}/token",
+    }
     return servers.route(auth={"grant": "authorization_code", "client_id": ID, **urls})
 
 

@@ -7,6 +7,6 @@
     running.py         does the proxy of this configuration run, who has its port?
     examination.py     all of them, in their order
 
-What is judged is judged in modules without I/O (`answers.py`, `certificate.py`, `advice.py`). A credential goes
-where the proxy would send it, and nowhere else; what is tried beyond that (`probes.py`) carries none.
+What is judged is judged in modules without I/O (`answers.py`, `certificate.py`, `advice.py`, `clock.py`). A
+credential goes where the proxy would send it, and nowhere else; what is tried beyond that carries none.
 """

@@ -1,4 +1,4 @@
-"""What to do when the token endpoint did not give a token: the failure's own hint, and the settings behind it."""
+"""What to do when there is no token: the failure's own hint, or the settings behind it."""
 
 from collections.abc import Mapping
 from math import ceil
@@ -10,10 +10,6 @@ from authproxy.grants.steps import Answer
 REFUSED = frozenset({400, 401, 403})
 MISPLACED = frozenset({404, 405, 410, 415})
 NO_HINT = "check the credential"
-RAW = (
-    "; if the secret has characters other than letters and digits, the server may want "
-    "`client_auth: client_secret_basic_raw`"
-)
 
 
 def advise(grant: Grant, failure: TokenError, answer: Answer | None, *, key: str) -> str:
@@ -56,7 +52,8 @@ def _about_credential(grant: Grant, answer: Answer, failure: TokenError) -> str:
     said = _names(grant)
     if not said:
         return failure.hint or NO_HINT
-    return f"check {said}{_about_style(grant, answer.headers)}{_about_code(grant)}"
+    style = _about_style(grant, answer.headers) if failure.error in {None, "invalid_client"} else ""
+    return f"check {said}{_about_code(grant)}{style}"
 
 
 def _names(grant: Grant) -> str:
@@ -66,18 +63,21 @@ def _names(grant: Grant) -> str:
     if getattr(grant, "refresh_token", None) is not None:
         return "`refresh_token`: it may have expired or been used already; obtain a new one"
     if getattr(grant, "client_secret", None) is not None:
-        return "`client_id` and `client_secret`: are both right, and not swapped?"
+        return "that `client_id` and `client_secret` are right, and not swapped"
     return "`form`" if getattr(grant, "form", None) else ""
 
 
 def _about_style(grant: Grant, headers: Mapping[str, str]) -> str:
+    """Return which other way there is to send id and secret, in the order in which one would try them."""
     style = getattr(grant, "style", None)
     wants_basic = headers.get("WWW-Authenticate", "").lower().startswith("basic")
     if style == "client_secret_post" and wants_basic:
-        return "; the server asks for Basic: try `client_auth: client_secret_basic`"
-    if style == "client_secret_basic" and not wants_basic:
-        return "; some servers want `client_auth: client_secret_post`" + RAW
-    return RAW if style == "client_secret_basic" else ""
+        return "; the server asks for Basic: `client_auth: client_secret_basic`"
+    if style != "client_secret_basic":
+        return ""
+    others = ["`client_secret_basic_raw` where the secret has special characters"]
+    others += [] if wants_basic else ["`client_secret_post`"]
+    return f"; if they are, the server may want another `client_auth`: {' or '.join(others)}"
 
 
 def _about_code(grant: Grant) -> str:

@@ -1,4 +1,4 @@
-"""What an upstream's answer to one request with the credential means: is it the API, and does it let us in?
+"""What an upstream's answer means: whether it is the API, and lets us in.
 
 2xx                      it does, unless it is a login page
 3xx                      to a login page, to another host: not the API
@@ -15,8 +15,10 @@ from urllib.parse import urljoin
 
 from authproxy.app.doctor.steps import Verdict, failed, passed
 from authproxy.masking import without_query
-from authproxy.proxy.refusal import NO_CREDENTIAL, NOT_ALLOWED, SCOPE, WRONG_STATIC, WRONG_TOKEN
+from authproxy.proxy.refusal import NOT_ALLOWED, SCOPE, WRONG_STATIC, WRONG_TOKEN
 from authproxy.values import split_url
+
+ASKS = "this route adds no credential: give it an `auth`"
 
 ReplyHeaders = Sequence[tuple[bytes, bytes]]
 
@@ -32,8 +34,8 @@ _SCHEME = re.compile(r"(?:^|,)\s*([A-Za-z][\w-]*)(?=\s+[\w-]+\s*=|\s*(?:,|$))")
 class Asked:
     """The request: `url` is fit to print, `origin` where it went, `path` what the user named (None: nothing).
 
-    `scheme` is the word before the token; None where no credential was sent. `static` says that it stands in the
-    configuration, `repeated` that a second token was tried.
+    `scheme` is the word before the token; None where no credential was sent. `static` says that it stands in
+    the configuration, `repeated` that a second token was tried.
     """
 
     method: str
@@ -81,7 +83,7 @@ def judge(asked: Asked, answer: Answered) -> Verdict:
 # ── it lets us in, or sends us elsewhere ─────────────────────────────────────────────────────────
 
 
-def _welcome(asked: Asked, answer: Answered, said: str) -> Verdict:
+def _welcome(_asked: Asked, answer: Answered, said: str) -> Verdict:
     if answer.is_login_page:
         return failed(
             f"{said} with a login page for people, not with the API's own answer",
@@ -103,7 +105,7 @@ def _redirect(asked: Asked, answer: Answered, said: str) -> Verdict:
     if _LOGIN_PATH.search(parts.path):
         return failed(
             f"{said}, a redirect to a login page: {there}",
-            "check `upstream`: this is a site for people, or it does not take the credential (`scheme`, `header`)",
+            "check `upstream`: this is a site for people, or it wants another `scheme` or `header`",
         )
     if origin != asked.origin.lower():
         what = "redirects are not followed, so that no credential goes there"
@@ -126,9 +128,7 @@ def _unauthorized(asked: Asked, answer: Answered, said: str) -> Verdict:
     challenge = answer.header("WWW-Authenticate")
     wanted = challenges(challenge)
     if asked.scheme is None:
-        return failed(
-            f"{said} to a request without a credential", f"set `auth` of this route: {NO_CREDENTIAL}"
-        )
+        return failed(f"{said} to a request without a credential", ASKS)
     sent = f"a {asked.scheme} credential" if asked.scheme else f"a bare token in {asked.header}"
     repeated = ", and to another token as well" if asked.repeated else ""
     cause = f"{said} to {sent}{repeated}"
@@ -147,9 +147,7 @@ def _other_scheme(wanted: str) -> str:
 
 def _forbidden(asked: Asked, answer: Answered, said: str) -> Verdict:
     if asked.scheme is None:
-        return failed(
-            f"{said} to a request without a credential", f"set `auth` of this route: {NO_CREDENTIAL}"
-        )
+        return failed(f"{said} to a request without a credential", ASKS)
     if "insufficient_scope" in answer.header("WWW-Authenticate"):
         return failed(f"{said}: the token has too little scope", SCOPE)
     return failed(
@@ -165,19 +163,19 @@ def _too_many(_asked: Asked, answer: Answered, said: str) -> Verdict:
 
 def _no_such_method(asked: Asked, _answer: Answered, said: str) -> Verdict:
     if asked.path is None:
-        return passed(f"{said}: reached; name a path to try with --path")
+        return passed(f"{said}: reached; --path names what to try")
     return failed(
         f"{said}: this path takes no {asked.method}", "name another path with --path, or use --method"
     )
 
 
-def _missing(asked: Asked, answer: Answered, said: str) -> Verdict:
-    return judge_missing(asked, answer, {})
+def _missing(asked: Asked, _answer: Answered, _said: str) -> Verdict:
+    return judge_missing(asked, {})
 
 
 def _other(asked: Asked, _answer: Answered, said: str) -> Verdict:
     if asked.path is None:
-        return passed(f"{said}: reached, and the credential was not refused; name a path to try with --path")
+        return passed(f"{said}: reached, and the credential was not refused; --path names what to try")
     return failed(
         f"{said}: the request was not to its liking", "check --path, and what the API expects there"
     )
@@ -210,15 +208,11 @@ def variants(path: str, *, base: str, prefix: str, strips: bool) -> list[Variant
     bare = path.partition("?")[0]
     found = []
     if base:
-        found.append(
-            Variant(
-                bare, "without the base path", f"take {base} off `upstream`, or off the path that you call"
-            )
-        )
+        advice = f"take {base} off `upstream`, or off the path that you call"
+        found.append(Variant(bare, "without the base path", advice))
     if base and bare.startswith(f"{base}/"):
-        found.insert(
-            0, Variant(bare, "with the base path once", f"call it without {base}: `upstream` has it already")
-        )
+        advice = f"call it without {base}: `upstream` has it already"
+        found.insert(0, Variant(bare, "with the base path once", advice))
     if strips and prefix not in {"", "/"}:
         found.append(Variant(base + prefix + bare, f"with {prefix} kept", "set `strip_path: false`"))
     if not strips and prefix not in {"", "/"}:
@@ -228,23 +222,24 @@ def variants(path: str, *, base: str, prefix: str, strips: bool) -> list[Variant
     return [each for each in found if unique.get(each.target) is each]
 
 
-def judge_missing(
-    asked: Asked, answer: Answered, tried: Mapping[Variant, int], plainly: int | None = None
-) -> Verdict:
-    """Return what a 404 means; `tried` has what other ways to join the paths were answered, without a credential.
+def judge_missing(asked: Asked, tried: Mapping[Variant, int], plainly: int | None = None) -> Verdict:
+    """Return what a 404 means; `tried` has the answers to other ways to join the paths, without a credential.
 
-    `plainly` is the answer to the same request without one: a server that asks everybody for a credential before it
-    looks at the path says nothing by asking.
+    `plainly` is the answer to the same request without one: a server that asks everybody for a credential
+    before it looks at the path says nothing by asking.
     """
     said = f"{asked.method} {asked.url} answered 404"
     for variant, status in tried.items():
         telling = status in {401, 403} or status < 300
         if telling and plainly != status:
-            known = "where a credential is asked for" if status in {401, 403} else "where there is something"
-            cause = f"{said}; {variant.what} ({variant.target}) it is {status}, {known}: the path is joined wrongly"
-            return failed(cause, variant.advice)
+            known = "a credential is asked for" if status in {401, 403} else "there is something"
+            return failed(
+                f"{said}; {variant.what} ({variant.target}) it is {status}, where {known}: "
+                "the path is joined wrongly",
+                variant.advice,
+            )
     if asked.path is None:
-        return passed(f"{said}: reached, though nothing is there; name a path to try with --path")
+        return passed(f"{said}: reached, though nothing is there; --path names what to try")
     return failed(
         f"{said}: there is nothing at that path",
         "check --path, and the base path in `upstream`; is it the API's host?",

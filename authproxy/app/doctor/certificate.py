@@ -65,8 +65,8 @@ def explain(fault: TLSFault, host: str, facts: CertificateFacts | None, now: dat
         "an authority that is not trusted here",
         TLSFault.EXPIRED: f"the certificate of {host} expired on {facts.not_after:%Y-%m-%d}, "
         f"{_days(age)} ago by this machine's clock",
-        TLSFault.NOT_YET_VALID: f"the certificate of {host} is valid from {facts.not_before:%Y-%m-%d %H:%M} UTC on, "
-        f"and this machine's clock says {now:%Y-%m-%d %H:%M} UTC",
+        TLSFault.NOT_YET_VALID: f"the certificate of {host} is valid from {_moment(facts.not_before)} on, "
+        f"and this machine's clock says {_moment(now)}",
         TLSFault.WRONG_NAME: f"the certificate is for {_few(facts.names) or facts.subject}, not for {host}",
     }
     return said.get(fault, f"no TLS with {host}: {fault.value}")
@@ -74,6 +74,10 @@ def explain(fault: TLSFault, host: str, facts: CertificateFacts | None, now: dat
 
 def utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+def _moment(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M} UTC"
 
 
 def _days(span: timedelta) -> str:

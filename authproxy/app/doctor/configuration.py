@@ -1,4 +1,4 @@
-"""A route's own part of the configuration, and what its references gave: known from the reading, judged here."""
+"""A route's own part of the configuration, and what its references gave."""
 
 import re
 
@@ -12,18 +12,18 @@ MAX_SHOWN = 6  # references that are named
 _NEXT = (
     (
         re.compile(r"variable (\w+) is not set"),
-        "set {0} where authproxy is started, in its service's environment as well",
+        "set {0} where authproxy is started (a service has an environment of its own)",
     ),
     (re.compile(r"is empty: (\S+) gave nothing"), "give {0} a value"),
     (
         re.compile(r"the file cannot be read"),
-        "correct the path, or let the user that authproxy runs as read the file",
+        "correct the path, or let the user of authproxy read the file",
     ),
     (re.compile(r"byte order mark"), "save the file as UTF-8 without a byte order mark"),
     (re.compile(r"whitespace|line break"), "take it out where the secret is kept"),
     (
         re.compile(r"the program (failed|cannot be run|took)"),
-        "run the command by hand, in the configuration's directory",
+        "run it by hand, in the configuration's directory",
     ),
     (
         re.compile(r"is not YAML|not close"),

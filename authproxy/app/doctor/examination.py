@@ -217,7 +217,10 @@ class Examination:
             site.close()
 
     def _target(self, config: Config, route: RouteConfig, found: FoundRoute) -> Target:
-        """Return the route's upstream. Raises `ConfigError`, and ValueError for an HTTP proxy that will not do."""
+        """Return the route's upstream.
+
+        Raises `ConfigError`, and ValueError for an HTTP proxy that will not do.
+        """
         own = self._own(config)
         try:
             tls = tls_contexts(self._alone(route)).upstreams.get(route.name)

@@ -1,8 +1,8 @@
 """The way to a server, step by step: DNS, TCP, a tunnel if there is an HTTP proxy, TLS.
 
-Each step is the one that the data path takes (`net/dial.py`); nothing is sent to the server but a handshake. Where one
-fails, what a person would try next is tried: the other certificate's names, plain http in place of TLS, the
-direct way around an HTTP proxy that the environment names. None of these carries a credential.
+Each step is the one that the data path takes (`net/dial.py`); nothing is sent to the server but a handshake.
+Where one fails, what a person would try next is tried: the certificate looked at, plain http in place of TLS,
+the direct way around an HTTP proxy. None of these carries a credential.
 """
 
 import asyncio
@@ -117,13 +117,19 @@ class _Way:
         return passed(f"connected to {host}, port {port}{self._through()}")
 
     async def _secure(self) -> Verdict:
+        shaking = asyncio.ensure_future(handshake(self._dialer))
         try:
             async with asyncio.timeout(self._target.seconds):
-                version, facts = await handshake(self._dialer)
+                await asyncio.wait([shaking], timeout=PROBE_SECONDS)
+                if not shaking.done() and await answers_plain_http(self._target):
+                    return await self._no_tls(TLSFault.HANDSHAKE)
+                version, facts = await shaking
         except UpstreamError as error:
             return await self._no_tls(tls_fault(error))
         except TimeoutError:
             return await self._no_tls(TLSFault.HANDSHAKE)
+        finally:
+            shaking.cancel()
         said = facts.summary(utc_now()) if facts is not None else "no certificate that can be read"
         tls = self._target.origin.tls
         unverified = tls is not None and tls.verify_mode is ssl.CERT_NONE
@@ -131,11 +137,11 @@ class _Way:
 
     async def _no_tls(self, fault: TLSFault) -> Verdict:
         target = self._target
-        if fault is TLSFault.HANDSHAKE and await answers_plain_http(target):
-            fault = TLSFault.NOT_TLS
-        facts = None if fault is TLSFault.NOT_TLS else await shown_certificate(target)
-        host = str(target.origin) if fault is TLSFault.NOT_TLS else target.name
-        return failed(explain(fault, host, facts, utc_now()), tls_hint(fault, target.setting))
+        if fault in {TLSFault.HANDSHAKE, TLSFault.NOT_TLS} and await answers_plain_http(target):
+            cause = f"{target.origin.authority} speaks plain http, not TLS"
+            return failed(cause, tls_hint(TLSFault.NOT_TLS, target.setting))
+        facts = await shown_certificate(target)
+        return failed(explain(fault, target.name, facts, utc_now()), tls_hint(fault, target.setting))
 
     # ── what a person would try next ─────────────────────────────────────────────────────────────
 

@@ -1,7 +1,7 @@
 """Makes what the doctor says safe to paste: no secret, nobody's name, no home directory.
 
-Nothing that is secret should get this far: texts are made of settings that are not, and foreign ones are scrubbed where
-they come in. This is the last look.
+Nothing that is secret should get this far: texts are made of settings that are not, and foreign ones are
+scrubbed where they come in. This is the last look.
 """
 
 from collections.abc import Iterable

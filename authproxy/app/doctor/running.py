@@ -18,12 +18,18 @@ from authproxy.config.model import Config
 from authproxy.net.tls import upstream_context
 from authproxy.values import split_address
 
+OTHER_FILE = "is the proxy that runs one of another file?"
+ELSEWHERE = ", but it listens elsewhere than `listen` says"
+
 SECONDS = 3.0
 MAX_ANSWER = 64 << 10  # bytes
 UNIX = "unix:"
 
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")
 _OURS = re.compile(rb"^proxy-status: *authproxy\b", re.IGNORECASE | re.MULTILINE)
+
+
+Line = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 @dataclass(frozen=True, slots=True)

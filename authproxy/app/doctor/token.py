@@ -25,13 +25,14 @@ from authproxy.masking import without_query
 from authproxy.net.dial import Origin
 from authproxy.net.http_proxy import ADVICE, proxy_for
 from authproxy.net.own_listeners import OwnListeners
-from authproxy.net.tls import HTTP_1_1, UNUSABLE, token_endpoint_context
+from authproxy.net.tls import HTTP_1_1, token_endpoint_context
 from authproxy.tokens.token import Token
 from authproxy.values import split_url
 
 CONNECT_SECONDS = 10.0  # as of token requests
 TOTAL_SECONDS = 90.0  # a one-time code may have to wait for its turn before the request begins
 PREFIX = "token "
+CERTIFICATE_ADVICE = "check `cert_file` and `key_file`: PEM, belonging together, not encrypted"
 
 
 @dataclass
@@ -80,15 +81,11 @@ def endpoint_targets(route: RouteConfig, own: OwnListeners, steps: Steps) -> Ite
         try:
             tls = _context(route.grant) if parts.scheme == "https" else None
             proxy = proxy_for(url, route.http_proxy, own=own)
-        except UNUSABLE as error:
-            is_setting = isinstance(error, ValueError) and not isinstance(error, OSError)
-            cause = str(error) if is_setting else "the client certificate cannot be used"
-            hint = (
-                ADVICE
-                if is_setting
-                else "check `cert_file` and `key_file`: PEM, belonging together, not encrypted"
-            )
-            steps.note(PREFIX + "tcp", failed(f"no way to {without_query(url)}: {cause}", hint))
+        except OSError:
+            steps.note(PREFIX + "tls", failed("the client certificate cannot be used", CERTIFICATE_ADVICE))
+            continue
+        except ValueError as error:
+            steps.note(PREFIX + "tcp", failed(f"no way to {without_query(url)}: {error}", ADVICE))
             continue
         port = parts.port or (443 if tls else 80)
         setting = "http_proxy" if route.http_proxy is not None else "the environment"
@@ -123,8 +120,7 @@ async def _obtain(
         async with asyncio.timeout(TOTAL_SECONDS):
             token = await stack.outer.token()
     except LoginRequired as failure:
-        return failed(failure.detail, f"run `authproxy login {route.name}`" if "login" not in (failure.hint or "")
-                      else failure.hint)  # fmt: skip
+        return failed(failure.detail, failure.hint or f"run `authproxy login {route.name}`")
     except TokenError as failure:
         for _, target in targets:
             if heard.last is None and target.origin.tls is None and await speaks_tls(target):

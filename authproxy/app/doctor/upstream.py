@@ -1,9 +1,10 @@
-"""One request with the credential, by the data path's own rules and sender; and, after a 404, a few without it.
+"""One request with the credential, by the data path's own rules and sender; after a 404, a few without it.
 
     check_allow ─▶ headers as the route has them ─▶ the token's line ─▶ the answer, judged (`answers.py`)
 
-The credential goes to the route's upstream only, as every request's does: a refused token is replaced once, and no
-redirect is followed. What is asked after a 404 goes to the same server, with no header of the configuration's.
+The credential goes to the route's upstream only, as every request's does: a refused token is replaced once,
+and no redirect is followed. What is asked after a 404 goes to the same server, with no header of the
+configuration's.
 """
 
 import asyncio
@@ -29,6 +30,7 @@ TOTAL_SECONDS = 60.0
 PROBE_SECONDS = 5.0
 USER_AGENT = f"authproxy/{__version__} (doctor)"
 METHODS = ("GET", "HEAD")
+SLOW = "check whether the upstream is well, name a quicker request with --path, or raise `timeouts.response`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +67,14 @@ class Upstream:
         except UpstreamError as error:
             return await self._no_answer(error)
         except TimeoutError:
-            return failed(
-                f"{asked.url} did not send its whole answer within {TOTAL_SECONDS:g} s", "check the upstream"
-            )
-        asked = replace(asked, repeated=retried)
+            return failed(f"{asked.url} sent no whole answer within {TOTAL_SECONDS:g} s", SLOW)
+        return await self._judged(replace(asked, repeated=retried), answer, question)
+
+    async def _judged(self, asked: Asked, answer: Answered, question: Question) -> Verdict:
         if answer.status == 404:
-            return await self._missing(asked, answer, question)
+            return await self._missing(asked, question)
         if answer.status == 400 and await self._should_be_tls():
-            return failed(f"{self.target.origin} speaks TLS, not plain http", "write https:// in `upstream`")
+            return self._is_tls()
         return judge(asked, answer)
 
     # ── the request ──────────────────────────────────────────────────────────────────────────────
@@ -134,31 +136,30 @@ class Upstream:
 
     async def _no_answer(self, error: UpstreamError) -> Verdict:
         if isinstance(error, BadReply) and await self._should_be_tls():
-            return failed(f"{self.target.origin} speaks TLS, not plain http", "write https:// in `upstream`")
+            return self._is_tls()
         if isinstance(error, ResponseTimeout):
-            hint = "check whether the upstream is well, name a quicker request with --path, or raise `timeouts.response`"
-            return failed(error.detail, hint)
+            return failed(error.detail, SLOW)
         return failed(error.detail, error.hint or "check `upstream`, and whether it speaks HTTP")
+
+    def _is_tls(self) -> Verdict:
+        return failed(f"{self.target.origin} speaks TLS, not plain http", "write https:// in `upstream`")
 
     async def _should_be_tls(self) -> bool:
         return self.target.origin.tls is None and self.target.proxy is None and await speaks_tls(self.target)
 
-    async def _missing(self, asked: Asked, answer: Answered, question: Question) -> Verdict:
+    async def _missing(self, asked: Asked, question: Question) -> Verdict:
         route = self.route
-        others = variants(question.path or "/", base=route.base, prefix=route.path, strips=route.strips)
+        path = question.path or "/"
+        others = variants(path, base=route.base, prefix=route.path, strips=route.strips)
         if not others:
-            return judge(asked, answer)
-        plainly = await self._plainly(self._target(question.path).partition("?")[0])
+            return judge_missing(asked, {})
+        plainly = await self._plainly(self._target(path).partition("?")[0])
         tried: dict[Variant, int] = {}
         for each in others[:MAX_VARIANTS]:
             found = await self._plainly(each.target)
-            if (
-                found is not None
-                and (found.status in {401, 403} or question.path is not None)
-                and not _is_page(found)
-            ):
+            if found is not None and _tells(found, named=question.path is not None):
                 tried[each] = found.status
-        return judge_missing(asked, answer, tried, plainly.status if plainly is not None else None)
+        return judge_missing(asked, tried, plainly.status if plainly is not None else None)
 
     async def _plainly(self, target: str) -> Answered | None:
         """Return the answer to a request that carries nothing of ours, None if there is none."""
@@ -190,5 +191,11 @@ async def _read(outgoing: Outgoing) -> Answered:
     return Answered(reply.status, list(reply.headers), b"".join(parts)[:MAX_BODY])
 
 
-def _is_page(answer: Answered) -> bool:
-    return answer.status < 300 and "html" in answer.header("Content-Type").lower()
+def _tells(answer: Answered, *, named: bool) -> bool:
+    """Tell whether an answer says that the API is there; a page for people does not.
+
+    Nor does anything but a challenge where the user has not `named` a path.
+    """
+    if answer.status in {401, 403}:
+        return True
+    return named and "html" not in answer.header("Content-Type").lower()
