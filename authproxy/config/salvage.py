@@ -115,8 +115,8 @@ class _Salvage:
         lines = self.text.splitlines()
         blocks = list(_blocks(lines))
         bad = []
-        for block in blocks:
-            alone = _blanked(lines, [each for each in blocks if each != block])
+        for block in blocks if self._is_sound(_blanked(lines, blocks)) else []:
+            alone = _blanked(lines[: block[1]], [each for each in blocks if each[1] <= block[0]])
             try:
                 compose(alone, file)
             except ConfigError as error:
@@ -130,6 +130,13 @@ class _Salvage:
         if not self.broken:
             self.faults += whole
         return None
+
+    def _is_sound(self, text: str) -> bool:
+        try:
+            compose(text, str(self.path))
+        except ConfigError:
+            return False
+        return True
 
     # ── keys ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -224,11 +231,11 @@ def _blocks(lines: list[str]) -> Iterator[Block]:
     for number in range(begin + 1 if begin is not None else len(lines), len(lines)):
         bare = lines[number].lstrip(" ")
         column = len(lines[number]) - len(bare)
-        if not bare.strip() or bare.startswith("#"):
+        if not bare.strip() or bare.startswith(("#", "\t")):
             continue
         indent = column if indent is None else indent
         begins = bare.startswith("- ") and column == indent
-        ends = column < indent or (column == 0 and not bare.startswith(("-", "\t")))
+        ends = column < indent or (column == 0 and not bare.startswith("-"))
         if start is not None and (begins or ends):
             yield start, number
             start = None

@@ -27,7 +27,7 @@ def no_token(
     came = f"{answer.place} answered {answer.status}"
     if is_page(answer):
         return (
-            f"{came} with an HTML page where JSON with a token was due",
+            f"{came} without a token: it sent an HTML page, not JSON",
             PAGE_HINT,
         )
     if document is None:
@@ -38,7 +38,7 @@ def no_token(
         )
     fields = [scrub(each, secrets) for each in field_pointers(document)]
     named = f"; the fields there are {', '.join(fields)}" if fields else ""
-    return f"{came} without a token at {where}{named}", _hint(fields)
+    return f"{came} without a token at {where}{named}", _hint([each for each in fields if each not in where])
 
 
 def field_pointers(document: object) -> list[str]:

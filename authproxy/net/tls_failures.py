@@ -60,7 +60,9 @@ def tls_fault(error: BaseException) -> TLSFault:
     """Return what `error`, or what it was raised from, says is wrong."""
     for each in _chain(error):
         if isinstance(each, ssl.SSLCertVerificationError):
-            return _VERIFY_CODES.get(each.verify_code, TLSFault.CERTIFICATE)
+            code = getattr(each, "verify_code", None)  # aiohttp's own kind has none
+            if code is not None or each.__cause__ is None:
+                return _VERIFY_CODES.get(code or 0, TLSFault.CERTIFICATE)
         if isinstance(each, ssl.SSLError) and each.reason in _REASONS:
             return _REASONS[each.reason]
     return TLSFault.HANDSHAKE

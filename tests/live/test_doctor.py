@@ -1,7 +1,7 @@
-"""`authproxy doctor` over the wire: for each mistake its cause and the next step, no secret told, none astray.
+"""`authproxy doctor` over the wire: for each mistake its cause and the next step, and no secret told.
 
-A case says how a route is mistaken, and how its servers behave. It is run as text and as JSON. Every server keeps
-all that came: whatever is not meant to see a credential must have seen none.
+A case says how a route is mistaken, and how its servers behave. It is run as text and as JSON. Every server
+keeps all that came: whatever is not meant to see a credential must have seen none.
 """
 
 import socket
@@ -140,7 +140,7 @@ def _token_endpoint_415(servers: Servers) -> dict[str, Any]:
     return servers.route()
 
 
-@mistake("token", "an HTML page where JSON", "check the URL of the token endpoint")
+@mistake("token", "an HTML page, not JSON", "check the URL of the token endpoint")
 def _login_page_at_the_token_endpoint(servers: Servers) -> dict[str, Any]:
     servers.tokens.says(reply(200, HTML, body=LOGIN_PAGE))
     return servers.route()

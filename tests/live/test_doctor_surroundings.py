@@ -1,4 +1,4 @@
-"""`authproxy doctor` beside faulty configurations, remembered rejections, a proxy that runs, and a terminal."""
+"""`authproxy doctor` beside faulty configurations, rejections, a proxy that runs, and a terminal."""
 
 import json
 import os
@@ -78,7 +78,7 @@ def test_a_tab_is_told_where_it_stands(servers: Servers) -> None:
         ("${EMPTY_TOKEN}", "is empty", "give ${EMPTY_TOKEN} a value"),
         ("${file:missing}", "cannot be read", "correct the path"),
         ("${file:marked}", "byte order mark", "save the file"),
-        ("${file:blank}", "whitespace", "take it out"),
+        ("${file:blank}", "should not be empty", "give it a value"),
         ("${command:false}", "exit code 1", "run it by hand"),
     ],
 )

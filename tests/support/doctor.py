@@ -1,4 +1,4 @@
-"""What the tests of `authproxy doctor` share: servers that keep all that came, and the doctor's two outputs."""
+"""What the tests of `authproxy doctor` share: servers that keep all that came, and its two outputs."""
 
 import base64
 import json
@@ -90,7 +90,7 @@ def running_servers(directory: Path) -> Iterator[Servers]:
 
 
 def examined(servers: Servers, route: dict[str, Any] | str, *args: str) -> tuple[dict[str, Any], str, int]:
-    """Return the document, the text, and the exit code of the doctor's two runs; nothing in them is secret."""
+    """Return the document, the text and the exit code of two runs; nothing in them is secret."""
     config = route if isinstance(route, str) else {**LISTENERS, "routes": [route]}
     text = authproxy("doctor", *args, config=config, env=servers.env)
     ended = authproxy("doctor", *args, "--json", config=config, env=servers.env)

@@ -15,6 +15,7 @@ _NEXT = (
         "set {0} where authproxy is started (a service has an environment of its own)",
     ),
     (re.compile(r"is empty: (\S+) gave nothing"), "give {0} a value"),
+    (re.compile(r"should not be empty"), "give it a value"),
     (
         re.compile(r"the file cannot be read"),
         "correct the path, or let the user of authproxy read the file",
@@ -57,7 +58,7 @@ def note_route(found: FoundRoute, config: Config | None, steps: Steps) -> None:
         steps.note(
             "secrets", failed(cause(found.source_faults), next_step(found.source_faults), _shown(found))
         )
-    elif found.config is None and found.references:
+    elif found.config is None and (found.references or not found.key):
         steps.note("secrets", skipped("not all are read while the route has faults"))
     else:
         steps.note("secrets", passed(_shown(found) or "no references: what is written there is used"))

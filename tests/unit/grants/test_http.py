@@ -59,7 +59,10 @@ async def test_an_answer_that_is_too_long_is_not_read_to_its_end():
     ("error", "says"),
     [
         (aiohttp.ClientConnectorDNSError(None, OSError()), "does not resolve"),
-        (aiohttp.ClientConnectorCertificateError(None, ssl.CertificateError()), "certificate of"),
+        (
+            aiohttp.ClientConnectorCertificateError(None, ssl.CertificateError()),
+            "its certificate is not acceptable",
+        ),
         (aiohttp.InvalidURL("s3cr3t"), "is not a URL"),
         (aiohttp.ServerDisconnectedError("s3cr3t"), "closed the connection without an answer"),
         (aiohttp.ClientPayloadError("s3cr3t"), "broke off its answer"),
@@ -95,7 +98,10 @@ def test_a_failure_that_a_person_can_mend_comes_with_advice():
     refused = translated(aiohttp.ClientConnectorError(CONNECTION, OSError("s3cr3t")), "https://id.example")
     assert refused.detail == "cannot connect to https://id.example"
     assert refused.hint == "check the URL, and whether it is up"
-    tls = translated(aiohttp.ClientConnectorSSLError(CONNECTION, OSError("s3cr3t")), "https://id.example")
+    unknown = ssl.SSLCertVerificationError("s3cr3t")
+    unknown.verify_code = 20  # unable to get local issuer certificate
+    tls = translated(aiohttp.ClientConnectorCertificateError(CONNECTION, unknown), "https://id.example")
+    assert "an authority that is not trusted here" in tls.detail
     assert "SSL_CERT_FILE" in tls.hint
 
 
