@@ -58,14 +58,15 @@ UPSTREAM = "upstream"
 
 def tls_fault(error: BaseException) -> TLSFault:
     """Return what `error`, or what it was raised from, says is wrong."""
+    found = TLSFault.HANDSHAKE
     for each in _chain(error):
         if isinstance(each, ssl.SSLCertVerificationError):
-            code = getattr(each, "verify_code", None)  # aiohttp's own kind has none
-            if code is not None or each.__cause__ is None:
-                return _VERIFY_CODES.get(code or 0, TLSFault.CERTIFICATE)
+            found = TLSFault.CERTIFICATE
+            if (code := getattr(each, "verify_code", None)) is not None:  # aiohttp's own kind has none
+                return _VERIFY_CODES.get(code, found)
         if isinstance(each, ssl.SSLError) and each.reason in _REASONS:
             return _REASONS[each.reason]
-    return TLSFault.HANDSHAKE
+    return found
 
 
 def tls_hint(fault: TLSFault, key: str = UPSTREAM) -> str:

@@ -4,7 +4,7 @@
 3xx                      to a login page, to another host: not the API
 401, 403                 the credential will not do: the scheme that is asked for, the scope
 404                      nothing there: see `judge_missing`
-400, 405, 4xx            reached, the request was not to its liking
+400, 405, 4xx            reached, it does not take this request
 429, 5xx                 the upstream's own trouble
 """
 
@@ -23,7 +23,7 @@ ASKS = "this route adds no credential: give it an `auth`"
 ReplyHeaders = Sequence[tuple[bytes, bytes]]
 
 _LOGIN_PATH = re.compile(
-    r"/(log-?in|sign-?in|sso|saml2?|oauth2?/authorize|auth/realms|session/new)\b", re.IGNORECASE
+    r"/(log[-_]?in|sign[-_]?in|sso|saml2?|oauth2?/authorize|auth/realms|session/new)\b", re.IGNORECASE
 )
 _LOGIN_FORM = re.compile(rb"""type\s*=\s*["']?password|name\s*=\s*["']?password""", re.IGNORECASE)
 _TLS_PORT = re.compile(rb"HTTP request (was )?sent to (an )?HTTPS", re.IGNORECASE)
@@ -93,15 +93,14 @@ def _welcome(_asked: Asked, answer: Answered, said: str) -> Verdict:
 
 
 def _redirect(asked: Asked, answer: Answered, said: str) -> Verdict:
-    location = urljoin(asked.url, answer.header("Location"))
-    there = without_query(location)
     if not answer.header("Location"):
         return passed(said)
     try:
+        location = urljoin(asked.url, answer.header("Location"))
         parts = split_url(location)
-        origin = f"{parts.scheme}://{parts.netloc}".lower()
     except ValueError:
         return failed(f"{said}, a redirect to what is no URL", "check `upstream` and --path")
+    there, origin = without_query(location), f"{parts.scheme}://{parts.netloc}".lower()
     if _LOGIN_PATH.search(parts.path):
         return failed(
             f"{said}, a redirect to a login page: {there}",
@@ -176,9 +175,7 @@ def _missing(asked: Asked, _answer: Answered, _said: str) -> Verdict:
 def _other(asked: Asked, _answer: Answered, said: str) -> Verdict:
     if asked.path is None:
         return passed(f"{said}: reached, and the credential was not refused; --path names what to try")
-    return failed(
-        f"{said}: the request was not to its liking", "check --path, and what the API expects there"
-    )
+    return failed(f"{said}: it does not take this request", "check --path, and what the API expects there")
 
 
 def _server_trouble(_asked: Asked, _answer: Answered, said: str) -> Verdict:

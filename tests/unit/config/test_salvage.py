@@ -34,8 +34,9 @@ def test_a_sound_file_is_whole(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "bad", ["{grant: static", "{grant: 'static", "{grant: statik}", "{grant: static}", "[", "{grant: static, token: x, y: 1}"]
-)  # fmt: skip
+    "bad",
+    ["{grant: static", "{grant: 'static", "{grant: statik}", "{grant: static}", "[", "{grant: none, y: 1}"],
+)
 @pytest.mark.parametrize("last", [True, False])
 def test_a_bad_route_is_set_aside_and_the_others_stay(tmp_path, bad, last):
     routes = [("a", GOOD), ("bad", bad), ("b", GOOD)]

@@ -41,10 +41,9 @@ def test_an_error_is_named(error, fault):
 
 
 def test_the_cause_counts_and_aiohttps_own_wrapping():
-    try:
-        raise OSError from verification(10)
-    except OSError as error:
-        assert tls_fault(error) is TLSFault.EXPIRED
+    error = OSError()
+    error.__cause__ = verification(10)
+    assert tls_fault(error) is TLSFault.EXPIRED
     wrapped = aiohttp.ClientConnectorCertificateError(None, verification(62))
     assert tls_fault(wrapped) is TLSFault.WRONG_NAME
 

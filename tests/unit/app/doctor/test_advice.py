@@ -24,14 +24,14 @@ def advice(grant, failure, status=None, **headers):
 @pytest.mark.parametrize(
     ("grant", "error", "status", "says"),
     [
-        (ClientCredentials(**CLIENT), "invalid_client", 401, "`client_id` and `client_secret` are right, and not swapped"),
+        (ClientCredentials(**CLIENT), "invalid_client", 401, "are right, and not swapped"),
         (ClientCredentials(**CLIENT), "invalid_client", 401, "client_secret_basic_raw"),
         (ClientCredentials(**CLIENT), "invalid_scope", 400, "check `scope`"),
         (ClientCredentials(**CLIENT), "unauthorized_client", 400, "allowed to use this `grant`"),
         (ClientCredentials(**CLIENT), None, 404, "check `token_url`"),
         (ClientCredentials(**CLIENT), None, 302, "final URL into `token_url`"),
         (ClientCredentials(**CLIENT), None, 503, "not a fault of the configuration"),
-        (Password(**CLIENT, username="m", password=SecretStr("x")), "invalid_grant", 400, "`username` and `password`"),
+        (Password(**CLIENT, username="m", password=SecretStr("x")), "invalid_grant", 400, "`password`"),
         (TokenRequest(url=URL, basic=LOGIN), None, 401, "has a second factor, set `totp`"),
         (
             TokenRequest(url=URL, basic=LOGIN, totp=OneTimePassword(header="t", code=SecretStr("123456"))),

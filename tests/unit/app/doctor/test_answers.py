@@ -13,6 +13,7 @@ def answer(status, *headers, body=b""):
     return Answered(status, [(name.encode(), value.encode()) for name, value in headers], body)
 
 
+INSUFFICIENT = 'Bearer error="insufficient_scope"'
 HTML = ("Content-Type", "text/html")
 
 
@@ -32,7 +33,7 @@ HTML = ("Content-Type", "text/html")
         (answer(401, ("WWW-Authenticate", "bearer")), False, "to a Bearer credential", "`audience`"),
         (answer(401), False, "to a Bearer credential", "is `scheme` right"),
         (answer(403), False, "may not do this", "is the account allowed"),
-        (answer(403, ("WWW-Authenticate", 'Bearer error="insufficient_scope"')), False, "little scope", "`scope`"),
+        (answer(403, ("WWW-Authenticate", INSUFFICIENT)), False, "little scope", "`scope`"),
         (answer(404), False, "nothing at that path", "--path"),
         (answer(405), False, "takes no GET", "--method"),
         (answer(422), False, "does not take this request", "--path"),
