@@ -60,11 +60,12 @@ def tls_fault(error: BaseException) -> TLSFault:
     """Return what `error`, or what it was raised from, says is wrong."""
     found = TLSFault.HANDSHAKE
     for each in _chain(error):
+        # aiohttp's own kinds of these have neither number nor reason: what they are of comes behind them.
         if isinstance(each, ssl.SSLCertVerificationError):
-            found = TLSFault.CERTIFICATE
-            if (code := getattr(each, "verify_code", None)) is not None:  # aiohttp's own kind has none
-                return _VERIFY_CODES.get(code, found)
-        if isinstance(each, ssl.SSLError) and each.reason in _REASONS:
+            found = _VERIFY_CODES.get(getattr(each, "verify_code", 0), TLSFault.CERTIFICATE)
+            if hasattr(each, "verify_code"):
+                return found
+        elif isinstance(each, ssl.SSLError) and getattr(each, "reason", None) in _REASONS:
             return _REASONS[each.reason]
     return found
 

@@ -2,9 +2,12 @@
 
 import json
 
+import click
 import pytest
+from click import unstyle
 
 from authproxy.app.doctor.steps import Step, failed, passed, skipped
+from authproxy.cli import authproxy
 from authproxy.cli.doctor import step_lines
 
 NOWHERE = """\
@@ -23,8 +26,6 @@ def config(tmp_path, unused_tcp_port):
 
 
 def shown(verdict, **how):
-    from click import unstyle
-
     return [unstyle(line) for line in step_lines(Step("dns", 12.3, verdict), **how)]
 
 
@@ -56,9 +57,7 @@ def test_the_document_is_one(run, config):
     "args", [["b"], ["--path", "x"], ["--path", "/a b"], ["--path", "/#a"], ["--method", "POST"]]
 )
 def test_bad_usage_is_exit_code_2(run, config, args):
-    from authproxy.cli import authproxy
-
-    with pytest.raises(Exception, match="b'|--path|--method|POST"):
+    with pytest.raises(click.UsageError):
         authproxy.main(["doctor", "-c", config, *args], standalone_mode=False)
 
 

@@ -48,7 +48,7 @@ class Credential:
 def upstream(sender, *, base="/v2", allow=None):
     route = Route(
         name="a", host=None, path="/", strip="", base=base, sender=sender,
-        request_headers=RequestHeaders(credential="Authorization", host="a.example", set_pairs=[("X-Key", "mine")]),
+        request_headers=RequestHeaders(host="a.example", set_pairs=[("X-Key", "mine")]),
         response_headers=ResponseHeaders(), credential=Credential(), allow=allow,
     )  # fmt: skip
     grant = SimpleNamespace(scheme="Bearer", header="Authorization", in_configuration=False)
