@@ -175,8 +175,9 @@ class Grant:
         value = token_in(document, pointers.token)
         if not value:
             where = pointers.token if isinstance(pointers.token, str) else " or ".join(pointers.token)
-            secrets = [*self.secrets(), *answer.secrets, *more_secrets]
-            sentence, hint = no_token(answer, document, where, secrets=secrets)
+            sentence, hint = no_token(
+                answer, document, where, secrets=self._secrets_about(answer, more_secrets)
+            )
             raise BadTokenReply(sentence, hint=self._hint(answer) or hint)
         token_type = find(document, pointers.token_type)
         if isinstance(token_type, str) and token_type.lower() in BOUND_TOKEN_TYPES:
@@ -266,10 +267,12 @@ class Grant:
 
     def refuse_failures(self, answer: Answer, document: object, more_secrets: Iterable[str] = ()) -> None:
         """Raise what a failing answer means, if it is one."""
-        secrets = [*self.secrets(), *answer.secrets, *more_secrets]
-        failure = failure_in(answer, document, secrets, self._hint(answer))
+        failure = failure_in(answer, document, self._secrets_about(answer, more_secrets), self._hint(answer))
         if failure is not None:
             raise failure
+
+    def _secrets_about(self, answer: Answer, more_secrets: Iterable[str]) -> list[str]:
+        return [*self.secrets(), *answer.secrets, *more_secrets]
 
     def _hint(self, answer: Answer) -> str | None:
         return next((hint.say for hint in self.hints if hint.fits(answer)), None)
