@@ -149,9 +149,7 @@ def _forbidden(asked: Asked, answer: Answered, said: str) -> Verdict:
         return failed(f"{said} to a request without a credential", ASKS)
     if "insufficient_scope" in answer.header("WWW-Authenticate"):
         return failed(f"{said}: the token has too little scope", SCOPE)
-    return failed(
-        f"{said}: the credential is known, and may not do this", f"{NOT_ALLOWED} Or name what it may: --path"
-    )
+    return failed(f"{said}: the credential may not do this", f"{NOT_ALLOWED} Or name what it may: --path")
 
 
 def _too_many(_asked: Asked, answer: Answered, said: str) -> Verdict:
