@@ -62,6 +62,12 @@ def load(
 
 
 def _load(path: Path, environ: Mapping[str, str], overrides: Mapping[str, Any] | None) -> Config:
+    text, exposed = read_text(path)
+    return parse(text, str(path), environ=environ, overrides=overrides, exposed=exposed)
+
+
+def read_text(path: Path) -> tuple[str, bool]:
+    """Return what stands in the file at `path`, and whether others can read it. Raises `ConfigError`."""
     file = str(path)
     try:
         with path.open("rb") as stream:
@@ -76,8 +82,7 @@ def _load(path: Path, environ: Mapping[str, str], overrides: Mapping[str, Any] |
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ConfigError([Fault(file, 1, 1, "", not_utf8(content))]) from None
-    exposed = bool(FILE_OWNERS) and mode & stat.S_IROTH != 0
-    return parse(text, file, environ=environ, overrides=overrides, exposed=exposed)
+    return text, bool(FILE_OWNERS) and mode & stat.S_IROTH != 0
 
 
 def _hint(path: Path, error: OSError) -> str:
@@ -110,14 +115,18 @@ def read(
     environ: Mapping[str, str] = os.environ,
     overrides: Mapping[str, Any] | None = None,
     exposed: bool = False,
+    references: References | None = None,
 ) -> Config:
-    """Read what `compose` returned; relative paths start from `directory`."""
+    """Read what `compose` returned; relative paths start from `directory`.
+
+    `references` are those of an earlier reading: what they gave is not asked for again. Raises `ConfigError`.
+    """
     if not isinstance(top.value, dict):
         raise ConfigError([top.fault(NO_MAPPING)])
     over = typed({name: _option(name, value) for name, value in (overrides or {}).items()})
     top = replace(top, value=merge(over, top, 2).value)
     directory = directory if directory.is_absolute() else working_directory() / directory
-    references = References(directory, environ)
+    references = references or References(directory, environ)
     if any("${command:" in each.value for each in scalars(top) if isinstance(each.value, str)):
         # What a program must not be given is only known once all is read; so it is read without them first.
         rehearsal = _Reader(references.without_commands())

@@ -244,6 +244,20 @@ def shown(reference: str) -> str:
     return f"${{{kind}}}" if _NAME.match(reference) else "${…}"
 
 
+def references_in(text: str) -> list[str]:
+    """Return the references in `text`, fit to print; nothing is read."""
+    found, position = [], 0
+    while (dollar := text.find("${", position)) >= 0:
+        end = _closing_brace(text, dollar + 2)
+        row = len(text[:dollar]) - len(text[:dollar].rstrip("$"))
+        if end is None or row % 2:  # not closed, or escaped
+            position = dollar + 2
+            continue
+        found.append(shown(text[dollar + 2 : end]))
+        position = end + 1
+    return found
+
+
 def _refuse_mark(text: str, reference: str) -> None:
     if text.startswith(BYTE_ORDER_MARK):
         raise Unresolved(

@@ -97,6 +97,8 @@ def failure_in(
 
     `secrets` are masked in the server's words; `hint` is what the configuration advises, if anything.
     """
+    if isinstance(document, list) and len(document) == 1:  # a list of what is wrong, as Code42 has it
+        document = document[0]
     code = document.get("error") if isinstance(document, dict) else None
     if 200 <= answer.status < 300 and not code:
         return None

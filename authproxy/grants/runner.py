@@ -69,7 +69,7 @@ class FlowRunner:
     """Carries out the steps of flows. Use as `async with FlowRunner() as runner`.
 
     None of `own`, the proxy's listeners, is ever asked. Programs are run in `directory`, from which a
-    relative path of theirs starts too.
+    relative path of theirs starts too. `heard` is told of each answer of a token endpoint.
     """
 
     def __init__(
@@ -79,7 +79,9 @@ class FlowRunner:
         directory: Path = Path(),
         clock: Clock = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        heard: Callable[[Ask, Answer], None] = lambda _ask, _answer: None,
     ) -> None:
+        self._heard = heard
         self._directory = working_directory() / directory
         self._clock = clock
         self._sleep = sleep
@@ -127,7 +129,9 @@ class FlowRunner:
         if isinstance(step, Show | Callback):
             return await _of_the_user(step, ui)
         if isinstance(step, Ask):
-            return await self._http().ask(step, http_proxy)
+            answer = await self._http().ask(step, http_proxy)
+            self._heard(step, answer)
+            return answer
         if isinstance(step, Discover):
             return await self._http().discover(step.issuer, http_proxy)
         handler = self._handlers.get(type(step))

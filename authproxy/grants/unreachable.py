@@ -19,6 +19,7 @@ from authproxy.net.failures import (
     IN_A_CONTAINER,
     NO_DESCRIPTORS_ADVICE,
     NO_TLS,
+    TOKEN_ENDPOINT_SETTINGS,
     Failure,
     failure_of,
     tls_reason,
@@ -28,7 +29,6 @@ from authproxy.values import is_loopback
 
 CONNECT_TIMEOUT = 10.0  # seconds
 HANG_UPS = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED})
-CA_SETTING = "SSL_CERT_FILE"  # which names the authorities that are trusted for token endpoints
 
 NOT_TRUSTED = (
     Failure.AUTHORITY, Failure.EXPIRED, Failure.NOT_YET_VALID, Failure.OTHER_NAME, Failure.CERTIFICATE,
@@ -95,7 +95,7 @@ def _facts(error: Exception, failure: Failure, ask: Ask) -> dict[str, str]:
     return {
         "place": ask.place,
         "url": f"`{ask.setting}`",
-        "ca": CA_SETTING,
+        **TOKEN_ENDPOINT_SETTINGS,
         "scheme": _other_scheme(ask),
         "reason": os.strerror(number) if number else "none of its addresses can be reached",
         "tls": tls_reason(failure, error) if failure in NO_TLS else "",

@@ -32,8 +32,10 @@ from authproxy.net.failures import (
     IN_A_CONTAINER,
     NO_DESCRIPTORS_ADVICE,
     NO_TLS,
+    UPSTREAM,
     Failure,
     failure_of,
+    tls_hint,
     tls_reason,
 )
 from authproxy.net.http_proxy import ADVICE, HTTPProxy, bracketed
@@ -83,13 +85,14 @@ _STEPS: dict[Failure, tuple[type[UpstreamError], str, str]] = {
     ),
     Failure.CONNECT: (ConnectFailure, "cannot connect to {place}: {reason}", "and whether it is up"),
 }
-"""What it is called that a step failed, and what is to be checked besides `upstream`."""
+"""What it is called that a step failed, and what is to be checked besides the setting."""
 
 
 class Dialer:
     """Opens ways to `origin`, by `proxy` if there is one; none to one of `own`.
 
     Through a proxy they are tunnels; without `tunnel` they end at the proxy, for requests that it forwards.
+    `setting` is the key that says where the origin is.
     """
 
     def __init__(
@@ -99,8 +102,10 @@ class Dialer:
         proxy: HTTPProxy | None = None,
         tunnel: bool = True,
         own: OwnListeners = NOBODY,
+        setting: str = UPSTREAM,
     ) -> None:
         self.origin = origin
+        self._setting = setting
         self.proxy = proxy
         self.forwards = proxy is not None and not tunnel
         self.place = f"{origin} (through the HTTP proxy {proxy})" if proxy is not None else str(origin)
@@ -185,13 +190,13 @@ class Dialer:
             failure = failure if failure in NO_TLS else Failure.HANDSHAKE
             raise TLSFailure(
                 f"no TLS with {self.place}: {tls_reason(failure, error)}",
-                hint=NO_TLS[failure][1].format(url="`upstream`", ca="`tls.ca_file`"),
+                hint=tls_hint(failure, self._setting),
             ) from error
         return made
 
     def hint(self, more: str) -> str:
-        """Return what to check after a failure: the proxy, or `upstream`, and `more`."""
-        return ADVICE if self.proxy is not None else f"check `upstream`, {more}"
+        """Return what to check after a failure: the proxy, or the setting, and `more`."""
+        return ADVICE if self.proxy is not None else f"check `{self._setting}`, {more}"
 
     def _failed(self, step: Failure, error: Exception) -> UpstreamError:
         if failure_of(error, otherwise=step) is Failure.DESCRIPTORS:

@@ -34,6 +34,7 @@ class Failure(Enum):
     NOT_YET_VALID = "the certificate is not valid yet"
     OTHER_NAME = "the certificate is that of another host"
     CERTIFICATE = "the certificate is not acceptable for another reason"
+    WANTS_CERTIFICATE = "the server wants a client certificate, or another one"
     PLAIN_HTTP = "the server speaks plain http where TLS was expected"
     SPEAKS_TLS = "the server speaks TLS where plain http was expected"
     HANDSHAKE = "no TLS for another reason"
@@ -69,6 +70,13 @@ _NOT_TLS_AT_ALL = frozenset(
     {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"}
 )
 """What OpenSSL takes an answer in plain http for."""
+_WANTS_CERTIFICATE = frozenset(
+    {
+        "TLSV13_ALERT_CERTIFICATE_REQUIRED", "TLSV1_ALERT_UNKNOWN_CA", "SSLV3_ALERT_BAD_CERTIFICATE",
+        "SSLV3_ALERT_CERTIFICATE_UNKNOWN",
+    }
+)  # fmt: skip
+"""The alerts of a server that does not take our certificate, or misses one."""
 
 TLS_ALERT = b"\x15\x03"
 """How a server begins that speaks TLS and was sent something else (RFC 8446 §5.1)."""
@@ -88,10 +96,27 @@ NO_TLS: dict[Failure, tuple[str, str]] = {
         "correct the host in {url}: it should be a name in the certificate",
     ),
     Failure.CERTIFICATE: ("its certificate is not acceptable", "check {url}, and the CA in {ca}"),
+    Failure.WANTS_CERTIFICATE: (
+        "it does not accept us without another client certificate",
+        "name the client certificate in {certificate}",
+    ),
     Failure.PLAIN_HTTP: ("it speaks plain http there", "write http:// in {url}, or correct its port"),
     Failure.HANDSHAKE: ("handshake failed", "check {url}: is it https at that port?"),
 }
-"""What is wrong with TLS, and what to do; `{url}` and `{ca}` are the settings that a wing has for it."""
+"""What is wrong with TLS, and what to do; the names in braces are the settings that a wing has for it."""
+
+UPSTREAM = "upstream"
+TOKEN_ENDPOINT_SETTINGS = {
+    "ca": "SSL_CERT_FILE",  # which names the authorities that are trusted for token endpoints
+    "certificate": "`cert_file` and `key_file` (`client_auth: tls_client_auth`)",
+}
+UPSTREAM_SETTINGS = {"ca": "`tls.ca_file`", "certificate": "`tls.cert_file` and `tls.key_file`"}
+
+
+def tls_hint(failure: Failure, setting: str = UPSTREAM) -> str:
+    """Return what to do about `failure`; `setting` is the key that has the server's URL."""
+    others = UPSTREAM_SETTINGS if setting == UPSTREAM else TOKEN_ENDPOINT_SETTINGS
+    return NO_TLS[failure][1].format(url=f"`{setting}`", **others)
 
 
 _TELLS_MORE = frozenset({Failure.AUTHORITY, Failure.OTHER_NAME, Failure.CERTIFICATE})
@@ -149,6 +174,8 @@ def _failure_of_tls(error: BaseException | None) -> Failure | None:
         return _VERIFY_CODES.get(getattr(error, "verify_code", 0))
     if isinstance(error, ssl.SSLError) and getattr(error, "reason", None) in _NOT_TLS_AT_ALL:
         return Failure.PLAIN_HTTP
+    if isinstance(error, ssl.SSLError) and getattr(error, "reason", None) in _WANTS_CERTIFICATE:
+        return Failure.WANTS_CERTIFICATE
     return None
 
 
