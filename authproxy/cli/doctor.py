@@ -13,6 +13,7 @@ from authproxy import logs
 from authproxy.app.doctor.examination import Examination, Report
 from authproxy.app.doctor.steps import Step
 from authproxy.app.doctor.upstream import Question
+from authproxy.cli.completing import complete_routes
 from authproxy.cli.options import (
     config_option,
     forget_secret_variables,
@@ -21,6 +22,7 @@ from authproxy.cli.options import (
     retry_rejected_option,
 )
 from authproxy.cli.output import is_unicode
+from authproxy.cli.suggest import no_such
 from authproxy.config.find import find_config
 from authproxy.config.salvage import Salvaged, salvage
 from authproxy.errors import ConfigError
@@ -38,7 +40,7 @@ _PATH = re.compile(r"/[!-\"$-~]*\Z")
 
 
 @click.command()
-@click.argument("route", required=False)
+@click.argument("route", required=False, shell_complete=complete_routes)
 @config_option
 @click.option("--path", metavar="PATH", help="What to ask the upstream for, below the route. [default: /]")
 @click.option(
@@ -91,7 +93,7 @@ def _check_name(found: Salvaged, route: str | None) -> None:
     names = [each.name for each in found.routes]
     if route is None or route in names or not names:
         return
-    raise click.UsageError(f"there is no route {route!r} in {found.file}; choose from {', '.join(names)}")
+    raise no_such("route", route, names, f" in {found.file}")
 
 
 async def _with_progress(examination: Examination, view: "Silent | Text") -> Report:

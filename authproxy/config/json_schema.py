@@ -53,7 +53,7 @@ def description(kind: Any, name: str) -> str | None:
     said = descriptions(kind).get(name) if isinstance(kind, type) else None
     if said is None:
         return None
-    first = re.split(r"[;.](?:\s|$)", said.text, maxsplit=1)[0]
+    first = re.split(r"\.(?:\s|$)", said.text, maxsplit=1)[0]
     return first[:1].lower() + first[1:]
 
 

@@ -140,7 +140,7 @@ def _token_endpoint_415(servers: Servers) -> dict[str, Any]:
     return servers.route()
 
 
-@mistake("token", "an HTML page, not JSON", "check the URL of the token endpoint")
+@mistake("token", "an HTML page where JSON was due", "a login page, or a captive portal")
 def _login_page_at_the_token_endpoint(servers: Servers) -> dict[str, Any]:
     servers.tokens.says(reply(200, HTML, body=LOGIN_PAGE))
     return servers.route()

@@ -56,14 +56,15 @@ def authproxy(
     config: Mapping[str, Any] | str | None = None,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
+    before: tuple[str, ...] = (),
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end; `config`, a mapping or YAML, becomes its `-c`."""
+    """Run the command to its end; `config`, a mapping or YAML, becomes its `-c`, `before` goes before it."""
     with tempfile.TemporaryDirectory(prefix="authproxy-") as made:
         directory = Path(made)
         if config is not None:
             args = (*args, "-c", str(write_config(directory, config)))
         return subprocess.run(
-            [*COMMAND, *args],
+            [*before, *COMMAND, *args],
             cwd=cwd or directory, env=environment(directory, env), stdin=subprocess.DEVNULL,
             capture_output=True, text=True, timeout=GUARD, check=False,
         )  # fmt: skip

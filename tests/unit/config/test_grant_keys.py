@@ -68,7 +68,14 @@ def auth(grant, keys):
         ),
         ("device_code", OAUTH, "auth: needs device_authorization_url, or issuer to discover it from"),
         ("jwt_bearer", OAUTH, "auth: needs either key, to sign the assertion with, or assertion"),
-        ("token_exchange", OAUTH, "auth.subject_token: is required (the token to exchange)"),
+        (
+            "token_exchange",
+            OAUTH,
+            (
+                "auth.subject_token: is required (the token to exchange; with `${file:…}` it is read again when "
+                "it is refused)"
+            ),
+        ),
         (
             "token_exchange",
             OAUTH + "subject_token: a\nsubject_token_type: hunter2",

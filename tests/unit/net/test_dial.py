@@ -162,7 +162,7 @@ async def test_an_upstream_without_tls_is_told(dialer):
     ("trusted", "server_name", "says"),
     [
         (True, "up.example", None),
-        (True, "other.example", "for another name"),
+        (True, "other.example", "that of another host"),
         (False, "up.example", "not trusted here"),
     ],
 )

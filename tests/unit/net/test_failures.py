@@ -8,7 +8,15 @@ import aiohttp
 import pytest
 
 from authproxy.net import failures
-from authproxy.net.failures import NO_TLS, Failure, failure_of, out_of_descriptors, tls_reason
+from authproxy.net.failures import (
+    NO_TLS,
+    UPSTREAM,
+    Failure,
+    failure_of,
+    out_of_descriptors,
+    tls_hint,
+    tls_reason,
+)
 
 KEY = aiohttp.client_reqrep.ConnectionKey("id.example", 443, True, True, None, None, None)  # noqa: FBT003
 
@@ -45,6 +53,7 @@ def reason(name):
         (verification(3), Failure.CERTIFICATE),
         (aiohttp.ClientConnectorCertificateError(KEY, verification(10)), Failure.EXPIRED),
         (reason("WRONG_VERSION_NUMBER"), Failure.PLAIN_HTTP),
+        (reason("TLSV13_ALERT_CERTIFICATE_REQUIRED"), Failure.WANTS_CERTIFICATE),
         (reason("HTTP_REQUEST"), Failure.PLAIN_HTTP),
         (aiohttp.ClientConnectorSSLError(KEY, reason("WRONG_VERSION_NUMBER")), Failure.PLAIN_HTTP),
         (reason("UNSUPPORTED_PROTOCOL"), Failure.HANDSHAKE),
@@ -96,5 +105,10 @@ def test_what_is_wrong_with_tls_is_told_once():
 
 
 def test_each_way_in_which_tls_fails_comes_with_what_to_do():
-    for _, hint in NO_TLS.values():
-        assert hint.format(url="`upstream`", ca="`tls.ca_file`")
+    for failure in NO_TLS:
+        for setting in (UPSTREAM, "token_url"):
+            assert "{" not in tls_hint(failure, setting)
+    assert "`tls.ca_file`" in tls_hint(Failure.AUTHORITY)
+    assert "SSL_CERT_FILE" in tls_hint(Failure.AUTHORITY, "token_url")
+    assert "`tls.cert_file`" in tls_hint(Failure.WANTS_CERTIFICATE)
+    assert "tls_client_auth" in tls_hint(Failure.WANTS_CERTIFICATE, "url")
