@@ -72,8 +72,8 @@ def auth(grant, keys):
             "token_exchange",
             OAUTH,
             (
-                "auth.subject_token: is required (the token to exchange; with `${file:…}` it is read again when "
-                "it is refused)"
+                "auth.subject_token: is required (the token to exchange; with `${file:…}` it is read again "
+                "when it is refused)"
             ),
         ),
         (
