@@ -1,15 +1,50 @@
 """What the unit tests share, and what makes them quick."""
 
 import gc
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from _pytest.runner import runtestprotocol
 
 import tests.support.examples  # noqa: F401 - the quick profile of hypothesis
 from tests.support.clock import Clock
 
+gc.disable()  # while tests are collected: thousands, none of which goes away before the end
+
 
 def pytest_collection_finish() -> None:
-    gc.freeze()  # thousands of tests, none of which goes away before the end
+    gc.freeze()
+    gc.enable()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_authorities() -> Iterator[None]:
+    """Trust none of those that this machine does: they take 20 ms to read, for each context."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", os.devnull)
+        yield
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    """Leave out reports that say nothing, as `--numprocesses` makes each take as long as most tests do."""
+    if not hasattr(item.config, "workerinput"):
+        return None
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    for report in runtestprotocol(item, log=False, nextitem=nextitem):
+        if report.when == "call" or not report.passed:
+            item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
+
+
+@pytest.fixture
+def tmp_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory of the test's own; pytest's fixture looks through all there are before it makes one."""
+    return Path(tempfile.mkdtemp(dir=tmp_path_factory.getbasetemp()))
 
 
 @pytest.fixture

@@ -1,3 +1,5 @@
+from itertools import product
+
 import pytest
 
 from authproxy.config.meant import names_at
@@ -107,16 +109,18 @@ def test_no_value_of_auth_is_ever_repeated(reader, grant):
     keys = sorted(
         names_at(TokenRequest, ()) | {"token_url", "client_auth", "scope", "resource", "params", "token"}
     )
-    for key in keys:
-        for value in ("'hunter2 {'", "[hunter2]", "{hunter2: {}}", "{value: hunter2, token: hunter2}"):
-            text = text_with(grant, key, value)
-            for fault in reader.faults(text):
-                message = fault.split(": ", 2)[-1]
-                assert "hunter2" not in message, (key, value)
-
-
-def text_with(grant, key, value):
-    return f"routes: [{{name: a, upstream: 'https://x', auth: {{grant: {grant}, {key}: {value}, zz: 1}}}}]"
+    values = ("'hunter2 {'", "[hunter2]", "{hunter2: {}}", "{value: hunter2, token: hunter2}")
+    auths = [f"{{grant: {grant}, {key}: {value}, zz: 1}}" for key, value in product(keys, values)]
+    routes = [
+        f"- {{name: a{number}, path: /{number}, upstream: 'https://x', auth: {auth}}}"
+        for number, auth in enumerate(auths)
+    ]
+    faulty = set()
+    for fault in reader.faults("\n".join(["routes:", *routes])):
+        number = int(fault.partition(":")[0]) - 2
+        faulty.add(number)
+        assert "hunter2" not in fault.split(": ", 2)[-1], auths[number]
+    assert faulty == set(range(len(auths)))
 
 
 def test_the_rest_of_a_password_with_a_comma_is_not_taken_for_a_key(reader):

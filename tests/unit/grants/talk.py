@@ -1,6 +1,7 @@
 """What the tests of the grants have in common: making one, and holding its conversation by hand."""
 
 import json
+from functools import cache
 from urllib.parse import parse_qsl
 
 from pydantic import TypeAdapter
@@ -14,7 +15,12 @@ TOKEN_URL = "https://id.example/token"
 
 def make(grant, **keys):
     """Make a grant from its keys, as the configuration does."""
-    return TypeAdapter(grant).validate_python(keys)
+    return _adapter(grant).validate_python(keys)
+
+
+@cache
+def _adapter(grant):
+    return TypeAdapter(grant)
 
 
 def answer(document=None, *, status=200, body=None, headers=None, place=TOKEN_URL):
