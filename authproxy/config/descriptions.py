@@ -13,6 +13,7 @@ import re
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Any, get_args, get_type_hints
 
@@ -55,15 +56,20 @@ def mappings_in(kind: type) -> Iterator[type]:
             waiting += get_args(each)
 
 
-def _own(kind: type) -> Iterator[tuple[str, Description]]:
-    """Yield what stands in the class itself; nothing where there are no sources."""
+@cache
+def _own(kind: type) -> tuple[tuple[str, Description], ...]:
+    """Return what stands in the class itself; nothing where there are no sources."""
     if not is_dataclass(kind):
-        return
-    try:
+        return ()
+    try:  # which reads the whole file to find the class
         (tree,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
     except (OSError, TypeError, SyntaxError):
-        return
-    body = tree.body if isinstance(tree, ast.ClassDef) else []
+        return ()
+    return tuple(_below(tree.body if isinstance(tree, ast.ClassDef) else []))
+
+
+def _below(body: list[ast.stmt]) -> Iterator[tuple[str, Description]]:
+    """Yield the fields below which there is a text."""
     for field, below in pairwise(body):
         match field, below:
             case (
