@@ -183,7 +183,7 @@ class OAuthGrant(Grant):
         pairs = in_pairs(sent) + [("resource", each) for each in self.resources]
         headers = with_defaults(headers, {"Accept": "application/json"})
         shown = ClientCertificate(self.cert_file, self.key_file) if self.cert_file is not None else None
-        setting = endpoint if getattr(self, endpoint) is not None else "issuer"
+        setting = endpoint if getattr(self, endpoint, None) is not None else "issuer"
         if self.params_in == "query":
             url = with_query(url, pairs)
             answer: Answer = yield Ask("POST", url, headers, None, shown, made, setting)

@@ -10,6 +10,7 @@ configuration an answer may be about, the grant says (`Checks`).
 For a no to a refresh token servers have more words still: see `is_no_to_refresh_token`.
 """
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -25,7 +26,7 @@ from authproxy.grants.shape import (
     words_in,
 )
 from authproxy.grants.steps import Answer
-from authproxy.masking import scrub, without_query
+from authproxy.masking import scrub
 
 REJECTIONS = frozenset({400, 401, 403, 422, 423})  # 423: the account is locked
 OAUTH_ERRORS = frozenset({  # RFC 6749 §5.2, RFC 8628 §3.5: words of the protocol, whatever a secret may be
@@ -33,6 +34,8 @@ OAUTH_ERRORS = frozenset({  # RFC 6749 §5.2, RFC 8628 §3.5: words of the proto
     "invalid_scope", "invalid_target", "authorization_pending", "slow_down", "access_denied", "expired_token",
     "server_error", "temporarily_unavailable",
 })  # fmt: skip
+
+_ABSOLUTE = re.compile(r"(https?://)(?:[^/?#@]*@)?([\w.\[\]:-]{1,253})(?:[/?#]|\Z)", re.ASCII | re.IGNORECASE)
 
 Told = tuple[str | None, str | None]
 """A title, None for that of the error's class, and a hint."""
@@ -109,7 +112,7 @@ def failure_in(
     kind = _kind(answer, error)
     title, advice = _told(answer, error, kind, checks)
     return kind(
-        f"{answer.place} answered {answer.status}{_came(answer)} {': '.join(words)}".rstrip(),
+        f"{answer.place} answered {answer.status}{_came(answer, secrets)} {': '.join(words)}".rstrip(),
         title=title,
         hint=_advice(hint or advice, answer, kind, checks),
         error=error,
@@ -149,10 +152,17 @@ def _row(answer: Answer, error: str | None, kind: type[TokenError]) -> Told:
     return BY_STATUS.get(answer.status, NOT_UNDERSTOOD)
 
 
-def _came(answer: Answer) -> str:
+def _host_of(location: str) -> str | None:
+    """Return the scheme and the host of a `Location`: the rest of it may repeat what was sent."""
+    found = _ABSOLUTE.match(location)
+    return found[1] + found[2] if found is not None else None
+
+
+def _came(answer: Answer, secrets: Collection[str]) -> str:
     """Return what came with the status, or where it leads."""
     if 300 <= answer.status < 400 and (location := answer.headers.get("Location")):
-        return f", a redirect to {scrub(without_query(location), ())}"
+        host = _host_of(location)
+        return f", a redirect to {scrub(host, secrets)}" if host is not None else ", a redirect"
     return f" with {PAGE_CAME}" if what_it_is(answer) == PAGE_CAME else ""
 
 

@@ -115,8 +115,12 @@ UPSTREAM_SETTINGS = {"ca": "`tls.ca_file`", "certificate": "`tls.cert_file` and 
 
 def tls_hint(failure: Failure, setting: str = UPSTREAM) -> str:
     """Return what to do about `failure`; `setting` is the key that has the server's URL."""
-    others = UPSTREAM_SETTINGS if setting == UPSTREAM else TOKEN_ENDPOINT_SETTINGS
-    return NO_TLS[failure][1].format(url=f"`{setting}`", **others)
+    is_upstream = setting == UPSTREAM
+    others = UPSTREAM_SETTINGS if is_upstream else TOKEN_ENDPOINT_SETTINGS
+    hint = NO_TLS[failure][1].format(url=f"`{setting}`", **others)
+    if is_upstream and failure is Failure.OTHER_NAME:
+        hint += "; or name one of those in `tls.server_name`"
+    return hint
 
 
 _TELLS_MORE = frozenset({Failure.AUTHORITY, Failure.OTHER_NAME, Failure.CERTIFICATE})

@@ -147,7 +147,9 @@ def _login_page_at_the_token_endpoint(servers: Servers) -> dict[str, Any]:
 
 
 @mistake(
-    "token", "the fields there are /data/id_of, /data/session_token", "response: {token: /data/session_token}"
+    "token",
+    "the fields there are: /data/id_of, /data/session_token",
+    "response: {token: /data/session_token}",
 )
 def _token_in_another_field(servers: Servers) -> dict[str, Any]:
     servers.tokens.says(json_reply({"data": {"id_of": "me", "session_token": TOKEN}}))
@@ -281,14 +283,14 @@ def _unknown_CA_of_the_token_endpoint(servers: Servers) -> dict[str, Any]:  # no
     return servers.route(auth=servers.auth | {"token_url": f"{secure.url}/token"})
 
 
-@mistake("tls", "expired on 2020-01-01", "have it renewed")
+@mistake("tls", "expired on 2020-01-01", "has to renew it")
 def _expired_certificate(servers: Servers) -> dict[str, Any]:
     ca = trustme.CA()
     secure = servers.secure(ca.issue_cert("127.0.0.1", not_before=LONG_AGO, not_after=LONG_OVER))
     return servers.route(upstream=secure.url, tls={"ca_file": trusted(servers, ca)})
 
 
-@mistake("token tls", "expired on 2020-01-01", "have it renewed")
+@mistake("token tls", "expired on 2020-01-01", "has to renew it")
 def _expired_certificate_of_the_token_endpoint(servers: Servers) -> dict[str, Any]:
     ca = trustme.CA()
     secure = servers.secure(ca.issue_cert("127.0.0.1", not_before=LONG_AGO, not_after=LONG_OVER))

@@ -165,7 +165,7 @@ REFUSALS: dict[str, tuple[Callable[[str], Auth], bytes, Told]] = {
     "404 of up42": (
         up42,
         json_reply({"error": "Could not find resource"}, 404),
-        Told("No token endpoint there", "answered 404", "tokens come from auth.sa.up42.com"),
+        Told("No token endpoint there", "answered 404", "for api.sa.up42.com come from auth.sa.up42.com"),
     ),
     "415": (
         client,
@@ -180,7 +180,7 @@ REFUSALS: dict[str, tuple[Callable[[str], Auth], bytes, Told]] = {
     "a redirect": (
         client,
         reply("302 Found", "Location: https://sso.example/login?next=/token"),
-        Told("Token endpoint redirects", "to https://sso.example/login", "final URL into `token_url`"),
+        Told("Token endpoint redirects", "to https://sso.example", "final URL into `token_url`"),
     ),
     "a missing one-time code": (
         code42,

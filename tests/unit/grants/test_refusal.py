@@ -162,7 +162,7 @@ def test_a_redirect_is_told_with_where_it_leads_but_no_query():
     location = {"Location": "https://me:s3cr3t@sso.example/login?session=s3cr3t"}
     with pytest.raises(BadTokenReply) as caught:
         read(answer(status=302, body=b"", headers=location))
-    assert caught.value.detail == f"{TOKEN_URL} answered 302, a redirect to https://sso.example/login"
+    assert caught.value.detail == f"{TOKEN_URL} answered 302, a redirect to https://sso.example"
 
 
 def test_a_vendors_code_is_shown_wherever_it_stands():
