@@ -128,6 +128,7 @@ class Examination:
         return report
 
     def _subject(self, name: str, title: str) -> Subject:
+        title = self._clean(title)
         self._view.subject(title)
         return Subject(name, title, Steps(self._view, self._clean.verdict))
 

@@ -15,6 +15,7 @@ from ipaddress import ip_address
 
 from authproxy.app.doctor.steps import Steps, Verdict, failed, passed, skipped
 from authproxy.config.model import Config
+from authproxy.masking import scrub
 from authproxy.net.tls import upstream_context
 from authproxy.values import split_address
 
@@ -112,8 +113,8 @@ def judge_admin(address: str, health: Found, ready: Found, *, is_running: bool) 
 def _reasons(body: bytes) -> str:
     try:
         routes = json.loads(body)["routes"]
-        return "; ".join(f"{name} is {each['state']}" for name, each in routes.items())
-    except (ValueError, LookupError, TypeError, AttributeError):
+        return scrub("; ".join(f"{name} is {each['state']}" for name, each in routes.items()), ())
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return ""
 
 

@@ -39,6 +39,13 @@ def test_listeners_are_judged(found, ok, says):
             "api is rejected",
         ),
         (Found(200), Found(503, body=b"["), False, "does not say why"),
+        (Found(200), Found(503, body=b'{"routes":' + b"[" * 60_000), False, "does not say why"),
+        (
+            Found(200),
+            Found(503, body=b'{"routes": {"a\\u001b[2J\\n": {"state": "b"}}}'),
+            False,
+            "a [2J  is b",
+        ),
         (Found(404), Found(404), False, "is taken"),
         (HUNG, HUNG, False, "is taken"),
     ],
