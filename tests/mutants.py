@@ -448,6 +448,8 @@ ROWS = (
     ("limits: kept heads",
      "section is None or section.size + len(request.target) + len(answer) > MAX_KEPT_HEAD",
      "section is None", LIVE + "admin_api.py -k beyond_all_measure"),
+    ("reload: a key that is taken back watches no longer",
+     "if not self._is_still_admitted(request):", "if False:", LIVE + "reload_api.py -k takes_back"),
     ("limits: idle connections of the admin listener", "idle = [each for each in clients if each.is_idle]",
      "idle = clients[:0]", LIVE + "admin.py -k keeps_connections"),
     ("limits: the form of a login in time", "async with asyncio.timeout(seconds):\n            body",
