@@ -142,7 +142,8 @@ async def _open(
     address: str, tls: ssl.SSLContext | None
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     if address.startswith(UNIX):
-        return await asyncio.open_unix_connection(address.removeprefix(UNIX), ssl=tls)
+        name = "localhost" if tls is not None else None  # asyncio wants one; nobody verifies it
+        return await asyncio.open_unix_connection(address.removeprefix(UNIX), ssl=tls, server_hostname=name)
     place = split_address(address)
     if place is None:
         raise ValueError(address)
