@@ -383,6 +383,7 @@ ROWS = (
      "tests/unit/cli/test_token_formats.py -k 'upstream or host'"),
     ("doctor: nothing for a terminal to obey", "text = one_line(self._hiding(text))",
      "text = self._hiding(text)", APP + "doctor/test_pasteable.py"),
+    ("doctor: no token is told", "self.used(outgoing.token)", "pass", LIVE + "doctor.py -k second_token"),
     ("doctor: certificates that nobody can read",
      "(ValueError, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)",
      "ValueError", APP + "doctor/test_certificate.py"),
