@@ -253,13 +253,18 @@ def sound(text: str) -> str:
     return _HALF.sub("\ufffd", text)
 
 
+def one_line(text: str) -> str:
+    """`text` without control characters, which a terminal obeys."""
+    return _CONTROLS.sub(" ", text)
+
+
 def scrub(text: str, secrets: Iterable[str]) -> str:
     """Somebody else's `text` made fit to repeat: one line, not too long, `secrets` masked.
 
     A secret is masked in each spelling in which a server may echo it. One that is shorter than
     `SHORT_SECRET` is part of other words by chance: it is masked when it is a word by itself.
     """
-    text = _CONTROLS.sub(" ", Hiding(secrets)(text)).strip()
+    text = one_line(Hiding(secrets)(text)).strip()
     return text if len(text) <= FOREIGN_TEXT else text[: FOREIGN_TEXT - 1] + "…"
 
 

@@ -36,7 +36,7 @@ from authproxy.admin.requests import NOT_SERVED, APIBackend, api_routes
 from authproxy.admin.status import RouteStatus, readiness
 from authproxy.errors import AuthproxyError, KeyRequired, NoRoute, RequestTimeout
 from authproxy.grants.steps import Show
-from authproxy.proxy.guard import Guard, local_address
+from authproxy.proxy.guard import local_address
 from authproxy.proxy.plain import Version
 from authproxy.proxy.problem import CHALLENGE
 
@@ -66,10 +66,6 @@ class AdminRequest(NamedTuple):
 
 class AdminBackend(APIBackend, Protocol):
     """What the admin listener needs of the application."""
-
-    @property
-    def guard(self) -> Guard:
-        """Who may ask, as it is now."""
 
     def states(self) -> list[RouteStatus]:
         """Return the state of every route's token."""

@@ -25,6 +25,7 @@ from authproxy.admin.events import Streams
 from authproxy.errors import BadRequest, Fault, NoRoute, RequestTimeout
 from authproxy.observe.feed import MAX_RATE
 from authproxy.observe.recent import Filter
+from authproxy.proxy.guard import Guard
 
 if TYPE_CHECKING:
     from authproxy.admin.listener import AdminConnection
@@ -43,6 +44,10 @@ NOT_SERVED = NoRoute(
 
 class APIBackend(Protocol):
     """What the API needs of the application. What it raises becomes a problem document."""
+
+    @property
+    def guard(self) -> Guard:
+        """Who may ask, as it is now."""
 
     @property
     def serves_api(self) -> bool:
@@ -102,9 +107,15 @@ class _API:
             cast("AdminConnection", request.protocol).has_no_end()
             await response.prepare(request)
             async for piece in stream.pieces():
+                if not self._is_still_admitted(request):  # a reload took its key back
+                    break
                 await response.write(piece)
         response.force_close()
         return response
+
+    def _is_still_admitted(self, request: web.Request) -> bool:
+        guard = self._backend.guard
+        return guard.is_admitted(request.headers.get(guard.key_header, "")) and self._backend.serves_api
 
     async def replay(self, request: web.Request) -> web.StreamResponse:
         await self._drop_body(request)

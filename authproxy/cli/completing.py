@@ -4,6 +4,7 @@ Each is a function as click calls it. None fails, whatever the configuration is;
 resolved, and nothing is contacted.
 """
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 LARGEST_FILE = 4 << 20  # bytes; a person waits
+
+# Nothing else gets into a shell's line: the file may be somebody else's, in whose directory one stands.
+_NAME = re.compile(r"[a-z0-9-]+\Z")
 
 
 def complete_files(
@@ -60,4 +64,4 @@ def _names(file: Path) -> list[str]:
     if not isinstance(routes, list):
         return []
     named = [each.get("name") for each in routes if isinstance(each, dict)]
-    return [name for name in named if isinstance(name, str) and "${" not in name]
+    return [name for name in named if isinstance(name, str) and _NAME.match(name)]

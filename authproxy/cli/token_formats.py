@@ -10,6 +10,7 @@ Nothing in here does I/O. A helper answers for the route's upstream alone: no ot
 """
 
 import json
+import re
 import shlex
 from base64 import b64decode
 from collections.abc import Callable, Mapping
@@ -124,8 +125,14 @@ OPERATIONS = {
 """What each helper is asked to do, by its last argument."""
 
 
+_ELSEWHERE = re.compile(r"[^\x21-\x7e]|[?#@\\]")
+"""What has a URL lead elsewhere for one reader than for another."""
+
+
 def is_upstream(route: RouteConfig, url: str) -> bool:
     """Whether `url`, which may lack its scheme as docker's registries do, is on the route's upstream."""
+    if _ELSEWHERE.search(url):
+        return False
     upstream = split_url(route.upstream)
     scheme, separator, rest = url.partition("://")
     if not separator:
@@ -139,14 +146,23 @@ def is_upstream(route: RouteConfig, url: str) -> bool:
 
 
 def git_asks(said: str) -> dict[str, str]:
-    """Return the attributes that git sends, one `key=value` a line, up to an empty one; the last counts."""
-    lines = said.split("\n\n", 1)[0].splitlines()
+    """Return the attributes that git sends, one `key=value` a line, up to an empty one; the last counts.
+
+    A line ends at a line feed and nowhere else: a value may hold any other character, as a URL that somebody
+    else made up has it (`https://other.example%0Bhost=…`).
+    """
+    lines = _git_lines(said)
     return {key: value for key, separator, value in (line.partition("=") for line in lines) if separator}
+
+
+def _git_lines(said: str) -> list[str]:
+    return said.split("\n\n", 1)[0].split("\n")
 
 
 def git_is_for(route: RouteConfig, asked: Mapping[str, str]) -> bool:
     """Whether git asks for the route's upstream."""
-    return is_upstream(route, f"{asked.get('protocol', '')}://{asked.get('host', '')}")
+    host = asked.get("host", "")
+    return "/" not in host and is_upstream(route, f"{asked.get('protocol', '')}://{host}")
 
 
 def git_credential(got: Token, route: RouteConfig, asked: Mapping[str, str], said: str) -> str:
@@ -156,7 +172,7 @@ def git_credential(got: Token, route: RouteConfig, asked: Mapping[str, str], sai
     """
     scheme = route.grant.scheme
     is_authorization = route.grant.header.lower() == "authorization"
-    if "capability[]=authtype" in said.splitlines() and scheme and is_authorization:
+    if "capability[]=authtype" in _git_lines(said) and scheme and is_authorization:
         lines = ["capability[]=authtype", f"authtype={scheme}", f"credential={got.value}", "ephemeral=1"]
     else:
         login = login_of(got, route)

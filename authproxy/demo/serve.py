@@ -177,6 +177,8 @@ async def _listening(system: StandIn, host: str, port: int) -> AsyncIterator[str
 async def _answer(system: StandIn, request: web.BaseRequest) -> web.StreamResponse:
     received = Received(request.method, request.raw_path, request.headers)
     if received.method == "POST" and (control := system.controls.get(received.path)) is not None:
+        if _is_from_a_page(received):
+            return web.Response(status=403, text="This is not for web pages: use curl.\n")
         return control(received)
     if (asked := system.endpoint(received.path)) is not None:
         body = await request.read()
@@ -198,6 +200,11 @@ async def _answer(system: StandIn, request: web.BaseRequest) -> web.StreamRespon
         document = {"repeated": repeated} | document
     text = json.dumps(document, ensure_ascii=False, indent=2) + "\n"  # somebody reads it in a terminal
     return web.Response(text=text, content_type="application/json")
+
+
+def _is_from_a_page(received: Received) -> bool:
+    """Whether a web page sent it: any may POST to a port of this machine, and none has a reason to."""
+    return "Origin" in received.headers or received.headers.get("Sec-Fetch-Site", "none") != "none"
 
 
 async def _digest(request: web.BaseRequest) -> tuple[int, str]:

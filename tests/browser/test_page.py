@@ -333,6 +333,18 @@ async def test_copy_as_curl_makes_the_same_request(here, watched):
         assert second.one(name) == first.one(name)
 
 
+@pytest.mark.parametrize("key", ["\x03", "\x1b[201~", "\r", "\x00", "\x7f"])
+async def test_a_body_with_what_a_terminal_takes_for_keys_is_not_in_the_command(here, watched, key):
+    here.call("/kept/keys", method="POST", body=f"a{key}\ntouch x\n".encode())
+    dialog = await dialog_of(watched.page, "POST /kept/keys")
+    await dialog.get_by_text("The curl command").click()
+    text = await dialog.get_by_label("The request as a curl command").text_content()
+    assert "touch" not in text
+    assert text.replace("\n", "").isprintable()
+    assert "--data-binary @BODY" in text
+    await dialog.get_by_text("control characters").wait_for()
+
+
 @pytest.mark.parametrize(
     "word", ["", "plain", "a b", NASTY, "'", "''", "-x", "a\nb", "$(id)", "#", "~", "=x", "%d", "é"]
 )
@@ -575,10 +587,14 @@ async def test_the_page_asks_for_the_key_says_when_it_is_wrong_and_keeps_it_to_i
         await (await opened.value).get_by_label("Access key").wait_for()
 
 
-async def test_the_key_goes_in_the_header_that_the_configuration_names_whatever_is_in_it(watched):
+@pytest.mark.parametrize(
+    ("header", "written"),
+    [("X-Its-Own", '"X-Its-Own: $KEY"'), ("X-It's&Own", """'X-It'\\''s&Own: '"$KEY\"""")],
+)
+async def test_the_key_goes_in_the_header_that_the_configuration_names(watched, header, written):
     page, key = watched.page, "schlüssel-für-alle"
     config = {
-        "access": {"tokens": [key], "header": "X-Its-Own"},
+        "access": {"tokens": [key], "header": header},
         "routes": [{"name": "a", "upstream": "http://127.0.0.1:9", "auth": {"grant": "none"}}],
     }
     with running_proxy(config) as proxy:
@@ -587,7 +603,7 @@ async def test_the_key_goes_in_the_header_that_the_configuration_names_whatever_
         await page.keyboard.press("Enter")
         await is_live(page)
         await page.get_by_text("No requests yet").wait_for()
-        assert await page.locator("#empty-curl").inner_text() == f'curl -H "X-Its-Own: $KEY" {proxy.url}/'
+        assert await page.locator("#empty-curl").inner_text() == f"curl -H {written} {proxy.url}/"
 
 
 async def test_a_key_that_is_wanted_from_now_on_is_asked_for(here, watched):

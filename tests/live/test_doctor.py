@@ -42,6 +42,39 @@ def servers(tmp_path: Path) -> Iterator[Servers]:
         yield servers
 
 
+# ── hostile servers ──────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_second_token_is_no_more_told_than_the_first(servers: Servers) -> None:
+    second = "t0ken-that-came-second"
+
+    def tokens(_request: Message, _wire: Wire) -> bytes:
+        return json_reply(GOOD | {"access_token": [TOKEN, second][len(servers.tokens.requests) % 2 == 0]})
+
+    def api(request: Message, _wire: Wire) -> bytes:
+        sent = str(request.one("Authorization")).removeprefix("Bearer ")
+        return reply(302, f"Location: /seen/{sent}") if sent == second else reply(401)
+
+    servers.tokens.answer, servers.api.answer = tokens, api
+    _, text, _ = examined(servers, servers.route())
+    assert "a redirect to /seen/" in text
+    assert second not in text
+
+
+def test_a_stream_without_an_end_is_judged_by_its_head(servers: Servers) -> None:
+    gone = threading.Event()
+
+    def drip(_request: Message, wire: Wire) -> None:
+        wire.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+        gone.wait(60)
+
+    servers.api.answer = drip
+    document, _, code = examined(servers, servers.route())
+    gone.set()
+    assert code == 0
+    assert "answered 200" in steps_of(document)["upstream"]["detail"]
+
+
 # ── all is well ──────────────────────────────────────────────────────────────────────────────────
 
 

@@ -316,3 +316,18 @@ def test_a_key_that_a_reload_brings_is_wanted_at_once(workers: int) -> None:
         must_post(proxy, key, access={"tokens": [KEY[::-1]]})
         assert get(url, "/api/status", key).status == 401
         assert get(url, "/api/status", f"X-Authproxy-Key: {KEY[::-1]}").status == 200
+
+
+@PROCESSES
+def test_who_has_a_key_that_a_reload_takes_back_watches_no_longer(workers: int) -> None:
+    old, new = f"X-Authproxy-Key: {KEY}", f"X-Authproxy-Key: {KEY[::-1]}"
+    settings = {"workers": workers, "access": {"tokens": [KEY, KEY[::-1]]}}
+    with Upstream() as upstream, edited({**settings, "routes": [route(upstream)]}) as proxy:
+        url = proxy.proxy.admin_url
+        with watching(url, old) as former, watching(url, new) as watcher:
+            must_post(proxy, new, access={"tokens": [KEY[::-1]]})
+            get(proxy.proxy.url, "/after", new)
+            watcher.wait_for("request")
+            wait_until(lambda: former.ended)
+            assert not former.of("request")
+            assert not watcher.ended

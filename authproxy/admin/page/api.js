@@ -36,7 +36,8 @@ export const key = {
 /** Learn anew in which header the key goes: a reload of the configuration may have changed it. */
 export async function learnHeader() {
   const page = await (await send("/", {keyless: true})).text();
-  header = /<meta name="key-header" content="([^"]*)">/.exec(page)?.[1] ?? "";
+  const written = /<meta name="key-header" content="([^"]*)">/.exec(page)?.[1] ?? "";
+  header = written.replaceAll("&#x27;", "'").replaceAll("&amp;", "&");  // a name has no other that HTML escapes
 }
 
 export const keyHeader = () => header;

@@ -6,6 +6,8 @@ const INSTEAD = "REDACTED";
 const LEFT_OUT = new Set([
   "connection", "content-length", "transfer-encoding", "expect", "keep-alive", "proxy-connection", "te", "trailer", "upgrade",
 ]);
+// To a terminal into which a command is pasted they are keys: Ctrl-C ends the quotes, and the next line is run.
+const CONTROLS = /[\0-\x08\x0b-\x1f\x7f-\x9f]/;
 
 /** Quote a word for the shell, where it needs it. */
 export function quoted(word) {
@@ -71,7 +73,8 @@ function bodyOf(request, notes) {
   const has = name => (request.request_headers ?? []).some(([each]) => each.toLowerCase() === name);
   const untyped = has("content-type") ? [] : [["-H", "Content-Type:"]];  // else curl says it is a form
   const kept = request.request_body;
-  if (kept?.text !== undefined && !kept.cut && !kept.text.includes(MASK)) return [...untyped, ["--data-raw", quoted(kept.text)]];
-  notes.add("its body was not kept: put it into the file BODY");
+  const isWhole = kept?.text !== undefined && !kept.cut && !kept.text.includes(MASK);
+  if (isWhole && !CONTROLS.test(kept.text)) return [...untyped, ["--data-raw", quoted(kept.text)]];
+  notes.add(isWhole ? "its body holds control characters: put it into the file BODY" : "its body was not kept: put it into the file BODY");
   return [...untyped, ["--data-binary", "@BODY"]];
 }

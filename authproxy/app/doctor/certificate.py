@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from authproxy.masking import scrub
 from authproxy.net.failures import NO_TLS, Failure
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def read_certificate(der: bytes | None) -> CertificateFacts | None:
             not_before=found.not_valid_before_utc,
             not_after=found.not_valid_after_utc,
         )
-    except ValueError:
+    except (ValueError, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
         return None
 
 
@@ -96,7 +97,7 @@ def _name(name: "Name") -> str:
 
     for oid in (NameOID.COMMON_NAME, NameOID.ORGANIZATION_NAME, NameOID.ORGANIZATIONAL_UNIT_NAME):
         if found := name.get_attributes_for_oid(oid):
-            return f'"{found[0].value!s}"'
+            return f'"{scrub(str(found[0].value), ())}"'
     return ""
 
 

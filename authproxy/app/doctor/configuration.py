@@ -17,7 +17,7 @@ _NEXT = (
     (re.compile(r"is empty: (\S+) gave nothing"), "give {0} a value"),
     (re.compile(r"should not be empty"), "give it a value"),
     (
-        re.compile(r"the file cannot be read"),
+        re.compile(r"cannot be read"),
         "correct the path, or let the user of authproxy read the file",
     ),
     (re.compile(r"byte order mark"), "save the file as UTF-8 without a byte order mark"),

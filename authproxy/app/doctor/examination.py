@@ -128,6 +128,7 @@ class Examination:
         return report
 
     def _subject(self, name: str, title: str) -> Subject:
+        title = self._clean(title)
         self._view.subject(title)
         return Subject(name, title, Steps(self._view, self._clean.verdict))
 
@@ -211,7 +212,9 @@ class Examination:
         site = build_site(config, sources, target.own, tls_contexts(config), observed=Observed())
         try:
             ready = site.routes.match(route.host or "", route.path)
-            upstream = Upstream(ready, route, target)
+            upstream = Upstream(
+                ready, route, target, lambda used: self._clean.add(used.value, used.refresh_token)
+            )
             await steps.take("upstream", upstream.examine(self._question, token))
         finally:
             site.close()

@@ -1,4 +1,4 @@
-"""Makes what the doctor says safe to paste: no secret, nobody's name, no home directory.
+"""Makes what the doctor says safe to paste: no secret, nobody's name, no home, no control character.
 
 Nothing that is secret should get this far: texts are made of settings that are not, and foreign ones are
 scrubbed where they come in. This is the last look.
@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from authproxy.app.doctor.steps import Verdict
 from authproxy.config.model import Config
-from authproxy.masking import SHORT_SECRET, Hiding, leaves
+from authproxy.masking import SHORT_SECRET, Hiding, leaves, one_line
 
 
 class Pasteable:
@@ -29,7 +29,7 @@ class Pasteable:
         self._hiding = Hiding(self._secrets)
 
     def __call__(self, text: str) -> str:
-        text = self._hiding(text)
+        text = one_line(self._hiding(text))
         return text.replace(self._home, "~") if self._home else text
 
     def verdict(self, verdict: Verdict) -> Verdict:

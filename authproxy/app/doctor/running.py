@@ -15,6 +15,7 @@ from ipaddress import ip_address
 
 from authproxy.app.doctor.steps import Steps, Verdict, failed, passed, skipped
 from authproxy.config.model import Config
+from authproxy.masking import scrub
 from authproxy.net.tls import upstream_context
 from authproxy.values import split_address
 
@@ -112,8 +113,8 @@ def judge_admin(address: str, health: Found, ready: Found, *, is_running: bool) 
 def _reasons(body: bytes) -> str:
     try:
         routes = json.loads(body)["routes"]
-        return "; ".join(f"{name} is {each['state']}" for name, each in routes.items())
-    except (ValueError, LookupError, TypeError, AttributeError):
+        return scrub("; ".join(f"{name} is {each['state']}" for name, each in routes.items()), ())
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return ""
 
 
@@ -141,7 +142,8 @@ async def _open(
     address: str, tls: ssl.SSLContext | None
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     if address.startswith(UNIX):
-        return await asyncio.open_unix_connection(address.removeprefix(UNIX), ssl=tls)
+        name = "localhost" if tls is not None else None  # asyncio wants one; nobody verifies it
+        return await asyncio.open_unix_connection(address.removeprefix(UNIX), ssl=tls, server_hostname=name)
     place = split_address(address)
     if place is None:
         raise ValueError(address)

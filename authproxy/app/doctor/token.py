@@ -21,7 +21,7 @@ from authproxy.config.route import RouteConfig
 from authproxy.errors import LoginRequired, TokenError
 from authproxy.grants.grant import Grant
 from authproxy.grants.steps import Answer, Ask
-from authproxy.masking import without_query
+from authproxy.masking import scrub, without_query
 from authproxy.net.dial import Origin
 from authproxy.net.http_proxy import ADVICE, proxy_for
 from authproxy.net.own_listeners import OwnListeners
@@ -148,6 +148,7 @@ def describe(token: Token, route: RouteConfig, answer: Answer | None, now: float
         if isinf(token.expires_at)
         else f"valid for {token.expires_at - now:.0f} s"
     )
-    scope = [f"scope {token.scope}"] if token.scope else []
+    own = [each for each in (token.value, token.refresh_token) if each]
+    scope = [f"scope {scrub(token.scope, own)}"] if token.scope else []
     refresh = ["with a refresh token"] if token.refresh_token else []
     return ", ".join([source, end, *scope, *refresh])

@@ -8,6 +8,8 @@ configuration's.
 """
 
 import asyncio
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import inf
 
@@ -26,6 +28,7 @@ from authproxy.tokens.token import Token
 
 MAX_BODY = 64 << 10  # bytes of an answer that are looked at
 MAX_VARIANTS = 3
+BODY_SECONDS = 5.0
 TOTAL_SECONDS = 60.0
 PROBE_SECONDS = 5.0
 USER_AGENT = f"authproxy/{__version__} (doctor)"
@@ -43,11 +46,12 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """A route made ready, its settings, and where it leads."""
+    """A route made ready, its settings, and where it leads; `used` is told each token that was sent."""
 
     route: Route
     config: RouteConfig
     target: Target
+    used: Callable[[Token], None] = lambda _token: None
 
     async def examine(self, question: Question, token: Token | None) -> Verdict:
         """Ask `question` with `token`, and judge the answer."""
@@ -126,6 +130,8 @@ class Upstream:
                 await self.route.sender.send(outgoing, b"")
             return await _read(outgoing), outgoing.retried
         finally:
+            if outgoing.token is not None:  # another one than `token`, where that was refused
+                self.used(outgoing.token)
             await outgoing.close()
 
     def _host(self) -> bytes:
@@ -185,9 +191,11 @@ async def _read(outgoing: Outgoing) -> Answered:
     reply = outgoing.reply
     assert reply is not None  # noqa: S101 - who sent it has its head
     parts, left = [], MAX_BODY if outgoing.method != "HEAD" else -inf
-    while left > 0 and (pieces := await reply.read()):
-        parts += pieces
-        left -= sum(map(len, pieces))
+    with suppress(TimeoutError):  # a stream has no end: its head says enough
+        async with asyncio.timeout(BODY_SECONDS):
+            while left > 0 and (pieces := await reply.read()):
+                parts += pieces
+                left -= sum(map(len, pieces))
     return Answered(reply.status, list(reply.headers), b"".join(parts)[:MAX_BODY])
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from authproxy.cli.completing import complete_files, complete_presets, complete_routes
 
-ROUTES = "routes: [{name: up42}, {name: upper}, {name: '${NAME}'}, {name: 7}, 7]"
+ROUTES = r"""routes: [{name: up42}, {name: upper}, {name: '${NAME}'}, {name: 7}, 7, {name: "up\nplain,evil"},
+{name: 'up$(id)'}, {name: '*'}, {name: 'up `id`'}, {name: "up\n"}]"""
 
 
 def routes(config_file, typed=""):

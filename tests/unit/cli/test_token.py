@@ -153,6 +153,7 @@ def test_git_is_given_a_name_and_the_token(write, run):
     [
         ("get", ASKED.replace("fixed", "other")),
         ("get", ASKED.replace("https", "http")),
+        ("get", ASKED.replace("fixed", "evil.example\vhost=fixed")),
         ("get", ""),
         ("store", ASKED),
         ("erase", ASKED),

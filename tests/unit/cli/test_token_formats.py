@@ -68,6 +68,10 @@ def test_what_only_calls_itself_basic_is_a_token(value):
         ("https://a.example.com", "https://a.example.com@evil.example", False),
         ("https://a.example.com", "https://evil.example/a.example.com", False),
         ("https://a.example.com", "https://a.example.com:port", False),
+        ("https://a.example.com", "https://a.example.com?.evil.example", False),
+        ("https://a.example.com", "https://a.example.com#.evil.example", False),
+        ("https://a.example.com", "https://evil.example\\@a.example.com", False),
+        ("https://a.example.com", "https://a.exam\tple.com", False),
         ("https://a.example.com", "", False),
         ("https://a.example.com", "://", False),
         ("http://127.0.0.1:5000", "127.0.0.1:5000", True),
@@ -80,6 +84,19 @@ def test_a_helper_knows_its_upstream(upstream, url, is_it):
 def test_what_git_says_is_read_up_to_the_empty_line():
     said = "protocol=https\nhost=a\nhost=b\nodd\npassword=x=y\n\nhost=c\n"
     assert forms.git_asks(said) == {"protocol": "https", "host": "b", "password": "x=y"}
+
+
+@pytest.mark.parametrize("end", ["\r", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"])
+def test_a_line_of_gits_ends_at_a_line_feed_alone(end):
+    said = f"protocol=https\nhost=evil.example{end}host=api.example.com\n"
+    assert not forms.git_is_for(route(), forms.git_asks(said))
+
+
+@pytest.mark.parametrize(
+    "host", ["api.example.com/.evil.example", "api.example.com?.evil.example", "evil@api.example.com"]
+)
+def test_the_host_that_git_names_is_a_host(host):
+    assert not forms.git_is_for(route(), {"protocol": "https", "host": host})
 
 
 def test_git_keeps_its_own_name_and_learns_the_end():

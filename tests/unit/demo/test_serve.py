@@ -235,6 +235,18 @@ async def test_only_a_post_makes_tokens_useless(client, demo):
             assert reply.status == 200
 
 
+@pytest.mark.parametrize(
+    "header", [("Origin", "https://evil.example"), ("Origin", "null"), ("Sec-Fetch-Site", "cross-site")]
+)
+async def test_no_web_page_makes_tokens_useless(client, demo, header):
+    bearer = await login(client, demo)
+    for path in (REVOKE, EXPIRE):
+        async with client.post(demo.systems["login"] + path, headers=[header]) as reply:
+            assert reply.status == 403
+    async with client.get(demo.systems["login"] + "/items", headers={"Authorization": bearer}) as reply:
+        assert reply.status == 200
+
+
 def test_what_is_announced_is_what_is_served_from_the_first_port_on():
     ports = [urlsplit(url).port for url in announced().systems.values()]
     assert ports == list(range(FIRST_PORT, FIRST_PORT + len(SYSTEMS)))

@@ -5,6 +5,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
 from authproxy.app.doctor.certificate import explain, read_certificate, utc_now
 from authproxy.net.failures import Failure
@@ -25,6 +30,41 @@ def test_a_certificate_is_read():
     assert found.names == ("a.example", "127.0.0.1")
     assert found.issuer == '"Somebody"'
     assert 'signed by "Somebody", valid until 2026-03-02 (60 days left)' in found.summary(NOW)
+
+
+def signed(name: str, *extensions: tuple[str, str]) -> bytes:
+    """Return a certificate, in DER, with these extensions, each an OID and its value in hexadecimal."""
+    key, named = (
+        ec.generate_private_key(ec.SECP256R1()),
+        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]),
+    )
+    builder = x509.CertificateBuilder(named, named, key.public_key(), 5, NOW, NOW + timedelta(days=9))
+    for oid, value in extensions:
+        unread = x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), bytes.fromhex(value))
+        builder = builder.add_extension(unread, critical=False)
+    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+SAN = "2.5.29.17"
+VERSION = bytes.fromhex("a0030201")
+WEIRD = {
+    "an EDI party": signed("a", (SAN, "3006a304a0023000")),
+    "half an address": signed("a", (SAN, "3003870101")),
+    "version 10": signed("a").replace(VERSION + b"\2", VERSION + b"\x09", 1),
+    "names twice": signed("a", (SAN, "3003820178"), ("2.5.29.99", "3003820178")).replace(
+        bytes.fromhex("0603551d63"), bytes.fromhex("0603551d11")
+    ),
+}
+
+
+@pytest.mark.parametrize("what", WEIRD)
+def test_a_certificate_that_nobody_can_read_is_none(what):
+    assert read_certificate(WEIRD[what]) is None
+
+
+def test_a_name_in_it_is_one_short_line():
+    found = read_certificate(signed("a\x1b[2J\nb\x9bc"))
+    assert found.subject == '"a [2J b c"'
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ def fault(message, key="routes[0].auth.token"):
     [
         ("environment variable A_TOKEN is not set (reference ${A_TOKEN})", "set A_TOKEN where"),
         ("is empty: ${file:x} gave nothing", "give ${file:x} a value"),
+        ("cannot be read: No such file or directory", "correct the path"),
         ("the file cannot be read: No such file (reference ${file:x})", "correct the path"),
         ("the value of ${file:x} begins with a byte order mark", "save the file"),
         ("ends in whitespace", "take it out"),

@@ -32,6 +32,10 @@ def test_what_is_added_is_hidden_too():
     assert clean.verdict(failed("a", None)).next is None
 
 
+def test_a_terminal_has_nothing_to_obey():
+    assert Pasteable(None)("a\x1b[2J\r\nb\x9bc") == "a [2J b c"
+
+
 def test_the_home_directory_is_a_tilde():
     assert Pasteable(None)(f"{Path.home()}/authproxy.yaml") == "~/authproxy.yaml"
 

@@ -1,10 +1,14 @@
 """Who answers at the proxy's addresses."""
 
 import asyncio
+import ssl
 
 import pytest
+import trustme
 
 from authproxy.app.doctor.running import Found, ask, judge_admin, judge_listeners
+from authproxy.net.tls import upstream_context
+from tests.support.systems import needs_unix_sockets
 
 OURS = Found(403, b"HTTP/1.1 403 Forbidden\r\nProxy-Status: authproxy; error=http_request_denied")
 OTHER = Found(405, b"HTTP/1.1 405 No\r\nServer: other")
@@ -39,6 +43,13 @@ def test_listeners_are_judged(found, ok, says):
             "api is rejected",
         ),
         (Found(200), Found(503, body=b"["), False, "does not say why"),
+        (Found(200), Found(503, body=b'{"routes":' + b"[" * 60_000), False, "does not say why"),
+        (
+            Found(200),
+            Found(503, body=b'{"routes": {"a\\u001b[2J\\n": {"state": "b"}}}'),
+            False,
+            "a [2J  is b",
+        ),
         (Found(404), Found(404), False, "is taken"),
         (HUNG, HUNG, False, "is taken"),
     ],
@@ -62,3 +73,20 @@ async def test_one_is_asked_and_its_answer_read():
     server.close()
     await server.wait_closed()
     assert (await ask(f"127.0.0.1:{port}", "GET", "/")).refused
+
+
+@needs_unix_sockets
+async def test_one_that_serves_https_on_a_unix_socket_is_asked(tmp_path):
+    async def answer(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 403 No\r\n\r\n")
+        writer.close()
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    trustme.CA().issue_cert("localhost").configure_cert(context)
+    path = tmp_path / "s"
+    server = await asyncio.start_unix_server(answer, path, ssl=context)
+    found = await ask(f"unix:{path}", "TRACE", "/", tls=upstream_context(verify=False))
+    assert found.status == 403
+    server.close()
+    await server.wait_closed()

@@ -9,6 +9,7 @@ from authproxy.app.doctor.steps import Steps
 from authproxy.app.doctor.token import describe, endpoint_targets
 from authproxy.config.read import parse
 from authproxy.grants.steps import Answer
+from authproxy.masking import MASK
 from authproxy.net.own_listeners import NOBODY
 from authproxy.tokens.token import Token
 
@@ -55,6 +56,13 @@ def test_a_token_is_described_and_not_shown():
         "client_credentials: https://id.example/token answered 200, valid for 300 s, scope read write, "
         "with a refresh token"
     )
+
+
+def test_a_scope_is_one_line_without_the_token():
+    said = describe(Token("t0ken-of-9", scope="a\x1b[2J t0ken-of-9\n" + "b" * 9999), route(CLIENT), None, 0)
+    assert said.endswith("…")
+    assert f"scope a [2J {MASK} bbb" in said
+    assert len(said) < 500
 
 
 def test_where_it_came_from_is_told():
