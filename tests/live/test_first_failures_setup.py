@@ -487,13 +487,13 @@ def test_a_mistyped_route_is_told_with_the_one_that_was_meant(verb: str) -> None
     ended = authproxy(verb, "apii", config=with_keys(TWICE.format(name="other", path="/b")))
     assert ended.returncode == 2
     assert "there is no route 'apii' in " in ended.stderr
-    assert "; did you mean api? choose from api, other" in ended.stderr
+    assert "; did you mean api? (choose from api, other)" in ended.stderr
 
 
 def test_a_mistyped_verb_or_preset_is_told_with_the_one_that_was_meant() -> None:
-    assert "there is no verb 'chek'; did you mean check? choose from run, " in authproxy("chek").stderr
+    assert "there is no verb 'chek'; did you mean check? (choose from run, " in authproxy("chek").stderr
     ended = authproxy("presets", "show", "up43")
-    assert "there is no preset 'up43'; did you mean up42? choose from " in ended.stderr
+    assert "there is no preset 'up43'; did you mean up42? (choose from " in ended.stderr
 
 
 # ── the file ─────────────────────────────────────────────────────────────────────────────────────

@@ -241,7 +241,7 @@ def test_init_overwrites_nothing(tmp_path: Path) -> None:
     file.write_text("mine")
     ended = authproxy("init", "up42", cwd=tmp_path)
     assert (ended.returncode, ended.stdout, file.read_text()) == (1, "", "mine")
-    assert "is there already" in ended.stderr
+    assert "already exists" in ended.stderr
     assert "-c" in ended.stderr
 
 
