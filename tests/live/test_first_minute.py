@@ -514,7 +514,7 @@ def test_who_waits_for_a_token_sees_that_it_is_waited_for(tmp_path: Path) -> Non
         (["token", "ap"], "api", "other"),
         (["routes", "othr"], "other", "api"),
         (["presets", "show", "up24"], "up42", "code42-user"),
-        (["presets", "shwo"], "show", "show"),
+        (["presets", "shwo"], "show", ""),  # there is no other
         (["init", "upp42"], "up42", "code42-user"),
     ],
 )
