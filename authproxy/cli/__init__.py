@@ -25,7 +25,7 @@ VERBS = {
     "run": "serve until SIGINT or SIGTERM",
     "check": "validate the configuration; the network is not touched",
     "doctor": "prove each route end to end, step by step, and say what to do",
-    "routes": "show where each route is called, and how it is",
+    "routes": "show each route: the URL to call, its upstream, its state",
     "token": "print a usable token and nothing else",
     "login": "log in to a route whose token only a person can obtain",
     "logout": "forget the tokens stored for a route",

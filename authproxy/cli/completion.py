@@ -11,13 +11,13 @@ SHELLS = ("bash", "zsh", "fish")
 @click.argument("shell", type=click.Choice(SHELLS))
 @config_option
 def completion(*, shell: str, config_file: str | None) -> None:  # noqa: ARG001 - every verb takes -c
-    r"""Print the completion script of SHELL.
+    """Print the completion script of SHELL.
 
     \b
     bash  eval "$(authproxy completion bash)"     in ~/.bashrc
     zsh   eval "$(authproxy completion zsh)"      in ~/.zshrc, after compinit
     fish  authproxy completion fish > ~/.config/fish/completions/authproxy.fish
-    """
+    """  # noqa: D301 - click takes a backspace for "keep these lines"
     click.echo(script(shell))
 
 

@@ -86,7 +86,7 @@ def _salvaged(file: Path) -> Salvaged:
     try:
         return salvage(file)
     except ConfigError as error:  # it cannot be opened: that is all there is to tell
-        return Salvaged(str(file), faults=tuple(error.faults))
+        return Salvaged(str(file), faults=tuple(error.faults), hint=error.hint)
 
 
 def _check_name(found: Salvaged, route: str | None) -> None:

@@ -19,7 +19,7 @@ TIMEOUT = aiohttp.ClientTimeout(total=5)
 PAGE = "/readyz"
 OUR_PAGES = ("/healthz", "/metrics", PAGE)  # whoever names another one of the admin listener means this one
 
-NOT_OURS = "the answer is not from authproxy"
+NOT_OURS = "the answer is not from authproxy's admin listener"
 NOT_MOUNTED = "no route is mounted"  # what such a listener says, see proxy/router.py
 NOT_ADMIN = "that is a listener for requests, not the admin listener"
 GIVE_ADMIN = "give the URL of the admin listener (`admin.listen`, by default http://127.0.0.1:8081)"
@@ -100,8 +100,8 @@ async def _ask(given: str) -> Verdict:
             return _verdict(response.status, await response.text())
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
         asked = without_query(given if path is not None else _asked(given))
-        hint = HINTS.get(failure_of(error, otherwise=Failure.NOT_HTTP), GIVE_ADMIN)
-        return False, f"{asked} does not answer ({type(error).__name__})", hint
+        failure = failure_of(error, otherwise=Failure.NOT_HTTP)
+        return False, f"{asked} does not answer: {failure.value}", HINTS.get(failure, GIVE_ADMIN)
 
 
 def _asked(given: str) -> str:

@@ -28,7 +28,7 @@ class NotWritten(AuthproxyError):
 def init(*, names: tuple[str, ...], config_file: str | None) -> None:
     """Write a commented starter configuration, with a route for each PRESET.
 
-    It goes to ./authproxy.yaml, or to the FILE of -c; -c - prints it. A file that is there is left alone.
+    It goes to ./authproxy.yaml, or to the FILE of -c; -c - prints it. An existing file is left alone.
     """
     known = presets()
     for name in names:
@@ -57,7 +57,7 @@ def _write(path: Path, text: str) -> None:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OURS)
     except FileExistsError:
         raise NotWritten(
-            f"{path} is there already, and was left as it is",
+            f"{path} already exists, and was left as it is",
             hint="write another one with -c FILE, or print it with -c -",
         ) from None
     except FileNotFoundError:

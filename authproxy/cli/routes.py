@@ -51,7 +51,7 @@ class Shown:
     @property
     def rest(self) -> str:
         """What `auth` has besides, secrets masked."""
-        known = {"grant", "preset"}
+        known = {"grant", "preset", "hints"}  # the first two have a column, and hints are for failures
         return ", ".join(f"{key}={value}" for key, value in self.settings["auth"].items() if key not in known)
 
     def document(self) -> dict[str, Any]:

@@ -13,10 +13,9 @@ def no_such(
 ) -> click.UsageError:
     """Return the fault that there is no `what` called `name`; `where` is a place such as ` in proxy.yaml`."""
     close = get_close_matches(name, known, 1)
-    meant = f"; did you mean {close[0]}?" if close else ";"
-    return click.UsageError(
-        f"there is no {what} {name!r}{where}{meant} choose from {_listed(known)}", context
-    )
+    meant = f"; did you mean {close[0]}?" if close else ""
+    others = f" (choose from {_listed(known)})" if list(known) != close else ""
+    return click.UsageError(f"there is no {what} {name!r}{where}{meant}{others}", context)
 
 
 def _listed(names: Collection[str]) -> str:

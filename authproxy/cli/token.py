@@ -21,6 +21,7 @@ from authproxy.errors import TokenError, TokenUnavailable
 from authproxy.tokens.shared import UNAVAILABLE
 from authproxy.tokens.token import Token
 
+STYLES = ("exec-credential", *forms.LINES, *forms.OPERATIONS)
 MAX_ASKED = 64 << 10  # bytes that a helper reads
 
 
@@ -30,9 +31,9 @@ MAX_ASKED = 64 << 10  # bytes that a helper reads
 @config_option
 @click.option("--header", "as_header", is_flag=True, help="Print the whole header line.")
 @click.option(
-    "--format", "style", type=click.Choice(["exec-credential", *forms.LINES, *forms.OPERATIONS]),
-    help="Print what kubectl (exec-credential), AWS-style tools (credential-process), ~/.netrc, "
-    "`curl -K -` or a shell take; or be a credential helper for git or docker, which append OPERATION.",
+    "--format", "style", type=click.Choice(STYLES), metavar="FORMAT",
+    help="Print what a tool takes: exec-credential (kubectl), credential-process (AWS-style tools), netrc, "
+    "curl (`curl -K -`) or env (a shell); or be a credential helper, git-credential or docker-credential.",
 )  # fmt: skip
 @retry_rejected_option
 def token(
@@ -46,7 +47,7 @@ def token(
 ) -> None:
     """Print a usable token for ROUTE, and nothing else.
 
-    OPERATION is for credential helpers: get, store or erase (git and docker), list (docker).
+    OPERATION is for credential helpers, where git and docker append it: get, store, erase; docker also list.
     """
     if as_header and style is not None:
         raise click.UsageError("--header and --format cannot be used together")

@@ -5,6 +5,7 @@ nowhere name the member of a union. Of a union's complaints the deepest count: `
 `scope`. Messages name keys and choices, never the value that was given.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from datetime import date
@@ -14,7 +15,7 @@ from pydantic import ValidationError
 
 from authproxy.config.document import Item
 from authproxy.config.json_schema import description
-from authproxy.config.meant import did_you_mean, kinds_at, names_at, unknown_key
+from authproxy.config.meant import UNKNOWN_KEY, did_you_mean, kinds_at, names_at, unknown_key
 from authproxy.config.texts import empty
 from authproxy.config.traps import NO_COLON
 from authproxy.errors import Fault
@@ -103,7 +104,20 @@ def faults_of(error: ValidationError, item: Item, kind: type, also: Iterable[str
             for other in unions
         )
     ]
-    return settled + list(_joined(deepest))
+    return _without_misspelled(settled + list(_joined(deepest)))
+
+
+_MEANT = re.compile(rf"{UNKNOWN_KEY}; did you mean `(\w+)`\?")
+
+
+def _without_misspelled(faults: list[Fault]) -> list[Fault]:
+    """Leave out that a key is required where it is there, but for a typing error: that is one mistake."""
+    meant = {
+        f"{each.key.rpartition('.')[0]}.{match[1]}".lstrip(".")
+        for each in faults
+        if (match := _MEANT.match(each.message))
+    }
+    return [each for each in faults if each.key not in meant or not each.message.startswith("is required")]
 
 
 def _joined(complaints: list[_Complaint]) -> Iterator[Fault]:

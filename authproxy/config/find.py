@@ -8,11 +8,12 @@ from authproxy.errors import ConfigError, Fault
 from authproxy.places import NO_HOME, config_directory, is_file
 
 SYSTEM_CONFIG = Path("/etc/authproxy/config.yaml")
-NO_FILE = (
-    "name a configuration file with -c, write one with `authproxy init`, or try `authproxy demo`, which "
-    "needs none; "
+OTHERWISE = (
+    "write one with `authproxy init`, or try `authproxy demo`, which needs none; "
     f"in a container, mount one: docker run --volume ./authproxy.yaml:{SYSTEM_CONFIG.as_posix()}:ro …"
 )
+NO_FILE = f"name a configuration file with -c, {OTHERWISE}"
+NO_SUCH_FILE = f"check its name (-c, $AUTHPROXY_CONFIG), {OTHERWISE}"
 
 
 def find_config(explicit: str | None, *, environ: Mapping[str, str] = os.environ) -> Path:

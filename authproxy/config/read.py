@@ -22,7 +22,7 @@ from authproxy.config import checks
 from authproxy.config.auth import Auth, read_auth
 from authproxy.config.credential import credential_key
 from authproxy.config.document import Item, compose, merge, scalars, typed
-from authproxy.config.find import NO_FILE
+from authproxy.config.find import NO_SUCH_FILE
 from authproxy.config.layers import routes_of
 from authproxy.config.model import Config, FileKeys
 from authproxy.config.references import References, not_utf8
@@ -92,7 +92,7 @@ def _hint(path: Path, error: OSError) -> str:
     if path.is_dir():
         inside = next((name for name in USUAL_NAMES if is_file(path / name)), None)
         return f"name the file in it: -c {shlex.quote(str(path / (inside or USUAL_NAMES[0])))}"
-    return NO_FILE
+    return NO_SUCH_FILE
 
 
 def parse(

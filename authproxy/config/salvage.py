@@ -54,7 +54,7 @@ class FoundRoute:
 class Salvaged:
     """What a file came to. `config` has the sound routes alone, None when there are none.
 
-    `faults` are those of no single route.
+    `faults` are those of no single route; `hint` says what to do where nothing could be read.
     """
 
     file: str
@@ -62,6 +62,7 @@ class Salvaged:
     routes: tuple[FoundRoute, ...] = ()
     faults: tuple[Fault, ...] = ()
     is_whole: bool = True
+    hint: str | None = None
 
     @property
     def has_faults(self) -> bool:

@@ -14,13 +14,14 @@ SCHEMA_COMMAND = f"authproxy schema > {SCHEMA_FILE}"
 
 HEAD = f"""\
 # yaml-language-server: $schema={SCHEMA_FILE}
-# With that, editors check and complete this file, once there is: {SCHEMA_COMMAND}
+# Editors check and complete this file by that schema, once you have run:
+#   {SCHEMA_COMMAND}
 #
 # authproxy check   says what is wrong here, or missing
 # authproxy run     serves it, and says which URL to call
 #
-# ${{NAME}} is a variable of the environment. In its place may stand ${{file:PATH}}, ${{keyring:SERVICE/USER}}
-# and ${{command:PROGRAM}}. `$$` is a plain dollar sign.
+# ${{NAME}} is an environment variable. ${{file:PATH}}, ${{keyring:SERVICE/USER}} and ${{command:PROGRAM}}
+# work in its place. Write $$ for a dollar sign.
 
 # listen: 127.0.0.1:8080            # where your programs call
 # admin: {{listen: 127.0.0.1:8081}}   # health, metrics, and what was done to each request

@@ -24,7 +24,7 @@ IN_A_CONTAINER = "in a container 127.0.0.1 is the container itself, and the host
 class Failure(Enum):
     """What can go wrong, in the order in which a connection meets it."""
 
-    URL = "a URL that nobody can be asked by"
+    URL = "the URL is not valid"
     DESCRIPTORS = "this process, or the system, cannot open another file or socket"
     DNS = "the host's name does not resolve"
     CONNECT = "nobody takes the connection"

@@ -196,7 +196,7 @@ async def test_down_at_the_start_it_goes_on_alone_and_is_there_when_redis_comes(
     token = await source.token()
     assert (
         source.store_trouble
-        == f"Redis at redis://127.0.0.1:{redis_server.port}/0 cannot be used: ConnectionError"
+        == f"Redis at redis://127.0.0.1:{redis_server.port}/0 cannot be used: Connection refused"
     )
     assert await source.token() == token
     redis_server.start()

@@ -109,7 +109,7 @@ def test_every_whole_configuration_is_good(block, tmp_path):
 
 def test_the_readme_and_the_quick_start_have_one(tmp_path):
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (shown,) = re.findall(r"cat authproxy\.yaml\n(.*?)\$ ", readme, re.DOTALL)
+    (shown,) = re.findall(r"the file says:\n\n```yaml\n(.*?)```", readme, re.DOTALL)
     path = tmp_path / "authproxy.yaml"
     path.write_text(shown)
     (route,) = load(path, environ={"UP42_USERNAME": MADE_UP, "UP42_PASSWORD": MADE_UP}).routes

@@ -146,7 +146,8 @@ def test_a_file_that_is_not_there_is_told(servers: Servers) -> None:
 def test_a_route_that_is_not_there_is_bad_usage(servers: Servers) -> None:
     ended = authproxy("doctor", "ap", config={**LISTENERS, "routes": [servers.route()]})
     assert ended.returncode == 2
-    assert "choose from api" in ended.stderr
+    assert "there is no route 'ap'" in ended.stderr
+    assert "did you mean api?" in ended.stderr
 
 
 def test_only_the_route_that_is_named_is_examined(servers: Servers) -> None:

@@ -487,13 +487,13 @@ def test_a_mistyped_route_is_told_with_the_one_that_was_meant(verb: str) -> None
     ended = authproxy(verb, "apii", config=with_keys(TWICE.format(name="other", path="/b")))
     assert ended.returncode == 2
     assert "there is no route 'apii' in " in ended.stderr
-    assert "; did you mean api? choose from api, other" in ended.stderr
+    assert "; did you mean api? (choose from api, other)" in ended.stderr
 
 
 def test_a_mistyped_verb_or_preset_is_told_with_the_one_that_was_meant() -> None:
-    assert "there is no verb 'chek'; did you mean check? choose from run, " in authproxy("chek").stderr
+    assert "there is no verb 'chek'; did you mean check? (choose from run, " in authproxy("chek").stderr
     ended = authproxy("presets", "show", "up43")
-    assert "there is no preset 'up43'; did you mean up42? choose from " in ended.stderr
+    assert "there is no preset 'up43'; did you mean up42? (choose from " in ended.stderr
 
 
 # ── the file ─────────────────────────────────────────────────────────────────────────────────────
@@ -514,7 +514,22 @@ def test_a_file_that_is_not_there_is_told_with_the_ways_out(verb: str) -> None:
     assert ended.returncode == 2
     said = ended.stdout + ended.stderr
     assert "authproxy: nothing.yaml: cannot be read: No such file or directory" in said
-    assert "`authproxy init`" in said
+    assert "hint: check its name (-c, $AUTHPROXY_CONFIG), write one with `authproxy init`" in said
+
+
+def test_a_file_that_is_not_there_is_no_file_to_correct() -> None:
+    ended = authproxy("doctor", "-c", "nothing.yaml")
+    assert ended.returncode == 2
+    assert "  nothing.yaml: cannot be read: No such file or directory\n" in ended.stdout
+    assert "next:  check its name (-c, $AUTHPROXY_CONFIG), write one" in ended.stdout
+
+
+def test_a_key_with_a_typing_error_is_one_mistake_and_not_a_missing_key_too(tmp_path: Path) -> None:
+    file = write_config(tmp_path, with_keys("").replace("upstream:", "upstreem:"))
+    ended = authproxy("check", "-c", str(file))
+    assert ended.returncode == 2
+    (told,) = ended.stdout.splitlines()
+    assert "upstreem: unknown key; did you mean `upstream`?" in told
 
 
 @pytest.mark.parametrize("verb", ["check", "run"])

@@ -419,7 +419,7 @@ def test_without_redis_memory_serves_and_that_is_said() -> None:
     assert verb.returncode == 0
     assert verb.stdout.strip() in tokens.issued.every
     for text in (log, verb.stderr):
-        assert "cannot be used: ConnectionError" in text
+        assert "cannot be used: Connection refused" in text
         assert "check host and port in token_store.url, and whether Redis is up" in text
         assert "memory serves" in text
         assert SECRET not in text
@@ -586,7 +586,7 @@ def test_a_health_check_of_the_wrong_port_says_which_is_the_right_one() -> None:
         for url, cause in {
             proxy.url: "that is a listener for requests, not the admin listener",
             another.url: "the answer is not from authproxy",
-            f"http://{NOBODY}": "does not answer",
+            f"http://{NOBODY}": "does not answer: nobody takes the connection",
         }.items():
             ended = authproxy("healthcheck", url)
             assert ended.returncode == 1

@@ -43,12 +43,12 @@ def next_step(faults: tuple[Fault, ...]) -> str:
         if match := pattern.search(first.message):
             return say.format(*match.groups())
     key = f"`{first.key}`" if first.key else "the file"
-    return f"correct {key} in {first.place}; `authproxy check` shows whether it will do"
+    return f"correct {key} in {first.place}, then run `authproxy check`"
 
 
 def cause(faults: tuple[Fault, ...]) -> str:
     """Return all of `faults` in a line."""
-    return "; ".join(map(str, faults))
+    return "; ".join(str(each).removeprefix("authproxy: ") for each in faults)
 
 
 def note_route(found: FoundRoute, config: Config | None, steps: Steps) -> None:

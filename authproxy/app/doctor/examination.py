@@ -138,7 +138,7 @@ class Examination:
         faults = self._found.faults
         bad = sum(each.config is None for each in self._found.routes)
         if faults:
-            steps.note("config", failed(cause(faults), next_step(faults)))
+            steps.note("config", failed(cause(faults), self._found.hint or next_step(faults)))
         elif bad:
             rest = "; the others are examined" if bad < len(self._found.routes) else ""
             steps.note(

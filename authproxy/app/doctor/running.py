@@ -75,7 +75,7 @@ def judge_listeners(found: list[tuple[str, Found]]) -> Verdict:
         )
     if ours:
         return passed(f"runs, and listens on {', '.join(ours)}")
-    return skipped(f"does not run: nobody listens on {found[0][0]}", "start it with `authproxy run`")
+    return skipped(f"not running: nobody listens on {found[0][0]}", "start it with `authproxy run`")
 
 
 async def _admin(address: str, *, is_running: bool) -> Verdict:
@@ -86,7 +86,7 @@ async def _admin(address: str, *, is_running: bool) -> Verdict:
                 f"nobody answers at {address}, the admin listener",
                 "is the proxy that runs one of another file?",
             )
-        return skipped(f"does not run: nobody listens on {address}")
+        return skipped(f"not running: nobody listens on {address}")
     ready = await ask(address, "GET", "/readyz")
     return judge_admin(address, health, ready, is_running=is_running)
 

@@ -11,8 +11,11 @@ stopped for too long.
 
 import asyncio
 import contextlib
+import os
 import random
 import secrets
+import socket
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from math import inf
@@ -259,4 +262,20 @@ def _translated(place: str) -> Iterator[None]:
     except (TimeoutError, exceptions.TimeoutError) as error:
         raise StoreError(f"Redis at {place} did not answer in time", hint=IS_IT_UP) from error
     except (exceptions.RedisError, OSError) as error:
-        raise StoreError(f"Redis at {place} cannot be used: {type(error).__name__}", hint=IS_IT_UP) from error
+        raise StoreError(f"Redis at {place} cannot be used: {_why(error)}", hint=IS_IT_UP) from error
+
+
+def _why(error: BaseException) -> str:
+    """Return what the system said, where `error` was made of that; else what the client calls it."""
+    said: BaseException | None = error
+    while said is not None and not isinstance(said, OSError):
+        said = said.__cause__ or said.__context__
+    match said:
+        case None:
+            return type(error).__name__
+        case socket.gaierror():
+            return "its host name does not resolve"
+        case ssl.SSLError():  # its errno is OpenSSL's own
+            return "no TLS with it"
+        case _:  # where several addresses were tried, there is no one errno
+            return os.strerror(said.errno) if said.errno else "cannot connect"

@@ -34,7 +34,7 @@ def test_the_file_is_for_its_owner_alone(run, tmp_path):
 
 def test_a_file_or_a_link_that_is_there_is_left_alone(run, tmp_path):
     (tmp_path / "authproxy.yaml").write_text("mine")
-    with pytest.raises(NotWritten, match="is there already"):
+    with pytest.raises(NotWritten, match="already exists"):
         run("init")
     assert (tmp_path / "authproxy.yaml").read_text() == "mine"
 

@@ -24,7 +24,7 @@ def test_a_route_is_found_by_its_whole_name():
         find_route(CONFIG, "on")
     assert (
         caught.value.message
-        == "there is no route 'on' in proxy.yaml; did you mean one? choose from one, other"
+        == "there is no route 'on' in proxy.yaml; did you mean one? (choose from one, other)"
     )
 
 

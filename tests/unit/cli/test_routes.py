@@ -19,6 +19,15 @@ def test_the_table_names_each_route_with_its_url_its_upstream_and_its_grant(writ
     ]
 
 
+def test_what_to_say_of_failures_is_no_setting(tmp_path, run):
+    path = tmp_path / "a.yaml"
+    auth = "{preset: up42, username: me, password: s3cr3t}"
+    path.write_text(f"admin: false\nroutes: [{{name: up42, upstream: 'https://a.example', auth: {auth}}}]\n")
+    _, row = run("routes", "-c", str(path)).stdout.strip().splitlines()
+    assert "client_id=up42-api" in row
+    assert "hints=" not in row
+
+
 @pytest.mark.parametrize("flags", [[], ["--json"], ["fixed"], ["fixed", "--json"]])
 def test_no_secret_is_shown_in_no_form(write, run, flags):
     output = run("routes", "-c", write(), *flags).output

@@ -20,7 +20,7 @@ HUNG = Found()
     ("found", "ok", "says"),
     [
         ([OURS], True, "runs, and listens on a:1"),
-        ([NOBODY], None, "does not run"),
+        ([NOBODY], None, "not running"),
         ([OTHER], False, "a:1 is taken"),
         ([HUNG], False, "a:1 is taken"),
         ([OURS, OTHER], False, "b:2 is taken"),

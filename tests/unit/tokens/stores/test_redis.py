@@ -1,6 +1,9 @@
 """The Redis store with a client that is a fake; `tests/contracts` has a real Redis."""
 
 import asyncio
+import errno
+import socket
+import ssl
 from math import inf
 
 import pytest
@@ -233,6 +236,13 @@ async def test_who_is_cancelled_while_it_takes_the_lock_lets_go_of_it(open_store
 # ── trouble ──────────────────────────────────────────────────────────────────────────────────────
 
 
+def caused_by(cause):
+    """Return what the client makes of the system's error."""
+    error = exceptions.ConnectionError("s3cr3t")
+    error.__context__ = cause
+    return error
+
+
 @pytest.mark.parametrize(
     ("trouble", "says"),
     [
@@ -242,7 +252,14 @@ async def test_who_is_cancelled_while_it_takes_the_lock_lets_go_of_it(open_store
         (TimeoutError("s3cr3t"), "did not answer in time"),
         (exceptions.ConnectionError("s3cr3t"), "cannot be used: ConnectionError"),
         (exceptions.ResponseError("s3cr3t"), "cannot be used: ResponseError"),
-        (OSError("s3cr3t"), "cannot be used: OSError"),
+        (OSError("s3cr3t"), "cannot be used: cannot connect"),
+        (
+            caused_by(ConnectionRefusedError(errno.ECONNREFUSED, "s3cr3t")),
+            "cannot be used: Connection refused",
+        ),
+        (caused_by(OSError("Multiple exceptions: s3cr3t")), "cannot be used: cannot connect"),
+        (caused_by(socket.gaierror(-2, "s3cr3t")), "cannot be used: its host name does not resolve"),
+        (caused_by(ssl.SSLError(1, "s3cr3t")), "cannot be used: no TLS with it"),
     ],
 )
 async def test_what_fails_is_told_in_our_own_words(open_store, redis, trouble, says):
