@@ -107,7 +107,8 @@ NO_TLS: dict[Failure, tuple[str, str]] = {
 
 UPSTREAM = "upstream"
 TOKEN_ENDPOINT_SETTINGS = {
-    "ca": "SSL_CERT_FILE",  # which names the authorities that are trusted for token endpoints
+    # It names the authorities that are trusted for token endpoints.
+    "ca": "SSL_CERT_FILE (a variable of the environment)",
     "certificate": "`cert_file` and `key_file` (`client_auth: tls_client_auth`)",
 }
 UPSTREAM_SETTINGS = {"ca": "`tls.ca_file`", "certificate": "`tls.cert_file` and `tls.key_file`"}
