@@ -180,7 +180,7 @@ async def test_a_worker_hears_that_a_token_was_forgotten_and_that_somebody_watch
 
 async def test_finished_requests_are_told_to_the_broker(line, app, settle):
     _, broker = line
-    app.seen([{"id": "1"}], 2)
+    app.observing.seen([{"id": "1"}], 2)
     await settle()
     assert broker.heard == [{"seen": [{"id": "1"}], "lost": 2}]
 
