@@ -25,7 +25,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from authproxy import logs
-from authproxy.app.listeners import PassedSocket, another_socket
+from authproxy.app.listeners import PassedSocket
+from authproxy.app.sockets import another_socket
 from authproxy.app.tls import TLSContexts
 from authproxy.config.model import Config
 from authproxy.errors import AuthproxyError

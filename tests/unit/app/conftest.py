@@ -1,15 +1,16 @@
-"""Applications in this process; nobody is asked for a token."""
+"""Applications in this process, and a system without networks; nobody is asked for a token."""
 
 from dataclasses import replace
 
 import pytest
 
-from authproxy.app import application
+from authproxy.app import application, sockets
 from authproxy.app.application import App
 from authproxy.config.read import parse
 from authproxy.tokens.token import Token
 from tests.support.token_sources import OneAnswer
 from tests.unit.app.apps import LISTENER, listening
+from tests.unit.app.system import System
 
 
 @pytest.fixture
@@ -53,3 +54,11 @@ async def serving(app, monkeypatch):
         return made
 
     return make
+
+
+@pytest.fixture
+def system(monkeypatch):
+    """Have sockets opened, bound and closed in memory alone."""
+    system = System()
+    monkeypatch.setattr(sockets, "_tcp_socket", system.socket)
+    return system

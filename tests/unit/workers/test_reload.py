@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from authproxy.app.listeners import ListenError
+from authproxy.app.sockets import ListenError
 from authproxy.config.read import parse
 from authproxy.net.own_listeners import OwnListeners
 from authproxy.workers import reload as module
