@@ -266,7 +266,6 @@ Size = Annotated[int, BeforeValidator(_size), WithJsonSchema(_SIZE_SCHEMA)]
 URL = Annotated[str, AfterValidator(_url), WithJsonSchema({"type": "string", "format": "uri"})]
 """An absolute http(s) URL without user information or fragment."""
 HeaderName = Annotated[str, AfterValidator(_header_name)]
-HeaderValue = Annotated[str, AfterValidator(_header_value)]
 SecretHeaderValue = Annotated[SecretStr, AfterValidator(_secret_header), HEADER_TEXT]
 Pointer = Annotated[str, AfterValidator(_pointer)]
 """A JSON Pointer, RFC 6901."""

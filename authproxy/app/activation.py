@@ -17,7 +17,8 @@ from collections.abc import Iterable, MutableMapping
 from dataclasses import replace
 
 from authproxy import logs
-from authproxy.app.listeners import ListenError, Opened, PassedSocket, configured_addresses, places_of
+from authproxy.app.listeners import Opened, PassedSocket, configured_addresses
+from authproxy.app.sockets import ListenError, places_of
 from authproxy.capabilities import AF_UNIX
 from authproxy.config.model import Config
 from authproxy.errors import ConfigError, Fault

@@ -92,7 +92,8 @@ def _bounds(limits: "Limits", connections: int) -> dict[str, Any]:
 
 def make_backend(app: "App") -> Backend:
     """Return what answers the admin listener, and have it told of all that watchers want to hear."""
-    backend = Backend(app, app.ask_all, app.others.watch if app.others is not None else app.watch)
-    app.seen = backend.seen
+    watch = app.others.watch if app.others is not None else app.observing.watch
+    backend = Backend(app, app.observing.ask_all, watch)
+    app.observing.seen = backend.seen
     app.sources.changed = app.observed.standings.changed = backend.changed
     return backend

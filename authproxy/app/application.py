@@ -10,18 +10,15 @@ import asyncio
 import contextlib
 import gc
 import socket
-from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from time import time
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from authproxy import logs
-from authproxy.admin.status import RouteStatus, route_status
-from authproxy.app.credentials import GrantSources, InnerSource, Stack, TokenSources
+from authproxy.app.credentials import GrantSources, InnerSource, TokenSources
 from authproxy.app.file_limits import affordable_connections, raise_file_limit
 from authproxy.app.listeners import (
     Listeners,
@@ -31,8 +28,9 @@ from authproxy.app.listeners import (
     shown_listeners,
 )
 from authproxy.app.logins import Logins
-from authproxy.app.remarks import LIMITED_BY_FILES, remarks
-from authproxy.app.requests import LocalRequests
+from authproxy.app.observing import Observing, Others
+from authproxy.app.remarks import remarks
+from authproxy.app.route_tokens import RouteTokens
 from authproxy.app.served import ServedListener
 from authproxy.app.site import NO_TLS, Site, build_site
 from authproxy.app.tls import TLSContexts
@@ -40,50 +38,16 @@ from authproxy.config.model import Config
 from authproxy.config.route import RouteConfig
 from authproxy.errors import AuthproxyError, Fault, TokenError
 from authproxy.grants.runner import FlowRunner
-from authproxy.grants.steps import Show
 from authproxy.net.own_listeners import OwnListeners
-from authproxy.observe.counters import Counters, total
-from authproxy.observe.feed import Feed, Sink
 from authproxy.observe.observed import Observed
-from authproxy.observe.recent import Recent
-from authproxy.observe.record import Subscriber
 from authproxy.tokens.token import Token
 
 if TYPE_CHECKING:
     from authproxy.app.admin import AdminListener
     from authproxy.app.backend import Backend
-    from authproxy.observe.access_log import AccessLog
+    from authproxy.app.proxy_listeners import ProxyListeners
     from authproxy.proxy.downstream.server import ProxyServer
     from authproxy.proxy.handler import ProxyHandler
-
-Snapshot = dict[str, Any]
-
-
-class Others(Protocol):
-    """The processes that serve, where this one does not: it obtains the tokens and has the admin listener."""
-
-    async def counts(self) -> list[Snapshot]:
-        """Return what each of them has counted."""
-        ...
-
-    async def ask_all(self, question: str, about: Any) -> list[Any]:
-        """Return what each of them answers to a question of `LocalRequests`."""
-        ...
-
-    def watch(self, rate: int) -> None:
-        """Be told of finished requests, `rate` a second at most, or not any more (0)."""
-        ...
-
-    def replaced(self, key: str, refused: Token, token: Token) -> None:
-        """Have all go on with `token`."""
-        ...
-
-    def forgotten(self, key: str) -> None:
-        """Have none go on with the token of the credential `key`."""
-        ...
-
-
-LIMITED_BY_CONFIGURATION = "`limits.connections` sets the limit"
 
 
 class Stopping(AuthproxyError):
@@ -127,24 +91,18 @@ class App:
         self._retry_rejected = retry_rejected
         self._inner_source = inner_source
         self._stack = contextlib.AsyncExitStack()
-        self._served: list[ServedListener] = []
-        self._server: ProxyServer | None = None
         self._handler: ProxyHandler | None = None
-        self._access_log: AccessLog | None = None
+        self._listeners: ProxyListeners | None = None
         self._admin: AdminListener | None = None
         self._admin_sockets: list[socket.socket] = []
-        self.counters = Counters()
         self.observed = Observed()
-        self.recent = Recent(0)
-        self.requests = LocalRequests(self.recent, lambda: self.config, lambda: self._server)
+        self.observing = Observing(self)
         self.others: Others | None = None  # the workers, if this process has some
-        self.seen: Sink | None = None  # told of finished requests while somebody watches
         self.backend: Backend | None = None
         self.started_at = self.loaded_at = time()
         self.config_fault: Fault | None = None  # why the last reload changed nothing
         self.reload_hook: Callable[[], Awaitable[list[Fault]]] | None = None
         self.shown: dict[str, str] = {}  # the URL, without TLS, of each address that any process listens on
-        self._feed: Feed | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._changing = asyncio.Lock()  # no change begins once the end has begun
         self.draining = False
@@ -159,7 +117,7 @@ class App:
         directory = Path(self._config.file).parent
         runner = await stack.enter_async_context(FlowRunner(own=self.own, directory=directory))
         self.grant_sources = GrantSources(
-            self._config, runner, self.counters, retry_rejected=self._retry_rejected
+            self._config, runner, self.observing.counters, retry_rejected=self._retry_rejected
         )
         stack.push_async_callback(self.grant_sources.close)
         credentials = len({route.key for route in self._config.routes})
@@ -172,8 +130,9 @@ class App:
                 store_of=self.grant_sources.store_of,
             )
         stack.push_async_callback(self.sources.close)
-        self._logins = Logins(runner)
-        stack.push_async_callback(self._logins.close)
+        logins = Logins(runner)
+        stack.push_async_callback(logins.close)
+        self.route_tokens = RouteTokens(self, logins)
         self.site = build_site(self._config, self.sources, self.own, self._tls, observed=self.observed)
 
     async def __aexit__(self, *error: object) -> None:
@@ -185,6 +144,16 @@ class App:
     @property
     def config(self) -> Config:
         return self.site.config
+
+    @property
+    def server(self) -> "ProxyServer | None":
+        """Who has the connections of clients, if this process serves."""
+        return self._listeners.server if self._listeners is not None else None
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether somebody can ask for the last requests: by the broker, or by an admin listener."""
+        return self._inner_source is not None or bool(self._admin_sockets)
 
     @property
     def obtains_tokens(self) -> bool:
@@ -201,80 +170,32 @@ class App:
             raise TokenError(f"the route {route.name} needs no token: its grant is none")
         return await stack.outer.token()
 
-    # ── logins ───────────────────────────────────────────────────────────────────────────────────
-
-    async def begin_login(self, route: str, callback_url: str) -> Show | None:
-        """Begin a login and return what to show; None when nobody can log in to `route`."""
-        from authproxy.grants.interactive import InteractiveGrant
-
-        found = next((each for each in self.config.routes if each.name == route), None)
-        if found is None or not isinstance(found.grant, InteractiveGrant):
-            return None
-        redirect_uri = found.grant.comes_back_to or callback_url
-        adopt = partial(self.sources.adopt, found)
-        return await self._logins.start(route, found.grant, redirect_uri, adopt, http_proxy=found.http_proxy)
-
-    async def end_login(self, query: Mapping[str, str]) -> tuple[str, str | None] | None:
-        """End the login that `query` belongs to; return its route and advice; None when there is none."""
-        return await self._logins.came_back(query)
-
     # ── serving ──────────────────────────────────────────────────────────────────────────────────
 
     async def start(self, proxy: list[tuple[str, socket.socket]]) -> None:
         """Serve the routes on open sockets."""
-        from authproxy.proxy.downstream.server import ProxyServer
+        from authproxy.app.proxy_listeners import ProxyListeners
         from authproxy.proxy.handler import ProxyHandler
 
-        self._handler = ProxyHandler(self.site, self.counters, self._subscribers())
-        self.keep_recent()
-        self._stack.callback(self._flush)
-        self._server = ProxyServer(self._handler, **self._limits())
-        self._stack.callback(self._accept_no_more)
-        for address, sock in proxy:
-            self._served.append(await self._create(self.site, address, sock))
-            await self._served[-1].begin()
+        self._handler = ProxyHandler(self.site, self.observing.counters, self.observing.subscribers())
+        self.observing.attach(self._handler)
+        self._stack.callback(self.observing.flush)
+        self._listeners = ProxyListeners(self._handler, self.config)
+        self._stack.callback(self._listeners.close)
+        await self._listeners.begin(proxy, self.site)
         self.shown = shown_listeners(self.served)
 
-    def _subscribers(self) -> list[Subscriber]:
-        """Return who is told of each request."""
-        from authproxy.observe.access_log import AccessLog
+    @property
+    def served(self) -> list[tuple[str, socket.socket]]:
+        """What this process accepts requests on, each with the address that it was asked for."""
+        return self._listeners.sockets if self._listeners is not None else []
 
-        subscribers: list[Subscriber] = [self.counters.request]
-        log = self.config.log
-        self._flush()
-        self._access_log = None
-        if log.access and logs.LEVELS[log.level] <= logs.LEVELS["info"]:
-            self._access_log = AccessLog(log.format)
-            subscribers.append(self._access_log)
-        if self._feed is not None:
-            subscribers.append(self._feed.take)
-        return subscribers
-
-    def _flush(self) -> None:
-        if self._access_log is not None:
-            self._access_log.flush()
-
-    def _limits(self) -> dict[str, Any]:
-        """Return what the server bounds."""
-        limits, limit = self.config.limits, affordable_connections(self.config)
-        return {
-            "limit": limit,
-            "limit_hint": LIMITED_BY_FILES if limit < limits.connections else LIMITED_BY_CONFIGURATION,
-            "keepalive": limits.keepalive,
-            "header_bytes": limits.header_bytes,
-            "header_seconds": limits.header_timeout,
-        }
-
-    async def _create(self, site: Site, address: str, sock: socket.socket) -> ServedListener:
-        assert self._server is not None  # noqa: S101 - `start` has made it
-        seconds = site.config.limits.header_timeout
-        return await ServedListener.create(
-            address, sock, self._server, tls=site.tls.listener, handshake_seconds=seconds
-        )
-
-    def _accept_no_more(self) -> None:
-        for listener in self._served:
-            listener.close()
+    @property
+    def listening(self) -> list[str]:
+        """The URLs of the proxy's listeners, of all processes."""
+        config = self.config
+        urls = [self.shown[address] for address in dict.fromkeys(config.listen) if address in self.shown]
+        return [each.replace("http://", "https://", 1) if config.tls is not None else each for each in urls]
 
     # ── another configuration ────────────────────────────────────────────────────────────────────
 
@@ -289,9 +210,8 @@ class App:
         served: list[ServedListener] = []
         try:
             site = self._build(config, tls, own)
-            if self._server is not None:
-                for address, sock in [*opened.proxy, *self._with_other_tls(site)]:
-                    served.append(await self._create(site, address, sock))
+            if self._listeners is not None:
+                served = await self._listeners.prepare(opened.proxy, site)
             if opened.admin is not None:
                 await asyncio.to_thread(import_module, "authproxy.app.admin")
         except BaseException:
@@ -323,30 +243,7 @@ class App:
             await self.sources.let_go()
             await self.grant_sources.close_unused(self.sources.stores)
 
-        self._begin(close(), name="let go")
-
-    @property
-    def listening(self) -> list[str]:
-        """The URLs of the proxy's listeners, of all processes."""
-        config = self.config
-        urls = [self.shown[address] for address in dict.fromkeys(config.listen) if address in self.shown]
-        return [each.replace("http://", "https://", 1) if config.tls is not None else each for each in urls]
-
-    @property
-    def served(self) -> list[tuple[str, socket.socket]]:
-        """What this process accepts requests on, each with the address that it was asked for."""
-        return [(each.address, each.sock) for each in self._served]
-
-    def _with_other_tls(self, site: Site) -> list[tuple[str, socket.socket]]:
-        """Return the sockets that stay, but speak TLS otherwise then; who waits on them goes on waiting."""
-        tls = site.tls.listener
-        seconds = site.config.limits.header_timeout if tls is not None else None
-        return [
-            (each.address, each.sock.dup())
-            for each in self._served
-            if each.address in site.config.listen
-            and (each.tls is not tls or each.handshake_seconds != seconds)
-        ]
+        self.in_background(close(), name="let go")
 
     def abandon(self, change: Change) -> None:
         """Go on as before."""
@@ -366,16 +263,18 @@ class App:
             self.grant_sources.use(config)
             self.own.become(change.own)
             logs.set_up(config.log.level, config.log.format)
-            if self._server is not None and self._handler is not None:
-                self._handler.serve(self.site, self._subscribers())
-                self.keep_recent()
-                self._server.adjust(**self._limits())
+            if self._listeners is not None and self._handler is not None:
+                self._handler.serve(self.site, self.observing.subscribers())
+                self.observing.keep_recent()
+                self._listeners.adjust(config)
             old.close(successor=self.site)
-            await self._change_listeners(change)
+            if self._listeners is not None:
+                await self._listeners.change(change.served, config)
+            await self._change_admin(change)
         if self._inner_source is None:
             self.warn(since=old.config)
             known = {route.key for route in old.config.routes}
-            self.prefetch([route for route in config.routes if route.key not in known])
+            self.route_tokens.prefetch([route for route in config.routes if route.key not in known])
         gc.collect()  # what was replaced is in reference cycles, and those are looked for seldom
 
     def let_go(self) -> None:
@@ -383,22 +282,7 @@ class App:
         self.sources.keep(self.config.routes)
         self._let_go()
 
-    async def _change_listeners(self, change: Change) -> None:
-        for listener in change.served:
-            try:
-                await listener.begin()
-            except OSError as error:  # of one that is bound already
-                logs.error("cannot listen", address=listener.address, cause=error.strerror)
-        replaced = {each.address for each in change.served}
-        stay = [
-            each
-            for each in self._served
-            if each.address in self.config.listen and each.address not in replaced
-        ]
-        gone = [each for each in self._served if each not in stay]
-        self._served = [*stay, *change.served]
-        for listener in gone:
-            listener.end()
+    async def _change_admin(self, change: Change) -> None:
         if self._admin is not None:
             self._admin.adjust(self.config.limits, affordable_connections(self.config))
         if change.admin is not None:
@@ -415,7 +299,7 @@ class App:
         Hints name it from now on.
         """
         self._admin_sockets = sockets
-        self.keep_recent()
+        self.observing.keep_recent()
         url = shown_address(address, sockets[0], secure=False)
         self.grant_sources.login_url = url if can_be_opened(url) else None
 
@@ -438,128 +322,10 @@ class App:
         if self.backend is not None:
             self.backend.end_streams()
         async with self._changing:  # a change that has begun is carried out first
-            self._accept_no_more()
-        if self._server is not None:
-            await self._server.drain(self.config.limits.drain)
-
-    def states(self) -> list[RouteStatus]:
-        """Return the state of every route's token."""
-        refused, found = self.observed.standings.refused(), []
-        for route in self.config.routes:
-            stack = self.sources.stack(route)
-            source = stack.cached if stack is not None else None
-            found.append(
-                route_status(route.name, source, refused.get(route.name), started_at=self.started_at)
-            )
-        return found
-
-    def look_for_logins(self, states: list[RouteStatus]) -> None:
-        """Look whether the logins that are missing were made elsewhere meanwhile."""
-        missing = {each.route for each in states if each.state == "login_required"}
-        for route in self.config.routes:
-            if route.name in missing and (stack := self.sources.stack(route)) is not None:
-                self._fetch(route, stack)
-
-    def login_url(self, route: RouteConfig) -> str | None:
-        """Return where a person logs in to `route`; None where nobody has to, or nobody can."""
-        base = self.grant_sources.login_url
-        return f"{base}/login/{route.name}" if base is not None and route.grant.needs_person else None
-
-    async def renew(self, route: RouteConfig) -> None:
-        """Renew the route's token now, because a person asked. Raises `TokenError`, `TooManyTries`."""
-        stack = self.sources.stack(route)
-        if stack is None:
-            return
-        old = stack.cached.cached
-        token = await stack.cached.renew()
-        if self.others is not None and old is not None and old != token:
-            self.others.replaced(route.key, old, token)
-
-    async def forget(self, route: RouteConfig) -> None:
-        """Forget the route's token, stored copies of it, and that it was rejected. Raises `StoreError`."""
-        stack = self.sources.stack(route)
-        if stack is None:
-            return
-        try:
-            await stack.outer.forget()
-        finally:
-            if self.others is not None:
-                self.others.forgotten(route.key)
-        if route.grant.needs_person:
-            self._fetch(route, stack)  # whoever looks should see that a login is needed
-
-    # ── what is observed ─────────────────────────────────────────────────────────────────────────
-
-    def keep_recent(self) -> None:
-        """Remember as many requests as the configuration says; none without an admin listener."""
-        if self._handler is None:
-            return
-        admin = self.config.admin
-        is_asked = self._inner_source is not None or bool(self._admin_sockets)  # by the broker, or here
-        self._handler.unsubscribe(self.recent.add)
-        self.recent.resize(admin.keep if admin is not None and is_asked else 0)
-        if self.recent.keep:
-            self._handler.subscribe(self.recent.add)
-
-    def watch(self, rate: int) -> None:
-        """Tell `seen` of finished requests, `rate` a second at most, or not any more (0)."""
-        if self._handler is None:
-            return
-        if rate and self._feed is not None:
-            self._feed.rate = rate
-        elif self._feed is not None:
-            self._handler.unsubscribe(self._feed.take)
-            self._feed.close()
-            self._feed = None
-        elif rate and self.seen is not None:
-            self._feed = Feed(self.seen, rate)
-            self._handler.subscribe(self._feed.take)
-
-    async def snapshots(self) -> list[Snapshot]:
-        """Return what each process has counted."""
-        return [self.snapshot(), *(await self.others.counts() if self.others is not None else [])]
-
-    def answer(self, question: str, about: Any) -> Any:
-        """Answer a question of another process."""
-        return self.snapshot() if question == "counts" else self.requests.questions[question](about)
-
-    async def ask_all(self, question: str, about: Any) -> list[Any]:
-        """Put a question of `LocalRequests` to every process that serves."""
-        if self.others is not None:
-            return await self.others.ask_all(question, about)
-        return [self.requests.questions[question](about)]
-
-    def snapshot(self) -> Snapshot:
-        """Return what this process has counted, its connections included, as plain data."""
-        connections = [
-            [key.route, state, number]
-            for key, pool in self.site.pools.items()
-            for state, number in pool.counts.items()
-        ]
-        return self.counters.snapshot() | {"connections": connections}
-
-    async def metrics(self) -> bytes:
-        """Return the counts of all processes in the Prometheus text format."""
-        from authproxy.admin.metrics import exposition
-
-        snapshots = await self.snapshots()
-        connections: Counter[tuple[str, str]] = Counter()
-        for snapshot in snapshots:
-            for route, state, number in snapshot["connections"]:
-                connections[route, state] += number
-        expiries = {}
-        for each in self.config.routes:
-            stack = self.sources.stack(each)
-            if stack is not None and (moment := stack.cached.expires_at) is not None:
-                expiries[each.name] = moment
-        rows = [(route, state, number) for (route, state), number in connections.items()]
-        return exposition(
-            total(snapshots),
-            expiries=expiries,
-            connections=rows,
-            states=[(each.route, each.state) for each in self.states()],
-            reload=(self.loaded_at, self.config_fault is not None),
-        )
+            if self._listeners is not None:
+                self._listeners.close()
+        if self.server is not None:
+            await self.server.drain(self.config.limits.drain)
 
     def warn(self, since: Config | None = None) -> None:
         """Say what the operator should know, and could not have known `since` an earlier configuration."""
@@ -568,25 +334,7 @@ class App:
             if str(remark) not in known:
                 logs.log(remark.level, remark.event, **remark.facts)
 
-    def prefetch(self, routes: Iterable[RouteConfig] | None = None) -> None:
-        """Fetch the tokens of `routes`, by default of all, that are wanted at the start, in the background.
-
-        Those of a login are always looked for: whoever waits for `/readyz` should hear that one is needed.
-        """
-        for route in self.config.routes if routes is None else routes:
-            wanted = route.prefetch or route.grant.needs_person
-            if wanted and (stack := self.sources.stack(route)) is not None:
-                self._fetch(route, stack)
-
-    def _fetch(self, route: RouteConfig, stack: Stack) -> None:
-        """Ask for a token in the background; how that goes is told by the source's state."""
-
-        async def fetch() -> None:
-            with contextlib.suppress(TokenError):  # logged by the source; the first request hears of it again
-                await stack.outer.token()
-
-        self._begin(fetch(), name=f"fetch {route.name}")
-
-    def _begin(self, work: Coroutine[Any, Any, None], *, name: str) -> None:
+    def in_background(self, work: Coroutine[Any, Any, None], *, name: str) -> None:
+        """Have `work` done, which ends with this at the latest."""
         self._tasks.add(task := asyncio.create_task(work, name=name))
         task.add_done_callback(self._tasks.discard)

@@ -8,6 +8,7 @@ The site and the configuration are looked at each time: a reload replaces them.
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -64,18 +65,33 @@ class Backend:
 
     def states(self) -> list[RouteStatus]:
         """Return the state of every route; look for logins that were made elsewhere meanwhile."""
-        states = self._app.states()
-        self._app.look_for_logins(states)
+        states = self._app.route_tokens.states()
+        self._app.route_tokens.look_for_logins(states)
         return states
 
     async def metrics(self) -> bytes:
-        return await self._app.metrics()
+        """Return the counts of all processes in the Prometheus text format."""
+        from authproxy.admin.metrics import exposition
+
+        app = self._app
+        snapshots = await app.observing.snapshots()
+        connections: Counter[tuple[str, str]] = Counter()
+        for snapshot in snapshots:
+            for route, state, number in snapshot["connections"]:
+                connections[route, state] += number
+        return exposition(
+            total(snapshots),
+            expiries=app.route_tokens.expiries(),
+            connections=[(route, state, number) for (route, state), number in connections.items()],
+            states=[(each.route, each.state) for each in app.route_tokens.states()],
+            reload=(app.loaded_at, app.config_fault is not None),
+        )
 
     async def begin_login(self, route: str, callback_url: str) -> Show | None:
-        return await self._app.begin_login(route, callback_url)
+        return await self._app.route_tokens.begin_login(route, callback_url)
 
     async def end_login(self, query: Mapping[str, str]) -> tuple[str, str | None] | None:
-        return await self._app.end_login(query)
+        return await self._app.route_tokens.end_login(query)
 
     # ── status ───────────────────────────────────────────────────────────────────────────────────
 
@@ -98,11 +114,13 @@ class Backend:
     async def route_status(self, name: str) -> dict[str, object]:
         """Return one route's part of that. Raises `NoRoute`."""
         self._route(name)
-        [document] = await self._routes([each for each in self._app.states() if each.route == name])
+        [document] = await self._routes(
+            [each for each in self._app.route_tokens.states() if each.route == name]
+        )
         return document
 
     async def _routes(self, states: list[RouteStatus]) -> list[dict[str, object]]:
-        counters = total(await self._app.snapshots())
+        counters = total(await self._app.observing.snapshots())
         seconds: dict[str, list[float]] = {}
         for answer in await self._ask_all("latencies", None):
             for name, some in answer.items():
@@ -132,7 +150,7 @@ class Backend:
             "preset": route.preset,
             "injects": injects,
             **status.document(),
-            "login_url": self._app.login_url(route),
+            "login_url": self._app.route_tokens.login_url(route),
             "requests": sum(answers.values()),
             "errors": sum(count for (_, code), count in answers.items() if code >= 500),
             "retries": sum(count for (name, _), count in counters.retries.items() if name == route.name),
@@ -149,12 +167,12 @@ class Backend:
 
     async def refresh(self, name: str) -> dict[str, object]:
         """Renew a route's token now; return its status. Raises `NoRoute`, `TokenError`, `TooManyTries`."""
-        await self._app.renew(self._route(name))
+        await self._app.route_tokens.renew(self._route(name))
         return await self.route_status(name)
 
     async def forget(self, name: str) -> None:
         """Forget a route's token, stored copies, and that it was rejected. Raises `NoRoute`, `StoreError`."""
-        await self._app.forget(self._route(name))
+        await self._app.route_tokens.forget(self._route(name))
 
     async def reload(self) -> list[Fault]:
         """Read the configuration again; return what is wrong with it, and then nothing has changed."""
@@ -211,7 +229,7 @@ class Backend:
     def _watched(self, rate: int) -> None:
         self._tell_watched(rate)
         if rate and self._looking is None:
-            self._told = {each.route: each.state for each in self._app.states()}
+            self._told = {each.route: each.state for each in self._app.route_tokens.states()}
             self._looking = asyncio.create_task(self._look(), name="look at states")
         elif not rate and self._looking is not None:
             self._looking.cancel()
@@ -221,7 +239,7 @@ class Backend:
         """Tell watchers of each change of a state, at once where it is told, else before long."""
         while True:
             self._look_now.clear()
-            states = self._app.states()
+            states = self._app.route_tokens.states()
             others = [each for each in states if self._told.get(each.route) != each.state]
             self._told = {each.route: each.state for each in states}
             if others:

@@ -16,7 +16,6 @@ from authproxy.app.application import App, Change, Stopping
 from authproxy.app.credentials import check_stores
 from authproxy.app.listeners import (
     Before,
-    ListenError,
     Listeners,
     close_sockets,
     configured_addresses,
@@ -24,6 +23,7 @@ from authproxy.app.listeners import (
     shown_listeners,
 )
 from authproxy.app.notify import NOBODY
+from authproxy.app.sockets import ListenError
 from authproxy.app.tls import TLSContexts, tls_contexts
 from authproxy.config.model import Config
 from authproxy.errors import AuthproxyError, ConfigError, Fault

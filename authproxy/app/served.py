@@ -12,7 +12,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from authproxy.app.listeners import BACKLOG
+from authproxy.app.sockets import BACKLOG
 
 Protocols = Callable[[], asyncio.Protocol]
 

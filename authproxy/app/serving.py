@@ -156,7 +156,7 @@ async def attend(
             await app.start(listeners.proxy)
         if inner_source is None:
             app.warn()
-            app.prefetch()
+            app.route_tokens.prefetch()
         gc.freeze()
         ready(app)
         notify.watch()

@@ -13,8 +13,8 @@ import click
 from authproxy import logs
 from authproxy.admin.pages import CALLBACK, SECURITY_HEADERS, page
 from authproxy.app.application import App
-from authproxy.app.listeners import ListenError, listening_sockets
 from authproxy.app.logins import LOGIN_SECONDS
+from authproxy.app.sockets import ListenError, listening_sockets
 from authproxy.cli.completing import complete_routes
 from authproxy.cli.options import config_option, find_route, load_config
 from authproxy.cli.terminal import Progress

@@ -153,8 +153,8 @@ class Broker:
         elif self._app is None:
             return
         elif "seen" in told:
-            if self._app.seen is not None:
-                self._app.seen(told["seen"], told["lost"])
+            if self._app.observing.seen is not None:
+                self._app.observing.seen(told["seen"], told["lost"])
         elif "stands" in told:
             refusal = Refusal(**told["refusal"]) if told["refusal"] is not None else None
             self._app.observed.standings.hear(told["stands"], refusal)

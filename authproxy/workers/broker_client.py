@@ -90,7 +90,7 @@ class BrokerClient:
     def attach(self, app: "App") -> None:
         """Answer the broker's questions by `app`, and tell it what the others have to hear."""
         self._app = app
-        app.seen = lambda requests, lost: self._channel.send({"seen": requests, "lost": lost})
+        app.observing.seen = lambda seen, lost: self._channel.send({"seen": seen, "lost": lost})
         app.observed.standings.remote = self._tell_standing
         self._channel.send({"here": True})
 
@@ -132,13 +132,13 @@ class BrokerClient:
         """Go by what the broker tells, and answer what it asks."""
         if "question" in told:
             try:
-                found = app.answer(told["question"], told["about"])
+                found = app.observing.answer(told["question"], told["about"])
             except Exception as error:  # noqa: BLE001 - whoever asked goes on without us
                 logs.logger.error("a question of the admin API failed", exc_info=error)
                 found = None
             self._channel.send({"answer": found, "number": told["number"], "who": self._who})
         elif "watch" in told:
-            app.watch(told["watch"])
+            app.observing.watch(told["watch"])
         elif "replaced" in told:
             app.sources.replaced(told["key"], Token(told["replaced"]), _token_of(told))
         elif "forgotten" in told:

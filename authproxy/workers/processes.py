@@ -25,16 +25,10 @@ from authproxy.workers.broker import Broker
 from authproxy.workers.broker_client import BrokerClient
 from authproxy.workers.channel import Message, Pieces, receive
 from authproxy.workers.heartbeats import Heartbeats
-from authproxy.workers.reload import (
-    Group,
-    Member,
-    Share,
-    State,
-    Taker,
-    close_shares,
-    shared_out,
-    with_addresses,
-)
+from authproxy.workers.reload import Share, State, close_shares, shared_out, with_addresses
+from authproxy.workers.reload_broker import Group
+from authproxy.workers.reload_supervisor import Taker
+from authproxy.workers.reload_worker import Member
 from authproxy.workers.supervisor import Child, Supervisor
 
 Work = Callable[[], Coroutine[Any, Any, None]]

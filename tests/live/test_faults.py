@@ -762,7 +762,7 @@ async def _play_in_our_own_loop() -> None:
             assert await settled(lambda: asyncio.all_tasks() - at_work, set()) == set()
             held_at_work["socket"] -= len(cells)  # the links listened too
             assert await settled(descriptors, held_at_work) == held_at_work
-            assert [each for each in app.snapshot()["connections"] if each[2]] == []
+            assert [each for each in app.observing.snapshot()["connections"] if each[2]] == []
             await app.drain()
     assert await settled(asyncio.all_tasks, tasks) == tasks
     assert await settled(descriptors, held) == held

@@ -12,15 +12,14 @@ class WorkerApp:
     def __init__(self, *routes: str, **answers: Any) -> None:
         self.answers = answers
         self.told: list[tuple[Any, ...]] = []
-        self.seen: Any = None
         self.others: Any = None
         self.observed = Observed()
         for route in routes:
             self.observed.standings.of(route, "key")
         self.sources = SimpleNamespace(replaced=self._note("replaced"), forgotten=self._note("forgotten"))
-        self.watch = self._note("watch")
+        self.observing = SimpleNamespace(seen=None, watch=self._note("watch"), answer=self._answer)
 
-    def answer(self, question: str, about: Any) -> Any:
+    def _answer(self, question: str, about: Any) -> Any:
         answer = self.answers[question]
         return answer(about) if callable(answer) else answer
 

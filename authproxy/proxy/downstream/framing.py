@@ -61,11 +61,6 @@ class Framing:
         self._left = 0  # bytes of a body, or of a chunk and the end of its line
         self._digits = b""  # of the size of a chunk
 
-    @property
-    def between(self) -> bool:
-        """Whether the next byte is the first of a head."""
-        return self.part == HEAD and not self.section
-
     def length(self, size: int) -> None:
         """Expect a body of `size` bytes, more than none, now that the head is through."""
         self.part, self._left = BODY, size

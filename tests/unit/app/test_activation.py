@@ -7,7 +7,8 @@ import pytest
 
 from authproxy.app import activation
 from authproxy.app.activation import adopt, passed_sockets
-from authproxy.app.listeners import ListenError, PassedSocket, open_listeners
+from authproxy.app.listeners import PassedSocket, open_listeners
+from authproxy.app.sockets import ListenError
 from authproxy.config.read import parse
 from authproxy.errors import ConfigError
 

@@ -1,9 +1,6 @@
 """From a configuration to what the data path wants; nothing is listened on and nobody is asked."""
 
 import asyncio
-import socket
-import ssl
-from dataclasses import replace
 
 import pytest
 from aiohttp import HttpVersion11
@@ -13,56 +10,13 @@ from authproxy.admin.api import AdminRequest
 from authproxy.app import application as module
 from authproxy.app import remarks
 from authproxy.app.application import App, Stopping
-from authproxy.app.listeners import Listeners, configured_addresses
+from authproxy.app.listeners import Listeners
+from authproxy.app.served import ServedListener
 from authproxy.app.site import NO_TLS
-from authproxy.app.tls import TLSContexts
-from authproxy.config.read import parse
-from authproxy.errors import Forbidden, LoginRequired, TokenError, TokenUnavailable
-from authproxy.net.own_listeners import OwnListeners
+from authproxy.errors import Forbidden, TokenError
 from authproxy.tokens.token import Token
 from tests.support.clock import settle
-from tests.support.records import record
-from tests.support.token_sources import OneAnswer
-
-ISSUER = "https://id.invalid"
-STATIC = "auth: {grant: static, token: t0k3n}"
-MACHINE = (
-    f"auth: {{grant: client_credentials, token_url: {ISSUER}/token, client_id: id, client_secret: s3cr3t-1}}"
-)
-LOGIN = (
-    f"auth: {{grant: authorization_code, authorization_url: {ISSUER}/a, token_url: {ISSUER}/token,"
-    " client_id: id}"
-)
-
-
-@pytest.fixture
-async def app(tmp_path, monkeypatch):
-    """Return a maker of an application with a route for each of its arguments, and what it has tokens of."""
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
-    made = []
-
-    async def make(*routes, top="", answer=None, **config):
-        lines = []
-        for number, keys in enumerate(routes):
-            upstream = "" if "upstream:" in keys else "upstream: https://up.example, "
-            lines.append(f"- {{name: r{number}, path: /r{number}, {upstream}{keys}}}")
-        parsed = parse("\n".join([top, "routes:", *lines]), str(tmp_path / "proxy.yaml"), environ={})
-        behind = {}
-        app = App(
-            replace(parsed, **config),
-            lambda route: behind.setdefault(route.name, OneAnswer(answer or Token("a"))),
-        )
-        app.behind = behind
-        await app.__aenter__()
-        made.append(app)
-        return app
-
-    yield make
-    for each in made:
-        await each.__aexit__(None, None, None)
-
+from tests.unit.app.apps import LISTENER, MACHINE, STATIC, accepts, another, listening, prepare
 
 # ── tokens ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -75,61 +29,7 @@ async def test_a_token_is_fetched_for_whoever_asks_and_a_route_without_one_says_
         await made.token(other)
 
 
-async def test_tokens_that_are_wanted_at_the_start_are_fetched_and_those_of_a_login_looked_for(app):
-    made = await app(MACHINE, f"{MACHINE.replace('-1', '-2')}, prefetch: true", LOGIN, "auth: {grant: none}")
-    made.prefetch()
-    await settle()
-    assert {name: len(behind.asked) for name, behind in made.behind.items()} == {"r0": 0, "r1": 1, "r2": 1}
-
-
-async def test_a_token_that_cannot_be_had_at_the_start_stops_nobody(app):
-    made = await app(f"{MACHINE}, prefetch: true", answer=TokenUnavailable("down"))
-    made.prefetch()
-    await settle()
-    assert [(each.state, each.trouble.detail) for each in made.states()] == [("failing", "down")]
-
-
-async def test_while_a_login_is_missing_looking_at_it_looks_for_one_made_elsewhere(app):
-    made = await app(LOGIN, answer=LoginRequired("nobody has logged in"))
-    made.prefetch()
-    await settle()
-    assert made.states()[0].state == "login_required"
-    made.behind["r0"].answer = Token("a")
-    made.look_for_logins(made.states())
-    await settle()
-    assert made.states()[0].state == "valid"
-    assert len(made.behind["r0"].asked) == 2
-
-
-async def test_only_a_route_with_a_login_has_one(app):
-    made = await app(MACHINE)
-    assert await made.begin_login("r0", "http://localhost/callback") is None
-    assert await made.begin_login("nobody", "http://localhost/callback") is None
-    assert await made.end_login({"state": "forged"}) is None
-
-
 # ── what is told ─────────────────────────────────────────────────────────────────────────────────
-
-
-async def test_the_counts_of_all_processes_and_the_ends_of_tokens_are_told(app):
-    made = await app(MACHINE, answer=Token("t0k3n", expires_at=4e9))
-    made.counters.request(record(route="r0"))
-    snapshot = made.snapshot()
-    assert ["r0", "idle", 0] in snapshot["connections"]
-
-    class Others:
-        async def counts(self):
-            return [snapshot | {"connections": [["r0", "idle", 2]]}]
-
-    made.others = Others()
-    await made.token(made.config.routes[0])
-    told = (await made.metrics()).decode()
-    assert 'authproxy_requests_total{method="GET",route="r0",status="200"} 2.0' in told
-    assert 'route="r0",state="idle"} 2.0' in told
-    assert "4e+09" in told
-    assert 'authproxy_route_state{route="r0",state="valid"} 1.0' in told
-    assert "authproxy_config_reload_failed 0.0" in told
-    assert "t0k3n" not in told
 
 
 async def test_the_operator_is_told_what_is_hardly_meant(app, monkeypatch, caplog):
@@ -191,55 +91,6 @@ async def test_tokens_are_obtained_where_neither_the_configuration_nor_a_broker_
 
 # ── another configuration ────────────────────────────────────────────────────────────────────────
 
-LISTENER = "127.0.0.1:0"
-
-
-@pytest.fixture
-async def serving(app, monkeypatch):
-    """Return a maker of an application that serves on a socket of its own, and of what a route would be."""
-    monkeypatch.setattr(module, "raise_file_limit", lambda _connections: None)
-    monkeypatch.setattr(module.logs, "set_up", lambda *_style: None)
-
-    async def make(*routes, **settings):
-        made = await app(*routes, top=f"listen: '{LISTENER}'", **settings)
-        await made.start([(LISTENER, listening())])
-        return made
-
-    return make
-
-
-def listening():
-    return socket.create_server(("127.0.0.1", 0))
-
-
-def another(app, *auths, listen=(LISTENER,), top=""):
-    """Return the configuration of `app` with other routes."""
-    lines = [
-        f"- {{name: r{number}, path: /r{number}, upstream: https://up.example, {auth}}}"
-        for number, auth in enumerate(auths)
-    ]
-    listens = f"listen: [{', '.join(map(repr, listen))}]"
-    return parse("\n".join([top, listens, "routes:", *lines]), app.config.file, environ={})
-
-
-def accepts(sock_or_place):
-    """Whether anybody listens there."""
-    try:
-        socket.create_connection(sock_or_place).close()
-    except OSError:
-        return False
-    return True
-
-
-NOTHING = Listeners([])
-
-
-async def prepare(made, config, opened=NOTHING, tls=NO_TLS):
-    """Have `made` prepare for `config`, as a reload of this process alone would."""
-    kept = [sock for address, sock in made.served if address in config.listen and not made.draining]
-    own = OwnListeners(configured_addresses(config), [*kept, *opened.sockets])
-    return await made.prepare(config, opened, tls, own)
-
 
 async def test_nothing_changes_until_it_is_committed_and_then_all_does(serving):
     made = await serving(MACHINE)
@@ -277,15 +128,15 @@ async def test_an_abandoned_change_leaves_nothing(serving):
 
 async def test_what_cannot_be_prepared_leaves_nothing(serving, monkeypatch):
     made = await serving(MACHINE)
-    taken = []
+    create, taken = ServedListener.create, []
 
-    async def create(site, address, sock):
+    async def create_one(*given, **settings):
         if taken:
             raise OSError(24, "Too many open files")
-        taken.append(await App._create(made, site, address, sock))
+        taken.append(await create(*given, **settings))
         return taken[0]
 
-    monkeypatch.setattr(made, "_create", create)
+    monkeypatch.setattr(ServedListener, "create", create_one)
     opened = Listeners([(LISTENER, listening()) for _ in range(2)])
     place = opened.sockets[0].getsockname()
     with pytest.raises(OSError, match="Too many open files"):
@@ -309,41 +160,6 @@ async def test_credentials_that_are_gone_are_let_go_once_all_have_changed(servin
     assert made.behind["r0"].closed
 
 
-async def test_a_listener_that_stays_but_speaks_tls_otherwise_is_served_anew(serving):
-    made = await serving(MACHINE)
-    [(_, old)] = made.served
-    place = old.getsockname()
-    tls = TLSContexts(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), {})
-    await made.commit(await prepare(made, another(made, MACHINE), NOTHING, tls))
-    [(address, new)] = made.served
-    await settle()
-    assert (address, new.getsockname()) == (LISTENER, place)
-    assert (old.fileno(), made._served[0].tls) == (-1, tls.listener)
-    slower = another(made, MACHINE, top="limits: {header_timeout: 9s}")
-    await made.commit(await prepare(made, slower, NOTHING, tls))
-    assert made._served[0].handshake_seconds == 9
-    [(_, kept)] = made.served
-    await made.commit(await prepare(made, slower, NOTHING, tls))
-    assert made.served == [(LISTENER, kept)]
-
-
-async def test_requests_are_remembered_once_there_is_an_admin_listener(app):
-    """Where the configuration asks for one, but its default address was not to be had, nobody can ask."""
-    made = await app(STATIC)
-    async with App(made.config) as alone:
-        await alone.start([])
-        assert alone.recent.keep == 0
-        with listening() as sock:
-            alone.admin_opens_at(LISTENER, [sock])
-            assert alone.recent.keep == alone.config.admin.keep > 0
-
-
-async def test_requests_are_remembered_where_another_process_has_the_admin_listener(app):
-    made = await app(STATIC)
-    await made.start([])
-    assert made.recent.keep == made.config.admin.keep > 0
-
-
 async def test_once_the_end_has_begun_nothing_changes(serving):
     made = await serving(MACHINE)
     before = made.site
@@ -362,13 +178,13 @@ async def test_a_change_that_has_begun_is_carried_out_before_the_end_begins(serv
     new = listening()
     place = new.getsockname()
     change = await prepare(made, another(made, MACHINE), Listeners([("[::1]:0", new)]))
-    begin = module.ServedListener.begin
+    begin = ServedListener.begin
 
     async def slowly(listener):
         await go.wait()
         await begin(listener)
 
-    monkeypatch.setattr(module.ServedListener, "begin", slowly)
+    monkeypatch.setattr(ServedListener, "begin", slowly)
     committing = asyncio.create_task(made.commit(change))
     await settle()
     draining = asyncio.create_task(made.drain())
@@ -378,21 +194,6 @@ async def test_a_change_that_has_begun_is_carried_out_before_the_end_begins(serv
     await asyncio.gather(committing, draining)
     await settle()
     assert not accepts(place)
-
-
-async def test_a_listener_that_cannot_begin_any_more_is_told(serving, monkeypatch, caplog):
-    made = await serving(MACHINE)
-    opened = Listeners([("[::1]:0", listening())])
-    change = await prepare(made, another(made, MACHINE), opened)
-
-    async def begin(_listener):
-        raise OSError(98, "Address already in use")
-
-    monkeypatch.setattr(module.ServedListener, "begin", begin)
-    await made.commit(change)
-    assert made.site is change.site
-    [told] = [record.facts for record in caplog.records if record.getMessage() == "cannot listen"]
-    assert told == {"address": "[::1]:0", "cause": "Address already in use"}
 
 
 async def test_of_what_is_hardly_meant_only_what_is_new_is_told(app, monkeypatch, caplog):

@@ -70,9 +70,9 @@ def backend(app):
 
 async def test_the_status_is_that_of_now(app, backend):
     app.config_fault = Fault("proxy.yaml", 3, 5, "routes", "is required")
-    app.counters.request(record(route="api", status=200))
-    app.counters.request(record(route="api", status=502))
-    app.counters.retries["api", "accepted"] += 2
+    app.observing.counters.request(record(route="api", status=200))
+    app.observing.counters.request(record(route="api", status=502))
+    app.observing.counters.retries["api", "accepted"] += 2
     app.others.answers["latencies"] = [{"api": [0.001]}, {"api": [0.003], "plain": [1.0]}]
     told = await backend.status()
     assert told["listeners"] == ["http://127.0.0.1:8080"]
@@ -93,6 +93,26 @@ async def test_the_status_is_that_of_now(app, backend):
     assert person["injects"] == [{"header": "Authorization", "value": "{token}"}]
     assert [each["login_url"] for each in (api, person)] == [None, "http://127.0.0.1:8081/login/person"]
     assert "s3cr3t" not in str(told)
+
+
+async def test_the_counts_of_all_processes_and_the_ends_of_tokens_are_told(app, backend, monkeypatch):
+    app.observing.counters.request(record(route="api"))
+    snapshot = app.observing.snapshot()
+    assert ["api", "idle", 0] in snapshot["connections"]
+
+    async def counts():
+        return [snapshot | {"connections": [["api", "idle", 2]]}]
+
+    monkeypatch.setattr(app.others, "counts", counts)
+    app.behind["api"].answer = Token("t0k3n", expires_at=4e9)
+    await app.token(app.config.routes[0])
+    told = (await backend.metrics()).decode()
+    assert 'authproxy_requests_total{method="GET",route="api",status="200"} 2.0' in told
+    assert 'route="api",state="idle"} 2.0' in told
+    assert "4e+09" in told
+    assert 'authproxy_route_state{route="api",state="valid"} 1.0' in told
+    assert "authproxy_config_reload_failed 0.0" in told
+    assert "t0k3n" not in told
 
 
 async def test_a_route_is_renewed_and_everybody_goes_on_with_the_new_token(app, backend):
@@ -181,8 +201,8 @@ async def test_requests_are_told_to_who_watches(app, backend, monkeypatch):
     told = Told()
     told.lose = lambda count: told.append(("lost", count))
     monkeypatch.setattr(backend, "streams", told)
-    app.seen([{"id": "1"}, {"id": "2"}], 0)
-    app.seen([], 3)
+    app.observing.seen([{"id": "1"}, {"id": "2"}], 0)
+    app.observing.seen([], 3)
     assert told == [("request", {"id": "1"}), ("request", {"id": "2"}), ("lost", 3)]
 
 

@@ -1,4 +1,4 @@
-"""Which addresses a name is listened on, and on which port."""
+"""Which listeners are opened for a configuration, after another one or as the first."""
 
 import errno
 import os
@@ -6,125 +6,10 @@ import socket
 
 import pytest
 
-from authproxy.app import listeners as listening
-from authproxy.app.listeners import (
-    Before,
-    ListenError,
-    Listeners,
-    another_socket,
-    close_sockets,
-    listening_sockets,
-    listens,
-    open_listeners,
-)
+from authproxy.app.listeners import Before, Listeners, close_sockets, open_listeners
+from authproxy.app.sockets import ListenError, listening_sockets
 from authproxy.config.read import parse
 from authproxy.net.own_listeners import OwnListeners
-
-V4, V6 = socket.AF_INET, socket.AF_INET6
-
-
-class System:
-    """What `bind` would say: a port of its own for port 0, unless `taken` or `lacking` speaks against it."""
-
-    def __init__(self):
-        self.taken = set()
-        self.lacking = set()
-        self.opened = []
-        self.next_port = 1000
-
-    def socket(self, family, place, *, share, alone, listens):
-        host, port, *_ = place
-        if family in self.lacking:
-            raise OSError(errno.EADDRNOTAVAIL, "no such address")
-        if port == 0:
-            self.next_port += 1
-            port = self.next_port
-        if (host, port) in self.taken:
-            raise OSError(errno.EADDRINUSE, "in use")
-        sock = Socket(family, host, port, alone, share=share, listens=listens)
-        self.opened.append(sock)
-        return sock
-
-
-class Socket:
-    def __init__(self, family, host, port, alone, *, share, listens):
-        self.family, self.share, self.listens = family, share, listens
-        self.shared_since = []
-        self.place = (host, port)
-        self.alone = alone
-        self.closed = False
-
-    def getsockname(self):
-        return self.place
-
-    def setsockopt(self, *option):
-        self.shared_since.append(option)
-
-    def close(self):
-        self.closed = True
-
-
-@pytest.fixture
-def system(monkeypatch):
-    system = System()
-    monkeypatch.setattr(listening, "_tcp_socket", system.socket)
-    return system
-
-
-def places(sockets):
-    return [sock.place for sock in sockets]
-
-
-@pytest.mark.parametrize("name", ["localhost", "LOCALHOST", "localhost.", "api.localhost"])
-def test_localhost_is_both_loopback_addresses(system, name):
-    assert places(listening_sockets(f"{name}:80")) == [("127.0.0.1", 80), ("::1", 80)]
-    assert all(sock.alone for sock in system.opened)
-
-
-def test_no_host_is_every_address_of_both_families(system):
-    assert places(listening_sockets(":80")) == [("0.0.0.0", 80), ("::", 80)]
-
-
-@pytest.mark.parametrize(("address", "place"), [("127.0.0.1:80", ("127.0.0.1", 80)), ("[::]:80", ("::", 80))])
-def test_an_address_is_itself_alone_and_of_ipv6_as_the_system_has_it(system, address, place):
-    assert places(listening_sockets(address)) == [place]
-    assert not system.opened[0].alone
-
-
-def test_port_0_is_tried_until_it_is_free_in_both_families(system):
-    system.taken = {("::1", 1001), ("::1", 1002)}
-    assert places(listening_sockets("localhost:0")) == [("127.0.0.1", 1003), ("::1", 1003)]
-    assert [sock.place for sock in system.opened if sock.closed] == [("127.0.0.1", 1001), ("127.0.0.1", 1002)]
-
-
-def test_port_0_is_not_tried_for_ever(system):
-    system.taken = {("::1", port) for port in range(1000, 3000)}
-    with pytest.raises(ListenError, match="localhost:0: Address already in use"):
-        listening_sockets("localhost:0")
-    assert all(sock.closed for sock in system.opened)
-
-
-@pytest.mark.parametrize("family", [V4, V6])
-def test_a_family_that_the_machine_lacks_is_left_out(system, family):
-    system.lacking = {family}
-    (sock,) = listening_sockets("localhost:80")
-    assert sock.place[0] == {V4: "::1", V6: "127.0.0.1"}[family]
-
-
-def test_a_machine_without_either_says_so(system):
-    system.lacking = {V4, V6}
-    with pytest.raises(ListenError, match="localhost:80: Cannot assign requested address"):
-        listening_sockets("localhost:80")
-
-
-def test_a_port_that_is_taken_in_one_family_is_not_half_listened_on(system):
-    system.taken = {("::1", 80)}
-    with pytest.raises(ListenError, match="localhost:80: Address already in use"):
-        listening_sockets("localhost:80")
-    assert all(sock.closed for sock in system.opened)
-
-
-# ── another configuration ────────────────────────────────────────────────────────────────────────
 
 ROUTE = "\nroutes: [{name: a, upstream: 'https://a.example', auth: {grant: none}}]"
 
@@ -192,18 +77,6 @@ def test_an_admin_listener_that_cannot_be_opened_is_told_by_its_key_and_the_othe
     assert [sock.place for sock in system.opened if sock.closed] == [("127.0.0.1", 2)]
 
 
-def test_another_worker_listens_beside_it_when_it_does():
-    for takes in (True, False):
-        with socket.socket() as sock:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            sock.bind(("127.0.0.1", 0))
-            if takes:
-                sock.listen()
-            with another_socket(sock) as other:
-                assert other.getsockname() == sock.getsockname()
-                assert listens(other) is takes
-
-
 def test_closed_listeners_leave_no_names(tmp_path):
     (sock,) = listening_sockets(f"unix:{tmp_path}/s")
     close_sockets(Listeners([(f"unix:{tmp_path}/s", sock)]))
@@ -265,7 +138,7 @@ def test_each_reason_of_the_system_has_its_way_out(monkeypatch, number, way_out)
     def refuse(*_args, **_options):
         raise OSError(number, "no")
 
-    monkeypatch.setattr(listening, "_tcp_sockets", refuse)
+    monkeypatch.setattr("authproxy.app.sockets._tcp_sockets", refuse)
     config = parse(TAKEN.format(port=80, admin="false"), "proxy.yaml", environ={})
     with pytest.raises(ListenError) as raised:
         open_listeners(config)

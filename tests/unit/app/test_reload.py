@@ -7,8 +7,9 @@ import pytest
 
 from authproxy.app import reload as module
 from authproxy.app.application import Stopping
-from authproxy.app.listeners import ListenError, Listeners
+from authproxy.app.listeners import Listeners
 from authproxy.app.reload import Nobody, Reloader
+from authproxy.app.sockets import ListenError
 from authproxy.app.tls import TLSContexts
 from authproxy.config.read import parse
 from authproxy.errors import AuthproxyError, ConfigError, Fault

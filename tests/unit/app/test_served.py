@@ -7,8 +7,8 @@ import ssl
 import pytest
 
 from authproxy.app import served as module
-from authproxy.app.listeners import BACKLOG
 from authproxy.app.served import ServedListener
+from authproxy.app.sockets import BACKLOG
 from tests.support.clock import settle
 
 

@@ -21,6 +21,7 @@ class App:
         self.calls = []
         self.obtains_tokens = inner_source is None
         self.sources = SimpleNamespace(in_a_hurry=False)
+        self.route_tokens = SimpleNamespace(prefetch=lambda: self.calls.append("prefetch"))
         self.drained = asyncio.Event()
 
     async def __aenter__(self):
@@ -40,9 +41,6 @@ class App:
 
     def warn(self):
         self.calls.append("warn")
-
-    def prefetch(self):
-        self.calls.append("prefetch")
 
     async def drain(self):
         self.calls.append("drain")

@@ -6,7 +6,7 @@ import click
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
-from authproxy.app.listeners import ListenError
+from authproxy.app.sockets import ListenError
 from authproxy.cli import login as module
 from authproxy.cli.login import LoopbackReceiver, Terminal
 from authproxy.cli.terminal import Progress

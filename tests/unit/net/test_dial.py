@@ -14,9 +14,9 @@ from authproxy.net import dial
 from authproxy.net.dial import Dialer, Origin
 from authproxy.net.http_proxy import HTTPProxy
 from authproxy.net.own_listeners import NOBODY, OwnListeners
+from tests.support.keep_alive_server import REPLY, Server, serving
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
-REPLY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 SHORT = 0.03  # seconds
 
 
@@ -31,30 +31,10 @@ class Line(asyncio.Protocol):
         self.heard.set_result(data)
 
 
-class Server:
-    """Answers each request; `connections` are those it took."""
-
-    def __init__(self):
-        self.connections = []
-
-    async def talk(self, reader, writer):
-        self.connections.append(writer)
-        try:
-            while await reader.readuntil(b"\r\n\r\n"):
-                writer.write(REPLY)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            writer.close()
-
-
 @pytest.fixture
 async def server():
-    server = Server()
-    listener = await asyncio.start_server(server.talk, "127.0.0.1", 0)
-    server.port = listener.sockets[0].getsockname()[1]
-    yield server
-    listener.close()
-    for writer in server.connections:
-        writer.close()
+    async with serving() as made:
+        yield made
 
 
 @pytest.fixture

@@ -1,12 +1,16 @@
-"""A line between two ends in one process."""
+"""A line between two ends in one process, and what a reload would do to this one."""
 
 import asyncio
 import contextlib
+import os
 import socket
+from pathlib import Path
 
 import pytest
 
+from authproxy import logs
 from authproxy.capabilities import WORKERS
+from tests.unit.workers.reloads import TLS, listener
 
 collect_ignore_glob = [] if WORKERS else ["test_*.py"]  # where there can be none
 
@@ -54,3 +58,43 @@ def read_raw():
         return pieces
 
     return take
+
+
+@pytest.fixture
+def files():
+    """Return a counter of this process's open files."""
+    return lambda: len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.fixture
+def open_socket():
+    """Return a maker of listening sockets, which are closed at the end."""
+    made = []
+
+    def make():
+        made.append(listener())
+        return made[-1]
+
+    yield make
+    for sock in made:
+        sock.close()
+
+
+async def in_this_thread(call, *args):
+    return call(*args)
+
+
+@pytest.fixture
+def killed(monkeypatch):
+    """Return who was sent which signal."""
+    sent = []
+    monkeypatch.setattr(os, "kill", lambda pid, number: sent.append((pid, number)))
+    for each in ("worker", "supervisor"):
+        monkeypatch.setattr(f"authproxy.workers.reload_{each}.tls_contexts", lambda config, before: TLS)
+    monkeypatch.setattr(asyncio, "to_thread", in_this_thread)
+    monkeypatch.setattr(logs, "set_up", lambda *style: sent.append(("log", *style)))
+    monkeypatch.setattr(
+        "authproxy.workers.reload_supervisor.raise_file_limit",
+        lambda config: sent.append(("files", config.limits.connections)),
+    )
+    return sent

@@ -235,11 +235,11 @@ async def test_finished_requests_are_told_while_somebody_watches_also_by_a_worke
     world, settle
 ):
     seen = []
-    world.app.seen = lambda *what: seen.append(what)
+    world.app.observing.seen = lambda *what: seen.append(what)
     world.broker.watch(50)
     await settle()
     assert world.told == [(0, "watch", 50), (1, "watch", 50)]
-    world.apps[0].seen([{"id": "1"}], 0)
+    world.apps[0].observing.seen([{"id": "1"}], 0)
     await settle()
     assert seen == [([{"id": "1"}], 0)]
     there = world.pairs[1][1]

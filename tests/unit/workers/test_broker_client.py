@@ -17,23 +17,10 @@ from authproxy.observe.standing import Refusal
 from authproxy.tokens.token import Token
 from authproxy.workers import broker_client as client_module
 from authproxy.workers.broker_client import BrokerClient, BrokerSource, to_message
-from authproxy.workers.channel import DATAGRAM, Channel
 from tests.support.worker_app import WorkerApp
+from tests.unit.workers.listener import Listener
 
 NO = Refusal(401, "401 a token", "a token renewed 2 s ago, repeated once", None, 70.0, lasts=True)
-LONG = {"value": "x" * DATAGRAM * 3}
-
-
-class Listener:
-    """One end of a line, which notes what it hears."""
-
-    def __init__(self, sock):
-        self.heard = []
-        self.channel = Channel(sock, self._hear)
-
-    def _hear(self, channel, message):
-        assert channel is self.channel
-        self.heard.append(message)
 
 
 # ── questions ────────────────────────────────────────────────────────────────────────────────────
@@ -180,7 +167,7 @@ async def test_a_worker_hears_that_a_token_was_forgotten_and_that_somebody_watch
 
 async def test_finished_requests_are_told_to_the_broker(line, app, settle):
     _, broker = line
-    app.seen([{"id": "1"}], 2)
+    app.observing.seen([{"id": "1"}], 2)
     await settle()
     assert broker.heard == [{"seen": [{"id": "1"}], "lost": 2}]
 

@@ -8,21 +8,7 @@ import socket
 import pytest
 
 from authproxy.workers.channel import DATAGRAM, Channel, Pieces
-
-LONG = {"value": "x" * DATAGRAM * 3}
-
-
-class Listener:
-    """One end of a line, which notes what it hears."""
-
-    def __init__(self, sock):
-        self.heard = []
-        self.channel = Channel(sock, self._hear)
-
-    def _hear(self, channel, message):
-        assert channel is self.channel
-        self.heard.append(message)
-
+from tests.unit.workers.listener import LONG, Listener
 
 # ── messages ─────────────────────────────────────────────────────────────────────────────────────
 

@@ -145,8 +145,8 @@ def test_a_worker_keeps_its_own_listeners_and_no_other():
 @pytest.fixture
 def processes(listener, monkeypatch):
     """Return the processes, the supervisor not started, and a broker's end of its line to it."""
-    monkeypatch.setattr("authproxy.workers.reload.logs.set_up", lambda *_style: None)
-    monkeypatch.setattr("authproxy.workers.reload.raise_file_limit", lambda _connections: None)
+    monkeypatch.setattr("authproxy.logs.set_up", lambda *_style: None)
+    monkeypatch.setattr("authproxy.workers.reload_supervisor.raise_file_limit", lambda _connections: None)
     made = Processes(
         parse(TEXT, "proxy.yaml"), Listeners([(ADDRESS, listener)]), TLSContexts(None, {}), count=2
     )

@@ -22,6 +22,11 @@ CHUNKED = [
 ]  # fmt: skip
 
 
+def between(framing):
+    """Whether the next byte is the first of a head."""
+    return (framing.part, framing.section) == (HEAD, 0)
+
+
 def ends(parts, cuts):
     """Feed the parts, cut in pieces; return where each part was found to end."""
     framing, stream = Framing(), b"".join(raw for _, raw in parts)
@@ -88,7 +93,7 @@ def test_a_long_body_needs_no_look_until_its_last_bytes():
     assert framing.take_inside_body(9)
     assert not framing.take_inside_body(1)
     assert framing.end(b"x" + GET, 0) == 1
-    assert framing.between
+    assert between(framing)
 
 
 # ── many small chunks ────────────────────────────────────────────────────────────────────────────
@@ -117,7 +122,7 @@ def handed_on(*pieces):
     framing.chunks()
     for piece in pieces:
         ahead += piece
-        while ahead and not framing.between:
+        while ahead and not between(framing):
             framing.room = ROOM
             if (end := framing.run(ahead, 0)) > 0:
                 handed += joined(ahead[:end])

@@ -15,40 +15,16 @@ from authproxy.net.http_proxy import HTTPProxy
 from authproxy.proxy.upstream.connection import Connection
 from authproxy.proxy.upstream.pool import IDLE_SECONDS, MAX_LIFE, Pool
 from tests.support.clock import settle
+from tests.support.keep_alive_server import serving
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
-REPLY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 SHORT = 0.03  # seconds
-
-
-class Server:
-    """Answers each request; `connections` are those it took, `hang_up` closes them."""
-
-    def __init__(self):
-        self.connections = []
-
-    async def talk(self, reader, writer):
-        self.connections.append(writer)
-        try:
-            while await reader.readuntil(b"\r\n\r\n"):
-                writer.write(REPLY)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            writer.close()
-
-    async def hang_up(self):
-        for writer in self.connections:
-            writer.close()
-            await writer.wait_closed()
 
 
 @pytest.fixture
 async def server():
-    server = Server()
-    listener = await asyncio.start_server(server.talk, "127.0.0.1", 0)
-    server.port = listener.sockets[0].getsockname()[1]
-    yield server
-    listener.close()
-    await server.hang_up()
+    async with serving() as made:
+        yield made
 
 
 @pytest.fixture
