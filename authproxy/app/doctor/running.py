@@ -9,11 +9,13 @@ Neither carries a key: whoever listens there may be somebody else.
 import asyncio
 import json
 import re
+import socket
 import ssl
 from dataclasses import dataclass
 from ipaddress import ip_address
 
 from authproxy.app.doctor.steps import Steps, Verdict, failed, passed, skipped
+from authproxy.capabilities import AF_UNIX
 from authproxy.config.model import Config
 from authproxy.masking import scrub
 from authproxy.net.tls import upstream_context
@@ -142,12 +144,24 @@ async def _open(
     address: str, tls: ssl.SSLContext | None
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     if address.startswith(UNIX):
+        sock = await _connected(address.removeprefix(UNIX))
         name = "localhost" if tls is not None else None  # asyncio wants one; nobody verifies it
-        return await asyncio.open_unix_connection(address.removeprefix(UNIX), ssl=tls, server_hostname=name)
+        return await asyncio.open_connection(sock=sock, ssl=tls, server_hostname=name)
     place = split_address(address)
     if place is None:
         raise ValueError(address)
     return await asyncio.open_connection(_reachable(place[0]), place[1], ssl=tls)
+
+
+async def _connected(path: str) -> socket.socket:
+    sock = socket.socket(AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, path)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def _reachable(host: str) -> str:
