@@ -28,6 +28,7 @@ from authproxy.proxy.router import RouteTable
 from authproxy.proxy.send import Sender
 from authproxy.proxy.upstream.pool import Pool
 from authproxy.tokens.token import Token
+from tests.support.clock import settle
 from tests.support.token_sources import CachedTokens
 
 EMPTY_LINE = b"\r\n\r\n"
@@ -176,7 +177,7 @@ class Upstream(Wire):
             if piece is CLOSE:
                 self.close()
             elif piece == b"":  # a pause
-                await quiet(8)
+                await settle(8)
             else:
                 self.protocol.data_received(piece)
 
@@ -346,17 +347,17 @@ class World:
         connection.connection_made(wire)
         for piece in pieces:
             if not wire.reading:
-                await quiet()
+                await settle(400)
             if wire.gone or not wire.reading:
                 break
             if piece:
                 connection.data_received(piece)
             else:
-                await quiet()
-        await quiet()
+                await settle(400)
+        await settle(400)
         end = wire.end
         wire.close()
-        await quiet()
+        await settle(400)
         opened = self.dialer.opened
         return Outcome(
             without_ids(wire.written),
@@ -371,7 +372,7 @@ class World:
         """Close what is open to the upstream."""
         for each in self.dialer.opened:
             each.close()
-        await quiet()
+        await settle(400)
 
 
 def without_ids(answers: bytes) -> bytes:
@@ -390,12 +391,3 @@ def is_whole(request: bytes) -> bool:
         if line[:15].lower() == b"content-length:":
             return len(body) >= int(line[15:])
     return True
-
-
-async def quiet(rounds: int = 400) -> None:
-    """Return when nothing is left to be done now."""
-    loop: Any = asyncio.get_running_loop()
-    for _ in range(rounds):
-        await asyncio.sleep(0)
-        if not loop._ready:
-            return

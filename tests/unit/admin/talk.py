@@ -6,6 +6,7 @@ import json
 from aiohttp import web
 
 from authproxy.admin.listener import AdminServer
+from tests.support.clock import settle
 
 
 class Transport(asyncio.Transport):
@@ -96,8 +97,7 @@ class Client:
         connection, transport = self.connect()
         await asyncio.sleep(0)
         connection.data_received(data)
-        for _ in range(turns):
-            await asyncio.sleep(0)
+        await settle(turns)
         return Reply(transport.written), transport.closed
 
     async def ask(self, target, *, method="GET", body=b"", host="127.0.0.1:8081", **headers):

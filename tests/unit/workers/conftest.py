@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import os
 import socket
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from authproxy import logs
 from authproxy.capabilities import WORKERS
+from tests.support import clock
 from tests.unit.workers.reloads import TLS, listener
 
 collect_ignore_glob = [] if WORKERS else ["test_*.py"]  # where there can be none
@@ -38,11 +40,7 @@ async def socket_pair():
 def settle():
     """Let everything happen that can happen now."""
 
-    async def rounds():
-        for _ in range(200):
-            await asyncio.sleep(0)
-
-    return rounds
+    return partial(clock.settle, 200)
 
 
 @pytest.fixture
