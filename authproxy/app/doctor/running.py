@@ -156,7 +156,7 @@ async def _open(
 async def _connected(path: str) -> socket.socket:
     sock = socket.socket(AF_UNIX, socket.SOCK_STREAM)
     try:
-        sock.setblocking(False)
+        sock.setblocking(False)  # noqa: FBT003 - it is all there is
         await asyncio.get_running_loop().sock_connect(sock, path)
     except BaseException:
         sock.close()
