@@ -271,7 +271,11 @@ async def test_the_age_of_a_token_that_was_held_is_told(here, watched):
     ("target", "lines", "why"),
     [
         ("/nowhere-at-all", ["Host: no.such.host"], "add it to allowed_hosts"),
-        ("/x", ["Origin: https://evil.example"], "add its origin to allowed_origins"),
+        (
+            "/x",
+            ["Origin: https://evil.example"],
+            "add its origin, as in https://app.example, to allowed_origins",
+        ),
         ("/x", [], "The upstream answered 401"),
         ("/other/missing", [], "The upstream has nothing at that URL"),
         ("/other/moved", [], "makes? it the route|make it the route"),
@@ -636,7 +640,7 @@ async def test_a_faulty_configuration_is_told_with_the_place(here, watched):
     assert here.call("/x").status == 200, "the old one goes on"
     await page.reload()
     await faults.get_by_text("The last reload changed nothing").wait_for()
-    file.write_text(text.replace("upstream:", "upstraem:", 1))
+    file.write_text(text.replace("upstream:", "upstraem:", 2))
     await page.get_by_role("button", name="Reload").click()
     await faults.get_by_text("the configuration has 2 faults").wait_for()
     async with page.expect_response("**/api/status"):  # which knows of the first alone

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.command import authproxy, running_proxy
+from tests.support.command import authproxy, running_proxy, wait_until
 from tests.support.launch import write_config
 from tests.support.wire import API, Tokens, Upstream, get, json_reply
 
@@ -364,6 +364,7 @@ SCHEMES = {
 
 def test_every_line_that_the_demo_prints_works() -> None:
     with running_proxy(None, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", verb="demo") as proxy:
+        wait_until(lambda: "Press Ctrl-C" in proxy.output())
         lines = [line.strip() for line in proxy.output().splitlines() if line.strip().startswith("curl ")]
         seen = {}
         for line in lines:

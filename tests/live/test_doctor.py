@@ -182,7 +182,7 @@ def _login_page_at_the_token_endpoint(servers: Servers) -> dict[str, Any]:
 @mistake(
     "token",
     "the fields there are: /data/id_of, /data/session_token",
-    "response: {token: /data/session_token}",
+    "set `response.token` to the place of the token in the reply, perhaps /data/session_token",
 )
 def _token_in_another_field(servers: Servers) -> dict[str, Any]:
     servers.tokens.says(json_reply({"data": {"id_of": "me", "session_token": TOKEN}}))
