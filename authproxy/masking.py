@@ -23,6 +23,7 @@ from pydantic import SecretStr
 MASK = "••••"
 FOREIGN_TEXT = 300  # characters of somebody else's message that we repeat
 SHORT_SECRET = 8  # characters
+SCALARS = (str, int, float, SecretStr, type(None))  # leaves, whatever else is known of them
 
 _HALF = re.compile("[\ud800-\udfff]")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
@@ -93,7 +94,7 @@ def as_data(
     """
 
     def walk(here: Leaf) -> Any:
-        if here.is_from_reference:
+        if isinstance(here.value, SCALARS) or here.is_from_reference:
             return shown(here)
         if is_dataclass(here.value):
             found = {

@@ -17,6 +17,7 @@ gc.disable()  # while tests are collected: thousands, none of which goes away be
 
 def pytest_collection_finish() -> None:
     gc.freeze()
+    gc.set_threshold(50_000)  # a test leaves little, and what it keeps is looked at again and again
     gc.enable()
 
 

@@ -43,7 +43,7 @@ def jwk(key, **more):
         (pem(ec.generate_private_key(ec.SECP521R1())), "P-521", "ES512"),
         (pem(ed25519.Ed25519PrivateKey.generate()), "Ed25519", "EdDSA"),
         (jwk(ECKey.generate_key("P-256")), "P-256", "ES256"),
-        (jwk(RSAKey.generate_key(2048), alg="PS256"), "RSA", "PS256"),
+        (jwk(RSAKey.import_key(pem(RSA)), alg="PS256"), "RSA", "PS256"),
         (jwk(OctKey.generate_key(256)), "oct", "HS256"),
     ],
     ids=lambda value: value if len(value) < 10 else "",  # a key is another one in each process
