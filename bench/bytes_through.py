@@ -128,6 +128,9 @@ class FakeTransport(asyncio.Transport):
 
 
 class FakeServer:
+    async def start_serving(self) -> None:
+        """Have nobody to accept."""
+
     def close(self) -> None:
         """Have nothing to close."""
 
