@@ -19,12 +19,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 def _module(name: str) -> Any:
@@ -213,6 +215,30 @@ def _libc() -> Any:
         return ctypes.CDLL(None)
     except (OSError, TypeError):
         return None
+
+
+def run_interruptibly(work: Coroutine[Any, Any, T]) -> T:
+    """Do what `asyncio.run` does, and be interrupted by the first Ctrl-C, whenever it comes.
+
+    A signal that comes just before the loop goes to sleep breaks no wait off, and the `KeyboardInterrupt`
+    that Python makes of it is due only once something else wakes the loop; so here the signal does
+    (https://docs.python.org/3/library/signal.html#signal.set_wakeup_fd). The loops of Windows see to it.
+    """
+    with asyncio.Runner() as runner:
+        if pthread_sigmask is None:
+            return runner.run(work)
+        loop = runner.get_loop()
+        reader, writer = socket.socketpair()
+        with reader, writer:
+            reader.settimeout(0)
+            writer.settimeout(0)
+            loop.add_reader(reader, reader.recv, 4096)
+            before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+            try:
+                return runner.run(work)
+            finally:
+                signal.set_wakeup_fd(before)
+                loop.remove_reader(reader)
 
 
 def on_signal(number: int, call: Callable[[int], None]) -> None:

@@ -142,7 +142,7 @@ ROWS = (
      "    config = read()\n", LIVE + "secrecy.py -k 'programs or gone'"),
     # ── platform ──
     ("platform: any encoding", "    prepare_output()\n", "", LIVE + "platform.py -k mask"),
-    ("platform: check prepares", "asyncio.run(_prepare(config))", "pass",
+    ("platform: check prepares", "run_interruptibly(_prepare(config))", "pass",
      LIVE + "platform.py -k 'stumble or kept'"),
     # ── fidelity ──
     ("fidelity: nothing vanishes by Connection",

@@ -1,12 +1,12 @@
 """`authproxy check`: one line a fault, exit code 2 if there is any."""
 
-import asyncio
 import sys
 
 import click
 
 from authproxy.app.application import App
 from authproxy.app.tls import tls_contexts
+from authproxy.capabilities import run_interruptibly
 from authproxy.cli.options import config_option, warning_lines
 from authproxy.config.find import find_config
 from authproxy.config.model import Config
@@ -21,7 +21,7 @@ def check(*, config_file: str | None) -> None:
     path = find_config(config_file)
     try:
         config = load(path)
-        asyncio.run(_prepare(config))
+        run_interruptibly(_prepare(config))
     except ConfigError as error:
         click.echo(error.detail)  # what was asked for, so to stdout
         if error.hint:

@@ -15,6 +15,7 @@ from authproxy.admin.pages import CALLBACK, SECURITY_HEADERS, page
 from authproxy.app.application import App
 from authproxy.app.logins import LOGIN_SECONDS
 from authproxy.app.sockets import ListenError, listening_sockets
+from authproxy.capabilities import run_interruptibly
 from authproxy.cli.completing import complete_routes
 from authproxy.cli.options import config_option, find_route, load_config
 from authproxy.cli.terminal import Progress
@@ -59,7 +60,7 @@ def login(*, route: str, config_file: str | None, no_browser: bool, device: bool
             f"the route {route} has no device_authorization_url, nor an issuer to discover it from"
         )
     logs.set_up("error", config.log.format)
-    asyncio.run(_login(config, wanted, wanted.grant, no_browser=no_browser, device=device))
+    run_interruptibly(_login(config, wanted, wanted.grant, no_browser=no_browser, device=device))
 
 
 async def _login(

@@ -1,11 +1,10 @@
 """`authproxy logout ROUTE`: forget the tokens that are stored for it."""
 
-import asyncio
-
 import click
 
 from authproxy import logs
 from authproxy.app.application import App
+from authproxy.capabilities import run_interruptibly
 from authproxy.cli.completing import complete_routes
 from authproxy.cli.options import config_option, find_route, load_config
 from authproxy.cli.terminal import Progress
@@ -22,7 +21,7 @@ def logout(*, route: str, config_file: str | None) -> None:
     wanted = find_route(config, route)
     logs.set_up("error", config.log.format)
     with Progress("waiting for the token store"):
-        found = asyncio.run(_logout(config, wanted))
+        found = run_interruptibly(_logout(config, wanted))
     if found:
         click.echo(f"forgot the tokens of {route}")
     else:

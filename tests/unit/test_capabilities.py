@@ -93,6 +93,29 @@ def test_whether_the_system_raised_the_limit_is_told(monkeypatch, refuses, done)
 
 # ── processes and signals ────────────────────────────────────────────────────────────────────────
 
+ASLEEP = """
+import asyncio, os, signal, threading, time
+from authproxy.capabilities import run_interruptibly
+
+def interrupt():
+    time.sleep(0.2)
+    os.kill(os.getpid(), signal.SIGINT)
+
+threading.Thread(target=interrupt, daemon=True).start()
+# The other thread takes the signal: it breaks the loop's wait off as little as one that comes just before it.
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+try:
+    run_interruptibly(asyncio.sleep(60))
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_ctrl_c_wakes_a_loop_that_is_just_going_to_sleep():
+    command = [sys.executable, "-c", ASLEEP]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=30, check=True)
+    assert done.stdout == "interrupted\n"
+
 
 def test_signals_are_blocked_for_the_length_of_the_block():
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
