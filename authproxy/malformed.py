@@ -5,7 +5,6 @@ the value: it may be a secret in the wrong place.
 """
 
 import re
-from difflib import get_close_matches
 from urllib.parse import urlsplit
 
 URL = "should be an absolute URL that begins with https:// or http://"
@@ -41,6 +40,8 @@ def url_fault(url: str) -> str:
     if scheme[1].lower() in {"ws", "wss"}:
         return f"{URL}; WebSockets take the same way: write http{'s' * (scheme[1].lower() == 'wss')}://"
     if scheme[1].lower() not in {"http", "https"}:
+        from difflib import get_close_matches
+
         near = get_close_matches(scheme[1].lower(), ("https", "http"), 1)
         return f"{URL}; did you mean {near[0]}://?" if near else f"{URL}, and not with another scheme"
     return f"{URL}; {_after_scheme(url)}"
@@ -51,13 +52,13 @@ def _after_scheme(url: str) -> str:
         parts = urlsplit(url)
         has_host = bool(parts.hostname)
     except ValueError:
-        return "an IPv6 address stands in [ ]"
-    return "its port should be a number from 1 to 65535" if has_host else "a host belongs after that"
+        return "put [ ] around the IPv6 address"
+    return "its port should be a number from 1 to 65535" if has_host else "the host is missing after ://"
 
 
 _ADDRESSES = (
-    (r".*://", "leave http:// away, and anything after the port"),
-    (r".*,", "give each address by itself"),
+    (r".*://", "remove http:// and anything after the port"),
+    (r".*,", "write a list, one address in each entry"),
     (r"unix:", "the path of a Unix socket begins with /"),
     (r"\d+\Z", "put 127.0.0.1: before the port"),
     (r"[^\[]*:[^\[]*:", "put [ ] around the IPv6 address"),

@@ -25,6 +25,9 @@ FOREIGN_TEXT = 300  # characters of somebody else's message that we repeat
 SHORT_SECRET = 8  # characters
 SCALARS = (str, int, float, SecretStr, type(None))  # leaves, whatever else is known of them
 
+_ABSOLUTE = re.compile(
+    r"((?:https?:)?//)(?:[^/?#@]*@)?([\w.\[\]:-]{1,253})(?:[/?#]|\Z)", re.ASCII | re.IGNORECASE
+)
 _HALF = re.compile("[\ud800-\udfff]")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 _ESCAPE = re.compile("%[0-9A-F]{2}")
@@ -244,9 +247,17 @@ def secrets_of_query(query: str) -> Iterator[str]:
 def without_query(url: str) -> str:
     """`url` fit for a log: user information, query and fragment taken off."""
     bare = url.partition("#")[0].partition("?")[0]
-    scheme, separator, rest = bare.partition("://")
+    scheme, separator, rest = bare.partition("//")
+    if not separator or (scheme and not scheme.endswith(":")):
+        return bare
     authority, slash, path = rest.partition("/")
-    return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}" if separator else bare
+    return f"{scheme}//{authority.rpartition('@')[2]}{slash}{path}"
+
+
+def origin_in(location: str) -> str | None:
+    """Return the scheme and the host of a foreign `location`, if it has any: the rest may repeat a secret."""
+    found = _ABSOLUTE.match(location)
+    return found[1] + found[2] if found is not None else None
 
 
 def sound(text: str) -> str:

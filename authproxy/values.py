@@ -157,6 +157,27 @@ def _readable(value: str) -> str:
     return value
 
 
+def bracketed(host: str) -> str:
+    """Return `host` as it stands before a port (RFC 3986 §3.2.2)."""
+    return f"[{host}]" if ":" in host else host
+
+
+def reached_at(host: str) -> str:
+    """Return the host by which this machine reaches what listens on `host`: that may be every address."""
+    try:
+        address = ip_address(host or "0.0.0.0")  # noqa: S104 - what an empty host means
+    except ValueError:
+        return host
+    if not address.is_unspecified:
+        return host
+    return "::1" if address.version == 6 else "127.0.0.1"
+
+
+def port_of(url: SplitResult) -> int:
+    """Return the port of an http or https URL."""
+    return url.port or DEFAULT_PORTS[url.scheme]
+
+
 def split_address(address: str) -> tuple[str, int] | None:
     """Split `HOST:PORT` or `[HOST]:PORT`; return None for `unix:/PATH`; raise ValueError for the rest."""
     if address.startswith("unix:/") and "\0" not in address:

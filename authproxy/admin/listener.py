@@ -186,6 +186,9 @@ class AdminAnswerer:
         request = self._request(context.message, context.payload, connection, writer, asyncio.current_task())
         try:
             response = await self._answer(request)
+        except ConnectionError:  # of a stream: its reader has gone, or takes nothing
+            connection.force_close()
+            return False
         except Exception as error:  # noqa: BLE001 - the last stop
             response = problem(internal_error(error), close=True)
         if connection.retiring or not context.keep_alive:

@@ -22,7 +22,7 @@ from authproxy.app.sockets import ListenError, places_of
 from authproxy.capabilities import AF_UNIX
 from authproxy.config.model import Config
 from authproxy.errors import ConfigError, Fault
-from authproxy.values import is_loopback, split_address
+from authproxy.values import bracketed, is_loopback, split_address
 
 FIRST = 3  # the descriptor of the first socket
 VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
@@ -98,7 +98,7 @@ def address_of(sock: socket.socket) -> str:
     if sock.family == AF_UNIX:
         return f"unix:{sock.getsockname()}"
     host, port = sock.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return f"{bracketed(host)}:{port}"
 
 
 def _is_at(sock: socket.socket, address: str) -> bool:

@@ -14,9 +14,10 @@ from typing import Any
 from authproxy import logs
 from authproxy.app.sockets import ListenError, listening_sockets
 from authproxy.capabilities import AF_UNIX, SO_REUSEPORT
+from authproxy.config.document import NO_FILES
 from authproxy.config.model import Config
 from authproxy.net.own_listeners import OwnListeners
-from authproxy.values import split_address
+from authproxy.values import bracketed, split_address
 
 
 class PassedSocket(socket.socket):
@@ -120,20 +121,29 @@ def open_listeners(
         raise
 
 
+PRIVILEGED = "ports below 1024 need root or CAP_NET_BIND_SERVICE: {elsewhere}"
 WAYS_OUT: Mapping[int | None, str] = {
     errno.EADDRINUSE: "stop that one, or {elsewhere}; port 0 picks a free one",
-    errno.EACCES: "ports below 1024 are the administrator's: {elsewhere}",
-    errno.EPERM: "ports below 1024 are the administrator's: {elsewhere}",
+    errno.EACCES: PRIVILEGED,
+    errno.EPERM: PRIVILEGED,
     errno.EADDRNOTAVAIL: "this machine has no such address: {elsewhere}",
+}
+NOT_WRITABLE = "let the user that authproxy runs as write to the directory of the socket, or {elsewhere}"
+WAYS_OUT_OF_A_PATH: Mapping[int | None, str] = {
+    errno.EADDRINUSE: "stop the process that listens on it, or {elsewhere}",
+    errno.EACCES: NOT_WRITABLE,
+    errno.EPERM: NOT_WRITABLE,
     errno.ENOENT: "make the directory of the socket first, or {elsewhere}",
 }
 
 
-def _way_out(error: "ListenError", config: Config) -> str:
+def _way_out(error: ListenError, config: Config) -> str:
     """Return what to do about an address that cannot be listened on, and where it is chosen."""
-    place = config.place(error.key) or config.file
-    elsewhere = f"choose another address: --{error.key} ADDR, or `{error.key}` in {place}"
-    return WAYS_OUT.get(error.errno, "{elsewhere}").format(elsewhere=elsewhere)
+    elsewhere = f"choose another address: --{error.key} ADDR"
+    if config.file not in NO_FILES:
+        elsewhere += f", or `{error.key}` in {config.place(error.key) or config.file}"
+    ways = WAYS_OUT_OF_A_PATH if error.is_path else WAYS_OUT
+    return ways.get(error.errno, "{elsewhere}").format(elsewhere=elsewhere)
 
 
 def _sockets(address: str, before: Before | None, *, share: bool = False) -> list[socket.socket]:
@@ -177,7 +187,7 @@ def shown_address(address: str, sock: socket.socket, *, secure: bool) -> str:
     if address.startswith("unix:"):
         return address
     host = address.rpartition(":")[0].strip("[]")
-    shown = f"[{host}]" if ":" in host else host or "0.0.0.0"  # noqa: S104 - what an empty host means
+    shown = bracketed(host) or "0.0.0.0"  # noqa: S104 - what an empty host means
     return f"http{'s' if secure else ''}://{shown}:{sock.getsockname()[1]}"
 
 

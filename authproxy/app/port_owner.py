@@ -16,6 +16,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any
 
+from authproxy.masking import one_line
+
 PROC = Path("/proc")
 LISTENS = "0A"  # TCP_LISTEN of the kernel's tcp_states.h
 OURS = "authproxy"
@@ -86,11 +88,11 @@ def _open_files(process: Path) -> Iterator[str]:
 
 def _named(process: Path) -> str:
     if int(process.name) == os.getpid():
-        return "this authproxy itself, at another address of its own"
+        return "this authproxy, for another of its listeners"
     with contextlib.suppress(OSError):
         if _is_authproxy(process):
             return f"another authproxy (pid {process.name})"
-        return f"{(process / 'comm').read_text().strip()} (pid {process.name})"
+        return f"{one_line((process / 'comm').read_text().strip())} (pid {process.name})"
     return f"the process {process.name}"
 
 

@@ -208,6 +208,7 @@ class _Builder:
                 bodies=route.inspect.bodies or 0,
                 hosts=self._hosts,
                 budget=self._observed.bodies,
+                base=base,
             ),
             standing=self._observed.standings.of(route.name, route.key),
         )

@@ -24,10 +24,14 @@ Place = tuple[int, tuple[Any, ...]]
 
 
 class ListenError(AuthproxyError):
-    """An address cannot be listened on; `key` is the one that asks for it, `errno` the system's reason."""
+    """An address cannot be listened on; `key` is the one that asks for it, `errno` the system's reason.
+
+    `is_path` tells that it is a Unix socket's.
+    """
 
     key = "listen"
     errno: int | None = None
+    is_path = False
 
 
 def listening_sockets(address: str, *, share: bool = False, beside: bool = False) -> list[socket.socket]:
@@ -49,7 +53,7 @@ def listening_sockets(address: str, *, share: bool = False, beside: bool = False
         if error.errno == errno.EADDRINUSE and place is not None:
             reason += _by_whom(*place)
         told = ListenError(f"cannot listen on {address}: {reason}", hint="choose another address")
-        told.errno = error.errno
+        told.errno, told.is_path = error.errno, place is None
         raise told from error
 
 

@@ -9,13 +9,13 @@ import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from authproxy.config.model import Config
 from authproxy.config.route import RouteConfig
-from authproxy.values import is_loopback
+from authproxy.values import bracketed, is_loopback, reached_at
 
 LOOPBACKS = frozenset({"127.0.0.1", "::1", "localhost"})  # where curl looks for a name below .localhost
-EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - what is not an address to call
 KEY = "KEY"
 """The variable that stands for one of `access.tokens`, which are not printed."""
 
@@ -49,14 +49,13 @@ def place_of(url: str) -> tuple[str, str, str]:
     """Return scheme, host and port of a listener's `url` as this machine calls it."""
     scheme, _, place = url.partition("://")
     host, _, port = place.rpartition(":")
-    host = host.strip("[]")
-    return scheme, EVERY_ADDRESS.get(host, host), port
+    return scheme, reached_at(host.strip("[]")), port
 
 
 def reachable(url: str) -> str:
     """Return the `url` of a listener, not a Unix socket, as this machine calls it."""
     scheme, host, port = place_of(url)
-    return f"{scheme}://{_bracketed(host)}:{port}"
+    return f"{scheme}://{bracketed(host)}:{port}"
 
 
 def call_of(config: Config, route: RouteConfig, urls: Sequence[str]) -> Call:
@@ -72,14 +71,14 @@ def call_of(config: Config, route: RouteConfig, urls: Sequence[str]) -> Call:
             socket=path,
         )
     scheme, listens_at, port = place_of(url)
-    host = route.host or listens_at
+    host = (route.host or listens_at).strip("[]")
     if config.tls is not None:
         options = ("--cacert", shlex.quote(config.tls.cert_file), *options)
         if route.host is None:
             host = _certified_name(config, listens_at)
     if not _finds(host, listens_at):
-        options = ("--resolve", f"{host}:{port}:{_address(listens_at)}", *options)
-    return Call(f"{scheme}://{_bracketed(host)}:{port}{own}", options)
+        options = ("--resolve", f"{bracketed(host)}:{port}:{_address(listens_at)}", *options)
+    return Call(f"{scheme}://{bracketed(host)}:{port}{own}", options)
 
 
 def _access_options(config: Config) -> tuple[str, ...]:
@@ -91,17 +90,13 @@ def _access_options(config: Config) -> tuple[str, ...]:
 
 def _finds(host: str, listens_at: str) -> bool:
     """Tell whether curl finds the way to `host` by itself."""
-    return host in {listens_at, _bracketed(listens_at)} or (
+    return host == listens_at or (
         listens_at in LOOPBACKS and (host == "localhost" or host.endswith(".localhost"))
     )
 
 
 def _address(host: str) -> str:
-    return "127.0.0.1" if host == "localhost" else _bracketed(host)
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host and not host.startswith("[") else host
+    return "127.0.0.1" if host == "localhost" else bracketed(host)
 
 
 def _certified_name(config: Config, listens_at: str) -> str:
@@ -114,6 +109,7 @@ def _certified_name(config: Config, listens_at: str) -> str:
     return next(good, listens_at)
 
 
+@cache
 def _certificate_names(file: str) -> list[str]:
     """Return the host names and addresses of the first certificate in `file`, wildcards left out."""
     from cryptography import x509

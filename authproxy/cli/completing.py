@@ -15,7 +15,7 @@ from authproxy.errors import AuthproxyError
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-LARGEST_FILE = 4 << 20  # bytes; a person waits
+MAX_FILE = 4 << 20  # bytes; a person waits
 
 # Nothing else gets into a shell's line: the file may be somebody else's, in whose directory one stands.
 _NAME = re.compile(r"[a-z0-9-]+\Z")
@@ -38,9 +38,9 @@ def complete_routes(context: click.Context, _parameter: click.Parameter, incompl
 
 def complete_presets(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
     """Return the names of the presets."""
-    from authproxy.config.presets import preset_names
+    from authproxy.config.presets import presets
 
-    return [name for name in preset_names() if name.startswith(incomplete)]
+    return [name for name in presets() if name.startswith(incomplete)]
 
 
 def _route_names(config_file: str | None) -> list[str]:
@@ -59,7 +59,7 @@ def _names(file: Path) -> list[str]:
 
     with file.open(encoding="utf-8-sig") as stream:
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        document = yaml.load(stream.read(LARGEST_FILE), Loader=loader)  # noqa: S506 - a safe one
+        document = yaml.load(stream.read(MAX_FILE), Loader=loader)  # noqa: S506 - a safe one
     routes: Any = document.get("routes") if isinstance(document, dict) else None
     if not isinstance(routes, list):
         return []

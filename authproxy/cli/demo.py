@@ -13,6 +13,7 @@ from authproxy.app.serving import attend, run_loop
 from authproxy.app.tls import tls_contexts
 from authproxy.cli.options import config_option
 from authproxy.cli.serve import announce
+from authproxy.config.document import DEMO
 from authproxy.config.read import parse
 from authproxy.demo import FIRST_PORT, Demo, announced, stand_ins
 from authproxy.stderr import dropping_stderr
@@ -61,7 +62,7 @@ def _configuration(running: Demo, overrides: dict[str, object]) -> str:
 
 async def _demo(overrides: dict[str, object]) -> None:
     async with stand_ins(first_port=FIRST_PORT) as running:
-        config = parse(_configuration(running, overrides), "the demo's configuration")
+        config = parse(_configuration(running, overrides), DEMO)
         with dropping_stderr(logs.dropped_lines), _quiet(running) as quiet:
             logs.set_up(config.log.level, config.log.format)
             listeners = open_listeners(config)

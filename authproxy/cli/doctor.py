@@ -1,11 +1,8 @@
 """`authproxy doctor [ROUTE]`: each route proved end to end, and what to do where it fails."""
 
-import asyncio
-import os
 import re
 import sys
 from pathlib import Path
-from time import monotonic
 
 import click
 
@@ -13,6 +10,7 @@ from authproxy import logs
 from authproxy.app.doctor.examination import Examination, Report
 from authproxy.app.doctor.steps import Step
 from authproxy.app.doctor.upstream import Question
+from authproxy.capabilities import run_interruptibly
 from authproxy.cli.completing import complete_routes
 from authproxy.cli.options import (
     config_option,
@@ -23,6 +21,7 @@ from authproxy.cli.options import (
 )
 from authproxy.cli.output import is_unicode
 from authproxy.cli.suggest import no_such
+from authproxy.cli.terminal import STDOUT, Progress, has_colour
 from authproxy.config.find import find_config
 from authproxy.config.salvage import Salvaged, salvage
 from authproxy.errors import ConfigError
@@ -34,7 +33,6 @@ MARKS = {
 }
 """How a step went: as a sign, in ASCII, and its colour."""
 NAME_WIDTH = 11
-PATIENCE = 1.0  # seconds after which a terminal is told what is waited for
 
 _PATH = re.compile(r"/[!-\"$-~]*\Z")
 
@@ -72,9 +70,11 @@ def doctor(
         forget_secret_variables(found.config)
     _check_name(found, route)
     logs.set_up("error", "text")
-    view: Silent | Text = Silent() if as_json else Text()
-    examination = Examination(found, Question(path, method), view, retry_rejected=retry_rejected, route=route)
-    report = asyncio.run(_with_progress(examination, view))
+    with Progress() as progress:
+        view = Silent(progress) if as_json else Text(progress)
+        question = Question(path, method)
+        examination = Examination(found, question, view, retry_rejected=retry_rejected, route=route)
+        report = run_interruptibly(examination.report())
     if as_json:
         print_json(report.document())
     else:
@@ -96,67 +96,30 @@ def _check_name(found: Salvaged, route: str | None) -> None:
     raise no_such("route", route, names, f" in {found.file}")
 
 
-async def _with_progress(examination: Examination, view: "Silent | Text") -> Report:
-    watching = asyncio.create_task(view.progress.watch(), name="progress")
-    try:
-        return await examination.report()
-    finally:
-        watching.cancel()
-        view.progress.clear()
-
-
-class Progress:
-    """One line on a terminal's stderr that says what is waited for; it goes when the wait is over."""
-
-    def __init__(self) -> None:
-        self._shows = sys.stderr is not None and sys.stderr.isatty()
-        self._name = ""
-        self._since = 0.0
-        self._shown = False
-
-    def begins(self, name: str) -> None:
-        self._name, self._since = name, monotonic()
-
-    async def watch(self) -> None:
-        """Show the line from now on, whenever a step takes long."""
-        while self._shows:
-            await asyncio.sleep(PATIENCE / 4)
-            if self._name and (waited := monotonic() - self._since) >= PATIENCE:
-                click.echo(f"\r\x1b[K  ... {self._name} ({waited:.0f} s)", err=True, nl=False)
-                self._shown = True
-
-    def clear(self) -> None:
-        """Take the line away."""
-        self._name = ""
-        if self._shown:
-            click.echo("\r\x1b[K", err=True, nl=False)
-            self._shown = False
-
-
 class Silent:
     """Shows nothing but progress: the document comes at the end."""
 
-    def __init__(self) -> None:
-        self.progress = Progress()
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
         self._title = ""
 
     def subject(self, title: str) -> None:
         self._title = title
 
     def begins(self, name: str) -> None:
-        self.progress.begins(f"{self._title}: {name}")
+        self._progress.begin(f"{self._title}: {name}")
 
     def ended(self, _step: Step) -> None:
-        self.progress.clear()
+        self._progress.begin("")
 
 
 class Text(Silent):
     """Prints each step when it is over, below the title of its subject."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, progress: Progress) -> None:
+        super().__init__(progress)
         self._is_unicode = is_unicode(sys.stdout)
-        self._color = False if os.environ.get("NO_COLOR") else None
+        self._color = has_colour(STDOUT)
 
     def subject(self, title: str) -> None:
         click.echo(f"{'' if not self._title else chr(10)}{title}")

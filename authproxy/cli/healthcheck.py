@@ -1,21 +1,23 @@
 """`authproxy healthcheck`: for containers and supervisors."""
 
-import asyncio
 import json
-from ipaddress import ip_address
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
 import click
 
-from authproxy.capabilities import UNIX_SOCKETS
+from authproxy.capabilities import UNIX_SOCKETS, run_interruptibly
 from authproxy.cli.options import config_option, load_config
 from authproxy.cli.terminal import Progress
-from authproxy.masking import without_query
+from authproxy.errors import BadTokenReply
+from authproxy.grants.reply import read_up_to
+from authproxy.masking import one_line, without_query
 from authproxy.net.failures import Failure, failure_of
-from authproxy.values import split_address
+from authproxy.values import bracketed, reached_at, split_address
 
 TIMEOUT = aiohttp.ClientTimeout(total=5)
+MAX_ANSWER = 1 << 20  # bytes
 PAGE = "/readyz"
 OUR_PAGES = ("/healthz", "/metrics", PAGE)  # whoever names another one of the admin listener means this one
 
@@ -24,7 +26,7 @@ NOT_MOUNTED = "no route is mounted"  # what such a listener says, see proxy/rout
 NOT_ADMIN = "that is a listener for requests, not the admin listener"
 GIVE_ADMIN = "give the URL of the admin listener (`admin.listen`, by default http://127.0.0.1:8081)"
 HINTS = {
-    Failure.CONNECT: f"is it running, and is that its address? {GIVE_ADMIN}",
+    Failure.CONNECT: f"start the proxy, or {GIVE_ADMIN}",
     Failure.DNS: "check the host name",
     Failure.PLAIN_HTTP: "the admin listener speaks plain http: write http://",
     Failure.HANDSHAKE: "the admin listener speaks plain http: write http://",
@@ -49,7 +51,7 @@ def healthcheck(*, url: str | None, config_file: str | None) -> None:
     if url.startswith("unix:") and not UNIX_SOCKETS:
         raise click.UsageError(f"{url} cannot be asked: {UNIX_SOCKETS.lack}")
     with Progress("waiting for an answer"):
-        ready, said, hint = asyncio.run(_ask(url))
+        ready, said, hint = run_interruptibly(_ask(url))
     if not ready:
         click.echo(f"authproxy: not ready: {said}", err=True)
         if hint is not None:
@@ -63,16 +65,7 @@ def _url(address: str) -> str:
     if place is None:
         return address
     host, port = place
-    if _is_every_address(host):
-        host = "localhost"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def _is_every_address(host: str) -> bool:
-    try:
-        return not host or ip_address(host).is_unspecified
-    except ValueError:
-        return False
+    return f"http://{bracketed(reached_at(host))}:{port}"
 
 
 def _readiness(url: str) -> str:
@@ -97,7 +90,10 @@ async def _ask(given: str) -> Verdict:
             aiohttp.ClientSession(timeout=TIMEOUT, connector=connector) as session,
             session.get(url) as response,
         ):
-            return _verdict(response.status, await response.text())
+            body = await read_up_to(response.content, MAX_ANSWER, url)
+            return _verdict(response.status, body.decode("utf-8", "replace"))
+    except BadTokenReply:  # it is longer than any of ours
+        return False, NOT_OURS, GIVE_ADMIN
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
         asked = without_query(given if path is not None else _asked(given))
         failure = failure_of(error, otherwise=Failure.NOT_HTTP)
@@ -115,7 +111,7 @@ def _verdict(status: int, text: str) -> Verdict:
     """Return what an answer means: a 200 counts only if it is ours."""
     try:
         document = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False, NOT_OURS, GIVE_ADMIN
     match document:
         case {"ready": True} if status == 200:
@@ -126,14 +122,16 @@ def _verdict(status: int, text: str) -> Verdict:
             return False, NOT_ADMIN, GIVE_ADMIN
         case {"detail": str(detail)}:
             hint = document.get("hint")
-            return False, detail, hint if isinstance(hint, str) else None
+            return False, one_line(detail), one_line(hint) if isinstance(hint, str) else None
         case _:
             return False, NOT_OURS, GIVE_ADMIN
 
 
-def _reasons(routes: dict[str, dict[str, str]]) -> str:
+def _reasons(routes: dict[str, Any]) -> str:
     """Return which routes are not ready, and why, which with `access` is not told to everybody."""
-    return "; ".join(
-        f"{name} is {': '.join(filter(None, (each.get('state'), each.get('cause'))))}"
+    told = {
+        name: [str(each[key]) for key in ("state", "cause") if each.get(key)]
         for name, each in routes.items()
-    )
+        if isinstance(each, dict)
+    }
+    return one_line("; ".join(f"{name} is {': '.join(said)}" for name, said in told.items()))

@@ -78,7 +78,6 @@ def run(
     overrides = _overrides(listen, admin, log_level, log_format, no_admin=no_admin)
     if workers is not None:
         overrides["workers"] = workers
-    environ = dict(os.environ)
     if upstream is not None:
         from authproxy.config.command_line import from_command_line
 

@@ -11,9 +11,9 @@ from http.client import HTTPConnection, HTTPException
 from typing import Any
 
 from authproxy.capabilities import AF_UNIX
-from authproxy.cli.calling import place_of
 from authproxy.config.model import Config
 from authproxy.config.route import RouteConfig
+from authproxy.values import reached_at, split_address
 
 SECONDS = 2.0  # for each step: with workers, all of them are asked, which takes one at most
 MAX_ANSWER = 64 << 20  # bytes
@@ -81,10 +81,9 @@ def _read(config: Config, document: Mapping[str, Any]) -> Running:
 
 
 def _connection(address: str) -> HTTPConnection:
-    if address.startswith("unix:"):
+    if (place := split_address(address)) is None:
         return _UnixConnection(address.removeprefix("unix:"))
-    _, host, port = place_of(f"http://{address}")
-    return HTTPConnection(host, int(port), timeout=SECONDS)
+    return HTTPConnection(reached_at(place[0]), place[1], timeout=SECONDS)
 
 
 class _UnixConnection(HTTPConnection):

@@ -1,7 +1,6 @@
 """What to say of a name that does not exist: the one that was probably meant, and those there are."""
 
 from collections.abc import Collection
-from difflib import get_close_matches
 
 import click
 
@@ -12,6 +11,8 @@ def no_such(
     what: str, name: str, known: Collection[str], where: str = "", *, context: click.Context | None = None
 ) -> click.UsageError:
     """Return the fault that there is no `what` called `name`; `where` is a place such as ` in proxy.yaml`."""
+    from difflib import get_close_matches
+
     close = get_close_matches(name, known, 1)
     meant = f"; did you mean {close[0]}?" if close else ""
     others = f" (choose from {_listed(known)})" if list(known) != close else ""

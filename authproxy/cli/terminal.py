@@ -12,7 +12,7 @@ from typing import Self
 import click
 
 STDOUT, STDERR = 1, 2
-PATIENCE_SECONDS = 1.0  # what is over sooner needs no sign of life
+DELAY_SECONDS = 1.0  # what is over sooner needs no sign of life
 USUAL_COLUMNS = 80
 CLEAR_LINE = "\r\x1b[K"
 
@@ -48,10 +48,11 @@ class Progress:
     Other lines go out by `tell`. `stop` leaves the terminal to who is to type something.
     """
 
-    def __init__(self, waits_for: str, *, patience: float = PATIENCE_SECONDS) -> None:
+    def __init__(self, waits_for: str = "", *, delay: float = DELAY_SECONDS) -> None:
         self.waits_for = waits_for
-        self._patience = patience
+        self._delay = delay
         self._ended = threading.Event()
+        self._changed = threading.Event()
         self._lock = threading.Lock()
         self._shown = False
         self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
@@ -72,9 +73,17 @@ class Progress:
             self._clear()
             tell(line)
 
+    def begin(self, waits_for: str) -> None:
+        """Tell of something else from now on; of nothing where that is ""."""
+        with self._lock:
+            self._clear()
+            self.waits_for = waits_for
+        self._changed.set()
+
     def stop(self) -> None:
         """Show nothing any more."""
         self._ended.set()
+        self._changed.set()
         if self._thread.is_alive():
             self._thread.join()
         with self._lock:
@@ -82,10 +91,14 @@ class Progress:
 
     def _run(self) -> None:
         seconds = 0
-        while not self._ended.wait(self._patience):
+        while not self._ended.is_set():
+            if self._changed.wait(self._delay):
+                self._changed.clear()
+                seconds = 0
+                continue
             seconds += 1
             with self._lock:
-                if not self._ended.is_set():
+                if self.waits_for and not self._ended.is_set():
                     self._show(f"{self.waits_for} … {seconds} s")
 
     def _show(self, text: str) -> None:

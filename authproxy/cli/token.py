@@ -1,6 +1,5 @@
 """`authproxy token ROUTE`: a usable token, for tools that take one; `token_formats.py` has their forms."""
 
-import asyncio
 import contextlib
 import logging
 import os
@@ -11,6 +10,7 @@ import click
 
 from authproxy import logs
 from authproxy.app.application import App
+from authproxy.capabilities import run_interruptibly
 from authproxy.cli import token_formats as forms
 from authproxy.cli.completing import complete_routes
 from authproxy.cli.options import config_option, find_route, load_config, retry_rejected_option
@@ -61,7 +61,7 @@ def token(
         _docker(config, wanted, operation, retry_rejected=retry_rejected)
     else:
         with Progress(f"waiting for the token of {route}"):
-            got = asyncio.run(_fetch(config, wanted, retry_rejected=retry_rejected))
+            got = run_interruptibly(_fetch(config, wanted, retry_rejected=retry_rejected))
         click.echo(forms.header_line(got, wanted) if as_header else _formed(style, got, wanted))
 
 
@@ -111,10 +111,10 @@ def _git(config: Config, route: RouteConfig, operation: str | None, *, retry_rej
     if not forms.git_is_for(route, asked):
         return
     if operation == "get":
-        got = asyncio.run(_fetch(config, route, retry_rejected=retry_rejected))
+        got = run_interruptibly(_fetch(config, route, retry_rejected=retry_rejected))
         click.echo(forms.git_credential(got, route, asked, said))
     elif operation == "erase" and (refused := forms.erased(said)) is not None:
-        asyncio.run(_replace(config, route, refused))
+        run_interruptibly(_replace(config, route, refused))
 
 
 def _docker(config: Config, route: RouteConfig, operation: str | None, *, retry_rejected: bool) -> None:
@@ -126,7 +126,7 @@ def _docker(config: Config, route: RouteConfig, operation: str | None, *, retry_
         if not forms.is_upstream(route, server):
             click.echo(forms.NOT_FOUND)
             sys.exit(1)
-        got = asyncio.run(_fetch(config, route, retry_rejected=retry_rejected))
+        got = run_interruptibly(_fetch(config, route, retry_rejected=retry_rejected))
         click.echo(forms.docker_credential(got, route, server))
 
 

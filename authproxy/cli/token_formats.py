@@ -23,7 +23,7 @@ from typing import Any
 from authproxy.config.route import RouteConfig
 from authproxy.grants.static import Basic
 from authproxy.tokens.token import Token
-from authproxy.values import DEFAULT_PORTS, split_url
+from authproxy.values import port_of, split_url
 
 EXEC_CREDENTIAL_VERSIONS = tuple(
     f"client.authentication.k8s.io/{version}" for version in ("v1", "v1beta1", "v1alpha1")
@@ -133,16 +133,17 @@ def is_upstream(route: RouteConfig, url: str) -> bool:
     """Whether `url`, which may lack its scheme as docker's registries do, is on the route's upstream."""
     if _ELSEWHERE.search(url):
         return False
-    upstream = split_url(route.upstream)
-    scheme, separator, rest = url.partition("://")
-    if not separator:
-        scheme, rest = upstream.scheme, url
+    if "://" not in url:
+        url = f"{split_url(route.upstream).scheme}://{url}"
     try:
-        asked = split_url(f"{scheme}://{rest}")
-        there = asked.scheme, asked.hostname, asked.port or DEFAULT_PORTS.get(asked.scheme)
+        return _origin(url) == _origin(route.upstream)
     except ValueError:
         return False
-    return there == (upstream.scheme, upstream.hostname, upstream.port or DEFAULT_PORTS[upstream.scheme])
+
+
+def _origin(url: str) -> tuple[str, str | None, int]:
+    parts = split_url(url)
+    return parts.scheme, parts.hostname, port_of(parts)
 
 
 def git_asks(said: str) -> dict[str, str]:

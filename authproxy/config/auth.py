@@ -71,17 +71,20 @@ def _no_mapping(auth: Item) -> str:
 
 
 def _from_preset(auth: Item, name: Item, base: str, validation: Validation) -> Auth | None:
-    from authproxy.config.meant import UNKNOWN_KEY, unknown_preset
     from authproxy.config.presets import presets
 
     known = presets()
     if not isinstance(name.value, str) or name.value not in known:
+        from authproxy.config.meant import unknown_preset
+
         validation.faults.append(name.fault(unknown_preset(name.value, known)))
         return None
     preset = known[name.value]
     expanded, lacking = preset.expand(auth, base.rstrip("/"))
     if not lacking:
         return _from_grant(expanded, expanded.value["grant"], preset, validation)
+    from authproxy.config.meant import UNKNOWN_KEY
+
     # What the preset lacks hides nothing else but itself: a key that is misspelt is often the reason.
     others = Validation(validation.directory)
     _from_grant(expanded, expanded.value["grant"], preset, others)

@@ -21,7 +21,7 @@ from authproxy.grants.static import NoGrant
 from authproxy.masking import Leaf
 from authproxy.net.http_proxy import proxy_for, read_proxy
 from authproxy.net.own_listeners import OwnListeners
-from authproxy.values import DEFAULT_PORTS, any_spelling, is_loopback, split_address
+from authproxy.values import any_spelling, is_loopback, port_of, split_address
 
 OPENED_BY_A_BROWSER = "authorization_url"
 
@@ -183,7 +183,7 @@ def loop_faults(keys: FileKeys, route: RouteConfig, item: Item) -> Iterator[Faul
         for key, url in route.grant.urls()
         if key != OPENED_BY_A_BROWSER
     ]
-    hosts = [(place, url.hostname or "", url.port or DEFAULT_PORTS[url.scheme]) for place, url in asked]
+    hosts = [(place, url.hostname or "", port_of(url)) for place, url in asked]
     if isinstance(route.http_proxy, SecretStr):
         proxy = read_proxy(route.http_proxy.get_secret_value())
         hosts.append((item.child("http_proxy") or item, proxy.host, proxy.port))

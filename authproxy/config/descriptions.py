@@ -40,6 +40,15 @@ def descriptions(kind: type) -> dict[str, Description]:
     return {name: said for base in reversed(kind.__mro__) for name, said in _own(base)}
 
 
+def description(kind: Any, name: str) -> str | None:
+    """Return what a key of `kind` is, for a sentence, and no more; None for one that nobody describes."""
+    said = descriptions(kind).get(name) if isinstance(kind, type) else None
+    if said is None:
+        return None
+    first = re.split(r"\.(?:\s|$)", said.text, maxsplit=1)[0]
+    return first[:1].lower() + first[1:]
+
+
 def mappings_in(kind: type) -> Iterator[type]:
     """Yield a dataclass and those that its fields hold, each once."""
     waiting, seen = [kind], set()

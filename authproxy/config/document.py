@@ -21,6 +21,8 @@ from authproxy.errors import ConfigError, Fault
 
 MAX_ITEMS = 100_000
 COMMAND_LINE = "command line"  # the file of an Item that stands there
+DEMO = "the demo's configuration"
+NO_FILES = (COMMAND_LINE, DEMO)
 
 UNKNOWN_TAG = "has an unknown YAML tag (!); if the ! belongs to the value, put it in quotes"
 HALF_A_CHARACTER = "contains half a surrogate pair, which is not a character; write the character itself"

@@ -13,8 +13,8 @@ from typing import Any, get_args, get_type_hints
 
 from pydantic import ValidationError
 
+from authproxy.config.descriptions import description
 from authproxy.config.document import Item
-from authproxy.config.json_schema import description
 from authproxy.config.meant import UNKNOWN_KEY, did_you_mean, kinds_at, names_at, unknown_key
 from authproxy.config.texts import empty
 from authproxy.config.traps import NO_COLON

@@ -4,7 +4,6 @@ Made from the same classes that read the file. A string may hold a reference whe
 from text, so whatever is narrower than a string also takes `${…}`.
 """
 
-import re
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -25,10 +24,11 @@ def json_schema() -> dict[str, Any]:
     definitions: dict[str, Any] = {}
     top = _schema_of(FileKeys, definitions)
     route = _schema_of(RouteKeys, definitions)
+    grants = {name: _schema_of(kind, definitions) for name, kind in GRANTS.items()}
     auth = {
         "description": "How a token is obtained: by a grant with its keys, or by a preset and the rest.",
-        "oneOf": [_grant(name, definitions) for name in GRANTS]
-        + [_preset(preset, definitions) for preset in presets().values()],
+        "oneOf": [_grant(name, schema) for name, schema in grants.items()]
+        + [_preset(preset, grants[preset.grant]["properties"]) for preset in presets().values()],
     }
     route["properties"]["auth"] = {"$ref": "#/$defs/auth"}
     # `defaults` may bring any key but the name.
@@ -48,15 +48,6 @@ def json_schema() -> dict[str, Any]:
     return head | loosened
 
 
-def description(kind: Any, name: str) -> str | None:
-    """Return what a key of `kind` is, for a sentence, and no more; None for one that nobody describes."""
-    said = descriptions(kind).get(name) if isinstance(kind, type) else None
-    if said is None:
-        return None
-    first = re.split(r"\.(?:\s|$)", said.text, maxsplit=1)[0]
-    return first[:1].lower() + first[1:]
-
-
 def _schema_of(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     schema = TypeAdapter(kind).json_schema()
     found = schema.pop("$defs", {})
@@ -69,17 +60,15 @@ def _schema_of(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     return schema
 
 
-def _grant(name: str, definitions: dict[str, Any]) -> dict[str, Any]:
-    schema = _schema_of(GRANTS[name], definitions)
-    schema["title"] = f"grant: {name}"
-    schema["properties"] = {"grant": {"const": name}} | schema["properties"]
-    schema["required"] = ["grant", *schema.get("required", [])]
-    return schema
+def _grant(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return schema | {
+        "title": f"grant: {name}",
+        "properties": {"grant": {"const": name}} | schema["properties"],
+        "required": ["grant", *schema.get("required", [])],
+    }
 
 
-def _preset(preset: Preset, definitions: dict[str, Any]) -> dict[str, Any]:
-    schema = _schema_of(GRANTS[preset.grant], definitions)
-    keys = schema["properties"]
+def _preset(preset: Preset, keys: dict[str, Any]) -> dict[str, Any]:
     # A mapping is laid over the preset's, so it may be incomplete; null takes away what the preset brings.
     theirs = keys | {
         name: {

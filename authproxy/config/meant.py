@@ -20,9 +20,8 @@ from authproxy.grants.grant import Grant
 
 UNKNOWN_KEY = "unknown key"
 IN_A_ROUTE = "it belongs to a route: below `- name: …` under `routes`, or under `defaults` for all of them"
-ANCHOR = "an anchor (&) can stand at the first place where its value is used, or use `defaults`"
+ANCHOR = "an anchor needs no key of its own: put the & where the value is first used, or use `defaults`"
 FREE = (HeaderRules,)  # mappings whose `set` takes any name
-LEVELS_BETWEEN = 2  # a mapping within `auth` is as deep as keys go
 
 SAME = {
     "api_key": "static", "apikey": "static", "bearer": "static", "token": "static",

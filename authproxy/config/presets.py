@@ -191,11 +191,6 @@ def _files() -> dict[str, Traversable]:
     return {each.name.removesuffix(".yaml"): each for each in found if each.name.endswith(".yaml")}
 
 
-def preset_names() -> list[str]:
-    """Return the name of every preset; none is read."""
-    return list(_files())
-
-
 @cache
 def _document(name: str) -> dict[str, Any]:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where PyYAML has it

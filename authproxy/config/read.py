@@ -37,7 +37,7 @@ NOT_ONLY_OURS = frozenset({"HOME", "LANG", "LOGNAME", "PATH", "PWD", "SHELL", "T
 """Variables that programs need, whatever else they are used for."""
 PLACEHOLDER_BASE = "https://upstream.invalid"  # while the upstream is faulty, `auth` is still checked
 USUAL_NAMES = ("authproxy.yaml", "config.yaml")
-LARGEST_FILE = 4 << 20  # bytes
+MAX_FILE = 4 << 20  # bytes
 NO_MAPPING = (
     "should be a mapping, `listen: …`, `routes: …` and so on, each key in a line of its own with `: ` after "
     "it; `authproxy init` writes one to begin with"
@@ -72,12 +72,12 @@ def read_text(path: Path) -> tuple[str, bool]:
     try:
         with path.open("rb") as stream:
             mode = os.fstat(stream.fileno()).st_mode
-            content = stream.read(LARGEST_FILE + 1)
+            content = stream.read(MAX_FILE + 1)
     except OSError as error:
         fault = Fault(file, 0, 0, "", f"cannot be read: {error.strerror}")
         raise ConfigError([fault], hint=_hint(path, error)) from None
-    if len(content) > LARGEST_FILE:
-        raise ConfigError([Fault(file, 1, 1, "", f"is larger than {LARGEST_FILE >> 20} MiB")])
+    if len(content) > MAX_FILE:
+        raise ConfigError([Fault(file, 1, 1, "", f"is larger than {MAX_FILE >> 20} MiB")])
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:

@@ -12,6 +12,7 @@ import shlex
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
@@ -21,6 +22,7 @@ from authproxy.demo.standin import EXPIRE, REVOKE, Received, StandIn
 from authproxy.demo.systems import SYSTEMS
 from authproxy.masking import is_secret_name
 from authproxy.tokens.source import Clock
+from authproxy.values import bracketed
 
 FIRST_PORT = 28081  # below the ports that systems hand out, so that the next start finds them free
 SHOWN = 6  # characters of a credential that the answer repeats
@@ -127,7 +129,8 @@ def curl_line(proxy_url: str, target: str, *options: str) -> str:
 def announced(host: str = "127.0.0.1") -> Demo:
     """Return the demo as it is when it is served on `FIRST_PORT` and those after it; nothing is."""
     systems = [make() for make in SYSTEMS]
-    return Demo({each.name: (each, _url(host, port)) for port, each in enumerate(systems, FIRST_PORT)})
+    urls = [f"http://{bracketed(host)}:{port}" for port, _ in enumerate(systems, FIRST_PORT)]
+    return Demo({each.name: (each, url) for each, url in zip(systems, urls, strict=True)})
 
 
 @asynccontextmanager
@@ -151,10 +154,6 @@ async def stand_ins(
         yield Demo(served)
 
 
-def _url(host: str, port: int) -> str:
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
-
-
 @asynccontextmanager
 async def _listening(system: StandIn, host: str, port: int) -> AsyncIterator[str]:
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
@@ -169,7 +168,7 @@ async def _listening(system: StandIn, host: str, port: int) -> AsyncIterator[str
             await web.TCPSite(runner, host, port).start()
         except OSError:
             await web.TCPSite(runner, host, 0).start()
-        yield _url(host, runner.addresses[0][1])
+        yield f"http://{bracketed(host)}:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
 
@@ -181,10 +180,9 @@ async def _answer(system: StandIn, request: web.BaseRequest) -> web.StreamRespon
             return web.Response(status=403, text="This is not for web pages: use curl.\n")
         return control(received)
     if (asked := system.endpoint(received.path)) is not None:
-        body = await request.read()
-        return system.converse(Received(request.method, request.raw_path, request.headers, body), asked)
+        return system.converse(replace(received, body=await request.read()), asked)
     if (page := system.pages.get(received.path)) is not None:
-        return page(Received(request.method, request.raw_path, request.headers, await request.read()))
+        return page(replace(received, body=await request.read()))
     refusal = system.judge(received)
     length, digest = await _digest(request)
     if refusal is not None:

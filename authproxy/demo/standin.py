@@ -210,11 +210,15 @@ class StandIn:
 
     def challenge(self, error: str = "", description: str = "") -> web.Response:
         """Return a 401 as RFC 6750 §3 wants it: no error code for a caller who sent no token at all."""
+        document = {"error": error or "unauthorized", "error_description": description or "No access token"}
+        return web.json_response(document, status=401, headers=self.bearer(error, description))
+
+    def bearer(self, error: str = "", description: str = "") -> dict[str, str]:
+        """Return the header that goes with it."""
         header = f'Bearer realm="{self.name}"'
         if error:
             header += f', error="{error}", error_description="{description}"'
-        document = {"error": error or "unauthorized", "error_description": description or "No access token"}
-        return web.json_response(document, status=401, headers={"WWW-Authenticate": header})
+        return {"WWW-Authenticate": header}
 
     def _revoked(self, _received: Received) -> web.Response:
         self.revoke()

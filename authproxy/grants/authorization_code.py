@@ -114,7 +114,8 @@ class AuthorizationCode(InteractiveGrant):
 
     def _asked_silently(self, attempt: "_Attempt") -> Generator[Step, Any, Mapping[str, str]]:
         """Ask for the authorization URL as a browser would; return the query of the redirect back to us."""
-        answer: Answer = yield Ask("GET", attempt.url, {"Accept": "*/*"}, setting="authorization_url")
+        setting = "authorization_url" if self.authorization_url is not None else "issuer"
+        answer: Answer = yield Ask("GET", attempt.url, {"Accept": "*/*"}, setting=setting)
         if answer.status >= 400:
             self.refuse_failures(answer, read_json(answer), (attempt.state,))
         query = _sent_back(answer, attempt)
@@ -167,7 +168,7 @@ class AuthorizationCode(InteractiveGrant):
         if error in PASSING:
             return TokenUnavailable(f"the login failed: {words}", hint=AGAIN, error=shown)
         by_the_user = error == "access_denied" or error in NEEDS_A_PERSON
-        hint = AGAIN if by_the_user else "check client_id, scope and redirect_uri"
+        hint = AGAIN if by_the_user else "check `client_id`, `scope` and `redirect_uri`"
         return CredentialRejected(f"the login failed: {words}", hint=hint, error=shown)
 
 

@@ -79,7 +79,7 @@ def _begin(grant: OAuthGrant) -> Generator[Step, Any, _Device]:
     if not (isinstance(code, str) and code and isinstance(user_code, str) and user_code and is_url(url)):
         raise BadTokenReply(
             f"{answer.place} answered {answer.status} without a device_code, user_code or verification_uri",
-            hint="check device_authorization_url",
+            hint="check `device_authorization_url`",
         )
     complete = find(document, ("/verification_uri_complete", "/verification_url_complete"))
     lifetime = read_lifetime(find(document, "/expires_in")) or CODE_LIFETIME

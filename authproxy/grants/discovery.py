@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator
 
 from authproxy.errors import BadTokenReply, TokenUnavailable
+from authproxy.grants.refusal import SERVERS_FAULT
 from authproxy.grants.reply import PASSING_TROUBLE, read_json, retry_after
 from authproxy.grants.steps import Answer, Ask
 from authproxy.masking import scrub
@@ -71,6 +72,7 @@ def discover(issuer: str) -> Generator[Ask, Answer, Server]:
         if answer.status >= 500 or answer.status in PASSING_TROUBLE:
             raise TokenUnavailable(
                 f"{answer.place} answered {answer.status}",
+                hint=SERVERS_FAULT,
                 retry_after=retry_after(answer.headers, answer.asked_at),
             )
         document = read_json(answer)

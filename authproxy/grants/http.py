@@ -24,6 +24,7 @@ from authproxy.net.tls import token_endpoint_context
 from authproxy.tokens.source import Clock
 
 PROXY_REFUSED = 407
+CERTIFICATE_HINT = "`cert_file` and `key_file` should be PEM, belong together, and not be encrypted"
 DISCOVERY_LASTS = 3600.0  # seconds
 
 
@@ -123,7 +124,7 @@ async def client_tls(certificate: ClientCertificate) -> ssl.SSLContext:
     except OSError as error:
         raise TokenUnavailable(
             f"the client certificate in {certificate.cert_file} cannot be used",
-            hint="cert_file and key_file should be PEM, belong together, and not be encrypted",
+            hint=CERTIFICATE_HINT,
         ) from error
 
 

@@ -10,7 +10,6 @@ configuration an answer may be about, the grant says (`Checks`).
 For a no to a refresh token servers have more words still: see `is_no_to_refresh_token`.
 """
 
-import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -26,7 +25,7 @@ from authproxy.grants.shape import (
     words_in,
 )
 from authproxy.grants.steps import Answer
-from authproxy.masking import scrub
+from authproxy.masking import origin_in, scrub
 
 REJECTIONS = frozenset({400, 401, 403, 422, 423})  # 423: the account is locked
 OAUTH_ERRORS = frozenset({  # RFC 6749 §5.2, RFC 8628 §3.5: words of the protocol, whatever a secret may be
@@ -35,9 +34,7 @@ OAUTH_ERRORS = frozenset({  # RFC 6749 §5.2, RFC 8628 §3.5: words of the proto
     "server_error", "temporarily_unavailable",
 })  # fmt: skip
 
-_ABSOLUTE = re.compile(r"(https?://)(?:[^/?#@]*@)?([\w.\[\]:-]{1,253})(?:[/?#]|\Z)", re.ASCII | re.IGNORECASE)
-
-Told = tuple[str | None, str | None]
+Told = tuple[str | None, str]
 """A title, None for that of the error's class, and a hint."""
 
 
@@ -79,13 +76,14 @@ BY_STATUS: dict[int, Told] = {
     411: NOT_UNDERSTOOD,
     413: NOT_UNDERSTOOD,
     415: NOT_UNDERSTOOD,
-    429: (None, "the server limits token requests: it is asked again when it allows it"),
+    429: (None, "the server limits token requests: authproxy tries again when it allows it"),
 }
 REDIRECTS: Told = (
     "Token endpoint redirects",
     "redirects are not followed with a credential: write the final URL into `{setting}`",
 )
-OUTAGE: Told = (None, "the trouble is the server's: it is asked again by itself, a little later")
+SERVERS_FAULT = "the fault is on the server's side: authproxy tries again a little later"
+OUTAGE: Told = (None, SERVERS_FAULT)
 SPEAKS_TLS: Told = ("Token endpoint speaks https", "write https:// in `{setting}`")
 PAGE: Told = (
     "HTML page instead of a token",
@@ -134,7 +132,7 @@ def _kind(answer: Answer, error: str | None) -> type[TokenError]:
 
 def _told(answer: Answer, error: str | None, kind: type[TokenError], checks: Checks) -> Told:
     title, hint = _row(answer, error, kind)
-    return title, hint.format(setting=answer.setting, checks=checks) if hint is not None else None
+    return title, hint.format(setting=answer.setting, checks=checks)
 
 
 def _row(answer: Answer, error: str | None, kind: type[TokenError]) -> Told:
@@ -152,30 +150,24 @@ def _row(answer: Answer, error: str | None, kind: type[TokenError]) -> Told:
     return BY_STATUS.get(answer.status, NOT_UNDERSTOOD)
 
 
-def _host_of(location: str) -> str | None:
-    """Return the scheme and the host of a `Location`: the rest of it may repeat what was sent."""
-    found = _ABSOLUTE.match(location)
-    return found[1] + found[2] if found is not None else None
-
-
 def _came(answer: Answer, secrets: Collection[str]) -> str:
     """Return what came with the status, or where it leads."""
     if 300 <= answer.status < 400 and (location := answer.headers.get("Location")):
-        host = _host_of(location)
+        host = origin_in(location)
         return f", a redirect to {scrub(host, secrets)}" if host is not None else ", a redirect"
-    return f" with {PAGE_CAME}" if what_it_is(answer) == PAGE_CAME else ""
+    return f" with {PAGE_CAME}" if is_page(answer) else ""
 
 
-def _advice(hint: str | None, answer: Answer, kind: type[TokenError], checks: Checks) -> str | None:
+def _advice(hint: str, answer: Answer, kind: type[TokenError], checks: Checks) -> str:
     """Return `hint`, behind what else may be the reason: our clock, somebody in between."""
-    if kind is CredentialRejected and hint is not None and is_page(answer):
-        hint = f"{hint}; or somebody in between answered, such as a firewall"
+    if kind is CredentialRejected and is_page(answer):
+        hint = f"{hint}; or a firewall or proxy in between answered"
     skew = clock_skew(answer) if checks.clock and kind is CredentialRejected else 0.0
     if not skew:
         return hint
     where = "behind" if skew > 0 else "ahead of"
     clock = f"this machine's clock is {abs(skew):.0f} s {where} the server's: set it right"
-    return f"{clock}; then {hint}" if hint is not None else clock
+    return f"{clock}; then {hint}"
 
 
 def no_token_in(
@@ -214,7 +206,7 @@ def page_instead(answer: Answer, hint: str | None = None) -> BadTokenReply:
     return BadTokenReply(
         f"{answer.said} with an HTML page where JSON was due",
         title=title,
-        hint=hint or (advice or "").format(setting=answer.setting),
+        hint=hint or advice.format(setting=answer.setting),
     )
 
 

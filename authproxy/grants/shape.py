@@ -99,15 +99,25 @@ def likely_token(document: object) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-def clock_skew(answer: Answer) -> float:
-    """Return how many seconds the server's clock is ahead of ours, by its `Date`; 0 if that is not much."""
+def skew_of(answer: Answer) -> float | None:
+    """Return how many seconds the server's clock is ahead of ours, by its `Date`; None without one."""
     try:
-        skew = parsedate_to_datetime(answer.headers.get("Date", "")).timestamp() - answer.asked_at
+        return parsedate_to_datetime(answer.headers.get("Date", "")).timestamp() - answer.asked_at
     except (ValueError, OverflowError):
-        return 0.0
-    return skew if abs(skew) > NOTABLE_SKEW else 0.0
+        return None
+
+
+def clock_skew(answer: Answer) -> float:
+    """Return the same; 0 if that is not much."""
+    skew = skew_of(answer)
+    return skew if skew is not None and abs(skew) > NOTABLE_SKEW else 0.0
 
 
 def wants_tls(answer: Answer) -> bool:
     """Tell whether a server says that it was asked over plain http where it speaks https."""
-    return answer.status == 400 and any(words in answer.body for words in WANT_TLS)
+    return answer.status == 400 and says_tls(answer.body)
+
+
+def says_tls(body: bytes) -> bool:
+    """Tell whether the body of a 400 says so."""
+    return any(words in body for words in WANT_TLS)

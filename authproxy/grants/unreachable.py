@@ -57,7 +57,7 @@ SENTENCES: dict[Failure, tuple[str, str]] = {
     ),
     Failure.SPEAKS_TLS: ("{place} did not answer in HTTP, but in TLS", "write https:// in {url}"),
     Failure.CLOSED: ("{place} closed the connection without an answer", "check {url}: {scheme}"),
-    Failure.CUT_SHORT: ("{place} broke off its answer", "it is asked again by itself; check its own log"),
+    Failure.CUT_SHORT: ("{place} broke off its answer", "authproxy tries again; check that server's own log"),
     Failure.NOT_HTTP: ("{place} did not answer in HTTP", "check {url}: {scheme}"),
     **{failure: ("no TLS with {place}: {tls}", hint) for failure, (_, hint) in NO_TLS.items()},
 }
@@ -115,7 +115,7 @@ def _too_late(error: Exception, ask: Ask) -> TokenTimeout:
         )
     return TokenTimeout(
         f"{ask.place} did not answer in time ({TOTAL_TIMEOUT:g} s)",
-        hint="it is asked again by itself; check whether the server is up, or overloaded",
+        hint="authproxy tries again; check whether the server is up, or overloaded",
     )
 
 

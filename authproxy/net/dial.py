@@ -38,11 +38,13 @@ from authproxy.net.failures import (
     tls_hint,
     tls_reason,
 )
-from authproxy.net.http_proxy import ADVICE, HTTPProxy, bracketed
+from authproxy.net.http_proxy import ADVICE, HTTPProxy
 from authproxy.net.http_tunnel import open_tunnel
 from authproxy.net.own_listeners import NOBODY, OwnListeners
-from authproxy.values import is_loopback
+from authproxy.values import bracketed, is_loopback
 
+IN_TLS = "in the TLS handshake"
+"""The note on the cancellation of whoever gives up there."""
 HAPPY_EYEBALLS_DELAY = 0.25  # seconds before the next address is tried (RFC 8305 §5)
 
 Addresses = list[tuple[Any, ...]]  # as getaddrinfo returns them
@@ -112,7 +114,6 @@ class Dialer:
         self._own = own
         self._next_hop = f"the HTTP proxy {proxy}" if proxy is not None else str(origin)
         self._looking_up: asyncio.Future[Addresses] | None = None
-        self.hung_in_tls = False  # whether who dialled last gave up in the midst of a handshake
 
     async def dial(self, protocol: Callable[[], P]) -> P:
         """Return a new protocol that is connected to the upstream.
@@ -152,7 +153,6 @@ class Dialer:
 
         Raises `Loop`, `ConnectFailure`, `ConnectionLimit`.
         """
-        self.hung_in_tls = False
         others = [each for each in addresses if not self._own.reached_by(each[4])]
         if addresses and not others:
             raise self._loop()
@@ -180,8 +180,9 @@ class Dialer:
             _, made = await asyncio.get_running_loop().create_connection(
                 protocol, sock=sock, ssl=tls, server_hostname=name
             )
-        except asyncio.CancelledError:
-            self.hung_in_tls = tls is not None
+        except asyncio.CancelledError as gave_up:
+            if tls is not None:
+                gave_up.add_note(IN_TLS)
             raise
         except OSError as error:
             failure = failure_of(error, otherwise=Failure.HANDSHAKE)

@@ -27,7 +27,7 @@ class Failure(Enum):
     URL = "the URL is not valid"
     DESCRIPTORS = "this process, or the system, cannot open another file or socket"
     DNS = "the host's name does not resolve"
-    CONNECT = "nobody takes the connection"
+    CONNECT = "the connection was refused, or the host cannot be reached"
     TIMEOUT = "nobody answered in time"
     AUTHORITY = "the certificate is signed by somebody who is not trusted here"
     EXPIRED = "the certificate is no longer valid"
@@ -97,7 +97,7 @@ NO_TLS: dict[Failure, tuple[str, str]] = {
     ),
     Failure.CERTIFICATE: ("its certificate is not acceptable", "check {url}, and the CA in {ca}"),
     Failure.WANTS_CERTIFICATE: (
-        "it does not accept us without another client certificate",
+        "it wants a client certificate, or does not accept the one that was sent",
         "name the client certificate in {certificate}",
     ),
     Failure.PLAIN_HTTP: ("it speaks plain http there", "write http:// in {url}, or correct its port"),

@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import SecretStr
 
 from authproxy.net.own_listeners import NOBODY, OwnListeners
-from authproxy.values import DEFAULT_PORTS, is_loopback
+from authproxy.values import bracketed, is_loopback, port_of
 
 Setting = SecretStr | Literal["none"] | None
 """A route's `http_proxy`; None leaves it to the environment."""
@@ -59,11 +59,6 @@ class HTTPProxy:
 
     def __str__(self) -> str:
         return f"http://{bracketed(self.host)}:{self.port}"
-
-
-def bracketed(host: str) -> str:
-    """Return `host` as it stands before a port (RFC 3986 §3.2.2)."""
-    return f"[{host}]" if ":" in host else host
 
 
 def read_proxy(text: str) -> HTTPProxy:
@@ -118,7 +113,7 @@ def proxy_for(
 def environment_proxy(url: str, environ: Mapping[str, str] = os.environ) -> HTTPProxy | None:
     """Return the proxy that the environment names for `url`; loopback is never asked of a proxy."""
     parts = urlsplit(url)
-    host, port = (parts.hostname or "").rstrip("."), parts.port or DEFAULT_PORTS[parts.scheme]
+    host, port = (parts.hostname or "").rstrip("."), port_of(parts)
     if is_loopback(host) or _is_excepted(host, port, _first(environ, "no_proxy", "NO_PROXY")[1]):
         return None
     names = [f"{parts.scheme}_proxy", f"{parts.scheme.upper()}_PROXY", "all_proxy", "ALL_PROXY"]

@@ -10,7 +10,8 @@ import re
 import socket
 
 from authproxy.errors import BadReply, ConnectFailure
-from authproxy.net.http_proxy import ADVICE, HTTPProxy, bracketed
+from authproxy.net.http_proxy import ADVICE, HTTPProxy
+from authproxy.values import bracketed
 
 MAX_HEAD = 16 << 10  # bytes of an answer to CONNECT, interim ones included
 REFUSED = 407

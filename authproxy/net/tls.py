@@ -39,9 +39,11 @@ def upstream_context(
     return context
 
 
-def token_endpoint_context(cert_file: str, key_file: str | None) -> ssl.SSLContext:
-    """Return how to speak TLS to a token endpoint that asks for a certificate (RFC 8705)."""
+def token_endpoint_context(cert_file: str | None = None, key_file: str | None = None) -> ssl.SSLContext:
+    """Return how to speak TLS to a token endpoint, which may ask for a certificate (RFC 8705)."""
     context = ssl.create_default_context()
-    # Without a password OpenSSL would ask for one on the terminal.
-    context.load_cert_chain(cert_file, key_file, password="")
+    context.set_alpn_protocols(HTTP_1_1)
+    if cert_file is not None:
+        # Without a password OpenSSL would ask for one on the terminal.
+        context.load_cert_chain(cert_file, key_file, password="")
     return context

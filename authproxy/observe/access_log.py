@@ -11,8 +11,9 @@ from collections.abc import Container
 from urllib.parse import urlsplit
 
 from authproxy.logs import as_text, exact_stamp, stamp
-from authproxy.masking import without_query
+from authproxy.masking import origin_in, without_query
 from authproxy.observe.advice import advice
+from authproxy.observe.inspection import request_lines
 from authproxy.observe.record import RequestRecord
 
 _LOCATION = re.compile(rb"\r\nlocation:([^\r]*)", re.IGNORECASE)
@@ -32,7 +33,7 @@ class AccessLog:
     def __call__(self, record: RequestRecord) -> None:
         if not self._lines:
             self._loop.call_later(self.DELAY, self.flush)
-        if record.status < 300 and record.route not in self._proven:
+        if record.status < 300:
             self._proven.add(record.route)
         self._lines.append(self._make(record, self._proven))
 
@@ -44,7 +45,7 @@ class AccessLog:
             sys.stderr.flush()
 
 
-def _access_text(record: RequestRecord, proven: Container[str | None] = ()) -> str:
+def _access_text(record: RequestRecord, proven: Container[str | None]) -> str:
     at, seconds, route, method, path, status, sent, retried, cause = record[:9]
     more = " retried=yes" if retried else ""
     if status >= 300 or cause is not None:
@@ -55,7 +56,7 @@ def _access_text(record: RequestRecord, proven: Container[str | None] = ()) -> s
     )
 
 
-def _access_json(record: RequestRecord, proven: Container[str | None] = ()) -> str:
+def _access_json(record: RequestRecord, proven: Container[str | None]) -> str:
     line = {
         "time": exact_stamp(record.ended),
         "level": "info",
@@ -73,7 +74,7 @@ def _access_json(record: RequestRecord, proven: Container[str | None] = ()) -> s
 
 
 def redirect_of(record: RequestRecord) -> str | None:
-    """Return the URL, without its query, to which an upstream sends a client away from all routes."""
+    """Return the scheme and the host to which an upstream sends a client away from all routes."""
     found = _LOCATION.search(record.answer)
     location = found[1].decode("latin-1").strip() if found is not None else ""
     try:
@@ -83,13 +84,14 @@ def redirect_of(record: RequestRecord) -> str | None:
     if record.facts is None or not host:
         return None
     own = (each.lower() for each in _hosts_of(record))
-    return None if host in own or host in record.facts.hosts else without_query(location)
+    return None if host in own or host in record.facts.hosts else origin_in(location)
 
 
 def _hosts_of(record: RequestRecord) -> list[str]:
     """Return the `Host` that the client asked: what leads there leads to us."""
-    lines = record.head.split(b"\r\n") if isinstance(record.head, bytes) else record.head.lines
-    return [line[5:].decode("latin-1").strip() for line in lines if line[:5].lower() == b"host:"]
+    return [
+        line[5:].decode("latin-1").strip() for line in request_lines(record) if line[:5].lower() == b"host:"
+    ]
 
 
 def _more(record: RequestRecord, proven: Container[str | None]) -> dict[str, object]:
@@ -99,12 +101,13 @@ def _more(record: RequestRecord, proven: Container[str | None]) -> dict[str, obj
     notes, facts = record.notes, record.facts
     problem = notes.problem if notes is not None and notes.problem is not None else {}
     redirect = redirect_of(record) if record.status < 400 else None
-    leads = record.status >= 400 or record.cause is not None
+    leads = facts is not None and (record.status >= 400 or record.cause is not None)
+    upstream = without_query(facts.url_of(record.path)) if facts is not None and leads else None
     more = {
-        "upstream": without_query(facts.url_of(record.path)) if facts is not None and leads else None,
+        "upstream": upstream,
         "redirect": redirect,
         "cause": record.cause,
-        "hint": problem.get("hint") or advice(record, proven, redirect),
+        "hint": problem.get("hint") or advice(record, proven, redirect=redirect, upstream=upstream),
         "origin": notes.page if notes is not None else None,
     }
     return {key: value for key, value in more.items() if value is not None}

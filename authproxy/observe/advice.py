@@ -5,37 +5,36 @@ a redirect to a host of no route           always
 404, or 400 over plain http                until the route has had a success: then they are answers
 """
 
-import re
 from collections.abc import Container
+from urllib.parse import urlsplit
 
-from authproxy.masking import without_query
 from authproxy.observe.record import RequestRecord
 
 REDIRECT = (
     "redirects are passed on, not followed: if the API is there, set `upstream` to that host; "
     "a login page there means that the upstream does not take the credential"
 )
-TWICE = "the base path stands there twice: leave it away in the request, or in `upstream`"
-PATH = "is that URL right? `path` is taken off (`strip_path`), and the path of `upstream` put before the rest"
+TWICE = "the base path is in the URL twice: remove it from the request, or from `upstream`"
+PATH = "is that URL right? authproxy removes `path` (see `strip_path`) and prepends the path of `upstream`"
 SCHEME = "if it says that plain HTTP came to an HTTPS port, write https:// in `upstream`"
 
-_TWICE = re.compile(r"[a-z]+://[^/]+(/[^?]+?)\1(?:/|\Z)")
 
-
-def advice(record: RequestRecord, proven: Container[str | None], redirect: str | None) -> str | None:
+def advice(
+    record: RequestRecord, proven: Container[str | None], *, redirect: str | None, upstream: str | None
+) -> str | None:
     """Return a hint for the answer of an upstream; `proven` are the routes that have had a success.
 
-    `redirect` is where the answer leads, if that is away from all routes.
+    `redirect` is where the answer leads, if that is away from all routes; `upstream` is where it is from.
     """
     if redirect is not None:
         return REDIRECT
-    if record.facts is None or record.cause is not None or record.status not in {400, 404}:
+    if upstream is None or record.cause is not None or record.status not in {400, 404}:
         return None
-    url = without_query(record.facts.url_of(record.path))
-    if record.status == 404 and _TWICE.match(url):
+    base = record.facts.base if record.facts is not None else ""
+    if record.status == 404 and base and f"{urlsplit(upstream).path}/".startswith(f"{base}{base}/"):
         return TWICE
     if record.route in proven:
         return None
     if record.status == 404:
         return PATH
-    return SCHEME if url.startswith("http:") else None
+    return SCHEME if upstream.startswith("http:") else None

@@ -46,7 +46,7 @@ class RouteFacts:
 
     `url_of` makes the upstream's URL of a path; `secret_headers` are in lower case; `hosts` are those of all
     routes' upstreams, with their ports; up to `bodies` bytes of each body are kept, as far as there is a
-    `budget`. `secrets` may stand in what comes back, besides the token.
+    `budget`. `secrets` may stand in what comes back, besides the token. `base` is the path of `upstream`.
     """
 
     name: str
@@ -56,6 +56,7 @@ class RouteFacts:
     hosts: frozenset[str] = frozenset()
     budget: "BodyBudget | None" = None
     secrets: tuple[str, ...] = field(default=(), repr=False)
+    base: str = ""
 
     def new_body(self) -> "KeptBody":
         """Return where the beginning of a body is kept."""

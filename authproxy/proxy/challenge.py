@@ -36,7 +36,7 @@ def _schemes_of(value: str) -> Iterable[str]:
 
 
 def wanted_instead(sent: str, headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, str] | None:
-    """Return what an upstream asks for instead of the scheme `sent`, and what to set; or None."""
+    """Return what an upstream asks for instead of the scheme `sent`, and what to do; or None."""
     wanted = schemes_in(headers)
     if not wanted or sent.lower() in {each.lower() for each in wanted}:
         return None
@@ -44,4 +44,4 @@ def wanted_instead(sent: str, headers: Iterable[tuple[bytes, bytes]]) -> tuple[s
     able = [each for each in wanted if each.lower() not in NOT_OURS]
     if not able:
         return named, "authproxy has no grant for that scheme: is `upstream` right?"
-    return named, " or ".join(OTHER_GRANTS.get(each.lower(), f"`scheme: {each}`") for each in able)
+    return named, "set " + " or ".join(OTHER_GRANTS.get(each.lower(), f"`scheme: {each}`") for each in able)

@@ -18,7 +18,7 @@ from authproxy.proxy.upstream.reply import Reply
 REFUSED = frozenset({401, 403})  # whatever `retry.statuses` says
 
 NO_CREDENTIAL = "does this route need an `auth`?"
-KEPT = "take the caller's own credential away, or say `incoming: replace`"
+KEPT = "remove the caller's own credential, or set `incoming: replace`"
 SCOPE = "ask for more in `scope`"
 NOT_ALLOWED = "is the account allowed to do this, and is the `scope` wide enough?"
 WRONG_STATIC = "is it still valid, is `scheme` right, and is it meant for this upstream?"
@@ -69,7 +69,6 @@ def _other_scheme(context: RequestContext, route: Route, reply: Reply) -> tuple[
     if instead is None:
         return "", ""
     named, advice = instead
-    advice = f"set {advice}" if advice.startswith("`") else advice
     sent = f"as {credential.scheme}" if credential.scheme else "without a scheme"
     asks = f"the upstream asks for {named}: {advice}"
     return f", sent {sent} where {asks}", asks
@@ -86,7 +85,7 @@ def _what_was_sent(context: RequestContext, route: Route, reply: Reply) -> tuple
         return "no credential: this route adds none (grant: none)", "", NO_CREDENTIAL
     if not context.injects or token is None:
         return f"no credential: the caller's own {credential.header} was kept (incoming: keep)", "", KEPT
-    if lacks_scope(reply):
+    if lacks_scope(reply.headers):
         return "the token has too little scope", "", SCOPE
     hint = WRONG_TOKEN if credential.refuses(reply.status) else NOT_ALLOWED
     if credential.static is not None:

@@ -11,7 +11,7 @@ A request answered 401 has not been applied (RFC 9110 §15.5.2): that is what ma
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from authproxy import logs
 from authproxy.errors import TokenError
@@ -76,7 +76,7 @@ class Credential:
         outgoing.token = token
         reply = await sender.send(outgoing, self.line(token))
         self._learn(reply, token, outgoing)
-        if not self.refuses(reply.status) or lacks_scope(reply):
+        if not self.refuses(reply.status) or lacks_scope(reply.headers):
             return reply
         fresh = await self._other_than(token, outgoing)
         if fresh is None or not self._may_repeat(outgoing):
@@ -111,7 +111,7 @@ class Credential:
         """Note whether `token` did what it should."""
         if not self.refuses(reply.status):
             self.accepted(token, reply.status)
-        elif token == self._on_trial and not lacks_scope(reply):
+        elif token == self._on_trial and not lacks_scope(reply.headers):
             # It came in place of a refused one, and is no better.
             self._cool_until = self._clock() + self._cooldown
             self._on_trial = None
@@ -151,9 +151,8 @@ class Credential:
         return fresh
 
 
-def lacks_scope(reply: Reply) -> bool:
+def lacks_scope(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     """Tell whether a refused token is good, but may not do this (RFC 6750 §3.1): no other one may either."""
     return any(
-        name.lower() == b"www-authenticate" and b"insufficient_scope" in value
-        for name, value in reply.headers
+        name.lower() == b"www-authenticate" and b"insufficient_scope" in value for name, value in headers
     )

@@ -1,6 +1,7 @@
 """The page on every verb and every option, made of the command line's help."""
 
 from collections.abc import Iterator
+from inspect import cleandoc
 
 import click
 
@@ -71,7 +72,7 @@ def _options(command: click.Command, context: click.Context) -> Iterator[str]:
 def _paragraphs(text: str) -> str:
     r"""Return a help text as Markdown: what click does not wrap (`\b`) is kept as it is."""
     paragraphs = []
-    for each in text.strip().split("\n\n"):
+    for each in cleandoc(text).split("\n\n"):
         if each.startswith("\b"):
             paragraphs.append(f"```text\n{each.removeprefix(chr(8)).strip(chr(10))}\n```")
         else:

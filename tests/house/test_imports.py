@@ -11,12 +11,16 @@ import pytest
 SERVER = {"aiohttp.web", "authproxy.proxy.downstream", "authproxy.admin.api", "authproxy.workers", "uvloop"}
 HEAVY = {"aiohttp", "cryptography", "joserfc", "keyring", "prometheus_client", "pyotp", "redis"}
 TABLES = {"rich"}
+FAULTS = {"difflib", "authproxy.config.meant", "authproxy.config.faults"}
 CONFIGURATION = {"pydantic", "yaml", "authproxy.config"}
 
 STATIC = """
 listen: 127.0.0.1:0
 admin: false
 routes: [{name: a, upstream: "http://127.0.0.1:9", auth: {grant: static, token: t0k3n}}]
+"""
+PRESET = """
+routes: [{name: a, upstream: "http://127.0.0.1:9", auth: {preset: password-login, username: a, password: b}}]
 """
 LOGIN = """
 listen: 127.0.0.1:0
@@ -67,6 +71,7 @@ def loaded(source, *args, directory, exits=0):
         (["--version"], STATIC, SERVER | HEAVY | TABLES | CONFIGURATION | {"asyncio", "ssl"}),
         (["check"], STATIC, SERVER | HEAVY | TABLES),
         (["check"], LOGIN, SERVER | HEAVY | TABLES),
+        (["check"], PRESET, SERVER | HEAVY | TABLES | FAULTS),
         (["routes"], STATIC, SERVER | HEAVY | {"authproxy.app", "authproxy.proxy"}),
         (["routes", "--json"], STATIC, SERVER | HEAVY | TABLES | {"authproxy.app", "authproxy.proxy"}),
         (["schema"], STATIC, SERVER | HEAVY | TABLES | {"authproxy.app", "authproxy.proxy"}),

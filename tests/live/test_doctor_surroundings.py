@@ -263,7 +263,7 @@ def test_ctrl_c_ends_it_and_a_terminal_shows_what_is_waited_for(servers: Servers
     os.close(follower)
     shown = b""
     try:
-        while b"upstream (" not in shown:
+        while "upstream …".encode() not in shown:
             shown += os.read(leader, 4096)
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 130

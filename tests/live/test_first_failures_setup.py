@@ -181,7 +181,7 @@ ROWS = {
         with_auth("*base"), "6:11: ", "refers to an anchor (&) that is not there", "if it is text, put"),
     "anchors of their own": Row(
         "x-base: &base {grant: none}\n" + with_auth("*base"), "1:1: x-base: ", "unknown key",
-        "an anchor (&) can stand at the first place where its value is used"),
+        "an anchor needs no key of its own: put the & where the value is first used"),
     "a merge key of a number": Row(
         with_top("<<: 5\n"), "3:5: ", "a merge key (<<) should refer to a mapping", "`<<: *name`"),
     # ── references ──
@@ -340,7 +340,7 @@ ROWS = {
         "put 127.0.0.1: before the port"),
     "an address as a URL": Row(
         with_top("").replace("127.0.0.1:0", "http://127.0.0.1:0"), "1:9: listen: ", "should be HOST:PORT",
-        "leave http:// away"),
+        "remove http://"),
     "an IPv6 address without quotes": Row(
         with_top("").replace("127.0.0.1:0", "[::1]:8080"), "1:10: ", "a [ begins a list", "needs quotes"),
     "an address for everybody": Row(

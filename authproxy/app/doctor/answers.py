@@ -11,12 +11,15 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from urllib.parse import urljoin
+from time import time
+from urllib.parse import urljoin, urlsplit
 
 from authproxy.app.doctor.steps import Verdict, failed, passed
-from authproxy.masking import without_query
+from authproxy.grants.reply import retry_after
+from authproxy.masking import scrub, without_query
+from authproxy.proxy.challenge import wanted_instead
 from authproxy.proxy.refusal import NOT_ALLOWED, SCOPE, WRONG_STATIC, WRONG_TOKEN
-from authproxy.values import split_url
+from authproxy.proxy.renewal import lacks_scope
 
 ASKS = "this route adds no credential: give it an `auth`"
 
@@ -26,8 +29,6 @@ _LOGIN_PATH = re.compile(
     r"/(log[-_]?in|sign[-_]?in|sso|saml2?|oauth2?/authorize|auth/realms|session/new)\b", re.IGNORECASE
 )
 _LOGIN_FORM = re.compile(rb"""type\s*=\s*["']?password|name\s*=\s*["']?password""", re.IGNORECASE)
-_TLS_PORT = re.compile(rb"HTTP request (was )?sent to (an )?HTTPS", re.IGNORECASE)
-_SCHEME = re.compile(r"(?:^|,)\s*([A-Za-z][\w-]*)(?=\s+[\w-]+\s*=|\s*(?:,|$))")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +75,6 @@ def judge(asked: Asked, answer: Answered) -> Verdict:
         return _welcome(asked, answer, said)
     if answer.status < 400:
         return _redirect(asked, answer, said)
-    if answer.status == 400 and _TLS_PORT.search(answer.body):
-        return failed(f"{asked.origin} speaks TLS, not plain http", "write https:// in `upstream`")
     kind = _KINDS.get(answer.status, _server_trouble if answer.status >= 500 else _other)
     return kind(asked, answer, said)
 
@@ -97,10 +96,13 @@ def _redirect(asked: Asked, answer: Answered, said: str) -> Verdict:
         return passed(said)
     try:
         location = urljoin(asked.url, answer.header("Location"))
-        parts = split_url(location)
+        parts = urlsplit(location)
     except ValueError:
-        return failed(f"{said}, a redirect to what is no URL", "check `upstream` and --path")
-    there, origin = without_query(location), f"{parts.scheme}://{parts.netloc}".lower()
+        parts = urlsplit("")
+    if not parts.hostname:
+        return failed(f"{said}, a redirect to an invalid URL", "check `upstream` and --path")
+    there = scrub(without_query(location), ())
+    origin = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}".lower()
     if _LOGIN_PATH.search(parts.path):
         return failed(
             f"{said}, a redirect to a login page: {there}",
@@ -118,43 +120,32 @@ def _redirect(asked: Asked, answer: Answered, said: str) -> Verdict:
 # ── it does not ──────────────────────────────────────────────────────────────────────────────────
 
 
-def challenges(value: str) -> list[str]:
-    """Return the schemes that a `WWW-Authenticate` names, in their order (RFC 9110 §11.6.1)."""
-    return list(dict.fromkeys(_SCHEME.findall(re.sub(r'"(?:[^"\\]|\\.)*"', '""', value))))
-
-
 def _unauthorized(asked: Asked, answer: Answered, said: str) -> Verdict:
-    challenge = answer.header("WWW-Authenticate")
-    wanted = challenges(challenge)
     if asked.scheme is None:
         return failed(f"{said} to a request without a credential", ASKS)
     sent = f"a {asked.scheme} credential" if asked.scheme else f"a bare token in {asked.header}"
     repeated = ", and to another token as well" if asked.repeated else ""
     cause = f"{said} to {sent}{repeated}"
-    if wanted and asked.scheme.lower() not in {each.lower() for each in wanted}:
-        return failed(f"{cause}: it asks for {' or '.join(wanted)}", _other_scheme(wanted[0]))
-    if "insufficient_scope" in challenge:
+    instead = wanted_instead(asked.scheme, answer.headers)
+    if instead is not None:
+        named, advice = instead
+        return failed(f"{cause}: it asks for {named}", advice)
+    if lacks_scope(answer.headers):
         return failed(f"{cause}: the token has too little scope", SCOPE)
     return failed(cause, WRONG_STATIC if asked.static else WRONG_TOKEN)
-
-
-def _other_scheme(wanted: str) -> str:
-    if wanted.lower() == "basic":
-        return "it wants a user name and a password: use `grant: basic`"
-    return f"set `scheme: {wanted}` in the route's `auth`"
 
 
 def _forbidden(asked: Asked, answer: Answered, said: str) -> Verdict:
     if asked.scheme is None:
         return failed(f"{said} to a request without a credential", ASKS)
-    if "insufficient_scope" in answer.header("WWW-Authenticate"):
+    if lacks_scope(answer.headers):
         return failed(f"{said}: the token has too little scope", SCOPE)
     return failed(f"{said}: the credential may not do this", f"{NOT_ALLOWED} Or name what it may: --path")
 
 
 def _too_many(_asked: Asked, answer: Answered, said: str) -> Verdict:
-    after = answer.header("Retry-After")
-    wait = f"wait {after} s" if after.isdecimal() else "wait"
+    after = retry_after({"Retry-After": answer.header("Retry-After")}, time())
+    wait = f"wait {after:.0f} s" if after is not None else "wait"
     return failed(f"{said}: too many requests", f"{wait}, and ask for less at a time")
 
 
@@ -164,10 +155,6 @@ def _no_such_method(asked: Asked, _answer: Answered, said: str) -> Verdict:
     return failed(
         f"{said}: this path takes no {asked.method}", "name another path with --path, or use --method"
     )
-
-
-def _missing(asked: Asked, _answer: Answered, _said: str) -> Verdict:
-    return judge_missing(asked, {})
 
 
 def _other(asked: Asked, _answer: Answered, said: str) -> Verdict:
@@ -183,7 +170,7 @@ def _server_trouble(_asked: Asked, _answer: Answered, said: str) -> Verdict:
     )
 
 
-_KINDS = {401: _unauthorized, 403: _forbidden, 404: _missing, 405: _no_such_method, 429: _too_many}
+_KINDS = {401: _unauthorized, 403: _forbidden, 405: _no_such_method, 429: _too_many}
 
 
 # ── 404 ──────────────────────────────────────────────────────────────────────────────────────────

@@ -110,4 +110,4 @@ def _names(certificate: "Certificate") -> tuple[str, ...]:
     except x509.ExtensionNotFound:
         return ()
     addresses = found.get_values_for_type(x509.IPAddress)
-    return (*found.get_values_for_type(x509.DNSName), *map(str, addresses))
+    return (*(scrub(each, ()) for each in found.get_values_for_type(x509.DNSName)), *map(str, addresses))

@@ -10,6 +10,8 @@ from authproxy.errors import Fault
 MAX_SHOWN = 6  # references that are named
 
 _NEXT = (
+    (re.compile(r"did you mean"), "write it as suggested"),
+    (re.compile(r"is not YAML"), "correct the indentation, quotes or brackets there; YAML takes no tabs"),
     (
         re.compile(r"variable (\w+) is not set"),
         "set {0} where authproxy is started (a service has an environment of its own)",
@@ -26,11 +28,6 @@ _NEXT = (
         re.compile(r"the program (failed|cannot be run|took)"),
         "run it by hand, in the configuration's directory",
     ),
-    (
-        re.compile(r"is not YAML|not close"),
-        "correct the indentation, quotes or brackets there; YAML takes no tabs",
-    ),
-    (re.compile(r"did you mean"), "write it as suggested"),
     (re.compile(r"pip install '?[\w\[\]]+'?"), "install what is missing"),
 )
 """What mends a fault, by its words; `authproxy check` has the words alone."""

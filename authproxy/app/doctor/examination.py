@@ -15,7 +15,7 @@ from authproxy.app.doctor.configuration import cause, next_step, note_route
 from authproxy.app.doctor.network import Target, reach
 from authproxy.app.doctor.pasteable import Pasteable
 from authproxy.app.doctor.running import examine_running
-from authproxy.app.doctor.steps import Step, Steps, failed, passed, skipped
+from authproxy.app.doctor.steps import Listener, Steps, failed, passed, skipped
 from authproxy.app.doctor.token import Heard, examine_token
 from authproxy.app.doctor.upstream import Question, Upstream
 from authproxy.app.listeners import configured_addresses
@@ -37,19 +37,11 @@ MAX_CONNECT = 10.0  # seconds; a route may say less
 MAX_RESPONSE = 30.0
 
 
-class View(Protocol):
+class View(Listener, Protocol):
     """Whoever sees the examination while it goes on."""
 
     def subject(self, title: str) -> None:
         """See that the steps of another subject follow."""
-        ...
-
-    def begins(self, name: str) -> None:
-        """See that a step is being taken."""
-        ...
-
-    def ended(self, step: Step) -> None:
-        """See how it went."""
         ...
 
 
@@ -58,7 +50,6 @@ class Subject:
     """Whose steps they are: a route, or the proxy as a whole."""
 
     name: str
-    title: str
     steps: Steps
 
 
@@ -128,9 +119,8 @@ class Examination:
         return report
 
     def _subject(self, name: str, title: str) -> Subject:
-        title = self._clean(title)
-        self._view.subject(title)
-        return Subject(name, title, Steps(self._view, self._clean.verdict))
+        self._view.subject(self._clean(title))
+        return Subject(name, Steps(self._view, self._clean.verdict))
 
     # ── what is no route's ───────────────────────────────────────────────────────────────────────
 

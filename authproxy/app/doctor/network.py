@@ -122,7 +122,7 @@ class _Way:
             async with asyncio.timeout(self._target.seconds):
                 await asyncio.wait([shaking], timeout=PROBE_SECONDS)
                 if not shaking.done() and await answers_plain_http(self._target):
-                    return await self._no_tls(Failure.HANDSHAKE)
+                    return self._is_plain()
                 version, facts = await shaking
         except UpstreamError as error:
             return await self._no_tls(tls_failure(error))
@@ -138,10 +138,14 @@ class _Way:
     async def _no_tls(self, failure: Failure) -> Verdict:
         target = self._target
         if failure in {Failure.HANDSHAKE, Failure.PLAIN_HTTP} and await answers_plain_http(target):
-            cause = f"{target.origin.authority} speaks plain http, not TLS"
-            return failed(cause, tls_hint(Failure.PLAIN_HTTP, target.setting))
+            return self._is_plain()
         facts = await shown_certificate(target)
         return failed(explain(failure, target.name, facts, utc_now()), tls_hint(failure, target.setting))
+
+    def _is_plain(self) -> Verdict:
+        target = self._target
+        cause = f"{target.origin.authority} speaks plain http, not TLS"
+        return failed(cause, tls_hint(Failure.PLAIN_HTTP, target.setting))
 
     # ── what a person would try next ─────────────────────────────────────────────────────────────
 
@@ -194,6 +198,11 @@ async def shown_certificate(target: Target) -> CertificateFacts | None:
             return (await handshake(_unverified(target).dialer))[1]
     except (AuthproxyError, OSError):
         return None
+
+
+def is_tls(target: Target) -> Verdict:
+    """Return what to say of a server that speaks TLS where plain http was meant."""
+    return failed(f"{target.origin} speaks TLS, not plain http", f"write https:// in `{target.setting}`")
 
 
 async def speaks_tls(target: Target) -> bool:

@@ -12,17 +12,16 @@ import re
 import socket
 import ssl
 from dataclasses import dataclass
-from ipaddress import ip_address
 
 from authproxy.app.doctor.steps import Steps, Verdict, failed, passed, skipped
 from authproxy.capabilities import AF_UNIX
 from authproxy.config.model import Config
 from authproxy.masking import scrub
 from authproxy.net.tls import upstream_context
-from authproxy.values import split_address
+from authproxy.values import reached_at, split_address
 
 OTHER_FILE = "is the proxy that runs one of another file?"
-ELSEWHERE = ", but it listens elsewhere than `listen` says"
+ELSEWHERE = "; it listens elsewhere than `listen` says"
 
 SECONDS = 3.0
 MAX_ANSWER = 64 << 10  # bytes
@@ -86,7 +85,7 @@ async def _admin(address: str, *, is_running: bool) -> Verdict:
         if is_running:
             return failed(
                 f"nobody answers at {address}, the admin listener",
-                "is the proxy that runs one of another file?",
+                OTHER_FILE,
             )
         return skipped(f"not running: nobody listens on {address}")
     ready = await ask(address, "GET", "/readyz")
@@ -101,11 +100,7 @@ def judge_admin(address: str, health: Found, ready: Found, *, is_running: bool) 
             "end that program, or choose another address: `admin: {listen: …}`, or `run --admin ADDRESS`",
         )
     if ready.status == 200:
-        return passed(
-            "healthy and ready"
-            if is_running
-            else "healthy and ready; it listens elsewhere than `listen` says"
-        )
+        return passed("healthy and ready" if is_running else f"healthy and ready{ELSEWHERE}")
     return failed(
         f"the proxy that runs is not ready: {_reasons(ready.body) or 'it does not say why'}",
         "see the routes below; once the cause is mended, POST /api/routes/NAME/refresh tries at once",
@@ -140,9 +135,7 @@ async def ask(address: str, method: str, path: str, *, tls: ssl.SSLContext | Non
     return Found(int(status[1]) if status else None, head, body)
 
 
-async def _open(
-    address: str, tls: ssl.SSLContext | None
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def _open(address: str, tls: ssl.SSLContext | None) -> Line:
     if address.startswith(UNIX):
         sock = await _connected(address.removeprefix(UNIX))
         name = "localhost" if tls is not None else None  # asyncio wants one; nobody verifies it
@@ -150,7 +143,7 @@ async def _open(
     place = split_address(address)
     if place is None:
         raise ValueError(address)
-    return await asyncio.open_connection(_reachable(place[0]), place[1], ssl=tls)
+    return await asyncio.open_connection(reached_at(place[0]), place[1], ssl=tls)
 
 
 async def _connected(path: str) -> socket.socket:
@@ -162,13 +155,6 @@ async def _connected(path: str) -> socket.socket:
         sock.close()
         raise
     return sock
-
-
-def _reachable(host: str) -> str:
-    try:
-        return "localhost" if not host or ip_address(host).is_unspecified else host
-    except ValueError:
-        return host
 
 
 async def _up_to(reader: asyncio.StreamReader, limit: int) -> bytes:

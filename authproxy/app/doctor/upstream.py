@@ -15,10 +15,11 @@ from math import inf
 
 from authproxy import __version__
 from authproxy.app.doctor.answers import Answered, Asked, Variant, judge, judge_missing, variants
-from authproxy.app.doctor.network import Target, speaks_tls
+from authproxy.app.doctor.network import Target, is_tls, speaks_tls
 from authproxy.app.doctor.steps import Verdict, failed, skipped
 from authproxy.config.route import RouteConfig
 from authproxy.errors import AuthproxyError, BadReply, Forbidden, ResponseTimeout, TokenError, UpstreamError
+from authproxy.grants.shape import says_tls
 from authproxy.masking import without_query
 from authproxy.proxy.handler import check_allow
 from authproxy.proxy.route import Route
@@ -77,8 +78,8 @@ class Upstream:
     async def _judged(self, asked: Asked, answer: Answered, question: Question) -> Verdict:
         if answer.status == 404:
             return await self._missing(asked, question)
-        if answer.status == 400 and await self._should_be_tls():
-            return self._is_tls()
+        if answer.status == 400 and (says_tls(answer.body) or await self._should_be_tls()):
+            return is_tls(self.target)
         return judge(asked, answer)
 
     # ── the request ──────────────────────────────────────────────────────────────────────────────
@@ -142,13 +143,10 @@ class Upstream:
 
     async def _no_answer(self, error: UpstreamError) -> Verdict:
         if isinstance(error, BadReply) and await self._should_be_tls():
-            return self._is_tls()
+            return is_tls(self.target)
         if isinstance(error, ResponseTimeout):
             return failed(error.detail, SLOW)
         return failed(error.detail, error.hint or "check `upstream`, and whether it speaks HTTP")
-
-    def _is_tls(self) -> Verdict:
-        return failed(f"{self.target.origin} speaks TLS, not plain http", "write https:// in `upstream`")
 
     async def _should_be_tls(self) -> bool:
         return self.target.origin.tls is None and self.target.proxy is None and await speaks_tls(self.target)
@@ -178,8 +176,8 @@ class Upstream:
         outgoing = Outgoing("GET", "\r\n".join(lines).encode())
         try:
             async with asyncio.timeout(PROBE_SECONDS):
-                await self.route.sender.send(outgoing, b"")
-                return await _read(outgoing)
+                reply = await self.route.sender.send(outgoing, b"")
+                return Answered(reply.status, list(reply.headers))
         except (AuthproxyError, TimeoutError):
             return None
         finally:

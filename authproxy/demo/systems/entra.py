@@ -55,9 +55,4 @@ class Entra(OAuthClient):
 
     def challenge(self, error: str = "", description: str = "") -> web.Response:
         said = {"code": "InvalidAuthenticationToken", "message": description or "Access token is empty."}
-        reply = super().challenge(error, description)
-        return web.json_response({"error": said}, status=401, headers=_challenge_of(reply))
-
-
-def _challenge_of(reply: web.Response) -> dict[str, str]:
-    return {"WWW-Authenticate": reply.headers["WWW-Authenticate"]}
+        return web.json_response({"error": said}, status=401, headers=self.bearer(error, description))

@@ -8,7 +8,7 @@ from authproxy.demo.keys import is_timely, private_key, verified
 from authproxy.demo.standin import NO_STORE, DemoRoute, Endpoint, Received
 from authproxy.demo.systems.handed_out import HandedOut
 
-LONGEST_JWT = 600.0  # seconds
+MAX_JWT_SECONDS = 600.0  # seconds
 DOCUMENTATION = "https://docs.github.com/rest"
 
 
@@ -39,7 +39,7 @@ class GitHub(HandedOut):
         claims = verified(token) if scheme == "bearer" else None
         if claims is None or claims.get("iss") != self.app:
             return _no(401, "A JSON web token could not be decoded")
-        if not is_timely(claims, self.clock(), LONGEST_JWT):
+        if not is_timely(claims, self.clock(), MAX_JWT_SECONDS):
             return _no(401, "'Expiration time' claim ('exp') is too far in the future")
         if received.path.split("/")[3] != self.installation:
             return _no(404, "Not Found")

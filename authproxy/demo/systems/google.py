@@ -8,7 +8,7 @@ from authproxy.demo.keys import is_timely, private_key
 from authproxy.demo.standin import DemoRoute, Received, oauth_error
 from authproxy.demo.systems.signed_login import SignedLogin, address
 
-LONGEST_JWT = 3600.0  # seconds
+MAX_JWT_SECONDS = 3600.0  # seconds
 SCOPES = "https://www.googleapis.com/auth/"
 
 
@@ -35,7 +35,7 @@ class Google(SignedLogin):
             return oauth_error(400, "invalid_grant", "Invalid grant: account not found")
         if claims.get("aud") != f"{address(received)}{self.token_path}":
             return oauth_error(400, "invalid_grant", "Invalid JWT: Failed audience check.")
-        if not is_timely(claims, self.clock(), LONGEST_JWT):
+        if not is_timely(claims, self.clock(), MAX_JWT_SECONDS):
             words = (
                 "Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe."
             )
@@ -53,5 +53,4 @@ class Google(SignedLogin):
     def challenge(self, error: str = "", description: str = "") -> web.Response:
         words = "Request had invalid authentication credentials."
         said = {"code": 401, "message": words, "status": "UNAUTHENTICATED"}
-        challenge = super().challenge(error, description).headers["WWW-Authenticate"]
-        return web.json_response({"error": said}, status=401, headers={"WWW-Authenticate": challenge})
+        return web.json_response({"error": said}, status=401, headers=self.bearer(error, description))

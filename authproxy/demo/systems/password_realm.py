@@ -6,7 +6,7 @@ from typing import ClassVar
 from aiohttp import web
 
 from authproxy.demo.accounts import PASSWORD, USERNAME, is_login
-from authproxy.demo.standin import Endpoint, Issued, Received, StandIn, oauth_error
+from authproxy.demo.standin import DemoRoute, Endpoint, Issued, Received, StandIn, oauth_error
 from authproxy.grants.requests import FORM
 from authproxy.tokens.source import Clock
 
@@ -14,6 +14,9 @@ from authproxy.tokens.source import Clock
 class PasswordRealm(StandIn):
     """It refuses in the words of Keycloak."""
 
+    preset: ClassVar[str]
+    example: ClassVar[str]
+    """A path of the API that is worth asking for."""
     token_path: ClassVar[str]
     client_id: ClassVar[str]
     refresh_lifetime: ClassVar[float]
@@ -22,6 +25,10 @@ class PasswordRealm(StandIn):
     def __init__(self, *, lifetime: float | None = None, clock: Clock = time.time) -> None:
         super().__init__(lifetime=lifetime, clock=clock)
         self._refresh_tokens = Issued(clock)
+
+    def routes(self, base_url: str) -> list[DemoRoute]:
+        user = {"preset": self.preset, "username": USERNAME, "password": PASSWORD}
+        return [DemoRoute(self.name, user | {"token_url": f"{base_url}{self.token_path}"}, self.example)]
 
     @property
     def endpoints(self) -> dict[str, tuple[str, Endpoint]]:

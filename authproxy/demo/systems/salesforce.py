@@ -9,7 +9,7 @@ from authproxy.demo.keys import is_timely, private_key
 from authproxy.demo.standin import DemoRoute, Received, oauth_error
 from authproxy.demo.systems.signed_login import SignedLogin, address
 
-LONGEST_JWT = 300.0  # seconds
+MAX_JWT_SECONDS = 300.0  # seconds
 
 
 class Salesforce(SignedLogin):
@@ -30,7 +30,7 @@ class Salesforce(SignedLogin):
             return oauth_error(400, "invalid_client_id", "client identifier invalid")
         if claims.get("aud") != address(received):
             return oauth_error(400, "invalid_grant", "audience is invalid")
-        if not is_timely(claims, self.clock(), LONGEST_JWT):
+        if not is_timely(claims, self.clock(), MAX_JWT_SECONDS):
             return oauth_error(400, "invalid_grant", "expired authorization code")
         if claims.get("sub") != USERNAME:
             return oauth_error(400, "invalid_grant", "user hasn't approved this consumer")

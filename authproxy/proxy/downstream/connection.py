@@ -48,7 +48,7 @@ _EIGHT_BIT = re.compile(rb"[\x80-\xff]")
 
 TLS_HELLO = b"\x16\x03"  # how a client begins that speaks TLS (RFC 8446 §5.1)
 HTTPS_CAME = "a client spoke TLS (https://) to a listener of plain http"
-USE_HTTP = "call it by http://, or set `tls` to serve https"
+USE_HTTP = "call it by http://; with `tls` the addresses of `listen` serve https"
 TRAILER_TOO_LARGE = "the trailer section is too large"
 LITTLE_BUT_FRAMING = "the chunks of the body are little but sizes and extensions"
 MALFORMED = "the body is malformed"

@@ -15,7 +15,7 @@ import asyncio
 from collections import deque
 
 from authproxy.errors import BadReply, ConnectionLimit, ConnectTimeout
-from authproxy.net.dial import Dialer
+from authproxy.net.dial import IN_TLS, Dialer
 from authproxy.proxy.upstream.connection import Connection
 from authproxy.proxy.upstream.forwarding import Forwarding
 
@@ -34,9 +34,8 @@ class Pool:
         self._dialer = dialer
         self._limit = limit
         self._connect_seconds = connect_seconds
-        self._scheme = "and whether it speaks HTTP/1.1"
-        if dialer.origin.tls is None:
-            self._scheme += "; or is it https:// there?"
+        other = "; or is it https:// there?" if dialer.origin.tls is None else ""
+        self._hint = dialer.hint(f"and whether it speaks HTTP/1.1{other}")
         self._forwarding = None
         if dialer.proxy is not None and dialer.forwards:
             self._forwarding = Forwarding(dialer.proxy, str(dialer.origin))
@@ -113,31 +112,32 @@ class Pool:
         try:
             async with asyncio.timeout(self._connect_seconds):
                 return await self._dial()
-        except TimeoutError:
-            raise self._too_late() from None
+        except TimeoutError as late:
+            in_tls = IN_TLS in getattr(late.__cause__, "__notes__", ())
+            raise self._too_late(in_tls=in_tls) from None
         finally:
             self._opening -= 1
             self._wake_one()
 
-    def _too_late(self) -> ConnectTimeout:
+    def _too_late(self, *, in_tls: bool) -> ConnectTimeout:
         """Return the failure of an upstream that was not ready in time."""
         within = f"within {self._connect_seconds:g} s"
-        if self._dialer.hung_in_tls:
+        if in_tls:
             return ConnectTimeout(
                 f"{self._dialer.place} took the connection, but did not answer in TLS {within}",
                 hint=self._dialer.hint("or is it http:// there?"),
             )
         return ConnectTimeout(
             f"{self._dialer.place} did not take the connection {within}",
-            hint=self._dialer.hint("a firewall in between, and whether it is up (`timeouts.connect`)"),
+            hint=self._dialer.hint("and whether it is up, or a firewall blocks it (`timeouts.connect`)"),
         )
 
     async def _dial(self) -> Connection:
         connection = await self._dialer.dial(self._new_connection)
         if connection.closed:  # before it was one of ours, so that nobody would ever take it off the count
             raise BadReply(
-                f"{self._dialer.place} spoke, or hung up, before it was asked anything",
-                hint=self._dialer.hint(self._scheme),
+                f"{self._dialer.place} sent data, or closed the connection, before any request",
+                hint=self._hint,
             )
         self._open.add(connection)
         return connection
@@ -148,7 +148,7 @@ class Pool:
             on_idle=self._back,
             on_lost=self._lost,
             forwarding=self._forwarding,
-            hint=self._dialer.hint(self._scheme),
+            hint=self._hint,
         )
 
     def _back(self, connection: Connection) -> None:

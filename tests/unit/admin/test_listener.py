@@ -30,6 +30,12 @@ async def client():
     async def faulty(_request):
         raise RuntimeError("s3cr3t")
 
+    async def stream(request):
+        response = web.StreamResponse()
+        await response.prepare(request)
+        request.protocol.force_close()  # as it does when its reader has gone
+        await response.write(b"more")
+
     application = web.Application(client_max_size=1 << 20)
     application.add_routes(
         [
@@ -38,6 +44,7 @@ async def client():
             web.get("/moved", moved),
             web.get("/odd", odd),
             web.get("/faulty", faulty),
+            web.get("/stream", stream),
         ]
     )
     async with Client(application) as client:
@@ -165,6 +172,16 @@ async def test_a_fault_in_a_page_tells_nothing(client, caplog):
     assert (reply.status, closed) == (500, True)
     assert b"s3cr3t" not in reply.body
     assert [record.getMessage() for record in caplog.records] == ["internal error"]
+
+
+async def test_a_reader_that_has_gone_is_no_fault_of_a_page(client, caplog):
+    connection, transport = client.connect()
+    connection.data_received(HEAD.replace(b"/page", b"/stream") + END)
+    while not transport.closed:
+        await asyncio.sleep(0)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert caplog.records == []
 
 
 async def test_a_body_that_is_malformed_is_told(client):

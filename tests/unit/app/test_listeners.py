@@ -8,6 +8,7 @@ import pytest
 
 from authproxy.app.listeners import Before, Listeners, close_sockets, open_listeners
 from authproxy.app.sockets import ListenError, listening_sockets
+from authproxy.config.document import NO_FILES
 from authproxy.config.read import parse
 from authproxy.net.own_listeners import OwnListeners
 
@@ -128,9 +129,11 @@ def test_a_port_that_is_taken_is_told_with_who_has_it_and_where_another_is_chose
 @pytest.mark.parametrize(
     ("number", "way_out"),
     [
-        (errno.EACCES, "ports below 1024 are the administrator's: choose another address: --listen ADDR"),
+        (
+            errno.EACCES,
+            "ports below 1024 need root or CAP_NET_BIND_SERVICE: choose another address",
+        ),
         (errno.EADDRNOTAVAIL, "this machine has no such address: choose another address"),
-        (errno.ENOENT, "make the directory of the socket first, or choose another address"),
         (errno.EIO, "choose another address: --listen ADDR"),
     ],
 )
@@ -143,3 +146,38 @@ def test_each_reason_of_the_system_has_its_way_out(monkeypatch, number, way_out)
     with pytest.raises(ListenError) as raised:
         open_listeners(config)
     assert raised.value.hint.startswith(way_out)
+
+
+@pytest.mark.parametrize(
+    ("number", "way_out"),
+    [
+        (errno.EACCES, "let the user that authproxy runs as write to the directory of the socket, or choose"),
+        (
+            errno.EADDRINUSE,
+            "stop the process that listens on it, or choose another address",
+        ),
+        (errno.ENOENT, "make the directory of the socket first, or choose another address"),
+        (errno.EIO, "choose another address: --listen ADDR"),
+    ],
+)
+def test_a_unix_socket_has_ways_out_of_its_own(monkeypatch, number, way_out):
+    def refuse(*_args):
+        raise OSError(number, "no")
+
+    monkeypatch.setattr("authproxy.app.sockets._unix_socket", refuse)
+    text = TAKEN.replace("127.0.0.1:{port}", "unix:/run/x.sock").format(port=0, admin="false")
+    with pytest.raises(ListenError) as raised:
+        open_listeners(parse(text, "proxy.yaml", environ={}))
+    assert raised.value.hint.startswith(way_out)
+    assert "port" not in raised.value.hint
+
+
+@pytest.mark.parametrize("file", NO_FILES)
+def test_where_there_is_no_file_only_the_option_is_named(monkeypatch, file):
+    def refuse(*_args, **_options):
+        raise OSError(errno.EADDRNOTAVAIL, "no")
+
+    monkeypatch.setattr("authproxy.app.sockets._tcp_sockets", refuse)
+    with pytest.raises(ListenError) as raised:
+        open_listeners(parse(TAKEN.format(port=80, admin="false"), file, environ={}))
+    assert raised.value.hint.endswith("choose another address: --listen ADDR")

@@ -114,7 +114,7 @@ def test_of_one_of_ours_that_has_ended_since_nothing_is_known(system):
 def test_our_own_listener_is_not_taken_for_another_process(system):
     system.socket(7)
     system.process(os.getpid(), 7)
-    assert system.owner() == "this authproxy itself, at another address of its own"
+    assert system.owner() == "this authproxy, for another of its listeners"
 
 
 def test_without_such_files_nobody_knows(tmp_path):

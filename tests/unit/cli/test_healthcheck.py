@@ -29,8 +29,13 @@ class Session:
         self._asked.append(url)
         return self
 
-    async def text(self):
-        return self._text
+    @property
+    def content(self):
+        return self
+
+    async def read(self, _limit):
+        said, self._text = self._text, ""
+        return said.encode()
 
 
 @pytest.fixture
@@ -142,3 +147,20 @@ def test_a_password_in_the_url_is_not_repeated(run, answers):
     result = run("healthcheck", "http://me:s3cr3t@a:1/?key=s3cr3t", exits=1)
     assert "http://a:1/readyz does not answer" in result.output
     assert "s3cr3t" not in result.output
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        '{"routes": {"a": 1, "b": {"state": "failing"}}}',
+        '{"detail": "\\u001b[2Jno"}',
+        "x" * (2 << 20),
+    ],
+)
+def test_whatever_answers_is_told_without_obeying_it(run, answers, text):
+    answers(503, text=text)
+    told = run("healthcheck", "http://a:1", exits=1).stderr
+    assert told.startswith("authproxy: not ready: ")
+    assert "\x1b" not in told
+    assert len(told) < 2000

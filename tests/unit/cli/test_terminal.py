@@ -39,7 +39,7 @@ def test_colour_is_given_up_on_request(monkeypatch, name, value, coloured):
 
 @pytest.mark.usefixtures("watched")
 def test_what_is_over_soon_shows_nothing(capsys):
-    with Progress("waiting", patience=GUARD) as progress:
+    with Progress("waiting", delay=GUARD) as progress:
         progress.tell("a line")
     assert capsys.readouterr().err == "a line\n"
 
@@ -54,7 +54,7 @@ def test_what_takes_its_time_is_shown_and_cleared_for_lines_and_at_the_end(capsy
         shown.set()
 
     monkeypatch.setattr(Progress, "_show", noted)
-    with Progress("waiting", patience=0.001) as progress:
+    with Progress("waiting", delay=0.001) as progress:
         assert shown.wait(GUARD)
         progress.tell("a line")
     said = capsys.readouterr().err
@@ -65,7 +65,7 @@ def test_what_takes_its_time_is_shown_and_cleared_for_lines_and_at_the_end(capsy
 
 def test_on_a_pipe_nothing_is_ever_shown(monkeypatch, capsys):
     monkeypatch.setattr(os, "isatty", lambda _descriptor: False)
-    with Progress("waiting", patience=0.0) as progress:
+    with Progress("waiting", delay=0.0) as progress:
         assert not progress._thread.is_alive()
         tell("\x1b[1mbold\x1b[0m")
     assert capsys.readouterr().err == "bold\n"

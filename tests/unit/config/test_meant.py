@@ -52,7 +52,7 @@ def test_the_nearest_name_is_suggested():
         (FileKeys, "upstream", "it belongs to a route: "),
         (FileKeys, "client_id", "it belongs to a route's `auth`"),
         (FileKeys, "level", "it belongs under `log`"),
-        (FileKeys, "x-base", "an anchor (&) can stand at the first place where its value is used"),
+        (FileKeys, "x-base", "an anchor needs no key of its own: put the & where the value is first used"),
         (STATIC, "timeouts", "it belongs to the route itself, beside `auth`"),
         (STATIC, "username", "this grant does not take it, but basic"),
         (STATIC, "limits", "it belongs to the top level of the file, outside `routes`"),

@@ -31,7 +31,7 @@ def test_a_file_is_read(tmp_path):
     ],
 )
 def test_a_file_of_something_else_is_a_fault_in_its_first_line(tmp_path, monkeypatch, content, message):
-    monkeypatch.setattr(read, "LARGEST_FILE", 100)
+    monkeypatch.setattr(read, "MAX_FILE", 100)
     path = tmp_path / "a.yaml"
     path.write_bytes(content)
     with pytest.raises(ConfigError) as raised:

@@ -118,7 +118,7 @@ def test_a_server_cannot_write_into_the_log():
         (403, "access_denied", "check the credential"),
         (423, None, "unlocked first; then check the credential"),
         (429, None, "limits token requests"),
-        (500, None, "asked again by itself"),
+        (500, None, "authproxy tries again"),
         (418, None, "check `token_url`"),
     ],
 )
@@ -187,7 +187,7 @@ def test_plain_http_at_an_https_port_is_told_as_such():
 def test_a_page_may_be_somebody_elses_no(status):
     with pytest.raises(CredentialRejected, match=f"answered {status} with an HTML page") as caught:
         read(answer(status=status, body=b"<html>blocked</html>"))
-    assert caught.value.hint == "check the credential; or somebody in between answered, such as a firewall"
+    assert caught.value.hint == "check the credential; or a firewall or proxy in between answered"
 
 
 # ── a clock that is wrong ────────────────────────────────────────────────────────────────────────

@@ -64,7 +64,7 @@ def certificate_error(code, message):
             "is it http:// there?",
         ),
         (ConnectionResetError(errno.ECONNRESET, "s3cr3t"), "closed the connection", "is it http:// there?"),
-        (aiohttp.ClientPayloadError("s3cr3t"), "broke off its answer", "asked again"),
+        (aiohttp.ClientPayloadError("s3cr3t"), "broke off its answer", "tries again"),
         (TooLong("s3cr3t"), "sent more than the answer of a token endpoint can be", "check `token_url`"),
         (SpeaksTLS("s3cr3t"), "did not answer in HTTP, but in TLS", "write https:// in `token_url`"),
         (ValueError("s3cr3t"), "did not answer in HTTP", "check `token_url`"),
@@ -113,7 +113,7 @@ def test_which_wait_was_too_long_is_told():
     assert "did not take the connection within 10 s" in connecting.detail
     assert "is it http:// there?" in connecting.hint
     assert "did not answer in time" in answering.detail
-    assert "asked again" in answering.hint
+    assert "tries again" in answering.hint
 
 
 def test_a_proxy_that_leads_nowhere_is_named_without_its_password():

@@ -30,13 +30,13 @@ def test_schemes_are_told_from_parameters(values, schemes):
 @pytest.mark.parametrize(
     ("sent", "values", "instead"),
     [
-        ("Bearer", ["Token"], ("Token", "`scheme: Token`")),
+        ("Bearer", ["Token"], ("Token", "set `scheme: Token`")),
         ("Bearer", ["bearer"], None),
         ("Bearer", ['Basic realm="x"', "Bearer"], None),
         ("Bearer", [], None),
-        ("Bearer", ['Basic realm="x"'], ("Basic", "`grant: basic`")),
-        ("Bearer", ["Basic", "Token"], ("Basic or Token", "`grant: basic` or `scheme: Token`")),
-        ("", ["Bearer"], ("Bearer", "`scheme: Bearer`")),
+        ("Bearer", ['Basic realm="x"'], ("Basic", "set `grant: basic`")),
+        ("Bearer", ["Basic", "Token"], ("Basic or Token", "set `grant: basic` or `scheme: Token`")),
+        ("", ["Bearer"], ("Bearer", "set `scheme: Bearer`")),
         (
             "Bearer",
             ["Negotiate"],

@@ -2,7 +2,7 @@
 
 import pytest
 
-from authproxy.app.doctor.answers import Answered, Asked, challenges, judge, judge_missing, variants
+from authproxy.app.doctor.answers import Answered, Asked, judge, judge_missing, variants
 
 ASKED = Asked("GET", "https://api.example/v2/x", "https://api.example", "/x", scheme="Bearer")
 UNNAMED = Asked("GET", "https://api.example/v2/", "https://api.example", None, scheme="Bearer")
@@ -27,19 +27,17 @@ HTML = ("Content-Type", "text/html")
         (answer(302), True, None, None),
         (answer(302, ("Location", "/users/sign_in")), False, "a redirect to a login page", "site for people"),
         (answer(301, ("Location", "https://b.example/?t=1")), False, "https://b.example/", "`upstream: https://b."),
-        (answer(301, ("Location", "http://[")), False, "what is no URL", "check"),
+        (answer(301, ("Location", "http://[")), False, "an invalid URL", "check"),
         (answer(401, ("WWW-Authenticate", "Token")), False, "it asks for Token", "`scheme: Token`"),
         (answer(401, ("WWW-Authenticate", 'Basic realm="x"')), False, "asks for Basic", "grant: basic"),
         (answer(401, ("WWW-Authenticate", "bearer")), False, "to a Bearer credential", "`audience`"),
         (answer(401), False, "to a Bearer credential", "is `scheme` right"),
         (answer(403), False, "may not do this", "is the account allowed"),
         (answer(403, ("WWW-Authenticate", INSUFFICIENT)), False, "little scope", "`scope`"),
-        (answer(404), False, "nothing at that path", "--path"),
         (answer(405), False, "takes no GET", "--method"),
         (answer(422), False, "does not take this request", "--path"),
         (answer(429, ("Retry-After", "7")), False, "too many requests", "wait 7 s"),
         (answer(502), False, "in trouble", "wait"),
-        (answer(400, body=b"The plain HTTP request was sent to HTTPS port"), False, "speaks TLS", "https://"),
     ],
 )  # fmt: skip
 def test_an_answer_is_judged(answered, ok, cause, what_next):
@@ -50,7 +48,7 @@ def test_an_answer_is_judged(answered, ok, cause, what_next):
         assert what_next in verdict.next
 
 
-@pytest.mark.parametrize("status", [404, 405, 422])
+@pytest.mark.parametrize("status", [405, 422])
 def test_where_nobody_named_a_path_not_to_find_one_is_no_failure(status):
     verdict = judge(UNNAMED, answer(status))
     assert verdict.ok
@@ -67,17 +65,34 @@ def test_no_query_of_a_redirect_is_told():
     assert "secret" not in str(judge(ASKED, answer(302, ("Location", "https://b.example/?code=secret"))))
 
 
+def test_a_challenge_leads_to_what_can_be_set():
+    wanted = judge(ASKED, answer(401, ("WWW-Authenticate", 'Token, Basic realm="x"')))
+    assert "asks for Token or Basic" in wanted.cause
+    assert wanted.next == "set `scheme: Token` or `grant: basic`"
+    assert "no grant for that scheme" in judge(ASKED, answer(401, ("WWW-Authenticate", "Negotiate"))).next
+
+
 @pytest.mark.parametrize(
-    ("value", "schemes"),
+    ("location", "ok", "said"),
     [
-        ("Token", ["Token"]),
-        ('Bearer realm="a, Basic b", error="x"', ["Bearer"]),
-        ('Basic realm="x", Bearer', ["Basic", "Bearer"]),
-        ("", []),
+        ("/#/home", True, "a redirect to / (not followed)"),  # as applications in one page have it
+        ("https://me:s3cr3t@b.example/x", False, "redirect to another host: https://b.example/x"),
+        ("https://[broken", False, "redirect to an invalid URL"),
+        ("https://b.example/" + "x" * 2000, False, "…"),
     ],
 )
-def test_a_challenge_is_read(value, schemes):
-    assert challenges(value) == schemes
+def test_a_redirect_is_told_whatever_it_holds(location, ok, said):
+    verdict = judge(ASKED, answer(302, ("Location", location)))
+    assert verdict.ok is ok
+    told = verdict.detail if ok else verdict.cause
+    assert said in told
+    assert "s3cr3t" not in told + (verdict.next or "")
+    assert len(told) < 500
+
+
+def test_a_server_says_how_long_to_wait_in_few_digits():
+    assert judge(ASKED, answer(429, ("Retry-After", "9" * 400))).next.startswith("wait")
+    assert len(judge(ASKED, answer(429, ("Retry-After", "9" * 400))).next) < 60
 
 
 # ── 404 ──────────────────────────────────────────────────────────────────────────────────────────
@@ -105,3 +120,11 @@ def test_another_way_tells_only_where_it_is_answered_otherwise(status, plainly, 
     (variant,) = variants("/x", base="/v2", prefix="/", strips=True)
     verdict = judge_missing(ASKED, {variant: status}, plainly)
     assert ("joined wrongly" in verdict.cause) is joined_wrongly
+
+
+def test_where_nothing_is_found_it_depends_on_who_named_the_path():
+    named, unnamed = judge_missing(ASKED, {}), judge_missing(UNNAMED, {})
+    assert "nothing at that path" in named.cause
+    assert "--path" in named.next
+    assert unnamed.ok
+    assert "--path" in unnamed.detail

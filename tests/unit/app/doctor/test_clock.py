@@ -2,29 +2,7 @@
 
 import pytest
 
-from authproxy.app.doctor.clock import judge_clock, shown, skew
-
-NOON = 1_700_000_000.0
-DATE = "Tue, 14 Nov 2023 22:13:20 GMT"  # NOON
-
-
-@pytest.mark.parametrize(
-    ("asked", "answered", "seconds"),
-    [
-        (NOON, NOON + 1, 0),
-        (NOON + 0.9, NOON + 2, 0),  # a header has whole seconds
-        (NOON - 100, NOON - 99, 99),
-        (NOON + 100, NOON + 101, -100),
-        (NOON - 5, NOON + 5, 0),  # a slow answer
-    ],
-)
-def test_the_skew_is_what_the_time_under_way_does_not_explain(asked, answered, seconds):
-    assert skew({"Date": DATE}, asked, answered) == seconds
-
-
-@pytest.mark.parametrize("headers", [{}, {"Date": "yesterday"}, {"Date": ""}])
-def test_who_does_not_say_the_time_is_not_judged(headers):
-    assert skew(headers, NOON, NOON) is None
+from authproxy.app.doctor.clock import judge_clock, shown
 
 
 def test_a_skew_is_told_with_its_side():

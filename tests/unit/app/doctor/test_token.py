@@ -38,7 +38,7 @@ def route(auth):
 def test_the_servers_of_a_grant_are_found(auth, found, monkeypatch):
     monkeypatch.delenv("HTTPS_PROXY", raising=False)
     targets = endpoint_targets(route(auth), NOBODY, Steps(Told()))
-    assert [(key, str(target.origin)) for key, target in targets] == found
+    assert [(target.setting, str(target.origin)) for target in targets] == found
 
 
 def test_a_proxy_that_cannot_be_used_is_a_step_that_failed(monkeypatch):
