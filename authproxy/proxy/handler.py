@@ -404,9 +404,8 @@ def injects(request: Request, route: Route) -> bool:
         return False
     if route.incoming == "replace":
         return True
-    brought = route.credential.injection.brought(
-        request.headers, request.target, route.request_headers.passes
-    )
+    goes = route.request_headers.passes
+    brought = route.credential.injection.brought(request.headers, request.target, goes)
     if brought is None:
         return True
     if route.incoming == "reject":

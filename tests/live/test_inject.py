@@ -149,11 +149,11 @@ def test_what_an_answer_repeats_of_the_query_does_not_reach_the_caller(place):
         )
 
     place.api.answer = answer
-    answer = place.get("/a?x")
-    assert answer.one("Location") == "/login?next=%2Fa%3Fx%26y"
-    assert answer.one("Content-Location") == "/a"
-    assert answer.one("Link") == "<https://other.example/p?page=2>; rel=next, </q?a>; rel=prev"
-    assert place.token.encode() not in answer.head
+    came = place.get("/a?x")
+    assert came.one("Location") == "/login?next=%2Fa%3Fx%26y"
+    assert came.one("Content-Location") == "/a"
+    assert came.one("Link") == "<https://other.example/p?page=2>; rel=next, </q?a>; rel=prev"
+    assert place.token.encode() not in came.head
 
 
 @pytest.mark.route(auth=places(API_KEY), allow={"methods": ["GET"], "paths": ["/a"]})
@@ -296,7 +296,6 @@ def test_a_status_that_is_no_error_may_mean_no_as_well(place):
 def test_a_login_page_for_ever_costs_one_login(place):
     site = Site(place)
     assert place.get().status == 200
-    site.answer_login = None
     place.api.answer = lambda came, wire: (
         site.answer(came, wire) if came.path == "/login" else reply(302, "Location: /login")
     )

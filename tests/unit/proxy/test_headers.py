@@ -234,10 +234,10 @@ LINES = [
 REQUEST_RULES = {
     "none": {},
     "a host": {"host": "api.example"},
-    "a credential": {"host": "api.example", "credential": "Authorization"},
-    "a credential of another name": {"credential": "x_api_key"},
-    "a credential that is removed": {"credential": "Authorization", "remove": ["authorization"]},
-    "some set": {"set_pairs": [("X-Team", "geo"), ("X-Ü", "grün")], "credential": "Authorization"},
+    "a credential": {"host": "api.example", "credentials": ["Authorization"]},
+    "a credential of another name": {"credentials": ["x_api_key"]},
+    "a credential that is removed": {"credentials": ["Authorization"], "remove": ["authorization"]},
+    "some set": {"set_pairs": [("X-Team", "geo"), ("X-Ü", "grün")], "credentials": ["Authorization"]},
     "some removed": {"remove": ["Cookie", "x-drop", "Accept"], "host": "api.example"},
     "all removed": {"remove": [line.partition(":")[0] for line in LINES]},
 }
