@@ -19,6 +19,7 @@ class Route:
     `strip` is the prefix that is taken off ("" for none), `base` is put before the rest. `credential` is
     None for plain forwarding; `keep_body` is in bytes, `idle_seconds` in seconds. `facts` are told of
     its requests; `standing` is how it stands with its upstream.
+    Where `response_headers` hide what we send, `unhidden` is the same route for what callers send themselves.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Route:
     keep_body: int = 0
     idle_seconds: float = 300.0
     facts: RouteFacts = NO_FACTS
+    unhidden: "Route | None" = None
     standing: Standing = field(default_factory=lambda: Standing("", lambda _name, _refusal: None))
 
     @property
