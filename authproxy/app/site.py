@@ -301,8 +301,8 @@ class _Builder:
         if self._before is None or self._routes_before.get(route.name) is None:
             return None
         known, then = self._before.credentials.get(route.name), self._routes_before[route.name]
-        same = (then.grant, then.retry, then.runs_commands) == (
-            route.grant, route.retry, route.runs_commands,
+        same = (then.grant, then.retry, then.upstream, then.runs_commands) == (
+            route.grant, route.retry, route.upstream, route.runs_commands,
         )  # fmt: skip
         return known if same and known is not None and known.source is source else None
 

@@ -222,6 +222,7 @@ def credentials(one, other):
         (f"{MACHINE}, retry: false", False),
         (f"{MACHINE[:-1]}, scheme: Token}}", False),
         (MACHINE.replace("s3cr3t-1", "s3cr3t-2"), False),
+        (f"{MACHINE}, upstream: https://new.example", False),
     ],
 )
 def test_what_is_known_of_a_credential_is_taken_over_as_long_as_nothing_about_it_changes(site, then, stays):

@@ -91,6 +91,14 @@ def test_without_a_second_factor_there_is_none(reader, totp):
     assert preset_route(reader, f"preset: code42-user, {LOGIN}").grant.totp is None
 
 
+def test_the_users_places_stand_instead_of_the_presets_scheme(reader):
+    own = "inject: [{query: key}]"
+    route = preset_route(reader, f"preset: calendar42-user-token, token: t, {own}")
+    assert [place.said for place in route.grant.places] == ["the query parameter key"]
+    with_preset = preset_route(reader, "preset: calendar42-user-token, token: t")
+    assert [place.scheme for place in with_preset.grant.places] == ["Token"]
+
+
 def test_a_code_without_quotes_is_told_of_them(reader):
     fault = reader.route_fault(f"upstream: https://x\nauth: {{preset: code42-user, {LOGIN}, totp: 123456}}")
     assert fault.endswith("totp: should be a string; put it in quotes")
