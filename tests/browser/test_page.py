@@ -173,6 +173,16 @@ async def test_each_route_has_a_card_with_its_state_in_words_and_what_it_did(her
     assert await card(page, "other").get_by_role("button").count() == 0
 
 
+async def test_wherever_a_token_goes_its_places_are_named(watched):
+    places = [{"basic": {"username": "oauth2"}}, {"query": "api_key"}, {"cookie": "SID"}, {"header": "X-K"}]
+    with admin_api(auth={"grant": "static", "token": SECRET, "inject": places}) as here:
+        here.call("/x")
+        await watched.page.goto(here.proxy.admin_url)
+        await row(watched.page, "GET /x").click()
+        assert "Basic, api_key, SID, X-K, static" in await card(watched.page, "api").inner_text()
+        await watched.page.get_by_text("added Basic, api_key, SID, X-K").first.wait_for()
+
+
 def seconds(countdown: str) -> int:
     return sum(int(each) * 60**place for place, each in enumerate(reversed(countdown.split(":"))))
 

@@ -29,12 +29,16 @@ const BAD_GATEWAY = new Set([502, 503, 504]);
 
 const TOKENS = {fetched: "fetched a token", renewed: "renewed", waited: "waited for a token"};
 
-/** Return how a token is added, in short: "Bearer", or the header's name. */
+/** Return how a token is added, in short: "Bearer", or the name of its header, parameter or cookie. */
 export function scheme(route) {
-  const [added] = route?.injects ?? [];
-  if (!added) return "a token";
-  const word = added.value.replace("{token}", "").trim();
-  return added.header.toLowerCase() === "authorization" && word ? word : added.header;
+  return (route?.injects ?? []).map(place).join(", ") || "a token";
+}
+
+function place({basic, header, query, cookie, value}) {
+  if (basic) return "Basic";
+  if (query || cookie) return query || cookie;
+  const word = value.replace("{token}", "").trim();
+  return header.toLowerCase() === "authorization" && word ? word : header;
 }
 
 /** Return what was done, one short phrase after the other, each with its tone: what `title` says in a line. */
