@@ -84,7 +84,7 @@ def test_one_at_an_address_that_is_configured_is_that_listener(address, place):
 )
 def test_any_other_takes_the_place_of_those_for_which_there_is_none(place):
     mine = Passed(("127.0.0.1", 82))
-    other = Passed(place, "api")
+    other = Passed(place, "web")
     listen, _, found = adopted(
         "allow_remote: true\nlisten: [127.0.0.1:80, 127.0.0.1:82, 127.0.0.1:84]", other, mine
     )
@@ -126,7 +126,7 @@ def test_one_for_an_admin_listener_that_is_off_is_a_warning(caplog):
     ],
 )
 def test_one_at_every_address_is_the_listener_of_its_port_and_says_where_it_is(address, sock):
-    own = activation.address_of(sock)
+    own = activation.place_of(sock)
     found = adopted(f"allow_remote: true\nlisten: [{address}, 127.0.0.1:1]", sock)
     assert found == ([own, "127.0.0.1:1"], "127.0.0.1:8081", {own: [sock]})
 

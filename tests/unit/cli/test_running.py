@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from authproxy.cli import running as module
+from authproxy.cli.calling import URLs
 from authproxy.cli.running import NOT_RUNNING, UNKNOWN, ask_running
 from authproxy.config.read import parse
 
@@ -52,7 +53,7 @@ def test_each_route_has_its_status_and_the_listeners_are_where_they_are(ask, con
     found = ask(connection)
     assert connection.asked == ("GET", "/api/status", {"Accept": "application/json"})
     assert found.status_of(config.routes[0]) == STATUS
-    assert found.urls == ("http://127.0.0.1:9",)
+    assert found.urls == URLs(("http://127.0.0.1:9",))
 
 
 def test_the_key_is_sent_where_there_is_one(ask):
@@ -70,7 +71,7 @@ def test_a_route_that_another_configuration_has_is_not_loaded_and_its_listeners_
 ):
     found = ask(Connection(document={"routes": [STATUS | more], "listeners": ["http://127.0.0.1:9"]}))
     assert found.status_of(config.routes[0]) == {"state": "not_loaded"}
-    assert found.urls == ()
+    assert found.urls is None
 
 
 @pytest.mark.parametrize("fault", [ConnectionRefusedError(), FileNotFoundError()])

@@ -8,6 +8,7 @@ import pytest
 from authproxy.app.file_limits import upstream_connections
 from authproxy.app.listeners import Listeners
 from authproxy.cli import serve as module
+from authproxy.cli.calling import URLs
 from authproxy.cli.serve import announce, say_nothing, serve
 from authproxy.config.read import parse
 
@@ -40,16 +41,16 @@ def test_each_listener_is_told_by_its_url_and_a_name_only_once(capsys, tls, sche
         ("127.0.0.1:0", [Socket(4002)]),
     )
     told = []
-    announce(SimpleNamespace(tls=tls), listeners, lambda *urls: told.append(urls))
+    announce(SimpleNamespace(tls=tls, own_listeners={}), listeners, lambda *urls: told.append(urls))
     urls = [f"{scheme}://localhost:4001", "unix:/run/a"]
     assert capsys.readouterr().out == (
         f"listening on {urls[0]}\nlistening on {urls[1]}\nadmin on http://127.0.0.1:4002\n"
     )
-    assert told == [(urls, "http://127.0.0.1:4002")]
+    assert told == [(URLs(tuple(urls)), "http://127.0.0.1:4002")]
 
 
 def test_without_an_admin_listener_none_is_told(capsys):
-    announce(SimpleNamespace(tls=None), Listeners([("[::1]:0", Socket(7))]), say_nothing)
+    announce(SimpleNamespace(tls=None, own_listeners={}), Listeners([("[::1]:0", Socket(7))]), say_nothing)
     assert capsys.readouterr().out == "listening on http://[::1]:7\n"
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from authproxy.cli.calling import URLs
 from authproxy.cli.welcome import MAX_ROUTES, example, page_url, welcome
 from authproxy.config.read import parse
 from tests.support.systems import of_unix
@@ -15,7 +16,7 @@ def config(*routes, top=""):
 
 
 def said(capsys, config, admin="http://127.0.0.1:8081"):
-    welcome(config, ["http://127.0.0.1:8080"], admin)
+    welcome(config, URLs(("http://127.0.0.1:8080",)), admin)
     captured = capsys.readouterr()
     assert captured.out == ""
     return captured.err.splitlines()
