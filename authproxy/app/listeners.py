@@ -239,7 +239,11 @@ def listening_urls(config: Config, sockets: list[tuple[str, socket.socket]]) -> 
 def own_urls(config: Config, sockets: list[tuple[str, socket.socket]]) -> dict[str, str]:
     """Return the URL of each listener that is a route's own, by the route's name."""
     own = config.own_listeners
-    return {own[each[0]]: _url(config, *each) for each in reversed(sockets) if each[0] in own}
+    urls: dict[str, str] = {}
+    for listener, sock in sockets:
+        if listener in own:
+            urls.setdefault(own[listener], _url(config, listener, sock))
+    return urls
 
 
 def _url(config: Config, listener: str, sock: socket.socket) -> str:

@@ -93,3 +93,26 @@ def test_the_configuration_tells_the_urls(top, urls):
 
 def test_every_address_is_none_to_call():
     assert reachable("http://0.0.0.0:81") == "http://127.0.0.1:81"
+
+
+@pytest.mark.parametrize(
+    ("route", "urls", "own", "line"),
+    [
+        (
+            "path: /a, listen: '127.0.0.1:9'",
+            ["http://127.0.0.1:80"],
+            "http://127.0.0.1:9",
+            "http://127.0.0.1:9/",
+        ),
+        ("listen: '127.0.0.1:9'", ["http://127.0.0.1:80"], "http://127.0.0.1:9", "http://127.0.0.1:9/"),
+        ("host: a.corp, listen: '127.0.0.1:9'", [], "http://127.0.0.1:9", "http://127.0.0.1:9/"),
+        ("listen: 'unix:/s'", ["http://127.0.0.1:80"], "unix:/s", "--unix-socket /s http://localhost/"),
+        ("path: /a, listen: 'unix:/s'", ["http://127.0.0.1:80"], "unix:/s", "http://127.0.0.1:80/a/"),
+    ],
+)
+def test_a_route_is_called_at_its_own_address_without_a_prefix(route, urls, own, line):
+    assert call(route, urls=urls, own={"a": own, "b": "http://127.0.0.1:1"}).curl() == f"curl {line}"
+
+
+def test_the_configuration_tells_the_urls_of_routes_too():
+    assert configured_urls(config("listen: '[::1]:7'")) == URLs((), {"a": "http://[::1]:7"})

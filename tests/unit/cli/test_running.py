@@ -101,3 +101,10 @@ def test_what_is_no_answer_of_ours_says_nothing(ask, connection):
 def test_a_port_that_nobody_knows_is_not_asked(ask, listen):
     assert ask(None, parse(TEXT.format(listen), "a.yaml")) is UNKNOWN
     assert ask(None, parse("admin: false\n" + TEXT.partition("\n")[2].format(), "a.yaml")) is UNKNOWN
+
+
+def test_the_listeners_of_routes_are_theirs(ask, config):
+    routes = [STATUS | {"listen": "127.0.0.1:7"}, STATUS | {"name": "b", "listen": "unix:/run/b"}]
+    listeners = ["https://127.0.0.1:9", "https://127.0.0.1:7", "unix:/run/b"]
+    found = ask(Connection(document={"routes": routes, "listeners": listeners}))
+    assert found.urls == URLs(("https://127.0.0.1:9",), {"a": "https://127.0.0.1:7", "b": "unix:/run/b"})
