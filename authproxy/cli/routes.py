@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from authproxy.cli.calling import Call, call_of, configured_urls
+from authproxy.cli.calling import Call, URLs, call_of, configured_urls
 from authproxy.cli.completing import complete_routes
 from authproxy.cli.options import (
     config_option,
@@ -104,7 +104,9 @@ def routes(*, route: str | None, config_file: str | None, as_json: bool) -> None
 
 
 def _found(config: Config, running: Running) -> list[Shown]:
-    urls = running.urls or configured_urls(config)
+    urls = configured_urls(config)
+    if running.urls is not None:
+        urls = URLs(running.urls.shared or urls.shared, {**urls.own, **running.urls.own})
     return [
         Shown(settings, call_of(config, route, urls), running.status_of(route))
         for settings, route in zip(effective(config), config.routes, strict=True)

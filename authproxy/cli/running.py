@@ -11,6 +11,7 @@ from http.client import HTTPConnection, HTTPException
 from typing import Any
 
 from authproxy.capabilities import AF_UNIX
+from authproxy.cli.calling import URLs
 from authproxy.config.model import Config
 from authproxy.config.route import RouteConfig
 from authproxy.values import reached_at, split_address
@@ -30,7 +31,7 @@ class Running:
     """
 
     statuses: Statuses = field(default_factory=dict)
-    urls: tuple[str, ...] = ()
+    urls: URLs | None = None
     lack: str | None = None
 
     def status_of(self, route: RouteConfig) -> Mapping[str, Any]:
@@ -77,7 +78,15 @@ def _read(config: Config, document: Mapping[str, Any]) -> Running:
     found = Running(statuses)
     if all(found.status_of(route)["state"] == "not_loaded" for route in config.routes):
         return found  # another configuration's
-    return Running(statuses, tuple(each for each in document["listeners"] if each.isprintable()))
+    return Running(statuses, _urls(statuses, [each for each in document["listeners"] if each.isprintable()]))
+
+
+def _urls(statuses: Statuses, listeners: list[str]) -> URLs:
+    """Return which of the URLs of `listeners` is whose."""
+    by_address = {each.partition("://")[2] or each: each for each in listeners}
+    listen = {name: by_address.get(each.get("listen") or "") for name, each in statuses.items()}
+    own = {name: url for name, url in listen.items() if url is not None}
+    return URLs(tuple(each for each in listeners if each not in own.values()), own)
 
 
 def _connection(address: str) -> HTTPConnection:
