@@ -44,7 +44,9 @@ from authproxy.proxy.problem import CHALLENGE
 LOGIN = "/login/{route}"
 LIVE_PAGE = frozenset({INDEX, ASSET})
 AUTHORITY = "/ca.pem"
-WITHOUT_KEY = frozenset({"/healthz", "/readyz", AUTHORITY, CALLBACK, LOGIN}) | LIVE_PAGE  # the last two see to it
+WITHOUT_KEY = (
+    frozenset({"/healthz", "/readyz", AUTHORITY, CALLBACK, LOGIN}) | LIVE_PAGE
+)  # the last two see to it
 LARGEST_FORM = 16 << 10  # bytes
 PEM = "application/x-pem-file"
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"

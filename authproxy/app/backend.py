@@ -116,6 +116,7 @@ class Backend:
                 "fault": asdict(fault) if fault is not None else None,
             },
             "listeners": app.listening,
+            **({"ca_file": str(local.kept.public)} if (local := app.site.tls.local) is not None else {}),
             "routes": await self._routes(self.states()),
         }
 

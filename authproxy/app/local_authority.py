@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 NAME = "authproxy local authority"
 OF = "local authority"  # in words
-HINT = "set XDG_STATE_HOME to a directory that can be written to, or give a certificate: tls: {cert_file, key_file}"
+HINT = "set XDG_STATE_HOME to a directory that can be written to, or `tls: {cert_file: …, key_file: …}`"
 TRUST_IT = "authproxy trust --install"
 LOCK_SECONDS = 20.0  # a keyring may have to be unlocked meanwhile
 LIFETIME = timedelta(days=365)
@@ -56,7 +56,7 @@ LIFETIMES = Lifetimes()
 
 
 def permitted() -> "Permitted":
-    """Return what this authority may sign for: this machine, by any name that nobody else has (RFC 6761 §6.3)."""
+    """Return what this authority may sign for: this machine, by names that mean no other (RFC 6761 §6.3)."""
     from authproxy.net.authority import Permitted
 
     return Permitted(("localhost",), (ip_network("127.0.0.0/8"), ip_network("::1/128")))
@@ -67,7 +67,7 @@ def default_directory() -> Path:
     directory = state_directory()
     if directory is None:
         raise StoreError(
-            f"`tls: auto` has no place for its authority: {NO_HOME}", hint=HINT.replace("set ", "set HOME, or ")
+            f"`tls: auto` has no place for its authority: {NO_HOME}", hint=f"set HOME; or {HINT}"
         )
     return directory / "authority"
 
@@ -82,7 +82,10 @@ def public_file() -> Path | None:
 
 
 class LocalAuthority:
-    """The authority that is kept in `directory`; `clock` is in epoch seconds. Nothing is touched before its use."""
+    """The authority that is kept in `directory`; `clock` is in epoch seconds.
+
+    Nothing is touched before the first use.
+    """
 
     def __init__(
         self,
@@ -178,10 +181,16 @@ class LocalAuthority:
             disk.replace_private(self._former, followed)
         disk.replace_private(self._sealed, made.sealed(secret.hex().encode()))
         disk.replace_private(self.public, made.root_pem)
-        facts = {"file": str(self.public), "sha256": made.fingerprint, "until": f"{made.root.not_valid_after_utc:%F}"}
+        facts = {
+            "file": str(self.public),
+            "sha256": made.fingerprint,
+            "until": f"{made.root.not_valid_after_utc:%F}",
+        }
         if followed:
             logs.warning(
-                f"another {OF} was made: clients refuse it until they trust it as well", **facts, hint=TRUST_IT
+                f"another {OF} was made: clients refuse it until they trust it as well",
+                **facts,
+                hint=TRUST_IT,
             )
         else:
             logs.info(f"a {OF} was made: clients have to trust it, once", **facts, hint=TRUST_IT)

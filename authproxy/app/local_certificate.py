@@ -6,7 +6,6 @@ that there are go on.
 
 import asyncio
 import secrets
-import ssl
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from authproxy.capabilities import passed_as_file
 from authproxy.config.model import Config
 from authproxy.errors import AuthproxyError
 from authproxy.net.tls import UNUSABLE, without_certificate
+from authproxy.times import rfc3339
 from authproxy.values import split_address
 
 if TYPE_CHECKING:
@@ -29,7 +29,10 @@ TELL_AGAIN = timedelta(days=1)
 
 
 class LocalCertificate:
-    """A certificate for `names` on `context`, made of the authority that `kept` has. Raises `StoreError`, OSError."""
+    """A certificate for `names` on `context`, signed by the authority that is `kept`.
+
+    Raises `StoreError`, and one of `UNUSABLE`.
+    """
 
     def __init__(self, kept: LocalAuthority, names: tuple[str, ...]) -> None:
         self.kept = kept
@@ -44,6 +47,10 @@ class LocalCertificate:
         """Whether it is time for another one."""
         return self._not_after - self.kept.now() < self.kept.lifetimes.renewed
 
+    @property
+    def _until(self) -> str | None:
+        return rfc3339(self._not_after.timestamp())
+
     async def look(self) -> None:
         """Show another certificate if it is time, or if the authority is another one now.
 
@@ -53,20 +60,22 @@ class LocalCertificate:
             authority = await asyncio.to_thread(self.kept.get)
             if authority.root != self.authority.root or self.is_due:
                 self._show(authority)  # in here, where handshakes begin: never in the midst of one
-                logs.info("local certificate renewed", until=f"{self._not_after:%FT%TZ}")
+                logs.info("local certificate renewed", until=self._until)
         except (AuthproxyError, *UNUSABLE) as error:
             cause = error.detail if isinstance(error, AuthproxyError) else type(error).__name__
-            logs.warning("the local certificate cannot be renewed", cause=cause, until=f"{self._not_after:%FT%TZ}")
+            logs.warning("the local certificate cannot be renewed", cause=cause, until=self._until)
 
     def tell_of_its_end(self) -> None:
-        """Warn, once a day, when the authority will soon be followed by another one, which nobody trusts yet."""
+        """Warn, once a day, when the authority will soon be followed by one that nobody trusts yet."""
         now, left = self.kept.now(), self.kept.left(self.authority)
         if left < min(ENDS_SOON, self.kept.lifetimes.authority / 2) and (
             self._told is None or now - self._told >= TELL_AGAIN
         ):
             self._told = now
             end = self.authority.issuer.not_valid_after_utc - self.kept.lifetimes.followed
-            logs.warning(f"the {OF} will soon be followed by another one", at=f"{end:%F}", hint=TRUST_IT)
+            logs.warning(
+                f"the {OF} will soon be followed by another one", at=rfc3339(end.timestamp()), hint=TRUST_IT
+            )
 
     def _show(self, authority: "Authority") -> None:
         leaf = authority.leaf(

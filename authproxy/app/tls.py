@@ -29,8 +29,8 @@ LISTENERS = ""  # where upstreams have the route's name
 class TLSContexts:
     """How to speak TLS on the listeners, and to the upstream of each https route, by its name.
 
-    `made_from` has a digest of what each context was made from. `local` keeps the listeners' certificate valid,
-    with `tls: auto`.
+    `made_from` has a digest of what each context was made from. With `tls: auto`, `local` keeps the
+    certificate of the listeners valid.
     """
 
     listener: ssl.SSLContext | None
@@ -49,7 +49,7 @@ def tls_contexts(config: Config, before: TLSContexts | None = None, *, makes: bo
     listener = local = None
     try:
         if config.tls == AUTO:
-            local = _local(config, before) if makes else None
+            local = _local(config, before, makes=makes)
             listener = local.context if local is not None else None
         elif isinstance(keys := config.tls, ListenerTLS):
             old = before.listener if before is not None else None
@@ -78,19 +78,23 @@ def tls_contexts(config: Config, before: TLSContexts | None = None, *, makes: bo
     return TLSContexts(listener, upstreams, made.made_from, local)
 
 
-def _local(config: Config, before: TLSContexts | None) -> "LocalCertificate":
+def _local(config: Config, before: TLSContexts | None, *, makes: bool) -> "LocalCertificate | None":
     """Return the certificate of `tls: auto`, that of `before` if it is for the same names.
 
-    Raises `StoreError`, and one of `UNUSABLE`.
+    None where nothing is to be made, though it could be. Raises `StoreError`, and one of `UNUSABLE`.
     """
     from authproxy.app.local_authority import LocalAuthority, default_directory
+
+    directory = default_directory()
+    if not makes:
+        return None
     from authproxy.app.local_certificate import LocalCertificate, certified_names
 
     names = certified_names(config)
     known = before.local if before is not None else None
     if known is not None and known.names == names:
         return known
-    return LocalCertificate(known.kept if known is not None else LocalAuthority(default_directory()), names)
+    return LocalCertificate(known.kept if known is not None else LocalAuthority(directory), names)
 
 
 class _Made:

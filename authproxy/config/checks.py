@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from authproxy.capabilities import WORKERS
 from authproxy.config.document import COMMAND_LINE, Item
-from authproxy.config.model import FileKeys, RedisStoreSettings
+from authproxy.config.model import AUTO, FileKeys, RedisStoreSettings
 from authproxy.config.route import FRAMING_HEADERS, RouteConfig, RouteKeys
 from authproxy.errors import Fault
 from authproxy.grants.grant import Grant
@@ -23,6 +23,11 @@ from authproxy.net.http_proxy import proxy_for, read_proxy
 from authproxy.net.own_listeners import OwnListeners
 from authproxy.values import any_spelling, is_loopback, port_of, split_address
 
+ANY_HOST = "*"
+NO_CERTIFICATE = (
+    "has no certificate with `tls: auto`, which is for names and addresses of this machine alone: clients "
+    "have to call https://localhost; for others `tls: {cert_file: …, key_file: …}`"
+)
 OPENED_BY_A_BROWSER = "authorization_url"
 
 # Of a mapping whose values may be secrets, or not: headers, parameters.
@@ -49,6 +54,28 @@ def file_faults(keys: FileKeys, top: Item) -> Iterator[Fault]:
             "lets other machines use the credentials; listen on 127.0.0.1, or set `access` "
             "(callers must send a key), or `allow_remote: true`"
         )
+
+
+def certificate_warnings(
+    keys: FileKeys, top: Item, routes: Iterable[tuple[str | None, Item]]
+) -> Iterator[Fault]:
+    """Yield a warning for each address and host name for which `tls: auto` can make no certificate.
+
+    `routes` are each route's host and mapping.
+    """
+    if keys.tls != AUTO:
+        return
+    listen, allowed = top.child("listen") or top, top.child("allowed_hosts") or top
+    hosts = [
+        (listen.child(index) or listen, place[0])
+        for index, address in enumerate(keys.listen)
+        if (place := split_address(address)) is not None
+    ]
+    hosts += [(item.child("host") or item, host) for host, item in routes if host is not None]
+    hosts += [(allowed.child(index) or allowed, host) for index, host in enumerate(keys.allowed_hosts)]
+    for named, host in hosts:
+        if host != ANY_HOST and not is_loopback(host, any_spelling=False):
+            yield named.fault(NO_CERTIFICATE)
 
 
 def worker_faults(keys: FileKeys, top: Item) -> Iterator[Fault]:

@@ -180,6 +180,9 @@ class _Reader:
             faults += checks.store_faults(keys, top)
             for route, item in routes:
                 faults += checks.loop_faults(keys, route, item)
+            self._validation.warnings += checks.certificate_warnings(
+                keys, top, [(route.host, item) for route, item in routes]
+            )
         # What a reference did not give is not news when it will not do either.
         places = {fault.place for fault in unresolved}
         unresolved += [fault for fault in faults if fault.place not in places]

@@ -94,9 +94,7 @@ class Authority:
 
     def sealed(self, passphrase: bytes) -> bytes:
         """Return all of it as PEM, the key encrypted; `unsealed` takes it."""
-        key = self.key.private_bytes(
-            Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(passphrase)
-        )
+        key = self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(passphrase))
         return self.root_pem + self.issuer.public_bytes(Encoding.PEM) + key
 
     def leaf(
@@ -154,7 +152,7 @@ def unsealed(content: bytes, passphrase: bytes) -> Authority:
     begin = content.find(b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
     key = load_pem_private_key(content[begin:] if begin >= 0 else b"", passphrase)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise ValueError("should hold a key of an elliptic curve")
+        raise ValueError("should hold a key of an elliptic curve")  # noqa: TRY004 - it is the content's fault
     root, issuer = certificates
     if key.public_key() != issuer.public_key():
         raise ValueError("the key should be that of the second certificate")
@@ -207,7 +205,9 @@ def _builder(
     )
 
 
-def _authority(builder: x509.CertificateBuilder, permitted: Permitted, *, below: int) -> x509.CertificateBuilder:
+def _authority(
+    builder: x509.CertificateBuilder, permitted: Permitted, *, below: int
+) -> x509.CertificateBuilder:
     """Have `builder` make an authority with as many others `below` it at most."""
     return (
         builder.add_extension(x509.BasicConstraints(ca=True, path_length=below), critical=True)

@@ -15,17 +15,18 @@ export function quoted(word) {
 }
 
 /** Return where programs of this machine reach the proxy: the arguments for it, and the URL to begin with. */
-export function reach(listeners) {
+export function reach(listeners, authority) {
   const tcp = listeners.find(each => /^https?:/.test(each));
-  if (tcp) return {args: [], base: tcp.replace(/\/\/(0\.0\.0\.0|\[::\])(?=:|$)/, `//${location.hostname}`)};
+  const args = authority && tcp?.startsWith("https:") ? ["--cacert", authority] : [];
+  if (tcp) return {args, base: tcp.replace(/\/\/(0\.0\.0\.0|\[::\])(?=:|$)/, `//${location.hostname}`)};
   const socket = listeners.find(each => each.includes("unix:"));
   if (socket) return {args: ["--unix-socket", socket.slice(socket.indexOf("unix:") + 5)], base: "http://localhost"};
   return {args: [], base: "http://localhost:8080"};
 }
 
-/** Return a command that calls a route, where the caller has what it takes. */
-export function example(route, listeners, keyHeader) {
-  const {args, base} = reach(listeners);
+/** Return a command that calls a route, where the caller has what it takes; `authority` is a file, or undefined. */
+export function example(route, {listeners, authority}, keyHeader) {
+  const {args, base} = reach(listeners, authority);
   const words = ["curl", ...args.map(quoted)];
   if (keyHeader) words.push("-H", withKey(keyHeader));
   if (route.host) words.push("-H", quoted(`Host: ${route.host}`));
@@ -34,8 +35,8 @@ export function example(route, listeners, keyHeader) {
 }
 
 /** Return the command for a request with its headers, and what a person has to know of it (null: nothing). */
-export function command(request, listeners, keyHeader) {
-  const {args, base} = reach(listeners);
+export function command(request, {listeners, authority}, keyHeader) {
+  const {args, base} = reach(listeners, authority);
   const parts = [["curl", ...args.map(quoted)], ...methodOf(request)];
   const notes = new Set();
   const url = base + (request.path.startsWith("/") ? request.path : "/");

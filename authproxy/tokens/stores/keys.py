@@ -1,4 +1,4 @@
-"""Where the key of a file of ours comes from when the configuration names none: the file store's, and others'.
+"""Where the key of a file of ours comes from when no configuration names one: the file store's, for one.
 
     STORE.key holds    a key            that is it
                        keyring NAME     it is in the keyring under NAME, and nowhere else
@@ -24,7 +24,7 @@ from authproxy.tokens.stores.cipher import SECRET_BYTES
 from authproxy.tokens.stores.disk import move_private, read_private, replace_private
 
 SERVICE = "authproxy"
-TOKEN_STORE = "token store"  # what is locked with a key, in words
+TOKEN_STORE = "token store"  # noqa: S105 - what is locked with a key, in words
 KEYRING_SECONDS = 10.0
 LEAST_PRIORITY = 1  # keyring's own line between backends that keep secrets and those that only look so
 
@@ -54,9 +54,9 @@ def installed_keyring() -> Keyring | None:
 
 
 def find_secret(path: Path, keyring: Callable[[], Keyring | None], *, of: str = TOKEN_STORE) -> bytes:
-    """Return the key that the file `path` holds or points to; make one if there is none. It is the key `of` that.
+    """Return the key that the file `path` holds or points to; make one if there is none.
 
-    To be called by one process at a time. Raises `StoreError`.
+    It is the key `of` that, in words. To be called by one process at a time. Raises `StoreError`.
     """
     content = read_private(path)
     if content is None:
