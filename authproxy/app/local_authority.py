@@ -23,6 +23,7 @@ from authproxy import logs
 from authproxy.capabilities import FILE_LOCKS
 from authproxy.errors import StoreError
 from authproxy.places import NO_HOME, Stamp, stamp_of, state_directory
+from authproxy.times import rfc3339
 from authproxy.tokens.source import Clock
 from authproxy.tokens.stores import disk
 from authproxy.tokens.stores.keys import Keyring, find_secret, installed_keyring
@@ -181,19 +182,13 @@ class LocalAuthority:
             disk.replace_private(self._former, followed)
         disk.replace_private(self._sealed, made.sealed(secret.hex().encode()))
         disk.replace_private(self.public, made.root_pem)
-        facts = {
-            "file": str(self.public),
-            "sha256": made.fingerprint,
-            "until": f"{made.root.not_valid_after_utc:%F}",
-        }
+        self._read = (stamp_of(self._sealed), made)
+        end = rfc3339(made.root.not_valid_after_utc.timestamp())
+        facts = {"file": str(self.public), "sha256": made.fingerprint, "until": end, "hint": TRUST_IT}
         if followed:
-            logs.warning(
-                f"another {OF} was made: clients refuse it until they trust it as well",
-                **facts,
-                hint=TRUST_IT,
-            )
+            logs.warning(f"another {OF} was made: clients refuse it until they trust it as well", **facts)
         else:
-            logs.info(f"a {OF} was made: clients have to trust it, once", **facts, hint=TRUST_IT)
+            logs.info(f"a {OF} was made: clients have to trust it, once", **facts)
         return made
 
     def _is_public(self, authority: "Authority") -> bool:

@@ -103,7 +103,7 @@ class Authority:
         """Return a new certificate for `names`, host names and addresses, which ends with the issuer's."""
         key = ec.generate_private_key(ec.SECP256R1())
         begins = max(now - BACKDATED, self.issuer.not_valid_before_utc)
-        ends = min(now + lifetime, self.issuer.not_valid_after_utc)
+        ends = min(max(now, begins) + lifetime, self.issuer.not_valid_after_utc)
         signed = (
             _builder(_name(), key.public_key(), begins, ends)
             .issuer_name(self.issuer.subject)
