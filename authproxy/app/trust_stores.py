@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,11 +112,15 @@ def _must(said: Said, command: Sequence[str]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Anchors:
-    """Certificates in `directory`; `program` makes `bundle` of them, which other programs read."""
+    """Certificates in `directory`; `program` makes `bundle` of them, which other programs read.
+
+    `deselects` is the file in which the program of Debian has those that it is to leave out, each with a `!`.
+    """
 
     directory: Path
     program: str
     bundle: Path
+    deselects: Path | None = None
     run: Run = field(default=run_program, repr=False)
     by_curl: bool = True
 
@@ -133,8 +138,10 @@ class Anchors:
         if all(os.access(each, os.W_OK) for each in (self.directory, self.bundle.parent)):
             return None
         placed = str(self._placed(root))
-        first = ["install", "-m", "644", str(root.file), placed] if adding else ["rm", "-f", placed]
-        return f"sudo {join(first)} && sudo {Path(self.program).name}"
+        program = Path(self.program).name
+        if adding:
+            return f"sudo {join(['install', '-m', '644', str(root.file), placed])} && sudo {program}"
+        return f"sudo {join(['rm', '-f', placed])} && sudo {program}{' --fresh' if self.deselects else ''}"
 
     def add(self, root: Root) -> None:
         placed = self._placed(root)
@@ -156,7 +163,20 @@ class Anchors:
             placed.unlink(missing_ok=True)
         except OSError as error:
             raise NotChanged(f"{placed} cannot be removed: {error.strerror}") from error
-        self._refresh()
+        if not self._deselected(placed.name):
+            self._refresh()
+
+    def _deselected(self, name: str) -> bool:
+        """Have Debian's program forget `name`, in a list of its own; tell whether it did.
+
+        Of a file that is merely gone it tells nobody: links to it would stay, and so would Java's copy.
+        """
+        if self.deselects is None or not self.deselects.is_file():
+            return False
+        with tempfile.TemporaryDirectory(prefix="authproxy-") as made:
+            listed = Path(made, "ca-certificates.conf")
+            listed.write_bytes(self.deselects.read_bytes() + f"\n!{name}\n".encode())
+            return self.run([self.program, "--certsconf", str(listed)]).code == 0
 
     def _refresh(self) -> None:
         command = [self.program]
@@ -178,8 +198,12 @@ def _replace(path: Path, content: bytes) -> None:
         raise
 
 
+DEBIAN = (  # and Alpine
+    "/usr/local/share/ca-certificates", "update-ca-certificates", "/etc/ssl/certs/ca-certificates.crt",
+)  # fmt: skip
+DESELECTS = "etc/ca-certificates.conf"
 ANCHORS = (
-    # directory, program, what it makes; the first one of which there are the directory and the program
+    # directory, program, what it makes; the first one of which there are the directory and the program counts
     ("/etc/pki/trust/anchors", "update-ca-certificates", "/var/lib/ca-certificates/ca-bundle.pem"),  # SUSE
     (  # Fedora, RHEL
         "/etc/pki/ca-trust/source/anchors", "update-ca-trust",
@@ -189,9 +213,7 @@ ANCHORS = (
         "/etc/ca-certificates/trust-source/anchors", "update-ca-trust",
         "/etc/ca-certificates/extracted/tls-ca-bundle.pem",
     ),
-    (  # Debian, Alpine
-        "/usr/local/share/ca-certificates", "update-ca-certificates", "/etc/ssl/certs/ca-certificates.crt",
-    ),
+    DEBIAN,
 )  # fmt: skip
 
 
@@ -326,7 +348,13 @@ def _anchors(root: Path, run: Run, program_of: Callable[[str], str | None]) -> l
     """Return the stores for all programs of which this system has what they take."""
     known = ((root / place.lstrip("/"), name, root / made.lstrip("/")) for place, name, made in ANCHORS)
     there = ((place, program_of(name), made) for place, name, made in known if place.is_dir())
-    return [Anchors(place, program, made, run) for place, program, made in there if program is not None]
+    return [
+        Anchors(
+            place, program, made, root / DESELECTS if place == root / DEBIAN[0].lstrip("/") else None, run
+        )
+        for place, program, made in there
+        if program is not None
+    ]
 
 
 def nss_databases(home: Path | None = None) -> list[Path]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
@@ -156,6 +157,10 @@ def unsealed(content: bytes, passphrase: bytes) -> Authority:
     root, issuer = certificates
     if key.public_key() != issuer.public_key():
         raise ValueError("the key should be that of the second certificate")
+    try:
+        issuer.verify_directly_issued_by(root)
+    except InvalidSignature as error:
+        raise ValueError("the first certificate should have signed the second one") from error
     return Authority(root, issuer, key)
 
 

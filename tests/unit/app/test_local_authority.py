@@ -239,7 +239,7 @@ def test_a_file_that_others_can_read_is_refused_with_the_way_to_mend_it(keep):
 
 
 def test_without_locks_there_is_none(keep, monkeypatch):
-    monkeypatch.setattr(local_authority, "FILE_LOCKS", Capability(False, "there are none"))
+    monkeypatch.setattr(local_authority, "FILE_LOCKS", Capability(present=False, lack="there are none"))
     with pytest.raises(StoreError, match="cannot be kept: there are none"):
         keep().get()
 

@@ -51,9 +51,15 @@ def shown(context):
     ("top", "found"),
     [
         ("", ("a.localhost",)),
-        ("listen: ['127.0.0.2:1', 'x.localhost:2', '127.0.0.1:3', '[::1]:4']", ("127.0.0.2", "x.localhost", "a.localhost")),
+        (
+            "listen: ['127.0.0.2:1', 'x.localhost:2', '127.0.0.1:3', '[::1]:4']",
+            ("127.0.0.2", "x.localhost", "a.localhost"),
+        ),
         ("allowed_hosts: [B.localhost, '*', other.example]", ("a.localhost", "b.localhost")),
-        ("listen: [0.0.0.0:1, '[::]:2', '192.0.2.1:3', 'here.example:4']\nallow_remote: true", ("a.localhost",)),
+        (
+            "listen: [0.0.0.0:1, '[::]:2', '192.0.2.1:3', 'here.example:4']\nallow_remote: true",
+            ("a.localhost",),
+        ),
     ],
 )
 def test_it_is_for_every_name_of_this_machine_that_the_configuration_has(top, found):
