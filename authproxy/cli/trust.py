@@ -204,11 +204,16 @@ def _allowed(changes: Sequence[tuple[TrustStore, Root]], *, adding: bool) -> Non
         raise click.exceptions.Exit(1)
 
 
+def is_asked() -> bool:
+    """Tell whether somebody sits before stdin."""
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
 def _ask(question: str, stores: Sequence[TrustStore], *, yes: bool) -> None:
     """Have a person say yes. Raises `AuthproxyError` where there is none, `click.Abort` for a no."""
     if yes:
         return
-    if not sys.stdin.isatty():
+    if not is_asked():
         raise AuthproxyError("nobody can be asked: stdin is no terminal", hint="say so with --yes")
     for each in stores:
         click.echo(f"  {each.name}", err=True)

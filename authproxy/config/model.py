@@ -10,9 +10,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, SecretStr, Tag
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 from authproxy.capabilities import UNIX_SOCKETS
 from authproxy.config.route import (
@@ -49,10 +56,13 @@ def _origin(value: str) -> str:
     return origin
 
 
-def _auto(value: Any) -> Any:
-    if value != AUTO:
-        raise ValueError("should be `auto`, or a mapping with cert_file and key_file")
-    return value
+def _auto_or(value: Any, make: ValidatorFunctionWrapHandler) -> Any:
+    """Return `auto`, or what `make` makes of a mapping: a union would have both complain of one fault."""
+    if value == AUTO:
+        return AUTO
+    if not isinstance(value, dict):
+        raise ValueError("should be `auto`, or a mapping with cert_file and key_file")  # noqa: TRY004 - told as a fault
+    return make(value)
 
 
 def _one_or_more(value: Any) -> Any:
@@ -114,10 +124,12 @@ class ListenerTLS:
     """Its private key, PEM. Example: /etc/authproxy/key.pem"""
 
 
-ListenerTLSKeys = Annotated[
-    Annotated[ListenerTLS, Tag("files")] | Annotated[Literal["auto"], BeforeValidator(_auto), Tag("auto")],
-    Discriminator(lambda value: "files" if isinstance(value, dict | ListenerTLS) else "auto"),
-]
+if TYPE_CHECKING:
+    ListenerTLSKeys = ListenerTLS | Literal["auto"]
+else:
+    ListenerTLSKeys = Annotated[
+        ListenerTLS, WrapValidator(_auto_or, json_schema_input_type=ListenerTLS | Literal["auto"])
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

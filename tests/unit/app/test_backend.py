@@ -1,9 +1,14 @@
 """What the admin API is told: by this process of tokens, by all that serve of requests."""
 
+from datetime import timedelta
+
 import pytest
 
+from authproxy.app import local_authority
 from authproxy.app.admin import make_backend
 from authproxy.app.application import App
+from authproxy.app.local_authority import LocalAuthority
+from authproxy.app.tls import tls_contexts
 from authproxy.config.read import parse
 from authproxy.errors import CredentialRejected, Fault, NoRoute, NoSuchRequest, NotReplayable
 from authproxy.observe.feed import MAX_RATE
@@ -261,3 +266,21 @@ async def test_a_proxy_for_its_owner_alone_has_no_api_that_others_reach(tmp_path
     async with App(parse(f"{top}\n{route}", str(tmp_path / "proxy.yaml"), environ={})) as app:
         assert make_backend(app).serves_api is serves
         assert make_backend(app).guard is app.site.admin_guard
+
+
+async def test_the_authority_is_the_one_at_work_and_its_file_is_in_the_status(tmp_path, monkeypatch):
+    monkeypatch.setattr(local_authority, "state_directory", lambda: tmp_path)
+    config = parse(f"tls: auto\n{CONFIG}", str(tmp_path / "proxy.yaml"), environ={})
+    async with App(config, tls=tls_contexts(config)) as made:
+        backend = make_backend(made)
+        file = tmp_path / "authority" / "ca.pem"
+        assert await backend.authority() == file.read_bytes()
+        assert (await backend.status())["ca_file"] == str(file)
+        LocalAuthority(tmp_path / "authority").get(lasts=timedelta(days=400))
+        assert await backend.authority() == file.read_bytes(), "though another process has made it"
+
+
+async def test_without_auto_there_is_no_authority(app):
+    backend = make_backend(app)
+    assert await backend.authority() is None
+    assert "ca_file" not in await backend.status()

@@ -3,6 +3,8 @@
 import pytest
 import trustme
 
+from authproxy.app import local_authority, trust_stores
+from authproxy.cli import calling
 from authproxy.cli.calling import call_of, configured_urls, reachable
 from authproxy.config.read import parse
 from tests.support.systems import of_unix
@@ -93,3 +95,38 @@ def test_the_configuration_tells_the_urls(top, urls):
 
 def test_every_address_is_none_to_call():
     assert reachable("http://0.0.0.0:81") == "http://127.0.0.1:81"
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    calling._local_authority.cache_clear()
+    monkeypatch.setattr(local_authority, "state_directory", lambda: tmp_path)
+    yield tmp_path
+    calling._local_authority.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("route", "listens", "url"),
+    [
+        ("path: /a", "127.0.0.1", "https://127.0.0.1:8443/a"),
+        ("path: /a", "[::1]", "https://[::1]:8443/a"),
+        ("path: /a", "0.0.0.0", "https://127.0.0.1:8443/a"),
+        ("path: /a", "192.0.2.1", "https://localhost:8443/a"),
+        ("host: x.localhost", "127.0.0.1", "https://x.localhost:8443"),
+    ],
+)
+def test_with_auto_the_line_names_the_authority_and_a_name_that_it_signs_for(home, route, listens, url):
+    found = call(route, "tls: auto", [f"https://{listens}:8443"])
+    assert found.url == url
+    assert f"--cacert {home}/authority/ca.pem" in found.curl()
+
+
+def test_with_auto_it_does_not_once_curl_trusts_it_by_itself(home, monkeypatch):
+    local_authority.LocalAuthority(home / "authority", keyring=lambda: None).get()
+    monkeypatch.setattr(trust_stores, "is_trusted_by_curl", lambda _root: True)
+    assert call(top="tls: auto", urls=["https://127.0.0.1:8443"]).curl() == "curl https://127.0.0.1:8443/a/"
+
+
+def test_with_auto_and_no_home_there_is_a_line_all_the_same(home, monkeypatch):
+    monkeypatch.setattr(local_authority, "state_directory", lambda: None)
+    assert call(top="tls: auto", urls=["https://127.0.0.1:1"]).curl() == "curl https://127.0.0.1:1/a/"

@@ -359,3 +359,22 @@ def test_no_secret_is_what_a_reference_gave_or_what_is_not_known_for_one(found):
 )
 def test_a_secret_is_known_by_its_name_or_by_what_stands_in_it(found):
     assert exposed(found) == [IN_FILE]
+
+
+UNCERTIFIED = "has no certificate with `tls: auto`"
+
+
+@pytest.mark.parametrize(
+    ("top", "host", "places"),
+    [
+        ("tls: auto", "x.localhost", []),
+        ("tls: auto", "api.example", ["routes[0].host"]),
+        ("tls: auto\nallowed_hosts: [localhost, team.example, '*']", "localhost", ["allowed_hosts[1]"]),
+        ("tls: auto\nallow_remote: true\nlisten: ['127.0.0.9:1', '0.0.0.0:2']", "localhost", ["listen[1]"]),
+        ("tls: auto\nallow_remote: true\nlisten: ':2'", "localhost", ["listen"]),
+        ("allow_remote: true\nlisten: '0.0.0.0:2'", "api.example", []),
+    ],
+)
+def test_what_the_local_authority_cannot_sign_for_is_told(reader, top, host, places):
+    found = reader.config(reader.with_route(f"host: {host}\n{NONE}", top)).warnings
+    assert [each.key for each in found if each.message.startswith(UNCERTIFIED)] == places

@@ -144,3 +144,15 @@ def test_the_last_requests_are_remembered(top, keys, keep):
 )
 def test_how_many_is_a_number_within_reason(fault, keep, said):
     assert said in fault(f"admin: {{keep: {keep}}}")
+
+
+@pytest.mark.parametrize("given", ["Auto", "true", "[auto]", "'on'"])
+def test_tls_of_the_listener_is_auto_or_a_mapping(reader, given):
+    said = reader.route_fault("auth: {grant: none}\nupstream: https://x", f"tls: {given}")
+    assert said == "tls: should be `auto`, or a mapping with cert_file and key_file"
+
+
+def test_tls_auto_may_come_from_a_reference(reader):
+    reader.environ = {"TLS": "auto"}
+    text = reader.with_route("auth: {grant: none}\nupstream: https://x", "tls: ${TLS}")
+    assert reader.config(text).tls == "auto"
