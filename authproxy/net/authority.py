@@ -32,7 +32,8 @@ Address = IPv4Address | IPv6Address
 ORGANIZATION = "authproxy"
 BACKDATED = datetime.timedelta(hours=1)  # for clocks that are behind ours
 
-_ALL_NAMES = (x509.DNSName(""),)
+# Java cannot read the exclusion of "". Where one name is permitted no other one is, and this one is excluded.
+_NO_NAME = (x509.DNSName("invalid"),)
 _ALL_ADDRESSES = (x509.IPAddress(ip_network("0.0.0.0/0")), x509.IPAddress(ip_network("::/0")))
 _NO_USE = dict.fromkeys(
     (
@@ -59,9 +60,10 @@ class Permitted:
 
     def extension(self) -> x509.NameConstraints:
         """Return it as certificates say it."""
-        permitted = [*map(x509.DNSName, self.names), *map(x509.IPAddress, self.networks)]
-        excluded = [*(() if self.names else _ALL_NAMES), *(() if self.networks else _ALL_ADDRESSES)]
-        return x509.NameConstraints(permitted or None, excluded or None)
+        names = tuple(map(x509.DNSName, self.names))
+        permitted = [*(names or _NO_NAME), *map(x509.IPAddress, self.networks)]
+        excluded = [*(() if names else _NO_NAME), *(() if self.networks else _ALL_ADDRESSES)]
+        return x509.NameConstraints(permitted, excluded or None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +186,7 @@ def permitted_by(certificate: x509.Certificate) -> Permitted:
     except x509.ExtensionNotFound:
         return Permitted()
     subtrees = found.permitted_subtrees or ()
-    names = tuple(each.value for each in subtrees if isinstance(each, x509.DNSName))
+    names = tuple(each.value for each in subtrees if isinstance(each, x509.DNSName) and each not in _NO_NAME)
     networks = (each.value for each in subtrees if isinstance(each, x509.IPAddress))
     return Permitted(names, tuple(each for each in networks if isinstance(each, IPv4Network | IPv6Network)))
 

@@ -5,12 +5,15 @@ import json
 import os
 import re
 import shutil
+import socket
 import ssl
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -127,6 +130,99 @@ def test_a_client_that_is_told_of_the_root_is_served_and_one_that_is_not_is_not(
         other.get()
         assert run(other.public).returncode != 0, "another authority was trusted"
         assert len(upstream.requests) == (client != "openssl")
+
+
+JAVA = """
+import java.net.*; import java.nio.file.*; import java.security.*; import java.security.cert.*; import javax.net.ssl.*;
+public class Try {
+  public static void main(String[] given) throws Exception {
+    KeyStore store = KeyStore.getInstance(KeyStore.getDefaultType());
+    store.load(null, null);
+    try (var file = Files.newInputStream(Path.of(given[0]))) {
+      store.setCertificateEntry("a", CertificateFactory.getInstance("X.509").generateCertificate(file));
+    }
+    TrustManagerFactory trust = TrustManagerFactory.getInstance(TrustManagerFactory.getDefaultAlgorithm());
+    trust.init(store);
+    SSLContext context = SSLContext.getInstance("TLS");
+    context.init(null, trust.getTrustManagers(), null);
+    try (Socket plain = new Socket("127.0.0.1", Integer.parseInt(given[2]));
+         SSLSocket socket = (SSLSocket) context.getSocketFactory().createSocket(plain, given[1], 1, true)) {
+      SSLParameters parameters = socket.getSSLParameters();
+      parameters.setEndpointIdentificationAlgorithm("HTTPS");
+      socket.setSSLParameters(parameters);
+      socket.startHandshake();
+    } catch (SSLHandshakeException refused) {
+      System.err.println(refused);
+      System.exit(1);
+    }
+  }
+}
+"""
+CONNECTS = {
+    "curl": ["curl", "--silent", "--fail", "--cacert", "{file}", "--resolve", "{name}:{port}:127.0.0.1",
+             "https://{name}:{port}/"],
+    "openssl": ["openssl", "s_client", "-brief", "-verify_return_error", "-verify_hostname", "{name}",
+                "-CAfile", "{file}", "-connect", "127.0.0.1:{port}"],
+    "node": ["node", "-e", "require('tls').connect({{port: {port}, host: '127.0.0.1', servername: '{name}', "
+             "ca: require('fs').readFileSync('{file}')}}, () => process.exit(0)).on('error', () => process.exit(1))"],
+    "java": ["java", "{directory}/Try.java", "{file}", "{name}", "{port}"],
+}  # fmt: skip
+HERE = [name for name in CONNECTS if name != "java" or shutil.which("java")]  # which CI has no need of
+
+
+@contextlib.contextmanager
+def impostor(kept: LocalAuthority, name: str, directory: Path) -> Iterator[int]:
+    """Be a server that has our issuer's key and has it sign for `name`; give its port."""
+    leaf = kept.get().leaf([name], lifetime=timedelta(days=1), now=kept.now(), passphrase=b"x")
+    (directory / "leaf.pem").write_bytes(leaf.chain + leaf.key)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(directory / "leaf.pem", password=b"x")
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                accepted, _ = listener.accept()
+                with (
+                    accepted,
+                    contextlib.suppress(OSError),
+                    context.wrap_socket(accepted, server_side=True) as tls,
+                ):
+                    tls.settimeout(GUARD)
+                    tls.recv(65536)
+                    tls.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        serving = threading.Thread(target=serve, daemon=True)
+        serving.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+    serving.join(GUARD)
+
+
+@pytest.mark.parametrize("client", HERE)
+def test_what_our_issuer_signs_for_another_name_is_refused_by_who_trusts_the_root(
+    client: str, tmp_path: Path
+) -> None:
+    need(client)
+    (tmp_path / "Try.java").write_text(JAVA)
+    kept = LocalAuthority(tmp_path / "authority", keyring=lambda: None)
+
+    def connects(name: str) -> bool:
+        with impostor(kept, name, tmp_path) as port:
+            values = {"file": kept.public, "name": name, "port": port, "directory": tmp_path}
+            words = [each.format(**values) for each in CONNECTS[client]]
+            done = subprocess.run(
+                words,
+                env=environment(tmp_path),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                check=False,
+                timeout=60,
+            )
+        return done.returncode == 0
+
+    assert connects("x.localhost")
+    assert not connects("example.com")
 
 
 # ── what lies where ──────────────────────────────────────────────────────────────────────────────
@@ -288,9 +384,7 @@ def test_healthcheck_doctor_and_status_know_of_it() -> None:
 
 
 @linux
-@pytest.mark.skipif(
-    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="root alone may change whom the system trusts"
-)
+@pytest.mark.skipif(not IS_ROOT, reason="root alone may change whom the system trusts")
 def test_once_installed_curl_needs_no_option_and_after_removal_it_does_again() -> None:
     need("curl")
     if shutil.which("update-ca-certificates", path=f"{os.environ['PATH']}:/usr/sbin") is None:

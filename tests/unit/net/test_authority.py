@@ -99,13 +99,30 @@ def test_one_name_outside_has_all_of_a_certificate_refused(tmp_path):
             ["10.0.0.2", "a.example", "localhost", "::1"],
         ),
         (Permitted((), (ip_network("2001:db8::1"),)), ["2001:db8::1"], ["10.0.0.2", "a.example", "::1"]),
-        (Permitted(), [], ["localhost", "127.0.0.1", "::1"]),
+        (Permitted(), [], ["localhost", "a.invalid", "127.0.0.1", "::1"]),
     ],
 )
 def test_a_kind_of_which_nothing_is_permitted_is_excluded_whole(tmp_path, permitted, fine, refused):
     made = authority(permitted)
     for name in fine + refused:
         assert is_accepted(made, tmp_path, name, host=name) == permitted.covers(name) == (name in fine), name
+
+
+@pytest.mark.parametrize(
+    "permitted",
+    [
+        LOOPBACK,
+        Permitted(("a.example",)),
+        Permitted((), (ip_network("10.0.0.1"), ip_network("::1"))),
+        Permitted(),
+    ],
+)
+def test_what_is_permitted_is_read_again_and_no_name_is_empty_over_which_java_stumbles(permitted):
+    found = authority(permitted).issuer
+    assert permitted_by(found) == permitted
+    constraints = found.extensions.get_extension_for_class(x509.NameConstraints).value
+    subtrees = [*(constraints.permitted_subtrees or ()), *(constraints.excluded_subtrees or ())]
+    assert all(each.value for each in subtrees)
 
 
 def test_openssl_says_the_same_of_the_root_alone(tmp_path):
