@@ -5,12 +5,10 @@ import json
 import os
 import re
 import shutil
-import socket
 import ssl
 import stat
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -133,7 +131,8 @@ def test_a_client_that_is_told_of_the_root_is_served_and_one_that_is_not_is_not(
 
 
 JAVA = """
-import java.net.*; import java.nio.file.*; import java.security.*; import java.security.cert.*; import javax.net.ssl.*;
+import java.net.*; import java.nio.file.*; import java.security.*; import java.security.cert.*;
+import javax.net.ssl.*;
 public class Try {
   public static void main(String[] given) throws Exception {
     KeyStore store = KeyStore.getInstance(KeyStore.getDefaultType());
@@ -158,13 +157,17 @@ public class Try {
   }
 }
 """
+BY_NODE = """
+const ca = require('fs').readFileSync('{file}');
+require('tls').connect({{port: {port}, host: '127.0.0.1', servername: '{name}', ca}}, () => process.exit(0))
+  .on('error', () => process.exit(1));
+"""
 CONNECTS = {
     "curl": ["curl", "--silent", "--fail", "--cacert", "{file}", "--resolve", "{name}:{port}:127.0.0.1",
              "https://{name}:{port}/"],
     "openssl": ["openssl", "s_client", "-brief", "-verify_return_error", "-verify_hostname", "{name}",
                 "-CAfile", "{file}", "-connect", "127.0.0.1:{port}"],
-    "node": ["node", "-e", "require('tls').connect({{port: {port}, host: '127.0.0.1', servername: '{name}', "
-             "ca: require('fs').readFileSync('{file}')}}, () => process.exit(0)).on('error', () => process.exit(1))"],
+    "node": ["node", "-e", BY_NODE],
     "java": ["java", "{directory}/Try.java", "{file}", "{name}", "{port}"],
 }  # fmt: skip
 HERE = [name for name in CONNECTS if name != "java" or shutil.which("java")]  # which CI has no need of
@@ -178,25 +181,8 @@ def impostor(kept: LocalAuthority, name: str, directory: Path) -> Iterator[int]:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(directory / "leaf.pem", password=b"x")
 
-    def serve() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                accepted, _ = listener.accept()
-                with (
-                    accepted,
-                    contextlib.suppress(OSError),
-                    context.wrap_socket(accepted, server_side=True) as tls,
-                ):
-                    tls.settimeout(GUARD)
-                    tls.recv(65536)
-                    tls.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        serving = threading.Thread(target=serve, daemon=True)
-        serving.start()
-        yield listener.getsockname()[1]
-        listener.shutdown(socket.SHUT_RDWR)
-    serving.join(GUARD)
+    with Upstream(tls=context) as server:
+        yield server.port
 
 
 @pytest.mark.parametrize("client", HERE)
