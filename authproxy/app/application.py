@@ -270,10 +270,10 @@ class App:
                 self.observing.keep_recent()
                 self._listeners.adjust(config)
             old.close(successor=self.site)
-            await self.keep_certificate()
             if self._listeners is not None:
                 await self._listeners.change(change.served, config)
             await self._change_admin(change)
+            await self.keep_certificate()
         if self._inner_source is None:
             self.warn(since=old.config)
             known = {route.key for route in old.config.routes}
@@ -310,7 +310,6 @@ class App:
         """Serve the admin listener on open sockets, and nowhere else."""
         from authproxy.app.admin import serve_admin
 
-        await self.keep_certificate()
         self._admin_sockets = sockets
         if self._admin is not None:
             await self._admin.listen(sockets)

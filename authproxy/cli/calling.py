@@ -63,20 +63,18 @@ def call_of(config: Config, route: RouteConfig, urls: Sequence[str]) -> Call:
     url = next((each for each in urls if not each.startswith("unix:")), urls[0])
     own = "" if route.path == "/" else route.path
     options = _access_options(config)
+    if config.tls is not None and (trusted := _trusted_file(config)) is not None:
+        options = ("--cacert", shlex.quote(trusted), *options)
     if url.startswith("unix:"):
         path = url.removeprefix("unix:")
+        scheme = "https" if config.tls is not None else "http"
         return Call(
-            f"http://{route.host or 'localhost'}{own}",
+            f"{scheme}://{route.host or _certified_name(config, 'localhost')}{own}",
             ("--unix-socket", shlex.quote(path), *options),
             socket=path,
         )
     scheme, listens_at, port = place_of(url)
-    host = (route.host or listens_at).strip("[]")
-    if config.tls is not None:
-        if (trusted := _trusted_file(config)) is not None:
-            options = ("--cacert", shlex.quote(trusted), *options)
-        if route.host is None:
-            host = _certified_name(config, listens_at)
+    host = (route.host or _certified_name(config, listens_at)).strip("[]")
     if not _finds(host, listens_at):
         options = ("--resolve", f"{bracketed(host)}:{port}:{_address(listens_at)}", *options)
     return Call(f"{scheme}://{bracketed(host)}:{port}{own}", options)
@@ -127,6 +125,8 @@ def _local_authority() -> str | None:
 
 def _certified_name(config: Config, listens_at: str) -> str:
     """Return a name that the listener's certificate is for, and the guard accepts; else `listens_at`."""
+    if config.tls is None:
+        return listens_at
     if not isinstance(config.tls, ListenerTLS):
         return listens_at if is_loopback(listens_at, any_spelling=False) else "localhost"
     names = _certificate_names(config.tls.cert_file)

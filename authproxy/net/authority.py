@@ -16,14 +16,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
-    Encoding,
-    PrivateFormat,
-    load_pem_private_key,
-)
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 Network = IPv4Network | IPv6Network
@@ -88,7 +82,7 @@ class Authority:
     @property
     def root_pem(self) -> bytes:
         """What clients are to trust."""
-        return self.root.public_bytes(Encoding.PEM)
+        return _pem(self.root)
 
     @property
     def fingerprint(self) -> str:
@@ -97,8 +91,7 @@ class Authority:
 
     def sealed(self, passphrase: bytes) -> bytes:
         """Return all of it as PEM, the key encrypted; `unsealed` takes it."""
-        key = self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(passphrase))
-        return self.root_pem + self.issuer.public_bytes(Encoding.PEM) + key
+        return _pem(self.root) + _pem(self.issuer) + _sealed(self.key, passphrase)
 
     def leaf(
         self, names: Iterable[str], *, lifetime: datetime.timedelta, now: datetime.datetime, passphrase: bytes
@@ -117,9 +110,7 @@ class Authority:
             .add_extension(_issued_by(self.key), critical=False)
             .sign(self.key, hashes.SHA256())
         )
-        chain = signed.public_bytes(Encoding.PEM) + self.issuer.public_bytes(Encoding.PEM)
-        sealed = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(passphrase))
-        return Leaf(chain, sealed, passphrase, begins, ends)
+        return Leaf(_pem(signed) + _pem(self.issuer), _sealed(key, passphrase), passphrase, begins, ends)
 
 
 def make_authority(
@@ -153,7 +144,7 @@ def unsealed(content: bytes, passphrase: bytes) -> Authority:
     if len(certificates) != 2:
         raise ValueError("should hold two certificates")
     begin = content.find(b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
-    key = load_pem_private_key(content[begin:] if begin >= 0 else b"", passphrase)
+    key = serialization.load_pem_private_key(content[begin:] if begin >= 0 else b"", passphrase)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise ValueError("should hold a key of an elliptic curve")  # noqa: TRY004 - it is the content's fault
     root, issuer = certificates
@@ -189,6 +180,15 @@ def permitted_by(certificate: x509.Certificate) -> Permitted:
     names = tuple(each.value for each in subtrees if isinstance(each, x509.DNSName) and each not in _NO_NAME)
     networks = (each.value for each in subtrees if isinstance(each, x509.IPAddress))
     return Permitted(names, tuple(each for each in networks if isinstance(each, IPv4Network | IPv6Network)))
+
+
+def _pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _sealed(key: ec.EllipticCurvePrivateKey, passphrase: bytes) -> bytes:
+    encryption = serialization.BestAvailableEncryption(passphrase)
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
 
 
 def _name(common_name: str | None = None) -> x509.Name:

@@ -20,7 +20,10 @@ export function reach(listeners, authority) {
   const args = authority && tcp?.startsWith("https:") ? ["--cacert", authority] : [];
   if (tcp) return {args, base: tcp.replace(/\/\/(0\.0\.0\.0|\[::\])(?=:|$)/, `//${location.hostname}`)};
   const socket = listeners.find(each => each.includes("unix:"));
-  if (socket) return {args: ["--unix-socket", socket.slice(socket.indexOf("unix:") + 5)], base: "http://localhost"};
+  if (socket) {
+    const by = ["--unix-socket", socket.slice(socket.indexOf("unix:") + 5)];
+    return authority ? {args: [...by, "--cacert", authority], base: "https://localhost"} : {args: by, base: "http://localhost"};
+  }
   return {args: [], base: "http://localhost:8080"};
 }
 

@@ -7,7 +7,7 @@ from authproxy.app import local_authority, trust_stores
 from authproxy.cli import calling
 from authproxy.cli.calling import call_of, configured_urls, reachable
 from authproxy.config.read import parse
-from tests.support.systems import of_unix
+from tests.support.systems import needs_unix_sockets, of_unix
 
 ROUTE = "{{name: a, upstream: 'https://a.example', auth: {{grant: none}}, {}}}"
 
@@ -119,6 +119,12 @@ def test_with_auto_the_line_names_the_authority_and_a_name_that_it_signs_for(hom
     found = call(route, "tls: auto", [f"https://{listens}:8443"])
     assert found.url == url
     assert f"--cacert {home}/authority/ca.pem" in found.curl()
+
+
+@needs_unix_sockets
+def test_with_auto_a_unix_socket_speaks_tls_as_well(home):
+    found = call(top="tls: auto", urls=["unix:/run/a"])
+    assert found.curl() == f"curl --unix-socket /run/a --cacert {home}/authority/ca.pem https://localhost/a/"
 
 
 def test_with_auto_it_does_not_once_curl_trusts_it_by_itself(home, monkeypatch):
