@@ -111,7 +111,8 @@ def _local_authority() -> str | None:
     from cryptography import x509
 
     from authproxy.app.local_authority import LocalAuthority, default_directory
-    from authproxy.app.trust_stores import Root, is_trusted_by_curl
+    from authproxy.app.trust.store import Root
+    from authproxy.app.trust.system import is_trusted_by_curl
     from authproxy.errors import StoreError
 
     try:

@@ -12,16 +12,9 @@ import click
 
 from authproxy import logs
 from authproxy.app.local_authority import ENDS_SOON, LocalAuthority, default_directory
-from authproxy.app.trust_stores import (
-    NO_NSS_PROGRAM,
-    NSS_PROGRAM,
-    NotChanged,
-    Root,
-    TrustStore,
-    find_program,
-    nss_databases,
-    trust_stores,
-)
+from authproxy.app.trust.keeper import NO_NSS_PROGRAM, NSS_PROGRAM, nss_databases
+from authproxy.app.trust.store import NotChanged, Root, TrustStore
+from authproxy.app.trust.system import find_program, trust_stores
 from authproxy.cli.options import config_option, json_option, print_json
 from authproxy.errors import AuthproxyError
 

@@ -3,7 +3,8 @@
 import pytest
 import trustme
 
-from authproxy.app import local_authority, trust_stores
+from authproxy.app import local_authority
+from authproxy.app.trust import system
 from authproxy.cli import calling
 from authproxy.cli.calling import call_of, configured_urls, reachable
 from authproxy.config.read import parse
@@ -129,7 +130,7 @@ def test_with_auto_a_unix_socket_speaks_tls_as_well(home):
 
 def test_with_auto_it_does_not_once_curl_trusts_it_by_itself(home, monkeypatch):
     local_authority.LocalAuthority(home / "authority", keyring=lambda: None).get()
-    monkeypatch.setattr(trust_stores, "is_trusted_by_curl", lambda _root: True)
+    monkeypatch.setattr(system, "is_trusted_by_curl", lambda _root: True)
     assert call(top="tls: auto", urls=["https://127.0.0.1:8443"]).curl() == "curl https://127.0.0.1:8443/a/"
 
 

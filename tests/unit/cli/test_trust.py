@@ -8,7 +8,7 @@ from cryptography import x509
 
 from authproxy.app import local_authority
 from authproxy.app.local_authority import LocalAuthority
-from authproxy.app.trust_stores import NotChanged
+from authproxy.app.trust.store import NotChanged
 from authproxy.cli import trust as module
 
 YES = {"input": "y\n"}
