@@ -67,9 +67,7 @@ def default_directory() -> Path:
     """Return where the user's authority is kept. Raises `StoreError`."""
     directory = state_directory()
     if directory is None:
-        raise StoreError(
-            f"`tls: auto` has no place for its authority: {NO_HOME}", hint=f"set HOME; or {HINT}"
-        )
+        raise StoreError(f"the {OF} has no place to be kept: {NO_HOME}", hint=f"set HOME; or {HINT}")
     return directory / "authority"
 
 

@@ -214,7 +214,7 @@ def test_without_a_home_it_is_said_what_to_set(monkeypatch):
     monkeypatch.setattr(local_authority, "state_directory", lambda: None)
     with pytest.raises(StoreError) as caught:
         default_directory()
-    assert "`tls: auto` has no place for its authority: there is no home directory" in caught.value.detail
+    assert "the local authority has no place to be kept: there is no home directory" in caught.value.detail
     assert caught.value.hint == f"set HOME; or {HINT}"
     assert public_file() is None
 
