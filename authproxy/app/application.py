@@ -105,6 +105,7 @@ class App:
         self.shown: dict[str, str] = {}  # the URL, without TLS, of each listener that any process has
         self._tasks: set[asyncio.Task[None]] = set()
         self._changing = asyncio.Lock()  # no change begins once the end has begun
+        self._keeps_certificate = False
         self.draining = False
 
     async def __aenter__(self) -> Self:
@@ -180,6 +181,7 @@ class App:
         self._handler = ProxyHandler(self.site, self.observing.counters, self.observing.subscribers())
         self.observing.attach(self._handler)
         self._stack.callback(self.observing.flush)
+        await self.keep_certificate()
         self._listeners = ProxyListeners(self._handler, self.config)
         self._stack.callback(self._listeners.close)
         await self._listeners.begin(proxy, self.site)
@@ -279,6 +281,7 @@ class App:
             if self._listeners is not None:
                 await self._listeners.change(change.served, config)
             await self._change_admin(change)
+            await self.keep_certificate()
         if self._inner_source is None:
             self.warn(since=old.config)
             known = {route.key for route in old.config.routes}
@@ -341,6 +344,25 @@ class App:
         for remark in remarks(self.config, self.own):
             if str(remark) not in known:
                 logs.log(remark.level, remark.event, **remark.facts)
+
+    async def keep_certificate(self) -> None:
+        """Have the certificate of `tls: auto`, if there is one, valid now, and kept so from now on."""
+        if self.site.tls.local is None or self._keeps_certificate:
+            return
+        from authproxy.app.local_certificate import LOOK_SECONDS
+
+        await self.site.tls.local.look()  # we may have been forked long after it was made
+        self._keeps_certificate = True
+
+        async def keep() -> None:
+            while (local := self.site.tls.local) is not None:
+                if self._inner_source is None:
+                    local.tell_of_its_end()
+                await asyncio.sleep(LOOK_SECONDS)
+                await local.look()
+            self._keeps_certificate = False
+
+        self.in_background(keep(), name="keep the local certificate valid")
 
     def in_background(self, work: Coroutine[Any, Any, None], *, name: str) -> None:
         """Have `work` done, which ends with this at the latest."""

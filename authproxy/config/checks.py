@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from authproxy.capabilities import WORKERS
 from authproxy.config.document import COMMAND_LINE, Item
-from authproxy.config.model import FileKeys, RedisStoreSettings
+from authproxy.config.model import AUTO, FileKeys, RedisStoreSettings
 from authproxy.config.route import FRAMING_HEADERS, RouteConfig, RouteKeys
 from authproxy.errors import Fault
 from authproxy.grants.grant import Grant
@@ -24,6 +24,11 @@ from authproxy.net.http_proxy import proxy_for, read_proxy
 from authproxy.net.own_listeners import OwnListeners
 from authproxy.values import any_spelling, is_loopback, port_of, split_address
 
+ANY_HOST = "*"
+NO_CERTIFICATE = (
+    "has no certificate with `tls: auto`, which is for names and addresses of this machine alone: clients "
+    "have to call https://localhost; for others `tls: {cert_file: …, key_file: …}`"
+)
 OPENED_BY_A_BROWSER = "authorization_url"
 
 Routes = Sequence[tuple[RouteConfig, Item]]
@@ -80,6 +85,26 @@ def _overlap(one: str, other: str) -> bool:
     """Tell whether a connection to the one may come in at the other; both are on one port."""
     pairs = ((one, split_address(other)), (other, split_address(one)))
     return any(place is not None and OwnListeners([each]).named(*place) for each, place in pairs)
+
+
+def certificate_warnings(
+    keys: FileKeys, top: Item, routes: Iterable[tuple[RouteConfig, Item]]
+) -> Iterator[Fault]:
+    """Yield a warning for each address and host name for which `tls: auto` can make no certificate.
+
+    `routes` are each with its mapping.
+    """
+    if keys.tls != AUTO:
+        return
+    listen, allowed = top.child("listen") or top, top.child("allowed_hosts") or top
+    addresses = [(listen.child(index) or listen, address) for index, address in enumerate(keys.listen)]
+    addresses += [(item.child("listen") or item, route.listen) for route, item in routes if route.listen]
+    hosts = [(item, place[0]) for item, address in addresses if (place := split_address(address)) is not None]
+    hosts += [(item.child("host") or item, route.host) for route, item in routes if route.host is not None]
+    hosts += [(allowed.child(index) or allowed, host) for index, host in enumerate(keys.allowed_hosts)]
+    for named, host in hosts:
+        if host != ANY_HOST and not is_loopback(host, any_spelling=False):
+            yield named.fault(NO_CERTIFICATE)
 
 
 def worker_faults(keys: FileKeys, top: Item) -> Iterator[Fault]:
