@@ -5,7 +5,7 @@ A rule takes what was read and yields faults; it is only asked about what is oth
 
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from urllib.parse import urlsplit
 
@@ -18,12 +18,13 @@ from authproxy.config.route import FRAMING_HEADERS, RouteConfig, RouteKeys
 from authproxy.errors import Fault
 from authproxy.grants.grant import Grant
 from authproxy.grants.static import NoGrant
-from authproxy.masking import Leaf
+from authproxy.masking import SHORT_SECRET, Leaf
 from authproxy.net.http_proxy import proxy_for, read_proxy
 from authproxy.net.own_listeners import OwnListeners
 from authproxy.values import any_spelling, is_loopback, port_of, split_address
 
 OPENED_BY_A_BROWSER = "authorization_url"
+INSTEAD = "{placeholder} stands in for the token; `authproxy exec --inherit NAME` hands a variable on"
 
 # Of a mapping whose values may be secrets, or not: headers, parameters.
 _SECRET_NAME = re.compile(r"(password|passphrase|secret|token|key|authorization|cookie)\Z", re.IGNORECASE)
@@ -89,12 +90,35 @@ def exposed_secrets(secrets: Iterable[Leaf], *, to_others: bool) -> Iterator[Fau
 
 def _is_literal(leaf: Leaf) -> bool:
     """Tell whether a secret stands there itself, as far as its key says that it is one."""
-    if not isinstance(leaf.value, SecretStr) or leaf.is_from_reference:
-        return False
+    return not leaf.is_from_reference and bool(_secret_text(leaf))
+
+
+def _secret_text(leaf: Leaf) -> str:
+    """Return the secret that `leaf` is; empty where only its type says so."""
+    if not isinstance(leaf.value, SecretStr):
+        return ""
     text = leaf.value.get_secret_value()
     if "://" in text and "@" not in text:  # a URL without a password
-        return False
-    return bool(text) and (not leaf.name or _SECRET_NAME.search(leaf.name) is not None)
+        return ""
+    is_one = leaf.is_from_reference or not leaf.name or _SECRET_NAME.search(leaf.name) is not None
+    return text if is_one else ""
+
+
+def variable_faults(
+    places: Iterable[Item], secrets: Collection[Leaf], withheld: Collection[str]
+) -> Iterator[Fault]:
+    """Yield a fault for each variable of an `env`, at one of `places`, that would hand a secret on.
+
+    `withheld` are the variables of the environment from which secrets came.
+    """
+    texts = {text for leaf in secrets if len(text := _secret_text(leaf)) >= SHORT_SECRET}
+    for place in places:
+        if shared := sorted(place.variables.intersection(withheld)):
+            yield place.fault(
+                f"would hand ${{{shared[0]}}} on, which gives a secret of this configuration: {INSTEAD}"
+            )
+        elif isinstance(place.value, str) and any(text in place.value for text in texts):
+            yield place.fault(f"would hand a secret of this configuration on: {INSTEAD}")
 
 
 def _bound(address: str) -> set[object]:

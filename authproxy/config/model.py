@@ -248,7 +248,7 @@ class Config(FileKeys):
     """What is no fault, but hardly meant: named at its place by `check`, `routes` and `run`."""
     admin_is_default: bool = False
     places: Mapping[str, tuple[int, int]] = field(default_factory=dict, repr=False, compare=False)
-    """The line and the column of each key of the top level, and of each route's `tls`."""
+    """The line and the column of each key of the top level, of `log.level` and of each route's `tls`."""
     files: Mapping[Path, Stamp] = field(default_factory=dict, repr=False, compare=False)
     """Every file that was read for this, or is named to be read at the start, as it was just before."""
 

@@ -18,6 +18,8 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from authproxy.config.document import Item
+from authproxy.config.variables import template, variable_name
 from authproxy.grants.grant import Grant
 from authproxy.grants.source import Reread
 from authproxy.net.http_proxy import Setting, read_proxy
@@ -148,6 +150,8 @@ ProxySetting = Annotated[
     WithJsonSchema({"anyOf": [{"type": "string"}, {"const": False}, {"type": "null"}]}),
 ]
 Timeout = Annotated[Duration, AfterValidator(_some_time)]
+VariableName = Annotated[str, AfterValidator(variable_name)]
+VariableValue = Annotated[str, AfterValidator(template)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -303,6 +307,11 @@ class RouteKeys:
     rewrite: bool = True
     """Whether redirects, links and cookies that point at the upstream come back pointing at the proxy.
     Example: false"""
+    env: dict[VariableName, VariableValue] = field(default_factory=dict)
+    """Variables that `authproxy exec` and `authproxy env` set for a program. In a value `{url}` is the
+    route's address, `{host}` and `{port}` are parts of it, and `{placeholder}` stands in for a token; `{{`
+    and `}}` are braces. A value that holds a secret of the configuration is refused.
+    Example: {ORDERS_BASE_URL: "{url}/v2", ORDERS_TOKEN: "{placeholder}"}"""
     insecure: bool = False
     """Must be true to send a credential over plain http to another machine. Example: true"""
     max_connections: Count = 256
@@ -320,7 +329,7 @@ class RouteConfig(RouteKeys):
     `key` is the credential's: routes with the same key share a token. `reread` reads the grant's files and
     commands again and returns the grant as it is now, or None when it cannot be made; it is None when
     there is nothing to read again. `runs_commands` says that it may run some. `auth` is for people: what the
-    grant was made from, secrets masked.
+    grant was made from, secrets masked. `variables` are where the values of `env` stand.
     """
 
     grant: Grant = field(repr=False)
@@ -330,3 +339,4 @@ class RouteConfig(RouteKeys):
     auth: Mapping[str, object] = field(default_factory=dict, repr=False, compare=False)
     reread: Reread | None = field(default=None, repr=False, compare=False)
     runs_commands: bool = field(default=False, compare=False)
+    variables: Mapping[str, Item] = field(default_factory=dict, repr=False, compare=False)
