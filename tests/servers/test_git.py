@@ -1,7 +1,7 @@
 """git over http: `git http-backend` behind a door that wants a token, and a git that has none.
 
     git ──▶ authproxy ──▶ a few lines of CGI ──▶ git http-backend ──▶ a bare repository
-             adds the token       401 without it
+             adds the token       401 without it, as Bearer or as the password of Basic
 
 What git sends is sent on while it comes: packs in chunks, and what it has gzipped as it is.
 """
@@ -11,10 +11,12 @@ import os
 import shutil
 import subprocess
 import threading
+from base64 import b64decode
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -107,6 +109,23 @@ class Git(Upstream):
         return b"\r\n".join([start, *lines, b"Content-Length: %d" % len(content), b"", content])
 
 
+class BasicGit(Git):
+    """The same for those who have it for a password, as GitHub and GitLab want it."""
+
+    def serve(self, head: Message, wire: Wire) -> bytes | None:
+        scheme, _, value = (head.one("Authorization") or "").partition(" ")
+        username, _, password = (
+            b64decode(value).decode().partition(":") if scheme == "Basic" else ("", "", "")
+        )
+        assert username in {"", "oauth2"}
+        head.headers = [
+            (name, f"Bearer {password}".encode() if name.lower() == b"authorization" else old)
+            for name, old in head.headers
+        ]
+        answer = super().serve(head, wire)
+        return answer.replace(b"Bearer realm", b"Basic realm") if answer else answer
+
+
 def body_of(head: Message, wire: Wire) -> Iterator[bytes]:
     """Yield a body while it arrives."""
     if head.one("Transfer-Encoding") == "chunked":
@@ -148,16 +167,18 @@ class Desk:
 
     @property
     def url(self) -> str:
-        return f"{self.proxy.url}/git/project.git"
+        return f"http://localhost:{urlsplit(self.proxy.url).port}/git/project.git"
 
     @property
     def bare(self) -> Path:
         return self.server.root / "project.git"
 
-    def git(self, *args: str, at: str | Path = ".", check: bool = True) -> subprocess.CompletedProcess[str]:
+    def git(
+        self, *args: str, at: str | Path = ".", check: bool = True, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             ["git", *args],
-            cwd=self.directory / at, env=environment(self.directory), stdin=subprocess.DEVNULL,
+            cwd=self.directory / at, env=environment(self.directory) | variables, stdin=subprocess.DEVNULL,
             capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
         assert done.returncode == 0 or not check, done.stderr
@@ -190,8 +211,15 @@ def environment(home: Path) -> dict[str, str]:
     }  # fmt: skip
 
 
-@pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
+DOORS = {
+    "bearer": (Git, {}),
+    "basic": (BasicGit, {"inject": [{"basic": {"username": "oauth2", "password": "{token}"}}]}),
+}
+
+
+@pytest.fixture(params=DOORS)
+def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Desk]:
+    door, inject = DOORS[request.param]
     need("git")
     if not (
         Path(subprocess.check_output(["git", "--exec-path"], text=True).strip()) / "git-http-backend"
@@ -200,14 +228,14 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     root, work = tmp_path / "served", tmp_path / "work"
     root.mkdir()
     work.mkdir()
-    with Tokens() as tokens, Git(root, tokens) as server:
+    with Tokens() as tokens, door(root, tokens) as server:
         auth = {
             "grant": "client_credentials",
             "token_url": f"{tokens.url}/token",
             "client_id": "me",
             "client_secret": "the-clients-secret",
         }
-        route = {"name": "git", "path": "/git", "upstream": server.url, "auth": auth}
+        route = {"name": "git", "path": "/git", "upstream": server.url, "auth": auth | inject}
         with running_proxy({"routes": [{**route, "retry": {"max_body": MAX_BODY}}]}) as proxy:
             desk = Desk(work, proxy, server, tokens)
             desk.git("config", "--global", "http.postBuffer", str(POST_BUFFER))
@@ -306,3 +334,27 @@ def test_a_pack_too_large_to_be_kept_fails_once_and_the_next_push_succeeds(desk:
     assert desk.read("rev-parse", "main", at=desk.bare) == pushed
     assert desk.objects(desk.bare) == desk.objects(clone)
     assert len(desk.server.refused) == 1
+
+
+def test_what_was_cloned_from_the_server_itself_goes_by_the_proxy_instead(desk: Desk, clone: str) -> None:
+    pushed = desk.commit(clone, "small", 100)
+    desk.git("push", "-q", "origin", "main", at=clone)
+    address = f"{desk.server.url}/project.git"
+    desk.git("remote", "set-url", "origin", address, at=clone)
+    assert desk.git("fetch", "-q", at=clone, check=False).returncode != 0
+    through = desk.url.removesuffix("project.git")
+    desk.git("config", "--global", f"url.{through}.insteadOf", f"{desk.server.url}/")
+    desk.git("fetch", "-q", at=clone)
+    desk.git("clone", "-q", address, "yours")
+    assert desk.read("rev-parse", "HEAD", at="yours") == pushed
+    assert desk.read("config", "remote.origin.url", at="yours") == address
+
+
+def test_a_git_that_expects_to_be_told_to_continue_is_told(desk: Desk, clone: str) -> None:
+    desk.git("config", "--global", "http.extraHeader", "Expect: 100-continue")
+    desk.commit(clone, "large", 3 * MIB)
+    pushed = desk.git("push", "-q", "origin", "main", at=clone, GIT_TRACE_CURL="1")
+    assert "=> Send header: Expect: 100-continue" in pushed.stderr
+    assert "<= Recv header: HTTP/1.1 100 Continue" in pushed.stderr
+    assert all(call.head.one("Expect") is None for call in desk.server.calls)
+    assert desk.objects(desk.bare) == desk.objects(clone)

@@ -81,7 +81,7 @@ def running_registry(directory: Path) -> Iterator[str]:
         ) as process,
     ):
         try:
-            wait_until(lambda: "listening on " in log_file.read_text(), lambda: log_file.read_text())
+            wait_until(lambda: "listening on " in log_file.read_text(), log_file.read_text)
             yield "http://" + re.search(r"listening on ([\d.:]+)", log_file.read_text())[1]
         finally:
             process.terminate()

@@ -54,7 +54,7 @@ def jwt(claims: Mapping[str, object]) -> str:
 
 
 class Vendor(Upstream):
-    """One of a vendor's hosts. What is asked for at one of `documents` is answered with it, with a good token."""
+    """One of a vendor's hosts: who has a good token gets what is at one of `documents`."""
 
     def __init__(self, system: StandIn, documents: Mapping[str, Document]) -> None:
         super().__init__(self.serve)
