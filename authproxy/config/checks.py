@@ -131,6 +131,7 @@ def _bound(address: str) -> set[object]:
 
 def route_faults(route: RouteKeys, grant: Grant, item: Item, auth: Item) -> Iterator[Fault]:
     yield from credential_faults(route, grant, item, auth)
+    yield from stand_in_faults(route, grant, item)
     if isinstance(grant, NoGrant):
         return
     header = any_spelling(grant.header)
@@ -142,6 +143,23 @@ def route_faults(route: RouteKeys, grant: Grant, item: Item, auth: Item) -> Iter
         place = given.child(name) if given else None
         if place is not None and any_spelling(name) == header:
             yield place.key_fault("is already set by `auth`")
+
+
+def stand_in_faults(route: RouteKeys, grant: Grant, item: Item) -> Iterator[Fault]:
+    """Yield a fault for each login that has no token to stand in for, or that an earlier entry answers."""
+    listed = item.child("stand_in")
+    if listed is None or not route.stand_in:
+        return
+    if isinstance(grant, NoGrant):
+        yield listed.fault("has no token to stand in for: the route's `grant` is none")
+        return
+    seen: set[tuple[str, str]] = set()
+    for index, entry in enumerate(route.stand_in):
+        for method in entry.methods:
+            if (entry.path, method) in seen:
+                place = listed.child(index) or listed
+                yield (place.child("path") or place).fault(f"is answered already, for {method}")
+            seen.add((entry.path, method))
 
 
 def access_faults(keys: FileKeys, top: Item, routes: Iterable[tuple[Grant, Item]]) -> Iterator[Fault]:

@@ -16,7 +16,6 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from authproxy.capabilities import UNIX_SOCKETS
 from authproxy.config.route import (
-    KEYS,
     Count,
     Passphrase,
     RouteConfig,
@@ -27,6 +26,7 @@ from authproxy.config.route import (
     refuse_spaces,
     whole_number,
 )
+from authproxy.config.stand_in import KEYS
 from authproxy.errors import Fault
 from authproxy.places import Stamp
 from authproxy.values import ACCESS_KEY, Address, Duration, HeaderName, LocalPath, ReadableFile, Size

@@ -124,10 +124,11 @@ class Notes:
 
     `steps` are (what, detail, moment of its end), on the clock of `RequestRecord.started`. `id` is set where
     it is known before the request. `origin` is how the request came by its token, `page` the web origin of a
-    page that was refused, `problem` what was answered here. `cut` tells that not all of the heads was kept.
+    page that was refused, `problem` what was answered here. `cut` tells that not all of the heads was kept,
+    `login` that it was a client's own login, which was answered here.
     """
 
-    __slots__ = ("cut", "id", "origin", "page", "problem", "request_body", "response_body", "steps")
+    __slots__ = ("cut", "id", "login", "origin", "page", "problem", "request_body", "response_body", "steps")
 
     def __init__(self, known_id: str | None = None) -> None:
         self.id = known_id
@@ -138,6 +139,7 @@ class Notes:
         self.request_body: KeptBody | None = None
         self.response_body: KeptBody | None = None
         self.cut = False
+        self.login = False
 
 
 class RequestRecord(NamedTuple):
