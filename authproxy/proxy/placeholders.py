@@ -193,26 +193,27 @@ class Placeholders:
     def _others(self, found: str, place: str) -> Forbidden:
         owner = self._owners.get(found)
         if owner is None:
-            return Forbidden(f"{place} holds a placeholder that no route gave", hint=FORGOTTEN)
+            return Forbidden(f"there is a placeholder in {place} that no route gave", hint=FORGOTTEN)
         return Forbidden(
-            f"{place} holds the placeholder of another credential, that of the route {owner}", hint=ELSEWHERE
+            f"there is the placeholder of another credential in {place}, that of the route {owner}",
+            hint=ELSEWHERE,
         )
 
     def _refuse_in_path(self, path: bytes) -> None:
         if self._is_own(path, "the path"):
-            raise Forbidden("the path holds a placeholder", hint=ONLY_THERE)
+            raise Forbidden("there is a placeholder in the path", hint=ONLY_THERE)
 
     def _headers(
         self, pairs: Iterable[tuple[bytes, bytes]], places: list[str]
     ) -> Iterator[tuple[bytes, bytes]]:
         """Yield the headers that are left, each to the byte; note the `places` that held one."""
         for name, value in pairs:
-            place = name.decode("latin-1")
-            if not self._is_own(b"%b: %b" % (name, value), f"the header {place}"):
+            place = "the name of a header" if placeholders_in(name) else name.decode("latin-1")
+            if not self._is_own(b"%b: %b" % (name, value), place):
                 yield name, value
                 continue
             if name.lower() == FRAMING:
-                raise Forbidden("the header Host holds a placeholder", hint=ONLY_THERE)
+                raise Forbidden("there is a placeholder in Host", hint=ONLY_THERE)
             places.append(place)
             mark = _PIECES_OF.get(name.lower().replace(b"_", b"-"))
             left = self._pieces(value, mark) if mark is not None else b""
@@ -239,5 +240,5 @@ class Placeholders:
         ]
         left = "".join(chain.from_iterable(kept))[1:]
         if placeholders_in(left.encode("utf-8", "surrogateescape")):
-            raise Forbidden("the query holds a placeholder that cannot be taken out", hint=ONLY_THERE)
+            raise Forbidden("there is a placeholder in the query that cannot be taken out", hint=ONLY_THERE)
         return f"{path}{question}{left}" if left else path
