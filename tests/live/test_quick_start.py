@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from tests.support.command import authproxy, running_proxy
+from tests.support.launch import ANY_PORT
 from tests.support.wire import API, Tokens, get
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -23,6 +24,7 @@ def configuration(page: str) -> dict[str, Any]:
 
 def on_this_machine(config: dict[str, Any], api: API, tokens: Tokens) -> dict[str, Any]:
     for route in config["routes"]:
+        route |= {"listen": ANY_PORT} if "listen" in route else {}
         route["upstream"] = api.url
         if "token_url" in route["auth"]:
             route["auth"]["token_url"] = f"{tokens.url}/oauth/token"
