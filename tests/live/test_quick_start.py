@@ -24,7 +24,8 @@ def configuration(page: str) -> dict[str, Any]:
 
 def on_this_machine(config: dict[str, Any], api: API, tokens: Tokens) -> dict[str, Any]:
     for route in config["routes"]:
-        route |= {"listen": ANY_PORT} if "listen" in route else {}
+        if "listen" in route:
+            route["listen"] = ANY_PORT
         route["upstream"] = api.url
         if "token_url" in route["auth"]:
             route["auth"]["token_url"] = f"{tokens.url}/oauth/token"

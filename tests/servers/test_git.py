@@ -28,6 +28,7 @@ from tests.support.wire import UNAUTHORIZED, Message, Tokens, Upstream, Wire
 KIB, MIB = 1 << 10, 1 << 20
 POST_BUFFER = 64 * KIB  # what git sends at a time; a longer request is chunked
 MAX_BODY = 1 * MIB  # the route's `retry.max_body`
+NAME = "git.localhost"  # which git finds by itself, wherever it is
 HALT = b"0000"  # a flush packet: what git asks with whether it may send a pack
 
 
@@ -236,7 +237,8 @@ def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Desk]:
             "client_secret": "the-clients-secret",
         }
         route = {"name": "git", "path": "/git", "upstream": server.url, "auth": auth | inject}
-        with running_proxy({"routes": [{**route, "retry": {"max_body": MAX_BODY}}]}) as proxy:
+        named = {**route, "name": "named", "path": "/", "host": NAME}
+        with running_proxy({"routes": [{**route, "retry": {"max_body": MAX_BODY}}, named]}) as proxy:
             desk = Desk(work, proxy, server, tokens)
             desk.git("config", "--global", "http.postBuffer", str(POST_BUFFER))
             desk.git("config", "--global", "init.defaultBranch", "main")
@@ -348,6 +350,13 @@ def test_what_was_cloned_from_the_server_itself_goes_by_the_proxy_instead(desk: 
     desk.git("clone", "-q", address, "yours")
     assert desk.read("rev-parse", "HEAD", at="yours") == pushed
     assert desk.read("config", "remote.origin.url", at="yours") == address
+
+
+def test_a_route_with_a_name_below_localhost_is_found(desk: Desk, clone: str) -> None:
+    desk.commit(clone, "small", 100)
+    desk.git("push", "-q", "origin", "main", at=clone)
+    desk.git("clone", "-q", f"http://{NAME}:{urlsplit(desk.proxy.url).port}/project.git", "yours")
+    assert desk.objects("yours") == desk.objects(clone)
 
 
 def test_a_git_that_expects_to_be_told_to_continue_is_told(desk: Desk, clone: str) -> None:
