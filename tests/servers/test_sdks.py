@@ -216,7 +216,7 @@ def test_incydr_logs_in_at_the_proxy_and_reads_its_tenant_out_of_what_it_gets(
         assert proxy.stop() == 0
         assert proxy.log().count("retried=yes") == 1
     assert len(gateway.logins) == 2
-    assert set(gateway.tokens_seen()) <= set(gateway.system.tokens.every)
+    assert set(gateway.tokens_seen()) <= set(gateway.issuer.every)
     assert is_untold(saw(gateway))
 
 

@@ -56,9 +56,10 @@ def jwt(claims: Mapping[str, object]) -> str:
 class Vendor(Upstream):
     """One of a vendor's hosts: who has a good token gets what is at one of `documents`."""
 
-    def __init__(self, system: StandIn, documents: Mapping[str, Document]) -> None:
+    def __init__(self, system: StandIn, issuer: Issuer, documents: Mapping[str, Document]) -> None:
         super().__init__(self.serve)
         self.system = system
+        self.issuer = issuer
         self.documents = documents
         self.revokes_before: set[str] = set()
         """Paths: at the first request for each, whatever was handed out so far is refused."""
@@ -127,7 +128,6 @@ def _bytes(response: web.Response) -> bytes:
 class Console:
     """Code42's hosts."""
 
-    system: Code42
     console: Vendor
     directory: Upstream
     alerts: Vendor
@@ -135,7 +135,7 @@ class Console:
     @property
     def tokens(self) -> list[str]:
         """Every token that was handed out."""
-        return self.system.tokens.every
+        return self.console.issuer.every
 
     def saw(self) -> str:
         return saw(self.console, self.directory, self.alerts)
@@ -145,17 +145,18 @@ class Console:
 def code42() -> Iterator[Console]:
     """Serve Code42 until the end of the block."""
     system = Code42()
-    system.tokens = Issuer(system)
+    system.tokens = issuer = Issuer(system)
 
     def found(came: Message) -> object:
         assert came.json["tenantId"] == TENANT
         return {"alerts": [{"id": ALERT, "state": "OPEN"}], "totalCount": 1}
 
     with (
-        Vendor(system, {"/svc/api/v1/query-alerts": found}) as alerts,
+        Vendor(system, issuer, {"/svc/api/v1/query-alerts": found}) as alerts,
         Upstream(lambda came, _wire: _key(came, alerts.url)) as directory,
         Vendor(
             system,
+            issuer,
             {
                 "/api/v1/User": lambda _: {"data": {"users": [{"username": user} for user in USERS]}},
                 "/api/v1/User/my": lambda _: {"data": {"username": USERS[0]}},
@@ -166,7 +167,7 @@ def code42() -> Iterator[Console]:
             },
         ) as console,
     ):
-        yield Console(system, console, directory, alerts)
+        yield Console(console, directory, alerts)
 
 
 def _key(came: Message, url: str) -> bytes:
@@ -182,7 +183,7 @@ def _key(came: Message, url: str) -> bytes:
 def incydr() -> Iterator[Vendor]:
     """Serve Incydr until the end of the block."""
     system = Incydr()
-    system.tokens = Issuer(system)
+    system.tokens = issuer = Issuer(system)
 
     def found(came: Message) -> object:
         assert came.json["tenantId"] == TENANT
@@ -197,5 +198,5 @@ def incydr() -> Iterator[Vendor]:
             },
             "/v1/alerts/query-alerts": found,
         }  # fmt: skip
-    with Vendor(system, documents) as gateway:
+    with Vendor(system, issuer, documents) as gateway:
         yield gateway
