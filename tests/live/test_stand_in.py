@@ -97,7 +97,10 @@ def started() -> Iterator[World]:
             },
             {"name": "static", "host": "static.localhost", "auth": STATIC},
             {"name": "whole", "path": "/whole", "auth": client_of(tokens, response={"token": ""})},
-            {"name": "kept", "path": "/kept", "strip_path": False, "inspect": {"bodies": 999}, "retry": False},
+            {
+                "name": "kept", "path": "/kept", "strip_path": False, "retry": False,
+                "inspect": {"bodies": "64KiB"},
+            },
         ]  # fmt: skip
         config = {
             "routes": [{"upstream": api.url, "auth": auth, "stand_in": entries, **each} for each in routes],
