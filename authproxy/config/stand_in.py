@@ -12,7 +12,7 @@ from authproxy.values import Duration
 KEYS = ConfigDict(extra="forbid")
 NEVER_FORWARDED = frozenset({"CONNECT", "TRACE"})
 _METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")  # a token (RFC 9110 §9.1)
-_PATH = re.compile(r"/[^?#\x00-\x20\x7f]*\Z")
+_PATH = re.compile(r"/[^?#\x00-\x1f\x7f]*\Z")
 
 
 def matches(pattern: re.Pattern[str], message: str) -> Callable[[str], str]:
