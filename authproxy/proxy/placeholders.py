@@ -185,10 +185,13 @@ class Placeholders:
     def _is_own(self, text: bytes, place: str) -> bool:
         """Tell whether there is one in `text`. Raises `Forbidden` if it is another's."""
         found = placeholders_in(text)
+        self._refuse_others(found, place)
+        return bool(found)
+
+    def _refuse_others(self, found: Iterable[str], place: str) -> None:
         for each in sorted(found):
             if each != self.own:
                 raise self._others(each, place)
-        return bool(found)
 
     def _others(self, found: str, place: str) -> Forbidden:
         owner = self._owners.get(found)
@@ -200,7 +203,9 @@ class Placeholders:
         )
 
     def _refuse_in_path(self, path: bytes) -> None:
-        if self._is_own(path, "the path"):
+        """Raise `Forbidden` if there is one in a path: no part of that can go."""
+        if found := placeholders_in(unquote_to_bytes(path), 0):
+            self._refuse_others(found, "the path")
             raise Forbidden("there is a placeholder in the path", hint=ONLY_THERE)
 
     def _headers(
@@ -221,10 +226,9 @@ class Placeholders:
                 yield name, left
 
     def _pieces(self, value: bytes, mark: bytes) -> bytes:
-        """Return the pieces of a header that hold none, if that is all that there was."""
+        """Return the pieces of a header that hold none."""
         pieces = [piece for piece in value.split(mark) if not placeholders_in(piece)]
-        left = mark.join(pieces).strip(b" \t")
-        return left if not placeholders_in(left) else b""
+        return mark.join(pieces).strip(b" \t")
 
     def _target(self, target: str, places: list[str]) -> str:
         """Return a target without the parameters that hold one, the rest to the character."""
@@ -239,6 +243,4 @@ class Placeholders:
             if not placeholders_in(part.encode("utf-8", "surrogateescape"))
         ]
         left = "".join(chain.from_iterable(kept))[1:]
-        if placeholders_in(left.encode("utf-8", "surrogateescape")):
-            raise Forbidden("there is a placeholder in the query that cannot be taken out", hint=ONLY_THERE)
         return f"{path}{question}{left}" if left else path
