@@ -190,6 +190,7 @@ def test_it_is_taken_out_where_a_clients_own_credential_is_refused_too(world: Wo
         pytest.param("/api", OTHERS, id="anothers"),
         pytest.param("/other", OWN, id="at another"),
         pytest.param("/plain", OWN, id="where there is no credential"),
+        pytest.param("/plain", placeholder("plain"), id="where there is none, its own"),
         pytest.param("/keyed", OWN, id="another header"),
         pytest.param("/api", NOBODYS, id="nobodys"),
         pytest.param("/plain", NOBODYS, id="nobodys, plainly"),

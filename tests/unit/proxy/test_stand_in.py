@@ -2,6 +2,7 @@
 
 import json
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -124,7 +125,8 @@ def asked(body=b"", method="POST", *, ended=True, idle_seconds=9.0):
         stream.feed_eof()
     client, notes = Client(), SimpleNamespace(steps=[], origin="held")
     request = SimpleNamespace(connection=client, method=method, keep_alive=True, version=(1, 1))
-    context = SimpleNamespace(
+    context: Any = SimpleNamespace()
+    context.__dict__.update(
         request=request,
         route=SimpleNamespace(idle_seconds=idle_seconds),
         login_body=Body(stream, length=None, keep=0, limit=100),
