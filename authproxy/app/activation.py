@@ -7,6 +7,7 @@ They stay open in the service manager while we restart: who connects meanwhile w
 are never bound, and the name of a Unix one is never taken away.
 
     named `admin`                    the admin listener
+    named as a route is              that route's own listener, unless it is at an address of `listen`
     at an address that we listen on  that listener
     any other                        instead of the addresses of `listen` for which none was passed
 """
@@ -17,10 +18,10 @@ from collections.abc import Iterable, MutableMapping
 from dataclasses import replace
 
 from authproxy import logs
-from authproxy.app.listeners import Opened, PassedSocket, configured_addresses
+from authproxy.app.listeners import Opened, PassedSocket
 from authproxy.app.sockets import ListenError, places_of
 from authproxy.capabilities import AF_UNIX
-from authproxy.config.model import Config
+from authproxy.config.model import Config, address_of
 from authproxy.errors import ConfigError, Fault
 from authproxy.values import bracketed, is_loopback, split_address
 
@@ -68,17 +69,22 @@ def adopt(config: Config, passed: Iterable[PassedSocket]) -> tuple[Config, Opene
     Raises `ConfigError` for one that other machines reach, unless the configuration lets them.
     """
     admin = config.admin
-    known_as: dict[str, str] = {}  # by the address of the configuration
+    known_as: dict[str, str] = {}  # by the listener of the configuration
     opened: dict[str, list[socket.socket]] = {}
     others: dict[str, None] = {}
+    own = {route: listener for listener, route in config.own_listeners.items()}
+    routes = {route.name for route in config.routes}
     for sock in passed:
-        meant = next((each for each in configured_addresses(config) if _covers(sock, each)), None)
+        meant = next((each for each in _listeners(config) if _covers(sock, address_of(each))), None)
         if sock.name == ADMIN:
             if admin is None:
                 logs.warning("a socket was passed for the admin listener, which is off: nobody serves it")
                 continue
             meant = admin.listen
-        address = meant if meant is not None and _is_at(sock, meant) else address_of(sock)
+        elif sock.name in own or (meant is None and sock.name in routes):
+            meant = own.get(sock.name, sock.name)  # so a route that has no address of its own gets one
+        known = address_of(meant) if meant is not None and meant not in routes else None
+        address = known if known is not None and _is_at(sock, known) else place_of(sock)
         if meant is None:
             others[address] = None
         else:
@@ -90,10 +96,20 @@ def adopt(config: Config, passed: Iterable[PassedSocket]) -> tuple[Config, Opene
         logs.info("listening on sockets that were passed, instead of `listen`", passed=", ".join(others))
     if admin is not None:
         admin = replace(admin, listen=known_as.get(admin.listen, admin.listen))
-    return replace(config, listen=(*listen, *others), admin=admin), opened
+    at_own = {route: known_as.get(own.get(route, route)) for route in routes}
+    return replace(
+        config,
+        listen=(*listen, *others),
+        admin=admin,
+        routes=tuple(replace(each, listen=at_own[each.name] or each.listen) for each in config.routes),
+    ), opened
 
 
-def address_of(sock: socket.socket) -> str:
+def _listeners(config: Config) -> list[str]:
+    return [*config.listeners, *([config.admin.listen] if config.admin is not None else [])]
+
+
+def place_of(sock: socket.socket) -> str:
     """Return where `sock` is bound, as the configuration would say it."""
     if sock.family == AF_UNIX:
         return f"unix:{sock.getsockname()}"
@@ -106,7 +122,7 @@ def _is_at(sock: socket.socket, address: str) -> bool:
     place = split_address(address)
     if place is not None and sock.family != AF_UNIX:
         return (sock.family, sock.getsockname()[:2]) in _places(*place)
-    mine, other = address_of(sock), address
+    mine, other = place_of(sock), address
     return place is None and os.path.realpath(mine[len("unix:") :]) == os.path.realpath(other[len("unix:") :])
 
 

@@ -34,7 +34,7 @@ from authproxy.app.route_tokens import RouteTokens
 from authproxy.app.served import ServedListener
 from authproxy.app.site import NO_TLS, Site, build_site
 from authproxy.app.tls import TLSContexts
-from authproxy.config.model import Config
+from authproxy.config.model import Config, address_of
 from authproxy.config.route import RouteConfig
 from authproxy.errors import AuthproxyError, Fault, TokenError
 from authproxy.grants.runner import FlowRunner
@@ -103,7 +103,7 @@ class App:
         self.started_at = self.loaded_at = time()
         self.config_fault: Fault | None = None  # why the last reload changed nothing
         self.reload_hook: Callable[[], Awaitable[list[Fault]]] | None = None
-        self.shown: dict[str, str] = {}  # the URL, without TLS, of each address that any process listens on
+        self.shown: dict[str, str] = {}  # the URL, without TLS, of each listener that any process has
         self._tasks: set[asyncio.Task[None]] = set()
         self._changing = asyncio.Lock()  # no change begins once the end has begun
         self.draining = False
@@ -211,10 +211,17 @@ class App:
 
     @property
     def listening(self) -> list[str]:
-        """The URLs of the proxy's listeners, of all processes."""
+        """The URLs of the proxy's listeners, of all processes; those of routes' own last."""
         config = self.config
-        urls = [self.shown[address] for address in dict.fromkeys(config.listen) if address in self.shown]
+        urls = [self.shown[each] for each in config.listeners if each in self.shown]
         return [each.replace("http://", "https://", 1) if config.tls is not None else each for each in urls]
+
+    def own_addresses(self) -> dict[str, str]:
+        """Return the addresses that are routes' own, with the ports that they really have, by the route."""
+        return {
+            route: self.shown.get(listener, address_of(listener)).removeprefix("http://")
+            for listener, route in self.config.own_listeners.items()
+        }
 
     # ── another configuration ────────────────────────────────────────────────────────────────────
 
@@ -286,6 +293,7 @@ class App:
                 self._handler.serve(self.site, self.observing.subscribers())
                 self.observing.keep_recent()
                 self._listeners.adjust(config)
+                self._listeners.serve(self.site, change.served)
             old.close(successor=self.site)
             if self._listeners is not None:
                 await self._listeners.change(change.served, config)

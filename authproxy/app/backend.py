@@ -17,6 +17,7 @@ from authproxy import __version__
 from authproxy.admin.events import Streams
 from authproxy.admin.status import RouteStatus
 from authproxy.app.requests import error_of
+from authproxy.config.model import address_of
 from authproxy.config.route import RouteConfig
 from authproxy.errors import AuthproxyError, Fault, NoRoute, NoSuchRequest
 from authproxy.grants import grant_name
@@ -59,7 +60,9 @@ class Backend:
         if config.access is not None or config.admin is None:
             return True
         admin_is_tcp = split_address(config.admin.listen) is not None
-        return not admin_is_tcp or any(split_address(each) is not None for each in config.listen)
+        return not admin_is_tcp or any(
+            split_address(address_of(each)) is not None for each in config.listeners
+        )
 
     # ── health, counts and logins ────────────────────────────────────────────────────────────────
 
@@ -126,14 +129,22 @@ class Backend:
             for name, some in answer.items():
                 seconds.setdefault(name, []).extend(some)
         routes = {each.name: each for each in self._app.config.routes}
+        listen = self._app.own_addresses()
         return [
-            self._document(routes[each.route], each, counters, seconds.get(each.route, []))
+            self._document(
+                routes[each.route], each, counters, seconds.get(each.route, []), listen.get(each.route)
+            )
             for each in states
             if each.route in routes
         ]
 
     def _document(
-        self, route: RouteConfig, status: RouteStatus, counters: Counters, seconds: list[float]
+        self,
+        route: RouteConfig,
+        status: RouteStatus,
+        counters: Counters,
+        seconds: list[float],
+        listen: str | None,
     ) -> dict[str, object]:
         answers = counters.routes[route.name].answers if route.name in counters.routes else {}
         injects = []
@@ -144,7 +155,7 @@ class Backend:
             "name": route.name,
             "path": route.path,
             "host": route.host,
-            "listen": getattr(route, "listen", None),
+            "listen": listen,
             "upstream": route.upstream,
             "grant": grant_name(route.grant),
             "preset": route.preset,

@@ -1,12 +1,13 @@
 """The listeners that a configuration asks for: which are opened, which stay, and how they are shown.
 
-Each may have several sockets, as a name may have several addresses; `sockets.py` opens them.
+Each may have several sockets, as a name may have several addresses; `sockets.py` opens them. The proxy's are
+`Config.listeners`: where all routes are mounted, or a route's own.
 """
 
 import errno
 import socket
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -15,7 +16,7 @@ from authproxy import logs
 from authproxy.app.sockets import ListenError, listening_sockets
 from authproxy.capabilities import AF_UNIX, SO_REUSEPORT
 from authproxy.config.document import NO_FILES
-from authproxy.config.model import Config
+from authproxy.config.model import Config, address_of
 from authproxy.net.own_listeners import OwnListeners
 from authproxy.values import bracketed, split_address
 
@@ -48,9 +49,9 @@ class PassedSocket(socket.socket):
 
 @dataclass(slots=True)
 class Listeners:
-    """Open sockets, each with the address it was asked for; a name such as `localhost` may have several.
+    """Open sockets, each with its listener; a name such as `localhost` may have several.
 
-    Those of the addresses in `passed` belong to a service manager.
+    Those of the listeners in `passed` belong to a service manager.
     """
 
     proxy: list[tuple[str, socket.socket]]
@@ -60,7 +61,8 @@ class Listeners:
     @property
     def addresses(self) -> list[str]:
         """What they were asked for."""
-        return [*(address for address, _ in self.proxy), *([self.admin[0]] if self.admin is not None else [])]
+        admin = [self.admin[0]] if self.admin is not None else []
+        return [*(address_of(listener) for listener, _ in self.proxy), *admin]
 
     @property
     def sockets(self) -> list[socket.socket]:
@@ -75,13 +77,28 @@ class Listeners:
 
 
 Opened = Mapping[str, list[socket.socket]]
-"""Sockets that are open already, by the address that they are for."""
+"""Sockets that are open already, by the listener that they are for."""
 NONE_YET: Opened = MappingProxyType({})
 
 
 def configured_addresses(config: Config) -> list[str]:
     """Return every address that `config` says to listen on."""
-    return [*config.listen, *([config.admin.listen] if config.admin is not None else [])]
+    admin = [config.admin.listen] if config.admin is not None else []
+    return [*map(address_of, config.listeners), *admin]
+
+
+def each_at_a_free_port(config: Config, names: Iterable[str]) -> Config:
+    """Return `config` with the routes of these `names` alone, each at a free port of its own on loopback.
+
+    There is no other listener, and no key is wanted.
+    """
+    wanted = frozenset(names)
+    routes = tuple(
+        replace(route, listen="127.0.0.1:0", is_shared=False)
+        for route in config.routes
+        if route.name in wanted
+    )
+    return replace(config, listen=(), admin=None, access=None, workers=1, routes=routes)
 
 
 def own_listeners(config: Config, listeners: Listeners) -> OwnListeners:
@@ -91,12 +108,12 @@ def own_listeners(config: Config, listeners: Listeners) -> OwnListeners:
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """What is listened on already: on `addresses` for the proxy, in this process by `listeners`.
+    """What is listened on already: for the proxy by those with `names`, in this process by `listeners`.
 
     `own` are the listeners of all processes.
     """
 
-    addresses: frozenset[str]
+    names: frozenset[str]
     listeners: Listeners
     own: OwnListeners
 
@@ -110,10 +127,10 @@ def open_listeners(
     """
     opened: list[tuple[str, socket.socket]] = []
     try:
-        for address in config.listen:
-            if before is None or address not in before.addresses:
-                sockets = already.get(address) or _sockets(address, before, share=share)
-                opened += [(address, sock) for sock in sockets]
+        for listener in [*config.listen, *config.own_listeners]:
+            if before is None or listener not in before.names:
+                sockets = already.get(listener) or _proxy_sockets(listener, config, before, share=share)
+                opened += [(listener, sock) for sock in sockets]
         return Listeners(opened, _admin_sockets(config, already, before), frozenset(already))
     except ListenError as error:
         close_sockets(Listeners(opened))
@@ -121,6 +138,8 @@ def open_listeners(
         raise
 
 
+OPTIONS = frozenset({"listen", "admin"})
+"""Keys that the command line has too."""
 PRIVILEGED = "ports below 1024 need root or CAP_NET_BIND_SERVICE: {elsewhere}"
 WAYS_OUT: Mapping[int | None, str] = {
     errno.EADDRINUSE: "stop that one, or {elsewhere}; port 0 picks a free one",
@@ -139,11 +158,25 @@ WAYS_OUT_OF_A_PATH: Mapping[int | None, str] = {
 
 def _way_out(error: ListenError, config: Config) -> str:
     """Return what to do about an address that cannot be listened on, and where it is chosen."""
-    elsewhere = f"choose another address: --{error.key} ADDR"
+    ways = [f"--{error.key} ADDR"] if error.key in OPTIONS else []
     if config.file not in NO_FILES:
-        elsewhere += f", or `{error.key}` in {config.place(error.key) or config.file}"
-    ways = WAYS_OUT_OF_A_PATH if error.is_path else WAYS_OUT
-    return ways.get(error.errno, "{elsewhere}").format(elsewhere=elsewhere)
+        ways.append(f"`{error.key}` in {config.place(error.key) or config.file}")
+    elsewhere = f"choose another address: {', or '.join(ways)}" if ways else "choose another address"
+    known = WAYS_OUT_OF_A_PATH if error.is_path else WAYS_OUT
+    return known.get(error.errno, "{elsewhere}").format(elsewhere=elsewhere)
+
+
+def _proxy_sockets(
+    listener: str, config: Config, before: Before | None, *, share: bool
+) -> list[socket.socket]:
+    """Open the sockets of one of the proxy's listeners. Raises `ListenError`, which names its key."""
+    try:
+        return _sockets(address_of(listener), before, share=share)
+    except ListenError as error:
+        if (route := config.own_listeners.get(listener)) is not None:
+            index = [each.name for each in config.routes].index(route)
+            error.key = f"routes[{index}].listen"
+        raise
 
 
 def _sockets(address: str, before: Before | None, *, share: bool = False) -> list[socket.socket]:
@@ -182,8 +215,9 @@ def _admin_sockets(
         return None
 
 
-def shown_address(address: str, sock: socket.socket, *, secure: bool) -> str:
+def shown_address(listener: str, sock: socket.socket, *, secure: bool) -> str:
     """Return the URL of a listener, with the port that it really got."""
+    address = address_of(listener)
     if address.startswith("unix:"):
         return address
     host = address.rpartition(":")[0].strip("[]")
@@ -192,14 +226,28 @@ def shown_address(address: str, sock: socket.socket, *, secure: bool) -> str:
 
 
 def shown_listeners(sockets: list[tuple[str, socket.socket]]) -> dict[str, str]:
-    """Return the URL of each address that is listened on, as it is without TLS."""
-    return {address: shown_address(address, sock, secure=False) for address, sock in reversed(sockets)}
+    """Return the URL of each listener that is served, as it is without TLS."""
+    return {listener: shown_address(listener, sock, secure=False) for listener, sock in reversed(sockets)}
 
 
 def listening_urls(config: Config, sockets: list[tuple[str, socket.socket]]) -> list[str]:
-    """Return the URLs of the proxy's listeners; a name's sockets are on one port, so they have one."""
-    secure = config.tls is not None
-    return list(dict.fromkeys(shown_address(address, sock, secure=secure) for address, sock in sockets))
+    """Return the URLs of the listeners where all routes are mounted; a name's sockets are on one port."""
+    own = config.own_listeners
+    return list(dict.fromkeys(_url(config, *each) for each in sockets if each[0] not in own))
+
+
+def own_urls(config: Config, sockets: list[tuple[str, socket.socket]]) -> dict[str, str]:
+    """Return the URL of each listener that is a route's own, by the route's name."""
+    own = config.own_listeners
+    urls: dict[str, str] = {}
+    for listener, sock in sockets:
+        if listener in own:
+            urls.setdefault(own[listener], _url(config, listener, sock))
+    return urls
+
+
+def _url(config: Config, listener: str, sock: socket.socket) -> str:
+    return shown_address(listener, sock, secure=config.tls is not None)
 
 
 def can_be_opened(url: str) -> bool:

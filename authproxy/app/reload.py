@@ -157,7 +157,7 @@ class Reloader:
         """Serve by `config`, if that can be; else raise what is wrong."""
         before = self._app.config
         tls = await asyncio.to_thread(self._check, config)
-        at = Before(frozenset(before.listen), self._listeners, self._app.own)
+        at = Before(frozenset(before.listeners), self._listeners, self._app.own)
         try:
             opened = open_listeners(config, share=self._share, before=at)
         except ListenError as error:

@@ -1,7 +1,8 @@
 """From a configuration to a `Site`: everything that serving goes by, made before a request comes.
 
     Config ─┬─ guard: who may ask
-            ├─ each route: pool, header rules, credential ─▶ Route ─▶ RouteTable
+            ├─ each route: pool, header rules, credential ─▶ Route ─┬─▶ RouteTable
+            │                                                       └─▶ a table of its own, at its listener
             └─ limits
 
 A site is frozen. What serves has one, and takes another in its place by one assignment; a request goes on
@@ -10,11 +11,12 @@ connections to upstreams, and what is known of a credential. Nothing is contacte
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pydantic import SecretStr
 
 from authproxy.app.credentials import TokenSources
+from authproxy.app.listeners import configured_addresses
 from authproxy.app.tls import TLSContexts
 from authproxy.config.model import Config
 from authproxy.config.route import RouteConfig
@@ -68,7 +70,8 @@ class Site:
     """What a configuration came to. `header_bytes` and `body_bytes` bound a request.
 
     `guard` is the proxy's, `admin_guard` the admin listener's; `pools` are the routes' connections;
-    `credentials` are what each route's tokens are asked with, by the route's name.
+    `credentials` are what each route's tokens are asked with, by the route's name. `own` has what each
+    listener serves by that is a route's own: the same, with that route alone.
     """
 
     config: Config
@@ -80,6 +83,11 @@ class Site:
     body_bytes: int | None
     tls: TLSContexts = NO_TLS
     credentials: Mapping[str, Credential] = field(default_factory=dict, repr=False)
+    own: "Mapping[str, Site]" = field(default_factory=dict, repr=False)
+
+    def alone(self, *routes: Route) -> "Site":
+        """Return what a listener serves by at which these are all."""
+        return replace(self, routes=RouteTable(routes), own={})
 
     def close(self, *, successor: "Site | None" = None) -> None:
         """Close every connection to an upstream that is idle, and the others as they come back.
@@ -108,8 +116,9 @@ def build_site(
     `observed`.
     """
     builder = _Builder(config, sources, own, tls, observed=observed, before=before, planned=planned or own)
-    routes = RouteTable([builder.route(each) for each in config.routes])
-    return Site(
+    routes = RouteTable([builder.route(each) for each in config.routes if each.is_shared])
+    named = {each.name: each for each in config.routes}
+    site = Site(
         config=config,
         guard=_guard(config, config.allowed_origins),
         admin_guard=_guard(config),
@@ -120,12 +129,17 @@ def build_site(
         tls=tls,
         credentials=builder.credentials,
     )
+    at_own = {
+        listener: site.alone(builder.route(named[name], listener=listener))
+        for listener, name in config.own_listeners.items()
+    }
+    return replace(site, own=at_own)
 
 
 def _guard(config: Config, origins: Iterable[str] = ()) -> Guard:
     """Return who may ask; pages of `origins` may."""
-    addresses = [*config.listen, *([config.admin.listen] if config.admin else [])]
-    hosts = [place[0] for address in addresses if (place := split_address(address)) is not None]
+    places = map(split_address, configured_addresses(config))
+    hosts = [place[0] for place in places if place is not None]
     hosts += [route.host for route in config.routes if route.host]
     access = config.access
     return Guard(
@@ -173,27 +187,29 @@ class _Builder:
         }
         self._routes_before = {each.name: each for each in before.config.routes} if before is not None else {}
 
-    def route(self, route: RouteConfig) -> Route:
+    def route(self, route: RouteConfig, *, listener: str = "") -> Route:
+        """Return a route as it is mounted; or as it is at its own `listener`, where all paths are its."""
+        path, host = ("/", None) if listener else (route.path, route.host)
         config, tls = self._config, self._tls.upstreams.get(route.name)
         url = split_url(route.upstream)
         origin = Origin(
             url.hostname or "", url.port or (443 if tls else 80), tls=tls, server_name=route.tls.server_name
         )
         credential = self._credential(route)
-        strip = route.path if route.strip_path and route.path != "/" else ""
+        strip = path if route.strip_path and path != "/" else ""
         base = url.path.rstrip("/")
         rewriting = Rewriting(
             str(origin),
             base=base,
-            path=route.path,
+            path=path,
             strip=strip,
             preserve_host=route.preserve_host,
             secure=config.tls is not None,
         )
         return Route(
             name=route.name,
-            host=plain_host(route.host) if route.host else None,
-            path=route.path,
+            host=plain_host(host) if host else None,
+            path=path,
             strip=strip,
             base=base,
             sender=self._sender(route, origin),
@@ -231,6 +247,7 @@ class _Builder:
                 hosts=self._hosts,
                 budget=self._observed.bodies,
                 base=base,
+                listener=listener,
             ),
             standing=self._observed.standings.of(route.name, route.key),
         )
@@ -289,6 +306,8 @@ class _Builder:
             key = PoolKey(route.name, origin, proxy, tunnel, route.max_connections, connect_seconds)
             found = self._before.pools.get(key) if self._before is not None else None
             if found is None:
+                found = self.pools.get(key)  # of the same route, at another listener
+            if found is None:
                 dialer = Dialer(origin, proxy=proxy, tunnel=tunnel, own=self._own)
                 found = Pool(dialer, limit=route.max_connections, connect_seconds=connect_seconds)
             self.pools[key] = found
@@ -305,7 +324,9 @@ class _Builder:
         stack = self._sources.stack(route)
         if stack is None:
             return None
-        made = self._known(route, stack.outer) or self._new(route, stack.outer)
+        made = self.credentials.get(route.name)  # the same at each listener
+        if made is None:
+            made = self._known(route, stack.outer) or self._new(route, stack.outer)
         self.credentials[route.name] = made
         return made
 

@@ -3,12 +3,13 @@
 listener   http://127.0.0.1:8080          unix:/run/proxy.sock
 route      http://127.0.0.1:8080/up42     http://localhost/up42, by that socket
 with host  http://up42.localhost:8080
+its own    http://127.0.0.1:8091
 """
 
 import re
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 
 from authproxy.config.model import Config
@@ -18,6 +19,14 @@ from authproxy.values import bracketed, is_loopback, reached_at
 LOOPBACKS = frozenset({"127.0.0.1", "::1", "localhost"})  # where curl looks for a name below .localhost
 KEY = "KEY"
 """The variable that stands for one of `access.tokens`, which are not printed."""
+
+
+@dataclass(frozen=True, slots=True)
+class URLs:
+    """Where the proxy is called: at `shared` for all mounted routes, at `own` for one alone, by its name."""
+
+    shared: tuple[str, ...] = ()
+    own: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +48,16 @@ class Call:
         return " ".join(["curl", *asked, *self.options, shlex.quote(self.url + path)])
 
 
-def configured_urls(config: Config) -> list[str]:
+def configured_urls(config: Config) -> URLs:
     """Return the URLs of the listeners as far as the configuration tells: a port 0 stays one."""
+    own = {route.name: url_at(config, route.listen) for route in config.routes if route.listen}
+    return URLs(tuple(url_at(config, address) for address in config.listen), own)
+
+
+def url_at(config: Config, address: str) -> str:
+    """Return the URL of the listener at `address`."""
     scheme = "https" if config.tls is not None else "http"
-    return [each if each.startswith("unix:") else f"{scheme}://{each}" for each in config.listen]
+    return address if address.startswith("unix:") else f"{scheme}://{address}"
 
 
 def place_of(url: str) -> tuple[str, str, str]:
@@ -58,27 +73,32 @@ def reachable(url: str) -> str:
     return f"{scheme}://{bracketed(host)}:{port}"
 
 
-def call_of(config: Config, route: RouteConfig, urls: Sequence[str]) -> Call:
-    """Return how `route` is called at the first of the listeners' `urls` that other programs can call."""
-    url = next((each for each in urls if not each.startswith("unix:")), urls[0])
-    own = "" if route.path == "/" else route.path
+def call_of(config: Config, route: RouteConfig, urls: URLs) -> Call:
+    """Return how `route` is called at the first of the listeners' `urls` that other programs can call.
+
+    A URL of its own comes before those of all routes: it needs neither prefix nor host name.
+    """
+    own, shared = urls.own.get(route.name), urls.shared if route.is_shared else ()
+    known = [*([own] if own is not None else []), *shared]
+    url = next((each for each in known if not each.startswith("unix:")), known[0])
+    prefix, name = ("", None) if url == own else (route.path.removesuffix("/"), route.host)
     options = _access_options(config)
     if url.startswith("unix:"):
         path = url.removeprefix("unix:")
         return Call(
-            f"http://{route.host or 'localhost'}{own}",
+            f"http://{name or 'localhost'}{prefix}",
             ("--unix-socket", shlex.quote(path), *options),
             socket=path,
         )
     scheme, listens_at, port = place_of(url)
-    host = (route.host or listens_at).strip("[]")
+    host = (name or listens_at).strip("[]")
     if config.tls is not None:
         options = ("--cacert", shlex.quote(config.tls.cert_file), *options)
-        if route.host is None:
+        if name is None:
             host = _certified_name(config, listens_at)
     if not _finds(host, listens_at):
         options = ("--resolve", f"{bracketed(host)}:{port}:{_address(listens_at)}", *options)
-    return Call(f"{scheme}://{bracketed(host)}:{port}{own}", options)
+    return Call(f"{scheme}://{bracketed(host)}:{port}{prefix}", options)
 
 
 def _access_options(config: Config) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from authproxy import logs
 from authproxy.app.listeners import can_be_opened, open_listeners
 from authproxy.app.serving import attend, run_loop
 from authproxy.app.tls import tls_contexts
+from authproxy.cli.calling import URLs
 from authproxy.cli.options import config_option
 from authproxy.cli.serve import announce
 from authproxy.config.document import DEMO
@@ -67,8 +68,8 @@ async def _demo(overrides: dict[str, object]) -> None:
             logs.set_up(config.log.level, config.log.format)
             listeners = open_listeners(config)
 
-            def explain(urls: list[str], admin_url: str | None) -> None:
-                _explain(running, urls, admin_url)
+            def explain(urls: URLs, admin_url: str | None) -> None:
+                _explain(running, urls.shared[0], admin_url)
                 quiet.is_explained = True
 
             try:
@@ -107,11 +108,11 @@ def _quiet(running: Demo) -> Iterator[_Quiet]:
         logs.logger.removeFilter(quiet)
 
 
-def _explain(running: Demo, urls: list[str], admin_url: str | None) -> None:
+def _explain(running: Demo, url: str, admin_url: str | None) -> None:
     click.echo("\nThe proxy adds the credential that each API wants. Try, in another terminal:\n")
-    for _, line in running.curl_lines(urls[0]):
+    for _, line in running.curl_lines(url):
         click.echo(f"  {line}")
-    for what, line in running.repeat_lines(urls[0]):
+    for what, line in running.repeat_lines(url):
         click.echo(f"\n{what}\n\n  {line}")
     if admin_url is not None and can_be_opened(admin_url):
         click.echo(f"\nWhat was done to each request:\n\n  {admin_url}/")

@@ -5,13 +5,14 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 import click
 
-from authproxy.cli.calling import call_of, configured_urls
+from authproxy.cli.calling import URLs, call_of
 from authproxy.cli.completing import complete_routes
 from authproxy.cli.options import config_option, find_route, load_config, print_json
-from authproxy.cli.running import ask_running
+from authproxy.cli.running import ask_running, known_urls
 from authproxy.cli.shells import SHELLS, settable
 from authproxy.cli.variables import variables
 from authproxy.config.model import Config
@@ -56,20 +57,22 @@ def env(*, routes: tuple[str, ...], config_file: str | None, shell: str) -> None
 
 
 def _variables(config: Config, routes: Sequence[RouteConfig], environ: dict[str, str]) -> dict[str, str]:
-    urls = ask_running(config).urls or configured_urls(config)
+    urls = known_urls(config, ask_running(config))
     found = {route.name: _url(config, route, urls) for route in routes}
-    common = _url(config, replace(routes[0], path="/", host=None), urls)
+    common = next(iter(found.values()))
+    if shared := tuple(url for url in urls.shared if not url.startswith("unix:")):
+        common = _url(config, replace(routes[0], path="/", host=None, is_shared=True), URLs(shared))
     return variables(config, routes, found, common=common, environ=environ)
 
 
-def _url(config: Config, route: RouteConfig, urls: Sequence[str]) -> str:
+def _url(config: Config, route: RouteConfig, urls: URLs) -> str:
     call = call_of(config, route, urls)
     if call.socket is not None:
         raise AuthproxyError(
-            "the proxy listens on a Unix socket, which no URL can name",
+            f"no URL can name the Unix socket {call.socket}, on which the proxy listens",
             hint="have it listen on 127.0.0.1:PORT as well, or start the program by `authproxy exec`",
         )
-    if call.url.endswith(":0") or ":0/" in call.url:
+    if urlsplit(call.url).port == 0:
         raise AuthproxyError(
             "the proxy listens on whichever port is free, and none that runs says on which",
             hint="start it, with an admin listener on a port of its own (`admin`); or give `listen` a port; "

@@ -13,9 +13,8 @@ from authproxy.app.beside import serve_beside
 from authproxy.app.child import Child, NotStarted, hold_signals
 from authproxy.app.credentials import check_stores
 from authproxy.app.file_limits import raise_file_limit
-from authproxy.app.listeners import Listeners, listening_urls, open_listeners
+from authproxy.app.listeners import Listeners, listening_urls, open_listeners, own_urls
 from authproxy.app.serving import run_loop
-from authproxy.cli.calling import call_of
 from authproxy.cli.completing import complete_files, complete_routes
 from authproxy.cli.options import config_option, find_route, load_config, retry_rejected_option
 from authproxy.cli.variables import NO_PROXY, variables
@@ -113,8 +112,8 @@ def _beside(config: Config, routes: Sequence[RouteConfig], log_level: str | None
     level: Any = log_level or (config.log.level if config.place("log.level") is not None else "warning")
     return replace(
         config,
-        listen=(ANY_PORT,),
-        routes=tuple(routes),
+        listen=(ANY_PORT,) if any(route.is_shared for route in routes) else (),
+        routes=tuple(replace(route, listen=ANY_PORT) for route in routes),
         admin=None,
         access=None,
         tls=None,
@@ -128,9 +127,9 @@ def _beside(config: Config, routes: Sequence[RouteConfig], log_level: str | None
 def _variables(
     config: Config, served: Config, listeners: Listeners, environ: Mapping[str, str]
 ) -> dict[str, str]:
-    urls = listening_urls(served, listeners.proxy)
-    own = {route.name: call_of(served, route, urls).url for route in served.routes}
-    return variables(config, served.routes, own, common=urls[0], environ=environ)
+    own = own_urls(served, listeners.proxy)
+    common = next(iter([*listening_urls(served, listeners.proxy), *own.values()]))
+    return variables(config, served.routes, own, common=common, environ=environ)
 
 
 def _environment(environ: Mapping[str, str], config: Config, inherit: Collection[str]) -> dict[str, str]:

@@ -11,6 +11,7 @@ from http.client import HTTPConnection, HTTPException
 from typing import Any
 
 from authproxy.capabilities import AF_UNIX
+from authproxy.cli.calling import URLs, configured_urls
 from authproxy.config.model import Config
 from authproxy.config.route import RouteConfig
 from authproxy.values import reached_at, split_address
@@ -30,7 +31,7 @@ class Running:
     """
 
     statuses: Statuses = field(default_factory=dict)
-    urls: tuple[str, ...] = ()
+    urls: URLs | None = None
     lack: str | None = None
 
     def status_of(self, route: RouteConfig) -> Mapping[str, Any]:
@@ -43,6 +44,14 @@ class Running:
 
 NOT_RUNNING = Running(lack="not_running")
 UNKNOWN = Running(lack="unknown")
+
+
+def known_urls(config: Config, running: Running) -> URLs:
+    """Return where the proxy is called: as the one that runs says, else as `config` does."""
+    urls = configured_urls(config)
+    if running.urls is None:
+        return urls
+    return URLs(running.urls.shared or urls.shared, {**urls.own, **running.urls.own})
 
 
 def ask_running(config: Config) -> Running:
@@ -77,7 +86,15 @@ def _read(config: Config, document: Mapping[str, Any]) -> Running:
     found = Running(statuses)
     if all(found.status_of(route)["state"] == "not_loaded" for route in config.routes):
         return found  # another configuration's
-    return Running(statuses, tuple(each for each in document["listeners"] if each.isprintable()))
+    return Running(statuses, _urls(statuses, [each for each in document["listeners"] if each.isprintable()]))
+
+
+def _urls(statuses: Statuses, listeners: list[str]) -> URLs:
+    """Return which of the URLs of `listeners` is whose."""
+    by_address = {each.partition("://")[2] or each: each for each in listeners}
+    listen = {name: by_address.get(each.get("listen") or "") for name, each in statuses.items()}
+    own = {name: url for name, url in listen.items() if url is not None}
+    return URLs(tuple(each for each in listeners if each not in own.values()), own)
 
 
 def _connection(address: str) -> HTTPConnection:

@@ -11,20 +11,28 @@ from authproxy.app.activation import adopt
 from authproxy.app.application import App
 from authproxy.app.credentials import check_stores
 from authproxy.app.file_limits import raise_file_limit
-from authproxy.app.listeners import Listeners, PassedSocket, listening_urls, open_listeners, shown_address
+from authproxy.app.listeners import (
+    Listeners,
+    PassedSocket,
+    listening_urls,
+    open_listeners,
+    own_urls,
+    shown_address,
+)
 from authproxy.app.notify import NOBODY, Notify
 from authproxy.app.reload import Read, Reloader
 from authproxy.app.serving import attend, run_loop
 from authproxy.app.tls import tls_contexts
 from authproxy.capabilities import SIGHUP, hold_back
+from authproxy.cli.calling import URLs
 from authproxy.cli.output import StdoutFault, give_up_stdout
 from authproxy.config.model import Config
 from authproxy.workers.supervisor import worker_count
 
-Ready = Callable[[list[str], str | None], None]
+Ready = Callable[[URLs, str | None], None]
 
 
-def say_nothing(_urls: list[str], _admin_url: str | None) -> None:
+def say_nothing(_urls: URLs, _admin_url: str | None) -> None:
     """Add nothing to the lines that say where the listeners are."""
 
 
@@ -115,8 +123,8 @@ def _serve(
 def status_of(config: Config, listeners: Listeners) -> str:
     """Return a line that says what is served where."""
     count = len(config.routes)
-    urls = ", ".join(listening_urls(config, listeners.proxy))
-    return f"serving {count} route{'s' if count > 1 else ''} on {urls}"
+    urls = [*listening_urls(config, listeners.proxy), *own_urls(config, listeners.proxy).values()]
+    return f"serving {count} route{'s' if count > 1 else ''} on {', '.join(urls)}"
 
 
 def announce(config: Config, listeners: Listeners, ready: Ready) -> None:
@@ -130,9 +138,12 @@ def announce(config: Config, listeners: Listeners, ready: Ready) -> None:
 
 def _announce(config: Config, listeners: Listeners, ready: Ready) -> None:
     stderr.finish()  # warnings come first on a terminal, as they were said first
-    urls = listening_urls(config, listeners.proxy)
-    for url in urls:
+    shared = listening_urls(config, listeners.proxy)
+    urls = URLs(tuple(shared), own_urls(config, listeners.proxy))
+    for url in urls.shared:
         click.echo(f"listening on {url}")
+    for route, url in urls.own.items():
+        click.echo(f"listening on {url} for {route}")
     admin_url = None
     if listeners.admin is not None:
         address, sockets = listeners.admin

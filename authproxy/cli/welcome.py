@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 
 import click
 
-from authproxy.cli.calling import KEY, Call, call_of, reachable
+from authproxy.cli.calling import KEY, Call, URLs, call_of, reachable
 from authproxy.cli.terminal import tell
 from authproxy.config.document import COMMAND_LINE
 from authproxy.config.model import Config
@@ -27,13 +27,13 @@ MAX_ROUTES = 20  # that are listed; `authproxy routes` has the rest
 USUAL_METHODS = ("GET", "HEAD")  # what asks and changes nothing
 
 
-def welcome(config: Config, urls: Sequence[str], admin_url: str | None) -> None:
+def welcome(config: Config, urls: URLs, admin_url: str | None) -> None:
     """Print it to stderr; `urls` are those of the proxy's listeners."""
     for line in _lines(config, urls, admin_url):
         tell(line)
 
 
-def _lines(config: Config, urls: Sequence[str], admin_url: str | None) -> Iterable[str]:
+def _lines(config: Config, urls: URLs, admin_url: str | None) -> Iterable[str]:
     read = "from the command line" if config.file == COMMAND_LINE else config.file
     yield f"\n{_bold('configuration')}  {read}\n"
     calls = [(route, call_of(config, route, urls)) for route in config.routes[:MAX_ROUTES]]
@@ -67,7 +67,7 @@ def page_url(config: Config, admin_url: str | None) -> str | None:
     """Return the URL of the page, if a browser can open it."""
     if admin_url is None or admin_url.startswith("unix:"):
         return None
-    if config.access is None and all(each.startswith("unix:") for each in config.listen):
+    if config.access is None and all(each.startswith("unix:") for each in config.listeners):
         return None  # beside sockets that only their owner reaches, a port shows nothing
     return f"{reachable(admin_url)}/"
 

@@ -5,7 +5,8 @@ A rule takes what was read and yields faults; it is only asked about what is oth
 
 import re
 import shlex
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from urllib.parse import urlsplit
 
@@ -26,30 +27,58 @@ from authproxy.values import any_spelling, is_loopback, port_of, split_address
 OPENED_BY_A_BROWSER = "authorization_url"
 INSTEAD = "{placeholder} stands in for the token; `authproxy exec --inherit NAME` hands a variable on"
 
+Routes = Sequence[tuple[RouteConfig, Item]]
+"""Routes, each with what it was read from."""
+
 # Of a mapping whose values may be secrets, or not: headers, parameters.
 _SECRET_NAME = re.compile(r"(password|passphrase|secret|token|key|authorization|cookie)\Z", re.IGNORECASE)
 
 
-def file_faults(keys: FileKeys, top: Item) -> Iterator[Fault]:
+def file_faults(keys: FileKeys, top: Item, routes: Routes) -> Iterator[Fault]:
+    """Yield a fault for each address that cannot, or should not, be listened on, the routes' own included."""
     listen = top.child("listen") or top.made(None, "listen")
     admin = top.child("admin") or top.made(None, "admin")
     places = [(address, (listen.child(index) or listen)) for index, address in enumerate(keys.listen)]
     if keys.admin is not None:
         places.append((keys.admin.listen, admin.child("listen") or admin))
-    seen: set[object] = set()
-    for address, place in places:
+    own = [(route.listen, item.child("listen") or item) for route, item in routes if route.listen]
+    yield from _taken(places, own)
+    for address, place in [*places, *own]:
         where = split_address(address)
-        if where is None or where[1]:
-            taken = _bound(address)
-            if seen & taken:
-                yield place.fault("is already listened on")
-            seen |= taken
         if where is None or is_loopback(where[0]) or keys.allow_remote or keys.access is not None:
             continue
         yield place.fault(
             "lets other machines use the credentials; listen on 127.0.0.1, or set `access` "
             "(callers must send a key), or `allow_remote: true`"
         )
+    if not keys.listen and (nowhere := next((each.name for each, _ in routes if not each.listen), "")):
+        yield listen.fault(f"should name an address: the route {nowhere} has none of its own")
+
+
+def _taken(places: list[tuple[str, Item]], own: list[tuple[str, Item]]) -> Iterator[Fault]:
+    """Yield a fault for each address that is listened on already; one of the routes' `own` in any spelling.
+
+    Who connects there would come to either of two listeners, and so to another route.
+    """
+    seen: set[object] = set()
+    by_port: defaultdict[int, list[str]] = defaultdict(list)
+    for index, (address, place) in enumerate([*places, *own]):
+        where = split_address(address)
+        if where is not None and where[1] == 0:
+            continue
+        taken = _bound(address)
+        others = by_port[where[1]] if where is not None else []
+        is_own = index >= len(places)
+        if seen & taken or (is_own and any(_overlap(address, each) for each in others)):
+            yield place.fault("is already listened on")
+        seen |= taken
+        others.append(address)
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Tell whether a connection to the one may come in at the other; both are on one port."""
+    pairs = ((one, split_address(other)), (other, split_address(one)))
+    return any(place is not None and OwnListeners([each]).named(*place) for each, place in pairs)
 
 
 def worker_faults(keys: FileKeys, top: Item) -> Iterator[Fault]:
@@ -216,8 +245,27 @@ def _urls(route: RouteKeys, grant: Grant, item: Item, auth: Item) -> list[tuple[
     return urls + [(auth.child(key) or auth, url) for key, url in grant.urls()]
 
 
-def loop_faults(keys: FileKeys, route: RouteConfig, item: Item) -> Iterator[Fault]:
-    """Yield a fault for each place that `route` asks, or asks by, that is one of our own listeners."""
+def loop_faults(keys: FileKeys, routes: Routes) -> Iterator[Fault]:
+    """Yield a fault for each place that a route asks, or asks by, that is one of our own listeners."""
+    listeners = [(address, "the proxy's own listener") for address in keys.listen]
+    if keys.admin is not None:
+        listeners.append((keys.admin.listen, "the admin listener (`admin: {listen: …}` moves it)"))
+    listeners += [
+        (each.listen, f"the listener of the route {each.name}") for each, _ in routes if each.listen
+    ]
+    ours = OwnListeners(address for address, _ in listeners)
+    for route, item in routes:
+        told = set()  # a preset's token endpoint is on the upstream's host, as a rule
+        for place, host, port in _asked(route, item):
+            if (host, port) in told or not ours.named(host, port):
+                continue
+            told.add((host, port))
+            what = next(what for address, what in listeners if OwnListeners([address]).named(host, port))
+            yield place.fault(f"is {what}: requests would loop back to the proxy")
+
+
+def _asked(route: RouteConfig, item: Item) -> Iterator[tuple[Item, str, int]]:
+    """Yield the host and the port of each place that `route` asks, or asks by, with where it says so."""
     auth = item.child("auth") or item
     asked = [(item.child("upstream") or item, urlsplit(route.upstream))]
     asked += [
@@ -225,16 +273,8 @@ def loop_faults(keys: FileKeys, route: RouteConfig, item: Item) -> Iterator[Faul
         for key, url in route.grant.urls()
         if key != OPENED_BY_A_BROWSER
     ]
-    hosts = [(place, url.hostname or "", port_of(url)) for place, url in asked]
+    for place, url in asked:
+        yield place, url.hostname or "", port_of(url)
     if isinstance(route.http_proxy, SecretStr):
         proxy = read_proxy(route.http_proxy.get_secret_value())
-        hosts.append((item.child("http_proxy") or item, proxy.host, proxy.port))
-    listeners = [(address, "the proxy's own listener") for address in keys.listen]
-    if keys.admin is not None:
-        listeners.append((keys.admin.listen, "the admin listener (`admin: {listen: …}` moves it)"))
-    told = set()  # a preset's token endpoint is on the upstream's host, as a rule
-    for place, host, port in hosts:
-        what = next((what for address, what in listeners if OwnListeners([address]).named(host, port)), None)
-        if what is not None and (host, port) not in told:
-            told.add((host, port))
-            yield place.fault(f"is {what}: requests would loop back to the proxy")
+        yield item.child("http_proxy") or item, proxy.host, proxy.port

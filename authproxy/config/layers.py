@@ -52,6 +52,16 @@ def _layered(own: Item, defaults: Item) -> Item:
     return merge(item, under, ROUTE_LEVELS)
 
 
+def is_shared(route: Item) -> bool:
+    """Tell whether a route is mounted where all are: at an address of its own alone, it is not."""
+    return not _has(route, "listen") or _has(route, "path") or _has(route, "host")
+
+
+def _has(route: Item, key: str) -> bool:
+    found = route.child(key)
+    return found is not None and found.value is not None
+
+
 def _twins(routes: list[Item]) -> Iterator[Fault]:
     """Yield a fault for each name, and each place, that an earlier route has."""
     names: dict[object, Item] = {}
@@ -64,7 +74,7 @@ def _twins(routes: list[Item]) -> Iterator[Fault]:
                 yield name.fault(f"is the name of an earlier route, in line {line}; give one of them another")
             names.setdefault(name.value, name)
         place = (path.value if path else "/", str(host.value).lower() if host and host.value else None)
-        if not isinstance(place[0], str):
+        if not isinstance(place[0], str) or not is_shared(item):
             continue
         if place in places:
             own = path if path and path.key.startswith(item.key) else None  # else it comes from `defaults`

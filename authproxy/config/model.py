@@ -29,7 +29,16 @@ from authproxy.config.route import (
 from authproxy.config.stand_in import KEYS
 from authproxy.errors import Fault
 from authproxy.places import Stamp
-from authproxy.values import ACCESS_KEY, Address, Duration, HeaderName, LocalPath, ReadableFile, Size
+from authproxy.values import (
+    ACCESS_KEY,
+    Address,
+    Duration,
+    HeaderName,
+    LocalPath,
+    ReadableFile,
+    Size,
+    split_address,
+)
 
 MAX_KEEP = 10_000  # requests
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?\Z")
@@ -202,12 +211,12 @@ class FileKeys:
 
     listen: Annotated[
         tuple[Address, ...],
-        Field(min_length=1),
         BeforeValidator(_one_or_more, json_schema_input_type=Address | tuple[Address, ...]),
     ] = ("127.0.0.1:8080",)
     """Where to listen, or a list of that: `HOST:PORT`, `[::1]:PORT` or `unix:/PATH` (mode 0600). Port 0
     picks a free one; no host means every address, of IPv4 and IPv6; a name is listened on at every
-    address that it has. Anything but loopback needs `access` or `allow_remote`.
+    address that it has. Anything but loopback needs `access` or `allow_remote`. Where each route is at an
+    address of its own alone (`routes[].listen`), the default is `[]`, none.
     Example: ["127.0.0.1:8080", "unix:/run/authproxy/proxy.sock"]"""
     admin: Annotated[Admin | None, BeforeValidator(off_is_none, json_schema_input_type=Admin | bool)] = field(
         default_factory=Admin
@@ -248,9 +257,23 @@ class Config(FileKeys):
     """What is no fault, but hardly meant: named at its place by `check`, `routes` and `run`."""
     admin_is_default: bool = False
     places: Mapping[str, tuple[int, int]] = field(default_factory=dict, repr=False, compare=False)
-    """The line and the column of each key of the top level, of `log.level` and of each route's `tls`."""
+    """The line and the column of each key of the top level, `log.level`, each route's `listen` and `tls`."""
     files: Mapping[Path, Stamp] = field(default_factory=dict, repr=False, compare=False)
     """Every file that was read for this, or is named to be read at the start, as it was just before."""
+
+    @property
+    def listeners(self) -> dict[str, str]:
+        """The proxy's listeners, each with the name of the route whose own it is; "" where all are mounted.
+
+        A listener is known by its address. Several routes may have a free port each (port 0): those are known
+        by address and route.
+        """
+        return dict.fromkeys(self.listen, "") | self.own_listeners
+
+    @property
+    def own_listeners(self) -> dict[str, str]:
+        """Those of them that are a route's own."""
+        return {_own_listener(route.listen, route.name): route.name for route in self.routes if route.listen}
 
     def place(self, key: str) -> str | None:
         """Return FILE:LINE:COL of a key of the top level; None where the file does not have it."""
@@ -264,3 +287,16 @@ class Config(FileKeys):
 
     secret_variables: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
     """Variables of the environment from which the value of a secret key came."""
+
+
+_FOR = " for "
+
+
+def _own_listener(address: str, route: str) -> str:
+    place = split_address(address)
+    return f"{address}{_FOR}{route}" if place is not None and place[1] == 0 else address
+
+
+def address_of(listener: str) -> str:
+    """Return the address of one of `Config.listeners`."""
+    return listener if listener.startswith("unix:") else listener.partition(_FOR)[0]

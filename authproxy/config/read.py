@@ -23,7 +23,7 @@ from authproxy.config.auth import Auth, read_auth
 from authproxy.config.credential import credential_key
 from authproxy.config.document import Item, below, compose, merge, scalars, typed
 from authproxy.config.find import NO_SUCH_FILE
-from authproxy.config.layers import routes_of
+from authproxy.config.layers import is_shared, routes_of
 from authproxy.config.model import Config, FileKeys
 from authproxy.config.references import References, not_utf8
 from authproxy.config.reread import reread_of
@@ -176,8 +176,6 @@ class _Reader:
         unresolved: list[Fault] = []
         top = self._references.resolved(top, unresolved)
         keys = self._validation.make(FileKeys, top, "routes", "defaults")
-        if keys is not None:
-            keys = _with_admin_socket(keys, top)
         faults = self._validation.faults
         items = routes_of(top, faults)
         lost = self._lost(items, unresolved)
@@ -188,12 +186,12 @@ class _Reader:
         variables = [place for route, _ in routes for place in route.variables.values()]
         faults += checks.variable_faults(variables, self._validation.secrets, self.secret_variables)
         if keys is not None:
-            faults += checks.file_faults(keys, top)
+            keys = _with_listeners(keys, top, [route for route, _ in routes])
+            faults += checks.file_faults(keys, top, routes)
             faults += checks.access_faults(keys, top, [(route.grant, item) for route, item in routes])
             faults += checks.worker_faults(keys, top)
             faults += checks.store_faults(keys, top)
-            for route, item in routes:
-                faults += checks.loop_faults(keys, route, item)
+            faults += checks.loop_faults(keys, routes)
         # What a reference did not give is not news when it will not do either.
         places = {fault.place for fault in unresolved}
         unresolved += [fault for fault in faults if fault.place not in places]
@@ -241,6 +239,7 @@ class _Reader:
             grant=auth.grant,
             key=credential_key(auth.grant, keys.http_proxy),
             preset=auth.preset.name if auth.preset else None,
+            is_shared=is_shared(item),
             warnings=_preset_warnings(auth, keys.upstream),
             auth=auth.shown(),
             reread=reread_of(keys, item, self._references),
@@ -261,7 +260,15 @@ def _preset_warnings(auth: Auth, upstream: str) -> tuple[str, ...]:
     return auth.preset.warnings(upstream, (url for _, url in auth.grant.urls()))
 
 
-def _with_admin_socket(keys: FileKeys, top: Item) -> FileKeys:
+def _with_listeners(keys: FileKeys, top: Item, routes: list[RouteConfig]) -> FileKeys:
+    """Return `keys` with the listeners that are there by default: none where no route would be mounted."""
+    listen = top.child("listen")
+    if routes and (listen is None or listen.value is None) and not any(route.is_shared for route in routes):
+        keys = replace(keys, listen=())
+    return _with_admin_socket(keys, top, [*keys.listen, *(route.listen for route in routes if route.listen)])
+
+
+def _with_admin_socket(keys: FileKeys, top: Item, addresses: list[str]) -> FileKeys:
     """Return `keys` with the admin listener on a socket too, where the proxy's are all Unix sockets.
 
     Their owner alone reaches those; a TCP port would let everybody on the machine see what he asks.
@@ -269,9 +276,9 @@ def _with_admin_socket(keys: FileKeys, top: Item) -> FileKeys:
     admin = top.child("admin")
     if keys.admin is None or keys.access is not None or (admin is not None and admin.child("listen")):
         return keys
-    if any(split_address(address) is not None for address in keys.listen):
+    if not addresses or any(split_address(address) is not None for address in addresses):
         return keys
-    beside = Path(keys.listen[0].removeprefix("unix:"))
+    beside = Path(addresses[0].removeprefix("unix:"))
     path = str(beside.with_name(f"{beside.stem}-admin{beside.suffix}"))
     if len(os.fsencode(path)) > MAX_SOCKET_PATH:
         return keys
@@ -279,11 +286,12 @@ def _with_admin_socket(keys: FileKeys, top: Item) -> FileKeys:
 
 
 def _places(top: Item, routes: Iterable[Item]) -> dict[str, tuple[int, int]]:
-    """Return the line and the column of each key of the top level, of `log.level` and each route's `tls`."""
+    """Return where each key of the top level stands, `log.level`, and each route's `listen` and `tls`."""
     items = [item for item in top.value.values() if item.file == top.file]
-    items += [tls for route in routes if (tls := route.child("tls")) is not None]
-    log = top.child("log")
-    items += [level] if log is not None and (level := log.child("level")) is not None else []
+    below_routes = [(route, key) for route in routes for key in ("listen", "tls")]
+    log = top.child("log") or top
+    found = (item.child(key) for item, key in [(log, "level"), *below_routes])
+    items += [item for item in found if item is not None]
     return {item.key: (item.line, item.column) for item in items}
 
 

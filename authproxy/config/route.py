@@ -27,6 +27,7 @@ from authproxy.values import (
     PASSPHRASE,
     UNSAFE_IN_URL,
     URL,
+    Address,
     Duration,
     HeaderName,
     ReadableFile,
@@ -269,6 +270,10 @@ class RouteKeys:
     Example: /orders"""
     host: Host | None = None
     """The `Host` it answers to, with or instead of `path`. Example: orders.localhost"""
+    listen: Address | None = None
+    """An address of this route's own, written as in the top level's `listen`. Every request there is this
+    route's, and no prefix is taken off. With `path` or `host` it is mounted with the other routes as well,
+    with neither it is there alone. Example: 127.0.0.1:8091"""
     upstream: Upstream
     """Where requests go: scheme, host, and optionally port and base path.
     Example: https://api.example.com/v2"""
@@ -327,11 +332,13 @@ class RouteConfig(RouteKeys):
     `key` is the credential's: routes with the same key share a token. `reread` reads the grant's files and
     commands again and returns the grant as it is now, or None when it cannot be made; it is None when
     there is nothing to read again. `runs_commands` says that it may run some. `auth` is for people: what the
-    grant was made from, secrets masked. `variables` are where the values of `env` stand.
+    grant was made from, secrets masked. `variables` are where the values of `env` stand. `is_shared` tells
+    whether it is mounted on the top level's listeners, rather than at its own address alone.
     """
 
     grant: Grant = field(repr=False)
     key: str
+    is_shared: bool = True
     preset: str | None = None
     warnings: tuple[str, ...] = ()
     auth: Mapping[str, object] = field(default_factory=dict, repr=False, compare=False)

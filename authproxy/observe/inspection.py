@@ -62,6 +62,8 @@ def details(record: RequestRecord, secret_headers: AbstractSet[str] = frozenset(
     }
     if notes is not None and notes.cut:
         found["headers_cut"] = True
+    if record.listener:
+        found["own_listener"] = True
     if facts is not None and facts.bodies:
         found["request_body"] = _body(notes.request_body if notes is not None else None, secrets)
         found["response_body"] = _body(notes.response_body if notes is not None else None, secrets)

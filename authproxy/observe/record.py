@@ -47,6 +47,7 @@ class RouteFacts:
     `url_of` makes the upstream's URL of a path; `secret_headers` are in lower case; `hosts` are those of all
     routes' upstreams, with their ports; up to `bodies` bytes of each body are kept, as far as there is a
     `budget`. `secrets` may stand in what comes back, besides the token. `base` is the path of `upstream`.
+    `listener` is the route's own one, if they came in there.
     """
 
     name: str
@@ -57,6 +58,7 @@ class RouteFacts:
     budget: "BodyBudget | None" = None
     secrets: tuple[str, ...] = field(default=(), repr=False)
     base: str = ""
+    listener: str = ""
 
     def new_body(self) -> "KeptBody":
         """Return where the beginning of a body is kept."""
@@ -125,10 +127,22 @@ class Notes:
     `steps` are (what, detail, moment of its end), on the clock of `RequestRecord.started`. `id` is set where
     it is known before the request. `origin` is how the request came by its token, `page` the web origin of a
     page that was refused, `problem` what was answered here. `cut` tells that not all of the heads was kept,
-    `login` that it was a client's own login, which was answered here.
+    `login` that it was a client's own login, which was answered here. `listener` is the route's own one at
+    which a request came in that did not come as far as to its route.
     """
 
-    __slots__ = ("cut", "id", "login", "origin", "page", "problem", "request_body", "response_body", "steps")
+    __slots__ = (
+        "cut",
+        "id",
+        "listener",
+        "login",
+        "origin",
+        "page",
+        "problem",
+        "request_body",
+        "response_body",
+        "steps",
+    )
 
     def __init__(self, known_id: str | None = None) -> None:
         self.id = known_id
@@ -138,6 +152,7 @@ class Notes:
         self.problem: dict[str, object] | None = None
         self.request_body: KeptBody | None = None
         self.response_body: KeptBody | None = None
+        self.listener = ""
         self.cut = False
         self.login = False
 
@@ -174,6 +189,13 @@ class RequestRecord(NamedTuple):
     def ended(self) -> float:
         """When the answer was out, in epoch seconds."""
         return self.at + self.seconds
+
+    @property
+    def listener(self) -> str:
+        """The listener at which it came in, if that is a route's own; else ""."""
+        if self.facts is not None:
+            return self.facts.listener
+        return self.notes.listener if self.notes is not None else ""
 
     @property
     def id(self) -> str:

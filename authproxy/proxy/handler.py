@@ -86,29 +86,49 @@ class Site(Protocol):
     def body_bytes(self) -> int | None: ...
 
 
+class Subscribers:
+    """Who is told of each finished request, at whichever listener it came in."""
+
+    __slots__ = ("all",)
+
+    def __init__(self, subscribers: Iterable[Subscriber]) -> None:
+        self.all = tuple(subscribers)
+
+
 class ProxyHandler:
     """Answers requests by `site`, which may be replaced: a request goes on with the one it began with.
 
-    `subscribers` get the record of each finished request.
+    `subscribers` get the record of each finished request. `listener` is where it answers, if that is one of a
+    route's own.
     """
 
     def __init__(self, site: Site, counters: Counters, subscribers: Iterable[Subscriber] = ()) -> None:
         self.counters = counters
-        self._subscribers = tuple(subscribers)
+        self.listener = ""
+        self._subscribers = Subscribers(subscribers)
         self.serve(site)
+
+    def beside(self, site: Site, listener: str) -> "ProxyHandler":
+        """Return one for a `listener` that is a route's own; it tells the same subscribers.
+
+        It reads heads by itself: none that was remembered there is taken for a request to another listener.
+        """
+        made = ProxyHandler(site, self.counters)
+        made.listener, made._subscribers = listener, self._subscribers
+        return made
 
     def subscribe(self, subscriber: Subscriber) -> None:
         """Have `subscriber` told of each finished request."""
-        self._subscribers = (*self._subscribers, subscriber)
+        self._subscribers.all = (*self._subscribers.all, subscriber)
 
     def unsubscribe(self, subscriber: Subscriber) -> None:
         """Have `subscriber` told nothing any more."""
-        self._subscribers = tuple(each for each in self._subscribers if each != subscriber)
+        self._subscribers.all = tuple(each for each in self._subscribers.all if each != subscriber)
 
     def serve(self, site: Site, subscribers: Iterable[Subscriber] | None = None) -> None:
         """Answer by `site` from now on, and tell `subscribers`, if there are others."""
         if subscribers is not None:
-            self._subscribers = tuple(subscribers)
+            self._subscribers.all = tuple(subscribers)
         self.site = site
         self.forget()
 
@@ -234,8 +254,10 @@ class ProxyHandler:
     def _tell(self, context: RequestContext) -> None:
         """Tell of the request. The answer is out: no fault in here may make a second one."""
         try:
+            if context.route is None and self.listener:
+                context.notes().listener = self.listener
             record = context.record(perf_counter())
-            for subscriber in self._subscribers:
+            for subscriber in self._subscribers.all:
                 subscriber(record)
         except Exception as error:  # noqa: BLE001 - see above
             internal_error(error)
@@ -250,7 +272,7 @@ class ProxyHandler:
             at, 0.0, None, "-", "-", error.status, 0, False, error.detail,  # noqa: FBT003 - it was not retried
             started, "", b"", b"", None, None, 0, notes,
         )  # fmt: skip
-        for subscriber in self._subscribers:
+        for subscriber in self._subscribers.all:
             subscriber(record)
         return notes.id
 

@@ -201,6 +201,7 @@ def send_problem(context: RequestContext, error: Exception) -> bool:
         return False
     keep_alive = (
         request.keep_alive
+        and not request.connection.draining
         and error.status not in CLOSING_STATUSES
         and request.method != "CONNECT"  # what follows may be meant for the tunnel
     )
@@ -269,13 +270,14 @@ def send_preflight(context: RequestContext, origin: str) -> bool:
         lines += f"Access-Control-Allow-Headers: {wanted}\r\n"
     head = b"HTTP/1.1 204 No Content\r\n" + lines.encode("latin-1", "replace") + cors_lines(origin)
     transport = request.connection.transport
+    keep_alive = request.keep_alive and not request.connection.draining
     if transport is not None:
-        head += b"" if request.keep_alive else b"Connection: close\r\n"
+        head += b"" if keep_alive else b"Connection: close\r\n"
         context.answer = head + b"Access-Control-Max-Age: 600\r\n"
         transport.write(context.answer + b"\r\n")
         context.answering(204)
         context.notes().steps.append(("preflight", "answered by authproxy", perf_counter()))
-    return request.keep_alive
+    return keep_alive
 
 
 def reset_on_close(transport: asyncio.Transport) -> None:

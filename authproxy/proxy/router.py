@@ -78,6 +78,8 @@ class RouteTable(Generic[R]):
         )
         if (route := self.find(host, plain)) is not None:
             return route
+        if not self._routes:
+            raise NoRoute("no route is mounted here", hint="each has an address of its own: call it there")
         prefixes = ", ".join(
             f"{route.host or ''}{route.path}"
             for route in sorted(self._routes, key=lambda route: (route.path, route.host is None))

@@ -55,8 +55,9 @@ class Taker:
 
     def _take(self, config: Config, tls: TLSContexts, own: OwnListeners, admin: Share) -> None:
         state = self._state
+        listeners = config.listeners
         for number, before in enumerate(state.shares):
-            kept = [each for each in before if each[0] in config.listen]
+            kept = [each for each in before if each[0] in listeners]
             close_shares([[each for each in before if each not in kept]])
             state.shares[number] = kept + self._new.get(number, [])
         self._new = {}

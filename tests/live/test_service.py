@@ -352,7 +352,7 @@ def test_other_sockets_take_the_place_of_the_addresses_that_are_configured(
         # Taken: who tries to listen there fails.
         listen = [f"127.0.0.1:{configured.getsockname()[1]}", f"127.0.0.1:{free_port()}"]
         config = settings(upstream, workers=workers, listen=listen)
-        with running_proxy(config, **passing(one, other, names=("", "api"))) as proxy:
+        with running_proxy(config, **passing(one, other, names=("", "web"))) as proxy:
             assert proxy.urls == [f"http://127.0.0.1:{port}" for port in ports]
             assert [get(url).status for url in proxy.urls] == [200, 200]
             passed = ", ".join(f"127.0.0.1:{port}" for port in ports)

@@ -49,6 +49,8 @@ class Launched:
     listeners: int
     has_admin: bool
     urls: list[str] = field(default_factory=list)
+    own: dict[str, str] = field(default_factory=dict)
+    """The URL of each route that has a listener of its own."""
     admin_url: str = ""
 
     @property
@@ -71,11 +73,14 @@ class Launched:
     def is_listening(self) -> bool:
         """Whether every listener has been announced. Raises `NotStarted` when none will be any more."""
         lines = self.output().splitlines()
-        self.urls = [line.removeprefix(LISTENING) for line in lines if line.startswith(LISTENING)]
+        said = [line.removeprefix(LISTENING).split(" for ") for line in lines if line.startswith(LISTENING)]
+        self.urls = [each[0] for each in said if len(each) == 1]
+        self.own = {each[1]: each[0] for each in said if len(each) == 2}
         self.admin_url = "".join(line.removeprefix(ADMIN) for line in lines if line.startswith(ADMIN))
         if self.has_ended():
             raise NotStarted(f"it ended with {self.process.returncode}: {self.log()}")
-        return len(self.urls) >= self.listeners and (bool(self.admin_url) or not self.has_admin)
+        announced = len(self.urls) + len(self.own)
+        return announced >= self.listeners and (bool(self.admin_url) or not self.has_admin)
 
     def why_not_listening(self) -> str:
         return f"it does not listen: {self.output()}{self.log()}"
@@ -141,6 +146,7 @@ def _to_be_announced(config: Mapping[str, Any] | None, args: tuple[str, ...]) ->
     """Return how many listeners are to be announced, and whether the admin listener is."""
     listen = (config or {}).get("listen", ANY_PORT)
     count = args.count("--listen") or (len(listen) if isinstance(listen, list) else 1)
+    count += sum("listen" in route for route in (config or {}).get("routes", []))
     return count, "--no-admin" not in args and (config or {}).get("admin") is not False
 
 

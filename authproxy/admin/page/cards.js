@@ -103,7 +103,8 @@ class Card {
     setAttribute(this.#parts.state, "data-tone", state.tone);
     setAttribute(sign, "d", SIGNS[state.sign]);
     setText(word, state.word);
-    setText(from, [route.host, route.path].filter(Boolean).join("") || "/");
+    const mount = [route.host, route.path].filter(Boolean).join("") || "/";
+    setText(from, [route.listen, route.listen && mount === "/" ? null : mount].filter(Boolean).join(", "));
     setText(to, route.upstream.replace(/^https:\/\//, ""));
     setAttribute(this.#parts.way, "title", route.upstream);
     setText(means, trouble ? "" : state.means);

@@ -14,8 +14,13 @@ export function quoted(word) {
   return /^[A-Za-z0-9_@%+=:,.\/-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 }
 
-/** Return where programs of this machine reach the proxy: the arguments for it, and the URL to begin with. */
-export function reach(listeners) {
+/**
+ * Return where programs of this machine reach the proxy: the arguments for it, and the URL to begin with. `own` is the
+ * address of a route's own (null: where all routes are mounted); `listeners` are the URLs of all, those of routes' own last.
+ */
+export function reach(listeners, own = null) {
+  const theOne = own && listeners.find(each => each === own || each.endsWith(`//${own}`));
+  if (theOne) listeners = [theOne];
   const tcp = listeners.find(each => /^https?:/.test(each));
   if (tcp) return {args: [], base: tcp.replace(/\/\/(0\.0\.0\.0|\[::\])(?=:|$)/, `//${location.hostname}`)};
   const socket = listeners.find(each => each.includes("unix:"));
@@ -25,17 +30,20 @@ export function reach(listeners) {
 
 /** Return a command that calls a route, where the caller has what it takes. */
 export function example(route, listeners, keyHeader) {
-  const {args, base} = reach(listeners);
+  const {args, base} = reach(listeners, route.listen);
   const words = ["curl", ...args.map(quoted)];
   if (keyHeader) words.push("-H", withKey(keyHeader));
-  if (route.host) words.push("-H", quoted(`Host: ${route.host}`));
-  const path = route.path ?? "/";
+  if (route.host && !route.listen) words.push("-H", quoted(`Host: ${route.host}`));
+  const path = route.listen ? "/" : route.path ?? "/";
   return [...words, quoted(base + (path.endsWith("/") ? path : `${path}/`))].join(" ");
 }
 
-/** Return the command for a request with its headers, and what a person has to know of it (null: nothing). */
-export function command(request, listeners, keyHeader) {
-  const {args, base} = reach(listeners);
+/**
+ * Return the command for a request with its headers, and what a person has to know of it (null: nothing). `route` is its
+ * own, at whose listener it may have come in.
+ */
+export function command(request, route, listeners, keyHeader) {
+  const {args, base} = reach(listeners, request.own_listener ? route?.listen : null);
   const parts = [["curl", ...args.map(quoted)], ...methodOf(request)];
   const notes = new Set();
   const url = base + (request.path.startsWith("/") ? request.path : "/");

@@ -63,14 +63,14 @@ export class Detail {
       make("span", {class: "method"}, request.method), " ", make("span", {class: "path"}, request.path));
     byId("request-body").replaceChildren(...[
       telling(request, route), reason(request, route, listeners), waterfall(request, route),
-      request.method === "-" ? null : this.#deeds(request, listeners, said), facts(request),
+      request.method === "-" ? null : this.#deeds(request, route, listeners, said), facts(request),
       headers("Request headers", request.request_headers, request.headers_cut), body("Request body", request.request_body),
       headers("Response headers", request.response_headers, request.headers_cut), body("Response body", request.response_body),
     ].filter(Boolean));
   }
 
-  #deeds(request, listeners, said) {
-    const {text, note} = command(request, listeners, keyHeader());
+  #deeds(request, route, listeners, said) {
+    const {text, note} = command(request, route, listeners, keyHeader());
     const answer = make("p", {class: "answer", role: "status"});
     const pre = make("pre", {tabindex: "0", "aria-label": "The request as a curl command"}, make("code", {}, text));
     const say = (text, tone = "good") => {

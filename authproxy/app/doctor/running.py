@@ -1,6 +1,6 @@
 """Whether the proxy of a configuration runs, how it is, and who has its port if it does not.
 
-    each `listen`       TRACE, which nobody forwards: authproxy refuses it under its own name
+    each listener       TRACE, which nobody forwards: authproxy refuses it under its own name
     `admin`             /healthz, then /readyz
 
 Neither carries a key: whoever listens there may be somebody else.
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from authproxy.app.doctor.steps import Steps, Verdict, failed, passed, skipped
 from authproxy.capabilities import AF_UNIX
-from authproxy.config.model import Config
+from authproxy.config.model import Config, address_of
 from authproxy.masking import scrub
 from authproxy.net.tls import upstream_context
 from authproxy.values import reached_at, split_address
@@ -50,7 +50,7 @@ class Found:
 
 async def examine_running(config: Config, steps: Steps) -> None:
     """Take the steps to the proxy that should run with `config`."""
-    addresses = [each for each in config.listen if not each.endswith(":0")]
+    addresses = [each for each in map(address_of, config.listeners) if not each.endswith(":0")]
     if not addresses:
         steps.note("proxy", skipped("not looked for: it listens on whatever port is free (port 0)"))
         return

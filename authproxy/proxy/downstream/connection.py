@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from aiohttp.streams import StreamReader
 
     from authproxy.proxy.downstream.parser import RequestParser
-    from authproxy.proxy.downstream.server import ProxyServer
+    from authproxy.proxy.downstream.server import Entrance, ProxyServer
 
 _REQUEST_LINE = re.compile(rb"[A-Z]+ [^\r\n]+ HTTP/1\.[01]\r\n")
 _METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # any token (RFC 9110 §9.1)
@@ -76,23 +76,26 @@ IN_FLIGHT = frozenset({State.HEAD, State.BUSY, State.DISCARDING, State.TUNNEL})
 
 
 class ClientConnection(asyncio.Protocol):
-    """One client's connection.
+    """One client's connection, which came in at `entrance`; by default at one where all routes are mounted.
 
     `stall_seconds` is how long the client may take nothing of what is left for it when it is closed.
     """
 
     __slots__ = (
-        "_ahead", "_answered_any", "_at", "_context", "_deadline", "_drained", "_framing", "_held",
-        "_lingering_close", "_loop", "_method", "_parser", "_payload", "_server", "_silent", "_state",
-        "_stream_paused", "_taker", "_task", "_timer", "_timer_at", "_tunnel", "_turn", "_working",
+        "_ahead", "_answered_any", "_at", "_context", "_deadline", "_drained", "_entrance", "_framing",
+        "_held", "_lingering_close", "_loop", "_method", "_parser", "_payload", "_server", "_silent",
+        "_state", "_stream_paused", "_taker", "_task", "_timer", "_timer_at", "_tunnel", "_turn", "_working",
         "stall_seconds", "transport", "writing_paused",
     )  # fmt: skip
 
-    def __init__(self, server: "ProxyServer", loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, server: "ProxyServer", loop: asyncio.AbstractEventLoop, entrance: "Entrance | None" = None
+    ) -> None:
         self.transport: asyncio.Transport | None = None
         self.writing_paused = False
         self.stall_seconds = UNREAD_SECONDS
         self._server = server
+        self._entrance: Entrance | ProxyServer = entrance if entrance is not None else server
         self._loop = loop
         self._state = State.IDLE
         self._answered_any = False
@@ -121,7 +124,7 @@ class ClientConnection(asyncio.Protocol):
     @property
     def draining(self) -> bool:
         """Whether this answer should be the connection's last."""
-        return self._server.draining
+        return self._server.draining or self._entrance.closing
 
     @property
     def in_flight(self) -> bool:
@@ -151,7 +154,7 @@ class ClientConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._state is IDLE and not self._ahead and not self.writing_paused:
-            found = self._server.answerer.reader.read(data)
+            found = self._entrance.answerer.reader.read(data)
             if found is not None:
                 self._begin_plain(*found)
                 return
@@ -244,7 +247,7 @@ class ClientConnection(asyncio.Protocol):
         """Have `request` answered."""
         self._state = BUSY
         self._deadline = inf
-        step = self._server.answerer.start(request)
+        step = self._entrance.answerer.start(request)
         if type(step) is Waiting:
             self.proceed(step.context)
         elif type(step) is Answered:
@@ -260,7 +263,7 @@ class ClientConnection(asyncio.Protocol):
 
     async def _finish(self, context: Any) -> None:
         self._context = None  # from here on the answerer sees to it, should the task be cancelled
-        keep_alive = await self._server.answerer.finish(context)
+        keep_alive = await self._entrance.answerer.finish(context)
         self._task = None
         self.answered(keep_alive=keep_alive)
 
@@ -273,7 +276,7 @@ class ClientConnection(asyncio.Protocol):
             return
         self._answered_any = True
         whole = self._payload is NO_BODY or self._payload.is_eof()
-        if not keep_alive or self._server.draining or self._taker is not None:
+        if not keep_alive or self._taker is not None or self._server.draining or self._entrance.closing:
             self.linger(silent=self._silent and whole)
         elif not whole:
             self._state = State.DISCARDING
@@ -597,7 +600,7 @@ class ClientConnection(asyncio.Protocol):
         if task is not None:
             task.cancel()
         if context is not None:
-            self._server.answerer.lost(context)
+            self._entrance.answerer.lost(context)
         return task
 
     async def shutdown(self, seconds: float) -> None:
@@ -609,7 +612,7 @@ class ClientConnection(asyncio.Protocol):
 
     def refuse(self, error: AuthproxyError) -> None:
         """Answer what is not even a request, and close."""
-        known = self._server.answerer.refused(error)
+        known = self._entrance.answerer.refused(error)
         if self.transport is not None:
             self.transport.write(problem_response(error, route=None, close=True, request_id=known))
         self.linger(silent=False)

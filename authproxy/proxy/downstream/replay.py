@@ -21,7 +21,7 @@ from authproxy.proxy.guard import plain_host
 from authproxy.proxy.request import Request
 
 if TYPE_CHECKING:
-    from authproxy.proxy.downstream.server import ProxyServer
+    from authproxy.proxy.downstream.server import Entrance, ProxyServer
 
 
 # ── what is sent ─────────────────────────────────────────────────────────────────────────────────
@@ -91,9 +91,13 @@ def _body(record: RequestRecord, headers: dict[str, str]) -> bytes:
 def replay(server: "ProxyServer", record: RequestRecord, data: bytes, known_id: str) -> None:
     """Send `data`, the request of `record`, to `server` under the id `known_id`.
 
-    Raises `ConnectionLimit` when there are too many connections, `NotReplayable` when that is no request.
+    It comes in where it came in before. Raises `ConnectionLimit` when there are too many connections,
+    `NotReplayable` when that is no request, or its listener is gone.
     """
-    connection = ReplayConnection(server, asyncio.get_running_loop(), known_id)
+    if record.listener and record.listener not in server.own:
+        raise NotReplayable("the listener at which it came in is not there any more")
+    entrance = server.entrance(record.listener)
+    connection = ReplayConnection(server, asyncio.get_running_loop(), entrance, known_id)
     transport = Nobody(lambda: connection.connection_lost(None), _address_of(record))
     connection.connection_made(transport)
     if connection.leaving or transport.is_closing():
@@ -125,8 +129,10 @@ class ReplayConnection(ClientConnection):
 
     __slots__ = ("_known_id", "begun")
 
-    def __init__(self, server: "ProxyServer", loop: asyncio.AbstractEventLoop, known_id: str) -> None:
-        super().__init__(server, loop)
+    def __init__(
+        self, server: "ProxyServer", loop: asyncio.AbstractEventLoop, entrance: "Entrance", known_id: str
+    ) -> None:
+        super().__init__(server, loop, entrance)
         self._known_id = known_id
         self.begun = False
 

@@ -1,4 +1,8 @@
-"""Makes a connection for each client, up to a limit, and lets what is in flight finish at the end."""
+"""Makes a connection for each client, up to a limit, and lets what is in flight finish at the end.
+
+listener ─▶ Entrance ─┐ who answers there: for all routes, or for one whose own listener it is
+listener ─▶ Entrance ─┴─▶ ProxyServer: the limit, the deadlines and the end of them all
+"""
 
 import asyncio
 import contextlib
@@ -54,11 +58,31 @@ class Answerer(Protocol):
         """Take note of a request that was refused before it was one; return its id, if it has one."""
 
 
+class Entrance:
+    """Where the clients of one listener come in, which `answerer` answers.
+
+    `closing` says that this listener is gone: each answer is the last one of its connection.
+    """
+
+    __slots__ = ("_server", "answerer", "closing")
+
+    def __init__(self, server: "ProxyServer", answerer: Answerer) -> None:
+        self.answerer = answerer
+        self.closing = False
+        self._server = server
+
+    def __call__(self) -> ClientConnection:
+        return self._server.connection(self)
+
+
 class ProxyServer:
     """Makes a `ClientConnection` for each connection, up to `limit`; `limit_hint` says how to raise that.
 
-    It is what `create_server` wants to be given. Times are in seconds.
+    It, or an `entrance` of it, is what `create_server` wants to be given. `own` has who answers at the
+    listeners that are a route's own, by their names. Times are in seconds.
     """
+
+    closing = False
 
     def __init__(
         self,
@@ -71,6 +95,7 @@ class ProxyServer:
         header_seconds: float,
     ) -> None:
         self.answerer = answerer
+        self.own: dict[str, Answerer] = {}
         self.draining = False
         self.connections: set[ClientConnection] = set()
         self._loop = asyncio.get_running_loop()
@@ -102,6 +127,14 @@ class ProxyServer:
 
     def __call__(self) -> ClientConnection:
         return ClientConnection(self, self._loop)
+
+    def entrance(self, listener: str) -> "Entrance":
+        """Return what makes the connections of one listener."""
+        return Entrance(self, self.own.get(listener, self.answerer))
+
+    def connection(self, entrance: "Entrance") -> ClientConnection:
+        """Return a connection that came in there."""
+        return ClientConnection(self, self._loop, entrance)
 
     def parser_for(self, connection: ClientConnection) -> "RequestParser":
         """Return a parser for one request."""

@@ -84,7 +84,7 @@ def test_one_at_an_address_that_is_configured_is_that_listener(address, place):
 )
 def test_any_other_takes_the_place_of_those_for_which_there_is_none(place):
     mine = Passed(("127.0.0.1", 82))
-    other = Passed(place, "api")
+    other = Passed(place, "web")
     listen, _, found = adopted(
         "allow_remote: true\nlisten: [127.0.0.1:80, 127.0.0.1:82, 127.0.0.1:84]", other, mine
     )
@@ -126,7 +126,7 @@ def test_one_for_an_admin_listener_that_is_off_is_a_warning(caplog):
     ],
 )
 def test_one_at_every_address_is_the_listener_of_its_port_and_says_where_it_is(address, sock):
-    own = activation.address_of(sock)
+    own = activation.place_of(sock)
     found = adopted(f"allow_remote: true\nlisten: [{address}, 127.0.0.1:1]", sock)
     assert found == ([own, "127.0.0.1:1"], "127.0.0.1:8081", {own: [sock]})
 
@@ -234,3 +234,57 @@ def test_what_is_open_already_is_not_opened_and_its_name_stays(tmp_path):
         found.unlink(found.addresses)
         assert [each.name for each in tmp_path.iterdir()] == ["passed"]
         second.close()
+
+
+# ── a route's own ────────────────────────────────────────────────────────────────────────────────
+
+TWO = """
+{top}
+routes:
+- {{name: a, upstream: "https://a.example", auth: {{grant: none}}, path: /a}}
+- {{name: b, upstream: "https://b.example", auth: {{grant: none}}, listen: "{b}"}}
+"""
+
+
+def owned(*passed, b="127.0.0.1:9", top=""):
+    """Return what is listened on for all, each route's own address, and which sockets are for which."""
+    made, opened = adopt(parse(TWO.format(b=b, top=top), "/etc/proxy.yaml", environ={}), passed)
+    assert set(opened) <= {*made.listeners, "127.0.0.1:8081"}
+    return list(made.listen), [each.listen for each in made.routes], opened
+
+
+def test_one_called_as_a_route_is_that_routes_wherever_it_is():
+    sock = Passed(("127.0.0.1", 7), "b")
+    assert owned(sock) == (["127.0.0.1:8080"], [None, "127.0.0.1:7"], {"127.0.0.1:7": [sock]})
+    assert owned(sock, b="127.0.0.1:0") == (
+        ["127.0.0.1:8080"],
+        [None, "127.0.0.1:7"],
+        {"127.0.0.1:7": [sock]},
+    )
+
+
+def test_a_route_without_an_address_gets_one_like_this_unless_it_is_one_of_all():
+    sock = Passed(("127.0.0.1", 7), "a")
+    assert owned(sock) == (
+        ["127.0.0.1:8080"], ["127.0.0.1:7", "127.0.0.1:9"], {"127.0.0.1:7": [sock]},
+    )  # fmt: skip
+    assert owned(sock, top="listen: 127.0.0.1:7") == (
+        ["127.0.0.1:7"], [None, "127.0.0.1:9"], {"127.0.0.1:7": [sock]},
+    )  # fmt: skip
+
+
+def test_several_of_one_name_are_one_listener():
+    one, other = Passed(("127.0.0.1", 7), "b"), Passed(("::1", 7), "b")
+    assert owned(one, other)[1:] == ([None, "127.0.0.1:7"], {"127.0.0.1:7": [one, other]})
+
+
+def test_one_at_a_routes_address_is_it_too_and_the_others_are_for_all():
+    mine, other = Passed(("127.0.0.1", 9)), Passed("/run/x")
+    assert owned(mine, other) == (
+        ["unix:/run/x"], [None, "127.0.0.1:9"], {"127.0.0.1:9": [mine], "unix:/run/x": [other]},
+    )  # fmt: skip
+
+
+def test_one_of_a_routes_that_others_reach_needs_to_be_allowed():
+    with pytest.raises(ConfigError, match=REMOTE):
+        owned(Passed(("0.0.0.0", 7), "b"))

@@ -261,3 +261,20 @@ async def test_a_proxy_for_its_owner_alone_has_no_api_that_others_reach(tmp_path
     async with App(parse(f"{top}\n{route}", str(tmp_path / "proxy.yaml"), environ={})) as app:
         assert make_backend(app).serves_api is serves
         assert make_backend(app).guard is app.site.admin_guard
+
+
+async def test_each_routes_own_address_is_told_as_it_really_is(tmp_path):
+    routes = "".join(
+        f"\n- {{name: {name}, upstream: 'https://up.example', auth: {{grant: none}}, {keys}}}"
+        for name, keys in [("a", "listen: '127.0.0.1:0'"), ("b", "listen: unix:/run/b"), ("c", "path: /c")]
+    )
+    config = parse(f"routes:{routes}", str(tmp_path / "proxy.yaml"), environ={})
+    async with App(config) as app:
+        app.shown = {
+            "127.0.0.1:8080": "http://127.0.0.1:8080",
+            "127.0.0.1:0 for a": "http://127.0.0.1:4711",
+            "unix:/run/b": "unix:/run/b",
+        }
+        told = await make_backend(app).status()
+    assert [each["listen"] for each in told["routes"]] == ["127.0.0.1:4711", "unix:/run/b", None]
+    assert told["listeners"] == ["http://127.0.0.1:8080", "http://127.0.0.1:4711", "unix:/run/b"]

@@ -6,7 +6,16 @@ import socket
 
 import pytest
 
-from authproxy.app.listeners import Before, Listeners, close_sockets, open_listeners
+from authproxy.app.listeners import (
+    Before,
+    Listeners,
+    close_sockets,
+    configured_addresses,
+    each_at_a_free_port,
+    listening_urls,
+    open_listeners,
+    own_urls,
+)
 from authproxy.app.sockets import ListenError, listening_sockets
 from authproxy.config.document import NO_FILES
 from authproxy.config.read import parse
@@ -181,3 +190,73 @@ def test_where_there_is_no_file_only_the_option_is_named(monkeypatch, file):
     with pytest.raises(ListenError) as raised:
         open_listeners(parse(TAKEN.format(port=80, admin="false"), file, environ={}))
     assert raised.value.hint.endswith("choose another address: --listen ADDR")
+
+
+# ── routes' own ──────────────────────────────────────────────────────────────────────────────────
+
+OWN = """
+{top}
+admin: false
+routes:
+- {{name: a, path: /a, upstream: "https://a.example", auth: {{grant: none}}, listen: "{a}"}}
+- {{name: b, upstream: "https://b.example", auth: {{grant: none}}, listen: "{b}"}}
+"""
+
+
+def own(a="127.0.0.1:0", b="127.0.0.1:0", top=""):
+    return parse(OWN.format(a=a, b=b, top=top), "proxy.yaml", environ={})
+
+
+def test_each_route_gets_a_socket_and_a_url_of_its_own(system):
+    config = own(b="localhost:0", top="listen: ['127.0.0.1:0', '127.0.0.1:0']")
+    made = open_listeners(config).proxy
+    assert [name for name, _ in made] == [
+        "127.0.0.1:0",
+        "127.0.0.1:0",
+        "127.0.0.1:0 for a",
+        "localhost:0 for b",
+        "localhost:0 for b",
+    ]
+    ports = [sock.place[1] for _, sock in made]
+    assert listening_urls(config, made) == [f"http://127.0.0.1:{port}" for port in ports[:2]]
+    assert own_urls(config, made) == {
+        "a": f"http://127.0.0.1:{ports[2]}",
+        "b": f"http://localhost:{ports[3]}",
+    }
+
+
+def test_a_routes_free_port_stays_with_it(system):
+    config = own()
+    first = open_listeners(config)
+    before = Before(frozenset(config.listeners), first, OwnListeners())
+    assert open_listeners(config, before=before).proxy == []
+    moved = own(b="127.0.0.1:7")
+    assert [name for name, _ in open_listeners(moved, before=before).proxy] == ["127.0.0.1:7"]
+
+
+def test_an_address_that_becomes_another_routes_is_not_opened_again(system):
+    config = own(a="127.0.0.1:7", b="127.0.0.1:8")
+    before = Before(frozenset(config.listeners), open_listeners(config), OwnListeners())
+    assert open_listeners(own(a="127.0.0.1:8", b="127.0.0.1:7"), before=before).proxy == []
+
+
+def test_one_that_cannot_be_opened_is_told_by_the_routes_key(system):
+    system.taken = {("127.0.0.1", 9)}
+    with pytest.raises(ListenError) as caught:
+        open_listeners(own(b="127.0.0.1:9"))
+    assert caught.value.key == "routes[1].listen"
+    assert "choose another address: `routes[1].listen` in proxy.yaml:6:" in caught.value.hint
+    assert "--" not in caught.value.hint
+    assert [sock.closed for sock in system.opened] == [True, True]
+
+
+def test_routes_alone_have_a_free_port_each_and_nothing_else_is_opened(system):
+    config = own(top="access: {tokens: [a-key-of-callers-1]}\nworkers: 2")
+    alone = each_at_a_free_port(config, ["b"])
+    assert [route.name for route in alone.routes] == ["b"]
+    assert (alone.access, alone.workers, alone.admin) == (None, 1, None)
+    made = open_listeners(alone)
+    assert made.admin is None
+    assert own_urls(alone, made.proxy) == {"b": f"http://127.0.0.1:{made.proxy[0][1].place[1]}"}
+    assert len(system.opened) == 1
+    assert configured_addresses(alone) == ["127.0.0.1:0"]

@@ -1,6 +1,8 @@
 """The proxy's listeners, one in another's place."""
 
+import gc
 import ssl
+from dataclasses import replace
 
 from authproxy.app.listeners import Listeners
 from authproxy.app.served import ServedListener
@@ -40,3 +42,82 @@ async def test_a_listener_that_cannot_begin_any_more_is_told(serving, monkeypatc
     assert made.site is change.site
     [told] = [record.facts for record in caplog.records if record.getMessage() == "cannot listen"]
     assert told == {"address": "[::1]:0", "cause": "Address already in use"}
+
+
+# ── routes' own ──────────────────────────────────────────────────────────────────────────────────
+
+OWN = "127.0.0.1:0 for r0"
+
+
+def with_own(made, *listens, listen=(LISTENER,)):
+    """Return a configuration in which each route has that own address; None for none."""
+    config = another(made, *[MACHINE] * len(listens), listen=listen)
+    routes = [replace(each, listen=address) for each, address in zip(config.routes, listens, strict=True)]
+    return replace(config, routes=tuple(routes))
+
+
+def entrances(made):
+    return {each.address: each.protocols for each in made._listeners._served}
+
+
+async def test_a_routes_own_listener_is_answered_by_one_of_its_own_that_stays(serving):
+    made = await serving(MACHINE)
+    change = await prepare(made, with_own(made, "127.0.0.1:0"), Listeners([(OWN, listening())]))
+    assert made.server.own == {}
+    await made.commit(change)
+    own = entrances(made)[OWN].answerer
+    assert own is made.server.own[OWN]
+    assert own.site is made.site.own[OWN]
+    assert entrances(made)[LISTENER].answerer is made._handler
+    await made.commit(await prepare(made, with_own(made, "127.0.0.1:0")))
+    assert entrances(made)[OWN].answerer is own
+    assert own.site is made.site.own[OWN]
+
+
+async def test_who_was_connected_to_one_that_is_gone_is_served_once_more_where_its_route_is(serving):
+    made = await serving(MACHINE)
+    await made.commit(await prepare(made, with_own(made, "127.0.0.1:0"), Listeners([(OWN, listening())])))
+    entrance = entrances(made)[OWN]
+    moved = Listeners([("127.0.0.1:7", listening())])
+    await made.commit(await prepare(made, with_own(made, "127.0.0.1:7"), moved))
+    assert entrance.closing
+    assert entrance.answerer.site is made.site.own["127.0.0.1:7"]
+    assert list(made.server.own) == ["127.0.0.1:7"]
+    assert not entrances(made)["127.0.0.1:7"].closing
+    await made.commit(await prepare(made, with_own(made, None)))
+    assert entrance.answerer.site.routes.find("localhost", "/r0") is None
+    assert entrance.answerer.site.config is made.config
+    await settle()
+    assert len(made._listeners._gone) == 1
+    del entrance
+    gc.collect()
+    assert len(made._listeners._gone) == 0
+
+
+async def test_an_address_that_becomes_a_routes_own_or_all_routes_keeps_its_socket(serving):
+    made = await serving(MACHINE)
+    at = "127.0.0.1:7"
+    opened = Listeners([(at, listening())])
+    place = opened.sockets[0].getsockname()
+    await made.commit(await prepare(made, with_own(made, at), opened))
+    first = entrances(made)[at]
+    await made.commit(await prepare(made, with_own(made, None, listen=(LISTENER, at))))
+    second = entrances(made)[at]
+    assert (first.closing, second.closing) == (True, False)
+    assert second.answerer is made._handler
+    await made.commit(await prepare(made, with_own(made, at)))
+    third = entrances(made)[at]
+    assert (second.closing, third.closing) == (True, False)
+    assert third.answerer is made.server.own[at]
+    assert dict(made.served)[at].getsockname() == place
+
+
+async def test_an_address_that_becomes_another_routes_goes_on_as_it_is(serving):
+    made = await serving(MACHINE)
+    at = "127.0.0.1:7"
+    await made.commit(await prepare(made, with_own(made, at, None), Listeners([(at, listening())])))
+    before = entrances(made)[at]
+    await made.commit(await prepare(made, with_own(made, None, at)))
+    assert entrances(made)[at] is before
+    assert not before.closing
+    assert before.answerer.site.routes.find("localhost", "/").name == "r1"

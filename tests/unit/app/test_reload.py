@@ -147,7 +147,7 @@ async def test_all_prepare_before_anybody_changes_and_what_is_old_goes_last(worl
 async def test_each_gets_what_it_is_to_serve(world):
     await world.reloader.reload()
     config, share, before = world.given["open"]
-    assert (config, share, before.addresses) == (AFTER, True, {"127.0.0.1:1"})
+    assert (config, share, before.names) == (AFTER, True, {"127.0.0.1:1"})
     assert before.listeners is world.listeners
     assert world.given["others"] == (AFTER, world.opened)
     config, opened, tls = world.given["app"]

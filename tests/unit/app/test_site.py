@@ -10,6 +10,7 @@ from authproxy.app.credentials import TokenSources
 from authproxy.app.site import NO_TLS, build_site
 from authproxy.app.tls import TLSContexts
 from authproxy.config.read import parse
+from authproxy.errors import NoRoute
 from authproxy.net.own_listeners import OwnListeners
 from authproxy.observe.observed import Observed
 from authproxy.tokens.source import Innermost
@@ -41,6 +42,7 @@ def site(monkeypatch):
         config = parse("\n".join([top, "routes:", *lines]), "proxy.yaml", environ={})
         return build_site(config, sources, OWN, tls, observed=Observed(), before=before, planned=planned)
 
+    make.sources = sources
     return make
 
 
@@ -246,3 +248,45 @@ def test_the_environments_http_proxy_is_ignored_where_it_will_be_ourselves(site,
     assert str(key.proxy) == "http://127.0.0.1:3128"
     [key] = site(STATIC, tls=tls, planned=OwnListeners(["127.0.0.1:3128"])).pools
     assert key.proxy is None
+
+
+# ── routes' own listeners ────────────────────────────────────────────────────────────────────────
+
+
+def test_a_route_at_its_own_listener_is_the_same_one_without_a_prefix(site):
+    keys = f"upstream: 'http://up.example/base', insecure: true, listen: '127.0.0.1:7', {MACHINE}"
+    made = site(keys, f"path: /other, {STATIC}")
+    assert list(made.own) == ["127.0.0.1:7"]
+    own, mounted = made.own["127.0.0.1:7"], route(made)
+    there = own.routes.match("any.example", "/any")
+    assert own.routes.match("localhost", "/other") is there
+    assert (there.name, there.path, there.strip, there.base, there.host) == ("r0", "/", "", "/base", None)
+    assert (mounted.path, mounted.strip) == ("/r0", "/r0")
+    assert there.credential is mounted.credential is made.credentials["r0"]
+    assert there.sender.pool is mounted.sender.pool
+    assert there.standing is mounted.standing
+    assert there.response_headers is not mounted.response_headers
+    assert (there.facts.listener, mounted.facts.listener) == ("127.0.0.1:7", "")
+    assert there.facts.url_of("/r0/x") == "http://up.example/base/r0/x"
+    assert mounted.facts.url_of("/r0/x") == "http://up.example/base/x"
+    assert len(made.pools) == 2
+    assert own.guard is made.guard
+
+
+def test_a_route_that_is_there_alone_is_not_mounted(site):
+    text = f"routes: [{{name: a, listen: '127.0.0.1:7', upstream: 'https://x', {STATIC}}}]"
+    made = build_site(parse(text, "proxy.yaml", environ={}), site.sources, OWN, observed=Observed())
+    with pytest.raises(NoRoute):
+        made.routes.match("localhost", "/")
+    assert made.own["127.0.0.1:7"].routes.match("localhost", "/").name == "a"
+
+
+def test_the_guard_knows_a_routes_own_name(site):
+    made = site(f"listen: 'box.example:7', {STATIC}", top="allow_remote: true")
+    assert "box.example" in made.guard._hosts
+    assert "box.example" in made.admin_guard._hosts
+
+
+def test_at_a_listener_of_nobody_there_is_no_route(site):
+    with pytest.raises(NoRoute, match="no route is mounted here"):
+        site(STATIC).alone().routes.match("localhost", "/r0")

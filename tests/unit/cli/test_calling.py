@@ -3,7 +3,7 @@
 import pytest
 import trustme
 
-from authproxy.cli.calling import call_of, configured_urls, reachable
+from authproxy.cli.calling import URLs, call_of, configured_urls, reachable
 from authproxy.config.read import parse
 from tests.support.systems import of_unix
 
@@ -14,9 +14,9 @@ def config(route="path: /a", top=""):
     return parse(f"{top}\nroutes: [{ROUTE.format(route)}]", "a.yaml")
 
 
-def call(route="path: /a", top="", urls=("http://127.0.0.1:8080",)):
+def call(route="path: /a", top="", urls=("http://127.0.0.1:8080",), own=None):
     found = config(route, top)
-    return call_of(found, found.routes[0], urls)
+    return call_of(found, found.routes[0], URLs(tuple(urls), own or {}))
 
 
 @pytest.mark.parametrize(
@@ -88,8 +88,31 @@ def test_a_certificate_without_names_is_no_reason_to_fail(tmp_path):
      ("listen: ['[::1]:1']", ["http://[::1]:1"])],
 )  # fmt: skip
 def test_the_configuration_tells_the_urls(top, urls):
-    assert configured_urls(config(top=top)) == urls
+    assert configured_urls(config(top=top)) == URLs(tuple(urls))
 
 
 def test_every_address_is_none_to_call():
     assert reachable("http://0.0.0.0:81") == "http://127.0.0.1:81"
+
+
+@pytest.mark.parametrize(
+    ("route", "urls", "own", "line"),
+    [
+        (
+            "path: /a, listen: '127.0.0.1:9'",
+            ["http://127.0.0.1:80"],
+            "http://127.0.0.1:9",
+            "http://127.0.0.1:9/",
+        ),
+        ("listen: '127.0.0.1:9'", ["http://127.0.0.1:80"], "http://127.0.0.1:9", "http://127.0.0.1:9/"),
+        ("host: a.corp, listen: '127.0.0.1:9'", [], "http://127.0.0.1:9", "http://127.0.0.1:9/"),
+        ("listen: 'unix:/s'", ["http://127.0.0.1:80"], "unix:/s", "--unix-socket /s http://localhost/"),
+        ("path: /a, listen: 'unix:/s'", ["http://127.0.0.1:80"], "unix:/s", "http://127.0.0.1:80/a/"),
+    ],
+)
+def test_a_route_is_called_at_its_own_address_without_a_prefix(route, urls, own, line):
+    assert call(route, urls=urls, own={"a": own, "b": "http://127.0.0.1:1"}).curl() == f"curl {line}"
+
+
+def test_the_configuration_tells_the_urls_of_routes_too():
+    assert configured_urls(config("listen: '[::1]:7'")) == URLs((), {"a": "http://[::1]:7"})

@@ -46,7 +46,7 @@ def test_the_demo_listens_where_it_is_told_and_keeps_tokens_in_memory(run, serve
 
 
 def test_it_says_what_to_try_and_where_to_log_in(capsys):
-    module._explain(Running(), ["http://127.0.0.1:1", "unix:/s"], "http://127.0.0.1:2")
+    module._explain(Running(), "http://127.0.0.1:1", "http://127.0.0.1:2")
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
     assert "curl http://127.0.0.1:1/plain/x" in lines
     assert "curl -X POST http://127.0.0.1:1/plain/demo/revoke" in lines
@@ -54,7 +54,7 @@ def test_it_says_what_to_try_and_where_to_log_in(capsys):
 
 
 def test_without_an_admin_listener_nobody_is_sent_to_log_in(capsys):
-    module._explain(Running(), ["http://127.0.0.1:1"], None)
+    module._explain(Running(), "http://127.0.0.1:1", None)
     assert "login" not in capsys.readouterr().out
 
 

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from authproxy.cli import routes as module
+from authproxy.cli.calling import URLs
 from authproxy.cli.running import Running
 
 
@@ -47,7 +48,7 @@ def test_one_route_is_shown_whole_and_one_that_is_not_there_is_told(write, run):
 
 def test_what_the_running_proxy_says_is_shown(write, run, monkeypatch):
     status = {"upstream": "https://fixed.example", "state": "valid", "expires_at": "2030-01-01T00:00:00.000Z"}
-    found = Running({"fixed": status}, ("http://127.0.0.1:9",))
+    found = Running({"fixed": status}, URLs(("http://127.0.0.1:9",)))
     monkeypatch.setattr(module, "ask_running", lambda _config: found)
     first, second, _ = json.loads(run("routes", "--json", "-c", write()).stdout)
     assert (first["state"], first["expires_at"]) == ("valid", status["expires_at"])

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from authproxy.cli import running as module
+from authproxy.cli.calling import URLs
 from authproxy.cli.running import NOT_RUNNING, UNKNOWN, ask_running
 from authproxy.config.read import parse
 
@@ -52,7 +53,7 @@ def test_each_route_has_its_status_and_the_listeners_are_where_they_are(ask, con
     found = ask(connection)
     assert connection.asked == ("GET", "/api/status", {"Accept": "application/json"})
     assert found.status_of(config.routes[0]) == STATUS
-    assert found.urls == ("http://127.0.0.1:9",)
+    assert found.urls == URLs(("http://127.0.0.1:9",))
 
 
 def test_the_key_is_sent_where_there_is_one(ask):
@@ -70,7 +71,7 @@ def test_a_route_that_another_configuration_has_is_not_loaded_and_its_listeners_
 ):
     found = ask(Connection(document={"routes": [STATUS | more], "listeners": ["http://127.0.0.1:9"]}))
     assert found.status_of(config.routes[0]) == {"state": "not_loaded"}
-    assert found.urls == ()
+    assert found.urls is None
 
 
 @pytest.mark.parametrize("fault", [ConnectionRefusedError(), FileNotFoundError()])
@@ -100,3 +101,10 @@ def test_what_is_no_answer_of_ours_says_nothing(ask, connection):
 def test_a_port_that_nobody_knows_is_not_asked(ask, listen):
     assert ask(None, parse(TEXT.format(listen), "a.yaml")) is UNKNOWN
     assert ask(None, parse("admin: false\n" + TEXT.partition("\n")[2].format(), "a.yaml")) is UNKNOWN
+
+
+def test_the_listeners_of_routes_are_theirs(ask, config):
+    routes = [STATUS | {"listen": "127.0.0.1:7"}, STATUS | {"name": "b", "listen": "unix:/run/b"}]
+    listeners = ["https://127.0.0.1:9", "https://127.0.0.1:7", "unix:/run/b"]
+    found = ask(Connection(document={"routes": routes, "listeners": listeners}))
+    assert found.urls == URLs(("https://127.0.0.1:9",), {"a": "https://127.0.0.1:7", "b": "unix:/run/b"})

@@ -8,7 +8,8 @@ import pytest
 from authproxy.app.file_limits import upstream_connections
 from authproxy.app.listeners import Listeners
 from authproxy.cli import serve as module
-from authproxy.cli.serve import announce, say_nothing, serve
+from authproxy.cli.calling import URLs
+from authproxy.cli.serve import announce, say_nothing, serve, status_of
 from authproxy.config.read import parse
 
 TEXT = "routes: [{name: a, upstream: 'https://a.example', auth: {grant: none}}]"
@@ -40,16 +41,16 @@ def test_each_listener_is_told_by_its_url_and_a_name_only_once(capsys, tls, sche
         ("127.0.0.1:0", [Socket(4002)]),
     )
     told = []
-    announce(SimpleNamespace(tls=tls), listeners, lambda *urls: told.append(urls))
+    announce(SimpleNamespace(tls=tls, own_listeners={}), listeners, lambda *urls: told.append(urls))
     urls = [f"{scheme}://localhost:4001", "unix:/run/a"]
     assert capsys.readouterr().out == (
         f"listening on {urls[0]}\nlistening on {urls[1]}\nadmin on http://127.0.0.1:4002\n"
     )
-    assert told == [(urls, "http://127.0.0.1:4002")]
+    assert told == [(URLs(tuple(urls)), "http://127.0.0.1:4002")]
 
 
 def test_without_an_admin_listener_none_is_told(capsys):
-    announce(SimpleNamespace(tls=None), Listeners([("[::1]:0", Socket(7))]), say_nothing)
+    announce(SimpleNamespace(tls=None, own_listeners={}), Listeners([("[::1]:0", Socket(7))]), say_nothing)
     assert capsys.readouterr().out == "listening on http://[::1]:7\n"
 
 
@@ -145,3 +146,14 @@ def test_what_reads_the_configuration_again_goes_to_who_serves(config, monkeypat
     monkeypatch.setattr(module, "open_listeners", lambda _config, *, share, already: Listeners([]))
     serve(config, read=read, watches=True)
     assert (given["read"](), given["watches"]) == (config, True)
+
+
+def test_a_routes_own_listener_is_told_with_its_name_after_those_of_all(capsys):
+    text = TEXT.replace("name: a,", "name: a, path: /a, listen: '127.0.0.1:0',")
+    config = parse(f"listen: '[::1]:0'\n{text}", "proxy.yaml")
+    listeners = Listeners([("[::1]:0", Socket(7)), ("127.0.0.1:0 for a", Socket(8))])
+    told = []
+    announce(config, listeners, lambda *urls: told.append(urls))
+    assert capsys.readouterr().out == "listening on http://[::1]:7\nlistening on http://127.0.0.1:8 for a\n"
+    assert told == [(URLs(("http://[::1]:7",), {"a": "http://127.0.0.1:8"}), None)]
+    assert status_of(config, listeners) == "serving 1 route on http://[::1]:7, http://127.0.0.1:8"

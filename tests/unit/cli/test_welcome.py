@@ -2,6 +2,7 @@
 
 import pytest
 
+from authproxy.cli.calling import URLs
 from authproxy.cli.welcome import MAX_ROUTES, example, page_url, welcome
 from authproxy.config.read import parse
 from tests.support.systems import of_unix
@@ -15,7 +16,7 @@ def config(*routes, top=""):
 
 
 def said(capsys, config, admin="http://127.0.0.1:8081"):
-    welcome(config, ["http://127.0.0.1:8080"], admin)
+    welcome(config, URLs(("http://127.0.0.1:8080",)), admin)
     captured = capsys.readouterr()
     assert captured.out == ""
     return captured.err.splitlines()
@@ -85,3 +86,11 @@ def test_what_is_tried_is_allowed_if_anything_harmless_is(allow, tried):
 def test_of_several_the_first_that_lets_something_through_is_tried():
     found = config("name: a, allow: {methods: [POST]}", "name: b, path: /b")
     assert example(found.routes)[0].name == "b"
+
+
+def test_a_route_with_an_address_of_its_own_is_told_by_that(capsys):
+    made = config("name: a, listen: '127.0.0.1:7'", "name: b, path: /b")
+    welcome(made, URLs(("http://127.0.0.1:8080",), {"a": "http://127.0.0.1:7"}), None)
+    lines = capsys.readouterr().err.splitlines()
+    assert "  a  http://127.0.0.1:7       → https://a.example" in lines
+    assert lines[-1] == "try   curl http://127.0.0.1:7/"

@@ -359,3 +359,58 @@ def test_no_secret_is_what_a_reference_gave_or_what_is_not_known_for_one(found):
 )
 def test_a_secret_is_known_by_its_name_or_by_what_stands_in_it(found):
     assert exposed(found) == [IN_FILE]
+
+
+# ── a route's own address ────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1:1",
+        "127.0.0.1:2",
+        "localhost:1",
+        "127.1:1",
+        "[::ffff:127.0.0.1]:2",
+        "0.0.0.0:1",
+        ":2",
+    ],
+)
+def test_a_routes_own_address_is_no_other_listeners_in_any_spelling(reader, address):
+    top = "listen: 127.0.0.1:1\nadmin: {listen: '127.0.0.1:2'}\nallow_remote: true"
+    assert reader.route_fault(f"{NONE}\nlisten: '{address}'", top) == "listen: is already listened on"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:3", "127.0.0.2:1", "[::1]:1", "127.0.0.1:0"])
+def test_another_address_is_free_for_a_route(reader, address):
+    reader.route(f"{NONE}\nlisten: '{address}'", "listen: 127.0.0.1:1\nadmin: {listen: '127.0.0.1:2'}")
+
+
+def test_two_routes_have_one_address_each_but_both_may_have_a_free_port(reader):
+    def two(address):
+        return "routes:" + "".join(
+            f"\n- {{name: {name}, upstream: 'https://x', auth: {{grant: none}}, listen: '{address}'}}"
+            for name in "ab"
+        )
+
+    assert reader.fault(two("127.0.0.1:7")) == "3:65: routes[1].listen: is already listened on"
+    reader.config(two("127.0.0.1:0"))
+
+
+def test_a_routes_own_address_is_for_this_machine_unless_others_may(reader):
+    keys = f"{NONE}\nlisten: '192.0.2.1:7'"
+    assert reader.route_fault(keys).startswith("listen: lets other machines use the credentials")
+    reader.route(keys, "allow_remote: true")
+
+
+def test_a_route_has_to_be_somewhere(reader):
+    [fault] = reader.faults(reader.with_route(NONE, "listen: []"))
+    assert fault == "1:9: listen: should name an address: the route api has none of its own"
+
+
+@pytest.mark.parametrize("upstream", ["http://127.0.0.1:7", "http://localhost:7/x", "http://127.1:7"])
+def test_a_routes_own_listener_is_no_upstream(reader, upstream):
+    keys = f"upstream: {upstream}\nauth: {{grant: none}}\nlisten: '127.0.0.1:7'"
+    assert reader.route_fault(keys) == (
+        "upstream: is the listener of the route api: requests would loop back to the proxy"
+    )

@@ -73,3 +73,12 @@ def test_the_same_path_on_another_host_is_another_place(reader):
     reader.config(
         routes("name: a, path: /x", "name: b, path: /x, host: a.test", "name: c, path: /x, host: b.test")
     )
+
+
+@pytest.mark.parametrize("more", ["", "path: /, "])
+def test_a_route_at_an_address_of_its_own_alone_takes_no_place(reader, more):
+    text = routes("name: a", f"name: b, {more}listen: '127.0.0.1:1'")
+    if more:
+        assert "is mounted where an earlier route is" in reader.fault(text)
+    else:
+        reader.config(text)

@@ -4,7 +4,7 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from authproxy.config.model import FileStoreSettings, MemoryStoreSettings, RedisStoreSettings
+from authproxy.config.model import FileStoreSettings, MemoryStoreSettings, RedisStoreSettings, address_of
 from tests.support.systems import of_unix
 
 REDIS = "token_store: {type: redis, url: 'redis://r:6379', key: open sesame}"
@@ -144,3 +144,65 @@ def test_the_last_requests_are_remembered(top, keys, keep):
 )
 def test_how_many_is_a_number_within_reason(fault, keep, said):
     assert said in fault(f"admin: {{keep: {keep}}}")
+
+
+# ── listeners ────────────────────────────────────────────────────────────────────────────────────
+
+OWN = """
+listen: [{listen}]
+routes:
+- {{name: a, upstream: 'https://x', auth: {{grant: none}}, listen: '{a}'}}
+- {{name: b, upstream: 'https://x', auth: {{grant: none}}, listen: '{b}'}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "own"),
+    [
+        ("127.0.0.1:1", "127.0.0.1:2", {"127.0.0.1:1": "a", "127.0.0.1:2": "b"}),
+        ("127.0.0.1:0", "127.0.0.1:0", {"127.0.0.1:0 for a": "a", "127.0.0.1:0 for b": "b"}),
+        of_unix("unix:/run/x for y:0", "unix:/run/b", {"unix:/run/x for y:0": "a", "unix:/run/b": "b"}),
+    ],
+)
+def test_each_listener_is_known_by_a_name_of_its_own_and_by_whose_it_is(reader, a, b, own):
+    config = reader.config(OWN.format(listen="'127.0.0.1:0', '127.0.0.1:0'", a=a, b=b))
+    assert config.own_listeners == own
+    assert config.listeners == {"127.0.0.1:0": ""} | own
+    assert [address_of(each) for each in config.own_listeners] == [a, b]
+
+
+@pytest.mark.parametrize(
+    ("keys", "shared"),
+    [
+        ("", True),
+        ("listen: 127.0.0.1:1", False),
+        ("listen: 127.0.0.1:1\npath: /", True),
+        ("listen: 127.0.0.1:1\nhost: a.example", True),
+        ("listen: 127.0.0.1:1\nhost: null", False),
+        ("listen: null", True),
+    ],
+)
+def test_a_route_with_an_address_is_mounted_with_the_others_only_where_it_says_so(reader, keys, shared):
+    assert reader.route(f"{ROUTE}\n{keys}").is_shared is shared
+
+
+@pytest.mark.parametrize(
+    ("top", "keys", "listen"),
+    [
+        ("", "listen: 127.0.0.1:1", ()),
+        ("", "listen: 127.0.0.1:1\npath: /a", ("127.0.0.1:8080",)),
+        ("listen: 127.0.0.1:7", "listen: 127.0.0.1:1", ("127.0.0.1:7",)),
+        ("listen: []", "listen: 127.0.0.1:1\npath: /a", ()),
+        ("defaults: {path: /a}", "listen: 127.0.0.1:1", ("127.0.0.1:8080",)),
+        ("defaults: {listen: '127.0.0.1:0'}", "", ()),
+    ],
+)
+def test_where_no_route_would_be_mounted_there_is_no_listener_for_them_unless_one_is_named(
+    reader, top, keys, listen
+):
+    assert reader.config(reader.with_route(f"{ROUTE}\n{keys}", top)).listen == listen
+
+
+def test_the_place_of_a_routes_address_is_known(reader):
+    config = reader.config(reader.with_route(f"{ROUTE}\nlisten: 127.0.0.1:1"))
+    assert config.place("routes[0].listen").endswith("proxy.yaml:6:13")

@@ -273,3 +273,16 @@ def test_the_admin_listener_is_a_socket_where_the_proxys_are_all_sockets(reader,
         reader.config(reader.with_route("upstream: https://x\nauth: {grant: none}", top)).admin.listen
         == where
     )
+
+
+@pytest.mark.parametrize(
+    ("top", "own", "where"),
+    [
+        ("", "unix:/run/a/own.sock", "unix:/run/a/own-admin.sock"),
+        ("listen: unix:/run/a/proxy.sock", "unix:/run/b/own.sock", "unix:/run/a/proxy-admin.sock"),
+        ("listen: unix:/run/a/proxy.sock", "127.0.0.1:1", "127.0.0.1:8081"),
+    ],
+)
+def test_a_routes_own_listener_counts_among_the_proxys(reader, top, own, where):
+    keys = f"upstream: https://x\nauth: {{grant: none}}\nlisten: {own}"
+    assert reader.config(reader.with_route(keys, top)).admin.listen == where

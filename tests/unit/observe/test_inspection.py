@@ -197,3 +197,11 @@ def test_what_masks_a_summary_is_worked_out_once_for_all_callers():
         head = f"Authorization: Bearer c4ller-s3cret-{number}\r\n".encode()
         summary(record(facts=FACTS, token=TOKEN, head=head, target=f"/x?page=another-one-{number}"))
     assert inspection._hiding.cache_info().misses == 1
+
+
+def test_where_it_came_in_is_told_if_that_is_a_routes_own_listener():
+    own = RouteFacts("up42", str, listener="127.0.0.1:8091")
+    assert details(record(facts=own))["own_listener"] is True
+    assert details(record(facts=None, notes=noted(listener="127.0.0.1:8091")))["own_listener"] is True
+    assert "own_listener" not in details(record(facts=FACTS, notes=noted(listener="127.0.0.1:8091")))
+    assert "own_listener" not in details(record(facts=None))

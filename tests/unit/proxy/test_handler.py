@@ -1196,3 +1196,29 @@ async def test_bodies_are_kept_of_a_route_that_says_so(payload):
     notes = world.record.notes
     assert (bytes(notes.request_body.data), notes.request_body.size, world.record.received) == (b"some", 9, 9)
     assert (bytes(notes.response_body.data), notes.response_body.size) == (b"answ", 6)
+
+
+# ── at a listener that is a route's own ──────────────────────────────────────────────────────────
+
+
+async def test_one_beside_it_tells_the_same_subscribers_and_remembers_by_itself():
+    world, records = World(whole(), whole(), whole()), []
+    alone = SimpleNamespace(**vars(world.handler.site))
+    beside = world.handler.beside(alone, "own")
+    assert beside.reader is not world.handler.reader
+    assert beside.counters is world.handler.counters
+    world.handler.subscribe(records.append)
+    beside.start(world.incoming(Host="evil.example"))
+    assert [each.status for each in records] == [403]
+    assert (records[0].listener, records[0].facts) == ("own", None)
+    world.handler.serve(world.handler.site, [])
+    beside.start(world.incoming(Host="evil.example"))
+    assert len(records) == 1
+    world.handler.start(world.incoming(Host="evil.example"))
+
+
+async def test_what_is_refused_where_all_are_mounted_came_in_at_no_routes_own():
+    world, records = World(), []
+    world.handler.subscribe(records.append)
+    world.handler.start(world.incoming(Host="evil.example"))
+    assert records[0].listener == ""

@@ -365,3 +365,10 @@ def test_only_what_can_be_read_in_one_way_is_plain(path, plain):
 )
 def test_the_prefix_is_taken_off_and_the_rest_sent_as_it_came(target, strip, base, sent):
     assert upstream_target(target, strip=strip, base=base) == sent
+
+
+def test_at_a_listener_without_any_route_it_is_said_that_they_are_elsewhere():
+    with pytest.raises(NoRoute) as caught:
+        RouteTable([]).match("localhost", "/x")
+    assert caught.value.detail == "no route is mounted here"
+    assert "address of its own" in caught.value.hint

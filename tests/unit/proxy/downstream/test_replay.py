@@ -212,3 +212,20 @@ async def test_who_was_refused_is_given_no_address(server):
     replay(server, made("Host: 10.1.2.3", facts=None), PLAIN.encode(), "known")
     assert server.answerer.asked[0].local_address is None
     await asyncio.sleep(0)
+
+
+async def test_it_comes_in_at_the_listener_of_before_or_not_at_all(server):
+    server.own["127.0.0.1:8091"] = other = Answerer()
+    at = RouteFacts("a", str, listener="127.0.0.1:8091")
+    replay(server, made("Host: a", facts=at), PLAIN.encode(), "known")
+    assert (len(other.asked), len(server.answerer.asked)) == (1, 0)
+    await settle()
+    notes = Notes()
+    notes.listener = "127.0.0.1:8091"
+    replay(server, made("Host: a", facts=None, notes=notes), PLAIN.encode(), "again")
+    assert (len(other.asked), len(server.answerer.asked)) == (2, 0)
+    await settle()
+    server.own.clear()
+    with pytest.raises(NotReplayable, match="not there any more"):
+        replay(server, made("Host: a", facts=at), PLAIN.encode(), "other")
+    assert (len(other.asked), len(server.answerer.asked)) == (2, 0)

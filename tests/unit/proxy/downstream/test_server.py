@@ -224,3 +224,41 @@ async def test_a_parser_reads_one_request_and_its_body_as_it_is(world):
     head = b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n"
     [(_, payload)], _, _ = parser.feed_data(head + b"5\r\nhello\r\n0\r\n\r\n")
     assert await payload.read() == b"hello"
+
+
+# ── where clients come in ────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_routes_own_listener_has_its_own_answerer_and_they_share_the_limit(world):
+    world.server.own["own"] = other = Answerer()
+    world.answerer.way = "at once"
+    own, mounted = world.server.entrance("own"), world.server.entrance("mounted")
+    assert (own.answerer, mounted.answerer) == (other, world.answerer)
+    connections = [own(), mounted(), own()]
+    for connection in connections:
+        transport = Transport(connection)
+        world.transports.append(transport)
+        connection.connection_made(transport)
+    for connection, transport in zip(connections[:2], world.transports, strict=False):
+        connection.data_received(GET)
+        await settle()
+        assert transport.written
+    assert b"2 connections open already" in world.transports[2].written
+    assert [type(error) for error in other.refusals] == [ConnectionLimit]
+
+
+async def test_at_a_listener_that_is_gone_each_answer_is_the_last(world):
+    entrance = world.server.entrance("mounted")
+    connection = entrance()
+    transport = Transport(connection)
+    world.transports.append(transport)
+    connection.connection_made(transport)
+    world.answerer.way = "at once"
+    connection.data_received(GET)
+    await settle()
+    assert (connection.draining, connection.leaving) == (False, False)
+    entrance.closing = True
+    connection.data_received(GET)
+    await settle()
+    assert (connection.draining, connection.leaving) == (True, True)
+    assert transport.written.endswith(ANSWER)
