@@ -1,6 +1,7 @@
 """From a configuration to what the data path wants; nothing is listened on and nobody is asked."""
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 from aiohttp import HttpVersion11
@@ -14,6 +15,7 @@ from authproxy.app.listeners import Listeners
 from authproxy.app.served import ServedListener
 from authproxy.app.site import NO_TLS
 from authproxy.errors import Forbidden, TokenError
+from authproxy.grants.discovery import Server
 from authproxy.tokens.token import Token
 from tests.support.clock import settle
 from tests.unit.app.apps import LISTENER, MACHINE, STATIC, accepts, another, listening, prepare
@@ -208,3 +210,20 @@ async def test_of_what_is_hardly_meant_only_what_is_new_is_told(app, monkeypatch
         assert len(caplog.records) == told
         await alone.commit(await prepare(alone, another(alone, odd, odd)))
         assert [record.facts["route"] for record in caplog.records[told:]] == ["r1"]
+
+
+# ── what issuers publish ─────────────────────────────────────────────────────────────────────────
+
+
+async def test_what_an_issuer_publishes_is_known_here_and_told_once(app):
+    auth = "auth: {grant: client_credentials, issuer: 'https://up.example', client_id: a, client_secret: b}"
+    made = await app(auth)
+    told = []
+    made.others = SimpleNamespace(published=lambda *about: told.append(about))
+    endpoints = made.site.routes.match("localhost", "/r0").token_endpoints
+    assert endpoints.lets_through("/token")
+    found = Server(token_url="https://up.example/token", token_url_with_certificate="https://mtls.example/t")
+    for _ in range(2):
+        made._discovered("https://up.example", found)
+    assert told == [("https://up.example", ("https://up.example/token", "https://mtls.example/t"))]
+    assert not endpoints.lets_through("/token")

@@ -64,7 +64,8 @@ TARGETS = usually(
     seldom=[
         "/", "/upx", "/up/a/../b", "/up//b", "/up/%2e%2e/x", "/up/..%2fx", "/up/a;b/c", "/up/x\\y", "/%75p/x",
         "/up/\u00e9", "/up/%C3%A9", "/up/#f", "/up/x y", "//up/x", "*", "", "?x", "up/x", '/up/"<>^`{|}',
-        "/up/login", "/up/token", f"/up/x?a=1&t={OWN}", "/up/[x]?[", "http://localhost:8080/up/x", "http://evil.example/up", "http://own.example",
+        "/up/login", "/up/token", f"/up/x?a=1&t={OWN}",
+        "/up/[x]?[", "http://localhost:8080/up/x", "http://evil.example/up", "http://own.example",
         "ftp://a/up",
         "/up/\x7f", "/up/\tx", "/up/x?\x00", "/up/%", "/up/" + "x" * 300,
     ],

@@ -72,7 +72,13 @@ def escaped(text):
 @pytest.mark.parametrize("behind", ["", ":", ":x", ":xy"])
 def test_it_is_found_wherever_it_stands_in_base64(before, behind):
     text = b64encode(f"{before}{API}{behind}".encode())
-    for each in (text, text.rstrip(b"="), text.replace(b"+", b"-").replace(b"/", b"_"), b"k8s.io." + text):
+    for each in (
+        text,
+        text.rstrip(b"="),
+        text.replace(b"+", b"-").replace(b"/", b"_"),
+        b"k8s.io." + text,
+        b"token_" + text,
+    ):
         assert is_noticed(each)
         assert placeholders_in(each) == {API}
 
