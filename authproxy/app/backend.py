@@ -147,10 +147,7 @@ class Backend:
         listen: str | None,
     ) -> dict[str, object]:
         answers = counters.routes[route.name].answers if route.name in counters.routes else {}
-        injects = []
-        if route.grant.needs_token:
-            value = f"{route.grant.scheme} {{token}}" if route.grant.scheme else "{token}"
-            injects.append({"header": route.grant.header, "value": value})
+        injects = [place.shown() for place in route.grant.places] if route.grant.needs_token else []
         return {
             "name": route.name,
             "path": route.path,

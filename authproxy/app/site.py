@@ -20,6 +20,7 @@ from authproxy.app.listeners import configured_addresses
 from authproxy.app.tls import TLSContexts
 from authproxy.config.model import Config
 from authproxy.config.route import RouteConfig
+from authproxy.grants.grant import Grant
 from authproxy.masking import leaves
 from authproxy.net.dial import Dialer, Origin
 from authproxy.net.http_proxy import HTTPProxy, proxy_for
@@ -29,6 +30,9 @@ from authproxy.observe.record import RouteFacts
 from authproxy.proxy.allow import Allow
 from authproxy.proxy.guard import Guard, plain_host
 from authproxy.proxy.headers import RequestHeaders, ResponseHeaders
+from authproxy.proxy.hiding import Hiding
+from authproxy.proxy.injection import Injection
+from authproxy.proxy.login_redirects import LoginRedirects
 from authproxy.proxy.placeholders import Placeholders, placeholders
 from authproxy.proxy.renewal import Credential
 from authproxy.proxy.rewrite import Rewriting
@@ -157,6 +161,37 @@ def _first_pointer(response: object, name: str) -> str | None:
     return first if isinstance(first, str) else None
 
 
+def injection_of(grant: Grant) -> Injection:
+    """Return where the tokens of `grant` go."""
+    headers, query, cookies = {}, {}, {}
+    for place in grant.places:
+        if place.query is not None:
+            query[place.query] = place.fill
+        elif place.cookie is not None:
+            cookies[place.cookie] = place.fill
+        else:
+            headers[place.header_name or ""] = place.fill
+    schemes = [place.scheme for place in grant.places if place.scheme is not None]
+    return Injection(headers, query, cookies, schemes[0] if schemes else None)
+
+
+def _hiding(credential: Credential | None) -> Hiding | None:
+    if credential is None or not credential.injection.edits:
+        return None
+    return Hiding(query=credential.injection.query, cookies=credential.injection.cookies)
+
+
+def _response_headers(
+    route: RouteConfig, rewriting: Rewriting | None, hiding: Hiding | None = None
+) -> ResponseHeaders:
+    return ResponseHeaders(
+        set_pairs=[(name, value.get_secret_value()) for name, value in route.response_headers.set.items()],
+        remove=route.response_headers.remove,
+        rewriting=rewriting,
+        hiding=hiding,
+    )
+
+
 class _Builder:
     """Makes routes, and remembers the pools and credentials that they got."""
 
@@ -206,7 +241,8 @@ class _Builder:
             preserve_host=route.preserve_host,
             secure=config.tls is not None,
         )
-        return Route(
+        hiding = _hiding(credential)
+        made = Route(
             name=route.name,
             host=plain_host(host) if host else None,
             path=path,
@@ -214,18 +250,12 @@ class _Builder:
             base=base,
             sender=self._sender(route, origin),
             request_headers=RequestHeaders(
-                credential=credential.header if credential else None,
+                credentials=credential.injection.headers if credential else (),
                 host=None if route.preserve_host else origin.authority,
                 set_pairs=[(name, value.get_secret_value()) for name, value in route.headers.set.items()],
                 remove=[*route.headers.remove, *([config.access.header] if config.access else [])],
             ),
-            response_headers=ResponseHeaders(
-                set_pairs=[
-                    (name, value.get_secret_value()) for name, value in route.response_headers.set.items()
-                ],
-                remove=route.response_headers.remove,
-                rewriting=rewriting if route.rewrite else None,
-            ),
+            response_headers=_response_headers(route, rewriting if route.rewrite else None, hiding),
             credential=credential,
             incoming=route.grant.incoming,
             allow=Allow(methods=route.allow.methods, paths=route.allow.paths, hint=route.allow.hint)
@@ -251,6 +281,10 @@ class _Builder:
             ),
             standing=self._observed.standings.of(route.name, route.key),
         )
+        if hiding is None:
+            return made
+        shown = _response_headers(route, rewriting if route.rewrite else None)
+        return replace(made, unhidden=replace(made, response_headers=shown))
 
     def _stand_in(self, route: RouteConfig) -> StandIn | None:
         """Return what answers the route's logins; None where none is answered here."""
@@ -282,7 +316,7 @@ class _Builder:
         if self._config.access is not None:
             yield self._config.access.header.lower()
         if route.grant.needs_token:
-            yield route.grant.header.lower()
+            yield from (place.header_name.lower() for place in route.grant.places if place.header_name)
 
     def _secrets(self, route: RouteConfig) -> Iterable[str]:
         """Return what is sent besides the token that an answer should not show, nor our own word of it."""
@@ -341,12 +375,13 @@ class _Builder:
         return known if same and known is not None and known.source is source else None
 
     def _new(self, route: RouteConfig, source: CachingSource) -> Credential:
-        retry = route.retry
+        retry, upstream = route.retry, split_url(route.upstream)
+        origin = f"{upstream.scheme}://{upstream.netloc}"
         return Credential(
             source,
-            header=route.grant.header,
-            scheme=route.grant.scheme,
+            injection=injection_of(route.grant),
             statuses=frozenset(retry.statuses) if retry else frozenset(),
+            redirects=LoginRedirects(retry.redirects, origin) if retry else None,
             idempotent_only=retry is not None and retry.methods == "idempotent",
             cooldown=retry.cooldown if retry else 0,
             asks_freely=route.grant.in_configuration and not route.runs_commands,

@@ -18,7 +18,7 @@ from authproxy.config.model import FileKeys, RedisStoreSettings
 from authproxy.config.route import FRAMING_HEADERS, RouteConfig, RouteKeys
 from authproxy.errors import Fault
 from authproxy.grants.grant import Grant
-from authproxy.grants.static import NoGrant
+from authproxy.grants.static import NoGrant, Static
 from authproxy.masking import SHORT_SECRET, Leaf
 from authproxy.net.http_proxy import proxy_for, read_proxy
 from authproxy.net.own_listeners import OwnListeners
@@ -31,6 +31,8 @@ Routes = Sequence[tuple[RouteConfig, Item]]
 """Routes, each with what it was read from."""
 
 # Of a mapping whose values may be secrets, or not: headers, parameters.
+COOKIES = ("header", "cookie")
+
 _SECRET_NAME = re.compile(r"(password|passphrase|secret|token|key|authorization|cookie)\Z", re.IGNORECASE)
 
 
@@ -163,14 +165,13 @@ def route_faults(route: RouteKeys, grant: Grant, item: Item, auth: Item) -> Iter
     yield from stand_in_faults(route, grant, item)
     if isinstance(grant, NoGrant):
         return
-    header = any_spelling(grant.header)
-    if header in FRAMING_HEADERS:
-        yield (auth.child("header") or auth).fault("names a header that the proxy writes itself")
+    yield from place_faults(grant, auth)
+    filled = {name for name, _ in _filled(grant, auth)}
     rules = item.child("headers")
     given = rules.child("set") if rules else None
     for name in route.headers.set:
         place = given.child(name) if given else None
-        if place is not None and any_spelling(name) == header:
+        if place is not None and any_spelling(name) in filled:
             yield place.key_fault("is already set by `auth`")
 
 
@@ -191,6 +192,31 @@ def stand_in_faults(route: RouteKeys, grant: Grant, item: Item) -> Iterator[Faul
             seen.add((entry.path, method))
 
 
+def place_faults(grant: Grant, auth: Item) -> Iterator[Fault]:
+    """Yield a fault for each place in which no token can go, or no field that the grant has."""
+    for name, place in _filled(grant, auth):
+        if name in FRAMING_HEADERS:
+            yield place.fault("names a header that the proxy writes itself")
+    places = auth.child("inject") or auth
+    in_cookie = any(each.cookie for each in grant.places)
+    if in_cookie and any(each.key == COOKIES for each in grant.places):
+        yield places.fault("fills the header Cookie, and a cookie in it as well")
+    if in_cookie and isinstance(grant, Static) and ";" in grant.token.get_secret_value():
+        yield (auth.child("token") or auth).fault("contains a semicolon, which would end its cookie")
+    if grant.wanted_fields and not hasattr(grant, "response"):
+        yield places.fault("wants a field of a token reply, of which this grant gets none")
+
+
+def _filled(grant: Grant, auth: Item) -> Iterator[tuple[str, Item]]:
+    """Yield each header in which the credential goes, in any spelling, and the item that says so."""
+    listed = auth.child("inject")
+    for index, place in enumerate(grant.places):
+        name = "Cookie" if place.cookie is not None else place.header_name
+        if name is not None:
+            item = (listed.child(index) if listed else None) or auth.child("header") or auth
+            yield any_spelling(name), item
+
+
 def access_faults(keys: FileKeys, top: Item, routes: Iterable[tuple[Grant, Item]]) -> Iterator[Fault]:
     """Yield a fault for each header that would carry the caller's key as well as something of the proxy's.
 
@@ -203,10 +229,10 @@ def access_faults(keys: FileKeys, top: Item, routes: Iterable[tuple[Grant, Item]
     if wanted in FRAMING_HEADERS:
         yield (place or access).fault("names a header that the proxy writes itself")
     for grant, item in routes:
-        if isinstance(grant, NoGrant) or any_spelling(grant.header) != wanted:
-            continue
         auth = item.child("auth") or item
-        yield (auth.child("header") or place or access).fault(
+        if isinstance(grant, NoGrant) or wanted not in {name for name, _ in _filled(grant, auth)}:
+            continue
+        yield (auth.child("inject") or auth.child("header") or place or access).fault(
             "would carry both the caller's key (`access.header`) and the upstream's token (`auth.header`); "
             "give `access` a header of its own"
         )
@@ -214,17 +240,19 @@ def access_faults(keys: FileKeys, top: Item, routes: Iterable[tuple[Grant, Item]
 
 def credential_faults(route: RouteKeys, grant: Grant, item: Item, auth: Item) -> Iterator[Fault]:
     """Yield a fault for each URL over which a credential would travel in the clear."""
-    if isinstance(grant, NoGrant) or route.insecure:
+    in_query = any(each.query is not None for each in grant.places)
+    if isinstance(grant, NoGrant) or (route.insecure and not in_query):
         return
-    for place, url in _urls(route, grant, item, auth):
+    urls = _urls(route, grant, item, auth)
+    for place, url in urls[:1] if route.insecure else urls:  # a query is written down by all who see it
         parts = urlsplit(url)
         # A proxy that the route names is given even what is meant for loopback: that is the proxy's then.
         proxy = proxy_for(url, route.http_proxy, {})
         hosts = [parts.hostname or "", *([proxy.host] if proxy is not None else [])]
         if parts.scheme == "http" and not all(map(is_loopback, hosts)):
+            way_out = "; one in the query is never sent so" if in_query else ", or set `insecure: true`"
             yield place.fault(
-                "would carry the credential over plain http to another machine; "
-                "use https, or set `insecure: true`"
+                f"would carry the credential over plain http to another machine; use https{way_out}"
             )
 
 

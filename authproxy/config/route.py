@@ -49,6 +49,7 @@ _NAME = re.compile(r"[a-z0-9-]+\Z")
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9._-]*[a-z0-9_])?\.?\Z")
 _IPV6 = re.compile(r"\[[0-9a-f:.]+\]\Z")
 _PATH = re.compile(r"(/[^/?#%\\\x00-\x20\x7f]+)+\Z|/\Z")
+_REDIRECT = re.compile(r"(/|https?://[^/?#@*\s]+/)[^?#\x00-\x20\x7f]*\Z")
 _PATTERN = re.compile(r"!?/[^?#\x00-\x20\x7f]*\Z")
 
 
@@ -135,7 +136,16 @@ PathPattern = Annotated[
     str, AfterValidator(matches(_PATTERN, "should be a pattern that begins with / or !/, such as /v2/**"))
 ]
 Count = Annotated[int, Field(ge=1), BeforeValidator(whole_number)]
-Status = Annotated[int, Field(ge=400, le=599), BeforeValidator(whole_number)]
+Status = Annotated[int, Field(ge=201, le=599), BeforeValidator(whole_number)]
+RedirectPattern = Annotated[
+    str,
+    AfterValidator(
+        matches(
+            _REDIRECT,
+            "should be a pattern for a path, such as /login**, or for a URL: https://sso.example/**",
+        )
+    ),
+]
 Passphrase = Annotated[SecretStr, PASSPHRASE]
 ProxySetting = Annotated[
     Setting,
@@ -195,7 +205,11 @@ class Retry:
     __pydantic_config__ = KEYS
 
     statuses: tuple[Status, ...] = (401,)
-    """The upstream's statuses that mean: this token is not accepted. Example: [401, 403]"""
+    """The upstream's statuses that mean: this token is not accepted. One below 400, such as 203, has only
+    GET, HEAD and OPTIONS repeated: another request may have been applied. Example: [401, 403]"""
+    redirects: tuple[RedirectPattern, ...] = ()
+    """Redirects that mean the same: patterns for the path of a `Location` on the upstream, `https://…` ones
+    for one elsewhere. Only GET, HEAD and OPTIONS are repeated. Example: ["/login**", "https://sso.example/**"]"""
     methods: Literal["all", "idempotent"] = "all"
     """Which methods are repeated. Example: idempotent"""
     max_body: Size = 1 << 20

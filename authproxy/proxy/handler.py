@@ -161,7 +161,7 @@ class ProxyHandler:
             context.token = route.credential.source.take()
             if context.token is None:
                 return False
-            line = route.credential.line(context.token)
+            line = route.credential.inject(outgoing, context.token)
         reply = route.sender.begin_at_once(outgoing, line)
         if reply is None:
             return False
@@ -177,7 +177,7 @@ class ProxyHandler:
         try:
             if (
                 not reply.complete
-                or (credential is not None and credential.refuses(reply.status))
+                or (credential is not None and credential.refuses(reply, outgoing))
                 or outgoing.uploads  # the answer came before the whole request
             ):
                 context.request.connection.proceed(context)
@@ -226,7 +226,7 @@ class ProxyHandler:
         finally:
             context.retried, context.token = outgoing.retried, outgoing.token
         if context.retried and route.credential is not None:
-            outcome = "refused" if route.credential.refuses(reply.status) else "accepted"
+            outcome = "refused" if route.credential.refuses(reply, outgoing) else "accepted"
             self.counters.retries[route.name, outcome] += 1
         if reply.status == SWITCHED:
             return await respond.tunnel(context, route, reply)
@@ -308,6 +308,8 @@ class ProxyHandler:
             route.token_endpoints.check(upstream_target(target, strip=route.strip, base=route.base))
         check_allow(route, request.method, path)
         context.injects = injects(request, route)
+        if route.unhidden is not None and not context.injects:
+            route = context.route = route.unhidden
         context.outgoing = outgoing_of(context, route, target)
         return None
 
@@ -345,7 +347,12 @@ def judge_head(head: PlainHead, site: Site) -> bool:
         return False
     route = site.routes.find(section.host, path)
     lines = (section.worked_out.get(route) or lines_for(section, route)) if route is not None else None
-    if route is None or lines is None or (route.allow is not None and not is_allowed(route, method, path)):
+    if (
+        route is None
+        or lines is None
+        or may_be_brought(route, target, section)
+        or (route.allow is not None and not is_allowed(route, method, path))
+    ):
         return False
     if route.strip or route.base:
         target = upstream_target(target, strip=route.strip, base=route.base)
@@ -379,6 +386,17 @@ def lines_for(section: Section, route: Route) -> bytes | None:
     if route not in section.worked_out:
         section.worked_out[route] = route.request_headers.plain(section, route.incoming)
     return section.worked_out[route]
+
+
+def may_be_brought(route: Route, target: str, section: Section) -> bool:
+    """Tell whether a plain request may bring something in a place of ours that is no header."""
+    credential = route.credential
+    return (
+        credential is not None
+        and credential.injection.edits
+        and route.incoming != "replace"
+        and credential.injection.may_be_brought(target, section.names)
+    )
 
 
 def is_allowed(route: Route, method: str, path: str) -> bool:
@@ -434,12 +452,14 @@ def injects(request: Request, route: Route) -> bool:
     """
     if route.credential is None:
         return False
-    if route.incoming == "replace" or route.credential.header not in request.headers:
+    if route.incoming == "replace":
         return True
-    if route.request_headers.removes_credential:
+    goes = route.request_headers.passes
+    brought = route.credential.injection.brought(request.headers, request.target, goes)
+    if brought is None:
         return True
     if route.incoming == "reject":
-        raise Forbidden(f"requests to this route must not carry {route.credential.header}")
+        raise Forbidden(f"requests to this route must not carry {brought}")
     return False
 
 

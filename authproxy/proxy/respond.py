@@ -51,7 +51,7 @@ def send_whole(context: RequestContext, route: Route, reply: Reply) -> bool:
     if (
         plain is not None
         and plain.goes_as_it_is
-        and plain.status < 400
+        and plain.status < 300
         and request.head is not None
         and request.keep_alive
         and not request.connection.draining
@@ -156,7 +156,7 @@ def _head(context: RequestContext, route: Route, reply: Reply) -> tuple[bytes, b
 def _lines(context: RequestContext, route: Route, reply: Reply) -> bytes:
     """Return status line and header section as the client gets them. Raises `BadReply`."""
     lines = _own_lines(context.request, route, reply)
-    if reply.status >= 400:
+    if reply.status >= 300:
         lines += refusal_line(context, route, reply)
     return lines
 

@@ -27,6 +27,7 @@ class Route:
     None for plain forwarding; `keep_body` is in bytes, `idle_seconds` in seconds. `facts` are told of
     its requests; `standing` is how it stands with its upstream. `stand_in` answers logins here, and none is
     forwarded to `token_endpoints`.
+    Where `response_headers` hide what we send, `unhidden` is the same route for what callers send themselves.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Route:
     placeholders: Placeholders = NO_PLACEHOLDERS
     token_endpoints: TokenEndpoints | None = None
     facts: RouteFacts = NO_FACTS
+    unhidden: "Route | None" = None
     standing: Standing = field(default_factory=lambda: Standing("", lambda _name, _refusal: None))
 
     @property

@@ -45,7 +45,7 @@ class _Question:
 
 def to_told(token: Token) -> Message:
     """Return `token` as it is told to workers: its refresh token stays here."""
-    return {"token": [token.value, token.expires_at, token.issued_at]}
+    return {"token": [token.value, token.expires_at, token.issued_at, token.fields]}
 
 
 def _published(issuer: str, urls: tuple[str, ...]) -> Message:

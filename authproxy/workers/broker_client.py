@@ -43,8 +43,9 @@ class BrokerSource(Innermost):
 
 
 def _token_of(answer: Message) -> Token:
-    value, expires_at, issued_at = answer["token"]
-    return Token(value, expires_at=expires_at, issued_at=issued_at)
+    value, expires_at, issued_at, fields = answer["token"]
+    pairs = tuple((pointer, text) for pointer, text in fields)
+    return Token(value, expires_at=expires_at, issued_at=issued_at, fields=pairs)
 
 
 def to_message(error: TokenError) -> Message:

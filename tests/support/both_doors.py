@@ -21,6 +21,7 @@ from authproxy.proxy.downstream.server import ProxyServer
 from authproxy.proxy.guard import Guard
 from authproxy.proxy.handler import ProxyHandler
 from authproxy.proxy.headers import RequestHeaders, ResponseHeaders
+from authproxy.proxy.injection import header_injection
 from authproxy.proxy.placeholders import Placeholders, placeholder
 from authproxy.proxy.renewal import Credential
 from authproxy.proxy.rewrite import Rewriting
@@ -304,8 +305,7 @@ class World:
                 CachedTokens(
                     *(Token(f"t0k3n-{number}") for number in range(1, 20)), current=Token("t0k3n-0")
                 ),
-                header=settings.credential,
-                scheme="Bearer",
+                injection=header_injection(settings.credential, "Bearer"),
                 statuses=frozenset({401}),
                 idempotent_only=False,
                 cooldown=9,
@@ -319,7 +319,7 @@ class World:
             base=settings.base,
             sender=Sender(pool, response_seconds=9, idle_seconds=9),
             request_headers=RequestHeaders(
-                credential=settings.credential,
+                credentials=[settings.credential] if settings.credential else [],
                 host=None if settings.preserve_host else Dialer.origin.authority,
                 set_pairs=settings.set_pairs,
                 remove=remove,

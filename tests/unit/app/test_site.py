@@ -14,6 +14,7 @@ from authproxy.errors import NoRoute
 from authproxy.net.own_listeners import OwnListeners
 from authproxy.observe.observed import Observed
 from authproxy.proxy.placeholders import placeholder
+from authproxy.proxy.send import Outgoing
 from authproxy.tokens.source import Innermost
 from authproxy.tokens.token import Token
 
@@ -85,12 +86,16 @@ def test_a_prefix_stays_when_the_route_says_so_and_the_root_is_none(site):
     assert route(site(f"path: /, {STATIC}"), "/").strip == ""
 
 
+def refuses(route, status):
+    return route.credential.refuses(SimpleNamespace(status=status, headers=[]), Outgoing("GET", b"GET / "))
+
+
 def test_the_credential_goes_into_the_grants_header_and_is_refused_as_the_route_says(site):
     made = route(site(f"{STATIC[:-1]}, header: X-Key, scheme: ''}}, retry: {{statuses: [401, 403]}}"))
-    assert made.credential.line(Token("t0k3n")) == b"X-Key: t0k3n\r\n"
-    assert [made.credential.refuses(status) for status in (401, 403, 404)] == [True, True, False]
+    assert made.credential.inject(Outgoing("GET", b""), Token("t0k3n")) == b"X-Key: t0k3n\r\n"
+    assert [refuses(made, status) for status in (401, 403, 404)] == [True, True, False]
     made = route(site(f"{STATIC}, retry: false"))
-    assert not made.credential.refuses(401)
+    assert not refuses(made, 401)
     assert made.keep_body == 0
     assert route(site("auth: {grant: none}")).credential is None
 
