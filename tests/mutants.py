@@ -908,8 +908,8 @@ ROWS = (
     ("replies: only the first bytes are a head", "if reply is not None and not self._answered:",
      "if reply is not None:", UNIT + "test_both_doors.py -k this_reply"),
     # ── routes' own listeners ──
-    ("listeners: heads are remembered for one of them", "self.reader = plain_reader(site)",
-     "self.reader = globals().setdefault('_first', plain_reader(site))",
+    ("listeners: heads are remembered for one of them", "self.reader = plain_reader(self.site)",
+     "self.reader = globals().setdefault('_first', plain_reader(self.site))",
      LIVE + "own_listeners.py -k never_share"),
     ("listeners: at a route's own there is that route alone", "own.get(name, self._handler)", "self._handler",
      LIVE + "own_listeners.py -k 'all_paths_are and 1'"),
