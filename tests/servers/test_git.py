@@ -251,6 +251,10 @@ def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Desk]:
     shutil.rmtree(root)
 
 
+only_basic = pytest.mark.parametrize("desk", ["basic"], indirect=True)
+only_bearer = pytest.mark.parametrize("desk", ["bearer"], indirect=True)
+
+
 @pytest.fixture
 def clone(desk: Desk) -> str:
     """Clone the empty repository; return where to."""
@@ -289,6 +293,7 @@ def test_a_push_in_chunks_and_a_fetch_bring_the_same_objects_to_both_sides(desk:
     assert len(desk.tokens.requests) == 1
 
 
+@only_bearer
 def test_what_git_gzips_arrives_as_it_was_sent(desk: Desk, clone: str) -> None:
     desk.commit(clone, "a", 100)
     for number in range(60):  # many names, so that what is asked for is worth the effort
@@ -338,6 +343,7 @@ def test_a_pack_too_large_to_be_kept_fails_once_and_the_next_push_succeeds(desk:
     assert len(desk.server.refused) == 1
 
 
+@only_basic
 def test_what_was_cloned_from_the_server_itself_goes_by_the_proxy_instead(desk: Desk, clone: str) -> None:
     pushed = desk.commit(clone, "small", 100)
     desk.git("push", "-q", "origin", "main", at=clone)
@@ -352,6 +358,7 @@ def test_what_was_cloned_from_the_server_itself_goes_by_the_proxy_instead(desk: 
     assert desk.read("config", "remote.origin.url", at="yours") == address
 
 
+@only_basic
 def test_a_route_with_a_name_below_localhost_is_found(desk: Desk, clone: str) -> None:
     desk.commit(clone, "small", 100)
     desk.git("push", "-q", "origin", "main", at=clone)
@@ -359,6 +366,7 @@ def test_a_route_with_a_name_below_localhost_is_found(desk: Desk, clone: str) ->
     assert desk.objects("yours") == desk.objects(clone)
 
 
+@only_basic
 def test_a_git_that_expects_to_be_told_to_continue_is_told(desk: Desk, clone: str) -> None:
     desk.git("config", "--global", "http.extraHeader", "Expect: 100-continue")
     desk.commit(clone, "large", 3 * MIB)
