@@ -33,7 +33,7 @@ from authproxy.proxy.body import LIMIT_HINT, Body, WholeBody
 from authproxy.proxy.context import Answered, RequestContext, Step, Waiting
 from authproxy.proxy.guard import CONTENT_LENGTH, TE, Guard, split_absolute
 from authproxy.proxy.headers import listed_in
-from authproxy.proxy.placeholders import PREFIX, is_noticed
+from authproxy.proxy.placeholders import SHORTEST, is_noticed
 from authproxy.proxy.plain import PlainHead, PlainReader, Section
 from authproxy.proxy.problem import internal_error
 from authproxy.proxy.request import RawHeaders, Request, Whole
@@ -340,10 +340,10 @@ def judge_plain(context: RequestContext, head: PlainHead) -> bool:
 def judge_head(head: PlainHead, site: Site) -> bool:
     """Judge a plain head; tell whether it passes, and keep with it what it comes to."""
     section, method, target = head.section, head.method, head.target
-    path, _, query = target.partition("?")
+    path = target.partition("?")[0]
     if not (section.host or passes(section, site.guard)) or NEEDS_CARE(path):
         return False
-    if section.noticed or PREFIX in path or (query and is_noticed(query.encode("ascii"))):
+    if section.noticed or (len(target) > SHORTEST and is_noticed(target.encode("ascii"))):
         return False
     route = site.routes.find(section.host, path)
     lines = (section.worked_out.get(route) or lines_for(section, route)) if route is not None else None

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 PREFIX = "authproxy-p-"
 PLACEHOLDER = re.compile(r"authproxy-p-[A-Za-z0-9_-]{43}")
 
+SHORTEST = len(PREFIX) + 43  # characters, and in what way it may be written, it takes no fewer
 MAX_LAYERS = 3  # of one way of writing over another
 NO_JWT_HEADER = {"alg": "none", "typ": "JWT"}
 FRAMING = b"host"  # the one header that no request can go without

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from authproxy.proxy.placeholders import is_noticed
+from authproxy.proxy.placeholders import SHORTEST, is_noticed
 from authproxy.values import any_spelling
 
 Version = tuple[int, int]  # of HTTP
@@ -241,7 +241,7 @@ class PlainReader:
         if names is None or shape is None:
             return None
         section = Section(lines, names, shape, len(text))
-        section.noticed = is_noticed(text)
+        section.noticed = max(map(len, lines)) >= SHORTEST and is_noticed(text)
         if shape.connection >= 0:
             keeps = KEEPS.get(lines[shape.connection][len("connection: ") :])
             if keeps is None:

@@ -62,13 +62,14 @@ class StandIn:
         token_type: str = "Bearer",  # noqa: S107 - what it is called
     ) -> None:
         self._logins = {(each.path, method): each for each in logins for method in each.methods}
+        self._methods = {method for _, method in self._logins}
         self._mark = mark
         self._pointers = pointers or Pointers()
         self._token_type = token_type
 
     def find(self, method: str, path: str, prefix: str) -> Login | None:
         """Return the login that a raw `path` under `prefix` is, in any reading of it. Raises `Forbidden`."""
-        if all(method != known for _, known in self._logins):
+        if method not in self._methods:
             return None
         readings = path_interpretations(path, prefix)
         found = (self._logins.get((each, method)) for each in sorted(readings))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from authproxy.errors import Forbidden
-from authproxy.proxy.router import path_interpretations
+from authproxy.proxy.router import is_plain, path_interpretations
 from authproxy.values import is_loopback, port_of
 
 HINT = (
@@ -35,7 +35,8 @@ class TokenEndpoints:
     ) -> None:
         self._server = _server(upstream)
         self._published = published
-        self._places: list[tuple[str, Parameters]] = []
+        self._known: Iterable[str] = ()
+        self._places: dict[str, list[Parameters]] = {}  # by path: what the query says, of each endpoint
         self._add(urls)
 
     def __bool__(self) -> bool:
@@ -46,18 +47,21 @@ class TokenEndpoints:
         for url in urls:
             parts = urlsplit(url)
             if _server(url) == self._server:
-                place = (_plain(unquote(parts.path) or "/"), _parameters(parts.query))
-                self._places += [place] if place not in self._places else []
+                queries = self._places.setdefault(_plain(unquote(parts.path)), [])
+                queries.append(_parameters(parts.query))
 
     def check(self, target: str) -> None:
         """Raise `Forbidden` if a raw `target`, as it goes to the upstream, is one of them in any reading."""
-        if self._published is not None:
-            self._add(self._published())
+        if self._published is not None and (urls := self._published()) != self._known:
+            self._known = urls
+            self._add(urls)
         path, _, query = target.partition("?")
-        if not self._places or not path.startswith("/"):
-            return
-        readings = {_plain(each) for each in path_interpretations(path, "/")}
-        if any(place in readings and not _differs(own, query) for place, own in self._places):
+        if is_plain(path):  # as a rule
+            found = self._places.get(_plain(path), ())
+        else:
+            readings = {_plain(each) for each in path_interpretations(path, "/")}
+            found = [own for place in readings for own in self._places.get(place, ())]
+        if found and any(not _differs(own, query) for own in found):
             raise Forbidden("that is the token endpoint of this route's own credential", hint=HINT)
 
     def lets_through(self, target: str) -> bool:

@@ -64,10 +64,10 @@ def test_the_query_counts_where_it_says_what_is_asked_for(query, through):
 
 
 def test_what_an_issuer_publishes_counts_from_then_on():
-    known = []
+    known = ()
     endpoints = TokenEndpoints(API, (), lambda: known)
     assert endpoints
     assert endpoints.lets_through("/found")
-    known.append(f"{API}/found")
+    known = (f"{API}/found",)
     assert not endpoints.lets_through("/found")
     assert not endpoints.lets_through("/found")
