@@ -22,12 +22,13 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 
 from authproxy.capabilities import (
+    CONSOLE_SIGNALS,
     JOB_CONTROL,
     O_NOCTTY,
     PASSED_ON,
-    STOP_SIGNALS,
     TERMINAL_SIGNALS,
     given_limits,
+    on_signal,
     pthread_sigmask,
     signals_blocked,
     sigwaitinfo,
@@ -57,7 +58,7 @@ def hold_signals() -> Mask:
     """
     if JOB_CONTROL:
         return frozenset(pthread_sigmask(signal.SIG_BLOCK, _heard()))
-    for number in STOP_SIGNALS:  # keys of a console are for all its programs, and ours decides what to do
+    for number in CONSOLE_SIGNALS:  # for all programs of a console, and it is ours that decides
         signal.signal(number, lambda *_: None)
     return None
 
@@ -84,6 +85,8 @@ class Child:
         self._start(lambda: self._watch(wait))
         if mask is not None:
             self._start(self._listen)
+        else:
+            on_signal(signal.SIGTERM, self.signal)
 
     async def ended(self) -> int:
         """Wait for the program's end; return its exit code, as a shell gives it."""

@@ -75,7 +75,7 @@ def test_what_nohup_ignores_stays_ignored() -> None:
 
 def test_sigtstp_stops_both_and_sigcont_has_both_go_on() -> None:
     code = "import sys; print('ready', flush=True)\nfor line in sys.stdin: print(line, end='', flush=True)"
-    with beside(CONFIG, python(code)) as program:
+    with beside(CONFIG, python(code), process_group=0) as program:  # ours is in its session: it has a parent
         assert program.stdout is not None
         assert program.stdin is not None
         assert program.stdout.readline() == "ready\n"

@@ -20,6 +20,7 @@ from tests.support.launch import GUARD
 
 if sys.platform != "win32":
     import pty
+    import termios
 
 BASH = shutil.which("bash")
 PROMPT = "next> "
@@ -64,6 +65,9 @@ def shell(env: Mapping[str, str]) -> Iterator[Terminal]:
     assert BASH is not None
     pid, descriptor = pty.fork()
     if pid == 0:  # pragma: no cover
+        settings = termios.tcgetattr(0)
+        settings[3] |= termios.NOFLSH  # else Ctrl-Z may drop what is typed after it, some time later
+        termios.tcsetattr(0, termios.TCSANOW, settings)
         os.execve(
             BASH,
             [BASH, "--norc", "--noprofile", "-i"],
