@@ -118,6 +118,8 @@ STOP_SIGNALS: tuple[signal.Signals, ...] = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)
 )
 """By which somebody says that we should stop; the last one is Ctrl-Break, of Windows."""
+CONSOLE_SIGNALS = tuple(number for number in STOP_SIGNALS if number != signal.SIGTERM)
+"""Those that a console sends to all its programs."""
 MAX_SOCKET_PATH = 107 if sys.platform == "linux" else 103  # bytes, as unix(7) has it; elsewhere less
 
 CONSOLE_ENDS = frozenset({2, 5, 6})

@@ -14,6 +14,7 @@ from authproxy.app.application import App
 from authproxy.app.child import Child
 from authproxy.app.listeners import Listeners, own_listeners
 from authproxy.app.serving import collect_less, load_meanwhile
+from authproxy.app.tls import TLSContexts
 from authproxy.config.model import Config
 
 Start = Callable[[], Child]
@@ -21,14 +22,20 @@ Start = Callable[[], Child]
 
 
 async def serve_beside(
-    config: Config, listeners: Listeners, start: Start, *, retry_rejected: bool = False
+    config: Config,
+    listeners: Listeners,
+    tls: TLSContexts,
+    start: Start,
+    *,
+    retry_rejected: bool = False,
 ) -> int:
     """Serve on open sockets until the program that `start` starts has ended; return its exit code.
 
     Raises `NotStarted`, and `AuthproxyError` if `config` cannot be served. Whatever else ends this has the
     program told to stop, and waits for it: it is not left alone with a proxy that is gone.
     """
-    async with App(config, own=own_listeners(config, listeners), retry_rejected=retry_rejected) as app:
+    own = own_listeners(config, listeners)
+    async with App(config, own=own, tls=tls, retry_rejected=retry_rejected) as app:
         await app.start(listeners.proxy)
         app.warn()
         app.route_tokens.prefetch()

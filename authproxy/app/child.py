@@ -22,12 +22,13 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 
 from authproxy.capabilities import (
+    CONSOLE_SIGNALS,
     JOB_CONTROL,
     O_NOCTTY,
     PASSED_ON,
-    STOP_SIGNALS,
     TERMINAL_SIGNALS,
     given_limits,
+    on_signal,
     pthread_sigmask,
     signals_blocked,
     sigwaitinfo,
@@ -35,6 +36,7 @@ from authproxy.capabilities import (
 
 NOT_EXECUTABLE, NOT_FOUND = 126, 127  # POSIX, shell command language, 2.8.2
 BY_A_SIGNAL = 128
+STALE_SECONDS = 0.1  # between the end of a stop, and the signal that told of it
 FOR_THE_PROGRAM = ("SIGPIPE", "SIGXFSZ")  # Python ignores them; programs do not expect that
 
 Mask = frozenset[int] | None
@@ -56,7 +58,7 @@ def hold_signals() -> Mask:
     """
     if JOB_CONTROL:
         return frozenset(pthread_sigmask(signal.SIG_BLOCK, _heard()))
-    for number in STOP_SIGNALS:  # keys of a console are for all its programs, and ours decides what to do
+    for number in CONSOLE_SIGNALS:  # for all programs of a console, and it is ours that decides
         signal.signal(number, lambda *_: None)
     return None
 
@@ -74,7 +76,7 @@ class Child:
     def __init__(self, argv: Sequence[str], environ: Mapping[str, str], mask: Mask) -> None:
         self._loop = asyncio.get_running_loop()
         self._code: asyncio.Future[int] = self._loop.create_future()
-        self._stops = 0  # how often we were stopped: what was heard before is past
+        self._life = 0  # how often we were stopped, or told to go on: what was heard before is past
         try:
             with given_limits():
                 self.pid, wait = _started(argv, environ, mask)
@@ -83,6 +85,8 @@ class Child:
         self._start(lambda: self._watch(wait))
         if mask is not None:
             self._start(self._listen)
+        else:
+            on_signal(signal.SIGTERM, self.signal)
 
     async def ended(self) -> int:
         """Wait for the program's end; return its exit code, as a shell gives it."""
@@ -106,13 +110,13 @@ class Child:
 
     def _watch(self, wait: "Wait") -> None:
         while (code := wait()) is None:
-            self._tell(self._has_stopped, self._stops)
+            self._tell(self._has_stopped, self._life)
         self._tell(self._has_ended, code)
 
     def _listen(self) -> None:
         while True:
             number, sender = next_signal()
-            self._tell(self._has_come, number, sender, self._stops)
+            self._tell(self._has_come, number, sender, self._life)
 
     # ── the loop ─────────────────────────────────────────────────────────────────────────────────
 
@@ -120,22 +124,28 @@ class Child:
         if not self._code.done():
             self._code.set_result(code if code >= 0 else BY_A_SIGNAL - code)
 
-    def _has_come(self, number: int, sender: int | None, stops: int) -> None:
+    def _has_come(self, number: int, sender: int | None, life: int) -> None:
         if sender is not None and sender != self.pid:  # else it has it already: `kill 0`
             self.signal(number)
         if number == signal.SIGTSTP:
-            self._stop(stops)
+            self._stop(life)
+        elif number == signal.SIGCONT:
+            self._life += 1
 
-    def _has_stopped(self, stops: int) -> None:
+    def _has_stopped(self, life: int) -> None:
+        # Of a stop that is over we may hear as late as this, and of its end right after.
+        self._loop.call_later(STALE_SECONDS, self._stop_with_it, life)
+
+    def _stop_with_it(self, life: int) -> None:
         with contextlib.suppress(OSError):
             if has_terminal(os.getpgid(self.pid)):  # else nobody would have us go on
-                self._stop(stops)
+                self._stop(life)
 
-    def _stop(self, stops: int) -> None:
-        """Stop, as the program has or is about to; not for what came before we were stopped the last time."""
-        if stops == self._stops:
+    def _stop(self, life: int) -> None:
+        """Stop, as the program has or is about to; not for what came before we went on the last time."""
+        if life == self._life:
             stop_as_by_key()
-            self._stops += 1
+            self._life += 1
 
 
 Wait = Callable[[], int | None]

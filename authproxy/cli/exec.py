@@ -15,6 +15,7 @@ from authproxy.app.credentials import check_stores
 from authproxy.app.file_limits import raise_file_limit
 from authproxy.app.listeners import Listeners, listening_urls, open_listeners, own_urls
 from authproxy.app.serving import run_loop
+from authproxy.app.tls import tls_contexts
 from authproxy.cli.completing import complete_files, complete_routes
 from authproxy.cli.options import config_option, find_route, load_config, retry_rejected_option
 from authproxy.cli.variables import NO_PROXY, variables
@@ -96,12 +97,13 @@ def exec(  # noqa: A001 - as the verb is called
         logs.set_up(served.log.level, served.log.format)
         raise_file_limit(served)
         check_stores(served)
+        tls = tls_contexts(served)
         listeners = open_listeners(served)
         own = _variables(config, served, listeners, environ)
         _tell_overridden(own, environ)
         start = partial(Child, command, _environment(environ, config, inherit) | own, mask)
         try:
-            return run_loop(serve_beside(served, listeners, start, retry_rejected=retry_rejected))
+            return run_loop(serve_beside(served, listeners, tls, start, retry_rejected=retry_rejected))
         except NotStarted as error:
             click.echo(f"authproxy: cannot run {command[0]}: {error}", err=True)
             return error.code

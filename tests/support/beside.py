@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,7 +36,8 @@ def run_beside(
     with tempfile.TemporaryDirectory(prefix="authproxy-") as made:
         directory = Path(made)
         file = write_config(directory, config)
-        options.setdefault("stdin", subprocess.DEVNULL) if "input" not in options else None
+        if "input" not in options:
+            options.setdefault("stdin", subprocess.DEVNULL)
         return subprocess.run(
             [*before, *command_line(file, command, args)],
             cwd=directory, env=environment(directory, env), text=True, timeout=GUARD, check=False,
@@ -60,9 +62,22 @@ def beside(
             cwd=directory, env=environment(directory, env), text=True,
             **{"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
         )  # fmt: skip
+        watchdog = threading.Timer(GUARD, process.kill)  # whoever reads what never comes
+        watchdog.start()
         try:
             with process:
                 yield process
                 process.communicate(timeout=GUARD)
         finally:
+            watchdog.cancel()
             process.kill()
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that the main thread of a process has started."""
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def state(pid: int) -> str:
+    """Return the state of a process, as proc(5) has it: T for one that is stopped."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
