@@ -9,7 +9,7 @@ import trustme
 
 from tests.servers.test_credential_helpers import program
 from tests.support.installed import need, where
-from tests.support.launch import GUARD, environment, write_config
+from tests.support.launch import environment, write_config
 from tests.support.wire import UNAUTHORIZED, Message, Tokens, Upstream, Wire, json_reply
 
 
@@ -37,7 +37,7 @@ def test_kubectl_runs_it_as_its_credential_plugin(tmp_path: Path) -> None:
         done = subprocess.run(
             [str(where("kubectl")), "--kubeconfig", str(kubeconfig), "get", "--raw", "/version"],
             cwd=tmp_path, env=environment(tmp_path), stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, timeout=GUARD, check=False,
+            capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout) == {"gitVersion": "v1.33.0"}

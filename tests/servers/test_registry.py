@@ -101,7 +101,7 @@ class Quay:
         return subprocess.run(
             ["docker", "--config", str(self.directory), *args],
             env={"PATH": f"{self.directory}:{os.environ['PATH']}", "HOME": str(self.directory)},
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=GUARD, check=False,
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
 
     def inspects(self, url: str) -> subprocess.CompletedProcess[str]:

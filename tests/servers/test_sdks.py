@@ -23,7 +23,7 @@ from authproxy.proxy.placeholders import PREFIX, placeholder
 from tests.servers.vendors import ALERT, DEVICE, TENANT, USERS, Console, Vendor, code42, incydr, saw
 from tests.support.command import RunningProxy, running_proxy, wait_until
 from tests.support.installed import need
-from tests.support.launch import ANY_PORT, COMMAND, GUARD, environment, write_config
+from tests.support.launch import ANY_PORT, COMMAND, environment, write_config
 
 DUMMIES = {"NAME": "made-up-name", "SECRET": "made-up-secret"}
 
@@ -70,7 +70,7 @@ def run(program: str, home: Path, *args: str, **variables: str) -> subprocess.Co
     return subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program, *args],
         cwd=home, env=environment(home, variables), stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, timeout=GUARD, check=False,
+        capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
 
 
@@ -225,7 +225,7 @@ def test_incydr_started_by_exec_needs_no_setting_and_no_line_changed(gateway: Ve
     done = subprocess.run(
         [*COMMAND, "exec", "-c", str(config), "--", sys.executable, "-W", "ignore", "-c", INCYDR],
         cwd=tmp_path, env=environment(tmp_path, {"REAL_SECRET": CLIENT_SECRET}), stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, timeout=GUARD, check=False,
+        capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert said(done) == {"tenant": TENANT, "users": USERS, "device": "laptop", "alerts": [ALERT]}
     assert len(gateway.logins) == 1

@@ -14,7 +14,7 @@ import pytest
 from authproxy.proxy.placeholders import PREFIX
 from tests.servers.oidc.conftest import unavailable
 from tests.support.installed import need, where
-from tests.support.launch import COMMAND, GUARD, environment, write_config
+from tests.support.launch import COMMAND, environment, write_config
 from tests.support.wire import Message, Upstream, json_reply, reply
 
 REAL = "the-real-token"
@@ -35,7 +35,7 @@ def executed(
     return subprocess.run(
         [*COMMAND, "exec", "-c", str(config), "--", *command],
         cwd=cwd or directory, env=environment(directory, {"REAL": REAL}), stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, timeout=GUARD, check=False,
+        capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
 
 
