@@ -79,12 +79,25 @@ sigwaitinfo: Any = getattr(signal, "sigwaitinfo", None)
 SIGTSTP: Any = getattr(signal, "SIGTSTP", None)
 PASSED_ON: frozenset[int] = frozenset(
     getattr(signal, f"SIG{name}")
-    for name in ("HUP", "INT", "QUIT", "USR1", "USR2", "ALRM", "TERM", "CONT", "TSTP", "WINCH")
+    for name in (
+        "HUP",
+        "INT",
+        "QUIT",
+        "USR1",
+        "USR2",
+        "ALRM",
+        "TERM",
+        "CONT",
+        "TSTP",
+        "TTIN",
+        "TTOU",
+        "WINCH",
+    )
     if hasattr(signal, f"SIG{name}")
 )
 """What a program beside us gets to hear that was sent to us."""
 TERMINAL_SIGNALS: frozenset[int] = PASSED_ON & {
-    getattr(signal, f"SIG{name}", None) for name in ("INT", "QUIT", "TSTP", "WINCH")
+    getattr(signal, f"SIG{name}", None) for name in ("INT", "QUIT", "TSTP", "TTIN", "TTOU", "WINCH")
 }
 """What a terminal sends to all in its foreground, us and the program alike."""
 

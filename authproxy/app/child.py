@@ -4,9 +4,10 @@
                            └─▶ us                   so there is nothing to pass on
     kill, a service manager ─▶ us ─▶ the program    passed on
 
-Ctrl-Z stops both, as it would stop the program alone, and so does a stop of the program's own: the shell
-above us waits for us, not for it. Signals come by a thread of their own, and what becomes of them is decided
-in the loop. Where the system has no such signals (`JOB_CONTROL`), the program is started and waited for.
+Once the program has stopped, for Ctrl-Z or for whatever else, so do we: the shell above us waits for us, not
+for it. A key alone does not stop us; else we might be before the program is, or twice for one stop. Signals
+come by a thread of their own, and what becomes of them is decided in the loop. Where the system has no such
+signals (`JOB_CONTROL`), the program is started and waited for.
 """
 
 # mypy: disable-error-code="attr-defined"
@@ -36,7 +37,6 @@ from authproxy.capabilities import (
 
 NOT_EXECUTABLE, NOT_FOUND = 126, 127  # POSIX, shell command language, 2.8.2
 BY_A_SIGNAL = 128
-STALE_SECONDS = 0.1  # between the end of a stop, and the signal that told of it
 FOR_THE_PROGRAM = ("SIGPIPE", "SIGXFSZ")  # Python ignores them; programs do not expect that
 
 Mask = frozenset[int] | None
@@ -76,7 +76,7 @@ class Child:
     def __init__(self, argv: Sequence[str], environ: Mapping[str, str], mask: Mask) -> None:
         self._loop = asyncio.get_running_loop()
         self._code: asyncio.Future[int] = self._loop.create_future()
-        self._life = 0  # how often we were stopped, or told to go on: what was heard before is past
+        self._was_told_to_stop = False
         try:
             with given_limits():
                 self.pid, wait = _started(argv, environ, mask)
@@ -110,13 +110,13 @@ class Child:
 
     def _watch(self, wait: "Wait") -> None:
         while (code := wait()) is None:
-            self._tell(self._has_stopped, self._life)
+            self._tell(self._has_stopped)
         self._tell(self._has_ended, code)
 
     def _listen(self) -> None:
         while True:
             number, sender = next_signal()
-            self._tell(self._has_come, number, sender, self._life)
+            self._tell(self._has_come, number, sender)
 
     # ── the loop ─────────────────────────────────────────────────────────────────────────────────
 
@@ -124,28 +124,15 @@ class Child:
         if not self._code.done():
             self._code.set_result(code if code >= 0 else BY_A_SIGNAL - code)
 
-    def _has_come(self, number: int, sender: int | None, life: int) -> None:
+    def _has_come(self, number: int, sender: int | None) -> None:
         if sender is not None and sender != self.pid:  # else it has it already: `kill 0`
+            self._was_told_to_stop = number == signal.SIGTSTP
             self.signal(number)
-        if number == signal.SIGTSTP:
-            self._stop(life)
-        elif number == signal.SIGCONT:
-            self._life += 1
 
-    def _has_stopped(self, life: int) -> None:
-        # Of a stop that is over we may hear as late as this, and of its end right after.
-        self._loop.call_later(STALE_SECONDS, self._stop_with_it, life)
-
-    def _stop_with_it(self, life: int) -> None:
+    def _has_stopped(self) -> None:
         with contextlib.suppress(OSError):
-            if has_terminal(os.getpgid(self.pid)):  # else nobody would have us go on
-                self._stop(life)
-
-    def _stop(self, life: int) -> None:
-        """Stop, as the program has or is about to; not for what came before we went on the last time."""
-        if life == self._life:
-            stop_as_by_key()
-            self._life += 1
+            if self._was_told_to_stop or has_terminal(os.getpgid(self.pid)):  # else who would have us go on?
+                stop_as_by_key()
 
 
 Wait = Callable[[], int | None]

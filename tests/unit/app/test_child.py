@@ -33,7 +33,6 @@ class World:
         monkeypatch.setattr(module, "next_signal", self.next_signal)
         monkeypatch.setattr(module, "stop_as_by_key", self.stop)
         monkeypatch.setattr(module, "has_terminal", lambda *groups: self.foreground)
-        monkeypatch.setattr(module, "STALE_SECONDS", 0)
         kill = SimpleNamespace(
             kill=lambda pid, number: self.sent.append((pid, number)), getpgid=lambda pid: pid
         )
@@ -90,39 +89,41 @@ async def test_what_the_terminal_or_the_program_itself_sent_to_all_is_not(world)
     assert world.sent == [(PID, signal.SIGHUP)]
 
 
-@pytest.mark.parametrize("sender", [TERMINAL, OTHER])
-async def test_a_stop_stops_us_too(world, sender):
-    child()
-    await heard(world, (signal.SIGTSTP, sender))
-    assert world.stops == 1
-    assert world.sent == ([] if sender is TERMINAL else [(PID, signal.SIGTSTP)])
-
-
-async def test_a_program_that_stops_itself_stops_us_if_there_is_a_terminal(world):
-    child()
+async def test_a_stop_is_heard_of(world):
+    made = child()
     world.life.put(None)
-    while not world.life.empty():
-        await asyncio.sleep(0)
     while not world.stops:
         await asyncio.sleep(0)
-    assert world.stops == 1
-    world.foreground = False
-    world.life.put(None)
-    while not world.life.empty():
-        await asyncio.sleep(0)
-    await settle(20)
+    world.life.put(0)
+    assert await made.ended() == 0
     assert world.stops == 1
 
 
-async def test_of_one_stop_one_hears_twice_and_stops_once(world):
+async def test_a_key_stops_us_only_when_the_program_has_stopped(world):
     made = child()
-    made._has_come(signal.SIGTSTP, TERMINAL, 0)
-    made._stop_with_it(0)  # the program's, heard before we were stopped
+    await heard(world, (signal.SIGTSTP, TERMINAL))
+    assert (world.sent, world.stops) == ([], 0)  # it may ignore it
+    for count in (1, 2):
+        made._has_stopped()
+        assert world.stops == count
+
+
+async def test_a_stop_that_somebody_sent_is_passed_on_and_stops_us_without_a_terminal_too(world):
+    made = child()
+    world.foreground = False
+    await heard(world, (signal.SIGTSTP, OTHER))
+    assert (world.sent, world.stops) == ([(PID, signal.SIGTSTP)], 0)
+    made._has_stopped()
     assert world.stops == 1
-    made._has_stopped(made._life)  # heard right after, before the signal that had both go on
-    made._has_come(signal.SIGCONT, OTHER, made._life)
-    await settle(20)
-    assert world.stops == 1
+    await heard(world, (signal.SIGCONT, OTHER))
+    assert world.sent[1:] == [(PID, signal.SIGCONT)]
+
+
+async def test_a_program_that_somebody_else_stops_does_not_stop_us_where_nobody_could_go_on(world):
+    made = child()
+    world.foreground = False
+    made._has_stopped()
+    assert world.stops == 0
 
 
 @pytest.mark.parametrize(
