@@ -135,7 +135,7 @@ ROWS = (
     ("stand_in: nor does a plain one", "if is_login(route, method, path, target):", "if False:",
      LIVE + "stand_in.py -k changed"),
     ("stand_in: 64 KiB", "limit=limit if small else MAX_LOGIN", "limit=limit", LIVE + "stand_in.py -k 64"),
-    ("stand_in: nothing of it is told", "without_secrets(request.raw_headers))", "request.raw_headers)",
+    ("stand_in: nothing of it is told", "without_secrets(request.raw_headers, also))", "request.raw_headers)",
      LIVE + "stand_in.py -k told"),
     ("stand_in: it is not sent again", "if notes is not None and notes.login:", "if False:",
      LIVE + "stand_in.py -k sent_again"),

@@ -12,6 +12,7 @@ where the request stands. What is worked out of a plain header section is kept w
 """
 
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from time import perf_counter, time
 from typing import Protocol
 
@@ -508,14 +509,15 @@ def begin_login(context: RequestContext, route: Route, path: str) -> bool:
             request, keep=0, limit=limit if small else MAX_LOGIN, hint=LIMIT_HINT if small else TOO_LARGE
         )
     finally:  # whatever becomes of it, nothing of what the client logged in with is told
-        request.replace(request.target.partition("?")[0], without_secrets(request.raw_headers))
+        also = route.facts.secret_headers
+        request.replace(request.target.partition("?")[0], without_secrets(request.raw_headers, also))
     return True
 
 
-def without_secrets(headers: RawHeaders) -> RawHeaders:
-    """Return `headers` but those that hold secrets."""
+def without_secrets(headers: RawHeaders, also: AbstractSet[str]) -> RawHeaders:
+    """Return `headers` but those that hold secrets; `also` are names that do here, in lower case."""
     texts = [(pair, pair[0].decode("latin-1"), pair[1].decode("latin-1")) for pair in headers]
-    return tuple(pair for pair, name, value in texts if not is_secret_header(name, value))
+    return tuple(pair for pair, name, value in texts if not is_secret_header(name, value, also))
 
 
 async def answer_login(context: RequestContext, login: Login, route: Route) -> bool:
