@@ -22,8 +22,9 @@ from tests.servers.oidc.conftest import AWKWARD
 from tests.support.admin_api import SECRET, Here, admin_api
 from tests.support.command import running_proxy
 from tests.support.installed import need
+from tests.support.launch import ANY_PORT
 from tests.support.ports import free_port
-from tests.support.wire import UNAUTHORIZED, ask, connect, reply, request
+from tests.support.wire import UNAUTHORIZED, Upstream, ask, connect, reply, request
 
 from .conftest import PATIENCE
 from .test_logins import at_oidc, log_in_at_oidc
@@ -792,3 +793,34 @@ async def test_who_listens_is_told_of_what_counts_and_not_of_each_request(here, 
     here.call("/x")
     await state_is(page, "api", "Refused")
     assert await page.evaluate("window.told") == ["api is refused by the upstream."]
+
+
+# ── routes with an address of their own ──────────────────────────────────────────────────────────
+
+
+async def test_a_route_with_an_address_of_its_own_is_called_there(watched):
+    page = watched.page
+    need("curl", "sh")
+    with Upstream() as upstream:
+        route = {"name": "own", "path": "/own", "listen": ANY_PORT, "upstream": upstream.url}
+        routes = [
+            route | {"auth": {"grant": "static", "token": SECRET}},
+            {"name": "alone", "listen": ANY_PORT, "upstream": upstream.url, "auth": {"grant": "none"}},
+        ]
+        with running_proxy({"routes": routes}) as proxy:
+            await page.goto(proxy.admin_url)
+            await is_live(page)
+            address = proxy.own["own"].removeprefix("http://")
+            await card(page, "own").get_by_text(f"{address}, /own").wait_for()
+            await card(page, "alone").get_by_text(proxy.own["alone"].removeprefix("http://")).wait_for()
+            assert await page.locator("#empty-curl").inner_text() == f"curl {proxy.own['own']}/"
+            for url, target in ((proxy.own["own"], "/here?a=1"), (proxy.url, "/own/there")):
+                ask(url, request("GET", target))
+                dialog = await dialog_of(page, f"GET {target.partition('?')[0]}")
+                await dialog.get_by_text("The curl command").click()
+                text = await dialog.get_by_label("The request as a curl command").inner_text()
+                assert f"{url}{target.partition('?')[0]}" in text
+                await dialog.get_by_role("button", name="Replay").click()
+                await dialog.get_by_text("Sent again: this is the new request.").wait_for()
+                await page.keyboard.press("Escape")
+            assert [each.target for each in upstream.requests] == ["/here?a=1"] * 2 + ["/there"] * 2

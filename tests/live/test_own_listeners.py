@@ -260,7 +260,9 @@ def test_what_it_serves_it_serves_by_https_too(upstream: Upstream, tmp_path: Pat
 # ── what comes back ──────────────────────────────────────────────────────────────────────────────
 
 
-def test_what_points_at_the_upstream_points_at_the_listener_that_was_asked(other: Upstream) -> None:
+def test_what_points_at_the_upstream_points_at_the_listener_that_was_asked(
+    upstream: Upstream, other: Upstream
+) -> None:
     def says(_came: Message, _wire: Wire) -> bytes:
         return reply(
             201,
@@ -271,7 +273,8 @@ def test_what_points_at_the_upstream_points_at_the_listener_that_was_asked(other
             "Set-Cookie: b=2; Path=/",
         )
 
-    with Upstream(says) as upstream, running_proxy(two(upstream, other)) as proxy:
+    upstream.answer = says
+    with running_proxy(two(upstream, other)) as proxy:
         own = proxy.own["both"]
         for _ in range(3):  # by what was remembered of the answer's head, too
             answer = get(own, "/x", host=at(own))
