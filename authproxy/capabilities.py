@@ -75,6 +75,7 @@ SIG_SETMASK: Any = getattr(signal, "SIG_SETMASK", None)
 # To watch over a program, and to pass signals on to it; without them it is only waited for.
 posix_spawnp: Any = getattr(os, "posix_spawnp", None)
 WUNTRACED: Any = getattr(os, "WUNTRACED", None)
+WCONTINUED: Any = getattr(os, "WCONTINUED", None)
 sigwaitinfo: Any = getattr(signal, "sigwaitinfo", None)
 SIGTSTP: Any = getattr(signal, "SIGTSTP", None)
 PASSED_ON: frozenset[int] = frozenset(
@@ -112,7 +113,7 @@ WORKERS = Capability(
     "this system cannot fork processes that share a listener",
 )
 JOB_CONTROL = Capability(
-    None not in {posix_spawnp, WUNTRACED, pthread_sigmask, sigwait, SIGTSTP},
+    None not in {posix_spawnp, WNOHANG, WUNTRACED, WCONTINUED, pthread_sigmask, sigwait, SIGTSTP},
     "this system cannot pass signals on to a program",
 )
 FILE_LOCKS = Capability(bool(fcntl or msvcrt), "Python cannot lock files on this system")

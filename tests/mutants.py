@@ -905,6 +905,12 @@ ROWS = (
      UNIT + "test_both_doors.py -k this_reply"),
     ("replies: headers of one in chunks", "self._reply = Reply(self)  # which nobody reads", "pass",
      UNIT + "test_both_doors.py -k this_reply"),
+    ("exec: secrets are not handed on", "config.secret_variables.difference(inherit)", "frozenset()",
+     LIVE + "beside.py -k no_secret_of_the"),
+    ("exec: nor by a route's env", "place.variables.intersection(withheld)", "()",
+     "tests/unit/config/test_checks.py -k no_variable_hands"),
+    ("exec: nor by another reference", "any(text in place.value for text in texts)", "False",
+     "tests/unit/config/test_checks.py -k no_variable_hands"),
     ("replies: only the first bytes are a head", "if reply is not None and not self._answered:",
      "if reply is not None:", UNIT + "test_both_doors.py -k this_reply"),
     # ── routes' own listeners ──

@@ -21,6 +21,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
 
 from authproxy.capabilities import (
     CONSOLE_SIGNALS,
@@ -57,6 +58,9 @@ def hold_signals() -> Mask:
     Those that are ignored, as by nohup, stay so. For the main thread, before there are others.
     """
     if JOB_CONTROL:
+        signal.signal(
+            signal.SIGCHLD, signal.SIG_DFL
+        )  # where it is ignored, nobody learns how a program ended
         return frozenset(pthread_sigmask(signal.SIG_BLOCK, _heard()))
     for number in CONSOLE_SIGNALS:  # for all programs of a console, and it is ours that decides
         signal.signal(number, lambda *_: None)
@@ -77,6 +81,7 @@ class Child:
         self._loop = asyncio.get_running_loop()
         self._code: asyncio.Future[int] = self._loop.create_future()
         self._was_told_to_stop = False
+        self._dealt_with = threading.Semaphore(0)  # the stop that was told last
         try:
             with given_limits():
                 self.pid, wait = _started(argv, environ, mask)
@@ -111,6 +116,7 @@ class Child:
     def _watch(self, wait: "Wait") -> None:
         while (code := wait()) is None:
             self._tell(self._has_stopped)
+            self._dealt_with.acquire()
         self._tell(self._has_ended, code)
 
     def _listen(self) -> None:
@@ -125,14 +131,32 @@ class Child:
             self._code.set_result(code if code >= 0 else BY_A_SIGNAL - code)
 
     def _has_come(self, number: int, sender: int | None) -> None:
-        if sender is not None and sender != self.pid:  # else it has it already: `kill 0`
+        # The program has heard of what a key has sent, and of its own `kill 0`; SIGCONT: see `_has_stopped`.
+        if sender is not None and sender != self.pid and number != signal.SIGCONT:
             self._was_told_to_stop = number == signal.SIGTSTP
             self.signal(number)
 
     def _has_stopped(self) -> None:
-        with contextlib.suppress(OSError):
-            if self._was_told_to_stop or has_terminal(os.getpgid(self.pid)):  # else who would have us go on?
+        """Stop until somebody has us go on; then the program is to go on too, if it does not already.
+
+        SIGCONT is not passed on later, when it comes to us: by then the program may have stopped again.
+        """
+        if self._was_told_to_stop or has_terminal(self._group()):  # else nobody would have us go on
+            stop_as_by_key()
+            while (change := change_of(self.pid)) is STOPPED:
                 stop_as_by_key()
+            if change is NOTHING:
+                self.signal(signal.SIGCONT)
+            elif isinstance(change, int):
+                self._has_ended(change)
+                return
+        self._dealt_with.release()
+
+    def _group(self) -> int:
+        try:
+            return os.getpgid(self.pid)
+        except OSError:  # it has ended
+            return os.getpgrp()
 
 
 Wait = Callable[[], int | None]
@@ -156,6 +180,27 @@ def _started(argv: Sequence[str], environ: Mapping[str, str], mask: Mask) -> tup
         return None if os.WIFSTOPPED(status) else os.waitstatus_to_exitcode(status)
 
     return pid, wait
+
+
+class Change(Enum):
+    """What a program has done, its end aside."""
+
+    NOTHING = 0
+    STOPPED = 1
+    CONTINUED = 2
+
+
+NOTHING, STOPPED, CONTINUED = Change
+
+
+def change_of(pid: int) -> Change | int:
+    """Return what a program that had stopped has done since; if it has ended, how, as `Wait` has it."""
+    found, status = os.waitpid(pid, os.WNOHANG | os.WUNTRACED | os.WCONTINUED)
+    if not found:
+        return NOTHING
+    if os.WIFSTOPPED(status):
+        return STOPPED
+    return CONTINUED if os.WIFCONTINUED(status) else os.waitstatus_to_exitcode(status)
 
 
 def next_signal() -> tuple[int, int | None]:

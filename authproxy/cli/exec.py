@@ -8,12 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from authproxy import logs, stderr
+from authproxy import logs
 from authproxy.app.beside import serve_beside
 from authproxy.app.child import Child, NotStarted, hold_signals
 from authproxy.app.credentials import check_stores
 from authproxy.app.file_limits import raise_file_limit
-from authproxy.app.listeners import Listeners, listening_urls, open_listeners, own_urls
+from authproxy.app.listeners import (
+    Listeners,
+    each_at_a_free_port,
+    listening_urls,
+    open_listeners,
+    own_urls,
+)
 from authproxy.app.serving import run_loop
 from authproxy.app.tls import tls_contexts
 from authproxy.cli.completing import complete_files, complete_routes
@@ -22,13 +28,13 @@ from authproxy.cli.variables import NO_PROXY, variables
 from authproxy.config.model import Config
 from authproxy.config.route import RouteConfig
 from authproxy.logs import LEVELS
+from authproxy.stderr import dropping_stderr
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 COMMAND = "authproxy.exec.command"  # where the context keeps what stands behind --
 NO_COMMAND = "COMMAND stands behind --: authproxy exec [ROUTE]... -- COMMAND [ARG]..."
-ANY_PORT = "127.0.0.1:0"
 DRAIN = 1.0  # seconds; whoever is left was started by the program, which has ended
 
 
@@ -93,7 +99,7 @@ def exec(  # noqa: A001 - as the verb is called
     served = _beside(config, chosen, log_level)
     command = context.meta[COMMAND]
     mask = hold_signals()  # to the end: what comes after the program's own is not to change the exit code
-    with stderr.dropping_stderr(logs.dropped_lines):
+    with dropping_stderr(logs.dropped_lines):
         logs.set_up(served.log.level, served.log.format)
         raise_file_limit(served)
         check_stores(served)
@@ -112,18 +118,9 @@ def exec(  # noqa: A001 - as the verb is called
 def _beside(config: Config, routes: Sequence[RouteConfig], log_level: str | None) -> Config:
     """Return what is served beside a program: `routes` alone, each on a port of its own, and nothing else."""
     level: Any = log_level or (config.log.level if config.place("log.level") is not None else "warning")
-    return replace(
-        config,
-        listen=(ANY_PORT,) if any(route.is_shared for route in routes) else (),
-        routes=tuple(replace(route, listen=ANY_PORT) for route in routes),
-        admin=None,
-        access=None,
-        tls=None,
-        workers=1,
-        allow_remote=False,
-        limits=replace(config.limits, drain=min(config.limits.drain, DRAIN)),
-        log=replace(config.log, level=level),
-    )
+    served = each_at_a_free_port(config, [route.name for route in routes])
+    limits = replace(config.limits, drain=min(config.limits.drain, DRAIN))
+    return replace(served, tls=None, limits=limits, log=replace(config.log, level=level))
 
 
 def _variables(

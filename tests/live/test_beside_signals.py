@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from collections.abc import Callable
 
 import pytest
 
@@ -32,7 +33,7 @@ def test_signals_are_passed_on_once_and_the_program_decides() -> None:
     with beside(CONFIG, python(HEARS)) as program:
         assert program.stdout is not None
         assert program.stdout.readline() == "ready\n"
-        for name in ("HUP", "INT", "QUIT", "USR1", "USR2", "ALRM", "TERM", "WINCH", "CONT", "TERM", "INT"):
+        for name in ("HUP", "INT", "QUIT", "USR1", "USR2", "ALRM", "TERM", "WINCH", "TERM", "INT"):
             program.send_signal(getattr(signal, f"SIG{name}"))
             assert program.stdout.readline() == f"SIG{name}\n"
         assert program.poll() is None  # it ignores SIGTERM: nobody but its user ends it
@@ -62,15 +63,26 @@ def test_a_program_that_signals_its_whole_group_hears_it_once() -> None:
         program.stdin.write("\n")
 
 
+def ignoring(number: int) -> Callable[[], object]:
+    """Return what has a process ignore a signal, and all that it starts."""
+    return lambda: signal.signal(number, signal.SIG_IGN)
+
+
 def test_what_nohup_ignores_stays_ignored() -> None:
     code = "import signal; print(signal.getsignal(1) is signal.SIG_IGN, flush=True); input()"
-    with beside(CONFIG, python(code), preexec_fn=lambda: signal.signal(1, signal.SIG_IGN)) as program:
+    with beside(CONFIG, python(code), preexec_fn=ignoring(signal.SIGHUP)) as program:
         assert program.stdout is not None
         assert program.stdin is not None
         assert program.stdout.readline() == "True\n"
         program.send_signal(signal.SIGHUP)
         program.stdin.write("\n")
     assert program.returncode == 0
+
+
+def test_where_sigchld_is_ignored_the_exit_code_is_the_programs_all_the_same() -> None:
+    with beside(CONFIG, python("raise SystemExit(5)"), preexec_fn=ignoring(signal.SIGCHLD)) as program:
+        pass
+    assert program.returncode == 5
 
 
 def test_sigtstp_stops_both_and_sigcont_has_both_go_on() -> None:

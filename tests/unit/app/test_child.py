@@ -10,7 +10,16 @@ from types import SimpleNamespace
 import pytest
 
 from authproxy.app import child as module
-from authproxy.app.child import Child, NotStarted, hold_signals, next_signal, stop_as_by_key
+from authproxy.app.child import (
+    CONTINUED,
+    NOTHING,
+    STOPPED,
+    Child,
+    NotStarted,
+    hold_signals,
+    next_signal,
+    stop_as_by_key,
+)
 from authproxy.capabilities import JOB_CONTROL
 from tests.support.clock import settle
 from tests.support.systems import needs
@@ -29,6 +38,10 @@ class World:
         self.life, self.signals = queue.Queue(), queue.Queue()
         self.sent, self.stops = [], 0
         self.foreground = True
+        self.changes = []
+        monkeypatch.setattr(
+            module, "change_of", lambda pid: self.changes.pop(0) if self.changes else CONTINUED
+        )
         monkeypatch.setattr(module, "_started", self.started)
         monkeypatch.setattr(module, "next_signal", self.next_signal)
         monkeypatch.setattr(module, "stop_as_by_key", self.stop)
@@ -115,8 +128,27 @@ async def test_a_stop_that_somebody_sent_is_passed_on_and_stops_us_without_a_ter
     assert (world.sent, world.stops) == ([(PID, signal.SIGTSTP)], 0)
     made._has_stopped()
     assert world.stops == 1
-    await heard(world, (signal.SIGCONT, OTHER))
-    assert world.sent[1:] == [(PID, signal.SIGCONT)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "stops", "sent"),
+    [
+        ([NOTHING], 1, [(PID, signal.SIGCONT)]),
+        ([CONTINUED], 1, []),
+        ([STOPPED, STOPPED, CONTINUED], 3, []),
+        ([STOPPED, NOTHING], 2, [(PID, signal.SIGCONT)]),
+        ([-15], 1, []),
+    ],
+)
+async def test_a_program_goes_on_when_we_do_and_not_later(world, changes, stops, sent):
+    made = child()
+    world.changes = list(changes)
+    made._has_stopped()
+    assert (world.stops, world.sent, world.changes) == (stops, sent, [])
+    await heard(world, (signal.SIGCONT, OTHER))  # late: it may have stopped again
+    assert world.sent == sent
+    if changes == [-15]:
+        assert await made.ended() == 143
 
 
 async def test_a_program_that_somebody_else_stops_does_not_stop_us_where_nobody_could_go_on(world):
