@@ -73,6 +73,36 @@ SIG_BLOCK: Any = getattr(signal, "SIG_BLOCK", None)
 SIG_UNBLOCK: Any = getattr(signal, "SIG_UNBLOCK", None)
 SIG_SETMASK: Any = getattr(signal, "SIG_SETMASK", None)
 
+# To watch over a program, and to pass signals on to it; without them it is only waited for.
+posix_spawnp: Any = getattr(os, "posix_spawnp", None)
+WUNTRACED: Any = getattr(os, "WUNTRACED", None)
+WCONTINUED: Any = getattr(os, "WCONTINUED", None)
+sigwaitinfo: Any = getattr(signal, "sigwaitinfo", None)
+SIGTSTP: Any = getattr(signal, "SIGTSTP", None)
+PASSED_ON: frozenset[int] = frozenset(
+    getattr(signal, f"SIG{name}")
+    for name in (
+        "HUP",
+        "INT",
+        "QUIT",
+        "USR1",
+        "USR2",
+        "ALRM",
+        "TERM",
+        "CONT",
+        "TSTP",
+        "TTIN",
+        "TTOU",
+        "WINCH",
+    )
+    if hasattr(signal, f"SIG{name}")
+)
+"""What a program beside us gets to hear that was sent to us."""
+TERMINAL_SIGNALS: frozenset[int] = PASSED_ON & {
+    getattr(signal, f"SIG{name}", None) for name in ("INT", "QUIT", "TSTP", "TTIN", "TTOU", "WINCH")
+}
+"""What a terminal sends to all in its foreground, us and the program alike."""
+
 UNIX_SOCKETS = Capability(
     AF_UNIX is not None and hasattr(os, "umask"),
     "Python has no Unix sockets on this system",
@@ -82,6 +112,10 @@ WORKERS = Capability(
     and None not in {SIGALRM, setitimer, ITIMER_REAL}
     and hasattr(os, "register_at_fork"),
     "this system cannot fork processes that share a listener",
+)
+JOB_CONTROL = Capability(
+    None not in {posix_spawnp, WNOHANG, WUNTRACED, WCONTINUED, pthread_sigmask, sigwait, SIGTSTP},
+    "this system cannot pass signals on to a program",
 )
 FILE_LOCKS = Capability(bool(fcntl or msvcrt), "Python cannot lock files on this system")
 FILE_OWNERS = Capability(
@@ -99,6 +133,8 @@ STOP_SIGNALS: tuple[signal.Signals, ...] = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)
 )
 """By which somebody says that we should stop; the last one is Ctrl-Break, of Windows."""
+CONSOLE_SIGNALS = tuple(number for number in STOP_SIGNALS if number != signal.SIGTERM)
+"""Those that a console sends to all its programs."""
 MAX_SOCKET_PATH = 107 if sys.platform == "linux" else 103  # bytes, as unix(7) has it; elsewhere less
 
 CONSOLE_ENDS = frozenset({2, 5, 6})
@@ -150,6 +186,27 @@ def raise_open_file_limit(soft: int, hard: float) -> bool:
     except (OSError, ValueError):
         return False
     return True
+
+
+_LIMITS = (
+    {each: resource.getrlimit(each) for each in (resource.RLIMIT_CORE, resource.RLIMIT_NOFILE)}
+    if resource is not None
+    else {}
+)
+"""The limits as we were given them, before we made them ours."""
+
+
+@contextlib.contextmanager
+def given_limits() -> Iterator[None]:
+    """Have the limits that we were started with for the length of the block, for a program to have them."""
+    ours = {each: resource.getrlimit(each) for each in _LIMITS}
+    for each, (soft, _) in _LIMITS.items():
+        resource.setrlimit(each, (soft, ours[each][1]))
+    try:
+        yield
+    finally:
+        for each, limit in ours.items():
+            resource.setrlimit(each, limit)
 
 
 def _finite(limit: int) -> float:

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from authproxy.app.admin import AdminListener
     from authproxy.app.backend import Backend
     from authproxy.app.proxy_listeners import ProxyListeners
+    from authproxy.grants.discovery import Server
     from authproxy.proxy.downstream.server import ProxyServer
     from authproxy.proxy.handler import ProxyHandler
 
@@ -116,7 +117,9 @@ class App:
 
     async def _enter(self, stack: contextlib.AsyncExitStack) -> None:
         directory = Path(self._config.file).parent
-        runner = await stack.enter_async_context(FlowRunner(own=self.own, directory=directory))
+        runner = await stack.enter_async_context(
+            FlowRunner(own=self.own, directory=directory, discovered=self._discovered)
+        )
         self.grant_sources = GrantSources(
             self._config, runner, self.observing.counters, retry_rejected=self._retry_rejected
         )
@@ -135,6 +138,22 @@ class App:
         stack.push_async_callback(logins.close)
         self.route_tokens = RouteTokens(self, logins)
         self.site = build_site(self._config, self.sources, self.own, self._tls, observed=self.observed)
+
+    def _discovered(self, issuer: str, server: "Server") -> None:
+        """Know what `issuer` publishes, here and in the workers."""
+        found = (server.token_url, server.token_url_with_certificate)
+        urls = tuple(url for url in found if url is not None)
+        if self.learn(issuer, urls) and self.others is not None:
+            self.others.published(issuer, urls)
+
+    def learn(self, issuer: str, urls: tuple[str, ...]) -> bool:
+        """Know the token endpoints that `issuer` publishes; tell whether that is news."""
+        if self.sources.published.get(issuer) == urls:
+            return False
+        self.sources.published[issuer] = urls
+        if self._handler is not None:
+            self._handler.forget()
+        return True
 
     async def __aexit__(self, *error: object) -> None:
         for task in self._tasks:

@@ -76,6 +76,8 @@ class Listeners:
                 Path(address.removeprefix("unix:")).unlink(missing_ok=True)
 
 
+FREE_PORT = "127.0.0.1:0"
+
 Opened = Mapping[str, list[socket.socket]]
 """Sockets that are open already, by the listener that they are for."""
 NONE_YET: Opened = MappingProxyType({})
@@ -90,15 +92,12 @@ def configured_addresses(config: Config) -> list[str]:
 def each_at_a_free_port(config: Config, names: Iterable[str]) -> Config:
     """Return `config` with the routes of these `names` alone, each at a free port of its own on loopback.
 
-    There is no other listener, and no key is wanted.
+    Those that are mounted where all are have one more in common. There is no other, and no key is wanted.
     """
     wanted = frozenset(names)
-    routes = tuple(
-        replace(route, listen="127.0.0.1:0", is_shared=False)
-        for route in config.routes
-        if route.name in wanted
-    )
-    return replace(config, listen=(), admin=None, access=None, workers=1, routes=routes)
+    routes = tuple(replace(route, listen=FREE_PORT) for route in config.routes if route.name in wanted)
+    listen = (FREE_PORT,) if any(route.is_shared for route in routes) else ()
+    return replace(config, listen=listen, admin=None, access=None, workers=1, routes=routes)
 
 
 def own_listeners(config: Config, listeners: Listeners) -> OwnListeners:

@@ -6,7 +6,7 @@ import gc
 import signal
 from collections.abc import Callable, Coroutine
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 from authproxy import logs
 from authproxy.app.application import App
@@ -19,6 +19,8 @@ from authproxy.app.watch import watch
 from authproxy.capabilities import SIGHUP, loop_factory, on_signal, on_stop, terminal_watch
 from authproxy.config.model import Config
 from authproxy.net.own_listeners import OwnListeners
+
+T = TypeVar("T")
 
 GARBAGE_THRESHOLDS = (50_000, 20, 100)  # objects made before a look, and looks before a longer one
 
@@ -33,10 +35,10 @@ TOKENS = (
 )
 
 
-def run_loop(work: Coroutine[Any, Any, None]) -> None:
-    """Run `work` on the fastest event loop there is."""
+def run_loop(work: Coroutine[Any, Any, T]) -> T:
+    """Run `work` on the fastest event loop there is; return what it does."""
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(work)
+        return runner.run(work)
 
 
 def collect_less() -> None:

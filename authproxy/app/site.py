@@ -33,11 +33,14 @@ from authproxy.proxy.headers import RequestHeaders, ResponseHeaders
 from authproxy.proxy.hiding import Hiding
 from authproxy.proxy.injection import Injection
 from authproxy.proxy.login_redirects import LoginRedirects
+from authproxy.proxy.placeholders import Placeholders, placeholders
 from authproxy.proxy.renewal import Credential
 from authproxy.proxy.rewrite import Rewriting
 from authproxy.proxy.route import Route
 from authproxy.proxy.router import RouteTable, upstream_target
 from authproxy.proxy.send import Sender
+from authproxy.proxy.stand_in import Login, Pointers, StandIn
+from authproxy.proxy.token_endpoint import TokenEndpoints
 from authproxy.proxy.upstream.pool import Pool
 from authproxy.tokens.source import CachingSource
 from authproxy.values import split_address, split_url
@@ -49,6 +52,9 @@ NO_SECRETS = frozenset(
 """Headers that one sets to what is no secret, in lower case; of any other nobody knows."""
 STATIC = {"Static": "a static token", "Basic": "a static user name and password"}
 """What is sent of the grants that stand in the configuration, in words."""
+USUAL_TYPE = "Bearer"
+TOKEN_ENDPOINTS = frozenset({"token_url", "url"})
+"""Keys of a grant whose URLs are asked for a token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +154,13 @@ def _guard(config: Config, origins: Iterable[str] = ()) -> Guard:
     )
 
 
+def _first_pointer(response: object, name: str) -> str | None:
+    """Return the first place where `name` is looked for in a token reply; None where it is in no document."""
+    pointers = getattr(response, name, None)
+    first = pointers[0] if isinstance(pointers, tuple) and pointers else pointers
+    return first if isinstance(first, str) else None
+
+
 def injection_of(grant: Grant) -> Injection:
     """Return where the tokens of `grant` go."""
     headers, query, cookies = {}, {}, {}
@@ -203,6 +216,10 @@ class _Builder:
         self._tls = tls
         self._planned = planned
         self._before = before
+        self._marks = placeholders(config.routes)
+        self._owners = {
+            self._marks[each.name]: each.name for each in reversed(config.routes) if each.grant.needs_token
+        }
         self._routes_before = {each.name: each for each in before.config.routes} if before is not None else {}
 
     def route(self, route: RouteConfig, *, listener: str = "") -> Route:
@@ -246,6 +263,11 @@ class _Builder:
             else None,
             keep_body=route.retry.max_body if route.retry else 0,
             idle_seconds=route.timeouts.idle,
+            stand_in=self._stand_in(route),
+            placeholders=Placeholders(
+                self._marks[route.name] if credential is not None else None, self._owners
+            ),
+            token_endpoints=self._token_endpoints(route),
             facts=RouteFacts(
                 name=route.name,
                 url_of=lambda path: f"{origin}{upstream_target(path, strip=strip, base=base)}",
@@ -263,6 +285,31 @@ class _Builder:
             return made
         shown = _response_headers(route, rewriting if route.rewrite else None)
         return replace(made, unhidden=replace(made, response_headers=shown))
+
+    def _stand_in(self, route: RouteConfig) -> StandIn | None:
+        """Return what answers the route's logins; None where none is answered here."""
+        if not route.stand_in:
+            return None
+        response = getattr(route.grant, "response", None)
+        at = {name: _first_pointer(response, name) for name in Pointers.__slots__}
+        return StandIn(
+            [Login(each.path, frozenset(each.methods), each.shape, each.lifetime) for each in route.stand_in],
+            mark=self._marks[route.name],
+            pointers=Pointers(**{name: pointer for name, pointer in at.items() if pointer is not None}),
+            token_type=route.grant.scheme or USUAL_TYPE,
+        )
+
+    def _token_endpoints(self, route: RouteConfig) -> TokenEndpoints | None:
+        """Return where nobody else logs in through the route; None where somebody may, or nobody can."""
+        grant, published = route.grant, self._sources.published
+        if grant.incoming == "replace":
+            return None
+        urls = [url for key, url in grant.urls() if key in TOKEN_ENDPOINTS]
+        issuer = next((url for key, url in grant.urls() if key == "issuer"), None)
+        found = TokenEndpoints(
+            route.upstream, urls, None if issuer is None else lambda: published.get(issuer, ())
+        )
+        return found or None
 
     def _secret_headers(self, route: RouteConfig) -> Iterable[str]:
         """Return the headers that hold credentials here, in lower case."""

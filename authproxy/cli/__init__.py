@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 VERBS = {
     "run": "serve until SIGINT or SIGTERM",
+    "exec": "run a program with the proxy beside it",
+    "env": "print variables for programs that are to use the proxy that runs",
     "check": "validate the configuration; the network is not touched",
     "doctor": "prove each route end to end, step by step, and say what to do",
     "routes": "show each route: the URL to call, its upstream, its state",

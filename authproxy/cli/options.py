@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -45,9 +45,12 @@ def retry_rejected_option(function: F) -> F:
     )(function)  # fmt: skip
 
 
-def load_config(config_file: str | None) -> Config:
-    """Return the configuration, found and checked. Raises `ConfigError`."""
-    config = load(find_config(config_file))
+def load_config(config_file: str | None, *, needed: Collection[str] = ()) -> Config:
+    """Return the configuration, found and checked; `needed` are routes, as for `load`, or none for all.
+
+    Raises `ConfigError`.
+    """
+    config = load(find_config(config_file), needed=needed or None)
     forget_secret_variables(config)
     return config
 

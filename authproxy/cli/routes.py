@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from authproxy.cli.calling import Call, URLs, call_of, configured_urls
+from authproxy.cli.calling import Call, call_of
 from authproxy.cli.completing import complete_routes
 from authproxy.cli.options import (
     config_option,
@@ -17,7 +17,7 @@ from authproxy.cli.options import (
     print_json,
     warning_lines,
 )
-from authproxy.cli.running import Running, ask_running
+from authproxy.cli.running import Running, ask_running, known_urls
 from authproxy.cli.terminal import STDOUT, columns_of, has_colour, is_watched
 from authproxy.config.effective import effective
 from authproxy.config.model import Config
@@ -104,9 +104,7 @@ def routes(*, route: str | None, config_file: str | None, as_json: bool) -> None
 
 
 def _found(config: Config, running: Running) -> list[Shown]:
-    urls = configured_urls(config)
-    if running.urls is not None:
-        urls = URLs(running.urls.shared or urls.shared, {**urls.own, **running.urls.own})
+    urls = known_urls(config, running)
     return [
         Shown(settings, call_of(config, route, urls), running.status_of(route))
         for settings, route in zip(effective(config), config.routes, strict=True)

@@ -11,7 +11,7 @@ from http.client import HTTPConnection, HTTPException
 from typing import Any
 
 from authproxy.capabilities import AF_UNIX
-from authproxy.cli.calling import URLs
+from authproxy.cli.calling import URLs, configured_urls
 from authproxy.config.model import Config
 from authproxy.config.route import RouteConfig
 from authproxy.values import reached_at, split_address
@@ -44,6 +44,14 @@ class Running:
 
 NOT_RUNNING = Running(lack="not_running")
 UNKNOWN = Running(lack="unknown")
+
+
+def known_urls(config: Config, running: Running) -> URLs:
+    """Return where the proxy is called: as the one that runs says, else as `config` does."""
+    urls = configured_urls(config)
+    if running.urls is None:
+        return urls
+    return URLs(running.urls.shared or urls.shared, {**urls.own, **running.urls.own})
 
 
 def ask_running(config: Config) -> Running:

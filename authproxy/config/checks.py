@@ -6,7 +6,7 @@ A rule takes what was read and yields faults; it is only asked about what is oth
 import re
 import shlex
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from urllib.parse import urlsplit
 
@@ -19,7 +19,7 @@ from authproxy.config.route import FRAMING_HEADERS, RouteConfig, RouteKeys
 from authproxy.errors import Fault
 from authproxy.grants.grant import Grant
 from authproxy.grants.static import NoGrant, Static
-from authproxy.masking import Leaf
+from authproxy.masking import SHORT_SECRET, Leaf
 from authproxy.net.http_proxy import proxy_for, read_proxy
 from authproxy.net.own_listeners import OwnListeners
 from authproxy.values import any_spelling, is_loopback, port_of, split_address
@@ -30,6 +30,7 @@ NO_CERTIFICATE = (
     "have to call https://localhost; for others `tls: {cert_file: …, key_file: …}`"
 )
 OPENED_BY_A_BROWSER = "authorization_url"
+INSTEAD = "{placeholder} stands in for the token; `authproxy exec --inherit NAME` hands a variable on"
 
 Routes = Sequence[tuple[RouteConfig, Item]]
 """Routes, each with what it was read from."""
@@ -145,12 +146,35 @@ def exposed_secrets(secrets: Iterable[Leaf], *, to_others: bool) -> Iterator[Fau
 
 def _is_literal(leaf: Leaf) -> bool:
     """Tell whether a secret stands there itself, as far as its key says that it is one."""
-    if not isinstance(leaf.value, SecretStr) or leaf.is_from_reference:
-        return False
+    return not leaf.is_from_reference and bool(_secret_text(leaf))
+
+
+def _secret_text(leaf: Leaf) -> str:
+    """Return the secret that `leaf` is; empty where only its type says so."""
+    if not isinstance(leaf.value, SecretStr):
+        return ""
     text = leaf.value.get_secret_value()
     if "://" in text and "@" not in text:  # a URL without a password
-        return False
-    return bool(text) and (not leaf.name or _SECRET_NAME.search(leaf.name) is not None)
+        return ""
+    is_one = leaf.is_from_reference or not leaf.name or _SECRET_NAME.search(leaf.name) is not None
+    return text if is_one else ""
+
+
+def variable_faults(
+    places: Iterable[Item], secrets: Collection[Leaf], withheld: Collection[str]
+) -> Iterator[Fault]:
+    """Yield a fault for each variable of an `env`, at one of `places`, that would hand a secret on.
+
+    `withheld` are the variables of the environment from which secrets came.
+    """
+    texts = {text for leaf in secrets if len(text := _secret_text(leaf)) >= SHORT_SECRET}
+    for place in places:
+        if shared := sorted(place.variables.intersection(withheld)):
+            yield place.fault(
+                f"would hand ${{{shared[0]}}} on, which gives a secret of this configuration: {INSTEAD}"
+            )
+        elif isinstance(place.value, str) and any(text in place.value for text in texts):
+            yield place.fault(f"would hand a secret of this configuration on: {INSTEAD}")
 
 
 def _bound(address: str) -> set[object]:
@@ -163,6 +187,7 @@ def _bound(address: str) -> set[object]:
 
 def route_faults(route: RouteKeys, grant: Grant, item: Item, auth: Item) -> Iterator[Fault]:
     yield from credential_faults(route, grant, item, auth)
+    yield from stand_in_faults(route, grant, item)
     if isinstance(grant, NoGrant):
         return
     yield from place_faults(grant, auth)
@@ -173,6 +198,23 @@ def route_faults(route: RouteKeys, grant: Grant, item: Item, auth: Item) -> Iter
         place = given.child(name) if given else None
         if place is not None and any_spelling(name) in filled:
             yield place.key_fault("is already set by `auth`")
+
+
+def stand_in_faults(route: RouteKeys, grant: Grant, item: Item) -> Iterator[Fault]:
+    """Yield a fault for each login that has no token to stand in for, or that an earlier entry answers."""
+    listed = item.child("stand_in")
+    if listed is None or not route.stand_in:
+        return
+    if isinstance(grant, NoGrant):
+        yield listed.fault("has no token to stand in for: the route's `grant` is none")
+        return
+    seen: set[tuple[str, str]] = set()
+    for index, entry in enumerate(route.stand_in):
+        for method in entry.methods:
+            if (entry.path, method) in seen:
+                place = listed.child(index) or listed
+                yield (place.child("path") or place).fault(f"is answered already, for {method}")
+            seen.add((entry.path, method))
 
 
 def place_faults(grant: Grant, auth: Item) -> Iterator[Fault]:

@@ -23,7 +23,6 @@ from pydantic import (
 
 from authproxy.capabilities import UNIX_SOCKETS
 from authproxy.config.route import (
-    KEYS,
     Count,
     Passphrase,
     RouteConfig,
@@ -34,6 +33,7 @@ from authproxy.config.route import (
     refuse_spaces,
     whole_number,
 )
+from authproxy.config.stand_in import KEYS
 from authproxy.errors import Fault
 from authproxy.places import Stamp
 from authproxy.values import (
@@ -284,7 +284,7 @@ class Config(FileKeys):
     """What is no fault, but hardly meant: named at its place by `check`, `routes` and `run`."""
     admin_is_default: bool = False
     places: Mapping[str, tuple[int, int]] = field(default_factory=dict, repr=False, compare=False)
-    """The line and the column of each key of the top level, and of each route's `listen` and `tls`."""
+    """The line and the column of each key of the top level, `log.level`, each route's `listen` and `tls`."""
     files: Mapping[Path, Stamp] = field(default_factory=dict, repr=False, compare=False)
     """Every file that was read for this, or is named to be read at the start, as it was just before."""
 

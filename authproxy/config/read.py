@@ -12,7 +12,7 @@ import contextlib
 import os
 import shlex
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from authproxy.capabilities import FILE_OWNERS, MAX_SOCKET_PATH
 from authproxy.config import checks
 from authproxy.config.auth import Auth, read_auth
 from authproxy.config.credential import credential_key
-from authproxy.config.document import Item, compose, merge, scalars, typed
+from authproxy.config.document import Item, below, compose, merge, scalars, typed
 from authproxy.config.find import NO_SUCH_FILE
 from authproxy.config.layers import is_shared, routes_of
 from authproxy.config.model import Config, FileKeys, ListenerTLS
@@ -46,24 +46,26 @@ NOT_READABLE = "the user that authproxy runs as has to be able to read it; in th
 
 
 def load(
-    path: Path, *, environ: Mapping[str, str] = os.environ, overrides: Mapping[str, Any] | None = None
+    path: Path,
+    *,
+    environ: Mapping[str, str] = os.environ,
+    overrides: Mapping[str, Any] | None = None,
+    needed: Collection[str] | None = None,
 ) -> Config:
     """Read the file at `path`; raise `ConfigError`.
 
     `overrides` are top-level keys given on the command line; mappings in them are merged with the file's.
+    `needed` are the names of the routes that will be used, if not all: another one, a reference of which
+    leads nowhere, is left out.
     """
     stamp = stamp_of(path)
     try:
-        config = _load(path, environ, overrides)
+        text, exposed = read_text(path)
+        config = parse(text, str(path), environ=environ, overrides=overrides, exposed=exposed, needed=needed)
     except ConfigError as error:
         error.files = {path: stamp, **error.files}
         raise
     return replace(config, files={path: stamp, **config.files})
-
-
-def _load(path: Path, environ: Mapping[str, str], overrides: Mapping[str, Any] | None) -> Config:
-    text, exposed = read_text(path)
-    return parse(text, str(path), environ=environ, overrides=overrides, exposed=exposed)
 
 
 def read_text(path: Path) -> tuple[str, bool]:
@@ -102,10 +104,11 @@ def parse(
     environ: Mapping[str, str] = os.environ,
     overrides: Mapping[str, Any] | None = None,
     exposed: bool = False,
+    needed: Collection[str] | None = None,
 ) -> Config:
     """Read `text`, which stands in `file`; raise `ConfigError`. `exposed` says that others can read it."""
     top, directory = compose(text, file), Path(file).parent
-    return read(top, directory, environ=environ, overrides=overrides, exposed=exposed)
+    return read(top, directory, environ=environ, overrides=overrides, exposed=exposed, needed=needed)
 
 
 def read(
@@ -116,10 +119,12 @@ def read(
     overrides: Mapping[str, Any] | None = None,
     exposed: bool = False,
     references: References | None = None,
+    needed: Collection[str] | None = None,
 ) -> Config:
     """Read what `compose` returned; relative paths start from `directory`.
 
-    `references` are those of an earlier reading: what they gave is not asked for again. Raises `ConfigError`.
+    `references` are those of an earlier reading: what they gave is not asked for again. `needed` is as for
+    `load`. Raises `ConfigError`.
     """
     if not isinstance(top.value, dict):
         raise ConfigError([top.fault(NO_MAPPING)])
@@ -129,11 +134,11 @@ def read(
     references = references or References(directory, environ)
     if any("${command:" in each.value for each in scalars(top) if isinstance(each.value, str)):
         # What a program must not be given is only known once all is read; so it is read without them first.
-        rehearsal = _Reader(references.without_commands())
+        rehearsal = _Reader(references.without_commands(), needed=needed)
         with contextlib.suppress(ConfigError):
             rehearsal.config(top)
         references.withheld = rehearsal.secret_variables
-    return _Reader(references, exposed=exposed).config(top)
+    return _Reader(references, exposed=exposed, needed=needed).config(top)
 
 
 def _option(name: str, value: Any) -> Item:
@@ -153,9 +158,12 @@ def _option(name: str, value: Any) -> Item:
 class _Reader:
     """Reads one file once; collects the faults."""
 
-    def __init__(self, references: References, *, exposed: bool = False) -> None:
+    def __init__(
+        self, references: References, *, exposed: bool = False, needed: Collection[str] | None = None
+    ) -> None:
         self._references = references
         self._exposed = exposed
+        self._needed = needed
         self._validation = Validation(references.directory)
 
     @property
@@ -170,7 +178,13 @@ class _Reader:
         keys = self._validation.make(FileKeys, top, "routes", "defaults")
         faults = self._validation.faults
         items = routes_of(top, faults)
+        lost = self._lost(items, unresolved)
+        unresolved = [fault for fault in unresolved if not fault.key.startswith(lost)]
         routes = [(route, item) for item in items if (route := self._route(item)) is not None]
+        faults[:] = [fault for fault in faults if not fault.key.startswith(lost)]
+        routes = [(route, item) for route, item in routes if not below(item.key, "").startswith(lost)]
+        variables = [place for route, _ in routes for place in route.variables.values()]
+        faults += checks.variable_faults(variables, self._validation.secrets, self.secret_variables)
         if keys is not None:
             keys = _with_listeners(keys, top, [route for route, _ in routes])
             faults += checks.file_faults(keys, top, routes)
@@ -199,6 +213,16 @@ class _Reader:
             files=self._references.files | _tls_files(keys, [route for route, _ in routes]),
         )
 
+    def _lost(self, routes: Iterable[Item], unresolved: list[Fault]) -> tuple[str, ...]:
+        """Return what the keys begin with of each route that is not needed, and cannot be had."""
+        lost = []
+        for item in routes:
+            name, own = item.child("name"), below(item.key, "")
+            is_needed = self._needed is None or name is None or name.value in self._needed
+            if not is_needed and any(fault.key.startswith(own) for fault in unresolved):
+                lost.append(own)
+        return tuple(lost)
+
     def _route(self, item: Item) -> RouteConfig | None:
         faults = self._validation.faults
         keys = self._validation.make(RouteKeys, item, "auth")
@@ -221,7 +245,14 @@ class _Reader:
             auth=auth.shown(),
             reread=reread_of(keys, item, self._references),
             runs_commands=any("command" in scalar.sources for scalar in scalars(auth_item)),
+            variables=_variables(item, keys),
         )
+
+
+def _variables(route: Item, keys: RouteKeys) -> dict[str, Item]:
+    """Return where the value of each variable stands."""
+    env = route.child("env") or route
+    return {name: env.child(name) or env for name in keys.env}
 
 
 def _preset_warnings(auth: Auth, upstream: str) -> tuple[str, ...]:
@@ -256,9 +287,12 @@ def _with_admin_socket(keys: FileKeys, top: Item, addresses: list[str]) -> FileK
 
 
 def _places(top: Item, routes: Iterable[Item]) -> dict[str, tuple[int, int]]:
-    """Return the line and the column of each key of the top level, and of each route's `listen` and `tls`."""
+    """Return where each key of the top level stands, `log.level`, and each route's `listen` and `tls`."""
     items = [item for item in top.value.values() if item.file == top.file]
-    items += [own for route in routes for key in ("listen", "tls") if (own := route.child(key)) is not None]
+    below_routes = [(route, key) for route in routes for key in ("listen", "tls")]
+    log = top.child("log") or top
+    found = (item.child(key) for item, key in [(log, "level"), *below_routes])
+    items += [item for item in found if item is not None]
     return {item.key: (item.line, item.column) for item in items}
 
 

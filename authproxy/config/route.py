@@ -4,20 +4,22 @@
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
     BeforeValidator,
-    ConfigDict,
     Field,
     PlainValidator,
     SecretStr,
     WithJsonSchema,
 )
 
+from authproxy.config.document import Item
+from authproxy.config.stand_in import KEYS, Method, StandIn, matches
+from authproxy.config.variables import template, variable_name
 from authproxy.grants.grant import Grant
 from authproxy.grants.source import Reread
 from authproxy.net.http_proxy import Setting, read_proxy
@@ -35,7 +37,6 @@ from authproxy.values import (
     split_url,
 )
 
-KEYS = ConfigDict(extra="forbid")
 FRAMING_HEADERS = frozenset({
     "connection", "content-length", "host", "keep-alive", "proxy-connection", "te", "trailer",
     "transfer-encoding", "upgrade",
@@ -48,21 +49,11 @@ _NAME = re.compile(r"[a-z0-9-]+\Z")
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9._-]*[a-z0-9_])?\.?\Z")
 _IPV6 = re.compile(r"\[[0-9a-f:.]+\]\Z")
 _PATH = re.compile(r"(/[^/?#%\\\x00-\x20\x7f]+)+\Z|/\Z")
-_METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")  # a token (RFC 9110 §9.1)
 _REDIRECT = re.compile(r"(/|https?://[^/?#@*\s]+/)[^?#\x00-\x20\x7f]*\Z")
 _PATTERN = re.compile(r"!?/[^?#\x00-\x20\x7f]*\Z")
 
 
 # ── values of this file alone ────────────────────────────────────────────────────────────────────
-
-
-def _matches(pattern: re.Pattern[str], message: str) -> Callable[[str], str]:
-    def check(value: str) -> str:
-        if not pattern.match(value):
-            raise ValueError(message)
-        return value
-
-    return check
 
 
 def host_name(value: str) -> str:
@@ -92,6 +83,10 @@ def _upstream(value: str) -> str:
 
 def off_is_none(value: Any) -> Any:
     return None if value is False else {} if value is True else value
+
+
+def _off_is_nothing(value: Any) -> Any:
+    return () if value is False else value
 
 
 def whole_number(value: Any) -> Any:
@@ -132,21 +127,20 @@ def refuse_spaces(url: str) -> None:
 
 
 RouteName = Annotated[
-    str, AfterValidator(_matches(_NAME, "should contain only lower-case letters, digits and hyphens"))
+    str, AfterValidator(matches(_NAME, "should contain only lower-case letters, digits and hyphens"))
 ]
 Host = Annotated[str, AfterValidator(host_name)]
 MountPath = Annotated[str, AfterValidator(_mount)]
 Upstream = Annotated[URL, AfterValidator(_upstream)]
-Method = Annotated[str, AfterValidator(_matches(_METHOD, "should be a method, such as GET"))]
 PathPattern = Annotated[
-    str, AfterValidator(_matches(_PATTERN, "should be a pattern that begins with / or !/, such as /v2/**"))
+    str, AfterValidator(matches(_PATTERN, "should be a pattern that begins with / or !/, such as /v2/**"))
 ]
 Count = Annotated[int, Field(ge=1), BeforeValidator(whole_number)]
 Status = Annotated[int, Field(ge=201, le=599), BeforeValidator(whole_number)]
 RedirectPattern = Annotated[
     str,
     AfterValidator(
-        _matches(
+        matches(
             _REDIRECT,
             "should be a pattern for a path, such as /login**, or for a URL: https://sso.example/**",
         )
@@ -159,6 +153,8 @@ ProxySetting = Annotated[
     WithJsonSchema({"anyOf": [{"type": "string"}, {"const": False}, {"type": "null"}]}),
 ]
 Timeout = Annotated[Duration, AfterValidator(_some_time)]
+VariableName = Annotated[str, AfterValidator(variable_name)]
+VariableValue = Annotated[str, AfterValidator(template)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -322,6 +318,17 @@ class RouteKeys:
     rewrite: bool = True
     """Whether redirects, links and cookies that point at the upstream come back pointing at the proxy.
     Example: false"""
+    env: dict[VariableName, VariableValue] = field(default_factory=dict)
+    """Variables that `authproxy exec` and `authproxy env` set for a program. In a value `{url}` is the
+    route's address, `{host}` and `{port}` are parts of it, and `{placeholder}` stands in for a token; `{{`
+    and `}}` are braces. A value that holds a secret of the configuration is refused.
+    Example: {ORDERS_BASE_URL: "{url}/v2", ORDERS_TOKEN: "{placeholder}"}"""
+    stand_in: Annotated[
+        tuple[StandIn, ...],
+        BeforeValidator(_off_is_nothing, json_schema_input_type=tuple[StandIn, ...] | Literal[False]),
+    ] = ()
+    """The logins of clients that insist on one of their own: answered here with a placeholder, and never
+    forwarded. `false` takes away those of the preset. Example: [{path: /v1/oauth}]"""
     insecure: bool = False
     """Must be true to send a credential over plain http to another machine. Example: true"""
     max_connections: Count = 256
@@ -339,8 +346,8 @@ class RouteConfig(RouteKeys):
     `key` is the credential's: routes with the same key share a token. `reread` reads the grant's files and
     commands again and returns the grant as it is now, or None when it cannot be made; it is None when
     there is nothing to read again. `runs_commands` says that it may run some. `auth` is for people: what the
-    grant was made from, secrets masked. `is_shared` tells whether it is mounted on the top level's listeners,
-    rather than at its own address alone.
+    grant was made from, secrets masked. `variables` are where the values of `env` stand. `is_shared` tells
+    whether it is mounted on the top level's listeners, rather than at its own address alone.
     """
 
     grant: Grant = field(repr=False)
@@ -351,3 +358,4 @@ class RouteConfig(RouteKeys):
     auth: Mapping[str, object] = field(default_factory=dict, repr=False, compare=False)
     reread: Reread | None = field(default=None, repr=False, compare=False)
     runs_commands: bool = field(default=False, compare=False)
+    variables: Mapping[str, Item] = field(default_factory=dict, repr=False, compare=False)

@@ -212,6 +212,7 @@ def send_problem(context: RequestContext, error: Exception) -> bool:
         body=request.method != "HEAD",
         more=cors_lines(context.origin) if context.origin is not None else b"",
         request_id=context.id,
+        login=context.login is not None,
     )
     transport.write(answer)
     head, _, body = answer.partition(b"\r\n\r\n")
@@ -235,6 +236,29 @@ def shown_body(context: RequestContext, route: Route) -> KeptBody:
     notes = context.notes()
     notes.response_body = route.facts.new_body()
     return notes.response_body
+
+
+def send_document(context: RequestContext, content: bytes) -> bool:
+    """Answer a login ourselves, with a JSON document that nobody keeps."""
+    request = context.request
+    transport = request.connection.transport
+    if transport is None:
+        context.cause = CLIENT_GONE
+        return False
+    keep_alive = request.keep_alive and not request.connection.draining
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nCache-Control: no-store\r\n"
+    head += b"Content-Length: %d\r\n" % len(content)
+    if context.origin is not None:
+        head += cors_lines(context.origin)
+    if not keep_alive:
+        head += b"Connection: close\r\n"
+    elif request.version == HTTP_1_0:
+        head += b"Connection: keep-alive\r\n"
+    body = content if request.method != "HEAD" else b""
+    transport.write(b"%b\r\n%b" % (head, body))
+    context.answer = head
+    context.answering(200, len(body))
+    return keep_alive
 
 
 def send_preflight(context: RequestContext, origin: str) -> bool:

@@ -76,6 +76,7 @@ def loaded(source, *args, directory, exits=0):
         (["routes", "--json"], STATIC, SERVER | HEAVY | TABLES | {"authproxy.app", "authproxy.proxy"}),
         (["schema"], STATIC, SERVER | HEAVY | TABLES | {"authproxy.app", "authproxy.proxy"}),
         (["presets"], STATIC, SERVER | HEAVY | {"authproxy.app", "authproxy.proxy"}),
+        (["env"], PRESET, SERVER | HEAVY | TABLES),
         (["token", "a"], STATIC, SERVER | HEAVY | TABLES),
         (["login", "a"], STATIC, SERVER | HEAVY | TABLES),
         (["logout", "a"], STATIC, SERVER | HEAVY | TABLES),

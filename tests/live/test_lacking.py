@@ -6,6 +6,7 @@ Each thing that not every system has is taken away in the process that is starte
 
 import os
 import re
+import signal
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.beside import beside, python
 from tests.support.command import authproxy, running_proxy
 from tests.support.launch import ANY_PORT
 from tests.support.wire import API, Tokens, ask, get, request
@@ -34,13 +36,16 @@ LACKING: dict[str, set[str]] = {
     "os.O_DIRECTORY": set(),
     "os.O_NOFOLLOW": set(),
     "os.O_NONBLOCK": set(),
+    "os.WCONTINUED": set(),
     "os.WNOHANG": {WORKERS},
+    "os.WUNTRACED": set(),
     "os.fchmod": set(),
     "os.fork": {WORKERS},
     "os.geteuid": set(),
     "os.getuid": set(),
     "os.killpg": set(),
     "os.memfd_create": set(),
+    "os.posix_spawnp": set(),
     "os.register_at_fork": {WORKERS},
     "os.sched_getaffinity": set(),
     "os.setpgid": {WORKERS},
@@ -54,10 +59,12 @@ LACKING: dict[str, set[str]] = {
     "signal.SIGCHLD": {WORKERS},
     "signal.SIGHUP": set(),
     "signal.SIGKILL": set(),
+    "signal.SIGTSTP": set(),
     "signal.SIGUSR1": set(),
     "signal.pthread_sigmask": {WORKERS},
     "signal.setitimer": {WORKERS},
     "signal.sigwait": {WORKERS},
+    "signal.sigwaitinfo": set(),
     "socket.AF_UNIX": {WORKERS, UNIX_SOCKETS},
     "socket.SO_REUSEADDR": set(),
     "socket.SO_REUSEPORT": {WORKERS},
@@ -68,7 +75,8 @@ LACKING: dict[str, set[str]] = {
 HERE = {
     name: gone
     for name, gone in LACKING.items()
-    if name not in {"os.memfd_create", "os.sched_getaffinity"} or hasattr(os, name.removeprefix("os."))
+    if name not in {"os.memfd_create", "os.sched_getaffinity", "signal.sigwaitinfo"}
+    or hasattr({"os": os, "signal": signal}[name.partition(".")[0]], name.partition(".")[2])
 }
 
 
@@ -135,6 +143,30 @@ def test_certificates_of_a_local_authority_do_not_need_it(name: str, servers: tu
     with running_proxy(made, env=without(name)) as proxy:
         context = ssl.create_default_context(cadata=get(proxy.admin_url, "/ca.pem").body.decode())
         assert ask(proxy.url, request(), tls=context).status == 401, "the upstream's own word"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [*HERE],
+        ["signal.sigwaitinfo"] if "signal.sigwaitinfo" in HERE else [],
+        *([name] for name in ("os.posix_spawnp", "signal.pthread_sigmask", "os.WUNTRACED", "resource")),
+    ],
+    ids=lambda names: names[0] if len(names) == 1 else "all",
+)
+def test_a_program_runs_beside_it_hears_sigterm_and_its_exit_code_counts(names: list[str]) -> None:
+    auth = {"grant": "none"}
+    routes = {"routes": [{"name": "api", "upstream": "http://127.0.0.1:9", "auth": auth}]}
+    code = (
+        "import os, signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(5))\n"
+        "print(os.environ['API_URL'], flush=True); time.sleep(60)"
+    )
+    env = without(*names)
+    with beside(routes, python(code), env=env) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline().startswith("http://127.0.0.1:")
+        program.terminate()
+    assert program.returncode == 5
 
 
 WORKERS_FAULT = (

@@ -22,11 +22,14 @@ from authproxy.proxy.guard import Guard
 from authproxy.proxy.handler import ProxyHandler
 from authproxy.proxy.headers import RequestHeaders, ResponseHeaders
 from authproxy.proxy.injection import header_injection
+from authproxy.proxy.placeholders import Placeholders, placeholder
 from authproxy.proxy.renewal import Credential
 from authproxy.proxy.rewrite import Rewriting
 from authproxy.proxy.route import Route
 from authproxy.proxy.router import RouteTable
 from authproxy.proxy.send import Sender
+from authproxy.proxy.stand_in import Login, StandIn
+from authproxy.proxy.token_endpoint import TokenEndpoints
 from authproxy.proxy.upstream.pool import Pool
 from authproxy.tokens.token import Token
 from tests.support.clock import settle
@@ -53,6 +56,10 @@ handler_module.judge_plain = _counted
 
 Script = Callable[[bytes], Sequence[bytes | None]]
 """What the upstream says to a request, in pieces."""
+
+
+OWN, OTHERS = placeholder("up"), placeholder("other")
+LOGIN = Login("/login", frozenset({"GET", "POST"}))
 
 
 @dataclass(frozen=True)
@@ -337,6 +344,9 @@ class World:
             else None,
             keep_body=settings.keep_body,
             idle_seconds=9,
+            placeholders=Placeholders(OWN if credential is not None else None, {OWN: "up", OTHERS: "other"}),
+            stand_in=StandIn([LOGIN], mark=OWN) if credential is not None else None,
+            token_endpoints=TokenEndpoints(ORIGIN, [f"{ORIGIN}/v2/token"]),
         )
 
     async def hear(self, pieces: Sequence[bytes]) -> Outcome:

@@ -46,12 +46,13 @@ export function story(request, route) {
   const said = [];
   const say = (text, tone = "") => said.push({text, tone});
   if (request.route) say(`matched ${request.route}`);
+  const isLogin = request.steps.some(step => step.what === "stand_in");
   request.steps.forEach((step, index) => {
     const isFirst = !request.steps.slice(0, index).some(each => each.what === "token");
     if (step.what === "token" && step.detail === "held") say(held(request, route));
     else if (step.what === "token") {
       say(TOKENS[step.detail] ? `${TOKENS[step.detail]} in ${took(step.ms)}` : step.detail, TOKENS[step.detail] ? "" : "warn");
-      if (isFirst && TOKENS[step.detail]) say(`added ${scheme(route)}`);
+      if (isFirst && !isLogin && TOKENS[step.detail]) say(`added ${scheme(route)}`);
       if (step.detail === "renewed" && !isFirst && request.repeated) say("repeated");
     } else if (step.what === "upstream") {
       const status = Number(/^answered (\d+)$/.exec(step.detail)?.[1] ?? 0);
@@ -59,6 +60,8 @@ export function story(request, route) {
     } else if (step.what === "connect") say(step.detail === "new" ? `connected in ${took(step.ms)}` : `waited ${took(step.ms)} for a connection`);
     else if (step.what === "refused") say(`${request.status || ""} ${step.detail}`.trim(), "bad");
     else if (step.what === "preflight") say("preflight answered");
+    else if (step.what === "placeholder") say("placeholder taken out");
+    else if (step.what === "stand_in") say("login answered with a placeholder", "good");
   });
   return said;
 }
@@ -75,6 +78,8 @@ export function stepName(step, route) {
   if (step.what === "token") return step.detail === "held" ? `Added ${scheme(route)}` : `Token: ${step.detail}`;
   if (step.what === "upstream") return `Upstream ${step.detail}`;
   if (step.what === "connect") return step.detail === "new" ? "Connected" : "Waited for a connection";
+  if (step.what === "placeholder") return `Placeholder ${step.detail}`;
+  if (step.what === "stand_in") return "Login answered by authproxy";
   if (step.what === "refused") return `Refused: ${step.detail}`;
   if (step.what === "answer") return /^\d+ bytes$/.test(step.detail) ? `Passed on ${size(Number.parseInt(step.detail))}` : step.detail;
   return `${step.what[0].toUpperCase()}${step.what.slice(1)}: ${step.detail}`;

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from aiohttp import HttpVersion11
@@ -18,6 +19,7 @@ from authproxy.app.served import ServedListener
 from authproxy.app.site import NO_TLS
 from authproxy.app.tls import TLSContexts
 from authproxy.errors import Forbidden, TokenError
+from authproxy.grants.discovery import Server
 from authproxy.tokens.token import Token
 from tests.support.clock import Clock, settle
 from tests.unit.app.apps import LISTENER, MACHINE, STATIC, accepts, another, listening, prepare
@@ -251,3 +253,20 @@ async def until(condition):
     async with asyncio.timeout(10):
         while not condition():
             await asyncio.sleep(0.005)
+
+
+# ── what issuers publish ─────────────────────────────────────────────────────────────────────────
+
+
+async def test_what_an_issuer_publishes_is_known_here_and_told_once(app):
+    auth = "auth: {grant: client_credentials, issuer: 'https://up.example', client_id: a, client_secret: b}"
+    made = await app(auth)
+    told = []
+    made.others = SimpleNamespace(published=lambda *about: told.append(about))
+    endpoints = made.site.routes.match("localhost", "/r0").token_endpoints
+    assert endpoints.lets_through("/token")
+    found = Server(token_url="https://up.example/token", token_url_with_certificate="https://mtls.example/t")
+    for _ in range(2):
+        made._discovered("https://up.example", found)
+    assert told == [("https://up.example", ("https://up.example/token", "https://mtls.example/t"))]
+    assert not endpoints.lets_through("/token")

@@ -260,3 +260,18 @@ def test_routes_alone_have_a_free_port_each_and_nothing_else_is_opened(system):
     assert own_urls(alone, made.proxy) == {"b": f"http://127.0.0.1:{made.proxy[0][1].place[1]}"}
     assert len(system.opened) == 1
     assert configured_addresses(alone) == ["127.0.0.1:0"]
+
+
+def test_routes_that_are_mounted_where_all_are_have_one_in_common_as_well(system):
+    config = parse(
+        "routes:\n"
+        "  - {name: a, path: /a, upstream: 'https://a.example', auth: {grant: none}}\n"
+        "  - {name: b, listen: '127.0.0.1:1', upstream: 'https://b.example', auth: {grant: none}}\n",
+        "proxy.yaml",
+        environ={},
+    )
+    alone = each_at_a_free_port(config, ["a", "b"])
+    made = open_listeners(alone).proxy
+    assert [address for address, _ in made] == ["127.0.0.1:0", "127.0.0.1:0 for a", "127.0.0.1:0 for b"]
+    assert listening_urls(alone, made) == [f"http://127.0.0.1:{made[0][1].place[1]}"]
+    assert each_at_a_free_port(config, ["b"]).listen == ()

@@ -434,3 +434,50 @@ UNCERTIFIED = "has no certificate with `tls: auto`"
 def test_what_the_local_authority_cannot_sign_for_is_told(reader, top, host, places):
     found = reader.config(reader.with_route(f"host: {host}\n{NONE}", top)).warnings
     assert [each.key for each in found if each.message.startswith(UNCERTIFIED)] == places
+
+
+# ── variables for programs ───────────────────────────────────────────────────────────────────────
+
+HANDED_ON = "would hand ${PASSWORD} on, which gives a secret of this configuration: {placeholder} stands in"
+A_SECRET = "would hand a secret of this configuration on: {placeholder} stands in"
+
+
+@pytest.mark.parametrize(
+    ("auth", "value", "fault"),
+    [
+        ("{grant: static, token: '${PASSWORD}'}", "${PASSWORD}", HANDED_ON),
+        ("{grant: static, token: '${PASSWORD}'}", "x-${PASSWORD}-y", HANDED_ON),
+        ("{grant: static, token: a-literal-secret}", "Bearer a-literal-secret", A_SECRET),
+        ("{grant: static, token: '${file:secret}'}", "${file:secret}", A_SECRET),
+        ("{grant: static, token: '${file:secret}'}", "${file:./secret}", A_SECRET),
+        ("{grant: basic, username: '${USER_NAME}', password: '${PASSWORD}'}", "${USER_NAME}", None),
+        ("{grant: static, token: short}", "a short word", None),
+        ("{grant: static, token: '${PASSWORD}'}", "{placeholder}", None),
+    ],
+)
+def test_no_variable_hands_a_secret_on(reader, auth, value, fault):
+    (reader.directory / "secret").write_text("of-more-than-eight\n")
+    keys = f"upstream: https://api.example\nauth: {auth}\nenv: {{KEY: '{value}'}}"
+    if fault is None:
+        assert reader.route(keys).env == {"KEY": value.replace("${USER_NAME}", "joe")}
+        return
+    text = reader.with_route(keys)
+    [told] = reader.faults(text)
+    assert told.startswith(f"6:16: routes[0].env.KEY: {fault}")
+
+
+def test_a_secret_of_another_route_is_one_too(reader):
+    text = """
+routes:
+  - {name: a, path: /a, upstream: 'https://a.example', auth: {grant: static, token: '${PASSWORD}'}}
+  - {name: b, path: /b, upstream: 'https://b.example', auth: {grant: none}, env: {KEY: '${PASSWORD}'}}
+"""
+    assert reader.fault(text).startswith(f"4:88: routes[1].env.KEY: {HANDED_ON}")
+
+
+def test_a_header_of_the_configuration_is_no_secret_by_its_length(reader):
+    keys = (
+        "upstream: https://api.example\nauth: {grant: none}\n"
+        "headers: {set: {X-Tenant: the-name-of-it}}\nenv: {TENANT: the-name-of-it}"
+    )
+    assert reader.route(keys).env == {"TENANT": "the-name-of-it"}

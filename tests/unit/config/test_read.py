@@ -286,3 +286,51 @@ def test_the_admin_listener_is_a_socket_where_the_proxys_are_all_sockets(reader,
 def test_a_routes_own_listener_counts_among_the_proxys(reader, top, own, where):
     keys = f"upstream: https://x\nauth: {{grant: none}}\nlisten: {own}"
     assert reader.config(reader.with_route(keys, top)).admin.listen == where
+
+
+# ── routes that are not needed ───────────────────────────────────────────────────────────────────
+
+TWO = """\
+routes:
+  - {name: a, path: /a, upstream: 'https://a.example', auth: {grant: static, token: '${PASSWORD}'}}
+  - name: b
+    path: /b
+    upstream: https://b.example
+    auth: {grant: basic, username: '${USER_NAME}', password: '${NOT_SET}'}
+    headers: {set: {X-Key: '${API_KEY}'}}
+"""
+
+
+def test_a_route_that_is_not_needed_may_lack_its_secrets(reader):
+    reader.environ = {"PASSWORD": "hunter2", "API_KEY": "an-api-key"}
+    config = reader.config(TWO, needed=["a"])
+    assert [route.name for route in config.routes] == ["a"]
+    assert config.secret_variables >= {"PASSWORD", "NOT_SET", "API_KEY"}  # of both
+
+
+@pytest.mark.parametrize("needed", [None, ["b"], ["a", "b"]])
+def test_one_that_is_needed_may_not(reader, needed):
+    reader.environ = {"PASSWORD": "hunter2", "API_KEY": "an-api-key", "USER_NAME": "joe"}
+    assert "NOT_SET is not set" in reader.fault(TWO, needed=needed)
+
+
+def test_what_else_is_wrong_with_a_route_that_is_not_needed_is_told(reader):
+    assert "unknown key" in reader.fault(
+        TWO.replace("NOT_SET", "PASSWORD").replace("API_KEY", "PASSWORD").replace("path: /b", "pth: /b"),
+        needed=["a"],
+    )
+
+
+def test_it_is_known_where_variables_and_the_log_level_stand(reader):
+    text = reader.with_route(
+        "upstream: https://a.example\nauth: {grant: none}\nenv: {KEY: '{url}'}", "log: {level: info}"
+    )
+    config = reader.config(text)
+    assert config.routes[0].env == {"KEY": "{url}"}
+    fault = config.routes[0].variables["KEY"].fault("x")
+    assert (fault.line, fault.column, fault.key) == (6, 16, "routes[0].env.KEY")
+    assert config.place("log.level") == f"{config.file}:1:14"
+    assert (
+        reader.config(TWO.replace("NOT_SET", "PASSWORD").replace("API_KEY", "PASSWORD")).place("log.level")
+        is None
+    )

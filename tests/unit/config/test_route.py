@@ -1,8 +1,9 @@
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 
 import pytest
 from pydantic import SecretStr
 
+from authproxy.config import presets
 from authproxy.config.model import Admin, Limits, Log
 from authproxy.config.route import AllowKeys, HeaderRules, Retry, Timeouts, UpstreamTLS
 from authproxy.grants.static import NoGrant
@@ -334,3 +335,42 @@ def test_bodies_are_kept_where_a_route_says_so(reader, written, kept):
 
 def test_a_body_that_would_take_all_the_room_is_a_fault(reader):
     assert "should be at most 16MiB" in reader.fault(reader.with_route(f"{PLAIN}inspect: {{bodies: 17MiB}}"))
+
+
+# ── env ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_env_is_variables_and_defaults_are_merged_one_by_one(reader):
+    top = "defaults: {env: {A: '{url}', B: '{host}', C: x}}"
+    route = reader.route(
+        "upstream: https://a.example\nauth: {grant: none}\nenv: {B: mine, C: null, D: ''}", top
+    )
+    assert route.env == {"A": "{url}", "B": "mine", "D": ""}
+
+
+@pytest.mark.parametrize(
+    ("env", "fault"),
+    [
+        ("{2A: x}", "env.2A: should be the name of a variable"),
+        (
+            "{A: '{token}'}",
+            "env.A: should hold {url}, {host}, {port} or {placeholder} and nothing else in braces",
+        ),
+        ("{A: 1}", "env.A: should be a string; put it in quotes"),
+        ("[A]", "env: should be a mapping"),
+    ],
+)
+def test_what_is_wrong_with_env_is_told_at_its_place(reader, env, fault):
+    assert reader.route_fault(f"upstream: https://a.example\nauth: {{grant: none}}\nenv: {env}").startswith(
+        fault
+    )
+
+
+def test_a_preset_may_bring_variables_and_the_users_win(reader, monkeypatch):
+    known = dict(presets.presets())
+    up42 = known["up42"]
+    known["up42"] = replace(up42, route={**up42.route, "env": {"A": "{url}", "B": "{placeholder}"}})
+    monkeypatch.setattr(presets, "_PRESETS", known)
+    keys = "upstream: https://api.sa.up42.com\nauth: {preset: up42, username: a, password: b}"
+    assert reader.route(keys).env == {"A": "{url}", "B": "{placeholder}"}
+    assert reader.route(f"{keys}\nenv: {{A: mine, B: null}}").env == {"A": "mine"}

@@ -168,6 +168,13 @@ async def test_a_worker_hears_that_a_token_was_forgotten_and_that_somebody_watch
     assert app.told == [("forgotten", "up42"), ("watch", 50), ("watch", 0)]
 
 
+async def test_a_worker_hears_what_an_issuer_publishes(line, app, settle):
+    _, broker = line
+    broker.channel.send({"published": "https://id.example", "urls": ["https://id.example/token"]})
+    await settle()
+    assert app.told == [("learn", "https://id.example", ("https://id.example/token",))]
+
+
 async def test_finished_requests_are_told_to_the_broker(line, app, settle):
     _, broker = line
     app.observing.seen([{"id": "1"}], 2)

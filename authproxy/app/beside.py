@@ -1,0 +1,65 @@
+"""Serving beside a program: from just before its start until its end, whose exit code is the result.
+
+listen ─▶ start the program ─▶ wait for its end ─▶ a short drain ─▶ its exit code
+"""
+
+import asyncio
+import contextlib
+import gc
+import signal
+from collections.abc import Callable
+
+from authproxy import logs
+from authproxy.app.application import App
+from authproxy.app.child import Child
+from authproxy.app.listeners import Listeners, own_listeners
+from authproxy.app.serving import collect_less, load_meanwhile
+from authproxy.app.tls import TLSContexts
+from authproxy.config.model import Config
+
+Start = Callable[[], Child]
+"""Starts the program. Raises `NotStarted`."""
+
+
+async def serve_beside(
+    config: Config,
+    listeners: Listeners,
+    tls: TLSContexts,
+    start: Start,
+    *,
+    retry_rejected: bool = False,
+) -> int:
+    """Serve on open sockets until the program that `start` starts has ended; return its exit code.
+
+    Raises `NotStarted`, and `AuthproxyError` if `config` cannot be served. Whatever else ends this has the
+    program told to stop, and waits for it: it is not left alone with a proxy that is gone.
+    """
+    own = own_listeners(config, listeners)
+    async with App(config, own=own, tls=tls, retry_rejected=retry_rejected) as app:
+        await app.start(listeners.proxy)
+        app.warn()
+        app.route_tokens.prefetch()
+        gc.freeze()
+        child = start()
+        try:
+            code = await _serve_until_its_end(app, child)
+        except BaseException:
+            logs.error("the proxy has failed: the program is told to stop")
+            child.signal(signal.SIGTERM)
+            await child.ended()
+            raise
+        await app.drain()
+        return code
+
+
+async def _serve_until_its_end(app: App, child: Child) -> int:
+    ended = asyncio.Event()
+    loading = asyncio.create_task(load_meanwhile(ended, admin=False, tokens=app.obtains_tokens))
+    collect_less()
+    try:
+        return await child.ended()
+    finally:
+        ended.set()
+        loading.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await loading
