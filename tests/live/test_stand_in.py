@@ -280,6 +280,15 @@ def test_up_to_64_kib_are_read_and_no_more(world: World) -> None:
         assert "64 KiB" in answer.json["hint"]
 
 
+def test_a_lower_limit_of_bodies_holds_for_logins_too() -> None:
+    with Tokens() as tokens, API(tokens.issued) as api:
+        route = {"name": "api", "upstream": api.url, "auth": client_of(tokens), "stand_in": [{"path": "/in"}]}
+        with running_proxy({"limits": {"body_bytes": 9}, "routes": [route]}) as proxy:
+            assert ask(proxy.url, request("POST", "/in", body=b"a" * 9)).status == 200
+            answer = ask(proxy.url, request("POST", "/in", body=b"a" * 10))
+            assert (answer.status, answer.json["hint"]) == (413, "`limits.body_bytes` sets the limit")
+
+
 def test_a_client_that_waits_to_be_asked_is_asked(world: World) -> None:
     with connect(world.proxy.url) as wire:
         wire.send(request("POST", "/api/v1/oauth", f"Content-Length: {len(LOGIN)}", "Expect: 100-continue"))
