@@ -235,8 +235,8 @@ def stop_as_by_key() -> None:
 
     Where nobody could, the kernel does not stop us (POSIX, orphaned process groups).
     """
-    # One for this thread, while it waits, and only then out with it and the terminal's own: SIGCONT takes away
-    # what is left of both (POSIX, signal generation), so that they are one stop.
+    # One for this thread, while it waits, and only then out with it and the terminal's own: SIGCONT takes
+    # away what is left of both (POSIX, signal generation), so that they are one stop.
     signal.pthread_kill(threading.get_ident(), signal.SIGTSTP)
     before = pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTSTP})
     pthread_sigmask(signal.SIG_SETMASK, before)
