@@ -58,9 +58,8 @@ def hold_signals() -> Mask:
     Those that are ignored, as by nohup, stay so. For the main thread, before there are others.
     """
     if JOB_CONTROL:
-        signal.signal(
-            signal.SIGCHLD, signal.SIG_DFL
-        )  # where it is ignored, nobody learns how a program ended
+        # Where it is ignored, nobody learns how a program has ended.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         return frozenset(pthread_sigmask(signal.SIG_BLOCK, _heard()))
     for number in CONSOLE_SIGNALS:  # for all programs of a console, and it is ours that decides
         signal.signal(number, lambda *_: None)
@@ -154,9 +153,9 @@ class Child:
 
     def _group(self) -> int:
         try:
-            return os.getpgid(self.pid)
+            return int(os.getpgid(self.pid))
         except OSError:  # it has ended
-            return os.getpgrp()
+            return int(os.getpgrp())
 
 
 Wait = Callable[[], int | None]
@@ -236,8 +235,8 @@ def stop_as_by_key() -> None:
 
     Where nobody could, the kernel does not stop us (POSIX, orphaned process groups).
     """
+    # One for this thread, while it waits, and only then out with it and the terminal's own: SIGCONT takes
+    # away what is left of both (POSIX, signal generation), so that they are one stop.
+    signal.pthread_kill(threading.get_ident(), signal.SIGTSTP)
     before = pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTSTP})
-    try:
-        signal.pthread_kill(threading.get_ident(), signal.SIGTSTP)  # not to the thread that waits for one
-    finally:
-        pthread_sigmask(signal.SIG_SETMASK, before)
+    pthread_sigmask(signal.SIG_SETMASK, before)

@@ -178,26 +178,27 @@ async def test_what_cannot_be_started_says_why(monkeypatch, error, code):
 
 def test_signals_wait_but_for_those_that_are_ignored(monkeypatch):
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    ignored = signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    ignored, child = signal.signal(signal.SIGUSR2, signal.SIG_IGN), signal.getsignal(signal.SIGCHLD)
     try:
         assert hold_signals() == before
         waits = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         assert {signal.SIGTERM, signal.SIGINT, signal.SIGTSTP} <= waits
         assert signal.SIGUSR2 not in waits
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
         number, sender = next_signal()
         assert number == signal.SIGTERM
         assert sender in {os.getpid(), -1}
         monkeypatch.setattr(module, "sigwaitinfo", None)  # as on macOS
         for has_terminal, sender in ((True, None), (False, -1)):
             monkeypatch.setattr(module, "has_terminal", lambda has_terminal=has_terminal: has_terminal)
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.pthread_kill(threading.get_ident(), signal.SIGINT)
             assert next_signal() == (signal.SIGINT, sender)
-            os.kill(os.getpid(), signal.SIGHUP)
+            signal.pthread_kill(threading.get_ident(), signal.SIGHUP)
             assert next_signal() == (signal.SIGHUP, -1)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         signal.signal(signal.SIGUSR2, ignored)
+        signal.signal(signal.SIGCHLD, child)
 
 
 def test_we_are_stopped_by_a_signal_of_our_own_in_this_very_thread(monkeypatch):
