@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import web
 
-from authproxy.admin.api import admin_application
+from authproxy.admin.application import admin_application
 from authproxy.admin.listener import FEWEST_CONNECTIONS, MAX_CONNECTIONS, AdminServer
 from authproxy.app.backend import Backend
 

@@ -20,7 +20,7 @@ from authproxy.app.requests import error_of
 from authproxy.config.model import address_of
 from authproxy.config.route import RouteConfig
 from authproxy.errors import AuthproxyError, Fault, NoRoute, NoSuchRequest
-from authproxy.grants import grant_name
+from authproxy.grants.registry import grant_name
 from authproxy.grants.steps import Show
 from authproxy.observe.counters import Counters, total
 from authproxy.observe.recent import Filter, percentiles

@@ -1,4 +1,4 @@
-"""`authproxy healthcheck`: for containers and supervisors."""
+"""`authproxy healthcheck`, for containers and supervisors: asks `/readyz` at the admin listener."""
 
 import json
 from typing import Any

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from authproxy.config.document import Item
 from authproxy.config.validation import Validation
-from authproxy.grants import GRANTS
 from authproxy.grants.grant import Grant
+from authproxy.grants.registry import GRANTS
 from authproxy.masking import masked
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from authproxy.config.descriptions import descriptions, mappings_in
 from authproxy.config.model import FileKeys
 from authproxy.config.presets import Preset, presets
 from authproxy.config.route import RouteKeys
-from authproxy.grants import GRANTS
+from authproxy.grants.registry import GRANTS
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 ANNOTATIONS = ("description", "default", "title", "examples")

@@ -15,8 +15,8 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from authproxy.config.model import FileKeys
 from authproxy.config.route import HeaderRules, RouteKeys
-from authproxy.grants import GRANTS
 from authproxy.grants.grant import Grant
+from authproxy.grants.registry import GRANTS
 
 UNKNOWN_KEY = "unknown key"
 IN_A_ROUTE = "it belongs to a route: below `- name: …` under `routes`, or under `defaults` for all of them"

@@ -6,7 +6,7 @@
            flow.throw(error)            when a step failed (`TokenError`); most flows let it pass
 
 The frozen dataclass *is* the YAML under `auth:`; a field's annotation is its check. A new grant is one
-file beside this one, one row in `GRANTS`, one test and one paragraph of `docs/configuration.md`.
+file beside this one, one row in `registry.py`, one test and one paragraph of `docs/configuration.md`.
 """
 
 import re

@@ -16,7 +16,7 @@ from authproxy.proxy.send import Outgoing
 from authproxy.tokens.token import Token
 
 if TYPE_CHECKING:
-    from authproxy.proxy.handler import Site
+    from authproxy.proxy.judge import Site
     from authproxy.proxy.stand_in import Login
 
 

@@ -1,5 +1,7 @@
 """Who may ask at all. authproxy lends its credentials to whoever reaches it, so the door is here.
 
+Which hosts, origins and keys a guard knows is gathered in app/site.py.
+
 What a browser sends to a local port on behalf of somebody else's page (observed with Chromium):
 
     from                        Host        Origin        Sec-Fetch-Site

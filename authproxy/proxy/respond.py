@@ -8,13 +8,11 @@ import re
 import socket
 import struct
 from time import perf_counter
-from typing import cast
 
 from multidict import istr
 
 from authproxy import logs
 from authproxy.errors import AuthproxyError, BadReply, BadRequest, Forbidden, problem_document
-from authproxy.net.tunnel import Tunnel
 from authproxy.observe.record import KeptBody
 from authproxy.proxy.body import LAST_CHUNK, chunk
 from authproxy.proxy.context import RequestContext
@@ -29,8 +27,6 @@ from authproxy.proxy.upstream.reply import Reply
 
 CONNECTION, EXPECT, UPGRADE = istr("Connection"), istr("Expect"), istr("Upgrade")
 PREFLIGHT_METHOD = istr("Access-Control-Request-Method")
-# HTTP of any version, and what it would be spoken over; `h2c-14`, `h3-29` and `TLS/1.2` are such names too.
-HTTP_ITSELF = re.compile(r"(?:https?|h[0-9]+c?|hq|quic|tls|ssl)(?![a-z])")
 REASONS = re.compile(r"(?<!^)(?=[A-Z])")  # BadRequest is counted as bad_request
 CLIENT_GONE = "the client went away"
 # After these nobody knows where the next request begins, or it may be very far away.
@@ -103,38 +99,10 @@ async def stream(context: RequestContext, route: Route, reply: Reply) -> bool:
     return keep_alive
 
 
-async def tunnel(context: RequestContext, route: Route, reply: Reply) -> bool:
-    """Pass the switch of protocols on, and then bytes both ways until one side is gone."""
-    connection = context.request.connection
-    client = connection.transport
-    if client is None:
-        raise ConnectionResetError
-    protocol = b", ".join(value for name, value in reply.headers if name.lower() == b"upgrade")
-    if not protocols(protocol.decode("latin-1")) <= protocols(wanted_protocol(context.request) or ""):
-        raise BadReply("the upstream switched to a protocol that was not asked for")
-    context.framed = False
-    head = _lines(context, route, reply)
-
-    def switch(upstream: asyncio.Transport) -> Tunnel:
-        lines = head + b"Connection: Upgrade\r\nUpgrade: " + protocol + b"\r\n"
-        client.write(lines + b"\r\n")
-        context.answer = lines
-        context.answering(reply.status)
-        return Tunnel(client, upstream, route.idle_seconds)
-
-    with cast("Tunnel", reply.join(switch)) as joined:
-        try:
-            connection.join(joined)
-            await joined.closed()
-        finally:
-            context.sent = joined.moved
-    return False
-
-
 def _head(context: RequestContext, route: Route, reply: Reply) -> tuple[bytes, bool, bool]:
     """Return the head of the answer, whether the connection goes on, and whether the body is chunked."""
     request, status = context.request, reply.status
-    head = _lines(context, route, reply)
+    head = answer_lines(context, route, reply)
     if context.origin is not None:
         head += cors_lines(context.origin)
     keep_alive = request.keep_alive and not request.connection.draining
@@ -153,7 +121,7 @@ def _head(context: RequestContext, route: Route, reply: Reply) -> tuple[bytes, b
     return head + b"\r\n", keep_alive, chunked
 
 
-def _lines(context: RequestContext, route: Route, reply: Reply) -> bytes:
+def answer_lines(context: RequestContext, route: Route, reply: Reply) -> bytes:
     """Return status line and header section as the client gets them. Raises `BadReply`."""
     lines = _own_lines(context.request, route, reply)
     if reply.status >= 300:
@@ -301,22 +269,6 @@ def expects_continue(request: Request) -> bool:
     if any(value.lower() != "100-continue" for value in request.headers.getall(EXPECT)):
         raise BadRequest("the only expectation that is known is 100-continue")
     return True
-
-
-def wanted_protocol(request: Request) -> str | None:
-    """Return the protocol that a request which lists `upgrade` wants to switch to, or None.
-
-    HTTP itself is none: in a tunnel of HTTP/2 nobody would judge the requests.
-    """
-    protocol = request.headers.get(UPGRADE)
-    if protocol is None or request.version != HTTP_1_1:
-        return None
-    return None if any(map(HTTP_ITSELF.match, protocols(protocol))) else protocol
-
-
-def protocols(upgrade: str) -> set[str]:
-    """Return the protocols that an `Upgrade` header names; `{""}` for none."""
-    return {word.strip().lower() for word in upgrade.split(",")}
 
 
 def is_preflight(request: Request) -> bool:

@@ -12,9 +12,9 @@ import yaml
 from authproxy.config.descriptions import descriptions
 from authproxy.config.json_schema import REFERENCE, json_schema
 from authproxy.config.presets import presets
-from authproxy.grants import GRANTS
 from authproxy.grants.grant import Grant
 from authproxy.grants.oauth import OAuthGrant
+from authproxy.grants.registry import GRANTS
 
 HEAD = """\
 # Configuration reference

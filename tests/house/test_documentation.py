@@ -17,7 +17,7 @@ from authproxy.config.presets import presets
 from authproxy.config.read import load
 from authproxy.config.references import READERS
 from authproxy.config.route import RouteKeys
-from authproxy.grants import GRANTS
+from authproxy.grants.registry import GRANTS
 
 ROOT = Path(__file__).parents[2]
 CONFIGURATION = (ROOT / "docs/configuration.md").read_text()

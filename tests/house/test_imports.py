@@ -8,7 +8,9 @@ import sys
 
 import pytest
 
-SERVER = {"aiohttp.web", "authproxy.proxy.downstream", "authproxy.admin.api", "authproxy.workers", "uvloop"}
+SERVER = {
+    "aiohttp.web", "authproxy.proxy.downstream", "authproxy.admin.application", "authproxy.workers", "uvloop",
+}  # fmt: skip
 HEAVY = {"aiohttp", "cryptography", "joserfc", "keyring", "prometheus_client", "pyotp", "redis"}
 TABLES = {"rich"}
 FAULTS = {"difflib", "authproxy.config.meant", "authproxy.config.faults"}

@@ -16,9 +16,10 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from authproxy.observe.counters import Counters
 from authproxy.proxy.allow import Allow
 from authproxy.proxy.guard import Guard
-from authproxy.proxy.handler import JUDGED, PARSERS_OWN, READ_PLAINLY, ProxyHandler
+from authproxy.proxy.handler import ProxyHandler
 from authproxy.proxy.headers import RequestHeaders, ResponseHeaders
 from authproxy.proxy.injection import header_injection
+from authproxy.proxy.judge import JUDGED, PARSERS_OWN, READ_PLAINLY
 from authproxy.proxy.renewal import Credential
 from authproxy.proxy.request import Request
 from authproxy.proxy.route import Route

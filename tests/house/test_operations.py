@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from authproxy.admin.api import admin_application
+from authproxy.admin.application import admin_application
 from authproxy.admin.metrics import exposition
 from authproxy.cli import VERBS
 from authproxy.observe.counters import Counters

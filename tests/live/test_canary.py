@@ -31,7 +31,7 @@ from authproxy import capabilities
 from authproxy.config.model import FileKeys
 from authproxy.config.read import load
 from authproxy.config.route import RouteKeys
-from authproxy.grants import GRANTS
+from authproxy.grants.registry import GRANTS
 from authproxy.masking import leaves
 from tests.support.canary import BASE32, Canaries
 from tests.support.command import RunningProxy, authproxy, running_proxy, wait_until

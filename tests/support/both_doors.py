@@ -22,6 +22,7 @@ from authproxy.proxy.guard import Guard
 from authproxy.proxy.handler import ProxyHandler
 from authproxy.proxy.headers import RequestHeaders, ResponseHeaders
 from authproxy.proxy.injection import header_injection
+from authproxy.proxy.judge import judge_plain
 from authproxy.proxy.placeholders import Placeholders, placeholder
 from authproxy.proxy.renewal import Credential
 from authproxy.proxy.rewrite import Rewriting
@@ -42,7 +43,7 @@ KEY, KEY_HEADER = "s3cr3t", "X-Authproxy-Key"
 PAGE = "https://page.example"
 
 _judged: dict[int, int] = {}  # by the identity of a site
-_judge_plain = handler_module.judge_plain
+_judge_plain = judge_plain
 
 
 def _counted(context: Any, head: Any) -> bool:
@@ -52,7 +53,7 @@ def _counted(context: Any, head: Any) -> bool:
     return passes
 
 
-handler_module.judge_plain = _counted
+vars(handler_module)["judge_plain"] = _counted
 
 Script = Callable[[bytes], Sequence[bytes | None]]
 """What the upstream says to a request, in pieces."""

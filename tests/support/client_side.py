@@ -5,7 +5,7 @@ from typing import Any
 
 from authproxy.proxy.context import Answered, Waiting
 from authproxy.proxy.downstream.server import ProxyServer
-from authproxy.proxy.handler import JUDGED, READ_PLAINLY
+from authproxy.proxy.judge import JUDGED, READ_PLAINLY
 from authproxy.proxy.plain import PlainReader
 from tests.support.clock import settle
 

@@ -17,12 +17,12 @@ from authproxy import __version__
 from authproxy.app.doctor.answers import Answered, Asked, Variant, judge, judge_missing, variants
 from authproxy.app.doctor.network import Target, is_tls, speaks_tls
 from authproxy.app.doctor.steps import Verdict, failed, skipped
-from authproxy.app.site import injection_of
+from authproxy.app.route_building import injection_of
 from authproxy.config.route import RouteConfig
 from authproxy.errors import AuthproxyError, BadReply, Forbidden, ResponseTimeout, TokenError, UpstreamError
 from authproxy.grants.shape import says_tls
 from authproxy.masking import without_query
-from authproxy.proxy.handler import check_allow
+from authproxy.proxy.judge import check_allow
 from authproxy.proxy.route import Route
 from authproxy.proxy.router import upstream_target
 from authproxy.proxy.send import Outgoing

@@ -1,61 +1,59 @@
-"""The views of the admin listener, before a backend that is a fake."""
+"""The views of the admin API, before a backend that is a fake."""
+
+import asyncio
 
 import pytest
 
-from authproxy.admin.api import admin_application
-from authproxy.admin.events import Streams
-from authproxy.admin.status import RouteStatus, Trouble
-from authproxy.errors import LoginRequired, TokenUnavailable
-from authproxy.grants.steps import Show
+from authproxy.admin.application import admin_application
+from authproxy.admin.events import COMMENT, Streams
+from authproxy.errors import CredentialRejected, Fault, NoRoute, NoSuchRequest, NotReplayable, TooManyTries
+from authproxy.observe.feed import MAX_RATE
+from authproxy.observe.recent import Filter
 from authproxy.proxy.guard import Guard
 
 from .talk import Client
 
-KEY = "an-access-key"
-LOGIN_URL = "https://id.example/authorize?state=s&x=%22"
+KNOWN = "0" * 22
+FAULT = Fault("proxy.yaml", 3, 5, "routes[0].name", "is required")
 
 
 class Backend:
-    """Two routes, and a login that shows what it is told to."""
+    """Answers with what it is told to; `trouble` is raised instead."""
 
     def __init__(self):
         self.guard = Guard()
         self.serves_api = True
         self.streams = Streams()
-        self.routes = [
-            RouteStatus("fine", "valid"),
-            RouteStatus("bad", "rejected", Trouble("wrong password", "mend it")),
-        ]
-        self.shows = Show(LOGIN_URL)
-        self.ends = ("fine", None)
         self.trouble = None
-        self.certificate = None
-        self.begun = []
-        self.ended = []
+        self.faults = []
+        self.asked = []
 
-    def states(self):
-        return self.routes
+    async def _answer(self, answer, *asked):
+        self.asked.append(asked)
+        if self.trouble is not None:
+            raise self.trouble
+        return answer
 
     async def status(self):
-        return {"routes": []}
+        return await self._answer({"routes": []}, "status")
 
-    async def metrics(self):
-        return b"authproxy_requests_total 1.0\n"
+    async def requests(self, wanted):
+        return await self._answer([{"id": KNOWN}], "requests", wanted)
 
-    async def authority(self):
-        return self.certificate
+    async def request(self, wanted):
+        return await self._answer({"id": wanted}, "request", wanted)
 
-    async def begin_login(self, route, callback_url):
-        self.begun.append((route, callback_url))
-        if self.trouble is not None:
-            raise self.trouble
-        return self.shows
+    async def replay(self, wanted):
+        return await self._answer("f" * 22, "replay", wanted)
 
-    async def end_login(self, query):
-        self.ended.append(query)
-        if self.trouble is not None:
-            raise self.trouble
-        return self.ends
+    async def refresh(self, name):
+        return await self._answer({"name": name}, "refresh", name)
+
+    async def forget(self, name):
+        return await self._answer(None, "forget", name)
+
+    async def reload(self):
+        return await self._answer(self.faults, "reload")
 
 
 @pytest.fixture
@@ -65,232 +63,189 @@ def backend():
 
 @pytest.fixture
 async def client(backend):
-    async with Client(admin_application(backend, form_seconds=10)) as client:
+    async with Client(admin_application(backend, form_seconds=0.2)) as client:
         yield client
 
 
-@pytest.fixture
-async def locked(backend):
-    """The same where callers need a key."""
-    backend.guard = Guard(access_header="X-Key", access_keys=[KEY])
-    async with Client(admin_application(backend, form_seconds=10)) as client:
-        yield client
-
-
-# ── health and counts ────────────────────────────────────────────────────────────────────────────
-
-
-async def test_who_lives_says_so_whatever_state_the_routes_are_in(client):
-    reply = await client.ask("/healthz")
-    assert (reply.status, reply.json()) == (200, {"alive": True})
-
-
-async def test_readiness_names_the_routes_in_trouble_and_no_other(client, backend):
-    reply = await client.ask("/readyz")
-    trouble = {"state": "rejected", "cause": "wrong password", "hint": "mend it"}
-    assert (reply.status, reply.json()) == (503, {"ready": False, "routes": {"bad": trouble}})
-    backend.routes.pop()
-    reply = await client.ask("/readyz")
-    assert (reply.status, reply.json()) == (200, {"ready": True})
-
-
-@pytest.mark.parametrize(("route", "status"), [("fine", 200), ("bad", 503), ("nowhere", 404), ("", 404)])
-async def test_one_route_can_be_asked_for(client, route, status):
-    assert (await client.ask(f"/readyz?route={route}")).status == status
-
-
-async def test_the_counts_come_in_the_format_of_prometheus(client):
-    reply = await client.ask("/metrics")
-    assert reply.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
-    assert reply.body == b"authproxy_requests_total 1.0\n"
-
-
-# ── who may ask ──────────────────────────────────────────────────────────────────────────────────
-
-
 @pytest.mark.parametrize(
-    "page",
-    ["/", "/page/main.js", "/healthz", "/readyz", "/metrics", "/login/fine", "/callback?state=s", "/no"],
-)
-async def test_a_host_that_is_not_ours_is_answered_nothing(client, backend, page):
-    assert (await client.ask(page, host="evil.example")).status == 403
-    assert not backend.begun
-    assert not backend.ended
-
-
-@pytest.mark.parametrize(
-    ("method", "page", "status"),
+    ("method", "target", "asked", "status", "document"),
     [
-        ("GET", "/", 403),
-        ("GET", "/page/main.js", 403),
-        ("GET", "/metrics", 403),
-        ("GET", "/login/fine", 403),
-        ("POST", "/login/fine", 403),
-        ("GET", "/callback?state=s", 200),  # the login's server is another site
-        ("HEAD", "/callback?state=s", 403),
-        ("POST", "/callback?state=s", 403),
+        ("GET", "/api/status", ("status",), 200, {"routes": []}),
+        ("GET", "/api/requests", ("requests", Filter()), 200, {"requests": [{"id": KNOWN}]}),
+        ("GET", f"/api/requests/{KNOWN}", ("request", KNOWN), 200, {"id": KNOWN}),
+        ("POST", f"/api/requests/{KNOWN}/replay", ("replay", KNOWN), 202, {"id": "f" * 22}),
+        ("POST", "/api/routes/up42/refresh", ("refresh", "up42"), 200, {"name": "up42"}),
+        ("POST", "/api/reload", ("reload",), 200, {"reloaded": True}),
     ],
 )
-async def test_only_the_callback_may_be_asked_for_by_another_sites_page(client, method, page, status):
-    headers = {"Sec_Fetch_Site": "cross-site", "Origin": "https://id.example"}
-    assert (await client.ask(page, method=method, **headers)).status == status
-
-
-@pytest.mark.parametrize(
-    ("page", "without", "with_key"),
-    [
-        ("/", 200, 200),
-        ("/page/main.js", 200, 200),
-        ("/page/nothing.js", 404, 404),
-        ("/healthz", 200, 200),
-        ("/readyz?route=fine", 200, 200),
-        ("/callback?state=s", 200, 200),
-        ("/metrics", 401, 200),
-        ("/api/status", 401, 200),
-        ("/no/such/page", 401, 404),
-    ],
-)
-async def test_with_keys_everything_wants_one_but_health_and_the_callback(locked, page, without, with_key):
-    refused = await locked.ask(page)
-    assert refused.status == without
-    assert refused.headers.get("www-authenticate", "").startswith("AuthproxyKey") == (without == 401)
-    assert (await locked.ask(page, X_Key="wrong")).status == without
-    assert (await locked.ask(page, X_Key=KEY)).status == with_key
-
-
-@pytest.mark.parametrize("page", ["/", "/page/main.js"])
-async def test_where_the_api_is_not_served_the_page_is_not_either(client, backend, page):
-    backend.serves_api = False
-    reply, api = await client.ask(page), await client.ask("/api/status")
-    assert (reply.status, reply.json()) == (404, api.json())
-
-
-async def test_the_page_says_in_which_header_the_key_goes_and_not_the_key(locked, client):
-    assert 'name="key-header" content="X-Key"' in (await locked.ask("/")).text
-    assert KEY not in (await locked.ask("/")).text
-
-
-async def test_nothing_can_be_posted_to_the_page(client):
-    reply = await client.ask("/", method="POST")
-    assert (reply.status, reply.headers["allow"]) == (405, "GET,HEAD")
-
-
-# ── a login begins ───────────────────────────────────────────────────────────────────────────────
-
-
-async def test_a_login_sends_the_browser_on_and_names_where_it_comes_back_to(client, backend):
-    reply = await client.ask("/login/fine", host="localhost:8081")
-    assert (reply.status, reply.headers["location"]) == (302, LOGIN_URL)
+async def test_each_endpoint_asks_its_question_and_answers_in_json(
+    client, backend, method, target, asked, status, document
+):
+    reply = await client.ask(target, method=method)
+    assert (reply.status, reply.json()) == (status, document)
+    assert reply.headers["content-type"] == "application/json"
     assert reply.headers["cache-control"] == "no-store"
-    assert reply.headers["referrer-policy"] == "no-referrer"
-    assert backend.begun == [("fine", "http://localhost:8081/callback")]
+    assert reply.headers["x-content-type-options"] == "nosniff"
+    assert backend.asked == [asked]
 
 
-async def test_a_login_on_another_device_shows_the_code(client, backend):
-    backend.shows = Show("https://id.example/device", "WDJB-MJHT", "https://id.example/device?code=1")
-    reply = await client.ask("/login/fine")
-    assert reply.status == 200
-    assert "WDJB-MJHT" in reply.text
-    assert "location" not in reply.headers
+async def test_what_is_forgotten_needs_no_words(client, backend):
+    reply = await client.ask("/api/routes/up42/forget", method="POST")
+    assert (reply.status, reply.body) == (204, b"")
+    assert backend.asked == [("forget", "up42")]
 
 
-async def test_a_route_that_nobody_can_log_in_to_says_so(client, backend):
-    backend.shows = None
-    reply = await client.ask("/login/%3Cb%3E")
-    assert reply.status == 404
-    assert "There is no route &lt;b&gt; that needs a login." in reply.text
+async def test_a_filter_is_read_and_empty_parts_of_it_count_for_nothing(client, backend):
+    await client.ask("/api/requests?route=a&status=4xx&method=put&q=x%20y&limit=3&before=&other=1")
+    assert backend.asked == [
+        ("requests", Filter.of(route="a", status="4xx", method="put", q="x y", limit="3"))
+    ]
 
 
-async def test_a_login_that_cannot_begin_says_why_and_what_to_do(client, backend):
-    backend.trouble = TokenUnavailable("the issuer is <down>", hint="try later")
-    reply = await client.ask("/login/fine")
-    assert reply.status == 503
-    assert "the issuer is &lt;down&gt;" in reply.text
-    assert "try later" in reply.text
-
-
-async def test_without_its_key_a_browser_gets_a_form_and_no_login_begins(locked, backend):
-    reply = await locked.ask("/login/fine")
-    assert reply.status == 200
-    assert 'type="password"' in reply.text
-    assert "form-action 'self'" in reply.headers["content-security-policy"]
-    assert not backend.begun
-
-
-async def test_a_key_in_its_header_begins_the_login_at_once(locked):
-    assert (await locked.ask("/login/fine", X_Key=KEY)).status == 302
-
-
-async def test_the_right_key_in_the_form_begins_the_login(locked, backend):
-    reply = await locked.ask("/login/fine", method="POST", body=f"key={KEY}".encode())
-    assert reply.status == 200  # no redirect: a form may lead nowhere else
-    assert 'content="0; url=https://id.example/authorize?state=s&amp;x=%22"' in reply.text
-    assert KEY not in reply.text
-    assert len(backend.begun) == 1
+@pytest.mark.parametrize("query", ["rate=0", "rate=-1", "rate=fast", "rate=1.5", "rate=1&rate=2"])
+async def test_a_rate_that_means_nothing_is_named(client, query):
+    reply = await client.ask(f"/api/requests/stream?{query}")
+    assert reply.status == 400
+    assert reply.json()["detail"].startswith("rate: ")
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"key=wrong", b"key=", b"other=" + KEY.encode(), b"key=a&key=" + KEY.encode(), b"\xff\xfe"]
+    ("query", "rate"),
+    [
+        ("", MAX_RATE),
+        ("?rate=", MAX_RATE),
+        ("?rate=50", 50),
+        ("?rate=007", 7),
+        (f"?rate={'9' * 30}", MAX_RATE),
+    ],
 )
-async def test_any_other_form_is_asked_for_again(locked, backend, body):
-    reply = await locked.ask("/login/fine", method="POST", body=body)
-    assert reply.status == 401
-    assert reply.headers["www-authenticate"].startswith("AuthproxyKey")
-    assert "That key is not valid." in reply.text
-    assert "wrong" not in reply.text
-    assert not backend.begun
+async def test_a_stream_is_opened_for_the_rate_that_is_enough(client, backend, query, rate):
+    heard = []
+    backend.streams = Streams(heard.append)
+    await client.ask(f"/api/requests/stream{query}")
+    assert heard[0] == rate
 
 
-async def test_a_form_that_is_too_large_is_not_read(locked, backend):
-    assert (await locked.ask("/login/fine", method="POST", body=b"x" * (20 << 10))).status == 413
-    assert not backend.begun
-
-
-# ── a login ends ─────────────────────────────────────────────────────────────────────────────────
-
-
-async def test_the_callbacks_query_reaches_the_login_it_belongs_to(client, backend):
-    reply = await client.ask("/callback?state=s%20s&code=c")
-    assert backend.ended == [{"state": "s s", "code": "c"}]
-    assert reply.status == 200
-    assert "Logged in to fine" in reply.text
-    assert "c" not in reply.headers.get("location", "")
-
-
-async def test_the_advice_of_a_login_is_shown(client, backend):
-    backend.ends = ("fine", "no refresh token came")
-    assert "no refresh token came" in (await client.ask("/callback?state=s")).text
-
-
-async def test_a_callback_that_no_login_waits_for_is_a_400(client, backend):
-    backend.ends = None
-    reply = await client.ask("/callback?state=forged")
+@pytest.mark.parametrize(
+    ("query", "named"), [("status=ok", "status"), ("limit=0", "limit"), ("q=a&q=b", "q")]
+)
+async def test_a_filter_that_means_nothing_is_named(client, backend, query, named):
+    reply = await client.ask(f"/api/requests?{query}")
     assert reply.status == 400
-    assert "forged" not in reply.text
+    assert reply.json()["detail"].startswith(f"{named}: ")
+    assert backend.asked == []
 
 
-async def test_a_parameter_that_is_there_twice_reaches_no_login(client, backend):
-    assert (await client.ask("/callback?state=a&state=b")).status == 400
-    assert not backend.ended
+async def test_faults_of_the_configuration_are_told_with_their_places(client, backend):
+    backend.faults = [FAULT]
+    reply = await client.ask("/api/reload", method="POST")
+    assert reply.status == 422
+    assert reply.json() == {
+        "faults": [
+            {
+                "file": "proxy.yaml", "line": 3, "column": 5,
+                "key": "routes[0].name", "message": "is required",
+            }
+        ]
+    }  # fmt: skip
 
 
-async def test_a_login_that_fails_says_why(client, backend):
-    backend.trouble = LoginRequired("the user said <no>", hint="log in again")
-    reply = await client.ask("/callback?state=s&error=access_denied")
-    assert reply.status == 503
-    assert "the user said &lt;no&gt;" in reply.text
-    assert "log in again" in reply.text
+@pytest.mark.parametrize(
+    ("trouble", "method", "target", "status"),
+    [
+        (NoSuchRequest("no"), "GET", f"/api/requests/{KNOWN}", 404),
+        (NoRoute("no"), "POST", "/api/routes/x/forget", 404),
+        (NotReplayable("no"), "POST", f"/api/requests/{KNOWN}/replay", 409),
+        (TooManyTries("no", retry_after=9), "POST", "/api/routes/x/refresh", 429),
+        (CredentialRejected("no", error="invalid_grant"), "POST", "/api/routes/x/refresh", 502),
+    ],
+)
+async def test_what_goes_wrong_is_a_problem_and_the_connection_goes_on(
+    client, backend, trouble, method, target, status
+):
+    backend.trouble = trouble
+    reply = await client.ask(target, method=method)
+    assert reply.status == status
+    assert reply.headers["content-type"] == "application/problem+json"
+    assert (reply.json()["detail"], reply.json().get("error")) == ("no", trouble.error)
+    assert reply.headers.get("connection") != "close"
+    if trouble.retry_after is not None:
+        assert reply.headers["retry-after"] == "9"
 
 
-async def test_the_authoritys_certificate_is_given_without_the_key(backend, locked):
-    backend.certificate = b"-----BEGIN CERTIFICATE-----"
-    answer = await locked.ask("/ca.pem")
-    assert (answer.status, answer.body) == (200, backend.certificate)
-    assert answer.headers["content-type"] == "application/x-pem-file"
-    assert (await locked.ask("/metrics")).status == 401
+async def test_nothing_is_done_before_the_whole_request_is_there(client, backend):
+    head = b"POST /api/routes/up42/forget HTTP/1.1\r\nHost: 127.0.0.1:8081\r\nContent-Length: 10\r\n\r\nhalf"
+    connection, transport = client.connect()
+    await asyncio.sleep(0)
+    connection.data_received(head)
+    while not transport.written:
+        await asyncio.sleep(0.01)
+    assert transport.written.startswith(b"HTTP/1.1 408")
+    assert backend.asked == []
 
 
-async def test_where_there_is_no_authority_there_is_no_such_page(client):
-    answer = await client.ask("/ca.pem")
-    assert answer.status == 404
-    assert "`tls: auto` is not set" in answer.json()["detail"]
+async def test_where_others_could_reach_it_there_is_no_api(client, backend):
+    backend.serves_api = False
+    for target in ("/api/status", "/api/nowhere"):
+        reply = await client.ask(target)
+        assert (reply.status, "access" in reply.json()["hint"]) == (404, True)
+    assert (await client.ask("/healthz")).status == 200
+    assert backend.asked == []
+
+
+# ── the stream ───────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_events_are_streamed_until_the_end(client, backend):
+    connection, transport = client.connect()
+    await asyncio.sleep(0)
+    connection.data_received(b"GET /api/requests/stream HTTP/1.1\r\nHost: 127.0.0.1:8081\r\n\r\n")
+    for _ in range(100):
+        await asyncio.sleep(0)
+    head, _, body = transport.written.partition(b"\r\n\r\n")
+    assert b"Content-Type: text/event-stream" in head
+    assert COMMENT in body
+    backend.streams.publish("request", {"id": KNOWN})
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert b"event: request" in transport.written
+    backend.streams.close()
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert transport.written.endswith(b"0\r\n\r\n")
+    assert transport.closed
+    assert not backend.streams
+
+
+@pytest.mark.parametrize("turns", [0, 100], ids=["before it begins", "later"])
+async def test_a_reader_that_ends_its_half_has_gone(client, backend, turns):
+    connection, transport = client.connect()
+    await asyncio.sleep(0)
+    connection.data_received(b"GET /api/requests/stream HTTP/1.1\r\nHost: 127.0.0.1:8081\r\n\r\n")
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    if not connection.eof_received():
+        connection.connection_lost(None)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert not backend.streams
+    assert transport.closed or turns
+
+
+async def test_a_reader_that_goes_away_is_not_told_any_more(client, backend):
+    connection, _ = client.connect()
+    await asyncio.sleep(0)
+    connection.data_received(b"GET /api/requests/stream HTTP/1.1\r\nHost: 127.0.0.1:8081\r\n\r\n")
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert backend.streams
+    connection.connection_lost(None)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert not backend.streams
+
+
+async def test_a_head_opens_no_stream(client, backend):
+    reply = await client.ask("/api/requests/stream", method="HEAD")
+    assert (reply.status, reply.body) == (200, b"")
+    assert not backend.streams

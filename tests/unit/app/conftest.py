@@ -10,7 +10,10 @@ from authproxy.config.read import parse
 from authproxy.tokens.token import Token
 from tests.support.token_sources import OneAnswer
 from tests.unit.app.apps import LISTENER, listening
+from tests.unit.app.sites import site
 from tests.unit.app.system import System
+
+__all__ = ["site"]
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from aiohttp import HttpVersion11
 from multidict import CIMultiDict
 
-from authproxy.admin.api import AdminRequest
+from authproxy.admin.application import AdminRequest
 from authproxy.app import application as module
 from authproxy.app import local_certificate, remarks
 from authproxy.app.application import App, Stopping

@@ -5,7 +5,7 @@ from pydantic import SecretStr
 
 from authproxy.config.auth import NEITHER
 from authproxy.config.presets import presets
-from authproxy.grants import GRANTS
+from authproxy.grants.registry import GRANTS
 from authproxy.grants.static import Basic
 from authproxy.masking import MASK
 

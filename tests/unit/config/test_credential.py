@@ -2,8 +2,8 @@ import pytest
 from pydantic import SecretStr
 
 from authproxy.config.credential import credential_identity, credential_key
-from authproxy.grants import GRANTS
 from authproxy.grants.client_credentials import ClientCredentials
+from authproxy.grants.registry import GRANTS
 from authproxy.grants.static import Static
 from authproxy.grants.token_request import TokenRequest
 

@@ -4,7 +4,7 @@ import yaml
 
 from authproxy.config.json_schema import json_schema
 from authproxy.config.presets import presets
-from authproxy.grants import GRANTS
+from authproxy.grants.registry import GRANTS
 from tests.support.systems import of_unix
 
 

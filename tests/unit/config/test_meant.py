@@ -14,7 +14,7 @@ from authproxy.config.meant import (
 from authproxy.config.model import FileKeys
 from authproxy.config.presets import presets
 from authproxy.config.route import RouteKeys
-from authproxy.grants import GRANTS
+from authproxy.grants.registry import GRANTS
 from authproxy.grants.token_request import TokenRequest
 
 STATIC = GRANTS["static"]

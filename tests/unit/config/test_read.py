@@ -7,7 +7,7 @@ from authproxy.config import read
 from authproxy.config.layers import EACH
 from authproxy.config.read import NO_MAPPING, load
 from authproxy.errors import ConfigError
-from authproxy.grants import GRANTS
+from authproxy.grants.registry import GRANTS
 from authproxy.places import stamp_of
 
 GRANT_NAMES = "choose from " + ", ".join(GRANTS)

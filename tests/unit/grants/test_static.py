@@ -6,7 +6,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from authproxy.errors import BadTokenReply
-from authproxy.grants import grant_name
+from authproxy.grants.registry import grant_name
 from authproxy.grants.static import Basic, NoGrant, Static
 
 from .talk import expired, make

@@ -9,7 +9,7 @@ from httptools import HttpResponseParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from authproxy.proxy.handler import JUDGED, READ_PLAINLY
+from authproxy.proxy.judge import JUDGED, READ_PLAINLY
 from authproxy.proxy.plain import (
     MAX_CHUNKS,
     MAX_LINES,

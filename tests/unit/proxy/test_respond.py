@@ -4,12 +4,10 @@ import asyncio
 import json
 import socket
 import struct
-from types import SimpleNamespace
 
 import pytest
 from aiohttp.http import HttpVersion10, HttpVersion11
-from aiohttp.streams import EMPTY_PAYLOAD
-from multidict import CIMultiDict, CIMultiDictProxy
+from multidict import CIMultiDict
 
 from authproxy.errors import (
     BadReply,
@@ -20,94 +18,11 @@ from authproxy.errors import (
     NoRoute,
     RequestTimeout,
 )
-from authproxy.observe.standing import Standing
 from authproxy.proxy import respond
-from authproxy.proxy.context import RequestContext
-from authproxy.proxy.headers import ResponseHeaders
-from authproxy.proxy.plain import read_reply
 from authproxy.proxy.rewrite import Rewriting
-from authproxy.proxy.route import NO_FACTS
-from authproxy.proxy.upstream.reply import Reply
-from tests.support.client_side import Transport
 from tests.support.clock import settle
 
-PAGE = "https://page.example"
-PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nServer: x"
-
-
-class Connection:
-    def __init__(self):
-        self.transport = Transport()
-        self.transport.options = []
-        self.transport.setsockopt = lambda *option: self.transport.options.append(option)
-        self.transport.get_extra_info = {"socket": self.transport}.get
-        self.writing_paused = self.draining = False
-        self.waits = []
-        self.joined = None
-
-    async def drained(self, seconds):
-        self.waits.append(seconds)
-        self.writing_paused = False
-
-    def join(self, tunnel):
-        self.joined = tunnel
-
-
-def context(*, method="GET", version=HttpVersion11, keep_alive=True, whole=True, origin=None, **headers):
-    pairs = CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()})
-    request = SimpleNamespace(
-        connection=Connection(),
-        head=None,
-        method=method,
-        target="/x",
-        authority="localhost:8080",
-        version=version,
-        keep_alive=keep_alive,
-        headers=CIMultiDictProxy(pairs),
-        payload=EMPTY_PAYLOAD if whole else SimpleNamespace(is_eof=lambda: False),
-        notes=None,
-    )
-    made = RequestContext(request, None, 0.0, 0.0)
-    made.route = route()
-    made.origin = origin
-    return made
-
-
-def route(**settings):
-    return SimpleNamespace(
-        name="api",
-        idle_seconds=77,
-        response_headers=ResponseHeaders(**settings),
-        credential=None,
-        facts=NO_FACTS,
-        standing=Standing("api", lambda *_: None),
-    )
-
-
-def odd(status=200, *headers, body=b"yes", length=3, end=True):
-    reply = Reply(SimpleNamespace(resume=lambda: None))
-    reply.head_came(status, b"Fine", list(headers), length)
-    if body:
-        reply.feed(body)
-    if end:
-        reply.end()
-    return reply
-
-
-def plain(head=PLAIN, body=b"yes", *, end=True):
-    reply = Reply(SimpleNamespace(resume=lambda: None))
-    reply.plain_head_came(read_reply(head))
-    if body:
-        reply.feed(body)
-    if end:
-        reply.end()
-    return reply
-
-
-def written(asked):
-    head, _, body = asked.request.connection.transport.written.partition(b"\r\n\r\n")
-    return head.decode("latin-1").split("\r\n"), body
-
+from .answering import PAGE, PLAIN, context, odd, plain, route, written
 
 # ── a reply that is all there ────────────────────────────────────────────────────────────────────
 
@@ -271,54 +186,6 @@ async def test_a_reply_that_breaks_off_ends_it():
     assert asked.sent == 3
 
 
-# ── a tunnel ─────────────────────────────────────────────────────────────────────────────────────
-
-
-class Switched:
-    """A reply that switches protocols."""
-
-    status, reason, plain = 101, b"Switching", None
-
-    def __init__(self, protocol=b"websocket"):
-        self.headers = [(b"Upgrade", protocol), (b"Connection", b"Upgrade"), (b"X", b"1")]
-        self.upstream = Transport()
-
-    def join(self, pipe_to):
-        return pipe_to(self.upstream)
-
-
-async def test_a_switch_is_passed_on_and_both_sides_are_joined():
-    asked, reply = context(Connection="Upgrade", Upgrade="websocket"), Switched()
-    passing = asyncio.create_task(respond.tunnel(asked, asked.route, reply))
-    await settle()
-    assert written(asked) == (
-        ["HTTP/1.1 101 Switching", "X: 1", "Connection: Upgrade", "Upgrade: websocket"], b""
-    )  # fmt: skip
-    assert (asked.status, asked.framed) == (101, False)
-    joined = asked.request.connection.joined
-    joined.feed("upstream", b"hello")
-    joined.end("client")
-    joined.end("upstream")
-    assert await passing is False
-    assert asked.sent == 5
-    assert reply.upstream.closing
-
-
-@pytest.mark.parametrize("protocol", [b"h2c", b"websocket, h2c", b""])
-async def test_a_switch_to_what_was_not_asked_for_is_not_passed_on(protocol):
-    asked = context(Upgrade="websocket")
-    with pytest.raises(BadReply, match="not asked for"):
-        await respond.tunnel(asked, asked.route, Switched(protocol))
-    assert asked.request.connection.transport.written == b""
-
-
-async def test_a_client_that_is_gone_is_not_joined():
-    asked = context(Upgrade="websocket")
-    asked.request.connection.transport = None
-    with pytest.raises(ConnectionResetError):
-        await respond.tunnel(asked, asked.route, Switched())
-
-
 # ── our own word ─────────────────────────────────────────────────────────────────────────────────
 
 
@@ -448,29 +315,6 @@ def test_another_expectation_is_400(values):
     request.headers = CIMultiDict([("Expect", value) for value in values])
     with pytest.raises(BadRequest, match="the only expectation that is known"):
         respond.expects_continue(request)
-
-
-@pytest.mark.parametrize(
-    ("protocol", "version", "wanted"),
-    [
-        ("websocket", HttpVersion11, True), ("WebSocket", HttpVersion11, True),
-        ("other/1", HttpVersion11, True), ("a, b", HttpVersion11, True), ("httpish", HttpVersion11, True),
-        ("websocket", HttpVersion10, False), (None, HttpVersion11, False), ("h2c", HttpVersion11, False),
-        ("H2C", HttpVersion11, False), ("h2c-14", HttpVersion11, False), ("h3-29", HttpVersion11, False),
-        ("a, h2", HttpVersion11, False), ("TLS/1.2", HttpVersion11, False),
-        ("HTTP/2.0", HttpVersion11, False),
-        ("https", HttpVersion11, False), ("quic", HttpVersion11, False),
-    ],
-)  # fmt: skip
-def test_another_protocol_may_be_wanted_but_http_itself_is_none(protocol, version, wanted):
-    headers = {"Upgrade": protocol} if protocol is not None else {}
-    asked = context(version=version, **headers)
-    assert respond.wanted_protocol(asked.request) == (protocol if wanted else None)
-
-
-def test_protocols_are_compared_without_case_and_blanks():
-    assert respond.protocols(" A , b/1") == {"a", "b/1"}
-    assert respond.protocols("") == {""}
 
 
 @pytest.mark.parametrize(

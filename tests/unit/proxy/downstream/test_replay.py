@@ -10,7 +10,7 @@ from authproxy.observe.record import BodyBudget, KeptBody, Notes, RouteFacts
 from authproxy.proxy.context import Answered
 from authproxy.proxy.downstream.replay import replay, request_of
 from authproxy.proxy.downstream.server import ProxyServer
-from authproxy.proxy.handler import JUDGED, READ_PLAINLY
+from authproxy.proxy.judge import JUDGED, READ_PLAINLY
 from authproxy.proxy.plain import PlainReader
 from tests.support.clock import settle
 from tests.support.records import record
