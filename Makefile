@@ -76,7 +76,7 @@ image: ## a container image, authproxy:latest
 	docker build -t authproxy .
 
 clean: ## forget the environment and every cache
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # A virtual environment of our own, made anew when the dependencies change.
 $(BIN)/python:

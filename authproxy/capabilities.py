@@ -18,6 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
@@ -143,6 +144,9 @@ _console_handlers: list[Any] = []  # the system knows but their addresses
 
 REPLACE_TRIES = 200
 REPLACE_POLL = 0.005  # seconds
+
+memfd_create: Any = getattr(os, "memfd_create", None)
+DESCRIPTORS = "/proc/self/fd"  # where Linux shows a process what it has open, as files
 
 # Flags of `os.open` that some systems lack; there they change nothing.
 O_BINARY: int = getattr(os, "O_BINARY", 0)  # Windows would change line ends
@@ -436,6 +440,24 @@ def _lock_first_byte(descriptor: int, mode: str) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
     os.lseek(descriptor, 0, os.SEEK_SET)
     msvcrt.locking(descriptor, getattr(msvcrt, mode), 1)
+
+
+@contextlib.contextmanager
+def passed_as_file(content: bytes) -> Iterator[str]:
+    """Have `content` in a file of ours, for those who read nothing else, for the length of the block.
+
+    It is in memory where the system can do that (memfd_create(2)), else in the directory for temporary files.
+    """
+    if memfd_create is None or not Path(DESCRIPTORS).is_dir():
+        with tempfile.TemporaryDirectory(prefix="authproxy-") as directory:  # which is its owner's alone
+            path = Path(directory, "passed")
+            path.write_bytes(content)
+            yield str(path)
+        return
+    with os.fdopen(memfd_create("authproxy"), "wb") as file:
+        file.write(content)
+        file.flush()
+        yield f"{DESCRIPTORS}/{file.fileno()}"
 
 
 def replace_file(new: Path, old: Path) -> None:

@@ -7,9 +7,10 @@
 /api/…              the state of routes, the last requests, and what a person may do (requests.py)
 /login/NAME         begins a login
 /callback           where the browser comes back to
+/ca.pem             the certificate of the authority of `tls: auto`, for clients to trust
 
-With `access` everything wants the key but health, the page, which asks for it, and `/callback`, whose
-`state` only the one knows who began the login. `/login/NAME` asks for it as well.
+With `access` everything wants the key but health, the page, which asks for it, `/ca.pem`, which is no secret,
+and `/callback`, whose `state` only the one knows who began the login. `/login/NAME` asks for it as well.
 """
 
 import asyncio
@@ -42,8 +43,12 @@ from authproxy.proxy.problem import CHALLENGE
 
 LOGIN = "/login/{route}"
 LIVE_PAGE = frozenset({INDEX, ASSET})
-WITHOUT_KEY = frozenset({"/healthz", "/readyz", CALLBACK, LOGIN}) | LIVE_PAGE  # the last two see to it
+AUTHORITY = "/ca.pem"
+WITHOUT_KEY = (
+    frozenset({"/healthz", "/readyz", AUTHORITY, CALLBACK, LOGIN}) | LIVE_PAGE
+)  # the last two see to it
 LARGEST_FORM = 16 << 10  # bytes
+PEM = "application/x-pem-file"
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -69,6 +74,10 @@ class AdminBackend(APIBackend, Protocol):
 
     def states(self) -> list[RouteStatus]:
         """Return the state of every route's token."""
+        ...
+
+    async def authority(self) -> bytes | None:
+        """Return the certificate, PEM, of the authority that signs for the listeners; None without one."""
         ...
 
     async def metrics(self) -> bytes:
@@ -117,6 +126,7 @@ def admin_application(backend: AdminBackend, *, form_seconds: float) -> web.Appl
             web.get(LOGIN, views.login),
             web.post(LOGIN, views.login),
             web.get(CALLBACK, views.callback),
+            web.get(AUTHORITY, views.authority),
             *api_routes(backend, body_seconds=form_seconds),
             *page_routes(lambda: backend.guard.key_header),
         ]
@@ -149,6 +159,12 @@ class _Views:
 
     async def metrics(self, _request: web.Request) -> web.Response:
         return web.Response(body=await self._backend.metrics(), headers={"Content-Type": PROMETHEUS})
+
+    async def authority(self, _request: web.Request) -> web.Response:
+        certificate = await self._backend.authority()
+        if certificate is None:
+            return problem(NoRoute("there is no local authority: `tls: auto` is not set"))
+        return web.Response(body=certificate, headers={"Content-Type": PEM})
 
     async def login(self, request: web.Request) -> web.Response:
         """Begin a login, for who has the access key: in its header, or in the form that is shown for it."""

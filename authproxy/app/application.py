@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from authproxy.app.admin import AdminListener
     from authproxy.app.backend import Backend
     from authproxy.app.proxy_listeners import ProxyListeners
+    from authproxy.grants.discovery import Server
     from authproxy.proxy.downstream.server import ProxyServer
     from authproxy.proxy.handler import ProxyHandler
 
@@ -105,6 +106,7 @@ class App:
         self.shown: dict[str, str] = {}  # the URL, without TLS, of each listener that any process has
         self._tasks: set[asyncio.Task[None]] = set()
         self._changing = asyncio.Lock()  # no change begins once the end has begun
+        self._keeps_certificate = False
         self.draining = False
 
     async def __aenter__(self) -> Self:
@@ -115,7 +117,9 @@ class App:
 
     async def _enter(self, stack: contextlib.AsyncExitStack) -> None:
         directory = Path(self._config.file).parent
-        runner = await stack.enter_async_context(FlowRunner(own=self.own, directory=directory))
+        runner = await stack.enter_async_context(
+            FlowRunner(own=self.own, directory=directory, discovered=self._discovered)
+        )
         self.grant_sources = GrantSources(
             self._config, runner, self.observing.counters, retry_rejected=self._retry_rejected
         )
@@ -134,6 +138,22 @@ class App:
         stack.push_async_callback(logins.close)
         self.route_tokens = RouteTokens(self, logins)
         self.site = build_site(self._config, self.sources, self.own, self._tls, observed=self.observed)
+
+    def _discovered(self, issuer: str, server: "Server") -> None:
+        """Know what `issuer` publishes, here and in the workers."""
+        found = (server.token_url, server.token_url_with_certificate)
+        urls = tuple(url for url in found if url is not None)
+        if self.learn(issuer, urls) and self.others is not None:
+            self.others.published(issuer, urls)
+
+    def learn(self, issuer: str, urls: tuple[str, ...]) -> bool:
+        """Know the token endpoints that `issuer` publishes; tell whether that is news."""
+        if self.sources.published.get(issuer) == urls:
+            return False
+        self.sources.published[issuer] = urls
+        if self._handler is not None:
+            self._handler.forget()
+        return True
 
     async def __aexit__(self, *error: object) -> None:
         for task in self._tasks:
@@ -180,6 +200,7 @@ class App:
         self._handler = ProxyHandler(self.site, self.observing.counters, self.observing.subscribers())
         self.observing.attach(self._handler)
         self._stack.callback(self.observing.flush)
+        await self.keep_certificate()
         self._listeners = ProxyListeners(self._handler, self.config)
         self._stack.callback(self._listeners.close)
         await self._listeners.begin(proxy, self.site)
@@ -279,6 +300,7 @@ class App:
             if self._listeners is not None:
                 await self._listeners.change(change.served, config)
             await self._change_admin(change)
+            await self.keep_certificate()
         if self._inner_source is None:
             self.warn(since=old.config)
             known = {route.key for route in old.config.routes}
@@ -341,6 +363,25 @@ class App:
         for remark in remarks(self.config, self.own):
             if str(remark) not in known:
                 logs.log(remark.level, remark.event, **remark.facts)
+
+    async def keep_certificate(self) -> None:
+        """Have the certificate of `tls: auto`, if there is one, valid now, and kept so from now on."""
+        if self.site.tls.local is None or self._keeps_certificate:
+            return
+        from authproxy.app.local_certificate import LOOK_SECONDS
+
+        await self.site.tls.local.look()  # we may have been forked long after it was made
+        self._keeps_certificate = True
+
+        async def keep() -> None:
+            while (local := self.site.tls.local) is not None:
+                if self._inner_source is None:
+                    local.tell_of_its_end()
+                await asyncio.sleep(LOOK_SECONDS)
+                await local.look()
+            self._keeps_certificate = False
+
+        self.in_background(keep(), name="keep the local certificate valid")
 
     def in_background(self, work: Coroutine[Any, Any, None], *, name: str) -> None:
         """Have `work` done, which ends with this at the latest."""

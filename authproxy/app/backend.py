@@ -90,6 +90,14 @@ class Backend:
             reload=(app.loaded_at, app.config_fault is not None),
         )
 
+    async def authority(self) -> bytes | None:
+        """Return the certificate, PEM, of the authority of `tls: auto`, as all processes have it by now."""
+        local = self._app.site.tls.local
+        if local is None:
+            return None
+        await local.look()
+        return local.authority.root_pem
+
     async def begin_login(self, route: str, callback_url: str) -> Show | None:
         return await self._app.route_tokens.begin_login(route, callback_url)
 
@@ -111,6 +119,7 @@ class Backend:
                 "fault": asdict(fault) if fault is not None else None,
             },
             "listeners": app.listening,
+            **({"ca_file": str(local.kept.public)} if (local := app.site.tls.local) is not None else {}),
             "routes": await self._routes(self.states()),
         }
 
@@ -147,10 +156,7 @@ class Backend:
         listen: str | None,
     ) -> dict[str, object]:
         answers = counters.routes[route.name].answers if route.name in counters.routes else {}
-        injects = []
-        if route.grant.needs_token:
-            value = f"{route.grant.scheme} {{token}}" if route.grant.scheme else "{token}"
-            injects.append({"header": route.grant.header, "value": value})
+        injects = [place.shown() for place in route.grant.places] if route.grant.needs_token else []
         return {
             "name": route.name,
             "path": route.path,

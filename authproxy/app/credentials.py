@@ -75,6 +75,7 @@ class TokenSources:
         self._letting_go = asyncio.Lock()
         self.changed: Callable[[], None] = lambda: None  # called whenever the state of a token changes
         self.in_a_hurry = False
+        self.published: dict[str, tuple[str, ...]] = {}  # by issuer: token endpoints that it was seen to have
 
     def stack(self, route: RouteConfig) -> Stack | None:
         """Return the stack of the route's credential; None for plain forwarding."""

@@ -49,6 +49,10 @@ class Others(Protocol):
         """Have none go on with the token of the credential `key`."""
         ...
 
+    def published(self, issuer: str, urls: tuple[str, ...]) -> None:
+        """Have all know the token endpoints that `issuer` publishes."""
+        ...
+
 
 class Observing:
     """Observes the requests of `app`, by whichever configuration is at work.

@@ -42,6 +42,10 @@ def _of_route(route: RouteConfig, own: OwnListeners) -> Iterator[Remark]:
     name: dict[str, object] = {"route": route.name}
     for warning in route.warnings:
         yield Remark(LEVELS["warning"], warning, name)
+    if route.grant.needs_token and (queries := [place.said for place in route.grant.places if place.query]):
+        into = " and ".join(queries)
+        event = f"the credential goes into {into}, which servers and proxies log; is there a header for it?"
+        yield Remark(LEVELS["warning"], event, name)
     if (proxy := proxy_for(route.upstream, route.http_proxy, own=own)) is not None:
         yield Remark(LEVELS["info"], "goes through an HTTP proxy", {**name, "proxy": proxy})
     elif proxy_for(route.upstream, route.http_proxy) is not None:

@@ -159,6 +159,7 @@ async def attend(
         if inner_source is None:
             app.warn()
             app.route_tokens.prefetch()
+            await app.keep_certificate()
         gc.freeze()
         ready(app)
         notify.watch()

@@ -20,6 +20,7 @@ from authproxy.app.listeners import configured_addresses
 from authproxy.app.tls import TLSContexts
 from authproxy.config.model import Config
 from authproxy.config.route import RouteConfig
+from authproxy.grants.grant import Grant
 from authproxy.masking import leaves
 from authproxy.net.dial import Dialer, Origin
 from authproxy.net.http_proxy import HTTPProxy, proxy_for
@@ -29,11 +30,17 @@ from authproxy.observe.record import RouteFacts
 from authproxy.proxy.allow import Allow
 from authproxy.proxy.guard import Guard, plain_host
 from authproxy.proxy.headers import RequestHeaders, ResponseHeaders
+from authproxy.proxy.hiding import Hiding
+from authproxy.proxy.injection import Injection
+from authproxy.proxy.login_redirects import LoginRedirects
+from authproxy.proxy.placeholders import Placeholders, placeholders
 from authproxy.proxy.renewal import Credential
 from authproxy.proxy.rewrite import Rewriting
 from authproxy.proxy.route import Route
 from authproxy.proxy.router import RouteTable, upstream_target
 from authproxy.proxy.send import Sender
+from authproxy.proxy.stand_in import Login, Pointers, StandIn
+from authproxy.proxy.token_endpoint import TokenEndpoints
 from authproxy.proxy.upstream.pool import Pool
 from authproxy.tokens.source import CachingSource
 from authproxy.values import split_address, split_url
@@ -45,6 +52,9 @@ NO_SECRETS = frozenset(
 """Headers that one sets to what is no secret, in lower case; of any other nobody knows."""
 STATIC = {"Static": "a static token", "Basic": "a static user name and password"}
 """What is sent of the grants that stand in the configuration, in words."""
+USUAL_TYPE = "Bearer"
+TOKEN_ENDPOINTS = frozenset({"token_url", "url"})
+"""Keys of a grant whose URLs are asked for a token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +154,44 @@ def _guard(config: Config, origins: Iterable[str] = ()) -> Guard:
     )
 
 
+def _first_pointer(response: object, name: str) -> str | None:
+    """Return the first place where `name` is looked for in a token reply; None where it is in no document."""
+    pointers = getattr(response, name, None)
+    first = pointers[0] if isinstance(pointers, tuple) and pointers else pointers
+    return first if isinstance(first, str) else None
+
+
+def injection_of(grant: Grant) -> Injection:
+    """Return where the tokens of `grant` go."""
+    headers, query, cookies = {}, {}, {}
+    for place in grant.places:
+        if place.query is not None:
+            query[place.query] = place.fill
+        elif place.cookie is not None:
+            cookies[place.cookie] = place.fill
+        else:
+            headers[place.header_name or ""] = place.fill
+    schemes = [place.scheme for place in grant.places if place.scheme is not None]
+    return Injection(headers, query, cookies, schemes[0] if schemes else None)
+
+
+def _hiding(credential: Credential | None) -> Hiding | None:
+    if credential is None or not credential.injection.edits:
+        return None
+    return Hiding(query=credential.injection.query, cookies=credential.injection.cookies)
+
+
+def _response_headers(
+    route: RouteConfig, rewriting: Rewriting | None, hiding: Hiding | None = None
+) -> ResponseHeaders:
+    return ResponseHeaders(
+        set_pairs=[(name, value.get_secret_value()) for name, value in route.response_headers.set.items()],
+        remove=route.response_headers.remove,
+        rewriting=rewriting,
+        hiding=hiding,
+    )
+
+
 class _Builder:
     """Makes routes, and remembers the pools and credentials that they got."""
 
@@ -168,6 +216,10 @@ class _Builder:
         self._tls = tls
         self._planned = planned
         self._before = before
+        self._marks = placeholders(config.routes)
+        self._owners = {
+            self._marks[each.name]: each.name for each in reversed(config.routes) if each.grant.needs_token
+        }
         self._routes_before = {each.name: each for each in before.config.routes} if before is not None else {}
 
     def route(self, route: RouteConfig, *, listener: str = "") -> Route:
@@ -189,7 +241,8 @@ class _Builder:
             preserve_host=route.preserve_host,
             secure=config.tls is not None,
         )
-        return Route(
+        hiding = _hiding(credential)
+        made = Route(
             name=route.name,
             host=plain_host(host) if host else None,
             path=path,
@@ -197,18 +250,12 @@ class _Builder:
             base=base,
             sender=self._sender(route, origin),
             request_headers=RequestHeaders(
-                credential=credential.header if credential else None,
+                credentials=credential.injection.headers if credential else (),
                 host=None if route.preserve_host else origin.authority,
                 set_pairs=[(name, value.get_secret_value()) for name, value in route.headers.set.items()],
                 remove=[*route.headers.remove, *([config.access.header] if config.access else [])],
             ),
-            response_headers=ResponseHeaders(
-                set_pairs=[
-                    (name, value.get_secret_value()) for name, value in route.response_headers.set.items()
-                ],
-                remove=route.response_headers.remove,
-                rewriting=rewriting if route.rewrite else None,
-            ),
+            response_headers=_response_headers(route, rewriting if route.rewrite else None, hiding),
             credential=credential,
             incoming=route.grant.incoming,
             allow=Allow(methods=route.allow.methods, paths=route.allow.paths, hint=route.allow.hint)
@@ -216,6 +263,11 @@ class _Builder:
             else None,
             keep_body=route.retry.max_body if route.retry else 0,
             idle_seconds=route.timeouts.idle,
+            stand_in=self._stand_in(route),
+            placeholders=Placeholders(
+                self._marks[route.name] if credential is not None else None, self._owners
+            ),
+            token_endpoints=self._token_endpoints(route),
             facts=RouteFacts(
                 name=route.name,
                 url_of=lambda path: f"{origin}{upstream_target(path, strip=strip, base=base)}",
@@ -229,13 +281,42 @@ class _Builder:
             ),
             standing=self._observed.standings.of(route.name, route.key),
         )
+        if hiding is None:
+            return made
+        shown = _response_headers(route, rewriting if route.rewrite else None)
+        return replace(made, unhidden=replace(made, response_headers=shown))
+
+    def _stand_in(self, route: RouteConfig) -> StandIn | None:
+        """Return what answers the route's logins; None where none is answered here."""
+        if not route.stand_in:
+            return None
+        response = getattr(route.grant, "response", None)
+        at = {name: _first_pointer(response, name) for name in Pointers.__slots__}
+        return StandIn(
+            [Login(each.path, frozenset(each.methods), each.shape, each.lifetime) for each in route.stand_in],
+            mark=self._marks[route.name],
+            pointers=Pointers(**{name: pointer for name, pointer in at.items() if pointer is not None}),
+            token_type=route.grant.scheme or USUAL_TYPE,
+        )
+
+    def _token_endpoints(self, route: RouteConfig) -> TokenEndpoints | None:
+        """Return where nobody else logs in through the route; None where somebody may, or nobody can."""
+        grant, published = route.grant, self._sources.published
+        if grant.incoming == "replace":
+            return None
+        urls = [url for key, url in grant.urls() if key in TOKEN_ENDPOINTS]
+        issuer = next((url for key, url in grant.urls() if key == "issuer"), None)
+        found = TokenEndpoints(
+            route.upstream, urls, None if issuer is None else lambda: published.get(issuer, ())
+        )
+        return found or None
 
     def _secret_headers(self, route: RouteConfig) -> Iterable[str]:
         """Return the headers that hold credentials here, in lower case."""
         if self._config.access is not None:
             yield self._config.access.header.lower()
         if route.grant.needs_token:
-            yield route.grant.header.lower()
+            yield from (place.header_name.lower() for place in route.grant.places if place.header_name)
 
     def _secrets(self, route: RouteConfig) -> Iterable[str]:
         """Return what is sent besides the token that an answer should not show, nor our own word of it."""
@@ -288,18 +369,19 @@ class _Builder:
         if self._before is None or self._routes_before.get(route.name) is None:
             return None
         known, then = self._before.credentials.get(route.name), self._routes_before[route.name]
-        same = (then.grant, then.retry, then.runs_commands) == (
-            route.grant, route.retry, route.runs_commands,
+        same = (then.grant, then.retry, then.upstream, then.runs_commands) == (
+            route.grant, route.retry, route.upstream, route.runs_commands,
         )  # fmt: skip
         return known if same and known is not None and known.source is source else None
 
     def _new(self, route: RouteConfig, source: CachingSource) -> Credential:
-        retry = route.retry
+        retry, upstream = route.retry, split_url(route.upstream)
+        origin = f"{upstream.scheme}://{upstream.netloc}"
         return Credential(
             source,
-            header=route.grant.header,
-            scheme=route.grant.scheme,
+            injection=injection_of(route.grant),
             statuses=frozenset(retry.statuses) if retry else frozenset(),
+            redirects=LoginRedirects(retry.redirects, origin) if retry else None,
             idempotent_only=retry is not None and retry.methods == "idempotent",
             cooldown=retry.cooldown if retry else 0,
             asks_freely=route.grant.in_configuration and not route.runs_commands,

@@ -10,12 +10,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from authproxy.config.model import Config, ListenerTLS
+from authproxy.config.model import AUTO, Config, ListenerTLS
 from authproxy.config.route import UpstreamTLS
-from authproxy.errors import ConfigError
+from authproxy.errors import AuthproxyError, ConfigError
 from authproxy.net.tls import UNUSABLE, listener_context, upstream_context
 from authproxy.values import split_url
+
+if TYPE_CHECKING:
+    from authproxy.app.local_certificate import LocalCertificate
 
 NOT_USABLE = "the certificate or the key cannot be used"
 LISTENERS = ""  # where upstreams have the route's name
@@ -25,29 +29,37 @@ LISTENERS = ""  # where upstreams have the route's name
 class TLSContexts:
     """How to speak TLS on the listeners, and to the upstream of each https route, by its name.
 
-    `made_from` has a digest of what each context was made from.
+    `made_from` has a digest of what each context was made from. With `tls: auto`, `local` keeps the
+    certificate of the listeners valid.
     """
 
     listener: ssl.SSLContext | None
     upstreams: dict[str, ssl.SSLContext]
     made_from: dict[str, str] = field(default_factory=dict, repr=False)
+    local: "LocalCertificate | None" = field(default=None, repr=False)
 
 
-def tls_contexts(config: Config, before: TLSContexts | None = None) -> TLSContexts:
+def tls_contexts(config: Config, before: TLSContexts | None = None, *, makes: bool = True) -> TLSContexts:
     """Load every certificate and key that `config` names, once. Raises `ConfigError`.
 
-    A context of `before` that was made from the same is taken over.
+    A context of `before` that was made from the same is taken over. Unless it `makes` what `tls: auto` takes,
+    listeners have no context with that.
     """
     made, faults = _Made(before), []
-    listener = None
+    listener = local = None
     try:
-        if (keys := config.tls) is not None:
+        if config.tls == AUTO:
+            local = _local(config, before, makes=makes)
+            listener = local.context if local is not None else None
+        elif isinstance(keys := config.tls, ListenerTLS):
             old = before.listener if before is not None else None
             listener = made.context(
                 LISTENERS, keys, old, lambda: listener_context(keys.cert_file, keys.key_file)
             )
     except UNUSABLE:
         faults.append(config.fault("tls", NOT_USABLE))
+    except AuthproxyError as error:
+        faults.append(config.fault("tls", f"cannot be served: {error.detail}; {error.hint}"))
     upstreams: dict[str, ssl.SSLContext] = {}
     for index, route in enumerate(config.routes):
         secure = split_url(route.upstream).scheme == "https"
@@ -63,7 +75,26 @@ def tls_contexts(config: Config, before: TLSContexts | None = None) -> TLSContex
             upstreams[route.name] = context
     if faults:
         raise ConfigError(faults)
-    return TLSContexts(listener, upstreams, made.made_from)
+    return TLSContexts(listener, upstreams, made.made_from, local)
+
+
+def _local(config: Config, before: TLSContexts | None, *, makes: bool) -> "LocalCertificate | None":
+    """Return the certificate of `tls: auto`, that of `before` if it is for the same names.
+
+    None where nothing is to be made, though it could be. Raises `StoreError`, and one of `UNUSABLE`.
+    """
+    from authproxy.app.local_authority import LocalAuthority, default_directory
+
+    directory = default_directory()
+    if not makes:
+        return None
+    from authproxy.app.local_certificate import LocalCertificate, certified_names
+
+    names = certified_names(config)
+    known = before.local if before is not None else None
+    if known is not None and known.names == names:
+        return known
+    return LocalCertificate(known.kept if known is not None else LocalAuthority(directory), names)
 
 
 class _Made:

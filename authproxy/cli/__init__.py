@@ -35,6 +35,7 @@ VERBS = {
     "presets": "list the presets, or show one as YAML",
     "schema": "print the configuration's JSON Schema",
     "demo": "serve a built-in stand-in for every API behind the proxy",
+    "trust": "the local authority of `tls: auto`: show it, or have this machine trust it",
     "healthcheck": "exit 0 when /readyz answers 200; for containers",
     "completion": "print the completion script of a shell",
 }

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
-from authproxy.config.model import Config
+from authproxy.config.model import Config, ListenerTLS
 from authproxy.config.route import RouteConfig
 from authproxy.values import bracketed, is_loopback, reached_at
 
@@ -83,19 +83,18 @@ def call_of(config: Config, route: RouteConfig, urls: URLs) -> Call:
     url = next((each for each in known if not each.startswith("unix:")), known[0])
     prefix, name = ("", None) if url == own else (route.path.removesuffix("/"), route.host)
     options = _access_options(config)
+    if config.tls is not None and (trusted := _trusted_file(config)) is not None:
+        options = ("--cacert", shlex.quote(trusted), *options)
     if url.startswith("unix:"):
         path = url.removeprefix("unix:")
+        scheme = "https" if config.tls is not None else "http"
         return Call(
-            f"http://{name or 'localhost'}{prefix}",
+            f"{scheme}://{name or _certified_name(config, 'localhost')}{prefix}",
             ("--unix-socket", shlex.quote(path), *options),
             socket=path,
         )
     scheme, listens_at, port = place_of(url)
-    host = (name or listens_at).strip("[]")
-    if config.tls is not None:
-        options = ("--cacert", shlex.quote(config.tls.cert_file), *options)
-        if name is None:
-            host = _certified_name(config, listens_at)
+    host = (name or _certified_name(config, listens_at)).strip("[]")
     if not _finds(host, listens_at):
         options = ("--resolve", f"{bracketed(host)}:{port}:{_address(listens_at)}", *options)
     return Call(f"{scheme}://{bracketed(host)}:{port}{prefix}", options)
@@ -119,9 +118,39 @@ def _address(host: str) -> str:
     return "127.0.0.1" if host == "localhost" else bracketed(host)
 
 
+def _trusted_file(config: Config) -> str | None:
+    """Return the file with which curl accepts the listener's certificate; None where it does so by itself."""
+    if isinstance(config.tls, ListenerTLS):
+        return config.tls.cert_file
+    return _local_authority()
+
+
+@cache
+def _local_authority() -> str | None:
+    """Return the file with the local authority's certificate, if curl has to be told of it."""
+    from cryptography import x509
+
+    from authproxy.app.local_authority import LocalAuthority, default_directory
+    from authproxy.app.trust.store import Root
+    from authproxy.app.trust.system import is_trusted_by_curl
+    from authproxy.errors import StoreError
+
+    try:
+        kept = LocalAuthority(default_directory())
+        roots = kept.roots()
+    except (StoreError, x509.InvalidVersion):
+        return None
+    # Who has not made it yet will have it there.
+    return None if roots and is_trusted_by_curl(Root.of(roots[0], kept.public)) else str(kept.public)
+
+
 def _certified_name(config: Config, listens_at: str) -> str:
     """Return a name that the listener's certificate is for, and the guard accepts; else `listens_at`."""
-    names = _certificate_names(config.tls.cert_file) if config.tls is not None else []
+    if config.tls is None:
+        return listens_at
+    if not isinstance(config.tls, ListenerTLS):
+        return listens_at if is_loopback(listens_at, any_spelling=False) else "localhost"
+    names = _certificate_names(config.tls.cert_file)
     if listens_at in names:
         return listens_at
     accepted = {"localhost", *config.allowed_hosts}

@@ -38,5 +38,5 @@ async def _prepare(config: Config) -> None:
 
     Raises `ConfigError`.
     """
-    async with App(config, tls=tls_contexts(config)):
+    async with App(config, tls=tls_contexts(config, makes=False)):
         pass

@@ -85,7 +85,7 @@ async def _ask(given: str) -> Verdict:
     path = given.removeprefix("unix:").rstrip("/") if given.startswith("unix:/") else None
     try:
         url = _readiness(given) if path is None else f"http://localhost{PAGE}"
-        connector = aiohttp.UnixConnector(path) if path is not None else None
+        connector = aiohttp.UnixConnector(path) if path is not None else _connector(url)
         async with (
             aiohttp.ClientSession(timeout=TIMEOUT, connector=connector) as session,
             session.get(url) as response,
@@ -98,6 +98,20 @@ async def _ask(given: str) -> Verdict:
         asked = without_query(given if path is not None else _asked(given))
         failure = failure_of(error, otherwise=Failure.NOT_HTTP)
         return False, f"{asked} does not answer: {failure.value}", HINTS.get(failure, GIVE_ADMIN)
+
+
+def _connector(url: str) -> aiohttp.TCPConnector | None:
+    """Return how to connect to `url` where the authority of `tls: auto` may vouch for what answers."""
+    if not url.startswith("https:"):
+        return None
+    from authproxy.app.local_authority import public_file
+    from authproxy.net.tls import upstream_context
+
+    if (known := public_file()) is None:
+        return None
+    context = upstream_context()
+    context.load_verify_locations(known)
+    return aiohttp.TCPConnector(ssl=context)
 
 
 def _asked(given: str) -> str:

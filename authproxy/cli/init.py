@@ -28,7 +28,8 @@ class NotWritten(AuthproxyError):
 def init(*, names: tuple[str, ...], config_file: str | None) -> None:
     """Write a commented starter configuration, with a route for each PRESET.
 
-    It goes to ./authproxy.yaml, or to the FILE of -c; -c - prints it. An existing file is left alone.
+    It goes to the FILE of -c, else to that of $AUTHPROXY_CONFIG, else to ./authproxy.yaml; -c - prints it. An
+    existing file is left alone.
     """
     known = presets()
     for name in names:

@@ -29,7 +29,7 @@ MAX_ASKED = 64 << 10  # bytes that a helper reads
 @click.argument("route", shell_complete=complete_routes)
 @click.argument("operation", required=False)
 @config_option
-@click.option("--header", "as_header", is_flag=True, help="Print the whole header line.")
+@click.option("--header", "as_header", is_flag=True, help="Print the whole header line, or lines.")
 @click.option(
     "--format", "style", type=click.Choice(STYLES), metavar="FORMAT",
     help="Print what a tool takes: exec-credential (kubectl), credential-process (AWS-style tools), netrc, "
@@ -62,7 +62,15 @@ def token(
     else:
         with Progress(f"waiting for the token of {route}"):
             got = run_interruptibly(_fetch(config, wanted, retry_rejected=retry_rejected))
-        click.echo(forms.header_line(got, wanted) if as_header else _formed(style, got, wanted))
+        click.echo(_headers(got, wanted) if as_header else _formed(style, got, wanted))
+
+
+def _headers(got: Token, route: RouteConfig) -> str:
+    lines = forms.header_lines(got, route)
+    if not lines:
+        places = " and ".join(each.said for each in route.grant.places)
+        raise click.UsageError(f"the token of {route.name} goes into no header, but into {places}")
+    return "\n".join(lines)
 
 
 def _formed(style: str | None, got: Token, route: RouteConfig) -> str:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import isinf
 from typing import Any
+from urllib.parse import quote
 
 from authproxy.config.route import RouteConfig
 from authproxy.grants.static import Basic
@@ -42,7 +43,10 @@ class Login:
 
 def login_of(got: Token, route: RouteConfig) -> Login:
     """Return what a tool that only knows Basic is to send."""
-    if route.grant.scheme.lower() == "basic":
+    for place in route.grant.places:
+        if place.basic is not None:
+            return Login(*place.basic.fill(got))
+    if _scheme(route).lower() == "basic":
         with suppress(ValueError):  # no base64, or no text in it: then it is some token
             username, colon, password = b64decode(got.value, validate=True).decode().partition(":")
             if colon:
@@ -50,10 +54,17 @@ def login_of(got: Token, route: RouteConfig) -> Login:
     return Login(USERNAME, got.value)
 
 
-def header_line(got: Token, route: RouteConfig) -> str:
-    """Return the header line that the proxy would add."""
-    scheme = route.grant.scheme
-    return f"{route.grant.header}: {scheme}{' ' if scheme else ''}{got.value}"
+def header_lines(got: Token, route: RouteConfig) -> list[str]:
+    """Return the header lines that the proxy would add; a cookie stands in one of its own."""
+    places = route.grant.places
+    lines = [f"{each.header_name}: {each.fill(got)}" for each in places if each.header_name is not None]
+    cookies = [f"{each.cookie}={each.fill(got)}" for each in places if each.cookie is not None]
+    return lines + ([f"Cookie: {'; '.join(cookies)}"] if cookies else [])
+
+
+def _scheme(route: RouteConfig) -> str:
+    """Return the scheme before the token in `Authorization`, "" for none."""
+    return next((each.scheme for each in route.grant.places if each.scheme is not None), "")
 
 
 # ── documents and lines ──────────────────────────────────────────────────────────────────────────
@@ -85,8 +96,14 @@ def netrc(got: Token, route: RouteConfig) -> str:
 
 
 def curl(got: Token, route: RouteConfig) -> str:
-    """Return a line of a configuration file of curl's: `… | curl -K - URL`."""
-    return f'header = "{_escaped(header_line(got, route))}"'
+    """Return lines of a configuration file of curl's: `… | curl -K - URL`.
+
+    Its `url-query` (curl 7.87) is what goes into the query.
+    """
+    lines = [f'header = "{_escaped(line)}"' for line in header_lines(got, route)]
+    queries = [(each.query, each.fill(got)) for each in route.grant.places if each.query is not None]
+    lines += [f'url-query = "{_escaped(f"{quote(name)}={value}")}"' for name, value in queries]
+    return "\n".join(lines)
 
 
 def env(got: Token, route: RouteConfig) -> str:
@@ -171,10 +188,11 @@ def git_credential(got: Token, route: RouteConfig, asked: Mapping[str, str], sai
 
     A git that offers to send another scheme than Basic (2.46) is given the route's own.
     """
-    scheme = route.grant.scheme
-    is_authorization = route.grant.header.lower() == "authorization"
-    if "capability[]=authtype" in _git_lines(said) and scheme and is_authorization:
-        lines = ["capability[]=authtype", f"authtype={scheme}", f"credential={got.value}", "ephemeral=1"]
+    scheme = _scheme(route)
+    if "capability[]=authtype" in _git_lines(said) and scheme:
+        sent = next(each.fill(got) for each in route.grant.places if each.scheme is not None)
+        credential = sent.removeprefix(f"{scheme} ")
+        lines = ["capability[]=authtype", f"authtype={scheme}", f"credential={credential}", "ephemeral=1"]
     else:
         login = login_of(got, route)
         lines = [f"username={asked.get('username') or login.username}", f"password={login.password}"]

@@ -99,6 +99,10 @@ def _from_grant(auth: Item, name: Item, preset: "Preset | None", validation: Val
 
         validation.faults.append(name.fault(unknown_grant(name.value, presets())))
         return None
+    one = next((auth.child(key) for key in ("header", "scheme") if auth.child(key) is not None), None)
+    if one is not None and auth.child("inject") is not None:
+        validation.faults.append(one.key_fault("does not go with `inject`, which says where the token goes"))
+        return None
     known = ("preset", *(preset.keys if preset else ()))
     grant = validation.make(GRANTS[name.value], auth, "grant", known=known)
     return Auth(grant, auth, name.value, preset) if grant is not None else None

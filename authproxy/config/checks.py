@@ -14,16 +14,21 @@ from pydantic import SecretStr
 
 from authproxy.capabilities import WORKERS
 from authproxy.config.document import COMMAND_LINE, Item
-from authproxy.config.model import FileKeys, RedisStoreSettings
+from authproxy.config.model import AUTO, FileKeys, RedisStoreSettings
 from authproxy.config.route import FRAMING_HEADERS, RouteConfig, RouteKeys
 from authproxy.errors import Fault
 from authproxy.grants.grant import Grant
-from authproxy.grants.static import NoGrant
+from authproxy.grants.static import NoGrant, Static
 from authproxy.masking import SHORT_SECRET, Leaf
 from authproxy.net.http_proxy import proxy_for, read_proxy
 from authproxy.net.own_listeners import OwnListeners
 from authproxy.values import any_spelling, is_loopback, port_of, split_address
 
+ANY_HOST = "*"
+NO_CERTIFICATE = (
+    "has no certificate with `tls: auto`, which is for names and addresses of this machine alone: clients "
+    "have to call https://localhost; for others `tls: {cert_file: …, key_file: …}`"
+)
 OPENED_BY_A_BROWSER = "authorization_url"
 INSTEAD = "{placeholder} stands in for the token; `authproxy exec --inherit NAME` hands a variable on"
 
@@ -31,6 +36,8 @@ Routes = Sequence[tuple[RouteConfig, Item]]
 """Routes, each with what it was read from."""
 
 # Of a mapping whose values may be secrets, or not: headers, parameters.
+COOKIES = ("header", "cookie")
+
 _SECRET_NAME = re.compile(r"(password|passphrase|secret|token|key|authorization|cookie)\Z", re.IGNORECASE)
 
 
@@ -79,6 +86,26 @@ def _overlap(one: str, other: str) -> bool:
     """Tell whether a connection to the one may come in at the other; both are on one port."""
     pairs = ((one, split_address(other)), (other, split_address(one)))
     return any(place is not None and OwnListeners([each]).named(*place) for each, place in pairs)
+
+
+def certificate_warnings(
+    keys: FileKeys, top: Item, routes: Iterable[tuple[RouteConfig, Item]]
+) -> Iterator[Fault]:
+    """Yield a warning for each address and host name for which `tls: auto` can make no certificate.
+
+    `routes` are each with its mapping.
+    """
+    if keys.tls != AUTO:
+        return
+    listen, allowed = top.child("listen") or top, top.child("allowed_hosts") or top
+    addresses = [(listen.child(index) or listen, address) for index, address in enumerate(keys.listen)]
+    addresses += [(item.child("listen") or item, route.listen) for route, item in routes if route.listen]
+    hosts = [(item, place[0]) for item, address in addresses if (place := split_address(address)) is not None]
+    hosts += [(item.child("host") or item, route.host) for route, item in routes if route.host is not None]
+    hosts += [(allowed.child(index) or allowed, host) for index, host in enumerate(keys.allowed_hosts)]
+    for named, host in hosts:
+        if host != ANY_HOST and not is_loopback(host, any_spelling=False):
+            yield named.fault(NO_CERTIFICATE)
 
 
 def worker_faults(keys: FileKeys, top: Item) -> Iterator[Fault]:
@@ -160,17 +187,59 @@ def _bound(address: str) -> set[object]:
 
 def route_faults(route: RouteKeys, grant: Grant, item: Item, auth: Item) -> Iterator[Fault]:
     yield from credential_faults(route, grant, item, auth)
+    yield from stand_in_faults(route, grant, item)
     if isinstance(grant, NoGrant):
         return
-    header = any_spelling(grant.header)
-    if header in FRAMING_HEADERS:
-        yield (auth.child("header") or auth).fault("names a header that the proxy writes itself")
+    yield from place_faults(grant, auth)
+    filled = {name for name, _ in _filled(grant, auth)}
     rules = item.child("headers")
     given = rules.child("set") if rules else None
     for name in route.headers.set:
         place = given.child(name) if given else None
-        if place is not None and any_spelling(name) == header:
+        if place is not None and any_spelling(name) in filled:
             yield place.key_fault("is already set by `auth`")
+
+
+def stand_in_faults(route: RouteKeys, grant: Grant, item: Item) -> Iterator[Fault]:
+    """Yield a fault for each login that has no token to stand in for, or that an earlier entry answers."""
+    listed = item.child("stand_in")
+    if listed is None or not route.stand_in:
+        return
+    if isinstance(grant, NoGrant):
+        yield listed.fault("has no token to stand in for: the route's `grant` is none")
+        return
+    seen: set[tuple[str, str]] = set()
+    for index, entry in enumerate(route.stand_in):
+        for method in entry.methods:
+            if (entry.path, method) in seen:
+                place = listed.child(index) or listed
+                yield (place.child("path") or place).fault(f"is answered already, for {method}")
+            seen.add((entry.path, method))
+
+
+def place_faults(grant: Grant, auth: Item) -> Iterator[Fault]:
+    """Yield a fault for each place in which no token can go, or no field that the grant has."""
+    for name, place in _filled(grant, auth):
+        if name in FRAMING_HEADERS:
+            yield place.fault("names a header that the proxy writes itself")
+    places = auth.child("inject") or auth
+    in_cookie = any(each.cookie for each in grant.places)
+    if in_cookie and any(each.key == COOKIES for each in grant.places):
+        yield places.fault("fills the header Cookie, and a cookie in it as well")
+    if in_cookie and isinstance(grant, Static) and ";" in grant.token.get_secret_value():
+        yield (auth.child("token") or auth).fault("contains a semicolon, which would end its cookie")
+    if grant.wanted_fields and not hasattr(grant, "response"):
+        yield places.fault("wants a field of a token reply, of which this grant gets none")
+
+
+def _filled(grant: Grant, auth: Item) -> Iterator[tuple[str, Item]]:
+    """Yield each header in which the credential goes, in any spelling, and the item that says so."""
+    listed = auth.child("inject")
+    for index, place in enumerate(grant.places):
+        name = "Cookie" if place.cookie is not None else place.header_name
+        if name is not None:
+            item = (listed.child(index) if listed else None) or auth.child("header") or auth
+            yield any_spelling(name), item
 
 
 def access_faults(keys: FileKeys, top: Item, routes: Iterable[tuple[Grant, Item]]) -> Iterator[Fault]:
@@ -185,10 +254,10 @@ def access_faults(keys: FileKeys, top: Item, routes: Iterable[tuple[Grant, Item]
     if wanted in FRAMING_HEADERS:
         yield (place or access).fault("names a header that the proxy writes itself")
     for grant, item in routes:
-        if isinstance(grant, NoGrant) or any_spelling(grant.header) != wanted:
-            continue
         auth = item.child("auth") or item
-        yield (auth.child("header") or place or access).fault(
+        if isinstance(grant, NoGrant) or wanted not in {name for name, _ in _filled(grant, auth)}:
+            continue
+        yield (auth.child("inject") or auth.child("header") or place or access).fault(
             "would carry both the caller's key (`access.header`) and the upstream's token (`auth.header`); "
             "give `access` a header of its own"
         )
@@ -196,17 +265,19 @@ def access_faults(keys: FileKeys, top: Item, routes: Iterable[tuple[Grant, Item]
 
 def credential_faults(route: RouteKeys, grant: Grant, item: Item, auth: Item) -> Iterator[Fault]:
     """Yield a fault for each URL over which a credential would travel in the clear."""
-    if isinstance(grant, NoGrant) or route.insecure:
+    in_query = any(each.query is not None for each in grant.places)
+    if isinstance(grant, NoGrant) or (route.insecure and not in_query):
         return
-    for place, url in _urls(route, grant, item, auth):
+    urls = _urls(route, grant, item, auth)
+    for place, url in urls[:1] if route.insecure else urls:  # a query is written down by all who see it
         parts = urlsplit(url)
         # A proxy that the route names is given even what is meant for loopback: that is the proxy's then.
         proxy = proxy_for(url, route.http_proxy, {})
         hosts = [parts.hostname or "", *([proxy.host] if proxy is not None else [])]
         if parts.scheme == "http" and not all(map(is_loopback, hosts)):
+            way_out = "; one in the query is never sent so" if in_query else ", or set `insecure: true`"
             yield place.fault(
-                "would carry the credential over plain http to another machine; "
-                "use https, or set `insecure: true`"
+                f"would carry the credential over plain http to another machine; use https{way_out}"
             )
 
 

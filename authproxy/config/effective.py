@@ -23,5 +23,5 @@ def _told_of(config: Config, index: int) -> list[str]:
 def _route(route: RouteConfig, told: list[str]) -> dict[str, Any]:
     shown = {each.name: masked(getattr(route, each.name)) for each in fields(RouteKeys)}
     shown["retry"] = shown["retry"] or False
-    shown = {name: value for name, value in shown.items() if value is not None and value != {}}
+    shown = {name: value for name, value in shown.items() if value is not None and value not in ({}, [])}
     return shown | {"auth": dict(route.auth), "warnings": [*route.warnings, *told]}

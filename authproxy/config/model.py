@@ -10,13 +10,19 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 from authproxy.capabilities import UNIX_SOCKETS
 from authproxy.config.route import (
-    KEYS,
     Count,
     Passphrase,
     RouteConfig,
@@ -27,6 +33,7 @@ from authproxy.config.route import (
     refuse_spaces,
     whole_number,
 )
+from authproxy.config.stand_in import KEYS
 from authproxy.errors import Fault
 from authproxy.places import Stamp
 from authproxy.values import (
@@ -41,6 +48,7 @@ from authproxy.values import (
 )
 
 MAX_KEEP = 10_000  # requests
+AUTO: Final = "auto"  # of `tls`
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?\Z")
 
 
@@ -55,6 +63,15 @@ def _origin(value: str) -> str:
             "should be an origin such as https://app.example.com: scheme, host and port, no path"
         )
     return origin
+
+
+def _auto_or(value: Any, make: ValidatorFunctionWrapHandler) -> Any:
+    """Return `auto`, or what `make` makes of a mapping: a union would have both complain of one fault."""
+    if value == AUTO:
+        return AUTO
+    if not isinstance(value, dict):
+        raise ValueError("should be `auto`, or a mapping with cert_file and key_file")  # noqa: TRY004 - told as a fault
+    return make(value)
 
 
 def _one_or_more(value: Any) -> Any:
@@ -114,6 +131,14 @@ class ListenerTLS:
     """The certificate chain, PEM. Example: /etc/authproxy/cert.pem"""
     key_file: ReadableFile
     """Its private key, PEM. Example: /etc/authproxy/key.pem"""
+
+
+if TYPE_CHECKING:
+    ListenerTLSKeys = ListenerTLS | Literal["auto"]
+else:
+    ListenerTLSKeys = Annotated[
+        ListenerTLS, WrapValidator(_auto_or, json_schema_input_type=ListenerTLS | Literal["auto"])
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,8 +261,10 @@ class FileKeys:
     access: Access | None = None
     """What callers must send to be let through. Without one of these keys a request is answered 401.
     Example: {tokens: ["${TEAM_KEY}"]}"""
-    tls: ListenerTLS | None = None
-    """Serve HTTPS instead of HTTP. Example: {cert_file: cert.pem, key_file: key.pem}"""
+    tls: ListenerTLSKeys | None = None
+    """Serve HTTPS instead of HTTP: with a certificate of your own, or with `auto`, which makes one for this
+    machine, signed by an authority of your own that clients have to trust once (`authproxy trust`).
+    Example: {cert_file: cert.pem, key_file: key.pem}"""
     token_store: TokenStoreKeys | None = None
     """Where tokens are stored. By default in memory, and in a file for grants that need a login.
     Example: {type: redis, url: "${REDIS_URL}", key: "${TOKEN_KEY}"}"""

@@ -7,7 +7,7 @@ Placeholders are filled only in the preset's own strings, never inside what the 
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
@@ -20,6 +20,7 @@ from pydantic import TypeAdapter
 
 from authproxy.config.document import Item, below, merge
 from authproxy.errors import Fault
+from authproxy.grants.inject import ONE_HEADER
 
 WHOLE = 64  # levels: as deep as mappings go
 
@@ -100,7 +101,8 @@ class Preset:
             if key.default is not None and name not in given
         }
         filling = _Filling(auth, given | {"base": auth.made(base)})
-        filled = filling.mapping(self.auth, theirs, auth.key) or auth.made({})
+        template = {name: each for name, each in self.auth.items() if name not in _replaced_by(theirs.value)}
+        filled = filling.mapping(template, theirs, auth.key) or auth.made({})
         lacking = [name for name in dict.fromkeys(filling.lacking) if self.keys[name].required]
         return merge(theirs, filled, WHOLE), [
             auth.missing(name, f"preset {self.name} needs {name}: {self.keys[name].help}; {self._source}")
@@ -114,6 +116,13 @@ class Preset:
         return name in self.keys and not (
             isinstance(item.value, dict) and isinstance(self.auth.get(name), dict)
         )
+
+
+def _replaced_by(own: Collection[str]) -> Collection[str]:
+    """Return the keys of a preset that do not go with the user's `own`."""
+    if "inject" in own:
+        return ONE_HEADER
+    return {"inject"} if not ONE_HEADER.isdisjoint(own) else ()
 
 
 def _host(url: str) -> str:

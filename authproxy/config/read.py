@@ -24,7 +24,7 @@ from authproxy.config.credential import credential_key
 from authproxy.config.document import Item, below, compose, merge, scalars, typed
 from authproxy.config.find import NO_SUCH_FILE
 from authproxy.config.layers import is_shared, routes_of
-from authproxy.config.model import Config, FileKeys
+from authproxy.config.model import Config, FileKeys, ListenerTLS
 from authproxy.config.references import References, not_utf8
 from authproxy.config.reread import reread_of
 from authproxy.config.route import RouteConfig, RouteKeys
@@ -192,6 +192,7 @@ class _Reader:
             faults += checks.worker_faults(keys, top)
             faults += checks.store_faults(keys, top)
             faults += checks.loop_faults(keys, routes)
+            self._validation.warnings += checks.certificate_warnings(keys, top, routes)
         # What a reference did not give is not news when it will not do either.
         places = {fault.place for fault in unresolved}
         unresolved += [fault for fault in faults if fault.place not in places]
@@ -297,7 +298,7 @@ def _places(top: Item, routes: Iterable[Item]) -> dict[str, tuple[int, int]]:
 
 def _tls_files(keys: FileKeys, routes: Iterable[RouteConfig]) -> dict[Path, Stamp]:
     """Return each file with a certificate or a key, as it is now."""
-    files = [keys.tls.cert_file, keys.tls.key_file] if keys.tls is not None else []
+    files = [keys.tls.cert_file, keys.tls.key_file] if isinstance(keys.tls, ListenerTLS) else []
     for route in routes:
         named = (route.tls.ca_file, route.tls.cert_file, route.tls.key_file)
         files += [file for file in named if file is not None]

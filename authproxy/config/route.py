@@ -4,14 +4,13 @@
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
     BeforeValidator,
-    ConfigDict,
     Field,
     PlainValidator,
     SecretStr,
@@ -19,6 +18,7 @@ from pydantic import (
 )
 
 from authproxy.config.document import Item
+from authproxy.config.stand_in import KEYS, Method, StandIn, matches
 from authproxy.config.variables import template, variable_name
 from authproxy.grants.grant import Grant
 from authproxy.grants.source import Reread
@@ -37,7 +37,6 @@ from authproxy.values import (
     split_url,
 )
 
-KEYS = ConfigDict(extra="forbid")
 FRAMING_HEADERS = frozenset({
     "connection", "content-length", "host", "keep-alive", "proxy-connection", "te", "trailer",
     "transfer-encoding", "upgrade",
@@ -50,20 +49,11 @@ _NAME = re.compile(r"[a-z0-9-]+\Z")
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9._-]*[a-z0-9_])?\.?\Z")
 _IPV6 = re.compile(r"\[[0-9a-f:.]+\]\Z")
 _PATH = re.compile(r"(/[^/?#%\\\x00-\x20\x7f]+)+\Z|/\Z")
-_METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")  # a token (RFC 9110 §9.1)
+_REDIRECT = re.compile(r"(/|https?://[^/?#@*\s]+/)[^?#\x00-\x20\x7f]*\Z")
 _PATTERN = re.compile(r"!?/[^?#\x00-\x20\x7f]*\Z")
 
 
 # ── values of this file alone ────────────────────────────────────────────────────────────────────
-
-
-def _matches(pattern: re.Pattern[str], message: str) -> Callable[[str], str]:
-    def check(value: str) -> str:
-        if not pattern.match(value):
-            raise ValueError(message)
-        return value
-
-    return check
 
 
 def host_name(value: str) -> str:
@@ -93,6 +83,10 @@ def _upstream(value: str) -> str:
 
 def off_is_none(value: Any) -> Any:
     return None if value is False else {} if value is True else value
+
+
+def _off_is_nothing(value: Any) -> Any:
+    return () if value is False else value
 
 
 def whole_number(value: Any) -> Any:
@@ -133,17 +127,25 @@ def refuse_spaces(url: str) -> None:
 
 
 RouteName = Annotated[
-    str, AfterValidator(_matches(_NAME, "should contain only lower-case letters, digits and hyphens"))
+    str, AfterValidator(matches(_NAME, "should contain only lower-case letters, digits and hyphens"))
 ]
 Host = Annotated[str, AfterValidator(host_name)]
 MountPath = Annotated[str, AfterValidator(_mount)]
 Upstream = Annotated[URL, AfterValidator(_upstream)]
-Method = Annotated[str, AfterValidator(_matches(_METHOD, "should be a method, such as GET"))]
 PathPattern = Annotated[
-    str, AfterValidator(_matches(_PATTERN, "should be a pattern that begins with / or !/, such as /v2/**"))
+    str, AfterValidator(matches(_PATTERN, "should be a pattern that begins with / or !/, such as /v2/**"))
 ]
 Count = Annotated[int, Field(ge=1), BeforeValidator(whole_number)]
-Status = Annotated[int, Field(ge=400, le=599), BeforeValidator(whole_number)]
+Status = Annotated[int, Field(ge=201, le=599), BeforeValidator(whole_number)]
+RedirectPattern = Annotated[
+    str,
+    AfterValidator(
+        matches(
+            _REDIRECT,
+            "should be a pattern for a path, such as /login**, or for a URL: https://sso.example/**",
+        )
+    ),
+]
 Passphrase = Annotated[SecretStr, PASSPHRASE]
 ProxySetting = Annotated[
     Setting,
@@ -203,7 +205,11 @@ class Retry:
     __pydantic_config__ = KEYS
 
     statuses: tuple[Status, ...] = (401,)
-    """The upstream's statuses that mean: this token is not accepted. Example: [401, 403]"""
+    """The upstream's statuses that mean: this token is not accepted. One below 400, such as 203, has only
+    GET, HEAD and OPTIONS repeated: another request may have been applied. Example: [401, 403]"""
+    redirects: tuple[RedirectPattern, ...] = ()
+    """Redirects that mean the same: patterns for the path of a `Location` on the upstream, `https://…` ones
+    for one elsewhere. Only GET, HEAD and OPTIONS are repeated. Example: ["/login**", "https://sso.example/**"]"""
     methods: Literal["all", "idempotent"] = "all"
     """Which methods are repeated. Example: idempotent"""
     max_body: Size = 1 << 20
@@ -317,6 +323,12 @@ class RouteKeys:
     route's address, `{host}` and `{port}` are parts of it, and `{placeholder}` stands in for a token; `{{`
     and `}}` are braces. A value that holds a secret of the configuration is refused.
     Example: {ORDERS_BASE_URL: "{url}/v2", ORDERS_TOKEN: "{placeholder}"}"""
+    stand_in: Annotated[
+        tuple[StandIn, ...],
+        BeforeValidator(_off_is_nothing, json_schema_input_type=tuple[StandIn, ...] | Literal[False]),
+    ] = ()
+    """The logins of clients that insist on one of their own: answered here with a placeholder, and never
+    forwarded. `false` takes away those of the preset. Example: [{path: /v1/oauth}]"""
     insecure: bool = False
     """Must be true to send a credential over plain http to another machine. Example: true"""
     max_connections: Count = 256

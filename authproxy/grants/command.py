@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from authproxy.errors import BadTokenReply
-from authproxy.grants.grant import Grant, ReplyPointers
+from authproxy.grants.grant import Grant
 from authproxy.grants.reply import ENDS_AT, read_json, read_text
+from authproxy.grants.reply_places import ReplyPointers, TokenAt
 from authproxy.grants.steps import Answer, Flow, Run
 from authproxy.tokens.token import Token
 from authproxy.values import Pointer
@@ -22,7 +23,7 @@ NO_TOKENS = frozenset({"null", "true", "false"})  # what jq prints where there i
 class CommandPointers(ReplyPointers):
     """As for OAuth, and as in the documents of well-known programs; what a program keeps is its own."""
 
-    token: Pointer | tuple[Pointer, ...] = (
+    token: TokenAt = (
         "/access_token", "/accessToken", "/status/token", "/SessionToken",
         "/credential/access_token", "/token",
     )  # fmt: skip

@@ -11,16 +11,23 @@ file beside this one, one row in `GRANTS`, one test and one paragraph of `docs/c
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, ConfigDict, SecretStr
 
 from authproxy.errors import BadTokenReply, CredentialRejected, TokenError, TokenUnavailable
-from authproxy.grants.refusal import Checks, failure_in, is_no_to_refresh_token, no_token_in, page_instead
+from authproxy.grants.inject import Place
+from authproxy.grants.refusal import (
+    Checks,
+    failure_in,
+    is_no_to_refresh_token,
+    no_field_in,
+    no_token_in,
+    page_instead,
+)
 from authproxy.grants.reply import (
-    ENDS_AT,
     MAX_LIFETIME,
     find,
     is_page,
@@ -33,10 +40,12 @@ from authproxy.grants.reply import (
     scope_in,
     token_in,
 )
+from authproxy.grants.reply_places import ReplyPointers, TokenPlace, token_at
 from authproxy.grants.steps import Answer, Flow
 from authproxy.masking import leaves
+from authproxy.tokens.template import TOKEN
 from authproxy.tokens.token import Token
-from authproxy.values import Duration, HeaderName, Pointer, SecretHeaderValue
+from authproxy.values import Duration, HeaderName, SecretHeaderValue
 
 NAMES = frozenset({  # keys in capitals or not, with _, - or nothing in between
     "user", "username", "userid", "login", "email", "emailaddress", "account", "accountid", "clientid",
@@ -71,25 +80,6 @@ class ReplyHint:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplyPointers:
-    """Where a token reply holds what: JSON Pointers (RFC 6901); of a list the first that is there."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid")
-
-    token: Pointer | tuple[Pointer, ...] = "/access_token"  # noqa: S105 - a place, not a token
-    """The token. One that is a number is taken for its digits. Example: /data/token"""
-    expires_in: Pointer | tuple[Pointer, ...] = "/expires_in"
-    """Its lifetime in seconds. Example: /data/ttl"""
-    expires_at: Pointer | tuple[Pointer, ...] = ENDS_AT
-    """Where there is no lifetime: the moment when the token ends, as the epoch's seconds or milliseconds, or
-    in ISO 8601 (UTC when it names no zone). Example: /data/expires"""
-    token_type: Pointer | tuple[Pointer, ...] = "/token_type"  # noqa: S105
-    """Its type. One that a plain token cannot serve (DPoP, MAC) is an error. Example: /data/type"""
-    refresh_token: Pointer | tuple[Pointer, ...] | None = "/refresh_token"  # noqa: S105
-    """The refresh token. Example: /data/refresh"""
-
-
 def _plain_scheme(value: str) -> str:
     if value and not re.fullmatch(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", value):
         raise ValueError('should be one word, such as Bearer, or "" for the bare token')
@@ -97,6 +87,15 @@ def _plain_scheme(value: str) -> str:
 
 
 Scheme = Annotated[str, AfterValidator(_plain_scheme)]
+
+
+def _places(places: tuple[Place, ...]) -> tuple[Place, ...]:
+    if not places:
+        raise ValueError("should name a place at least; remove it, and the token goes into `header`")
+    keys = [each.key for each in places]
+    if twice := [each.said for each in places if keys.count(each.key) > 1]:
+        raise ValueError(f"names {twice[0]} twice")
+    return places
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,9 +115,12 @@ class Grant:
     """The authentication scheme before the token; `""` sends the bare token. Example: Token"""
     header: HeaderName = "Authorization"
     """The header that carries the token. Example: X-Api-Key"""
+    inject: Annotated[tuple[Place, ...], AfterValidator(_places)] | None = None
+    """Where the token goes, instead of `scheme` and `header`: headers, Basic, the query, cookies.
+    Example: [{header: Authorization, value: "Bearer {token}"}, {query: api_key}]"""
     incoming: Literal["keep", "replace", "reject"] = "keep"
-    """What to do with a request that already has that header: `keep` forwards it as it is and adds nothing,
-    `replace` replaces the header, `reject` refuses the request. Example: replace"""
+    """What to do with a request that already has something in that place: `keep` forwards it as it is and
+    adds nothing, `replace` replaces it, `reject` refuses the request. Example: replace"""
     refresh_before: Literal["auto"] | Duration = "auto"
     """How long before its end a token is renewed in the background; `auto` is a fifth of its lifetime, a
     minute at most. Example: 2m"""
@@ -133,6 +135,19 @@ class Grant:
     def needs_token(self) -> bool:
         """Whether anything is added to requests at all."""
         return True
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Where the token goes."""
+        if self.inject is not None:
+            return self.inject
+        value = f"{self.scheme} {TOKEN}" if self.scheme else TOKEN
+        return (Place(header=self.header, value=SecretStr(value)),)
+
+    @property
+    def wanted_fields(self) -> tuple[str, ...]:
+        """The fields of the token reply that are sent as well, as JSON Pointers."""
+        return tuple(dict.fromkeys(pointer for place in self.inject or () for pointer in place.pointers))
 
     @property
     def needs_person(self) -> bool:
@@ -187,10 +202,11 @@ class Grant:
         configuration. Raises `CredentialRejected`, `BadTokenReply` or `TokenUnavailable`.
         """
         document = read_json(answer)
-        self.refuse_failures(answer, document, (keep or "", *more_secrets))
+        if not (isinstance(pointers.token, TokenPlace) and 300 <= answer.status < 400):  # a login's way on
+            self.refuse_failures(answer, document, (keep or "", *more_secrets))
         if pointers.token == "" and document is None:
             document = read_text(answer).strip()
-        value = token_in(document, pointers.token)
+        value, lifetime = token_at(answer, document, pointers.token)
         if not value:
             raise no_token_in(answer, document, pointers.token, self.hint_for(answer))
         token_type = find(document, pointers.token_type)
@@ -199,7 +215,7 @@ class Grant:
                 f"{answer.place} issued a {token_type} token, which is bound to a key",
                 hint="have the client registered for Bearer tokens",
             )
-        lifetime = read_lifetime(find(document, pointers.expires_in))
+        lifetime = read_lifetime(find(document, pointers.expires_in)) or lifetime
         if lifetime is None:
             ends_at = read_moment(find(document, pointers.expires_at), local_time=local_time)
             lifetime = read_lifetime(ends_at - answer.asked_at) if ends_at is not None else None
@@ -212,7 +228,23 @@ class Grant:
             refresh_token=refresh_token or keep,
             scope=scope_in(document, scope),
             place=answer.place,
+            fields=self._fields_in(answer, document, may_lack=keep is not None),
         )
+
+    def _fields_in(self, answer: Answer, document: object, *, may_lack: bool) -> tuple[tuple[str, str], ...]:
+        """Return the fields of `document` that are sent as well. Raises `BadTokenReply`."""
+        found = []
+        for pointer in self.wanted_fields:
+            value = token_in(document, pointer)
+            if value is not None and not _TOKEN.match(value):
+                raise BadTokenReply(
+                    f"the field {pointer} from {answer.place} contains characters that a header cannot carry"
+                )
+            if value is not None:
+                found.append((pointer, value))
+            elif not may_lack:
+                raise no_field_in(answer, document, pointer)
+        return tuple(found)
 
     def read_refreshed(
         self, answer: Answer, pointers: ReplyPointers, refresh_token: str, scope: str | None = None
@@ -233,7 +265,8 @@ class Grant:
                     hint=page.hint,
                     retry_after=retry_after(answer.headers, answer.asked_at),
                 ) from failure
-            failure.refresh_refused = is_no_to_refresh_token(answer, failure, pointers.token)
+            token, _ = token_at(answer, read_json(answer), pointers.token)
+            failure.refresh_refused = is_no_to_refresh_token(answer, failure, has_token=bool(token))
             raise
 
     def read_login(
@@ -259,6 +292,7 @@ class Grant:
         lifetime: float | None = None,
         refresh_token: str | None = None,
         scope: str | None = None,
+        fields: tuple[tuple[str, str], ...] = (),
     ) -> Token:
         """Return a token, its lifetime (seconds) taken from the first that knows it.
 
@@ -272,13 +306,18 @@ class Grant:
             lifetime = min(exp - asked_at, MAX_LIFETIME)
         if lifetime is None:
             lifetime = self.default_lifetime or inf
-        return Token(
+        token = Token(
             value,
             issued_at=asked_at,
             expires_at=asked_at + lifetime,
             refresh_token=refresh_token,
             scope=scope,
+            fields=fields,
         )
+        for each in self.places:
+            if set(each.pointers) <= dict(fields).keys():
+                each.fill(token)  # what no place can carry should be known before it is kept
+        return token
 
     def refuse_failures(self, answer: Answer, document: object, more_secrets: Iterable[str] = ()) -> None:
         """Raise what a failing answer means, if it is one."""
@@ -295,6 +334,13 @@ class Grant:
     def hint_for(self, answer: Answer) -> str | None:
         """Return what there is to say of `answer` in particular."""
         return next((hint.say for hint in self.hints if hint.fits(answer)), None)
+
+
+def with_fields_of(token: Token, before: Token | None) -> Token:
+    """Return `token` with the fields of the one `before` that a reply to a refresh does not repeat."""
+    if before is None or not before.fields:
+        return token
+    return replace(token, fields=tuple((dict(before.fields) | dict(token.fields)).items()))
 
 
 def refreshed_or_obtained(refresh: Flow, obtain: Flow) -> Flow:

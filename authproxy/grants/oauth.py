@@ -12,8 +12,9 @@ from urllib.parse import quote_plus, urlencode
 from authproxy.errors import BadTokenReply
 from authproxy.grants.client_auth import CLIENT_AUTH, NEEDS, SIGNED, ClientAuthName, client_check
 from authproxy.grants.discovery import GIVE_ENDPOINTS, Issuer, Server
-from authproxy.grants.grant import Grant, HeaderMap, ReplyPointers, SecretMap, refreshed_or_obtained
+from authproxy.grants.grant import Grant, HeaderMap, SecretMap, refreshed_or_obtained
 from authproxy.grants.refusal import Checks
+from authproxy.grants.reply_places import ReplyPointers
 from authproxy.grants.requests import FORM, Parameters, basic_value, in_pairs, with_defaults, with_query
 from authproxy.grants.signing import (
     ASSERTION_LIFETIME,

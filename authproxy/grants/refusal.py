@@ -14,7 +14,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from authproxy.errors import BadTokenReply, CredentialRejected, TokenError, TokenUnavailable
-from authproxy.grants.reply import PASSING_TROUBLE, is_page, read_json, retry_after, token_in
+from authproxy.grants.reply import PASSING_TROUBLE, is_page, read_json, retry_after
+from authproxy.grants.reply_places import TokenAt, TokenPlace
 from authproxy.grants.shape import (
     PAGE_CAME,
     clock_skew,
@@ -170,10 +171,19 @@ def _advice(hint: str, answer: Answer, kind: type[TokenError], checks: Checks) -
     return f"{clock}; then {hint}"
 
 
-def no_token_in(
-    answer: Answer, document: object, at: str | tuple[str, ...], hint: str | None
-) -> BadTokenReply:
+def no_field_in(answer: Answer, document: object, pointer: str) -> BadTokenReply:
+    """Return what a token reply without a field that `inject` wants is called."""
+    fields = fields_in(document)
+    there = f"the fields there are: {', '.join(fields)}" if fields else "there are no fields in it"
+    return BadTokenReply(
+        f"{answer.said} without {pointer}; {there}", hint="check `{response:…}` in the route's `inject`"
+    )
+
+
+def no_token_in(answer: Answer, document: object, at: TokenAt, hint: str | None) -> BadTokenReply:
     """Return what a success without a token at `at` is called; `hint` is what the configuration advises."""
+    if isinstance(at, TokenPlace):
+        return _nothing_at(answer, at, hint)
     came = what_it_is(answer)
     if came == PAGE_CAME:
         return page_instead(answer, hint)
@@ -187,6 +197,15 @@ def no_token_in(
     there = f"the fields there are: {', '.join(fields)}" if fields else "there are no fields in it"
     return BadTokenReply(
         f"{answer.said} without a token at {where}; {there}", hint=hint or _place_of_token(document)
+    )
+
+
+def _nothing_at(answer: Answer, at: TokenPlace, hint: str | None) -> BadTokenReply:
+    names = ", ".join(at.there(answer)) or "none"
+    kind = "headers" if at.header is not None else "cookies"
+    return BadTokenReply(
+        f"{answer.said} without {at}; the {kind} there are: {names}",
+        hint=hint or "check the name and the password, and `response.token`",
     )
 
 
@@ -210,10 +229,10 @@ def page_instead(answer: Answer, hint: str | None = None) -> BadTokenReply:
     )
 
 
-def is_no_to_refresh_token(answer: Answer, failure: TokenError, at: str | tuple[str, ...]) -> bool:
+def is_no_to_refresh_token(answer: Answer, failure: TokenError, *, has_token: bool) -> bool:
     """Tell whether a failure that is no outage means the refresh token: servers have many words for that.
 
-    `at` is where a token would be in the answer.
+    `has_token` tells whether there is a token in the answer all the same.
     `invalid_client` would be said to the grant's own way as well, and count as a second failure; and what
     is no orderly answer (a redirect, text cut short) says nothing of the refresh token.
     """
@@ -223,4 +242,4 @@ def is_no_to_refresh_token(answer: Answer, failure: TokenError, at: str | tuple[
         return True
     document = read_json(answer)
     orderly = 200 <= answer.status < 300 and (document is not None or not answer.body.strip())
-    return orderly and not token_in(document, at)
+    return orderly and not has_token

@@ -21,6 +21,7 @@ from authproxy.errors import (
     TokenTimeout,
     TokenUnavailable,
 )
+from authproxy.grants.discovery import Server
 from authproxy.grants.reply import MAX_REPLY, TOTAL_TIMEOUT, read_up_to
 from authproxy.grants.steps import (
     Answer,
@@ -69,7 +70,8 @@ class FlowRunner:
     """Carries out the steps of flows. Use as `async with FlowRunner() as runner`.
 
     None of `own`, the proxy's listeners, is ever asked. Programs are run in `directory`, from which a
-    relative path of theirs starts too. `heard` is told of each answer of a token endpoint.
+    relative path of theirs starts too. `heard` is told of each answer of a token endpoint, `discovered` of
+    what an issuer publishes.
     """
 
     def __init__(
@@ -80,7 +82,9 @@ class FlowRunner:
         clock: Clock = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         heard: Callable[[Ask, Answer], None] = lambda _ask, _answer: None,
+        discovered: Callable[[str, Server], None] = lambda _issuer, _server: None,
     ) -> None:
+        self._discovered = discovered
         self._heard = heard
         self._directory = working_directory() / directory
         self._clock = clock
@@ -133,7 +137,9 @@ class FlowRunner:
             self._heard(step, answer)
             return answer
         if isinstance(step, Discover):
-            return await self._http().discover(step.issuer, http_proxy)
+            server = await self._http().discover(step.issuer, http_proxy)
+            self._discovered(step.issuer, server)
+            return server
         handler = self._handlers.get(type(step))
         if handler is None:
             raise TypeError(f"a flow cannot ask for a {type(step).__name__}")

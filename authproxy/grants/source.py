@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from authproxy.errors import CredentialRejected, TokenError
-from authproxy.grants.grant import Grant
+from authproxy.grants.grant import Grant, with_fields_of
 from authproxy.grants.runner import FlowRunner
 from authproxy.net.http_proxy import Setting
 from authproxy.tokens.single_flight import SingleFlight
@@ -43,7 +43,8 @@ class GrantSource(Innermost):
             await self.changed()
         try:
             flow = self.grant.flow(self._spendable(instead_of))
-            return await self._runner.run(flow, http_proxy=self._http_proxy)
+            token = await self._runner.run(flow, http_proxy=self._http_proxy)
+            return with_fields_of(token, instead_of)
         except TokenError as failure:
             if failure.refresh_refused and instead_of is not None:
                 self._refused = instead_of.refresh_token

@@ -10,8 +10,9 @@ from urllib.parse import urlencode
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, SecretStr
 
 from authproxy.grants.assertion import HeaderAssertion
-from authproxy.grants.grant import Grant, HeaderMap, ReplyPointers, SecretMap, is_name, refreshed_or_obtained
+from authproxy.grants.grant import Grant, HeaderMap, SecretMap, is_name, refreshed_or_obtained
 from authproxy.grants.refusal import Checks
+from authproxy.grants.reply_places import ReplyPointers
 from authproxy.grants.requests import FORM, base32, basic_value, with_defaults, with_query
 from authproxy.grants.steps import Answer, Ask, Code, Flow, Step, UseUp
 from authproxy.masking import Leaf, leaves, without_query

@@ -12,9 +12,15 @@ HTTP_1_1 = ["http/1.1"]  # all that is spoken here (RFC 7301 §6)
 
 def listener_context(cert_file: str, key_file: str) -> ssl.SSLContext:
     """Return how to speak TLS to clients, of whom no certificate is asked."""
+    context = without_certificate()
+    context.load_cert_chain(cert_file, key_file)
+    return context
+
+
+def without_certificate() -> ssl.SSLContext:
+    """Return the same before it has a certificate to show."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.set_alpn_protocols(HTTP_1_1)
-    context.load_cert_chain(cert_file, key_file)
     return context
 
 

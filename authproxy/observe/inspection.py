@@ -22,6 +22,8 @@ from authproxy.observe.record import KeptBody, RequestRecord
 from authproxy.times import rfc3339
 
 GONE = {"title": "Broken off"}
+ANSWERED = frozenset({"upstream", "refused", "preflight", "stand_in"})
+"""Steps that tell who answered."""
 
 
 def summary(record: RequestRecord) -> dict[str, Any]:
@@ -161,13 +163,14 @@ def _steps(record: RequestRecord) -> list[dict[str, Any]]:
     notes, last = record.notes, record.started
     noted = list(notes.steps) if notes is not None else []
     found = []
-    if record.token is not None and (not noted or noted[0][0] != "token"):
+    first = next((what for what, *_ in noted if what != "placeholder"), None)
+    if record.token is not None and first != "token":
         found.append({"what": "token", "detail": "held", "ms": 0.0})
     for what, detail, at in noted:
         found.append({"what": what, "detail": detail, "ms": _ms(at - last)})
         last = at
     rest = _ms(record.started + record.seconds - last)
-    if not any(what in {"upstream", "refused", "preflight"} for what, _, _ in noted):
+    if not any(what in ANSWERED for what, _, _ in noted):
         detail = f"answered {record.status}" if record.status else record.cause or "no answer"
         found.append({"what": "upstream", "detail": detail, "ms": rest})
     elif noted[-1][0] == "upstream":

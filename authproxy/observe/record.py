@@ -126,14 +126,16 @@ class Notes:
 
     `steps` are (what, detail, moment of its end), on the clock of `RequestRecord.started`. `id` is set where
     it is known before the request. `origin` is how the request came by its token, `page` the web origin of a
-    page that was refused, `problem` what was answered here. `cut` tells that not all of the heads was kept.
-    `listener` is the route's own one at which a request came in that did not come as far as to its route.
+    page that was refused, `problem` what was answered here. `cut` tells that not all of the heads was kept,
+    `login` that it was a client's own login, which was answered here. `listener` is the route's own one at
+    which a request came in that did not come as far as to its route.
     """
 
     __slots__ = (
         "cut",
         "id",
         "listener",
+        "login",
         "origin",
         "page",
         "problem",
@@ -152,6 +154,7 @@ class Notes:
         self.response_body: KeptBody | None = None
         self.listener = ""
         self.cut = False
+        self.login = False
 
 
 class RequestRecord(NamedTuple):

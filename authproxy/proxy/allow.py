@@ -21,7 +21,7 @@ class Allow:
     ) -> None:
         self._methods = frozenset(methods) if methods is not None else None
         self._paths = (
-            None if paths is None else [(_pattern(path), not path.startswith("!")) for path in paths]
+            None if paths is None else [(compiled(path), not path.startswith("!")) for path in paths]
         )
         self._hint = hint
 
@@ -39,7 +39,7 @@ class Allow:
         raise Forbidden("this route does not allow that path", hint=self._hint)
 
 
-def _pattern(glob: str) -> re.Pattern[str]:
+def compiled(glob: str) -> re.Pattern[str]:
     """Compile a glob; `/a/**` fits `/a/` and everything below it, `/**` everything."""
     parts = re.split(r"(\*\*|\*)", glob.removeprefix("!"))
     words = {"**": ".*", "*": "[^/]*"}

@@ -15,18 +15,22 @@ from authproxy.proxy.request import Payload
 
 LAST_CHUNK = b"0\r\n\r\n"
 PIECE = 256 << 10  # bytes read at a time
+LIMIT_HINT = "`limits.body_bytes` sets the limit"
 
 
 class Body:
     """The body of one request, all sizes in bytes.
 
     `length` is what the client announced, None for chunked; up to `keep` bytes are kept; more than
-    `limit` is refused (None: no limit).
+    `limit` is refused (None: no limit), with `hint`.
     """
 
-    def __init__(self, payload: Payload, *, length: int | None, keep: int, limit: int | None) -> None:
+    def __init__(
+        self, payload: Payload, *, length: int | None, keep: int, limit: int | None, hint: str = LIMIT_HINT
+    ) -> None:
+        self._hint = hint
         if limit is not None and length is not None and length > limit:
-            raise _too_large(limit)
+            raise _too_large(limit, hint)
         self.length = length
         self._payload = payload
         self._limit = limit
@@ -79,7 +83,7 @@ class Body:
         if self.shown is not None:
             self.shown.add(piece)
         if self._limit is not None and self._size > self._limit:
-            raise _too_large(self._limit)
+            raise _too_large(self._limit, self._hint)
         if self._size > self._keep:
             self._kept.clear()
         elif self._kept and len(self._kept[-1]) < PIECE:
@@ -132,5 +136,5 @@ def _parser_fault() -> type[Exception]:
     return HttpProcessingError
 
 
-def _too_large(limit: int) -> BodyTooLarge:
-    return BodyTooLarge(f"the body is over {limit} bytes", hint="`limits.body_bytes` sets the limit")
+def _too_large(limit: int, hint: str = LIMIT_HINT) -> BodyTooLarge:
+    return BodyTooLarge(f"the body is over {limit} bytes", hint=hint)

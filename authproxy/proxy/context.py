@@ -8,6 +8,7 @@ start() ─▶ Answered   nothing is left to do
 from typing import TYPE_CHECKING, Any
 
 from authproxy.observe.record import MAX_KEPT_HEAD, Lines, Notes, RequestRecord, request_id
+from authproxy.proxy.body import Body
 from authproxy.proxy.plain import Section
 from authproxy.proxy.request import Request
 from authproxy.proxy.route import Route
@@ -16,6 +17,7 @@ from authproxy.tokens.token import Token
 
 if TYPE_CHECKING:
     from authproxy.proxy.handler import Site
+    from authproxy.proxy.stand_in import Login
 
 
 new_record = tuple.__new__  # of a named tuple: a third of the time that its own constructor takes
@@ -34,6 +36,8 @@ class RequestContext:
     cause: str | None = None
     origin: str | None = None  # the foreign web origin that may read the answer
     outgoing: Outgoing | None = None
+    login: "Login | None" = None  # what it is, if it is answered here
+    login_body: Body | None = None
     injects = False
     token: Token | None = None
     received = 0  # bytes of the request's body

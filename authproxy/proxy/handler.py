@@ -12,6 +12,7 @@ where the request stands. What is worked out of a plain header section is kept w
 """
 
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from time import perf_counter, time
 from typing import Protocol
 
@@ -24,17 +25,19 @@ from authproxy.errors import (
     RequestRefused,
     problem_document,
 )
+from authproxy.masking import is_secret_header
 from authproxy.observe.counters import Counters
 from authproxy.observe.record import Notes, RequestRecord, Subscriber, request_id
 from authproxy.proxy import guard as guard_rules
 from authproxy.proxy import respond
-from authproxy.proxy.body import Body, WholeBody
+from authproxy.proxy.body import LIMIT_HINT, Body, WholeBody
 from authproxy.proxy.context import Answered, RequestContext, Step, Waiting
 from authproxy.proxy.guard import CONTENT_LENGTH, TE, Guard, split_absolute
 from authproxy.proxy.headers import listed_in
+from authproxy.proxy.placeholders import SHORTEST, is_noticed
 from authproxy.proxy.plain import PlainHead, PlainReader, Section
 from authproxy.proxy.problem import internal_error
-from authproxy.proxy.request import Request, Whole
+from authproxy.proxy.request import RawHeaders, Request, Whole
 from authproxy.proxy.respond import (
     CLIENT_GONE,
     CONNECTION,
@@ -49,6 +52,7 @@ from authproxy.proxy.respond import (
 from authproxy.proxy.route import Route
 from authproxy.proxy.router import NEEDS_CARE, RouteTable, is_plain, path_interpretations, upstream_target
 from authproxy.proxy.send import Outgoing
+from authproxy.proxy.stand_in import MAX_LOGIN, TOO_LARGE, Login
 from authproxy.proxy.upstream.connection import SWITCHED
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -127,7 +131,11 @@ class ProxyHandler:
         if subscribers is not None:
             self._subscribers.all = tuple(subscribers)
         self.site = site
-        self.reader = plain_reader(site)
+        self.forget()
+
+    def forget(self) -> None:
+        """Judge the heads anew that were judged before."""
+        self.reader = plain_reader(self.site)
 
     # ── begin ────────────────────────────────────────────────────────────────────────────────────
 
@@ -154,7 +162,7 @@ class ProxyHandler:
             context.token = route.credential.source.take()
             if context.token is None:
                 return False
-            line = route.credential.line(context.token)
+            line = route.credential.inject(outgoing, context.token)
         reply = route.sender.begin_at_once(outgoing, line)
         if reply is None:
             return False
@@ -170,7 +178,7 @@ class ProxyHandler:
         try:
             if (
                 not reply.complete
-                or (credential is not None and credential.refuses(reply.status))
+                or (credential is not None and credential.refuses(reply, outgoing))
                 or outgoing.uploads  # the answer came before the whole request
             ):
                 context.request.connection.proceed(context)
@@ -206,6 +214,8 @@ class ProxyHandler:
     async def _forward(self, context: RequestContext) -> bool:
         """Send the request and relay the reply; tell whether the connection can go on."""
         route, outgoing = context.route, context.outgoing
+        if context.login is not None and route is not None:
+            return await answer_login(context, context.login, route)
         if route is None or outgoing is None:
             raise TypeError("a request that was not judged")
         outgoing.notes = context.notes()
@@ -217,7 +227,7 @@ class ProxyHandler:
         finally:
             context.retried, context.token = outgoing.retried, outgoing.token
         if context.retried and route.credential is not None:
-            outcome = "refused" if route.credential.refuses(reply.status) else "accepted"
+            outcome = "refused" if route.credential.refuses(reply, outgoing) else "accepted"
             self.counters.retries[route.name, outcome] += 1
         if reply.status == SWITCHED:
             return await respond.tunnel(context, route, reply)
@@ -292,8 +302,15 @@ class ProxyHandler:
         site.guard.check_key(request)
         route = context.route = site.routes.match(host, path)
         request.connection.stall_seconds = route.idle_seconds
+        if begin_login(context, route, path):
+            return None
+        target = route.placeholders.taken_out(context, target)
+        if route.token_endpoints is not None:
+            route.token_endpoints.check(upstream_target(target, strip=route.strip, base=route.base))
         check_allow(route, request.method, path)
         context.injects = injects(request, route)
+        if route.unhidden is not None and not context.injects:
+            route = context.route = route.unhidden
         context.outgoing = outgoing_of(context, route, target)
         return None
 
@@ -327,17 +344,33 @@ def judge_head(head: PlainHead, site: Site) -> bool:
     path = target.partition("?")[0]
     if not (section.host or passes(section, site.guard)) or NEEDS_CARE(path):
         return False
+    if section.noticed or (len(target) > SHORTEST and is_noticed(target.encode("ascii"))):
+        return False
     route = site.routes.find(section.host, path)
     lines = (section.worked_out.get(route) or lines_for(section, route)) if route is not None else None
-    if route is None or lines is None or (route.allow is not None and not is_allowed(route, method, path)):
+    if (
+        route is None
+        or lines is None
+        or may_be_brought(route, target, section)
+        or (route.allow is not None and not is_allowed(route, method, path))
+    ):
         return False
     if route.strip or route.base:
         target = upstream_target(target, strip=route.strip, base=route.base)
+    if is_login(route, method, path, target):
+        return False
     outgoing = b"%b %b HTTP/1.1\r\n%b" % (method.encode("ascii"), target.encode("ascii"), lines)
     if len(outgoing) > site.header_bytes or is_too_large(section.length, site.body_bytes):
         return False
     head.path, head.outgoing, head.route = path, outgoing, route
     return True
+
+
+def is_login(route: Route, method: str, path: str, target: str) -> bool:
+    """Tell whether a plain request, for the upstream's `target`, is one, to be answered or refused."""
+    if route.stand_in is not None and route.stand_in.find(method, path, route.path) is not None:
+        return True
+    return route.token_endpoints is not None and not route.token_endpoints.lets_through(target)
 
 
 def passes(section: Section, guard: Guard) -> bool:
@@ -354,6 +387,17 @@ def lines_for(section: Section, route: Route) -> bytes | None:
     if route not in section.worked_out:
         section.worked_out[route] = route.request_headers.plain(section, route.incoming)
     return section.worked_out[route]
+
+
+def may_be_brought(route: Route, target: str, section: Section) -> bool:
+    """Tell whether a plain request may bring something in a place of ours that is no header."""
+    credential = route.credential
+    return (
+        credential is not None
+        and credential.injection.edits
+        and route.incoming != "replace"
+        and credential.injection.may_be_brought(target, section.names)
+    )
 
 
 def is_allowed(route: Route, method: str, path: str) -> bool:
@@ -409,12 +453,14 @@ def injects(request: Request, route: Route) -> bool:
     """
     if route.credential is None:
         return False
-    if route.incoming == "replace" or route.credential.header not in request.headers:
+    if route.incoming == "replace":
         return True
-    if route.request_headers.removes_credential:
+    goes = route.request_headers.passes
+    brought = route.credential.injection.brought(request.headers, request.target, goes)
+    if brought is None:
         return True
     if route.incoming == "reject":
-        raise Forbidden(f"requests to this route must not carry {route.credential.header}")
+        raise Forbidden(f"requests to this route must not carry {brought}")
     return False
 
 
@@ -435,7 +481,7 @@ def outgoing_of(context: RequestContext, route: Route, target: str) -> Outgoing:
     )
     if len(head) > limit:
         raise HeadersTooLarge(f"the header section is over {limit} bytes")
-    body = body_of(request, route, context.site.body_bytes)
+    body = body_of(request, keep=route.keep_body, limit=context.site.body_bytes)
     if body is not None and route.facts.bodies:
         show_body(context, route, body)
     if body is not None and body.chunked:
@@ -448,8 +494,44 @@ def outgoing_of(context: RequestContext, route: Route, target: str) -> Outgoing:
     return Outgoing(method, head, body, upgrades=protocol is not None)
 
 
-def body_of(request: Request, route: Route, limit: int | None) -> Body | None:
-    """Return the body of a request, None for none; ask for it when the client waits to be asked."""
+def begin_login(context: RequestContext, route: Route, path: str) -> bool:
+    """Tell whether the request is a login that is answered here, and have it be. Raises `RequestRefused`."""
+    if route.stand_in is None:
+        return False
+    context.login = route.stand_in.find(context.request.method, path, route.path)
+    if context.login is None:
+        return False
+    context.notes().login = True
+    request, limit = context.request, context.site.body_bytes
+    try:
+        small = limit is not None and limit < MAX_LOGIN
+        context.login_body = body_of(
+            request, keep=0, limit=limit if small else MAX_LOGIN, hint=LIMIT_HINT if small else TOO_LARGE
+        )
+    finally:  # whatever becomes of it, nothing of what the client logged in with is told
+        also = route.facts.secret_headers
+        request.replace(request.target.partition("?")[0], without_secrets(request.raw_headers, also))
+    return True
+
+
+def without_secrets(headers: RawHeaders, also: AbstractSet[str]) -> RawHeaders:
+    """Return `headers` but those that hold secrets; `also` are names that do here, in lower case."""
+    texts = [(pair, pair[0].decode("latin-1"), pair[1].decode("latin-1")) for pair in headers]
+    return tuple(pair for pair, name, value in texts if not is_secret_header(name, value, also))
+
+
+async def answer_login(context: RequestContext, login: Login, route: Route) -> bool:
+    """Answer a login here; tell whether the connection can go on."""
+    if route.stand_in is None or route.credential is None:
+        raise TypeError("a login of a route that has none")
+    return await route.stand_in.answer(context, login, route.credential)
+
+
+def body_of(request: Request, *, keep: int, limit: int | None, hint: str = LIMIT_HINT) -> Body | None:
+    """Return the body of a request, None for none; ask for it when the client waits to be asked.
+
+    Raises `BodyTooLarge`, with `hint`, for one that says it is over `limit`.
+    """
     headers = request.headers
     waits = EXPECT in headers and expects_continue(request)
     length = headers.get(CONTENT_LENGTH)
@@ -460,8 +542,9 @@ def body_of(request: Request, route: Route, limit: int | None) -> Body | None:
     body = Body(
         request.payload,
         length=int(length) if length is not None else None,
-        keep=route.keep_body,
+        keep=keep,
         limit=limit,
+        hint=hint,
     )
     transport = request.connection.transport
     if waits and not request.payload.is_eof() and transport is not None:

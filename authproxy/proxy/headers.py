@@ -9,6 +9,7 @@ from functools import lru_cache
 from operator import itemgetter
 from typing import NamedTuple
 
+from authproxy.proxy.hiding import Hiding
 from authproxy.proxy.plain import PlainReply, Section, Shapes, pairs_of
 from authproxy.proxy.rewrite import Asked, Bearings, Rewriting
 from authproxy.values import any_spelling
@@ -101,15 +102,15 @@ _remembered = lru_cache(maxsize=256)(_listed_in)
 class RequestHeaders:
     """How one route turns a client's header section into the upstream's.
 
-    `credential` is the name of the header that carries the token, or None; `host` is the upstream's, or
-    None to keep the client's. What `remove` names is the client's: what is set, and the credential, are
+    `credentials` are the names of the headers that carry the token; `host` is the upstream's, or None to
+    keep the client's. What `remove` names is the client's: what is set, and the credential, are
     added afterwards.
     """
 
     def __init__(
         self,
         *,
-        credential: str | None = None,
+        credentials: Iterable[str] = (),
         host: str | None = None,
         set_pairs: Iterable[tuple[str, str]] = (),
         remove: Iterable[str] = (),
@@ -120,20 +121,19 @@ class RequestHeaders:
         named = [*remove, *(name for name, _ in pairs)]
         self._dropped = HOP_BY_HOP | OWN_REQUEST_HEADERS
         self._dropped |= {any_spelling(name).encode() for name in named}
-        self._credential = any_spelling(credential).encode() if credential else None
+        self._credentials = frozenset(any_spelling(name).encode() for name in credentials)
         self._verdicts = _Verdicts(self._judge)
         self._plans: Shapes[RequestPlan] = Shapes(self._plan)
 
-    @property
-    def removes_credential(self) -> bool:
-        """Whether a client's own header in the credential's place goes no further anyway."""
-        return self._credential in self._dropped
+    def passes(self, name: str) -> bool:
+        """Tell whether a client's own header goes further, in so far as nothing is put in its place."""
+        return any_spelling(name).encode() not in self._dropped
 
     def _judge(self, name: bytes) -> Verdict:
         spelled = name.replace(b"_", b"-")
         if spelled in self._dropped or (spelled in FRAMING and spelled != name):
             return DROP
-        if spelled == self._credential:
+        if spelled in self._credentials:
             return CREDENTIAL
         return HOST if name == b"host" else PASS
 
@@ -190,7 +190,7 @@ class RequestHeaders:
 class ResponseHeaders:
     """How one route turns an upstream's header section into the client's.
 
-    `rewriting` is None to leave alone what points at the upstream.
+    `rewriting` is None to leave alone what points at the upstream; `hiding` takes out what we have sent.
     """
 
     def __init__(
@@ -199,9 +199,11 @@ class ResponseHeaders:
         set_pairs: Iterable[tuple[str, str]] = (),
         remove: Iterable[str] = (),
         rewriting: Rewriting | None = None,
+        hiding: Hiding | None = None,
     ) -> None:
         pairs = list(set_pairs)
         self._rewriting = rewriting
+        self._hiding = hiding
         self._set = header_lines(pairs)
         self._dropped = HOP_BY_HOP | {name.lower().encode() for name in remove}
         self._dropped |= {name.lower().encode() for name, _ in pairs}
@@ -214,7 +216,20 @@ class ResponseHeaders:
             return LISTS
         if name in self._dropped or name.startswith(b"access-control-"):
             return DROP
+        if self._hiding is not None and self._hiding.concerns(name):
+            return REWRITE
         return REWRITE if self._rewriting is not None and self._rewriting.rewrites(name) else PASS
+
+    def _rewritten(self, name: bytes, value: bytes, at: Bearings | None) -> bytes | None:
+        """Return the value of a header that is rewritten; None for one that goes."""
+        if self._hiding is not None:
+            hidden = self._hiding.value(name, value)
+            if hidden is None:
+                return None
+            value = hidden
+        if at is None or self._rewriting is None or not self._rewriting.rewrites(name.lower()):
+            return value
+        return self._rewriting.value(name, value, at)
 
     def head(self, status: int, reason: bytes, headers: RawHeaders, asked: Asked) -> bytes:
         """Return the status line and the header section for the one who `asked`, without framing and end."""
@@ -226,9 +241,10 @@ class ResponseHeaders:
             verdict = verdicts[name]
             if verdict == PASS:
                 out += (name, b": ", value, b"\r\n")
-            elif verdict == REWRITE and rewriting is not None:
-                at = at or rewriting.bearings(asked)
-                out += (name, b": ", rewriting.value(name, value, at), b"\r\n")
+            elif verdict == REWRITE:
+                at = at or (rewriting.bearings(asked) if rewriting is not None else None)
+                if (rewritten := self._rewritten(name, value, at)) is not None:
+                    out += (name, b": ", rewritten, b"\r\n")
             elif verdict == LISTS and (named := listed_in(value.decode("latin-1"))):
                 listed = (listed or frozenset()) | named
         if listed:
@@ -247,15 +263,26 @@ class ResponseHeaders:
             return self.head(reply.status, reply.reason, pairs_of(reply.lines), asked)
         lines = [reply.status_line]
         lines += reply.lines if plan.pick is None else plan.pick(reply.lines)
-        if plan.rewritten and self._rewriting is not None:
-            at = self._rewriting.bearings(asked)
-            for place in plan.rewritten:
-                name, _, value = lines[place].partition(b": ")
-                lines[place] = name + b": " + self._rewriting.value(name, value, at)
+        if plan.rewritten:
+            self._rewrite(lines, plan.rewritten, asked)
         head = b"\r\n".join(lines) + b"\r\n" + self._set
         if not plan.rewritten:
             reply.worked_out[self] = head
         return head
+
+    def _rewrite(self, lines: list[bytes], places: Iterable[int], asked: Asked) -> None:
+        """Rewrite the lines at `places`; those that go are taken out."""
+        at = self._rewriting.bearings(asked) if self._rewriting is not None else None
+        gone = []
+        for place in places:
+            name, _, value = lines[place].partition(b": ")
+            rewritten = self._rewritten(name, value, at)
+            if rewritten is None:
+                gone.append(place)
+            else:
+                lines[place] = name + b": " + rewritten
+        for place in reversed(gone):
+            del lines[place]
 
     def _plan(self, _names: list[bytes], written: tuple[bytes, ...]) -> ReplyPlan:
         verdicts = [self._verdicts[name] for name in written]

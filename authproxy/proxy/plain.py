@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from authproxy.proxy.placeholders import SHORTEST, is_noticed
 from authproxy.values import any_spelling
 
 Version = tuple[int, int]  # of HTTP
@@ -133,10 +134,11 @@ class Section:
     `length` is None when there is no `Content-Length`; `authority` is the value of `Host`, `key` that of the
     access key's header, `size` how many bytes it has. What is worked out of it is kept here: `host` is the
     one that the guard has let it in to, and `worked_out` has its lines as they go on, for each route.
+    `noticed` tells that there may be a placeholder in it.
     """
 
     __slots__ = (
-        "authority", "host", "keep_alive", "key", "length", "lines", "names", "size", "worked_out",
+        "authority", "host", "keep_alive", "key", "length", "lines", "names", "noticed", "size", "worked_out",
     )  # fmt: skip
 
     def __init__(
@@ -150,6 +152,7 @@ class Section:
         self.length: int | None = None
         self.key = lines[shape.key].partition(b": ")[2].decode("ascii") if shape.key >= 0 else ""
         self.host = ""
+        self.noticed = False
         self.worked_out: dict[object, bytes | None] = {}
 
 
@@ -238,6 +241,7 @@ class PlainReader:
         if names is None or shape is None:
             return None
         section = Section(lines, names, shape, len(text))
+        section.noticed = max(map(len, lines)) >= SHORTEST and is_noticed(text)
         if shape.connection >= 0:
             keeps = KEEPS.get(lines[shape.connection][len("connection: ") :])
             if keeps is None:

@@ -25,14 +25,20 @@ WRONG_STATIC = "is it still valid, is `scheme` right, and is it meant for this u
 WRONG_TOKEN = "is `scheme` right, and are the tokens meant for this upstream (`audience`, `scope`)?"  # noqa: S105
 
 
-def is_refusal(status: int, route: Route) -> bool:
-    """Whether an answer of `status` says that the credential, or its absence, will not do."""
-    return status in REFUSED or (route.credential is not None and route.credential.refuses(status))
+def is_refusal(context: RequestContext, route: Route, reply: Reply) -> bool:
+    """Whether `reply` says that the credential, or its absence, will not do."""
+    return reply.status in REFUSED or _is_refused(context, route, reply)
+
+
+def _is_refused(context: RequestContext, route: Route, reply: Reply) -> bool:
+    """Whether `reply` is one of those to which a token is renewed."""
+    credential, outgoing = route.credential, context.outgoing
+    return credential is not None and outgoing is not None and credential.refuses(reply, outgoing)
 
 
 def refusal_line(context: RequestContext, route: Route, reply: Reply) -> bytes:
     """Return the header line that explains a refusal, which is noted; b"" for another answer."""
-    if not is_refusal(reply.status, route):
+    if not is_refusal(context, route, reply):
         return b""
     refusal = explain(context, route, reply)
     route.standing.note(refusal)
@@ -63,13 +69,14 @@ def explain(context: RequestContext, route: Route, reply: Reply) -> Refusal:
 def _other_scheme(context: RequestContext, route: Route, reply: Reply) -> tuple[str, str]:
     """Return that the upstream asks for another scheme than ours, and a hint; nothing if it does not."""
     credential = route.credential
-    if credential is None or not context.injects or credential.header.lower() != "authorization":
+    scheme = credential.injection.scheme if credential is not None and context.injects else None
+    if scheme is None:
         return "", ""
-    instead = wanted_instead(credential.scheme, reply.headers)
+    instead = wanted_instead(scheme, reply.headers)
     if instead is None:
         return "", ""
     named, advice = instead
-    sent = f"as {credential.scheme}" if credential.scheme else "without a scheme"
+    sent = f"as {scheme}" if scheme else "without a scheme"
     asks = f"the upstream asks for {named}: {advice}"
     return f", sent {sent} where {asks}", asks
 
@@ -84,12 +91,14 @@ def _what_was_sent(context: RequestContext, route: Route, reply: Reply) -> tuple
     if credential is None:
         return "no credential: this route adds none (grant: none)", "", NO_CREDENTIAL
     if not context.injects or token is None:
-        return f"no credential: the caller's own {credential.header} was kept (incoming: keep)", "", KEPT
+        own = f"the caller's own {credential.injection.said}"
+        return f"no credential: {own} was kept (incoming: keep)", "", KEPT
     if lacks_scope(reply.headers):
         return "the token has too little scope", "", SCOPE
-    hint = WRONG_TOKEN if credential.refuses(reply.status) else NOT_ALLOWED
+    refused = _is_refused(context, route, reply)
+    hint = WRONG_TOKEN if refused else NOT_ALLOWED
     if credential.static is not None:
-        return credential.static, "", WRONG_STATIC if credential.refuses(reply.status) else NOT_ALLOWED
+        return credential.static, "", WRONG_STATIC if refused else NOT_ALLOWED
     came = "renewed" if context.retried else "obtained"
     if not token.issued_at:
         return "a token", "", hint

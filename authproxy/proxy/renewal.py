@@ -16,27 +16,31 @@ from collections.abc import Callable, Iterable
 from authproxy import logs
 from authproxy.errors import TokenError
 from authproxy.observe.standing import Standing
+from authproxy.proxy.injection import Injection
+from authproxy.proxy.login_redirects import REDIRECTS, LoginRedirects
 from authproxy.proxy.send import Outgoing, Sender
 from authproxy.proxy.upstream.reply import Reply
 from authproxy.tokens.source import CachingSource
 from authproxy.tokens.token import Token
 
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+
 
 class Credential:
-    """The line that one route adds, and what it does when the upstream refuses it.
+    """What one route adds, and what it does when the upstream refuses it.
 
-    `statuses` are what counts as a refusal; `cooldown` is in seconds. With `asks_freely` another token may be
-    asked for as often as one likes: it costs nobody anything. `static` is what it is called where
-    it stands in the configuration. While `standing` is watching, `accepted` is to be called.
+    `statuses` and `redirects` are what counts as a refusal; `cooldown` is in seconds. With `asks_freely`
+    another token may be asked for as often as one likes: it costs nobody anything. `static` is what it is
+    called where it stands in the configuration. While `standing` is watching, `accepted` is to be called.
     """
 
     def __init__(
         self,
         source: CachingSource,
         *,
-        header: str,
-        scheme: str,
+        injection: Injection,
         statuses: frozenset[int],
+        redirects: LoginRedirects | None = None,
         idempotent_only: bool,
         cooldown: float,
         asks_freely: bool = False,
@@ -47,9 +51,11 @@ class Credential:
         self.source = source
         self.static = static
         self.standing = standing or Standing("", lambda _name, _refusal: None)
-        self.header = header
-        self.scheme = scheme
+        self.injection = injection
+        self._edits = injection.edits
         self._statuses = statuses
+        self._redirects = redirects
+        self._suspects = REDIRECTS if redirects else frozenset()
         self._idempotent_only = idempotent_only
         self._cooldown = cooldown
         self._asks_freely = asks_freely
@@ -57,14 +63,20 @@ class Credential:
         self._cool_until = 0.0
         self._on_trial: Token | None = None
         self._token: Token | None = None
-        self._line = b""
+        self._lines = b""
 
-    def line(self, token: Token) -> bytes:
-        """Return the header line for `token`; encoded once a token."""
+    def inject(self, outgoing: Outgoing, token: Token) -> bytes:
+        """Return the header lines for `token`, encoded once a token; what goes elsewhere is put there.
+
+        Raises `BadTokenReply` for a token that does not go where it should.
+        """
+        if self._edits:
+            if outgoing.bare is None:
+                outgoing.bare = outgoing.head
+            outgoing.head = self.injection.edited(outgoing.bare, token)
         if token is not self._token:
-            value = f"{self.scheme} {token.value}" if self.scheme else token.value
-            self._token, self._line = token, f"{self.header}: {value}\r\n".encode("latin-1")
-        return self._line
+            self._token, self._lines = token, self.injection.lines(token)
+        return self._lines
 
     async def send(self, outgoing: Outgoing, sender: Sender, token: Token | None = None) -> Reply:
         """Send `outgoing`, and once more if its token is refused.
@@ -74,16 +86,16 @@ class Credential:
         if token is None:
             token = self.source.take() or await self._wait_for_token(outgoing)
         outgoing.token = token
-        reply = await sender.send(outgoing, self.line(token))
+        reply = await sender.send(outgoing, self.inject(outgoing, token))
         self._learn(reply, token, outgoing)
-        if not self.refuses(reply.status) or lacks_scope(reply.headers):
+        if not self.refuses(reply, outgoing) or lacks_scope(reply.headers):
             return reply
         fresh = await self._other_than(token, outgoing)
-        if fresh is None or not self._may_repeat(outgoing):
+        if fresh is None or not self._may_repeat(outgoing, reply.status):
             return reply
         await outgoing.close()
         outgoing.retried, outgoing.token = True, fresh
-        reply = await sender.send(outgoing, self.line(fresh))
+        reply = await sender.send(outgoing, self.inject(outgoing, fresh))
         self._learn(reply, fresh, outgoing)
         return reply
 
@@ -95,9 +107,14 @@ class Credential:
             outgoing.notes.origin = origin
         return token
 
-    def refuses(self, status: int) -> bool:
-        """Whether the upstream says that the token will not do."""
-        return status in self._statuses
+    def refuses(self, reply: Reply, outgoing: Outgoing) -> bool:
+        """Whether the upstream says, in answer to `outgoing`, that the token will not do."""
+        status = reply.status
+        return status in self._statuses or (
+            status in self._suspects
+            and self._redirects is not None
+            and self._redirects.fit(reply.headers, outgoing.target)
+        )
 
     def accepted(self, token: Token, status: int) -> None:
         """Note that `token` does what it should: the upstream answered `status`."""
@@ -109,7 +126,7 @@ class Credential:
 
     def _learn(self, reply: Reply, token: Token, outgoing: Outgoing) -> None:
         """Note whether `token` did what it should."""
-        if not self.refuses(reply.status):
+        if not self.refuses(reply, outgoing):
             self.accepted(token, reply.status)
         elif token == self._on_trial and not lacks_scope(reply.headers):
             # It came in place of a refused one, and is no better.
@@ -117,8 +134,11 @@ class Credential:
             self._on_trial = None
             outgoing.refused = True
 
-    def _may_repeat(self, outgoing: Outgoing) -> bool:
-        if not outgoing.repeatable:
+    def _may_repeat(self, outgoing: Outgoing, status: int) -> bool:
+        """Whether a request may be sent once more. Only a 4xx and a 5xx say that it was not applied."""
+        if status < 400 and outgoing.method not in SAFE:
+            outgoing.not_repeated = f"a {outgoing.method} that is answered {status} may have been applied"
+        elif not outgoing.repeatable:
             outgoing.not_repeated = "its body is longer than retry.max_body"
         elif self._idempotent_only and not outgoing.idempotent:
             outgoing.not_repeated = "retry.methods is idempotent"

@@ -201,6 +201,14 @@ class Request:
         made.headers, made.raw_headers = message.headers, message.raw_headers
         return made
 
+    def replace(self, target: str, headers: RawHeaders) -> None:
+        """Go on as if it had come with these; it is no plain one any more."""
+        self.target, self.head, self.raw_headers = target, None, headers
+        pairs = [
+            (name.decode("latin-1"), value.decode("utf-8", "surrogateescape")) for name, value in headers
+        ]
+        self.headers = CIMultiDictProxy(CIMultiDict(pairs))
+
     @cached_property
     def raw_headers(self) -> RawHeaders:
         return tuple(pairs_of(self.head.section.lines)) if self.head is not None else ()

@@ -51,7 +51,7 @@ def send_whole(context: RequestContext, route: Route, reply: Reply) -> bool:
     if (
         plain is not None
         and plain.goes_as_it_is
-        and plain.status < 400
+        and plain.status < 300
         and request.head is not None
         and request.keep_alive
         and not request.connection.draining
@@ -156,7 +156,7 @@ def _head(context: RequestContext, route: Route, reply: Reply) -> tuple[bytes, b
 def _lines(context: RequestContext, route: Route, reply: Reply) -> bytes:
     """Return status line and header section as the client gets them. Raises `BadReply`."""
     lines = _own_lines(context.request, route, reply)
-    if reply.status >= 400:
+    if reply.status >= 300:
         lines += refusal_line(context, route, reply)
     return lines
 
@@ -212,6 +212,7 @@ def send_problem(context: RequestContext, error: Exception) -> bool:
         body=request.method != "HEAD",
         more=cors_lines(context.origin) if context.origin is not None else b"",
         request_id=context.id,
+        login=context.login is not None,
     )
     transport.write(answer)
     head, _, body = answer.partition(b"\r\n\r\n")
@@ -235,6 +236,29 @@ def shown_body(context: RequestContext, route: Route) -> KeptBody:
     notes = context.notes()
     notes.response_body = route.facts.new_body()
     return notes.response_body
+
+
+def send_document(context: RequestContext, content: bytes) -> bool:
+    """Answer a login ourselves, with a JSON document that nobody keeps."""
+    request = context.request
+    transport = request.connection.transport
+    if transport is None:
+        context.cause = CLIENT_GONE
+        return False
+    keep_alive = request.keep_alive and not request.connection.draining
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nCache-Control: no-store\r\n"
+    head += b"Content-Length: %d\r\n" % len(content)
+    if context.origin is not None:
+        head += cors_lines(context.origin)
+    if not keep_alive:
+        head += b"Connection: close\r\n"
+    elif request.version == HTTP_1_0:
+        head += b"Connection: keep-alive\r\n"
+    body = content if request.method != "HEAD" else b""
+    transport.write(b"%b\r\n%b" % (head, body))
+    context.answer = head
+    context.answering(200, len(body))
+    return keep_alive
 
 
 def send_preflight(context: RequestContext, origin: str) -> bool:

@@ -1,15 +1,22 @@
 """A route, made ready for requests: everything that can be worked out before one comes."""
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from authproxy.observe.record import RouteFacts
 from authproxy.observe.standing import Standing
 from authproxy.proxy.allow import Allow
 from authproxy.proxy.headers import RequestHeaders, ResponseHeaders
+from authproxy.proxy.placeholders import Placeholders
 from authproxy.proxy.renewal import Credential
 from authproxy.proxy.send import Sender
+from authproxy.proxy.token_endpoint import TokenEndpoints
+
+if TYPE_CHECKING:
+    from authproxy.proxy.stand_in import StandIn
 
 NO_FACTS = RouteFacts("", lambda path: path)
+NO_PLACEHOLDERS = Placeholders()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -18,7 +25,9 @@ class Route:
 
     `strip` is the prefix that is taken off ("" for none), `base` is put before the rest. `credential` is
     None for plain forwarding; `keep_body` is in bytes, `idle_seconds` in seconds. `facts` are told of
-    its requests; `standing` is how it stands with its upstream.
+    its requests; `standing` is how it stands with its upstream. `stand_in` answers logins here, and none is
+    forwarded to `token_endpoints`.
+    Where `response_headers` hide what we send, `unhidden` is the same route for what callers send themselves.
     """
 
     name: str
@@ -34,7 +43,11 @@ class Route:
     allow: Allow | None = None
     keep_body: int = 0
     idle_seconds: float = 300.0
+    stand_in: "StandIn | None" = None
+    placeholders: Placeholders = NO_PLACEHOLDERS
+    token_endpoints: TokenEndpoints | None = None
     facts: RouteFacts = NO_FACTS
+    unhidden: "Route | None" = None
     standing: Standing = field(default_factory=lambda: Standing("", lambda _name, _refusal: None))
 
     @property

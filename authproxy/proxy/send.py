@@ -26,6 +26,7 @@ class Outgoing:
     """
 
     retried = False
+    bare: bytes | None = None  # the head without a token, where one goes into it
     refused = False  # by an upstream that another token did not convince
     not_repeated = ""  # why it was not sent once more, though it was refused
     token: Token | None = None  # the last one that it was sent with
@@ -47,6 +48,11 @@ class Outgoing:
         """Note that a step has ended."""
         if self.notes is not None:
             self.notes.steps.append((what, detail, perf_counter()))
+
+    @property
+    def target(self) -> str:
+        """What is asked for, as it is sent."""
+        return self.head.split(b" ", 2)[1].decode("utf-8", "surrogateescape")
 
     @property
     def repeatable(self) -> bool:

@@ -24,6 +24,8 @@ class Token:
     issued_at: float = field(default=0.0, compare=False)
     refresh_token: str | None = field(default=None, repr=False, compare=False)
     scope: str | None = field(default=None, compare=False)  # as granted; None when nobody said
+    fields: tuple[tuple[str, str], ...] = field(default=(), repr=False, compare=False)
+    """What else of its reply is sent, each by its JSON Pointer."""
     usable_until: float = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -45,7 +45,11 @@ class _Question:
 
 def to_told(token: Token) -> Message:
     """Return `token` as it is told to workers: its refresh token stays here."""
-    return {"token": [token.value, token.expires_at, token.issued_at]}
+    return {"token": [token.value, token.expires_at, token.issued_at, token.fields]}
+
+
+def _published(issuer: str, urls: tuple[str, ...]) -> Message:
+    return {"published": issuer, "urls": list(urls)}
 
 
 class Broker:
@@ -122,6 +126,10 @@ class Broker:
         """Have no worker go on with the token of `key`."""
         self._tell({"forgotten": key})
 
+    def published(self, issuer: str, urls: tuple[str, ...]) -> None:
+        """Have all workers know the token endpoints that `issuer` publishes."""
+        self._tell(_published(issuer, urls))
+
     def _tell(self, message: Message, *, but: "Channel | None" = None) -> None:
         for channel in self._open_channels:
             if channel is not but:
@@ -159,11 +167,17 @@ class Broker:
             refusal = Refusal(**told["refusal"]) if told["refusal"] is not None else None
             self._app.observed.standings.hear(told["stands"], refusal)
             self._tell(told, but=channel)
-        elif "here" in told:  # it is new, and knows nothing of what the others were told
-            if self._rate:
-                channel.send({"watch": self._rate})
-            for route, refused in self._app.observed.standings.refused().items():
-                channel.send({"stands": route, "refusal": asdict(refused)})
+        elif "here" in told:
+            self._greet(channel, self._app)
+
+    def _greet(self, channel: "Channel", app: "App") -> None:
+        """Tell a new worker what the others were told."""
+        if self._rate:
+            channel.send({"watch": self._rate})
+        for route, refused in app.observed.standings.refused().items():
+            channel.send({"stands": route, "refusal": asdict(refused)})
+        for issuer, urls in self._sources.published.items():
+            channel.send(_published(issuer, urls))
 
     async def _answer(self, channel: "Channel", question: Message) -> None:
         """Answer in any case: a worker that hears nothing has its client wait."""

@@ -22,7 +22,7 @@ from authproxy.workers.channel import Channel, Message
 if TYPE_CHECKING:
     from authproxy.app.application import App
 
-TOLD = ("question", "watch", "replaced", "forgotten", "stands")
+TOLD = ("question", "watch", "replaced", "forgotten", "published", "stands")
 """What the broker says of its own accord begins with one of these."""
 ANSWER_SECONDS = 60.0  # a worker waits this long for the broker; a token request takes 30 s at most
 
@@ -43,8 +43,9 @@ class BrokerSource(Innermost):
 
 
 def _token_of(answer: Message) -> Token:
-    value, expires_at, issued_at = answer["token"]
-    return Token(value, expires_at=expires_at, issued_at=issued_at)
+    value, expires_at, issued_at, fields = answer["token"]
+    pairs = tuple((pointer, text) for pointer, text in fields)
+    return Token(value, expires_at=expires_at, issued_at=issued_at, fields=pairs)
 
 
 def to_message(error: TokenError) -> Message:
@@ -143,6 +144,8 @@ class BrokerClient:
             app.sources.replaced(told["key"], Token(told["replaced"]), _token_of(told))
         elif "forgotten" in told:
             app.sources.forgotten(told["forgotten"])
+        elif "published" in told:
+            app.learn(told["published"], tuple(told["urls"]))
         else:
             refusal = Refusal(**told["refusal"]) if told["refusal"] is not None else None
             app.observed.standings.take(told["stands"], refusal)

@@ -62,9 +62,11 @@ TOP = {
 }
 ROUTE = {
     "headers`, `response_headers": "HeaderRules", "allow": "AllowKeys", "retry": "Retry",
-    "timeouts": "Timeouts", "inspect": "Inspect", "tls` of a route": "UpstreamTLS",
+    "timeouts": "Timeouts", "stand_in": "StandIn", "inspect": "Inspect", "tls` of a route": "UpstreamTLS",
 }  # fmt: skip
 """Headings, and the definitions that hold the keys under them; those under `auth` are found."""
+WITHIN = {"basic` of `inject": "BasicPlace", "token` of `response": "TokenPlace"}
+"""The same of mappings in those under `auth`."""
 SAME = {"LoginPointers": "ReplyPointers", "CommandPointers": "ReplyPointers", "defaults": "route"} | {
     f"{kind}StoreSettings": "token_store" for kind in ("Memory", "File", "Redis")
 }
@@ -130,7 +132,7 @@ def _auth(definitions: Schema) -> Iterator[str]:
     yield from _table(common, [name for name in oauth if name not in general])
     for name, kind in GRANTS.items():
         yield from _grant(name, grants[f"grant: {name}"], oauth if issubclass(kind, OAuthGrant) else general)
-    yield from _mappings(_parts_of_auth(), definitions)
+    yield from _mappings(_parts_of_auth() | WITHIN, definitions)
     yield PRESETS
     for preset in presets().values():
         keys = ", ".join(f"`{key}`{'' if about.required else '?'}" for key, about in preset.keys.items())
@@ -229,7 +231,9 @@ def _plain_kind(schema: Schema) -> Iterator[str]:
 def _anchor(definition: str) -> str:
     """Return where the keys of a definition stand, as GitHub and the site make an anchor of a heading."""
     definition = SAME.get(definition, definition)
-    headings = {title: heading for part in (TOP, ROUTE, _parts_of_auth()) for heading, title in part.items()}
+    headings = {
+        title: heading for part in (TOP, ROUTE, _parts_of_auth(), WITHIN) for heading, title in part.items()
+    }
     heading = headings.get(definition, {"route": "routes"}.get(definition, definition))
     return heading.replace("`", "").replace(",", "").replace(" ", "-")
 

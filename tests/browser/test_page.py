@@ -6,6 +6,7 @@ page or in what was answered. (A page cannot keep the browser from saying that a
 
 import asyncio
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -24,7 +25,7 @@ from tests.support.command import running_proxy
 from tests.support.installed import need
 from tests.support.launch import ANY_PORT
 from tests.support.ports import free_port
-from tests.support.wire import UNAUTHORIZED, Upstream, ask, connect, reply, request
+from tests.support.wire import API, UNAUTHORIZED, Issued, Upstream, ask, connect, reply, request
 
 from .conftest import PATIENCE
 from .test_logins import at_oidc, log_in_at_oidc
@@ -172,6 +173,16 @@ async def test_each_route_has_a_card_with_its_state_in_words_and_what_it_did(her
     await card(page, "api").get_by_text("2 · 1 repeated").wait_for()
     assert "Bearer, client_credentials" in await card(page, "api").inner_text()
     assert await card(page, "other").get_by_role("button").count() == 0
+
+
+async def test_wherever_a_token_goes_its_places_are_named(watched):
+    places = [{"basic": {"username": "oauth2"}}, {"query": "api_key"}, {"cookie": "SID"}, {"header": "X-K"}]
+    with admin_api(auth={"grant": "static", "token": SECRET, "inject": places}) as here:
+        here.call("/x")
+        await watched.page.goto(here.proxy.admin_url)
+        await row(watched.page, "GET /x").click()
+        assert "Basic, api_key, SID, X-K, static" in await card(watched.page, "api").inner_text()
+        await watched.page.get_by_text("added Basic, api_key, SID, X-K").first.wait_for()
 
 
 def seconds(countdown: str) -> int:
@@ -590,6 +601,41 @@ async def test_the_page_asks_for_the_key_says_when_it_is_wrong_and_keeps_it_to_i
         async with page.context.expect_page() as opened:  # another tab knows nothing of it
             await page.evaluate("window.open('/', '_blank', 'noopener')")
         await (await opened.value).get_by_label("Access key").wait_for()
+
+
+async def exit_code_of(command):
+    """Return what comes of a command for curl as it stands, in a shell that has the key."""
+    environ = {"PATH": os.environ["PATH"], "KEY": SECRET}
+    words = ["sh", "-c", f"{command} --silent --fail"]
+    return (await asyncio.to_thread(subprocess.run, words, env=environ, check=False)).returncode
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:0", "unix:{directory}/s"])
+async def test_with_tls_auto_the_commands_name_the_authority_and_work(watched, tmp_path, listen):
+    need("curl", "sh")
+    page = watched.page
+    with API(Issued()) as api:
+        api.answer = lambda _message, _wire: reply(body=b"fine")
+        config = {
+            "tls": "auto",
+            "listen": listen.format(directory=tmp_path),
+            "admin": {"listen": "127.0.0.1:0"},
+            "access": {"tokens": [SECRET]},
+            "routes": [{"name": "a", "upstream": api.url, "auth": {"grant": "none"}}],
+        }
+        with running_proxy(config) as proxy:
+            await page.goto(proxy.admin_url)
+            await page.get_by_label("Access key").fill(SECRET)
+            await page.keyboard.press("Enter")
+            await is_live(page)
+            await page.get_by_text("No requests yet").wait_for()
+            command = await page.locator("#empty-curl").inner_text()
+            assert "--cacert" in command
+            assert (await exit_code_of(command), len(api.requests)) == (0, 1)
+            dialog = await dialog_of(page, "/")
+            await dialog.get_by_text("The curl command").click()
+            text = await dialog.get_by_label("The request as a curl command").inner_text()
+            assert (await exit_code_of(text), len(api.requests)) == (0, 2)
 
 
 @pytest.mark.parametrize(

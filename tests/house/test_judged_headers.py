@@ -18,6 +18,7 @@ from authproxy.proxy.allow import Allow
 from authproxy.proxy.guard import Guard
 from authproxy.proxy.handler import JUDGED, PARSERS_OWN, READ_PLAINLY, ProxyHandler
 from authproxy.proxy.headers import RequestHeaders, ResponseHeaders
+from authproxy.proxy.injection import header_injection
 from authproxy.proxy.renewal import Credential
 from authproxy.proxy.request import Request
 from authproxy.proxy.route import Route
@@ -90,12 +91,11 @@ def site(*, keys: list[str], incoming: str, allow: Allow | None) -> Any:
         strip="/api",
         base="",
         sender=Sender(Pool(), response_seconds=60, idle_seconds=60),
-        request_headers=RequestHeaders(credential=CREDENTIAL, host="up.example"),
+        request_headers=RequestHeaders(credentials=[CREDENTIAL], host="up.example"),
         response_headers=ResponseHeaders(),
         credential=Credential(
             CachedTokens(),
-            header=CREDENTIAL,
-            scheme="",
+            injection=header_injection(CREDENTIAL),
             statuses=frozenset({401}),
             idempotent_only=False,
             cooldown=30,

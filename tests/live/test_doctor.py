@@ -155,7 +155,7 @@ def _wrong_password(servers: Servers) -> dict[str, Any]:
     return servers.route(auth=servers.auth | {"grant": "password", "username": USER, "password": PASSWORD})
 
 
-@mistake("token", "invalid_client", "not swapped")
+@mistake("token", "invalid_client", "are they swapped?")
 def _id_and_secret_swapped(servers: Servers) -> dict[str, Any]:
     servers.tokens.says(json_reply({"error": "invalid_client"}, 401, "WWW-Authenticate: Basic"))
     return servers.route(auth=servers.auth | {"client_id": SECRET, "client_secret": ID})

@@ -249,7 +249,7 @@ REFUSALS: dict[str, tuple[Callable[[str], Auth], bytes, Told]] = {
     "an outage": (
         client,
         reply("500 Internal Server Error"),
-        Told("Token endpoint unavailable", "answered 500", "asked again by itself"),
+        Told("Token endpoint unavailable", "answered 500", "authproxy tries again"),
     ),
 }  # fmt: skip
 
@@ -495,7 +495,7 @@ def test_the_callers_own_authorization_is_kept() -> None:
         cause = "no credential: the caller's own Authorization was kept (incoming: keep)"
         assert cause in (answer.one("Proxy-Status") or "")
         assert cause in log
-        assert "take the caller's own credential away, or say `incoming: replace`" in log
+        assert "remove the caller's own credential, or set `incoming: replace`" in log
 
 
 def test_an_upstream_that_says_it_speaks_https() -> None:
@@ -586,7 +586,7 @@ def test_a_health_check_of_the_wrong_port_says_which_is_the_right_one() -> None:
         for url, cause in {
             proxy.url: "that is a listener for requests, not the admin listener",
             another.url: "the answer is not from authproxy",
-            f"http://{NOBODY}": "does not answer: nobody takes the connection",
+            f"http://{NOBODY}": "does not answer: the connection was refused",
         }.items():
             ended = authproxy("healthcheck", url)
             assert ended.returncode == 1

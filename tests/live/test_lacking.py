@@ -6,6 +6,8 @@ Each thing that not every system has is taken away in the process that is starte
 
 import os
 import re
+import signal
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,13 +25,14 @@ ROOT = Path(__file__).parents[2]
 
 WORKERS, UNIX_SOCKETS, FILE_STORE = "workers", "Unix sockets", "a file of tokens"
 USUAL_PLACE = "a file of tokens where it usually is"
+AUTHORITY, AUTHORITYS_PLACE = "a local authority", "a place for a local authority"
 
 # What is taken away, and what cannot be had without it.
 LACKING: dict[str, set[str]] = {
-    "HOME": {USUAL_PLACE},
+    "HOME": {USUAL_PLACE, AUTHORITYS_PLACE},
     "asyncio.add_signal_handler": set(),
     "ctypes": set(),
-    "fcntl": {FILE_STORE},
+    "fcntl": {FILE_STORE, AUTHORITY},
     "os.O_DIRECTORY": set(),
     "os.O_NOFOLLOW": set(),
     "os.O_NONBLOCK": set(),
@@ -41,6 +44,7 @@ LACKING: dict[str, set[str]] = {
     "os.geteuid": set(),
     "os.getuid": set(),
     "os.killpg": set(),
+    "os.memfd_create": set(),
     "os.posix_spawnp": set(),
     "os.register_at_fork": {WORKERS},
     "os.sched_getaffinity": set(),
@@ -71,7 +75,8 @@ LACKING: dict[str, set[str]] = {
 HERE = {
     name: gone
     for name, gone in LACKING.items()
-    if name not in {"os.sched_getaffinity", "signal.sigwaitinfo"} or hasattr(os, "sched_getaffinity")
+    if name not in {"os.memfd_create", "os.sched_getaffinity", "signal.sigwaitinfo"}
+    or hasattr({"os": os, "signal": signal}[name.partition(".")[0]], name.partition(".")[2])
 }
 
 
@@ -132,6 +137,14 @@ def test_all_of_it_may_be_missing_at_once(tmp_path: Path, servers: tuple[Tokens,
     serves([*HERE], set().union(*LACKING.values()), tmp_path, servers)
 
 
+@pytest.mark.parametrize("name", ["os.memfd_create", "os.geteuid", "os.O_DIRECTORY", "ctypes"])
+def test_certificates_of_a_local_authority_do_not_need_it(name: str, servers: tuple[Tokens, API]) -> None:
+    made = {"tls": "auto", "routes": [{"name": "api", "upstream": servers[1].url, "auth": {"grant": "none"}}]}
+    with running_proxy(made, env=without(name)) as proxy:
+        context = ssl.create_default_context(cadata=get(proxy.admin_url, "/ca.pem").body.decode())
+        assert ask(proxy.url, request(), tls=context).status == 401, "the upstream's own word"
+
+
 @pytest.mark.parametrize(
     "names",
     [
@@ -169,11 +182,22 @@ PLACE_FAULT = (
     "token_store: tokens cannot be stored: there is no home directory: HOME is not set, and the system has "
     "no entry for this user; set HOME or XDG_STATE_HOME, or name the file: token_store: {type: file, path: …}"
 )
+SET_STATE = "set XDG_STATE_HOME to a directory that can be written to, or `tls: {cert_file: …, key_file: …}`"
+AUTHORITY_FAULT = (
+    "tls: cannot be served: the local authority cannot be kept: Python cannot lock files on this system; "
+    f"{SET_STATE}"
+)
+AUTHORITYS_PLACE_FAULT = (
+    "tls: cannot be served: the local authority has no place to be kept: there is no home directory: HOME is "
+    f"not set, and the system has no entry for this user; set HOME; or {SET_STATE}"
+)
 FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     WORKERS: ({"workers": 2}, WORKERS_FAULT),
     UNIX_SOCKETS: ({"listen": "unix:/run/a"}, UNIX_FAULT),
     FILE_STORE: ({"token_store": {"type": "file", "path": "tokens"}}, STORE_FAULT),
     USUAL_PLACE: ({"token_store": {"type": "file"}}, PLACE_FAULT),
+    AUTHORITY: ({"tls": "auto"}, AUTHORITY_FAULT),
+    AUTHORITYS_PLACE: ({"tls": "auto"}, AUTHORITYS_PLACE_FAULT),
 }
 
 

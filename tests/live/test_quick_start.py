@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from tests.support.command import authproxy, running_proxy
+from tests.support.launch import ANY_PORT
 from tests.support.wire import API, Tokens, get
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -16,13 +17,15 @@ SECRETS |= {name: f"secret-of-{name.lower()}" for name in ("CLIENT_SECRET", "GIT
 
 
 def configuration(page: str) -> dict[str, Any]:
-    (text,) = re.findall(r"```yaml\n(routes:.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
+    text = re.findall(r"```yaml\n(routes:.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)[0]
     config: dict[str, Any] = yaml.safe_load(text)
     return config
 
 
 def on_this_machine(config: dict[str, Any], api: API, tokens: Tokens) -> dict[str, Any]:
     for route in config["routes"]:
+        if "listen" in route:
+            route["listen"] = ANY_PORT
         route["upstream"] = api.url
         if "token_url" in route["auth"]:
             route["auth"]["token_url"] = f"{tokens.url}/oauth/token"
@@ -51,10 +54,10 @@ def test_check_tells_of_the_variables_as_the_quick_start_shows() -> None:
 @pytest.mark.parametrize(
     ("path", "scheme"), [("/api/v1", "Bearer"), ("/sdk/v1", "Bearer"), ("/git/x.git/info/refs", "Basic")]
 )
-def test_the_routes_of_the_recipes_add_what_they_say(path: str, scheme: str) -> None:
+def test_the_routes_of_the_clients_add_what_they_say(path: str, scheme: str) -> None:
     with Tokens() as tokens, API(tokens.issued) as api:
-        config = on_this_machine(configuration("recipes.md"), api, tokens)
+        config = on_this_machine(configuration("clients.md"), api, tokens)
         with running_proxy(config, env=SECRETS) as proxy:
             get(proxy.url, path, *(["Authorization: Bearer not-used"] if path.startswith("/sdk") else []))
-    assert [(came.one("Authorization") or "").split()[0] for came in api.requests] == [scheme]
+    assert {(came.one("Authorization") or "").split()[0] for came in api.requests} == {scheme}
     assert "not-used" not in api.requests[0].head.decode()

@@ -2,37 +2,18 @@
 
 import os
 import shlex
-from base64 import b64decode
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.servers.test_git import Desk, Git
+from tests.servers.test_git import BasicGit, Desk
 from tests.support.command import running_proxy
 from tests.support.installed import need
 from tests.support.launch import COMMAND, environment, write_config
-from tests.support.wire import UNAUTHORIZED, Message, Tokens, Wire
+from tests.support.wire import Tokens
 
 PASSPHRASE = "a long passphrase"
-
-
-class BasicGit(Git):
-    """git over http for those who have a good token for a password."""
-
-    def serve(self, head: Message, wire: Wire) -> bytes | None:
-        scheme, _, value = (head.one("Authorization") or "").partition(" ")
-        if scheme != "Basic":
-            self.refused.append(head)
-            return UNAUTHORIZED.replace(b"Bearer realm", b"Basic realm")
-        username, _, password = b64decode(value).decode().partition(":")
-        assert username == "oauth2"
-        head.headers = [
-            (name, f"Bearer {password}".encode() if name.lower() == b"authorization" else old)
-            for name, old in head.headers
-        ]
-        answer = super().serve(head, wire)
-        return answer.replace(b"Bearer realm", b"Basic realm") if answer else answer
 
 
 def program(directory: Path, name: str, config: Path, *arguments: str) -> Path:

@@ -1,7 +1,7 @@
 """git over http: `git http-backend` behind a door that wants a token, and a git that has none.
 
     git ──▶ authproxy ──▶ a few lines of CGI ──▶ git http-backend ──▶ a bare repository
-             adds the token       401 without it
+             adds the token       401 without it, as Bearer or as the password of Basic
 
 What git sends is sent on while it comes: packs in chunks, and what it has gzipped as it is.
 """
@@ -11,10 +11,12 @@ import os
 import shutil
 import subprocess
 import threading
+from base64 import b64decode
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -26,6 +28,7 @@ from tests.support.wire import UNAUTHORIZED, Message, Tokens, Upstream, Wire
 KIB, MIB = 1 << 10, 1 << 20
 POST_BUFFER = 64 * KIB  # what git sends at a time; a longer request is chunked
 MAX_BODY = 1 * MIB  # the route's `retry.max_body`
+NAME = "git.localhost"  # which git finds by itself, wherever it is
 HALT = b"0000"  # a flush packet: what git asks with whether it may send a pack
 
 
@@ -107,6 +110,23 @@ class Git(Upstream):
         return b"\r\n".join([start, *lines, b"Content-Length: %d" % len(content), b"", content])
 
 
+class BasicGit(Git):
+    """The same for those who have it for a password, as GitHub and GitLab want it."""
+
+    def serve(self, head: Message, wire: Wire) -> bytes | None:
+        scheme, _, value = (head.one("Authorization") or "").partition(" ")
+        username, _, password = (
+            b64decode(value).decode().partition(":") if scheme == "Basic" else ("", "", "")
+        )
+        assert username in {"", "oauth2"}
+        head.headers = [
+            (name, f"Bearer {password}".encode() if name.lower() == b"authorization" else old)
+            for name, old in head.headers
+        ]
+        answer = super().serve(head, wire)
+        return answer.replace(b"Bearer realm", b"Basic realm") if answer else answer
+
+
 def body_of(head: Message, wire: Wire) -> Iterator[bytes]:
     """Yield a body while it arrives."""
     if head.one("Transfer-Encoding") == "chunked":
@@ -148,16 +168,18 @@ class Desk:
 
     @property
     def url(self) -> str:
-        return f"{self.proxy.url}/git/project.git"
+        return f"http://localhost:{urlsplit(self.proxy.url).port}/git/project.git"
 
     @property
     def bare(self) -> Path:
         return self.server.root / "project.git"
 
-    def git(self, *args: str, at: str | Path = ".", check: bool = True) -> subprocess.CompletedProcess[str]:
+    def git(
+        self, *args: str, at: str | Path = ".", check: bool = True, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             ["git", *args],
-            cwd=self.directory / at, env=environment(self.directory), stdin=subprocess.DEVNULL,
+            cwd=self.directory / at, env=environment(self.directory) | variables, stdin=subprocess.DEVNULL,
             capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
         assert done.returncode == 0 or not check, done.stderr
@@ -190,8 +212,15 @@ def environment(home: Path) -> dict[str, str]:
     }  # fmt: skip
 
 
-@pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
+DOORS = {
+    "bearer": (Git, {}),
+    "basic": (BasicGit, {"inject": [{"basic": {"username": "oauth2", "password": "{token}"}}]}),
+}
+
+
+@pytest.fixture(params=DOORS)
+def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Desk]:
+    door, inject = DOORS[request.param]
     need("git")
     if not (
         Path(subprocess.check_output(["git", "--exec-path"], text=True).strip()) / "git-http-backend"
@@ -200,15 +229,16 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     root, work = tmp_path / "served", tmp_path / "work"
     root.mkdir()
     work.mkdir()
-    with Tokens() as tokens, Git(root, tokens) as server:
+    with Tokens() as tokens, door(root, tokens) as server:
         auth = {
             "grant": "client_credentials",
             "token_url": f"{tokens.url}/token",
             "client_id": "me",
             "client_secret": "the-clients-secret",
         }
-        route = {"name": "git", "path": "/git", "upstream": server.url, "auth": auth}
-        with running_proxy({"routes": [{**route, "retry": {"max_body": MAX_BODY}}]}) as proxy:
+        route = {"name": "git", "path": "/git", "upstream": server.url, "auth": auth | inject}
+        named = {**route, "name": "named", "path": "/", "host": NAME}
+        with running_proxy({"routes": [{**route, "retry": {"max_body": MAX_BODY}}, named]}) as proxy:
             desk = Desk(work, proxy, server, tokens)
             desk.git("config", "--global", "http.postBuffer", str(POST_BUFFER))
             desk.git("config", "--global", "init.defaultBranch", "main")
@@ -219,6 +249,10 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
             assert proxy.stop() == 0
             assert "internal error" not in proxy.log()
     shutil.rmtree(root)
+
+
+only_basic = pytest.mark.parametrize("desk", ["basic"], indirect=True)
+only_bearer = pytest.mark.parametrize("desk", ["bearer"], indirect=True)
 
 
 @pytest.fixture
@@ -259,6 +293,7 @@ def test_a_push_in_chunks_and_a_fetch_bring_the_same_objects_to_both_sides(desk:
     assert len(desk.tokens.requests) == 1
 
 
+@only_bearer
 def test_what_git_gzips_arrives_as_it_was_sent(desk: Desk, clone: str) -> None:
     desk.commit(clone, "a", 100)
     for number in range(60):  # many names, so that what is asked for is worth the effort
@@ -306,3 +341,37 @@ def test_a_pack_too_large_to_be_kept_fails_once_and_the_next_push_succeeds(desk:
     assert desk.read("rev-parse", "main", at=desk.bare) == pushed
     assert desk.objects(desk.bare) == desk.objects(clone)
     assert len(desk.server.refused) == 1
+
+
+@only_basic
+def test_what_was_cloned_from_the_server_itself_goes_by_the_proxy_instead(desk: Desk, clone: str) -> None:
+    pushed = desk.commit(clone, "small", 100)
+    desk.git("push", "-q", "origin", "main", at=clone)
+    address = f"{desk.server.url}/project.git"
+    desk.git("remote", "set-url", "origin", address, at=clone)
+    assert desk.git("fetch", "-q", at=clone, check=False).returncode != 0
+    through = desk.url.removesuffix("project.git")
+    desk.git("config", "--global", f"url.{through}.insteadOf", f"{desk.server.url}/")
+    desk.git("fetch", "-q", at=clone)
+    desk.git("clone", "-q", address, "yours")
+    assert desk.read("rev-parse", "HEAD", at="yours") == pushed
+    assert desk.read("config", "remote.origin.url", at="yours") == address
+
+
+@only_basic
+def test_a_route_with_a_name_below_localhost_is_found(desk: Desk, clone: str) -> None:
+    desk.commit(clone, "small", 100)
+    desk.git("push", "-q", "origin", "main", at=clone)
+    desk.git("clone", "-q", f"http://{NAME}:{urlsplit(desk.proxy.url).port}/project.git", "yours")
+    assert desk.objects("yours") == desk.objects(clone)
+
+
+@only_basic
+def test_a_git_that_expects_to_be_told_to_continue_is_told(desk: Desk, clone: str) -> None:
+    desk.git("config", "--global", "http.extraHeader", "Expect: 100-continue")
+    desk.commit(clone, "large", 3 * MIB)
+    pushed = desk.git("push", "-q", "origin", "main", at=clone, GIT_TRACE_CURL="1")
+    assert "=> Send header: Expect: 100-continue" in pushed.stderr
+    assert "<= Recv header: HTTP/1.1 100 Continue" in pushed.stderr
+    assert all(call.head.one("Expect") is None for call in desk.server.calls)
+    assert desk.objects(desk.bare) == desk.objects(clone)

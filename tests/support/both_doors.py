@@ -21,11 +21,15 @@ from authproxy.proxy.downstream.server import ProxyServer
 from authproxy.proxy.guard import Guard
 from authproxy.proxy.handler import ProxyHandler
 from authproxy.proxy.headers import RequestHeaders, ResponseHeaders
+from authproxy.proxy.injection import header_injection
+from authproxy.proxy.placeholders import Placeholders, placeholder
 from authproxy.proxy.renewal import Credential
 from authproxy.proxy.rewrite import Rewriting
 from authproxy.proxy.route import Route
 from authproxy.proxy.router import RouteTable
 from authproxy.proxy.send import Sender
+from authproxy.proxy.stand_in import Login, StandIn
+from authproxy.proxy.token_endpoint import TokenEndpoints
 from authproxy.proxy.upstream.pool import Pool
 from authproxy.tokens.token import Token
 from tests.support.clock import settle
@@ -52,6 +56,10 @@ handler_module.judge_plain = _counted
 
 Script = Callable[[bytes], Sequence[bytes | None]]
 """What the upstream says to a request, in pieces."""
+
+
+OWN, OTHERS = placeholder("up"), placeholder("other")
+LOGIN = Login("/login", frozenset({"GET", "POST"}))
 
 
 @dataclass(frozen=True)
@@ -297,8 +305,7 @@ class World:
                 CachedTokens(
                     *(Token(f"t0k3n-{number}") for number in range(1, 20)), current=Token("t0k3n-0")
                 ),
-                header=settings.credential,
-                scheme="Bearer",
+                injection=header_injection(settings.credential, "Bearer"),
                 statuses=frozenset({401}),
                 idempotent_only=False,
                 cooldown=9,
@@ -312,7 +319,7 @@ class World:
             base=settings.base,
             sender=Sender(pool, response_seconds=9, idle_seconds=9),
             request_headers=RequestHeaders(
-                credential=settings.credential,
+                credentials=[settings.credential] if settings.credential else [],
                 host=None if settings.preserve_host else Dialer.origin.authority,
                 set_pairs=settings.set_pairs,
                 remove=remove,
@@ -337,6 +344,9 @@ class World:
             else None,
             keep_body=settings.keep_body,
             idle_seconds=9,
+            placeholders=Placeholders(OWN if credential is not None else None, {OWN: "up", OTHERS: "other"}),
+            stand_in=StandIn([LOGIN], mark=OWN) if credential is not None else None,
+            token_endpoints=TokenEndpoints(ORIGIN, [f"{ORIGIN}/v2/token"]),
         )
 
     async def hear(self, pieces: Sequence[bytes]) -> Outcome:

@@ -17,6 +17,7 @@ class WorkerApp:
         for route in routes:
             self.observed.standings.of(route, "key")
         self.sources = SimpleNamespace(replaced=self._note("replaced"), forgotten=self._note("forgotten"))
+        self.learn = self._note("learn")
         self.observing = SimpleNamespace(seen=None, watch=self._note("watch"), answer=self._answer)
 
     def _answer(self, question: str, about: Any) -> Any:

@@ -15,6 +15,7 @@ import pytest
 
 from authproxy import capabilities
 from authproxy.capabilities import (
+    FILE_OWNERS,
     Capability,
     cpu_count,
     hold_back,
@@ -26,6 +27,7 @@ from authproxy.capabilities import (
     on_signal,
     on_stop,
     open_file_limits,
+    passed_as_file,
     raise_open_file_limit,
     replace_file,
     signals_blocked,
@@ -434,3 +436,14 @@ def test_a_program_has_the_limits_that_we_were_started_with(monkeypatch):
     with capabilities.given_limits():
         assert set_to == list(given.items())
     assert set_to[2:] == list(now.items())
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_what_is_passed_as_a_file_can_be_read_and_is_gone_afterwards(monkeypatch, in_memory):
+    if not in_memory:
+        monkeypatch.setattr(capabilities, "memfd_create", None)
+    with passed_as_file(b"content") as path:
+        assert Path(path).read_bytes() == b"content"
+        if FILE_OWNERS:
+            assert Path(path).parent.stat().st_mode & 0o077 == 0 or path.startswith("/proc/self/fd/")
+    assert not Path(path).exists()

@@ -16,21 +16,26 @@ export function quoted(word) {
 
 /**
  * Return where programs of this machine reach the proxy: the arguments for it, and the URL to begin with. `own` is the
- * address of a route's own (null: where all routes are mounted); `listeners` are the URLs of all, those of routes' own last.
+ * address of a route's own (null: where all routes are mounted); `listeners` are the URLs of all, those of routes' own
+ * last; `authority` is a file of certificates, or undefined.
  */
-export function reach(listeners, own = null) {
+export function reach({listeners, authority}, own = null) {
   const theOne = own && listeners.find(each => each === own || each.endsWith(`//${own}`));
   if (theOne) listeners = [theOne];
   const tcp = listeners.find(each => /^https?:/.test(each));
-  if (tcp) return {args: [], base: tcp.replace(/\/\/(0\.0\.0\.0|\[::\])(?=:|$)/, `//${location.hostname}`)};
+  const args = authority && tcp?.startsWith("https:") ? ["--cacert", authority] : [];
+  if (tcp) return {args, base: tcp.replace(/\/\/(0\.0\.0\.0|\[::\])(?=:|$)/, `//${location.hostname}`)};
   const socket = listeners.find(each => each.includes("unix:"));
-  if (socket) return {args: ["--unix-socket", socket.slice(socket.indexOf("unix:") + 5)], base: "http://localhost"};
+  if (socket) {
+    const by = ["--unix-socket", socket.slice(socket.indexOf("unix:") + 5)];
+    return authority ? {args: [...by, "--cacert", authority], base: "https://localhost"} : {args: by, base: "http://localhost"};
+  }
   return {args: [], base: "http://localhost:8080"};
 }
 
-/** Return a command that calls a route, where the caller has what it takes. */
-export function example(route, listeners, keyHeader) {
-  const {args, base} = reach(listeners, route.listen);
+/** Return a command that calls a route, where the caller has what it takes. `reached` is as in `reach`. */
+export function example(route, reached, keyHeader) {
+  const {args, base} = reach(reached, route.listen);
   const words = ["curl", ...args.map(quoted)];
   if (keyHeader) words.push("-H", withKey(keyHeader));
   if (route.host && !route.listen) words.push("-H", quoted(`Host: ${route.host}`));
@@ -40,10 +45,10 @@ export function example(route, listeners, keyHeader) {
 
 /**
  * Return the command for a request with its headers, and what a person has to know of it (null: nothing). `route` is its
- * own, at whose listener it may have come in.
+ * own, at whose listener it may have come in; `reached` is as in `reach`.
  */
-export function command(request, route, listeners, keyHeader) {
-  const {args, base} = reach(listeners, request.own_listener ? route?.listen : null);
+export function command(request, route, reached, keyHeader) {
+  const {args, base} = reach(reached, request.own_listener ? route?.listen : null);
   const parts = [["curl", ...args.map(quoted)], ...methodOf(request)];
   const notes = new Set();
   const url = base + (request.path.startsWith("/") ? request.path : "/");

@@ -17,7 +17,7 @@ export class Detail {
   #context;
   #shown = null;
 
-  /** `context()` returns `{routes, listeners}` as they are now; `say(text, tone)` tells what came of a deed. */
+  /** `context()` returns `{routes, listeners, authority}` as they are now; `say(text, tone)` tells what came of a deed. */
   constructor(context, say) {
     this.#context = context;
     this.say = say;
@@ -56,21 +56,21 @@ export class Detail {
   }
 
   #draw(request, said) {
-    const {routes, listeners} = this.#context();
+    const {routes, listeners, authority} = this.#context();
     const route = routes.find(each => each.name === request.route);
     byId("request-title").replaceChildren(
       make("span", {class: "code", "data-tone": toneOf(request.status)}, request.status ? String(request.status) : "–"), " ",
       make("span", {class: "method"}, request.method), " ", make("span", {class: "path"}, request.path));
     byId("request-body").replaceChildren(...[
       telling(request, route), reason(request, route, listeners), waterfall(request, route),
-      request.method === "-" ? null : this.#deeds(request, route, listeners, said), facts(request),
+      request.method === "-" ? null : this.#deeds(request, route, {listeners, authority}, said), facts(request),
       headers("Request headers", request.request_headers, request.headers_cut), body("Request body", request.request_body),
       headers("Response headers", request.response_headers, request.headers_cut), body("Response body", request.response_body),
     ].filter(Boolean));
   }
 
-  #deeds(request, route, listeners, said) {
-    const {text, note} = command(request, route, listeners, keyHeader());
+  #deeds(request, route, reached, said) {
+    const {text, note} = command(request, route, reached, keyHeader());
     const answer = make("p", {class: "answer", role: "status"});
     const pre = make("pre", {tabindex: "0", "aria-label": "The request as a curl command"}, make("code", {}, text));
     const say = (text, tone = "good") => {

@@ -29,12 +29,16 @@ const BAD_GATEWAY = new Set([502, 503, 504]);
 
 const TOKENS = {fetched: "fetched a token", renewed: "renewed", waited: "waited for a token"};
 
-/** Return how a token is added, in short: "Bearer", or the header's name. */
+/** Return how a token is added, in short: "Bearer", or the name of its header, parameter or cookie. */
 export function scheme(route) {
-  const [added] = route?.injects ?? [];
-  if (!added) return "a token";
-  const word = added.value.replace("{token}", "").trim();
-  return added.header.toLowerCase() === "authorization" && word ? word : added.header;
+  return (route?.injects ?? []).map(place).join(", ") || "a token";
+}
+
+function place({basic, header, query, cookie, value}) {
+  if (basic) return "Basic";
+  if (query || cookie) return query || cookie;
+  const word = value.replace("{token}", "").trim();
+  return header.toLowerCase() === "authorization" && word ? word : header;
 }
 
 /** Return what was done, one short phrase after the other, each with its tone: what `title` says in a line. */
@@ -42,12 +46,13 @@ export function story(request, route) {
   const said = [];
   const say = (text, tone = "") => said.push({text, tone});
   if (request.route) say(`matched ${request.route}`);
+  const isLogin = request.steps.some(step => step.what === "stand_in");
   request.steps.forEach((step, index) => {
     const isFirst = !request.steps.slice(0, index).some(each => each.what === "token");
     if (step.what === "token" && step.detail === "held") say(held(request, route));
     else if (step.what === "token") {
       say(TOKENS[step.detail] ? `${TOKENS[step.detail]} in ${took(step.ms)}` : step.detail, TOKENS[step.detail] ? "" : "warn");
-      if (isFirst && TOKENS[step.detail]) say(`added ${scheme(route)}`);
+      if (isFirst && !isLogin && TOKENS[step.detail]) say(`added ${scheme(route)}`);
       if (step.detail === "renewed" && !isFirst && request.repeated) say("repeated");
     } else if (step.what === "upstream") {
       const status = Number(/^answered (\d+)$/.exec(step.detail)?.[1] ?? 0);
@@ -55,6 +60,8 @@ export function story(request, route) {
     } else if (step.what === "connect") say(step.detail === "new" ? `connected in ${took(step.ms)}` : `waited ${took(step.ms)} for a connection`);
     else if (step.what === "refused") say(`${request.status || ""} ${step.detail}`.trim(), "bad");
     else if (step.what === "preflight") say("preflight answered");
+    else if (step.what === "placeholder") say("placeholder taken out");
+    else if (step.what === "stand_in") say("login answered with a placeholder", "good");
   });
   return said;
 }
@@ -71,6 +78,8 @@ export function stepName(step, route) {
   if (step.what === "token") return step.detail === "held" ? `Added ${scheme(route)}` : `Token: ${step.detail}`;
   if (step.what === "upstream") return `Upstream ${step.detail}`;
   if (step.what === "connect") return step.detail === "new" ? "Connected" : "Waited for a connection";
+  if (step.what === "placeholder") return `Placeholder ${step.detail}`;
+  if (step.what === "stand_in") return "Login answered by authproxy";
   if (step.what === "refused") return `Refused: ${step.detail}`;
   if (step.what === "answer") return /^\d+ bytes$/.test(step.detail) ? `Passed on ${size(Number.parseInt(step.detail))}` : step.detail;
   return `${step.what[0].toUpperCase()}${step.what.slice(1)}: ${step.detail}`;

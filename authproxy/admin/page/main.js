@@ -26,9 +26,10 @@ let before = null;  // the id that the page of older requests begins after
 
 const now = () => Date.now() / 1000 + clock.ahead;
 const at = text => Date.parse(text) / 1000;
+const reached = () => ({listeners: status?.listeners ?? [], authority: status?.ca_file});
 const series = new Series();
 const charts = new Charts();
-const detail = new Detail(() => ({routes: status?.routes ?? [], listeners: status?.listeners ?? []}), say);
+const detail = new Detail(() => ({routes: status?.routes ?? [], ...reached()}), say);
 const list = new List(id => detail.open(id));
 const cards = new Cards({renew, forget});
 
@@ -190,7 +191,7 @@ function drawEmpty(isEmpty, isFiltered) {
   const fine = status.routes.find(each => !["failing", "rejected", "login_required"].includes(each.state)) ?? status.routes[0];
   setText(byId("empty-title"), isFiltered ? "No remembered request fits these filters." : before ? "There are no older ones." : "No requests yet. Try:");
   show(byId("empty-try"), !isFiltered && !before && fine !== undefined);
-  if (fine) setText(byId("empty-curl"), example(fine, status.listeners, keyHeader()));
+  if (fine) setText(byId("empty-curl"), example(fine, reached(), keyHeader()));
 }
 
 async function reload({announced = false} = {}) {

@@ -44,7 +44,7 @@ class Asked:
     origin: str
     path: str | None = None
     scheme: str | None = None
-    header: str = "Authorization"
+    places: str = "Authorization"
     static: bool = False
     repeated: bool = False
 
@@ -123,7 +123,7 @@ def _redirect(asked: Asked, answer: Answered, said: str) -> Verdict:
 def _unauthorized(asked: Asked, answer: Answered, said: str) -> Verdict:
     if asked.scheme is None:
         return failed(f"{said} to a request without a credential", ASKS)
-    sent = f"a {asked.scheme} credential" if asked.scheme else f"a bare token in {asked.header}"
+    sent = f"a {asked.scheme} credential" if asked.scheme else f"a bare token in {asked.places}"
     repeated = ", and to another token as well" if asked.repeated else ""
     cause = f"{said} to {sent}{repeated}"
     instead = wanted_instead(asked.scheme, answer.headers)

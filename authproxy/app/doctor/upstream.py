@@ -17,6 +17,7 @@ from authproxy import __version__
 from authproxy.app.doctor.answers import Answered, Asked, Variant, judge, judge_missing, variants
 from authproxy.app.doctor.network import Target, is_tls, speaks_tls
 from authproxy.app.doctor.steps import Verdict, failed, skipped
+from authproxy.app.site import injection_of
 from authproxy.config.route import RouteConfig
 from authproxy.errors import AuthproxyError, BadReply, Forbidden, ResponseTimeout, TokenError, UpstreamError
 from authproxy.grants.shape import says_tls
@@ -106,13 +107,14 @@ class Upstream:
 
     def _asked(self, method: str, question: Question, token: Token | None) -> Asked:
         grant = self.config.grant
+        injection = injection_of(grant)
         return Asked(
             method=method,
             url=without_query(f"{self.target.origin}{self._target(question.path)}"),
             origin=str(self.target.origin),
             path=question.path,
-            scheme=grant.scheme if token is not None else None,
-            header=grant.header,
+            scheme=(injection.scheme or "") if token is not None else None,
+            places=injection.said,
             static=grant.in_configuration,
         )
 

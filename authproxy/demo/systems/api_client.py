@@ -13,6 +13,7 @@ class ApiClient(StandIn):
 
     token_lifetime = 900
     token_path: ClassVar[str]
+    wants_grant_type: ClassVar[bool] = True
 
     @property
     def endpoints(self) -> dict[str, tuple[str, Endpoint]]:
@@ -21,9 +22,9 @@ class ApiClient(StandIn):
     def client_token(self, received: Received) -> web.Response:
         if received.body:
             return oauth_error(400, "invalid_request", "The request must not have a body")
-        if "grant_type" not in received.query:
+        if self.wants_grant_type and "grant_type" not in received.query:
             return oauth_error(400, "invalid_request", "Missing query parameter: grant_type")
-        if received.query["grant_type"] != "client_credentials":
+        if received.query.get("grant_type", "client_credentials") != "client_credentials":
             return oauth_error(400, "unsupported_grant_type", "Only client_credentials is supported")
         if not is_login(received.basic, CLIENT_ID, CLIENT_SECRET):
             return oauth_error(401, "invalid_client", "Unknown client, or a wrong secret")

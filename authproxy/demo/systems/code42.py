@@ -47,7 +47,7 @@ class Code42(ApiClient):
         if (failure := self._login_failure(received)) is not None:
             return failure
         token = self.tokens.hand_out(self.user_lifetime)
-        if received.query.get("useBody") == "true":
+        if received.query.get("useBody", "").lower() == "true":  # its own SDK says True
             return web.json_response({"data": {"v3_user_token": token}}, headers=NO_STORE)
         reply = web.Response(headers=NO_STORE)
         # The vendor sets a cookie instead, which its API does not take afterwards.

@@ -10,6 +10,7 @@ class Incydr(ApiClient):
 
     name = "incydr"
     token_path = "/v1/oauth"  # noqa: S105 - a place
+    wants_grant_type = False  # its own SDK names none
 
     def routes(self, base_url: str) -> list[DemoRoute]:  # noqa: ARG002
         client = {"preset": "incydr-api-client", "client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}

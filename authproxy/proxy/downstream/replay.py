@@ -37,6 +37,8 @@ def request_of(record: RequestRecord, *, access_header: str = "", access_key: st
         raise NotReplayable("that was no request that could be sent again")
     if notes is not None and notes.cut:
         raise NotReplayable("its headers were too large to be kept")
+    if notes is not None and notes.login:
+        raise NotReplayable("it was a login, answered by authproxy: nothing that came with one is kept")
     _check_query(record)
     lines = [f"{record.method} {record.target} HTTP/1.1".encode("utf-8", "surrogateescape")]
     names: dict[str, str] = {}

@@ -12,6 +12,7 @@ import json
 import os
 from dataclasses import asdict
 from functools import lru_cache
+from itertools import chain
 from math import inf, isfinite
 from typing import Self
 
@@ -97,6 +98,7 @@ def _plain(token: Token) -> bytes:
         "issued_at": token.issued_at,
         "refresh_token": token.refresh_token,
         "scope": token.scope,
+        "fields": dict(token.fields),
     }).encode()  # fmt: skip
 
 
@@ -108,14 +110,24 @@ def _token(plain: bytes) -> Token:
         expires_at, issued_at = document["expires_at"], document["issued_at"]
         expires_at = inf if expires_at is None else float(expires_at)
         issued_at = float(issued_at)
-        scope = document.get("scope")  # older versions did not keep it
+        scope = document.get("scope")  # older versions kept neither
+        fields = tuple(dict(document.get("fields") or {}).items())
     except (ValueError, KeyError, TypeError, RecursionError):
         raise Unreadable("not a token in a known format") from None
     if not isinstance(value, str) or not isfinite(issued_at):
         raise Unreadable("not a token in a known format")
     if not isinstance(refresh_token, str | None) or not isinstance(scope, str | None):
         raise Unreadable("not a token in a known format")
-    return Token(value, expires_at=expires_at, issued_at=issued_at, refresh_token=refresh_token, scope=scope)
+    if not all(isinstance(text, str) for text in chain.from_iterable(fields)):
+        raise Unreadable("not a token in a known format")
+    return Token(
+        value,
+        expires_at=expires_at,
+        issued_at=issued_at,
+        refresh_token=refresh_token,
+        scope=scope,
+        fields=fields,
+    )
 
 
 def _rejection(plain: bytes) -> Rejection:

@@ -1,4 +1,4 @@
-"""Where the file store's key comes from when the configuration names none.
+"""Where the key of a file of ours comes from when no configuration names one: the file store's, for one.
 
     STORE.key holds    a key            that is it
                        keyring NAME     it is in the keyring under NAME, and nowhere else
@@ -24,6 +24,7 @@ from authproxy.tokens.stores.cipher import SECRET_BYTES
 from authproxy.tokens.stores.disk import move_private, read_private, replace_private
 
 SERVICE = "authproxy"
+TOKEN_STORE = "token store"  # noqa: S105 - what is locked with a key, in words
 KEYRING_SECONDS = 10.0
 LEAST_PRIORITY = 1  # keyring's own line between backends that keep secrets and those that only look so
 
@@ -52,29 +53,29 @@ def installed_keyring() -> Keyring | None:
     return backend if trusted else None
 
 
-def find_secret(path: Path, keyring: Callable[[], Keyring | None]) -> bytes:
+def find_secret(path: Path, keyring: Callable[[], Keyring | None], *, of: str = TOKEN_STORE) -> bytes:
     """Return the key that the file `path` holds or points to; make one if there is none.
 
-    To be called by one process at a time. Raises `StoreError`.
+    It is the key `of` that, in words. To be called by one process at a time. Raises `StoreError`.
     """
     content = read_private(path)
     if content is None:
-        return _new_secret(path, keyring)
+        return _new_secret(path, keyring, of)
     text = content.decode("ascii", "replace").strip()
     if text.startswith(_IN_KEYRING):
-        return _kept_secret(path, text.removeprefix(_IN_KEYRING), keyring)
+        return _kept_secret(path, text.removeprefix(_IN_KEYRING), keyring, of)
     secret = _decoded(text)
     if secret is None:
         aside = path.with_name(path.name + ".garbage")
         move_private(path, aside)
-        logs.warning("token store key unreadable", file=str(path), moved_to=str(aside))
-        return _new_secret(path, keyring)
+        logs.warning(f"{of} key unreadable", file=str(path), moved_to=str(aside))
+        return _new_secret(path, keyring, of)
     return secret
 
 
-def _new_secret(path: Path, keyring: Callable[[], Keyring | None]) -> bytes:
+def _new_secret(path: Path, keyring: Callable[[], Keyring | None], of: str) -> bytes:
     secret = os.urandom(SECRET_BYTES)
-    text, name = base64.b64encode(secret).decode(), f"token store {secrets.token_hex(8)}"
+    text, name = base64.b64encode(secret).decode(), f"{of} {secrets.token_hex(8)}"
 
     def keep() -> bool:
         backend = keyring()
@@ -88,7 +89,7 @@ def _new_secret(path: Path, keyring: Callable[[], Keyring | None]) -> bytes:
     return secret
 
 
-def _kept_secret(path: Path, name: str, keyring: Callable[[], Keyring | None]) -> bytes:
+def _kept_secret(path: Path, name: str, keyring: Callable[[], Keyring | None], of: str) -> bytes:
     def fetch() -> str | None:
         backend = keyring()
         return backend.get_password(SERVICE, name) if backend is not None else None
@@ -96,8 +97,9 @@ def _kept_secret(path: Path, name: str, keyring: Callable[[], Keyring | None]) -
     secret = _decoded(_in_time(fetch) or "")
     if secret is None:
         raise StoreError(
-            "the token store's key is in the keyring, which did not return it",
-            hint=f"unlock the keyring; or remove {path} to start over with a new key and no tokens",
+            f"the {of}'s key is in the keyring, which did not return it",
+            hint=f"unlock the keyring; or remove {path} to start over with a new key"
+            f"{' and no tokens' if of == TOKEN_STORE else ''}",
         )
     return secret
 

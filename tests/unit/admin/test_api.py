@@ -29,6 +29,7 @@ class Backend:
         self.shows = Show(LOGIN_URL)
         self.ends = ("fine", None)
         self.trouble = None
+        self.certificate = None
         self.begun = []
         self.ended = []
 
@@ -40,6 +41,9 @@ class Backend:
 
     async def metrics(self):
         return b"authproxy_requests_total 1.0\n"
+
+    async def authority(self):
+        return self.certificate
 
     async def begin_login(self, route, callback_url):
         self.begun.append((route, callback_url))
@@ -276,3 +280,17 @@ async def test_a_login_that_fails_says_why(client, backend):
     assert reply.status == 503
     assert "the user said &lt;no&gt;" in reply.text
     assert "log in again" in reply.text
+
+
+async def test_the_authoritys_certificate_is_given_without_the_key(backend, locked):
+    backend.certificate = b"-----BEGIN CERTIFICATE-----"
+    answer = await locked.ask("/ca.pem")
+    assert (answer.status, answer.body) == (200, backend.certificate)
+    assert answer.headers["content-type"] == "application/x-pem-file"
+    assert (await locked.ask("/metrics")).status == 401
+
+
+async def test_where_there_is_no_authority_there_is_no_such_page(client):
+    answer = await client.ask("/ca.pem")
+    assert answer.status == 404
+    assert "`tls: auto` is not set" in answer.json()["detail"]

@@ -1,6 +1,8 @@
 """From a configuration to what the data path wants; nothing is listened on and nobody is asked."""
 
 import asyncio
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from aiohttp import HttpVersion11
@@ -8,14 +10,18 @@ from multidict import CIMultiDict
 
 from authproxy.admin.api import AdminRequest
 from authproxy.app import application as module
-from authproxy.app import remarks
+from authproxy.app import local_certificate, remarks
 from authproxy.app.application import App, Stopping
 from authproxy.app.listeners import Listeners
+from authproxy.app.local_authority import LocalAuthority
+from authproxy.app.local_certificate import LocalCertificate
 from authproxy.app.served import ServedListener
 from authproxy.app.site import NO_TLS
+from authproxy.app.tls import TLSContexts
 from authproxy.errors import Forbidden, TokenError
+from authproxy.grants.discovery import Server
 from authproxy.tokens.token import Token
-from tests.support.clock import settle
+from tests.support.clock import Clock, settle
 from tests.unit.app.apps import LISTENER, MACHINE, STATIC, accepts, another, listening, prepare
 
 # ── tokens ───────────────────────────────────────────────────────────────────────────────────────
@@ -208,3 +214,59 @@ async def test_of_what_is_hardly_meant_only_what_is_new_is_told(app, monkeypatch
         assert len(caplog.records) == told
         await alone.commit(await prepare(alone, another(alone, odd, odd)))
         assert [record.facts["route"] for record in caplog.records[told:]] == ["r1"]
+
+
+async def test_the_certificate_of_auto_is_kept_valid_while_it_serves(app, monkeypatch, tmp_path):
+    """A leaf of two seconds, looked at all the time: who connects later gets another one."""
+    monkeypatch.setattr(local_certificate, "LOOK_SECONDS", 0.01)
+    clock = Clock()
+    kept = LocalAuthority(tmp_path / "authority", keyring=lambda: None, clock=clock)
+    certificate = LocalCertificate(kept, ("localhost",))
+    made = await app(MACHINE)
+    made._tls = TLSContexts(certificate.context, {}, local=certificate)
+    made.site = replace(made.site, tls=made._tls)
+    shown = []
+    monkeypatch.setattr(LocalCertificate, "_show", lambda self, _authority: shown.append(clock()))
+    await made.keep_certificate()
+    await made.keep_certificate()  # which begins nothing a second time
+    assert [task.get_name() for task in made._tasks].count("keep the local certificate valid") == 1
+    assert shown == []
+    clock.advance(5 * 86_400)
+    await until(lambda: shown)
+    made.site = replace(made.site, tls=NO_TLS)
+    await until(lambda: not made._keeps_certificate)
+
+
+async def test_who_was_started_long_after_the_certificate_was_made_renews_it_first(app, tmp_path):
+    clock = Clock()
+    kept = LocalAuthority(tmp_path / "authority", keyring=lambda: None, clock=clock)
+    certificate = LocalCertificate(kept, ("localhost",))
+    clock.advance(30 * 86_400)
+    made = await app(MACHINE)
+    made.site = replace(made.site, tls=TLSContexts(certificate.context, {}, local=certificate))
+    assert certificate.is_due
+    await made.start([(LISTENER, listening())])
+    assert not certificate.is_due
+
+
+async def until(condition):
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+# ── what issuers publish ─────────────────────────────────────────────────────────────────────────
+
+
+async def test_what_an_issuer_publishes_is_known_here_and_told_once(app):
+    auth = "auth: {grant: client_credentials, issuer: 'https://up.example', client_id: a, client_secret: b}"
+    made = await app(auth)
+    told = []
+    made.others = SimpleNamespace(published=lambda *about: told.append(about))
+    endpoints = made.site.routes.match("localhost", "/r0").token_endpoints
+    assert endpoints.lets_through("/token")
+    found = Server(token_url="https://up.example/token", token_url_with_certificate="https://mtls.example/t")
+    for _ in range(2):
+        made._discovered("https://up.example", found)
+    assert told == [("https://up.example", ("https://up.example/token", "https://mtls.example/t"))]
+    assert not endpoints.lets_through("/token")

@@ -1,9 +1,14 @@
 """What the admin API is told: by this process of tokens, by all that serve of requests."""
 
+from datetime import timedelta
+
 import pytest
 
+from authproxy.app import local_authority
 from authproxy.app.admin import make_backend
 from authproxy.app.application import App
+from authproxy.app.local_authority import LocalAuthority
+from authproxy.app.tls import tls_contexts
 from authproxy.config.read import parse
 from authproxy.errors import CredentialRejected, Fault, NoRoute, NoSuchRequest, NotReplayable
 from authproxy.observe.feed import MAX_RATE
@@ -278,3 +283,21 @@ async def test_each_routes_own_address_is_told_as_it_really_is(tmp_path):
         told = await make_backend(app).status()
     assert [each["listen"] for each in told["routes"]] == ["127.0.0.1:4711", "unix:/run/b", None]
     assert told["listeners"] == ["http://127.0.0.1:8080", "http://127.0.0.1:4711", "unix:/run/b"]
+
+
+async def test_the_authority_is_the_one_at_work_and_its_file_is_in_the_status(tmp_path, monkeypatch):
+    monkeypatch.setattr(local_authority, "state_directory", lambda: tmp_path)
+    config = parse(f"tls: auto\n{CONFIG}", str(tmp_path / "proxy.yaml"), environ={})
+    async with App(config, tls=tls_contexts(config)) as made:
+        backend = make_backend(made)
+        file = tmp_path / "authority" / "ca.pem"
+        assert await backend.authority() == file.read_bytes()
+        assert (await backend.status())["ca_file"] == str(file)
+        LocalAuthority(tmp_path / "authority").get(lasts=timedelta(days=400))
+        assert await backend.authority() == file.read_bytes(), "though another process has made it"
+
+
+async def test_without_auto_there_is_no_authority(app):
+    backend = make_backend(app)
+    assert await backend.authority() is None
+    assert "ca_file" not in await backend.status()

@@ -42,6 +42,9 @@ class App:
     def warn(self):
         self.calls.append("warn")
 
+    async def keep_certificate(self):
+        self.calls.append("certificate")
+
     async def drain(self):
         self.calls.append("drain")
         await self.drained.wait()
@@ -108,8 +111,8 @@ async def test_it_is_ready_once_everything_is_open(world):
     await world.begin(Listeners([("a", "socket")], ("b", ["admin's"])), retry_rejected=True)
     assert world.app.given == ("config", None, "own", "tls", True)
     assert world.app.calls == [
-        ("admin opens", "b", ["admin's"]), ("start", [("a", "socket")]), "warn", "prefetch", "set apart",
-        ("admin", ["admin's"]),
+        ("admin opens", "b", ["admin's"]), ("start", [("a", "socket")]), "warn", "prefetch", "certificate",
+        "set apart", ("admin", ["admin's"]),
     ]  # fmt: skip
     assert world.ready == [world.app]
     assert not world.task.done()
@@ -141,7 +144,8 @@ async def test_a_worker_leaves_warnings_and_tokens_to_the_broker(world):
 async def test_a_broker_has_no_routes_to_serve(world):
     await world.begin(Listeners([], ("b", ["admin's"])))
     assert world.app.calls == [
-        ("admin opens", "b", ["admin's"]), "warn", "prefetch", "set apart", ("admin", ["admin's"]),
+        ("admin opens", "b", ["admin's"]), "warn", "prefetch", "certificate", "set apart",
+        ("admin", ["admin's"]),
     ]  # fmt: skip
     world.app.drained.set()
     await world.signal()

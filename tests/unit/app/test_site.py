@@ -13,6 +13,8 @@ from authproxy.config.read import parse
 from authproxy.errors import NoRoute
 from authproxy.net.own_listeners import OwnListeners
 from authproxy.observe.observed import Observed
+from authproxy.proxy.placeholders import placeholder
+from authproxy.proxy.send import Outgoing
 from authproxy.tokens.source import Innermost
 from authproxy.tokens.token import Token
 
@@ -22,6 +24,7 @@ MACHINE = (
     " client_secret: s3cr3t-1}"
 )
 OWN = OwnListeners([])
+MARK = placeholder("r0")
 
 
 @pytest.fixture
@@ -83,12 +86,16 @@ def test_a_prefix_stays_when_the_route_says_so_and_the_root_is_none(site):
     assert route(site(f"path: /, {STATIC}"), "/").strip == ""
 
 
+def refuses(route, status):
+    return route.credential.refuses(SimpleNamespace(status=status, headers=[]), Outgoing("GET", b"GET / "))
+
+
 def test_the_credential_goes_into_the_grants_header_and_is_refused_as_the_route_says(site):
     made = route(site(f"{STATIC[:-1]}, header: X-Key, scheme: ''}}, retry: {{statuses: [401, 403]}}"))
-    assert made.credential.line(Token("t0k3n")) == b"X-Key: t0k3n\r\n"
-    assert [made.credential.refuses(status) for status in (401, 403, 404)] == [True, True, False]
+    assert made.credential.inject(Outgoing("GET", b""), Token("t0k3n")) == b"X-Key: t0k3n\r\n"
+    assert [refuses(made, status) for status in (401, 403, 404)] == [True, True, False]
     made = route(site(f"{STATIC}, retry: false"))
-    assert not made.credential.refuses(401)
+    assert not refuses(made, 401)
     assert made.keep_body == 0
     assert route(site("auth: {grant: none}")).credential is None
 
@@ -219,6 +226,7 @@ def credentials(one, other):
         (f"{MACHINE}, retry: false", False),
         (f"{MACHINE[:-1]}, scheme: Token}}", False),
         (MACHINE.replace("s3cr3t-1", "s3cr3t-2"), False),
+        (f"{MACHINE}, upstream: https://new.example", False),
     ],
 )
 def test_what_is_known_of_a_credential_is_taken_over_as_long_as_nothing_about_it_changes(site, then, stays):
@@ -290,3 +298,47 @@ def test_the_guard_knows_a_routes_own_name(site):
 def test_at_a_listener_of_nobody_there_is_no_route(site):
     with pytest.raises(NoRoute, match="no route is mounted here"):
         site(STATIC).alone().routes.match("localhost", "/r0")
+
+
+# ── clients' own logins ──────────────────────────────────────────────────────────────────────────
+
+
+def login_answer(made, token="t0k3n"):
+    [login] = {made.stand_in.find("POST", "/r0/in", "/r0")}
+    return made.stand_in.document(token, login, refreshes=True, now=0)
+
+
+@pytest.mark.parametrize(
+    ("auth", "answer"),
+    [
+        (MACHINE, {"access_token": MARK, "token_type": "Bearer", "expires_in": 60, "refresh_token": MARK}),
+        (
+            f"{MACHINE[:-1]}, scheme: Token, response: {{token: [/data/t, /t], refresh_token: null}}}}",
+            {"data": {"t": MARK}, "token_type": "Token", "expires_in": 60, "refresh_token": MARK},
+        ),
+        (
+            "auth: {grant: static, token: x, scheme: ''}",
+            {"access_token": MARK, "token_type": "Bearer", "expires_in": 60, "refresh_token": MARK},
+        ),
+    ],
+)
+def test_a_login_is_answered_as_the_grants_own_token_endpoint_would(site, auth, answer):
+    assert login_answer(route(site(f"{auth}, stand_in: [{{path: /in, lifetime: 60}}]"))) == answer
+    assert route(site(auth)).stand_in is None
+
+
+def test_routes_of_one_credential_have_one_placeholder_and_those_without_have_none(site):
+    made = site(MACHINE, STATIC, MACHINE, "auth: {grant: none}")
+    marks = [route(made, f"/r{number}").placeholders.own for number in range(4)]
+    assert marks == [MARK, placeholder("r1"), MARK, None]
+
+
+@pytest.mark.parametrize(
+    "keys", ["upstream: 'https://id.invalid', ", "upstream: 'https://id.invalid/base', "]
+)
+def test_a_token_endpoint_on_the_upstream_is_known(site, keys):
+    made = route(site(keys + MACHINE)).token_endpoints
+    assert not made.lets_through("/token")
+    assert made.lets_through("/base/token")
+    assert route(site(MACHINE)).token_endpoints is None  # it is elsewhere
+    assert route(site(f"{keys}{MACHINE[:-1]}, incoming: replace}}")).token_endpoints is None

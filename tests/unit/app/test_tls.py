@@ -5,6 +5,7 @@ import ssl
 import pytest
 import trustme
 
+from authproxy.app import local_authority
 from authproxy.app.tls import NOT_USABLE, tls_contexts
 from authproxy.config.read import parse
 from authproxy.errors import ConfigError
@@ -178,3 +179,64 @@ def test_tls_that_has_gone_is_gone(contexts):
 
 def test_what_it_was_made_from_is_not_shown(contexts):
     assert "made_from" not in repr(contexts(ROUTE))
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setattr(local_authority, "state_directory", lambda: tmp_path / "state")
+    return tmp_path / "state"
+
+
+AUTO = "tls: auto"
+HTTP = "upstream: 'http://localhost:1'"
+
+
+def test_auto_serves_with_a_certificate_of_the_local_authority(contexts, home):
+    made = contexts(HTTP + ", host: x.localhost", top=AUTO)
+    trusts = ssl.create_default_context(cafile=home / "authority" / "ca.pem")
+    trusts.set_alpn_protocols(["h2", "http/1.1"])
+    for name in ("localhost", "127.0.0.1", "::1", "x.localhost"):
+        client, _ = shake_hands(trusts, made.listener, name)
+        assert client.selected_alpn_protocol() == "http/1.1"
+    with pytest.raises(ssl.SSLCertVerificationError):
+        shake_hands(trusts, made.listener, "y.localhost")
+
+
+def test_auto_is_taken_over_as_long_as_its_names_are_the_same(contexts, home):
+    before = contexts(HTTP, top=AUTO)
+    same = contexts(HTTP, HTTP, top=AUTO, before=before)
+    assert (same.listener, same.local) == (before.listener, before.local)
+    other = contexts(HTTP + ", host: x.localhost", top=AUTO, before=same)
+    assert other.listener is not before.listener
+    assert other.local.authority.root == before.local.authority.root
+
+
+def test_from_files_to_auto_and_back(contexts, home):
+    files = contexts(UP, top=KEYS)
+    auto = contexts(UP, top=AUTO, before=files)
+    assert (files.local, auto.local.context) == (None, auto.listener)
+    again = contexts(UP, top=KEYS, before=auto)
+    assert again.local is None
+    assert again.listener not in {auto.listener, None}
+    assert contexts(UP, before=auto).listener is None
+
+
+def test_where_nothing_is_to_be_made_it_is_only_seen_whether_it_could(here, home, monkeypatch):
+    config = parse(f"{AUTO}\nroutes: [{{name: a, auth: {{grant: none}}, {HTTP}}}]", "proxy.yaml", environ={})
+    assert tls_contexts(config, makes=False).listener is None
+    assert not home.exists()
+    monkeypatch.setattr(local_authority, "state_directory", lambda: None)
+    with pytest.raises(
+        ConfigError, match=r"tls: cannot be served: .* there is no home directory.*; set HOME"
+    ):
+        tls_contexts(config, makes=False)
+
+
+def test_an_authority_that_cannot_be_kept_is_a_fault_at_its_place(contexts, home):
+    home.write_text("a file")
+    with pytest.raises(ConfigError) as caught:
+        contexts(HTTP, top=AUTO)
+    [fault] = caught.value.faults
+    assert (fault.line, fault.column, fault.key) == (1, 6, "tls")
+    assert fault.message.startswith("cannot be served: the local authority: ")
+    assert "XDG_STATE_HOME" in fault.message

@@ -3,9 +3,12 @@
 import pytest
 import trustme
 
+from authproxy.app import local_authority
+from authproxy.app.trust import system
+from authproxy.cli import calling
 from authproxy.cli.calling import URLs, call_of, configured_urls, reachable
 from authproxy.config.read import parse
-from tests.support.systems import of_unix
+from tests.support.systems import needs_unix_sockets, of_unix
 
 ROUTE = "{{name: a, upstream: 'https://a.example', auth: {{grant: none}}, {}}}"
 
@@ -116,3 +119,44 @@ def test_a_route_is_called_at_its_own_address_without_a_prefix(route, urls, own,
 
 def test_the_configuration_tells_the_urls_of_routes_too():
     assert configured_urls(config("listen: '[::1]:7'")) == URLs((), {"a": "http://[::1]:7"})
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    calling._local_authority.cache_clear()
+    monkeypatch.setattr(local_authority, "state_directory", lambda: tmp_path)
+    yield tmp_path
+    calling._local_authority.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("route", "listens", "url"),
+    [
+        ("path: /a", "127.0.0.1", "https://127.0.0.1:8443/a"),
+        ("path: /a", "[::1]", "https://[::1]:8443/a"),
+        ("path: /a", "0.0.0.0", "https://127.0.0.1:8443/a"),
+        ("path: /a", "192.0.2.1", "https://localhost:8443/a"),
+        ("host: x.localhost", "127.0.0.1", "https://x.localhost:8443"),
+    ],
+)
+def test_with_auto_the_line_names_the_authority_and_a_name_that_it_signs_for(home, route, listens, url):
+    found = call(route, "tls: auto", [f"https://{listens}:8443"])
+    assert found.url == url
+    assert f"--cacert {home}/authority/ca.pem" in found.curl()
+
+
+@needs_unix_sockets
+def test_with_auto_a_unix_socket_speaks_tls_as_well(home):
+    found = call(top="tls: auto", urls=["unix:/run/a"])
+    assert found.curl() == f"curl --unix-socket /run/a --cacert {home}/authority/ca.pem https://localhost/a/"
+
+
+def test_with_auto_it_does_not_once_curl_trusts_it_by_itself(home, monkeypatch):
+    local_authority.LocalAuthority(home / "authority", keyring=lambda: None).get()
+    monkeypatch.setattr(system, "is_trusted_by_curl", lambda _root: True)
+    assert call(top="tls: auto", urls=["https://127.0.0.1:8443"]).curl() == "curl https://127.0.0.1:8443/a/"
+
+
+def test_with_auto_and_no_home_there_is_a_line_all_the_same(home, monkeypatch):
+    monkeypatch.setattr(local_authority, "state_directory", lambda: None)
+    assert call(top="tls: auto", urls=["https://127.0.0.1:1"]).curl() == "curl https://127.0.0.1:1/a/"

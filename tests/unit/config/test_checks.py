@@ -416,6 +416,26 @@ def test_a_routes_own_listener_is_no_upstream(reader, upstream):
     )
 
 
+UNCERTIFIED = "has no certificate with `tls: auto`"
+
+
+@pytest.mark.parametrize(
+    ("top", "host", "places"),
+    [
+        ("tls: auto", "x.localhost", []),
+        ("tls: auto", "api.example", ["routes[0].host"]),
+        ("tls: auto\nallowed_hosts: [localhost, team.example, '*']", "localhost", ["allowed_hosts[1]"]),
+        ("tls: auto\nallow_remote: true\nlisten: ['127.0.0.9:1', '0.0.0.0:2']", "localhost", ["listen[1]"]),
+        ("tls: auto\nallow_remote: true\nlisten: ':2'", "localhost", ["listen"]),
+        ("allow_remote: true\nlisten: '0.0.0.0:2'", "api.example", []),
+        ("tls: auto\nallow_remote: true", "localhost\nlisten: '0.0.0.0:2'", ["routes[0].listen"]),
+    ],
+)
+def test_what_the_local_authority_cannot_sign_for_is_told(reader, top, host, places):
+    found = reader.config(reader.with_route(f"host: {host}\n{NONE}", top)).warnings
+    assert [each.key for each in found if each.message.startswith(UNCERTIFIED)] == places
+
+
 # ── variables for programs ───────────────────────────────────────────────────────────────────────
 
 HANDED_ON = "would hand ${PASSWORD} on, which gives a secret of this configuration: {placeholder} stands in"

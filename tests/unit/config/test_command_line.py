@@ -57,7 +57,7 @@ def test_a_list_or_a_mapping_is_written_as_in_the_file():
         (["a..b=x"], f"--set: {NOT_A_SETTING}"),
         (["prefetch=maybe"], "--set prefetch: should be true or false"),
         (["tokem=x", "grant=static", "token=y"], "--set tokem: unknown key; did you mean `token`?"),
-        (["retry={statuses: [200]}"], "--set retry.statuses[0]: should be at least 400"),
+        (["retry={statuses: [200]}"], "--set retry.statuses[0]: should be at least 201"),
         (
             ["retry={"],
             f"--set retry: is not YAML: {NO_VALUE}",

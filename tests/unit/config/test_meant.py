@@ -22,7 +22,7 @@ STATIC = GRANTS["static"]
 
 def test_the_keys_of_a_nested_mapping_are_known():
     assert names_at(FileKeys, ("log",)) == {"level", "format", "access"}
-    assert names_at(RouteKeys, ("retry",)) == {"statuses", "methods", "max_body", "cooldown"}
+    assert names_at(RouteKeys, ("retry",)) == {"statuses", "redirects", "methods", "max_body", "cooldown"}
     assert names_at(TokenRequest, ("totp",)) == {"header", "secret", "code"}
     assert names_at(TokenRequest, ("nothing",)) == set()
 

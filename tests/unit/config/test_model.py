@@ -206,3 +206,15 @@ def test_where_no_route_would_be_mounted_there_is_no_listener_for_them_unless_on
 def test_the_place_of_a_routes_address_is_known(reader):
     config = reader.config(reader.with_route(f"{ROUTE}\nlisten: 127.0.0.1:1"))
     assert config.place("routes[0].listen").endswith("proxy.yaml:6:13")
+
+
+@pytest.mark.parametrize("given", ["Auto", "true", "[auto]", "'on'"])
+def test_tls_of_the_listener_is_auto_or_a_mapping(reader, given):
+    said = reader.route_fault("auth: {grant: none}\nupstream: https://x", f"tls: {given}")
+    assert said == "tls: should be `auto`, or a mapping with cert_file and key_file"
+
+
+def test_tls_auto_may_come_from_a_reference(reader):
+    reader.environ = {"TLS": "auto"}
+    text = reader.with_route("auth: {grant: none}\nupstream: https://x", "tls: ${TLS}")
+    assert reader.config(text).tls == "auto"

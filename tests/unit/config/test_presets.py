@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from authproxy.config.document import Item, plain
 from authproxy.config.presets import Preset, PresetKey, presets
+from authproxy.config.variables import fields_of, template
 from authproxy.grants.client_credentials import ClientCredentials
 from authproxy.grants.password import Password
 from authproxy.grants.static import Basic, Static
@@ -89,6 +90,14 @@ def test_the_second_factor_may_go_into_another_header(reader):
 def test_without_a_second_factor_there_is_none(reader, totp):
     assert preset_route(reader, f"preset: code42-user, {LOGIN}, totp: {totp}").grant.totp is None
     assert preset_route(reader, f"preset: code42-user, {LOGIN}").grant.totp is None
+
+
+def test_the_users_places_stand_instead_of_the_presets_scheme(reader):
+    own = "inject: [{query: key}]"
+    route = preset_route(reader, f"preset: calendar42-user-token, token: t, {own}")
+    assert [place.said for place in route.grant.places] == ["the query parameter key"]
+    with_preset = preset_route(reader, "preset: calendar42-user-token, token: t")
+    assert [place.scheme for place in with_preset.grant.places] == ["Token"]
 
 
 def test_a_code_without_quotes_is_told_of_them(reader):
@@ -437,6 +446,23 @@ def test_an_unknown_key_is_told_with_the_presets_own_keys(reader):
 def test_every_placeholder_of_a_preset_is_one_of_its_keys_and_every_key_is_used(preset):
     used = set(re.findall(r"\{(\w+)\}", str({k: v for k, v in preset.auth.items() if k != "hints"})))
     assert used - {"base"} == set(preset.keys)
+
+
+@pytest.mark.parametrize("preset", presets().values(), ids=presets().keys())
+def test_a_login_that_is_answered_here_is_where_the_preset_gets_its_token(preset):
+    base = preset.route.get("upstream", "{base}")
+    url = str(preset.auth.get("token_url", preset.auth.get("url"))).partition("?")[0]
+    for login in preset.route.get("stand_in", ()):
+        assert f"{base}{login['path']}" == url
+        assert login.get("methods", ["POST"]) == [preset.auth.get("method", "POST")]
+
+
+@pytest.mark.parametrize("preset", presets().values(), ids=presets().keys())
+def test_what_a_preset_sets_for_programs_is_public(preset):
+    variables = preset.route.get("env", {})
+    fields = {field for value in variables.values() for field in fields_of(template(value))}
+    assert fields <= {"url", "placeholder"}
+    assert ("placeholder" in fields) == bool(variables), "no tool that wants an address wants no token"
 
 
 @pytest.mark.parametrize("preset", presets().values(), ids=presets().keys())

@@ -278,7 +278,7 @@ def test_a_key_of_a_route(reader, key, attribute, value):
             "allow: {paths: [v2]}",
             "allow.paths[0]: should be a pattern that begins with / or !/, such as /v2/**",
         ),
-        ("retry: {statuses: [200]}", "retry.statuses[0]: should be at least 400"),
+        ("retry: {statuses: [200]}", "retry.statuses[0]: should be at least 201"),
         ("timeouts: {connect: 0}", "timeouts.connect: should be more than 0"),
         ("tls: {ca_file: nowhere.pem}", "tls.ca_file: the file cannot be read: No such file or directory"),
     ],

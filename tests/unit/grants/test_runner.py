@@ -12,7 +12,7 @@ from authproxy.errors import BadTokenReply, TokenTimeout, TokenUnavailable
 from authproxy.grants import http as http_module
 from authproxy.grants import runner as runner_module
 from authproxy.grants.runner import FlowRunner
-from authproxy.grants.steps import Ask, Code, Read, Run
+from authproxy.grants.steps import Ask, Code, Discover, Read, Run
 from authproxy.tokens.token import Token
 
 NOW = 1_700_000_000.0  # 20 s into a period of 30
@@ -435,3 +435,17 @@ async def test_after_the_clock_was_set_back_an_hour_the_next_code_does_not_wait_
     clock.advance(-3600)
     await answer_to(runner, Code(SECRET))
     assert sleep.slept == []
+
+
+async def test_what_an_issuer_publishes_is_told(clock, serve):
+    async def document(request):
+        issuer = str(request.url.origin())
+        return web.json_response({"issuer": issuer, "token_endpoint": f"{issuer}/token"})
+
+    url = await serve(document)
+    heard = []
+    async with FlowRunner(clock=clock, discovered=lambda *about: heard.append(about)) as runner:
+        issuer = url.removesuffix("/")
+        found = await answer_to(runner, Discover(issuer))
+    assert heard == [(issuer, found)]
+    assert found.token_url == f"{issuer}/token"

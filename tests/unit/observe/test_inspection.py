@@ -72,6 +72,17 @@ def test_steps_follow_each_other_and_take_all_the_time():
     assert sum(each["ms"] for each in steps) == pytest.approx(100.0)
 
 
+def test_a_placeholder_is_a_step_and_a_login_ends_with_our_answer():
+    notes = noted(("placeholder", "taken out of Cookie", 1))
+    steps = summary(record(token=TOKEN, notes=notes))["steps"]
+    assert [each["what"] for each in steps] == ["token", "placeholder", "upstream"]
+    notes = noted(("placeholder", "taken out of Cookie", 1), ("token", "fetched", 9), ("upstream", "x", 10))
+    steps = summary(record(token=TOKEN, notes=notes))["steps"]
+    assert [each["what"] for each in steps] == ["placeholder", "token", "upstream", "answer"]
+    steps = summary(record(notes=noted(("stand_in", "answered by authproxy", 1), login=True)))["steps"]
+    assert [each["what"] for each in steps] == ["stand_in"]
+
+
 def test_what_was_answered_here_says_why():
     problem = {"title": "Forbidden", "status": 403}
     shown = summary(record(status=403, cause="no", notes=noted(("refused", "Forbidden", 1), problem=problem)))

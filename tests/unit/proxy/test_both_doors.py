@@ -9,6 +9,7 @@ import gc
 import os
 import re
 import weakref
+from base64 import b64encode
 from collections import Counter
 from itertools import pairwise
 from time import monotonic
@@ -17,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from tests.support.both_doors import CLOSE, KEY, KEY_HEADER, PAGE, Settings, World
+from tests.support.both_doors import CLOSE, KEY, KEY_HEADER, OTHERS, OWN, PAGE, Settings, World
 from tests.support.examples import examples
 
 FUZZ_SECONDS = float(os.environ.get("AUTHPROXY_FUZZ_SECONDS", "0"))
@@ -63,6 +64,7 @@ TARGETS = usually(
     seldom=[
         "/", "/upx", "/up/a/../b", "/up//b", "/up/%2e%2e/x", "/up/..%2fx", "/up/a;b/c", "/up/x\\y", "/%75p/x",
         "/up/\u00e9", "/up/%C3%A9", "/up/#f", "/up/x y", "//up/x", "*", "", "?x", "up/x", '/up/"<>^`{|}',
+        "/up/login", "/up/token", f"/up/x?a=1&t={OWN}",
         "/up/[x]?[", "http://localhost:8080/up/x", "http://evil.example/up", "http://own.example",
         "ftp://a/up",
         "/up/\x7f", "/up/\tx", "/up/x?\x00", "/up/%", "/up/" + "x" * 300,
@@ -103,6 +105,8 @@ ODD_LINES = [
     "Origin: http://localhost:8080", "Origin: http://evil.example", f"Origin: {PAGE}", "Origin: null",
     "Sec-Fetch-Site: same-origin", "Sec-Fetch-Site: cross-site", "Sec-Fetch-Site: none",
     "Access-Control-Request-Method: POST", "Access-Control-Request-Headers: x-a", "Sec-WebSocket-Key1: x",
+    f"Authorization: Bearer {OWN}", f"X-Key: {OWN}", f"Cookie: a={OWN}; b=2", f"X-Key: {OTHERS}",
+    "Authorization: Basic " + b64encode(f"me:{OWN}".encode()).decode(),
     "X-T: " + "t" * 200, "X-U: " + "u" * 3000, "Content-Encoding: gzip", "Content-Length: 9" + "9" * 18,
 ]  # fmt: skip
 

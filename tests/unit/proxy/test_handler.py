@@ -23,6 +23,7 @@ from authproxy.proxy.downstream.server import ProxyServer
 from authproxy.proxy.guard import Guard
 from authproxy.proxy.handler import ProxyHandler
 from authproxy.proxy.headers import RequestHeaders, ResponseHeaders
+from authproxy.proxy.injection import header_injection
 from authproxy.proxy.renewal import Credential
 from authproxy.proxy.request import Request, Whole
 from authproxy.proxy.respond import CLIENT_GONE
@@ -244,8 +245,7 @@ class World:
         if credential:
             added = Credential(
                 self.source,
-                header="Authorization",
-                scheme="Bearer",
+                injection=header_injection("Authorization", "Bearer"),
                 statuses=frozenset({401}),
                 idempotent_only=False,
                 cooldown=30,
@@ -259,7 +259,7 @@ class World:
                 "strip": "/api",
                 "base": "",
                 "sender": Sender(self.upstream, response_seconds=60, idle_seconds=60),
-                "request_headers": RequestHeaders(credential="Authorization", host="up.example"),
+                "request_headers": RequestHeaders(credentials=["Authorization"], host="up.example"),
                 "response_headers": ResponseHeaders(),
                 "credential": added,
                 "keep_body": 100,
@@ -493,7 +493,7 @@ async def test_without_a_token_the_upstream_is_not_asked():
         (
             {
                 "incoming": "keep",
-                "request_headers": RequestHeaders(credential="Authorization", remove=["Authorization"]),
+                "request_headers": RequestHeaders(credentials=["Authorization"], remove=["Authorization"]),
             },
             "Bearer t0k3n-a",
         ),
@@ -961,7 +961,7 @@ SITES = {
     "a credential that rejects": {"incoming": "reject"},
     "a credential that is removed": {
         "incoming": "reject",
-        "request_headers": RequestHeaders(credential="Authorization", remove=["Authorization"]),
+        "request_headers": RequestHeaders(credentials=["Authorization"], remove=["Authorization"]),
     },
     "a key": {"guard": Guard(**KEYED)},
     "origins": {"guard": Guard(origins=[PAGE])},
@@ -969,7 +969,7 @@ SITES = {
     "allow": {"allow": Allow(methods=["GET"], paths=["/v2/**", "/x"])},
     "a base": {"base": "/v2"},
     "a header that is set": {
-        "request_headers": RequestHeaders(credential="Authorization", set_pairs=[("X-Team", "g" * 99)])
+        "request_headers": RequestHeaders(credentials=["Authorization"], set_pairs=[("X-Team", "g" * 99)])
     },
     "not stripped": {"strip": "", "allow": Allow(paths=["/api/x"])},
     "a limit of bodies": {"limits": {"body_bytes": 9}},
@@ -1095,7 +1095,7 @@ async def test_a_request_that_was_not_judged_is_a_fault_of_ours(caplog):
 
 
 async def test_the_target_of_a_proxys_client_names_the_host():
-    world = World(whole(), request_headers=RequestHeaders(credential="Authorization"))
+    world = World(whole(), request_headers=RequestHeaders(credentials=["Authorization"]))
     await world.ask("http://127.0.0.1:8080/api/x", Host="localhost")
     assert world.upstream.heads[0].startswith("GET /x HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n")
 

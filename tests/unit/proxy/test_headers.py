@@ -119,7 +119,7 @@ def test_the_clients_host_is_kept_when_it_should_be():
     ],
 )
 def test_every_spelling_of_the_credentials_header_makes_room_for_ours(credential, spelled):
-    rules = RequestHeaders(credential=credential)
+    rules = RequestHeaders(credentials=[credential])
     lines = [f"{spelled}: theirs", "X-A: 1", f"{spelled}: again"]
     assert request(*lines, rules=rules) == ["X-A: 1"]
     assert request(*lines, rules=rules, replace=False) == lines
@@ -128,19 +128,19 @@ def test_every_spelling_of_the_credentials_header_makes_room_for_ours(credential
 @pytest.mark.parametrize("removed", ["Authorization", "AUTHORIZATION"])
 @pytest.mark.parametrize("replace", [False, True])
 def test_what_is_removed_goes_though_it_is_where_the_credential_will_be(removed, replace):
-    rules = RequestHeaders(credential="Authorization", remove=[removed])
-    assert rules.removes_credential
+    rules = RequestHeaders(credentials=["Authorization"], remove=[removed])
+    assert not rules.passes("Authorization")
     assert request("authorization: theirs", "X-A: 1", rules=rules, replace=replace) == ["X-A: 1"]
 
 
 def test_a_credential_in_a_header_between_us_and_the_client_is_never_the_clients():
-    rules = RequestHeaders(credential="Proxy-Authorization")
-    assert rules.removes_credential
+    rules = RequestHeaders(credentials=["Proxy-Authorization"])
+    assert not rules.passes("Proxy-Authorization")
     assert request("Proxy-Authorization: for us", rules=rules, replace=False) == []
 
 
 def test_another_authorization_than_ours_is_the_clients_business():
-    assert request("Authorization: theirs", rules=RequestHeaders(credential="X-Api-Key")) == [
+    assert request("Authorization: theirs", rules=RequestHeaders(credentials=["X-Api-Key"])) == [
         "Authorization: theirs"
     ]
 
@@ -234,10 +234,10 @@ LINES = [
 REQUEST_RULES = {
     "none": {},
     "a host": {"host": "api.example"},
-    "a credential": {"host": "api.example", "credential": "Authorization"},
-    "a credential of another name": {"credential": "x_api_key"},
-    "a credential that is removed": {"credential": "Authorization", "remove": ["authorization"]},
-    "some set": {"set_pairs": [("X-Team", "geo"), ("X-Ü", "grün")], "credential": "Authorization"},
+    "a credential": {"host": "api.example", "credentials": ["Authorization"]},
+    "a credential of another name": {"credentials": ["x_api_key"]},
+    "a credential that is removed": {"credentials": ["Authorization"], "remove": ["authorization"]},
+    "some set": {"set_pairs": [("X-Team", "geo"), ("X-Ü", "grün")], "credentials": ["Authorization"]},
     "some removed": {"remove": ["Cookie", "x-drop", "Accept"], "host": "api.example"},
     "all removed": {"remove": [line.partition(":")[0] for line in LINES]},
 }
@@ -263,11 +263,8 @@ def test_the_lines_of_a_plain_request_are_what_they_are_of_any(lines, at, name, 
     head, _ = found
     own = RequestHeaders(**REQUEST_RULES[rules])
     pairs = raw(*lines)
-    credential = own._credential
-    brought = credential is not None and any(
-        given.lower().replace(b"_", b"-") == credential for given, _ in pairs
-    )
-    looked_closer = brought and incoming != "replace" and not own.removes_credential
+    brought = {given.lower().replace(b"_", b"-") for given, _ in pairs} & own._credentials
+    looked_closer = incoming != "replace" and any(own.passes(name.decode()) for name in brought)
     for _ in range(2):  # the second time by a plan that is remembered
         plain = own.plain(head.section, incoming)
         if looked_closer:

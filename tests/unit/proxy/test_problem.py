@@ -4,7 +4,17 @@ import json
 
 import pytest
 
-from authproxy.errors import BadRequest, Forbidden, KeyRequired, NoRoute, TokenUnavailable
+from authproxy.errors import (
+    BadRequest,
+    BadTokenReply,
+    BodyTooLarge,
+    CredentialRejected,
+    Forbidden,
+    KeyRequired,
+    NoRoute,
+    TokenTimeout,
+    TokenUnavailable,
+)
 from authproxy.proxy.problem import problem_response
 
 
@@ -34,6 +44,29 @@ def test_a_problem_is_told_as_json():
         "hint": "mend it",
         "error": "server_error",
     }
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (CredentialRejected("no"), "invalid_client"),
+        (CredentialRejected("no", error="invalid_grant"), "invalid_grant"),
+        (BadTokenReply("no"), "server_error"),
+        (TokenUnavailable("no"), "temporarily_unavailable"),
+        (TokenTimeout("no"), "temporarily_unavailable"),
+        (BodyTooLarge("no"), "invalid_request"),
+    ],
+)
+def test_in_answer_to_a_login_it_is_told_in_oauths_words_too(error, code):
+    _, headers, body = answer(error, login=True)
+    assert headers["Content-Type"] == "application/problem+json"
+    told = json.loads(body)
+    assert (told["detail"], told["error"], told["error_description"]) == ("no", code, "no")
+
+
+def test_oauths_words_are_ascii_without_quotes_and_backslashes():
+    _, _, body = answer(BadTokenReply('a "b" \\ é §5', hint="do x"), login=True)
+    assert json.loads(body)["error_description"] == "a 'b' / ? section 5: do x"
 
 
 def test_a_section_is_told_in_ascii_in_the_header():

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from authproxy.observe.standing import Standing
+from authproxy.proxy.injection import header_injection
 from authproxy.proxy.refusal import (
     KEPT,
     NO_CREDENTIAL,
@@ -22,11 +23,11 @@ LACKS = [(b"WWW-Authenticate", b'Bearer error="insufficient_scope"')]
 
 
 class Credential:
-    header, scheme = "Authorization", "Bearer"
+    injection = header_injection("Authorization", "Bearer")
 
     def __init__(self, static=None, statuses=(401,)):
         self.static = static
-        self.refuses = set(statuses).__contains__
+        self.refuses = lambda reply, _outgoing: reply.status in statuses
 
 
 STATIC = Credential("a static token")
@@ -115,7 +116,7 @@ def test_the_same_refusal_is_the_same_cause_however_old_the_token_is():
 
 def test_a_name_with_quotes_cannot_break_the_line():
     world = World(injects=False)
-    world.route.credential.header = 'X-"Odd\\'
+    world.route.credential.injection = header_injection('X-"Odd\\')
     assert '\\"Odd\\\\' in world.line()
 
 

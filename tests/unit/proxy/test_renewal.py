@@ -8,6 +8,7 @@ from aiohttp.base_protocol import BaseProtocol
 
 from authproxy.errors import BadReply, BodyTooLarge, ConnectFailure, TokenUnavailable
 from authproxy.proxy.body import Body
+from authproxy.proxy.injection import header_injection
 from authproxy.proxy.renewal import Credential
 from authproxy.proxy.send import Outgoing, Sender
 from authproxy.proxy.upstream.connection import ClosedUnanswered
@@ -26,8 +27,7 @@ def sender(upstream):
 
 def credential(source, clock=lambda: 0.0, **changes):
     settings = {
-        "header": "Authorization",
-        "scheme": "Bearer",
+        "injection": header_injection("Authorization", "Bearer"),
         "statuses": frozenset({401}),
         "idempotent_only": False,
         "cooldown": 30.0,
@@ -65,8 +65,8 @@ async def body():
     ("changes", "line"),
     [
         ({}, "Authorization: Bearer a"),
-        ({"scheme": "Token"}, "Authorization: Token a"),
-        ({"scheme": "", "header": "X-Api-Key"}, "X-Api-Key: a"),
+        ({"injection": header_injection("Authorization", "Token")}, "Authorization: Token a"),
+        ({"injection": header_injection("X-Api-Key")}, "X-Api-Key: a"),
     ],
 )
 async def test_the_credential_goes_out_last(changes, line):

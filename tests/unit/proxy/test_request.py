@@ -9,7 +9,7 @@ from aiohttp.http_parser import HttpRequestParser
 from aiohttp.streams import EMPTY_PAYLOAD
 
 from authproxy.proxy.plain import PlainReader
-from authproxy.proxy.request import MAX_UNREAD, Request, Stream, Whole
+from authproxy.proxy.request import MAX_UNREAD, NO_BODY, Request, Stream, Whole
 from tests.support.client_side import NoProtocol
 
 HEAD = b"PUT /x?password=s3cr3t HTTP/1.1\r\nHost: a:80\r\nX-A: 1\r\n\r\n"
@@ -168,3 +168,11 @@ async def test_who_reads_hears_that_the_rest_will_not_come():
         await reading
     with pytest.raises(ConnectionResetError):
         body.read_nowait()
+
+
+def test_a_request_may_go_on_as_if_it_had_come_with_other_headers():
+    asked = Request(None, "GET", "/x?t=1", NO_BODY)
+    asked.replace("/x", ((b"X-A", b"\xc3\xa9"), (b"x-a", b"2")))
+    assert (asked.target, asked.head) == ("/x", None)
+    assert asked.headers.getall("X-A") == ["é", "2"]
+    assert asked.raw_headers == ((b"X-A", b"\xc3\xa9"), (b"x-a", b"2"))

@@ -24,6 +24,7 @@ class World:
 
     def __init__(self, socket_pair):
         self.sources = {"up": OneAnswer(A), "other": OneAnswer(Token("o"))}
+        self.published = {}
         self.pairs = [socket_pair() for _ in range(2)]
         self.workers = [BrokerClient(there) for _, there in self.pairs]
         self.apps = [WorkerApp("up", "other") for _ in self.workers]
@@ -40,7 +41,9 @@ class World:
 
     def new_broker(self):
         config = SimpleNamespace(routes=[SimpleNamespace(key=key) for key in self.sources])
-        stacks = SimpleNamespace(stack=lambda route: SimpleNamespace(outer=self.sources[route.key]))
+        stacks = SimpleNamespace(
+            stack=lambda route: SimpleNamespace(outer=self.sources[route.key]), published=self.published
+        )
         return Broker(config, stacks, [here for here, _ in self.pairs])
 
     async def ask(self, *, worker=0, key="up", instead_of=None):
@@ -161,6 +164,20 @@ async def test_a_token_that_a_person_had_renewed_or_forgotten_is_so_in_all_worke
     assert world.told == [
         (number, *what) for number in (0, 1) for what in [("replaced", "up", A, B), ("forgotten", "up")]
     ]
+
+
+async def test_what_an_issuer_publishes_is_known_to_all_workers_and_to_those_that_come_later(world, settle):
+    world.published["https://id.example"] = ("https://id.example/token",)
+    world.broker.published("https://id.example", ("https://id.example/token",))
+    await settle()
+    known = ("learn", "https://id.example", ("https://id.example/token",))
+    assert world.told == [(0, *known), (1, *known)]
+    there = world.pairs[1][1]
+    asyncio.get_running_loop().remove_reader(there)
+    later = WorkerApp("up", "other")
+    BrokerClient(there).attach(later)
+    await settle()
+    assert later.told == [known]
 
 
 # ── what all workers are asked ───────────────────────────────────────────────────────────────────

@@ -150,11 +150,14 @@ async def test_a_question_that_fails_is_answered_with_nothing(line, app, settle,
 
 async def test_a_worker_hears_that_a_token_was_replaced_for_another_one(line, app, settle):
     _, broker = line
-    broker.channel.send({"replaced": "old", "key": "up42", "token": ["new", 300.0, 100.0]})
+    broker.channel.send(
+        {"replaced": "old", "key": "up42", "token": ["new", 300.0, 100.0, [["/tenant", "geo"]]]}
+    )
     await settle()
     [(what, key, refused, token)] = app.told
     assert (what, key, refused) == ("replaced", "up42", Token("old"))
     assert (token.value, token.expires_at, token.issued_at) == ("new", 300.0, 100.0)
+    assert token.fields == (("/tenant", "geo"),)
 
 
 async def test_a_worker_hears_that_a_token_was_forgotten_and_that_somebody_watches(line, app, settle):
@@ -163,6 +166,13 @@ async def test_a_worker_hears_that_a_token_was_forgotten_and_that_somebody_watch
         broker.channel.send(told)
     await settle()
     assert app.told == [("forgotten", "up42"), ("watch", 50), ("watch", 0)]
+
+
+async def test_a_worker_hears_what_an_issuer_publishes(line, app, settle):
+    _, broker = line
+    broker.channel.send({"published": "https://id.example", "urls": ["https://id.example/token"]})
+    await settle()
+    assert app.told == [("learn", "https://id.example", ("https://id.example/token",))]
 
 
 async def test_finished_requests_are_told_to_the_broker(line, app, settle):
@@ -216,7 +226,7 @@ async def test_a_token_keeps_its_times_on_the_way(line, settle):
     client, broker = line
     task = asyncio.create_task(BrokerSource(client, "up42").token())
     await settle()
-    broker.channel.send({"id": broker.heard[0]["id"], "token": ["a", float("inf"), 1000.5]})
+    broker.channel.send({"id": broker.heard[0]["id"], "token": ["a", float("inf"), 1000.5, []]})
     token = await task
     assert (token.value, token.expires_at, token.issued_at) == ("a", float("inf"), 1000.5)
 

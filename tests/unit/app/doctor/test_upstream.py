@@ -3,10 +3,12 @@
 from types import SimpleNamespace
 
 import pytest
+from pydantic import SecretStr
 
 from authproxy.app.doctor.network import Target
 from authproxy.app.doctor.upstream import Question, Upstream
 from authproxy.errors import BadReply, ResponseTimeout
+from authproxy.grants.static import Static
 from authproxy.net.dial import Origin
 from authproxy.proxy.allow import Allow
 from authproxy.proxy.headers import RequestHeaders, ResponseHeaders
@@ -51,7 +53,7 @@ def upstream(sender, *, base="/v2", allow=None):
         request_headers=RequestHeaders(host="a.example", set_pairs=[("X-Key", "mine")]),
         response_headers=ResponseHeaders(), credential=Credential(), allow=allow,
     )  # fmt: skip
-    grant = SimpleNamespace(scheme="Bearer", header="Authorization", in_configuration=False)
+    grant = Static(token=SecretStr("t"))
     config = SimpleNamespace(grant=grant, host=None)
     proxied = Target(Origin("a.example", 80), proxy=object())  # none is probed for TLS
     return Upstream(route, config, proxied)

@@ -48,7 +48,6 @@ async def test_a_raw_basic_credential_and_no_body_earn_a_token_for_15_minutes(
             401,
             "invalid_client",
         ),
-        ("POST", "", {"headers": CLIENT}, 400, "invalid_request"),
         (
             "POST",
             "",
@@ -76,3 +75,10 @@ async def test_anything_else_earns_none(client, demo, system, path, method, quer
 async def test_the_api_refuses_other_tokens(client, demo, system, path):
     assert await call(client, demo, system) == (401, f'Bearer realm="{system}"')
     assert (await call(client, demo, system, "Bearer made-up"))[0] == 401
+
+
+async def test_one_of_them_has_a_grant_named_and_the_other_does_without_as_its_sdk_names_none(client, demo):
+    refused, document = await ask(client, demo, "code42", "POST", "/api/v3/oauth/token", headers=CLIENT)
+    assert (refused, document["error"]) == (400, "invalid_request")
+    status, document = await ask(client, demo, "incydr", "POST", "/v1/oauth", headers=CLIENT)
+    assert (status, document["token_type"]) == (200, "bearer")

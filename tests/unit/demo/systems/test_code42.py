@@ -11,13 +11,13 @@ from .talk import USER, ask, basic, call
 TOTP_USER = basic(Code42.totp_user, PASSWORD)
 
 
-async def ask_user_token(client, demo, authorization=TOTP_USER, **headers):
+async def ask_user_token(client, demo, authorization=TOTP_USER, use_body="true", **headers):
     return await ask(
         client,
         demo,
         "code42",
         "GET",
-        "/api/v3/auth/jwt?useBody=true",
+        f"/api/v3/auth/jwt?useBody={use_body}",
         headers={"Authorization": authorization} | headers,
     )
 
@@ -31,6 +31,11 @@ async def test_a_user_with_a_code_earns_a_token_for_30_minutes(client, demo, clo
     assert (await call(client, demo, "code42", bearer))[0] == 200
     clock.advance(2)
     assert (await call(client, demo, "code42", bearer))[0] == 401
+
+
+async def test_its_sdk_spells_true_as_python_does(client, demo):
+    status, document = await ask_user_token(client, demo, USER, use_body="True")
+    assert (status, document["data"].keys()) == (200, {"v3_user_token"})
 
 
 async def test_a_missing_code_is_asked_for(client, demo):

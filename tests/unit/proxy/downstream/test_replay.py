@@ -109,6 +109,11 @@ def test_what_is_not_all_there_is_not_sent(changes):
         request_of(made(**changes))
 
 
+def test_a_login_that_was_answered_here_is_not_sent_again():
+    with pytest.raises(NotReplayable, match="login"):
+        request_of(made("Host: a", notes=noted(login=True)))
+
+
 def test_who_had_a_good_key_has_one_again():
     again = request_of(made("Host: a", "x-door: theirs"), access_header="X-Door", access_key="ours")
     assert b"\r\nx-door: ours\r\n" in again

@@ -130,3 +130,13 @@ def test_a_backend_that_only_looks_like_a_keyring_is_not_trusted(monkeypatch):
 def test_a_machine_without_a_keyring_has_none(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "keyring", None)
     assert installed_keyring() is None
+
+
+def test_what_it_is_the_key_of_is_said(path):
+    keyring = Keyring()
+    find_secret(path, lambda: keyring, of="local authority")
+    assert path.read_text().startswith("keyring local authority ")
+    keyring.broken = True
+    with pytest.raises(StoreError, match="the local authority's key is in the keyring") as raised:
+        find_secret(path, lambda: keyring, of="local authority")
+    assert raised.value.hint.endswith("to start over with a new key")

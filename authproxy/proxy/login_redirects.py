@@ -1,0 +1,53 @@
+"""A redirect that means: this credential will not do. Sites for people send one instead of a 401.
+
+302, Location: /login?next=%2Fjobs      redirects: ["/login**"]
+303, Location: https://sso.example/…    redirects: ["https://sso.example/**"]
+"""
+
+from collections.abc import Iterable
+from urllib.parse import unquote, urljoin, urlsplit
+
+from authproxy.proxy.allow import compiled
+
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+class LoginRedirects:
+    """Patterns for where an upstream at `origin` sends who has to log in.
+
+    One that begins with `/` is for paths on the upstream's own origin, one with a scheme for any other.
+    """
+
+    def __init__(self, patterns: Iterable[str], origin: str) -> None:
+        patterns = list(patterns)
+        self._origin = origin.lower()
+        self._paths = [compiled(each) for each in patterns if each.startswith("/")]
+        self._elsewhere = [compiled(each) for each in patterns if not each.startswith("/")]
+
+    def __bool__(self) -> bool:
+        return bool(self._paths or self._elsewhere)
+
+    def fit(self, headers: Iterable[tuple[bytes, bytes]], target: str) -> bool:
+        """Tell whether a redirect in answer to `target` leads there."""
+        locations = [value.decode("latin-1") for name, value in headers if name.lower() == b"location"]
+        if len(locations) != 1:
+            return False
+        try:
+            parts = urlsplit(urljoin(f"{self._origin}{target}", locations[0].strip(" \t")))
+            origin = _origin(parts.scheme, parts.hostname or "", parts.port)
+        except ValueError:
+            return False
+        path = unquote(parts.path) or "/"
+        if origin == _split(self._origin):
+            return any(each.match(path) for each in self._paths)
+        there = f"{parts.scheme}://{parts.netloc.rpartition('@')[2].lower()}{path}"
+        return any(each.match(there) for each in self._elsewhere)
+
+
+def _split(origin: str) -> tuple[str, str, int | None]:
+    parts = urlsplit(origin)
+    return _origin(parts.scheme, parts.hostname or "", parts.port)
+
+
+def _origin(scheme: str, host: str, port: int | None) -> tuple[str, str, int | None]:
+    return scheme, host.lower(), port or {"http": 80, "https": 443}.get(scheme)

@@ -1,0 +1,63 @@
+"""What an answer would tell of the credential that went into the query or a cookie."""
+
+import pytest
+
+from authproxy.proxy.hiding import Hiding
+
+HIDING = Hiding(query=["api_key"], cookies=["SID"])
+
+
+@pytest.mark.parametrize(
+    ("link", "left"),
+    [
+        ("/a?api_key=s3cr3t", "/a"),
+        ("/a?api_key=s3cr3t&x=1", "/a?x=1"),
+        ("/a?x=1&api_key=s3cr3t", "/a?x=1"),
+        ("/a?x=1&api_key=s3cr3t&y=2", "/a?x=1&y=2"),
+        ("/a?x=1&api_key=s3cr3t#f", "/a?x=1#f"),
+        ("/a?api_key=s3cr3t&api_key=s3cr3t", "/a"),
+        ("/a?api_key=s3cr3t&api_key=s3cr3t&x", "/a?x"),
+        ("/a?x&api_key=s3cr3t&api_key=s3cr3t;y", "/a?x;y"),
+        ("/a?api%5Fkey=s3cr3t", "/a"),
+        ("/a?api%255fkey=s3cr3t", "/a"),
+        ("/a?api_key&x", "/a?x"),
+        ("/a#api_key=s3cr3t&x", "/a#x"),
+        ("/l?next=%2Fa%3Fapi_key%3Ds3cr3t", "/l?next=%2Fa"),
+        ("/l?next=%2Fa%3Fapi_key%3Ds3cr3t%26x%3D1&y", "/l?next=%2Fa%3Fx%3D1&y"),
+        ("/l?next=%2Fa%3fx%26api_key%3ds3cr3t&y", "/l?next=%2Fa%3fx&y"),
+        ("https://other.example/?api_key=s3cr3t,with;x", "https://other.example/?x"),
+        ("/a?my_api_key=1&api_keys=2&x=api_key=3", "/a?my_api_key=1&api_keys=2&x=api_key=3"),
+        ("/api_key=1", "/api_key=1"),
+        ("/a", "/a"),
+    ],
+)
+def test_the_parameter_goes_out_of_links(link, left):
+    assert HIDING.value(b"Location", link.encode()) == left.encode()
+
+
+def test_in_a_list_of_links_each_is_looked_at():
+    value = b'<https://a/?api_key=s3cr3t&p=2>; rel="next", </b?q&api_key=s3cr3t>; rel=prev'
+    assert HIDING.value(b"link", value) == b'<https://a/?p=2>; rel="next", </b?q>; rel=prev'
+
+
+def test_the_cookie_is_not_set():
+    assert HIDING.value(b"Set-Cookie", b"SID=s3cr3t; Path=/") is None
+    assert HIDING.value(b"Set-Cookie", b"sid=other") == b"sid=other"
+    assert HIDING.value(b"Set-Cookie", b"x=SID") == b"x=SID"
+
+
+def test_only_what_may_tell_is_looked_at():
+    assert [name for name in (b"location", b"set-cookie", b"etag") if HIDING.concerns(name)] == [
+        b"location",
+        b"set-cookie",
+    ]
+    cookies_only, query_only = Hiding(cookies=["S"]), Hiding(query=["k"])
+    assert not cookies_only.concerns(b"location")
+    assert not query_only.concerns(b"set-cookie")
+    assert cookies_only.value(b"location", b"/?k=1") == b"/?k=1"
+    assert query_only.value(b"set-cookie", b"S=1") == b"S=1"
+
+
+def test_a_long_header_is_done_with():
+    value = b"/a" + b"?api_key=1&x" * 20_000 + b"%3Fapi_key%3D1" * 20_000
+    assert HIDING.value(b"location", value) == b"/a" + b"?x" * 20_000

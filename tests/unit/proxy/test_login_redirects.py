@@ -1,0 +1,54 @@
+"""Redirects that mean: log in."""
+
+import pytest
+
+from authproxy.proxy.login_redirects import LoginRedirects
+
+ORIGIN = "https://Api.example:443"
+
+
+def fit(location, *patterns, target="/a/b?c", origin=ORIGIN):
+    headers = [(b"X-A", b"1"), (b"location", location.encode())]
+    return LoginRedirects(patterns, origin).fit(headers, target)
+
+
+@pytest.mark.parametrize(
+    ("location", "pattern", "fits"),
+    [
+        ("/login", "/login**", True),
+        ("/login?next=/", "/login", True),
+        ("/log%69n", "/login", True),
+        (" /login\t", "/login", True),
+        ("/login/x", "/login", False),
+        ("/other", "/login**", False),
+        ("login", "/a/login", True),
+        ("../login", "/login", True),
+        ("?login", "/a/b", True),
+        ("https://api.example/login", "/login", True),
+        ("HTTPS://API.example:443/login", "/login", True),
+        ("//api.example/login", "/login", True),
+        ("http://api.example/login", "/login", False),
+        ("https://api.example:8443/login", "/login", False),
+        ("https://sso.example/login", "/login", False),
+        ("https://sso.example/auth?x", "https://sso.example/**", True),
+        ("https://SSO.example/auth", "https://sso.example/auth", True),
+        ("https://user@sso.example/auth", "https://sso.example/auth", True),
+        ("https://sso.example.evil/auth", "https://sso.example/**", False),
+        ("https://sso.example", "https://sso.example/", True),
+        ("https://[/", "/**", False),
+        ("https://a:b/", "/**", False),
+    ],
+)
+def test_a_location_fits_its_pattern(location, pattern, fits):
+    assert fit(location, pattern) is fits
+
+
+def test_without_a_location_or_with_two_nothing_fits():
+    redirects = LoginRedirects(["/**"], ORIGIN)
+    assert not redirects.fit([], "/")
+    assert not redirects.fit([(b"Location", b"/a"), (b"Location", b"/b")], "/")
+
+
+def test_it_knows_whether_there_are_any():
+    assert LoginRedirects(["https://a/**"], ORIGIN)
+    assert not LoginRedirects([], ORIGIN)
