@@ -31,13 +31,13 @@ def _powershell(name: str, value: str) -> str:
 def _dotenv(name: str, value: str) -> str:
     if _BARE.match(value):
         return f"{name}={value}"
-    if not _UNFIT_FOR_SINGLE.search(value):
+    if not _UNFIT_FOR_SINGLE.search(value) and "${" not in value:  # which some fill in, in any quotes
         return f"{name}='{value}'"
     if not _UNFIT_FOR_DOUBLE.search(value):
         return f'{name}="{value}"'
     raise AuthproxyError(
         f"the value of {name} cannot be written so that everybody who reads a .env file reads it alike",
-        hint="it has quotation marks, and what each reader escapes in its own way; use --shell json",
+        hint="each reader has its own way with ${ and with quotation marks of both kinds; use --shell json",
     )
 
 

@@ -130,6 +130,18 @@ def test_a_program_asks_through_the_proxy_and_its_token_is_renewed() -> None:
         assert len(tokens.issued.every) == 2
 
 
+def test_who_sends_its_placeholder_has_the_token_put_in_its_place() -> None:
+    with Upstream() as api:
+        code = (
+            "import os, urllib.request as r\n"
+            "key = {'Authorization': 'Bearer ' + os.environ['API_KEY']}\n"
+            "r.urlopen(r.Request(os.environ['API_URL'], headers=key)).close()"
+        )
+        route = static(api.url, env={"API_KEY": "{placeholder}"})
+        assert run_beside({"routes": [route]}, python(code), env=ENV).returncode == 0
+        assert api.last.all("Authorization") == [f"Bearer {SECRET}"]
+
+
 def test_an_upstream_with_tls_of_its_own_is_reached(tmp_path: Path) -> None:
     ca = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

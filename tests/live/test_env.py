@@ -91,9 +91,15 @@ def test_a_shell_has_each_value_to_the_byte(
 def test_a_file_of_variables_is_read_alike_by_who_reads_such_files(tmp_path: Path) -> None:
     if (node := shutil.which("node")) is None:
         pytest.skip("there is no node")
-    fit = {name: value for name, value in STRANGE.items() if name not in {"BOTH", "BACKSLASHES", "BREAKS"}}
+    fit = {
+        name: value
+        for name, value in STRANGE.items()
+        if name not in {"BOTH", "BACKSLASHES", "BREAKS", "DOLLARS"}
+    }
     file = tmp_path / ".env"
-    file.write_text(printed(config_with({**fit, "TWO_LINES": "one\ntwo"}), "--shell", "dotenv"))
+    file.write_text(
+        printed(config_with({**fit, "TWO_LINES": "one\ntwo", "DOLLAR": "$HOME `id` $$"}), "--shell", "dotenv")
+    )
     script = (
         "const text = require('fs').readFileSync(process.argv[1], 'utf8');"
         "process.stdout.write(JSON.stringify(require('util').parseEnv(text)))"
@@ -104,7 +110,7 @@ def test_a_file_of_variables_is_read_alike_by_who_reads_such_files(tmp_path: Pat
     got = json.loads(ended.stdout)
     wanted = {name: PLAIN[name] for name in fit if name != "URL"}
     assert {name: got.get(name) for name in wanted} == wanted
-    assert got["TWO_LINES"] == "one\ntwo"
+    assert (got["TWO_LINES"], got["DOLLAR"]) == ("one\ntwo", "$HOME `id` $$")
 
 
 def test_what_no_such_file_can_hold_is_refused() -> None:

@@ -421,6 +421,23 @@ def test_a_file_takes_the_place_of_another(tmp_path):
     assert [(each.name, each.read_bytes()) for each in tmp_path.iterdir()] == [("old", b"new")]
 
 
+@pytest.mark.skipif(capabilities.resource is None, reason="there are no such limits")
+def test_a_program_has_the_limits_that_we_were_started_with(monkeypatch):
+    set_to, now = (
+        [],
+        {capabilities.resource.RLIMIT_CORE: (0, 9), capabilities.resource.RLIMIT_NOFILE: (4096, 8192)},
+    )
+    given = {capabilities.resource.RLIMIT_CORE: (7, 9), capabilities.resource.RLIMIT_NOFILE: (1024, 8192)}
+    monkeypatch.setattr(capabilities, "_LIMITS", given)
+    monkeypatch.setattr(capabilities.resource, "getrlimit", now.__getitem__)
+    monkeypatch.setattr(
+        capabilities.resource, "setrlimit", lambda which, limits: set_to.append((which, limits))
+    )
+    with capabilities.given_limits():
+        assert set_to == list(given.items())
+    assert set_to[2:] == list(now.items())
+
+
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_what_is_passed_as_a_file_can_be_read_and_is_gone_afterwards(monkeypatch, in_memory):
     if not in_memory:

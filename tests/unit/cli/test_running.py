@@ -7,7 +7,7 @@ import pytest
 
 from authproxy.cli import running as module
 from authproxy.cli.calling import URLs
-from authproxy.cli.running import NOT_RUNNING, UNKNOWN, ask_running
+from authproxy.cli.running import NOT_RUNNING, UNKNOWN, Running, ask_running, known_urls
 from authproxy.config.read import parse
 
 TEXT = "admin: {{listen: '{}'}}\nroutes: [{{name: a, upstream: 'https://a.example', auth: {{grant: none}}}}]"
@@ -108,3 +108,16 @@ def test_the_listeners_of_routes_are_theirs(ask, config):
     listeners = ["https://127.0.0.1:9", "https://127.0.0.1:7", "unix:/run/b"]
     found = ask(Connection(document={"routes": routes, "listeners": listeners}))
     assert found.urls == URLs(("https://127.0.0.1:9",), {"a": "https://127.0.0.1:7", "b": "unix:/run/b"})
+
+
+def test_what_the_proxy_that_runs_says_goes_before_the_configuration():
+    config = parse(
+        "listen: 127.0.0.1:0\n"
+        "routes: [{name: a, listen: '127.0.0.1:9', upstream: 'https://a.example', auth: {grant: none}}]",
+        "proxy.yaml",
+        environ={},
+    )
+    told = URLs(("http://127.0.0.1:0",), {"a": "http://127.0.0.1:9"})
+    assert known_urls(config, NOT_RUNNING) == told
+    running = Running(urls=URLs(("http://127.0.0.1:1234",)))
+    assert known_urls(config, running) == URLs(("http://127.0.0.1:1234",), told.own)

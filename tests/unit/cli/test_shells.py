@@ -25,7 +25,7 @@ def test_a_value_is_quoted_as_the_shell_wants_it(shell, value, line):
     assert SHELLS[shell]("A", value) == line
 
 
-@pytest.mark.parametrize("value", ["'\"", "'$x", "'\\", "'\n", "two words \\"])
+@pytest.mark.parametrize("value", ["'\"", "'$x", "'\\", "'\n", "two words \\", "${x}"])
 def test_what_files_of_variables_are_not_agreed_on_is_refused(value):
     with pytest.raises(AuthproxyError, match="the value of A cannot be written"):
         SHELLS["dotenv"]("A", value)
