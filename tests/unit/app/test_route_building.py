@@ -14,8 +14,7 @@ from authproxy.proxy.placeholders import placeholder
 from authproxy.proxy.send import Outgoing
 from authproxy.tokens.source import Innermost
 from authproxy.tokens.token import Token
-
-from .sites import MACHINE, MARK, OWN, STATIC, UP, route
+from tests.unit.app.sites import MACHINE, MARK, OWN, STATIC, UP, route
 
 
 def test_a_route_is_made_as_it_was_configured(site):

@@ -8,8 +8,7 @@ from authproxy.app.site import build_site
 from authproxy.config.read import parse
 from authproxy.errors import NoRoute
 from authproxy.observe.observed import Observed
-
-from .sites import OWN, STATIC, UP
+from tests.unit.app.sites import OWN, STATIC, UP
 
 
 def test_a_site_is_frozen_and_knows_its_limits(site):
