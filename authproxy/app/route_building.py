@@ -6,7 +6,7 @@ RouteConfig ─┬─ pools of connections, header rules, rewriting
              └─ what is told of its requests
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -39,6 +39,7 @@ from authproxy.proxy.stand_in import Login, Pointers, StandIn
 from authproxy.proxy.token_endpoint import TokenEndpoints
 from authproxy.proxy.upstream.pool import Pool
 from authproxy.tokens.source import CachingSource
+from authproxy.tokens.token import Token
 from authproxy.values import split_url
 
 if TYPE_CHECKING:
@@ -85,13 +86,28 @@ def injection_of(grant: Grant) -> Injection:
         else:
             headers[place.header_name or ""] = place.fill
     schemes = [place.scheme for place in grant.places if place.scheme is not None]
-    return Injection(headers, query, cookies, schemes[0] if schemes else None)
+    setting = "inject" if grant.inject is not None else "scheme"
+    return Injection(headers, query, cookies, schemes[0] if schemes else None, setting)
+
+
+def _goes_by(route: RouteConfig) -> tuple[object, ...]:
+    """Return what a credential depends on."""
+    return route.grant, route.retry, route.upstream, route.preserve_host, route.runs_commands
+
+
+def _sent_by(credential: Credential | None) -> Callable[[Token], Iterable[str]]:
+    """Return what tells of a token what is sent of it: its own fields as well."""
+    if credential is None:
+        return lambda _token: ()
+    values = credential.injection.values
+    return lambda token: filter(None, [token.value, *values(token), *dict(token.fields).values()])
 
 
 def _hiding(credential: Credential | None) -> Hiding | None:
     if credential is None or not credential.injection.edits:
         return None
-    return Hiding(query=credential.injection.query, cookies=credential.injection.cookies)
+    injection = credential.injection
+    return Hiding(query=injection.query, cookies=injection.cookies, sent=injection.recent)
 
 
 def _response_headers(
@@ -191,6 +207,7 @@ class RouteBuilder:
                 budget=self._observed.bodies,
                 base=base,
                 listener=listener,
+                sent=_sent_by(credential),
             ),
             standing=self._observed.standings.of(route.name, route.key),
         )
@@ -282,19 +299,19 @@ class RouteBuilder:
         if self._before is None or self._routes_before.get(route.name) is None:
             return None
         known, then = self._before.credentials.get(route.name), self._routes_before[route.name]
-        same = (then.grant, then.retry, then.upstream, then.runs_commands) == (
-            route.grant, route.retry, route.upstream, route.runs_commands,
-        )  # fmt: skip
+        same = _goes_by(then) == _goes_by(route)
         return known if same and known is not None and known.source is source else None
 
     def _new(self, route: RouteConfig, source: CachingSource) -> Credential:
         retry, upstream = route.retry, split_url(route.upstream)
         origin = f"{upstream.scheme}://{upstream.netloc}"
+        patterns = retry.redirects if retry else ()
+        redirects = LoginRedirects(patterns, origin, preserve_host=route.preserve_host)
         return Credential(
             source,
             injection=injection_of(route.grant),
             statuses=frozenset(retry.statuses) if retry else frozenset(),
-            redirects=LoginRedirects(retry.redirects, origin) if retry else None,
+            redirects=redirects,
             idempotent_only=retry is not None and retry.methods == "idempotent",
             cooldown=retry.cooldown if retry else 0,
             asks_freely=route.grant.in_configuration and not route.runs_commands,

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 COMMAND = "authproxy.exec.command"  # where the context keeps what stands behind --
-NO_COMMAND = "COMMAND stands behind --: authproxy exec [ROUTE]... -- COMMAND [ARG]..."
+NO_COMMAND = "put -- before COMMAND: authproxy exec [ROUTE]... -- COMMAND [ARG]..."
 DRAIN = 1.0  # seconds; whoever is left was started by the program, which has ended
 
 

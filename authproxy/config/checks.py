@@ -16,12 +16,13 @@ from authproxy.capabilities import WORKERS
 from authproxy.config.document import COMMAND_LINE, Item
 from authproxy.config.model import AUTO, FileKeys, RedisStoreSettings
 from authproxy.config.route import FRAMING_HEADERS, RouteConfig, RouteKeys
-from authproxy.errors import Fault
+from authproxy.errors import BadTokenReply, Fault
 from authproxy.grants.grant import Grant
 from authproxy.grants.static import NoGrant, Static
 from authproxy.masking import SHORT_SECRET, Leaf
 from authproxy.net.http_proxy import proxy_for, read_proxy
 from authproxy.net.own_listeners import OwnListeners
+from authproxy.tokens.token import Token
 from authproxy.values import any_spelling, is_loopback, port_of, split_address
 
 ANY_HOST = "*"
@@ -37,6 +38,8 @@ Routes = Sequence[tuple[RouteConfig, Item]]
 
 # Of a mapping whose values may be secrets, or not: headers, parameters.
 COOKIES = ("header", "cookie")
+HOP_BY_HOP = frozenset({"proxy-authorization", "proxy-authenticate", "http2-settings", "expect"})
+"""What is not forwarded (RFC 9110 §7.6.1), besides what frames a message."""
 
 _SECRET_NAME = re.compile(r"(password|passphrase|secret|token|key|authorization|cookie)\Z", re.IGNORECASE)
 
@@ -220,14 +223,19 @@ def stand_in_faults(route: RouteKeys, grant: Grant, item: Item) -> Iterator[Faul
 def place_faults(grant: Grant, auth: Item) -> Iterator[Fault]:
     """Yield a fault for each place in which no token can go, or no field that the grant has."""
     for name, place in _filled(grant, auth):
-        if name in FRAMING_HEADERS:
+        if name in FRAMING_HEADERS or (grant.inject is not None and name in HOP_BY_HOP):
             yield place.fault("names a header that the proxy writes itself")
     places = auth.child("inject") or auth
     in_cookie = any(each.cookie for each in grant.places)
     if in_cookie and any(each.key == COOKIES for each in grant.places):
         yield places.fault("fills the header Cookie, and a cookie in it as well")
-    if in_cookie and isinstance(grant, Static) and ";" in grant.token.get_secret_value():
-        yield (auth.child("token") or auth).fault("contains a semicolon, which would end its cookie")
+    if isinstance(grant, Static):
+        try:
+            for each in grant.places:
+                if not list(each.pointers):
+                    each.fill(Token(grant.token.get_secret_value()))
+        except BadTokenReply as error:
+            yield (auth.child("token") or auth).fault(f"cannot be sent: {error.detail}")
     if grant.wanted_fields and not hasattr(grant, "response"):
         yield places.fault("wants a field of a token reply, of which this grant gets none")
 

@@ -163,7 +163,7 @@ def names_at(kind: Any, parts: tuple[str | int, ...]) -> set[str]:
 
 def kinds_at(kind: Any, parts: tuple[str | int, ...]) -> list[Any]:
     """Return the dataclasses that `parts` lead to in the dataclass `kind`."""
-    for part in parts:
+    for part in (each for each in parts if not isinstance(each, int)):  # a place in a list
         kinds = [each for each in _dataclasses(kind) if part in _own(each)]
         if not kinds:
             return []
@@ -177,5 +177,5 @@ def _dataclasses(kind: Any) -> Iterator[Any]:
     elif get_origin(kind) in {Union, types.UnionType}:
         for member in get_args(kind):
             yield from _dataclasses(member)
-    elif hasattr(kind, "__metadata__"):
+    elif hasattr(kind, "__metadata__") or get_origin(kind) in {tuple, list}:
         yield from _dataclasses(get_args(kind)[0])

@@ -29,6 +29,8 @@ def matches(pattern: re.Pattern[str], message: str) -> Callable[[str], str]:
 def _login_path(value: str) -> str:
     if not _PATH.match(value):
         raise ValueError("should be a path that begins with /, without query and fragment, such as /v1/oauth")
+    if "*" in value:
+        raise ValueError("should be one path: `*` is no pattern here; list each path")
     if {".", ".."} & set(value.split("/")) or "//" in value or re.search("%(?!2F)", value):
         raise ValueError(
             "should be the decoded path, without . or .. or empty segments; %2F is a slash in one"

@@ -18,7 +18,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, ConfigDict, SecretStr
 
 from authproxy.errors import BadTokenReply, CredentialRejected, TokenError, TokenUnavailable
-from authproxy.grants.inject import Place
+from authproxy.grants.inject import Place, UsualPlace
 from authproxy.grants.refusal import (
     Checks,
     failure_in,
@@ -142,7 +142,7 @@ class Grant:
         if self.inject is not None:
             return self.inject
         value = f"{self.scheme} {TOKEN}" if self.scheme else TOKEN
-        return (Place(header=self.header, value=SecretStr(value)),)
+        return (UsualPlace(header=self.header, value=SecretStr(value)),)
 
     @property
     def wanted_fields(self) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from typing import Annotated
 from pydantic import AfterValidator, ConfigDict, SecretStr
 
 from authproxy.errors import BadTokenReply
+from authproxy.masking import SCHEMES
 from authproxy.tokens.template import TOKEN, Template
 from authproxy.tokens.token import Token
 from authproxy.values import HeaderName, SecretHeaderValue, any_spelling
@@ -129,7 +130,7 @@ class Place:
         if self.header is None or self.header.lower() != AUTHORIZATION:
             return None
         word = _WORD.match(self.template.words)
-        return word[0] if word else ""
+        return word[0] if word and word[0].lower() in SCHEMES else ""  # any other may be a secret
 
     @property
     def key(self) -> tuple[str, str]:
@@ -171,10 +172,22 @@ class Place:
         """Return the place for people, without what may be a secret in it."""
         if self.basic is not None:
             username, password = self._templates()
-            name = username.words if username.is_fixed else username.shown
-            return {"basic": {"username": name, "password": password.shown}}
+            return {"basic": {"username": username.shown, "password": password.shown}}
         key, name = self.key
         return {key: self.header if self.header is not None else name, "value": self.template.shown}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsualPlace(Place):
+    """The one header of `header` and `scheme`, neither of which is a secret."""
+
+    @property
+    def scheme(self) -> str | None:
+        usual = self.header is not None and self.header.lower() == AUTHORIZATION
+        return self.template.words.removesuffix(" ") if usual else None
+
+    def shown(self) -> dict[str, object]:
+        return {"header": self.header, "value": f"{self.template.words}{TOKEN}"}
 
 
 def _parsed(text: SecretStr) -> Template:

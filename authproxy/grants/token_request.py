@@ -22,7 +22,8 @@ from authproxy.values import JSON_TEXT, OTHERWISE_READ, URL, BasicPassword, Basi
 CODE_WANTED = "the server wants a one-time code besides: set `totp`, with the secret of the second factor"
 CODE_REFUSED = (
     "the one-time code was not accepted: check that `totp` holds the secret of this account's second factor, "
-    "and that this machine's clock is right"
+    "that this machine's clock is right, and that no other authproxy used a code in the last half minute "
+    "(with one `token_store` they share a token)"
 )
 CODE_IS_OLD = (
     "the one-time code was not accepted: it is good for half a minute, and once; set `totp` to the secret of "

@@ -91,8 +91,10 @@ def pair_of(line: bytes) -> tuple[str, str]:
 
 def _sent(record: RequestRecord) -> tuple[str, ...]:
     """Return the secrets that were sent: the added token, and the route's own."""
-    added = (record.token.value,) if record.token is not None else ()
-    return added + (record.facts.secrets if record.facts is not None else ())
+    if record.facts is None:
+        return (record.token.value,) if record.token is not None else ()
+    added = tuple(record.facts.sent(record.token)) if record.token is not None else ()
+    return added + record.facts.secrets
 
 
 def _of_the_caller(record: RequestRecord) -> Iterator[str]:

@@ -11,7 +11,7 @@ of it when somebody asks.
 import os
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 from weakref import ref
@@ -46,8 +46,8 @@ class RouteFacts:
 
     `url_of` makes the upstream's URL of a path; `secret_headers` are in lower case; `hosts` are those of all
     routes' upstreams, with their ports; up to `bodies` bytes of each body are kept, as far as there is a
-    `budget`. `secrets` may stand in what comes back, besides the token. `base` is the path of `upstream`.
-    `listener` is the route's own one, if they came in there.
+    `budget`. `secrets` may stand in what comes back, besides what was `sent` of the token. `base`
+    is the path of `upstream`. `listener` is the route's own one, if they came in there.
     """
 
     name: str
@@ -59,6 +59,7 @@ class RouteFacts:
     secrets: tuple[str, ...] = field(default=(), repr=False)
     base: str = ""
     listener: str = ""
+    sent: Callable[[Any], Iterable[str]] = lambda token: (token.value,)
 
     def new_body(self) -> "KeptBody":
         """Return where the beginning of a body is kept."""

@@ -35,8 +35,13 @@ def _schemes_of(value: str) -> Iterable[str]:
             yield match[1]
 
 
-def wanted_instead(sent: str, headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, str] | None:
-    """Return what an upstream asks for instead of the scheme `sent`, and what to do; or None."""
+def wanted_instead(
+    sent: str, headers: Iterable[tuple[bytes, bytes]], setting: str = "scheme"
+) -> tuple[str, str] | None:
+    """Return what an upstream asks for instead of the scheme `sent`, and what to do; or None.
+
+    `setting` is the key that says what is sent: `scheme` or `inject`.
+    """
     wanted = schemes_in(headers)
     if not wanted or sent.lower() in {each.lower() for each in wanted}:
         return None
@@ -44,4 +49,11 @@ def wanted_instead(sent: str, headers: Iterable[tuple[bytes, bytes]]) -> tuple[s
     able = [each for each in wanted if each.lower() not in NOT_OURS]
     if not able:
         return named, "authproxy has no grant for that scheme: is `upstream` right?"
-    return named, "set " + " or ".join(OTHER_GRANTS.get(each.lower(), f"`scheme: {each}`") for each in able)
+    ways = [OTHER_GRANTS.get(each.lower()) or _way_to_send(each, setting) for each in able]
+    return named, f"set {' or '.join(ways)}"
+
+
+def _way_to_send(scheme: str, setting: str) -> str:
+    if setting == "scheme":
+        return f"`scheme: {scheme}`"
+    return f'`value: "{scheme} {{token}}"` of Authorization in `inject`'

@@ -38,6 +38,7 @@ class RequestContext:
     outgoing: Outgoing | None = None
     login: "Login | None" = None  # what it is, if it is answered here
     login_body: Body | None = None
+    login_query = ""  # of it; nothing tells of either
     injects = False
     token: Token | None = None
     received = 0  # bytes of the request's body

@@ -7,25 +7,37 @@ Set-Cookie: JSESSIONID=…               not at all: the session is ours
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
+from urllib.parse import quote
 
+from authproxy import masking
+from authproxy.masking import MASK
 from authproxy.proxy.injection import cookie_name
 
-LINKS = frozenset({b"location", b"content-location", b"link"})
+LINKS = frozenset({b"location", b"content-location", b"link", b"refresh"})
 SET_COOKIE = b"set-cookie"
+LEAST = 8  # characters of a value that is looked for wherever it stands
 
 # What stands around a parameter, plainly or escaped once, as in a URL that is a parameter of another one.
 _MARK = rb"(?:\?|#|%3[fF]|%23)"  # the first one follows it
 _AND = rb"(?:[&;]|%26|%3[bB])"
-_VALUE = rb"(?:=|%3[dD])(?:(?!%26|%23|%3[bB])[^&;#\s\"'<>])*"
-_END = rb"(?=[&;#\s\"'<>]|%26|%23|%3[bB]|\Z)"
+_VALUE = rb"(?:=[^&;#\s\"<>]*|%3[dD](?:(?!%26|%23|%3[bB])[^&;#\s\"<>])*)"
+_END = rb"(?=[&;#\s\"<>]|%26|%23|%3[bB]|\Z)"
 _ENDS_IN_AND = re.compile(_AND + rb"\Z")
 
 
 class Hiding:
-    """Takes the parameters `query` out of links, and the `cookies` out of what an upstream sets."""
+    """Takes the parameters `query` out of links, and the `cookies` out of what an upstream sets.
 
-    def __init__(self, *, query: Iterable[str] = (), cookies: Iterable[str] = ()) -> None:
+    What was `sent` in the query lately goes out of links in whatever spelling: it may stand there under
+    another name.
+    """
+
+    def __init__(
+        self, *, query: Iterable[str] = (), cookies: Iterable[str] = (), sent: Iterable[str] = ()
+    ) -> None:
         self._cookies = frozenset(cookies)
+        self._sent = sent
         names = b"|".join(_any_escape(name) for name in query)
         one = b"(?:%b)(?:%b|%b)" % (names, _VALUE, _END)
         some = b"(?P<mark>%b)?(?:(?(mark)|%b)%b)" % (_MARK, _AND, one)
@@ -44,7 +56,15 @@ class Hiding:
             return None
         if self._parameters is None or name not in LINKS:
             return value
+        if sent := tuple(each for each in self._sent if len(each) >= LEAST):
+            text = _masking(sent)(value.decode("utf-8", "surrogateescape"))
+            value = text.replace(MASK, "").encode("utf-8", "surrogateescape")
         return self._parameters.sub(_what_is_left, value)
+
+
+@lru_cache(maxsize=64)
+def _masking(secrets: tuple[str, ...]) -> masking.Hiding:
+    return masking.Hiding([*secrets, *(quote(each, safe="") for each in secrets)])
 
 
 def _what_is_left(match: re.Match[bytes]) -> bytes:
@@ -57,4 +77,5 @@ def _what_is_left(match: re.Match[bytes]) -> bytes:
 
 def _any_escape(name: str) -> bytes:
     """Return a pattern for `name`, any character of which may be escaped, once or twice, as URLs have it."""
-    return b"".join(b"(?:%b|(?i:%%(?:25)?%02x))" % (re.escape(bytes([byte])), byte) for byte in name.encode())
+    plain = {byte: b"[ +]" if byte == ord(" ") else re.escape(bytes([byte])) for byte in name.encode()}
+    return b"".join(b"(?:%b|(?i:%%(?:25)?%02x))" % (plain[byte], byte) for byte in name.encode())

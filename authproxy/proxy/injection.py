@@ -8,16 +8,21 @@ What the caller brought in such a place is replaced, or the request goes as it c
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from urllib.parse import quote, unquote_plus
 
+from authproxy.errors import BadTokenReply
 from authproxy.tokens.token import Token
 from authproxy.values import any_spelling
 
 AUTHORIZATION = "authorization"
 COOKIE = "Cookie"
+MAX_RECENT = 8  # values: more than one token is at work only while it is renewed
 
+_SEPARATOR = re.compile(b"([&;])")
 _COOKIES = re.compile(rb"\r\n(cookie)[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE)
 
 Fill = Callable[[Token], str]
@@ -28,13 +33,17 @@ class Injection:
     """The places of a route's token: `headers`, parameters of the `query` and `cookies`, by name.
 
     What is there for a token, the callables say; they raise `BadTokenReply` for one that does not go there.
-    `scheme` is the one that is sent in `Authorization`, "" for none; None where nothing is sent there.
+    `scheme` is the one sent in `Authorization`, "" for none; None where nothing is sent there. `setting`
+    is the key of the configuration that says so.
     """
 
     headers: Mapping[str, Fill]
     query: Mapping[str, Fill]
     cookies: Mapping[str, Fill]
     scheme: str | None = None
+    setting: str = "scheme"
+    recent: deque[str] = field(default_factory=lambda: deque(maxlen=MAX_RECENT), repr=False, compare=False)
+    """What the query got lately, which links of answers may repeat."""
 
     @property
     def edits(self) -> bool:
@@ -45,6 +54,14 @@ class Injection:
     def said(self) -> str:
         """The places in words."""
         return " and ".join(self._words(self.headers, self.query, self.cookies))
+
+    def values(self, token: Token) -> Iterator[str]:
+        """Yield what of `token` is sent, in each place: with and without the scheme before it."""
+        for fill in (*self.headers.values(), *self.query.values(), *self.cookies.values()):
+            with suppress(BadTokenReply):
+                value = fill(token)
+                yield value
+                yield value.partition(" ")[2]
 
     def lines(self, token: Token) -> bytes:
         """Return the header lines for `token`, the one for cookies aside."""
@@ -63,11 +80,22 @@ class Injection:
         if path == b"*":  # the whole server is asked (RFC 9112 §3.2.4), which takes no query
             return target
         if question:
-            query = b"&".join(each for each in query.split(b"&") if parameter(each) not in self.query)
+            query = self._without_ours(query)
         pairs = [(name, fill(token)) for name, fill in self.query.items()]
+        self.recent.extend(value for _, value in pairs if value not in self.recent)
         added = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in pairs)
         between = b"&" if query and not query.endswith(b"&") else b""
         return b"%b?%b%b%b" % (path, query, between, added.encode())
+
+    def _without_ours(self, query: bytes) -> bytes:
+        """Return a query without parameters of our names, the rest of it to the byte."""
+        parts = [b"&", *_SEPARATOR.split(query)]  # each behind its separator
+        kept = [
+            separator + part
+            for separator, part in zip(parts[::2], parts[1::2], strict=True)
+            if parameter(part) not in self.query
+        ]
+        return b"".join(kept)[1:]
 
     def _with_cookies(self, head: bytes, token: Token) -> bytes:
         kept = b"; ".join(filter(None, map(self._others, _COOKIES.finditer(head))))
@@ -81,9 +109,8 @@ class Injection:
 
     def _others(self, header: re.Match[bytes]) -> bytes:
         """Return the caller's own cookies of one header, to the byte, without those that we send."""
-        return b";".join(
-            pair for pair in header[2].split(b";") if cookie_name(pair) not in self.cookies
-        ).strip()
+        pairs = [pair for pair in header[2].split(b";") if cookie_name(pair) not in self.cookies]
+        return b";".join(pairs).strip(b" \t;")
 
     # ── what the caller brings ───────────────────────────────────────────────────────────────────
 
@@ -96,7 +123,8 @@ class Injection:
         """
         filled = [name for name in self.headers if name in headers and goes(name)]
         query = target.partition("?")[2].encode("utf-8", "surrogateescape")
-        parameters = {parameter(each) for each in query.split(b"&")} if self.query and query else set()
+        pieces = _SEPARATOR.split(query)[::2] if self.query and query else []
+        parameters = set(map(parameter, pieces))
         cookies = set()
         if self.cookies and COOKIE in headers and goes(COOKIE):
             cookies = {cookie_name(pair) for value in _all(headers) for pair in value.split(b";")}

@@ -122,6 +122,7 @@ def begin_login(context: RequestContext, route: Route, path: str) -> bool:
     if context.login is None:
         return False
     context.notes().login = True
+    context.login_query = context.request.target.partition("?")[2]
     request, limit = context.request, context.site.body_bytes
     try:
         small = limit is not None and limit < MAX_LOGIN
@@ -186,13 +187,13 @@ def judge_head(head: PlainHead, site: Site) -> bool:
     if (
         route is None
         or lines is None
-        or may_be_brought(route, target, section)
+        or (route.looks_closer and may_be_brought(route, target, section))
         or (route.allow is not None and not is_allowed(route, method, path))
     ):
         return False
     if route.strip or route.base:
         target = upstream_target(target, strip=route.strip, base=route.base)
-    if is_login(route, method, path, target):
+    if route.has_logins and is_login(route, method, path, target):
         return False
     outgoing = b"%b %b HTTP/1.1\r\n%b" % (method.encode("ascii"), target.encode("ascii"), lines)
     if len(outgoing) > site.header_bytes or is_too_large(section.length, site.body_bytes):
@@ -226,13 +227,7 @@ def is_login(route: Route, method: str, path: str, target: str) -> bool:
 
 def may_be_brought(route: Route, target: str, section: Section) -> bool:
     """Tell whether a plain request may bring something in a place of ours that is no header."""
-    credential = route.credential
-    return (
-        credential is not None
-        and credential.injection.edits
-        and route.incoming != "replace"
-        and credential.injection.may_be_brought(target, section.names)
-    )
+    return route.credential is not None and route.credential.injection.may_be_brought(target, section.names)
 
 
 def is_allowed(route: Route, method: str, path: str) -> bool:

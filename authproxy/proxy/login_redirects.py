@@ -4,44 +4,57 @@
 303, Location: https://sso.example/…    redirects: ["https://sso.example/**"]
 """
 
+import re
 from collections.abc import Iterable
 from urllib.parse import unquote, urljoin, urlsplit
 
 from authproxy.proxy.allow import compiled
 
+_HOST = re.compile(rb"\r\nhost:[ \t]*([^\r\n]*)", re.IGNORECASE)
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 class LoginRedirects:
     """Patterns for where an upstream at `origin` sends who has to log in.
 
-    One that begins with `/` is for paths on the upstream's own origin, one with a scheme for any other.
+    One that begins with `/` is for paths on the upstream's own origin, one with a scheme for any other. With
+    `preserve_host` the upstream knows itself by the caller's `Host` too.
     """
 
-    def __init__(self, patterns: Iterable[str], origin: str) -> None:
+    def __init__(self, patterns: Iterable[str], origin: str, *, preserve_host: bool = False) -> None:
         patterns = list(patterns)
         self._origin = origin.lower()
+        self._preserve_host = preserve_host
         self._paths = [compiled(each) for each in patterns if each.startswith("/")]
         self._elsewhere = [compiled(each) for each in patterns if not each.startswith("/")]
 
     def __bool__(self) -> bool:
         return bool(self._paths or self._elsewhere)
 
-    def fit(self, headers: Iterable[tuple[bytes, bytes]], target: str) -> bool:
-        """Tell whether a redirect in answer to `target` leads there."""
+    def fit(self, headers: Iterable[tuple[bytes, bytes]], head: bytes) -> bool:
+        """Tell whether a redirect in answer to a request with this `head` leads there."""
         locations = [value.decode("latin-1") for name, value in headers if name.lower() == b"location"]
         if len(locations) != 1:
             return False
+        target = head.split(b" ", 2)[1].decode("utf-8", "surrogateescape")
         try:
             parts = urlsplit(urljoin(f"{self._origin}{target}", locations[0].strip(" \t")))
             origin = _origin(parts.scheme, parts.hostname or "", parts.port)
         except ValueError:
             return False
         path = unquote(parts.path) or "/"
-        if origin == _split(self._origin):
+        if origin == _split(self._origin) or (self._preserve_host and origin == self._as_asked(head)):
             return any(each.match(path) for each in self._paths)
         there = f"{parts.scheme}://{parts.netloc.rpartition('@')[2].lower()}{path}"
         return any(each.match(there) for each in self._elsewhere)
+
+    def _as_asked(self, head: bytes) -> tuple[str, str, int | None] | None:
+        """Return the origin by which the upstream was called, where that is the caller's `Host`."""
+        match = _HOST.search(head)
+        try:
+            return _split(f"{self._origin.partition(':')[0]}://{match[1].decode()}") if match else None
+        except ValueError:
+            return None
 
 
 def _split(origin: str) -> tuple[str, str, int | None]:

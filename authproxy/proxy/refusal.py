@@ -21,8 +21,8 @@ NO_CREDENTIAL = "does this route need an `auth`?"
 KEPT = "remove the caller's own credential, or set `incoming: replace`"
 SCOPE = "ask for more in `scope`"
 NOT_ALLOWED = "is the account allowed to do this, and is the `scope` wide enough?"
-WRONG_STATIC = "is it still valid, is `scheme` right, and is it meant for this upstream?"
-WRONG_TOKEN = "is `scheme` right, and are the tokens meant for this upstream (`audience`, `scope`)?"  # noqa: S105
+WRONG_STATIC = "is it still valid, is `{where}` right, and is it meant for this upstream?"
+WRONG_TOKEN = "is `{where}` right, and are the tokens meant for this upstream (`audience`, `scope`)?"  # noqa: S105
 
 
 def is_refusal(context: RequestContext, route: Route, reply: Reply) -> bool:
@@ -69,10 +69,9 @@ def explain(context: RequestContext, route: Route, reply: Reply) -> Refusal:
 def _other_scheme(context: RequestContext, route: Route, reply: Reply) -> tuple[str, str]:
     """Return that the upstream asks for another scheme than ours, and a hint; nothing if it does not."""
     credential = route.credential
-    scheme = credential.injection.scheme if credential is not None and context.injects else None
-    if scheme is None:
+    if credential is None or not context.injects or (scheme := credential.injection.scheme) is None:
         return "", ""
-    instead = wanted_instead(scheme, reply.headers)
+    instead = wanted_instead(scheme, reply.headers, credential.injection.setting)
     if instead is None:
         return "", ""
     named, advice = instead
@@ -91,14 +90,15 @@ def _what_was_sent(context: RequestContext, route: Route, reply: Reply) -> tuple
     if credential is None:
         return "no credential: this route adds none (grant: none)", "", NO_CREDENTIAL
     if not context.injects or token is None:
-        own = f"the caller's own {credential.injection.said}"
+        own = f"the caller's own {credential.injection.said.replace('the ', '')}"
         return f"no credential: {own} was kept (incoming: keep)", "", KEPT
     if lacks_scope(reply.headers):
         return "the token has too little scope", "", SCOPE
     refused = _is_refused(context, route, reply)
-    hint = WRONG_TOKEN if refused else NOT_ALLOWED
+    where = credential.injection.setting
+    hint = WRONG_TOKEN.format(where=where) if refused else NOT_ALLOWED
     if credential.static is not None:
-        return credential.static, "", WRONG_STATIC if refused else NOT_ALLOWED
+        return credential.static, "", WRONG_STATIC.format(where=where) if refused else NOT_ALLOWED
     came = "renewed" if context.retried else "obtained"
     if not token.issued_at:
         return "a token", "", hint

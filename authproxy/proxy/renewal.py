@@ -113,7 +113,7 @@ class Credential:
         return status in self._statuses or (
             status in self._suspects
             and self._redirects is not None
-            and self._redirects.fit(reply.headers, outgoing.target)
+            and self._redirects.fit(reply.headers, outgoing.head)
         )
 
     def accepted(self, token: Token, status: int) -> None:

@@ -26,7 +26,8 @@ class Route:
     `strip` is the prefix that is taken off ("" for none), `base` is put before the rest. `credential` is
     None for plain forwarding; `keep_body` is in bytes, `idle_seconds` in seconds. `facts` are told of
     its requests; `standing` is how it stands with its upstream. `stand_in` answers logins here, and none is
-    forwarded to `token_endpoints`.
+    forwarded to `token_endpoints`: `has_logins` where there may be any. With `looks_closer` what a caller
+    brings may be in the query or in a cookie.
     Where `response_headers` hide what we send, `unhidden` is the same route for what callers send themselves.
     """
 
@@ -49,6 +50,13 @@ class Route:
     facts: RouteFacts = NO_FACTS
     unhidden: "Route | None" = None
     standing: Standing = field(default_factory=lambda: Standing("", lambda _name, _refusal: None))
+    has_logins: bool = field(init=False)
+    looks_closer: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        edits = self.credential is not None and self.credential.injection.edits
+        object.__setattr__(self, "has_logins", self.stand_in is not None or self.token_endpoints is not None)
+        object.__setattr__(self, "looks_closer", edits and self.incoming != "replace")
 
     @property
     def strips(self) -> bool:

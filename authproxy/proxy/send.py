@@ -50,11 +50,6 @@ class Outgoing:
             self.notes.steps.append((what, detail, perf_counter()))
 
     @property
-    def target(self) -> str:
-        """What is asked for, as it is sent."""
-        return self.head.split(b" ", 2)[1].decode("utf-8", "surrogateescape")
-
-    @property
     def repeatable(self) -> bool:
         return self.body is None or self.body.repeatable
 

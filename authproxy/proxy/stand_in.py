@@ -4,8 +4,8 @@
                                                               └─ there is none ─▶ a problem, as for any
                                                                                request, and in OAuth's words
 
-Of the body two things are looked at: whether it has a code to trade in (RFC 6749 §4.1.3), for which nobody is
-here, and whether it has a refresh token, so that the client gets one again. Nothing of it is kept or told.
+Of the body and the query two things are looked at: whether there is a code to trade in (RFC 6749 §4.1.3), for
+which nobody is here, and a refresh token, so that the client gets one again. Nothing of it is kept or told.
 """
 
 import asyncio
@@ -80,7 +80,10 @@ class StandIn:
 
         Raises `TokenError` where the route has no token, `RequestRefused` for a body that will not do.
         """
-        sent = fields_in(await _body(context))
+        sent = {
+            **fields_in(context.login_query.encode("utf-8", "replace")),
+            **fields_in(await _body(context)),
+        }
         if sent.get("grant_type") == "authorization_code":
             raise BadRequest(
                 NOBODYS_CODE, title="Unsupported grant type", hint=NO_CODE, error="unsupported_grant_type"

@@ -18,6 +18,12 @@ HINT = (
 HOW = frozenset({"", "true", "false", "yes", "no", "on", "off", "0", "1"})
 """Values of a query that say how something is asked, and not what."""
 
+OAUTH = frozenset({
+    "grant_type", "client_id", "client_secret", "username", "password", "scope", "audience", "resource",
+    "assertion", "client_assertion", "refresh_token", "code",
+})  # fmt: skip
+"""Parameters of token requests: whatever they say, a token is asked for."""
+
 Parameters = list[tuple[str, str]]
 
 
@@ -93,5 +99,5 @@ def _parameters(query: str) -> Parameters:
 def _differs(own: Parameters, query: str) -> bool:
     """Tell whether `query` asks for something else at a place where the query says what is wanted."""
     sent = _parameters(query) if own else []
-    named = {name for name, _ in sent}
+    named = {name for name, _ in sent} - OAUTH
     return any(name in named and (name, value) not in sent for name, value in own if value not in HOW)

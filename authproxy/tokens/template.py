@@ -7,14 +7,13 @@ import re
 from dataclasses import dataclass, field
 
 from authproxy.errors import BadTokenReply
+from authproxy.masking import MASK, SCHEMES
 from authproxy.tokens.token import Token
 
 TOKEN = "{token}"  # noqa: S105 - a place, not a token
-MASK = "••••"
 
 _PLACE = re.compile(r"\{\{|\}\}|\{(?:token|response:(/[^{}]*))\}|[{}]")
 _BRACES = {"{{": "{", "}}": "}"}
-_SHOWN = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,15} \Z")  # the word before a token
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,7 @@ class Template:
 
     @property
     def shown(self) -> str:
-        """The text, without what may be a secret in it: all but the one word before a token."""
+        """The text, without what may be a secret in it: all but the scheme before a token."""
         return "".join(map(_shown, self.parts))
 
     def fill(self, token: Token) -> str:
@@ -85,4 +84,4 @@ class Template:
 def _shown(part: str | Field) -> str:
     if isinstance(part, Field):
         return f"{{response:{part.pointer}}}" if part.pointer else TOKEN
-    return part if _SHOWN.match(part) or part in {":", "="} else MASK
+    return part if part in {":", "="} or part.removesuffix(" ").lower() in SCHEMES else MASK

@@ -138,6 +138,12 @@ def others(canaries: Canaries, url: str, directory: Path) -> dict[str, dict[str,
     client = {"client_id": "me", "client_secret": canaries.made("client_secret of a login")}
     return {
         "static": {"grant": "static", "token": canaries.made("token", awkward="~")},
+        "injected": {"grant": "static", "token": canaries.made("a token"), "inject": [
+            {"header": "X-Key", "value": f"{canaries.made('a word before it', awkward='~')} {{token}}"},
+            {"basic": {"username": canaries.made("a name for Basic"), "password": "{token}"}},
+            {"query": "key", "value": f"{canaries.made('a word in a query')} {{token}}"},
+            {"cookie": "session", "value": f"{canaries.made('a word in a cookie')}{{token}}"},
+        ]},
         "basic-itself": {"grant": "basic", "username": "me", "password": canaries.made("basic")},
         "command": {"grant": "command", "command": ["sh", "-c", "echo $0; exit 1", plain]},
         "command-prints": {"grant": "command", "command": ["sh", "-c", "echo '{\"a\": \"'$0", plain]},

@@ -63,7 +63,6 @@ def as_json(config: Any, *args: str, env: dict[str, str] | None = None) -> dict[
         ("bash", "sh", 'eval "$(cat "$1")"; exec python3 -c "$2"'),
         ("zsh", "sh", 'eval "$(cat "$1")"; exec python3 -c "$2"'),
         ("fish", "fish", "source $argv[1]; exec python3 -c $argv[2]"),
-        ("pwsh", "powershell", "Get-Content -Raw $args[0] | Invoke-Expression; python3 -c $args[1]"),
     ],
 )
 @pytest.mark.parametrize("locale", ["C.UTF-8", "C"])

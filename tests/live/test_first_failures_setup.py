@@ -168,7 +168,7 @@ ROWS = {
         "each route begins with `- name: …`"),
     "a list where a mapping is due": Row(
         with_keys("    retry: [401]\n"), "7:12: routes[0].retry: ", "should be a mapping",
-        "with keys such as statuses, methods, max_body, cooldown"),
+        "with keys such as statuses, redirects, methods, max_body"),
     "a name where a mapping is due": Row(
         with_top("log: debug\n"), "3:6: log: ", "should be a mapping",
         "with keys such as level, format, access"),

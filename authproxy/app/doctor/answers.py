@@ -45,6 +45,7 @@ class Asked:
     path: str | None = None
     scheme: str | None = None
     places: str = "Authorization"
+    setting: str = "scheme"
     static: bool = False
     repeated: bool = False
 
@@ -126,13 +127,13 @@ def _unauthorized(asked: Asked, answer: Answered, said: str) -> Verdict:
     sent = f"a {asked.scheme} credential" if asked.scheme else f"a bare token in {asked.places}"
     repeated = ", and to another token as well" if asked.repeated else ""
     cause = f"{said} to {sent}{repeated}"
-    instead = wanted_instead(asked.scheme, answer.headers)
+    instead = wanted_instead(asked.scheme, answer.headers, asked.setting)
     if instead is not None:
         named, advice = instead
         return failed(f"{cause}: it asks for {named}", advice)
     if lacks_scope(answer.headers):
         return failed(f"{cause}: the token has too little scope", SCOPE)
-    return failed(cause, WRONG_STATIC if asked.static else WRONG_TOKEN)
+    return failed(cause, (WRONG_STATIC if asked.static else WRONG_TOKEN).format(where=asked.setting))
 
 
 def _forbidden(asked: Asked, answer: Answered, said: str) -> Verdict:

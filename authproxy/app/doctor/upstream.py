@@ -115,6 +115,7 @@ class Upstream:
             path=question.path,
             scheme=(injection.scheme or "") if token is not None else None,
             places=injection.said,
+            setting=injection.setting,
             static=grant.in_configuration,
         )
 

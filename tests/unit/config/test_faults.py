@@ -75,7 +75,7 @@ def test_a_fault_is_said_in_plain_words(reader, key, fault):
                 '/access_token; "" is the whole document'
             ),
         ),
-        ("hints: [{status: 1}]", "auth.hints[0].say: is required"),
+        ("hints: [{status: 1}]", "auth.hints[0].say: is required (what to tell the user)"),
     ],
 )
 def test_of_alternatives_that_all_fail_one_fault_is_told_at_the_deepest_place(reader, key, fault):

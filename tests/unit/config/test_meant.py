@@ -42,7 +42,7 @@ def test_the_nearest_name_is_suggested():
         (RouteKeys, "username", "it belongs under `auth`, as in `auth: {username: …}`"),
         (RouteKeys, "preset", "it belongs under `auth`, as in `auth: {preset: …}`"),
         (RouteKeys, "log", "it belongs to the top level of the file, outside `routes`"),
-        (RouteKeys, "methods", "it belongs under `allow` or `retry`"),
+        (RouteKeys, "methods", "it belongs under `allow`, `retry` or `stand_in`"),
         (RouteKeys, "zzz", "the keys here are a, b"),
         (
             FileKeys,

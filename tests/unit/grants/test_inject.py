@@ -102,6 +102,10 @@ def test_what_a_reply_must_have_is_known():
 
 def test_for_people_secrets_are_masked():
     assert place(header="A", value="s3cr3t-{token}").shown() == {"header": "A", "value": "••••{token}"}
-    assert place(basic={"username": "me"}).shown() == {"basic": {"username": "me", "password": "{token}"}}
+    assert place(basic={"username": "me"}).shown() == {"basic": {"username": "••••", "password": "{token}"}}
     assert "s3cr3t" not in repr(place(query="a", value="s3cr3t-{token}"))
+    a_word = place(header="Authorization", value="s3cr3t {token}")
+    assert (a_word.scheme, a_word.shown()["value"]) == ("", "••••{token}")
+    [usual] = make(Grant, scheme="GenieKey").places
+    assert (usual.scheme, usual.shown()["value"]) == ("GenieKey", "GenieKey {token}")
     assert isinstance(place(query="a", value="{token}").value, SecretStr)

@@ -27,6 +27,8 @@ HIDING = Hiding(query=["api_key"], cookies=["SID"])
         ("/l?next=%2Fa%3fx%26api_key%3ds3cr3t&y", "/l?next=%2Fa%3fx&y"),
         ("https://other.example/?api_key=s3cr3t,with;x", "https://other.example/?x"),
         ("/a?my_api_key=1&api_keys=2&x=api_key=3", "/a?my_api_key=1&api_keys=2&x=api_key=3"),
+        ("/a?a=1&api_key=s3cr3t%26s3cr3t%23s3cr3t%3Bs3cr3t&z", "/a?a=1&z"),
+        ("/a?api_key=s3cr3t's3cr3t&z", "/a?z"),
         ("/api_key=1", "/api_key=1"),
         ("/a", "/a"),
     ],
@@ -40,6 +42,29 @@ def test_in_a_list_of_links_each_is_looked_at():
     assert HIDING.value(b"link", value) == b'<https://a/?p=2>; rel="next", </b?q>; rel=prev'
 
 
+def test_a_name_with_a_blank_is_known_in_each_spelling():
+    hiding = Hiding(query=["a b"])
+    assert [hiding.value(b"location", f"/?{each}=1&c".encode()) for each in ("a+b", "a%20b", "a b")] == [
+        b"/?c"
+    ] * 3
+
+
+@pytest.mark.parametrize(
+    "link",
+    ["/n?x=abc&defTAIL", "/n?x=abc%26defTAIL", "/n?n=%2Fb%3Fn%3Dx%253Dabc%2526defTAIL", "/abc&defTAIL/n"],
+)
+def test_what_was_sent_lately_goes_in_whatever_spelling_and_place(link):
+    hiding = Hiding(query=["api_key"], sent=["abc&defTAIL", "a"])
+    left = hiding.value(b"location", link.encode())
+    assert b"TAIL" not in left
+    assert b"abc" not in left
+    assert b"n" in left, "a value of a character or two is not looked for"
+
+
+def test_a_refresh_is_a_link_too():
+    assert HIDING.value(b"Refresh", b"0; url=/x?api_key=s3cr3t") == b"0; url=/x"
+
+
 def test_the_cookie_is_not_set():
     assert HIDING.value(b"Set-Cookie", b"SID=s3cr3t; Path=/") is None
     assert HIDING.value(b"Set-Cookie", b"sid=other") == b"sid=other"
@@ -47,10 +72,8 @@ def test_the_cookie_is_not_set():
 
 
 def test_only_what_may_tell_is_looked_at():
-    assert [name for name in (b"location", b"set-cookie", b"etag") if HIDING.concerns(name)] == [
-        b"location",
-        b"set-cookie",
-    ]
+    names = (b"location", b"refresh", b"set-cookie", b"etag")
+    assert [name for name in names if HIDING.concerns(name)] == [b"location", b"refresh", b"set-cookie"]
     cookies_only, query_only = Hiding(cookies=["S"]), Hiding(query=["k"])
     assert not cookies_only.concerns(b"location")
     assert not query_only.concerns(b"set-cookie")

@@ -39,6 +39,7 @@ def test_headers_are_lines_of_their_own():
         (b"/?k=1&x&k", b"/?x&k=a"),
         (b"/?%6b=1", b"/?k=a"),
         (b"/?k+=1", b"/?k+=1&k=a"),
+        (b"/?x;k=1;y&z", b"/?x;y&z&k=a"),
         (b"/?\xff=1&x=%ff", b"/?\xff=1&x=%ff&k=a"),
         (b"*", b"*"),
     ],
@@ -58,6 +59,7 @@ def test_what_a_query_cannot_hold_is_escaped():
         (b"", b"Cookie: S=a\r\n"),
         (b"cOOkie: x=1\r\nX-A: b\r\n", b"cOOkie: x=1; S=a\r\nX-A: b\r\n"),
         (b"Cookie: S=1\r\n", b"Cookie: S=a\r\n"),
+        (b"Cookie: x=1; \r\n", b"Cookie: x=1; S=a\r\n"),
         (b"Cookie: x=1; S=1;y=2\r\nX: 1\r\nCookie: z\r\n", b"Cookie: x=1;y=2; z; S=a\r\nX: 1\r\n"),
         (b"X-Cookie: S=1\r\n", b"X-Cookie: S=1\r\nCookie: S=a\r\n"),
     ],
@@ -79,6 +81,7 @@ def test_a_head_takes_another_token_as_well_as_the_first():
         ({"x-a": "1"}, "/", "X-A"),
         ({"X-Other": "1"}, "/?kk=1", None),
         ({}, "/?x&%6B=1", "the query parameter k"),
+        ({}, "/?x;k=1", "the query parameter k"),
         ({"Cookie": "x=1; S=2"}, "/", "the cookie S"),
         ({"Cookie": "s=2"}, "/?K=1", None),
         ({"X-A": "1", "Cookie": "S"}, "/?k", "X-A and the query parameter k and the cookie S"),
@@ -100,3 +103,11 @@ def test_a_plain_request_is_looked_at_closer_only_where_it_may_bring_some():
 
 def test_it_says_where():
     assert injection(headers=["A"], query=["k"]).said == "A and the query parameter k"
+
+
+def test_what_is_sent_of_a_token_is_known():
+    made = injection(query=["k"])
+    made.edited(HEAD, A)
+    made.edited(HEAD, A)
+    assert list(made.recent) == ["a"]
+    assert list(header_injection("X", "Basic").values(A)) == ["Basic a", "a"]

@@ -1,6 +1,7 @@
 """What is judged before anything is sent, and that a plain head fares as any other."""
 
 import asyncio
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -15,7 +16,6 @@ from authproxy.proxy.guard import Guard
 from authproxy.proxy.headers import RequestHeaders
 from authproxy.proxy.request import Request, Whole
 from authproxy.proxy.respond import CLIENT_GONE
-from authproxy.proxy.route import Route
 from authproxy.proxy.router import RouteTable
 from tests.support import client_side
 from tests.support.both_doors import without_ids
@@ -272,10 +272,8 @@ async def test_what_is_worked_out_of_a_section_is_kept_with_it_once_its_host_is_
 
 async def test_what_was_worked_out_for_one_route_is_not_taken_for_another():
     world = World(*[whole()] * 4, credential=False)
-    other = Route(
-        **{name: getattr(world.route, name) for name in Route.__slots__}
-        | {"path": "/other", "strip": "/other", "request_headers": RequestHeaders(host="other.example")}
-    )
+    rules = RequestHeaders(host="other.example")
+    other = replace(world.route, path="/other", strip="/other", request_headers=rules)
     world.handler.serve(
         SimpleNamespace(
             guard=Guard(), routes=RouteTable([world.route, other]), header_bytes=1000, body_bytes=None

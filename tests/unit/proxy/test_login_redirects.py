@@ -7,9 +7,12 @@ from authproxy.proxy.login_redirects import LoginRedirects
 ORIGIN = "https://Api.example:443"
 
 
-def fit(location, *patterns, target="/a/b?c", origin=ORIGIN):
+HEAD = b"GET /a/b?c HTTP/1.1\r\nX-Host: x\r\nHost: up.localhost:8080\r\n"
+
+
+def fit(location, *patterns, **settings):
     headers = [(b"X-A", b"1"), (b"location", location.encode())]
-    return LoginRedirects(patterns, origin).fit(headers, target)
+    return LoginRedirects(patterns, ORIGIN, **settings).fit(headers, HEAD)
 
 
 @pytest.mark.parametrize(
@@ -45,10 +48,17 @@ def test_a_location_fits_its_pattern(location, pattern, fits):
 
 def test_without_a_location_or_with_two_nothing_fits():
     redirects = LoginRedirects(["/**"], ORIGIN)
-    assert not redirects.fit([], "/")
-    assert not redirects.fit([(b"Location", b"/a"), (b"Location", b"/b")], "/")
+    assert not redirects.fit([], HEAD)
+    assert not redirects.fit([(b"Location", b"/a"), (b"Location", b"/b")], HEAD)
 
 
 def test_it_knows_whether_there_are_any():
     assert LoginRedirects(["https://a/**"], ORIGIN)
     assert not LoginRedirects([], ORIGIN)
+
+
+@pytest.mark.parametrize(("preserve_host", "fits"), [(True, True), (False, False)])
+def test_an_upstream_that_gets_the_callers_host_may_call_itself_by_it(preserve_host, fits):
+    assert fit("https://up.localhost:8080/login", "/login", preserve_host=preserve_host) is fits
+    assert not fit("https://other.localhost:8080/login", "/login", preserve_host=preserve_host)
+    assert fit("/login", "/login", preserve_host=preserve_host)

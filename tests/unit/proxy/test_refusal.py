@@ -72,16 +72,16 @@ def test_another_answer_needs_no_explanation(status):
 @pytest.mark.parametrize(
     ("settings", "status", "headers", "said", "hint"),
     [
-        ({"retried": True}, 401, (), "a token renewed 2 s ago, repeated once", WRONG_TOKEN),
-        ({}, 401, (), "a token obtained 2 s ago", WRONG_TOKEN),
+        ({"retried": True}, 401, (), "a token renewed 2 s ago, repeated once", WRONG_TOKEN.format(where="scheme")),
+        ({}, 401, (), "a token obtained 2 s ago", WRONG_TOKEN.format(where="scheme")),
         ({}, 403, (), "a token obtained 2 s ago", NOT_ALLOWED),
-        ({"issued": False}, 401, (), "a token", WRONG_TOKEN),
-        ({"not_repeated": "no"}, 401, (), "a token obtained 2 s ago, not repeated: no", WRONG_TOKEN),
-        ({"credential": STATIC, "not_repeated": "no"}, 401, (), "a static token", WRONG_STATIC),
+        ({"issued": False}, 401, (), "a token", WRONG_TOKEN.format(where="scheme")),
+        ({"not_repeated": "no"}, 401, (), "a token obtained 2 s ago, not repeated: no", WRONG_TOKEN.format(where="scheme")),
+        ({"credential": STATIC, "not_repeated": "no"}, 401, (), "a static token", WRONG_STATIC.format(where="scheme")),
         ({"credential": STATIC}, 403, (), "a static token", NOT_ALLOWED),
         ({"injects": False}, 401, (), OWN, KEPT),
         ({}, 403, LACKS, "the token has too little scope", SCOPE),
-        ({"credential": Credential(statuses=(418,))}, 418, (), "a token obtained 2 s ago", WRONG_TOKEN),
+        ({"credential": Credential(statuses=(418,))}, 418, (), "a token obtained 2 s ago", WRONG_TOKEN.format(where="scheme")),
     ],
 )  # fmt: skip
 def test_a_refusal_says_what_was_sent_and_what_to_do(settings, status, headers, said, hint):

@@ -52,6 +52,7 @@ def test_what_it_wants_and_whether_it_has_places_at_all():
         ("an-app-id-that-is-a-secret {token}", "••••{token}"),
         ("Key s3cr3t {token}", "••••{token}"),
         ("{token}!", "{token}••••"),
+        ("s3cr3t {token}", "••••{token}"),
     ],
 )
 def test_of_its_own_words_only_a_scheme_is_shown(text, shown):

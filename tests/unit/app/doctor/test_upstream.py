@@ -12,6 +12,7 @@ from authproxy.grants.static import Static
 from authproxy.net.dial import Origin
 from authproxy.proxy.allow import Allow
 from authproxy.proxy.headers import RequestHeaders, ResponseHeaders
+from authproxy.proxy.injection import header_injection
 from authproxy.proxy.route import Route
 from authproxy.tokens.token import Token
 
@@ -42,6 +43,8 @@ class Sender:
 
 class Credential:
     """Adds a line, and repeats nothing."""
+
+    injection = header_injection("Authorization", "Bearer")
 
     async def send(self, outgoing, sender, token):
         return await sender.send(outgoing, f"Authorization: Bearer {token.value}\r\n".encode())
