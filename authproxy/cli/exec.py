@@ -133,6 +133,8 @@ def _variables(
 
 def _environment(environ: Mapping[str, str], config: Config, inherit: Collection[str]) -> dict[str, str]:
     """Return what a program gets of `environ`: not where our secrets are, but for what it is to `inherit`."""
+    for name in sorted(set(inherit) - config.secret_variables):
+        logs.warning("--inherit is of no use: no secret of the configuration comes from it", variable=name)
     withheld = config.secret_variables.difference(inherit)
     return {name: value for name, value in environ.items() if name not in withheld}
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from authproxy.config.document import Item
 from authproxy.config.validation import Validation
 from authproxy.grants.grant import Grant
+from authproxy.grants.inject import ONE_HEADER
 from authproxy.grants.registry import GRANTS
 from authproxy.masking import masked
 
@@ -38,6 +39,8 @@ class Auth:
         response: object = getattr(self.grant, "response", None)
         if response is not None and response == type(response)():  # nobody said anything about it
             del shown["response"]
+        if self.grant.inject is not None:
+            shown = {key: value for key, value in shown.items() if key not in ONE_HEADER}
         return shown
 
 

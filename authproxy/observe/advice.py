@@ -16,6 +16,10 @@ REDIRECT = (
 )
 TWICE = "the base path is in the URL twice: remove it from the request, or from `upstream`"
 PATH = "is that URL right? authproxy removes `path` (see `strip_path`) and prepends the path of `upstream`"
+AT_ITS_OWN = (
+    "is that URL right? At a route's own address no prefix is taken off: the whole path is put behind that "
+    "of `upstream`"
+)
 SCHEME = "if it says that plain HTTP came to an HTTPS port, write https:// in `upstream`"
 
 
@@ -36,5 +40,5 @@ def advice(
     if record.route in proven:
         return None
     if record.status == 404:
-        return PATH
+        return AT_ITS_OWN if record.facts is not None and record.facts.listener else PATH
     return SCHEME if upstream.startswith("http:") else None

@@ -181,8 +181,8 @@ async def test_wherever_a_token_goes_its_places_are_named(watched):
         here.call("/x")
         await watched.page.goto(here.proxy.admin_url)
         await row(watched.page, "GET /x").click()
-        assert "Basic, api_key, SID, X-K, static" in await card(watched.page, "api").inner_text()
-        await watched.page.get_by_text("added Basic, api_key, SID, X-K").first.wait_for()
+        assert "Basic, ?api_key, cookie SID, X-K, static" in await card(watched.page, "api").inner_text()
+        await watched.page.get_by_text("added Basic, ?api_key, cookie SID, X-K").first.wait_for()
 
 
 def seconds(countdown: str) -> int:

@@ -245,6 +245,13 @@ def test_a_variable_can_be_inherited_all_the_same() -> None:
     assert "NOT_THERE" not in found
 
 
+def test_a_name_that_has_nothing_to_do_with_it_is_told() -> None:
+    ended = run_beside(CONFIG, ["true"], "--inherit", "API_SECRETT", env=ENV)
+    assert ended.returncode == 0
+    assert "--inherit is of no use" in ended.stderr
+    assert "variable=API_SECRETT" in ended.stderr
+
+
 @linux
 def test_no_secret_is_in_proc() -> None:
     code = "print('ready', flush=True); input()"

@@ -463,3 +463,65 @@ def test_the_taps_give_it_as_it_goes():
     assert printed("--header") == f"Authorization: Basic {basic}\nX-K: k t0k3n\nCookie: JSESSIONID=t0k3n\n"
     assert 'url-query = "api_key=t0k3n"' in printed("--format", "curl")
     assert printed("--format", "netrc") == "machine api.example login oauth2 password t0k3n\n"
+
+
+def test_nothing_of_what_was_sent_is_shown_wherever_an_upstream_repeats_it():
+    def answer(came, _wire):
+        if came.path == "/token":
+            return json_reply({"access_token": "t0k3n-of-some-length", "csrf": "csrf-of-some-length"})
+        said = " ".join(came.one(name) or "" for name in ("Authorization", "X-CSRF")) + came.target
+        return reply(401, f"X-Echo: {said}", "Content-Type: text/plain", body=said.encode())
+
+    with Upstream(answer) as server:
+        route = {
+            "name": "api",
+            "upstream": server.url,
+            "inspect": {"bodies": "64KiB"},
+            "auth": {
+                "grant": "client_credentials",
+                "token_url": f"{server.url}/token",
+                "client_id": "c",
+                "client_secret": "s3cr3t-of-a-client",
+                "inject": [
+                    {"basic": {"username": "${NAME}", "password": "{token}"}},
+                    {"header": "X-CSRF", "value": "{response:/csrf}"},
+                    {"query": "k", "value": "${WORD} {token}"},
+                ],
+            },
+        }
+        env = {"NAME": "n4m3-of-a-user", "WORD": "w0rd"}
+        with running_proxy({"routes": [route], "log": {"level": "debug"}}, env=env) as proxy:
+            answered = get(proxy.url, "/x")
+            assert answered.status == 401
+            [newest, *_] = get(proxy.admin_url, "/api/requests").json["requests"]
+            shown = get(proxy.admin_url, f"/api/requests/{newest['id']}").body.decode()
+            shown += get(proxy.admin_url, "/api/status").body.decode() + proxy.log()
+            shown += answered.one("Proxy-Status") or ""
+    basic = base64.b64encode(b"n4m3-of-a-user:t0k3n-of-some-length").decode()
+    for secret in ("t0k3n-of-some-length", "csrf-of-some-length", *env.values(), basic, basic[16:-8]):
+        assert secret not in shown
+
+
+@pytest.mark.route(
+    auth=places({"query": "api_key", "value": "a b&{token};#x"}), retry={"redirects": ["/never"]}
+)
+def test_a_value_of_any_characters_leaves_nothing_behind_in_a_link(place):
+    def answer(came, _wire):
+        query = came.target.partition("?")[2]
+        return reply(302, f"Location: /next?{query}&z=1", f"Refresh: 0; url=/x?{query}")
+
+    place.api.answer = answer
+    came = place.get("/x?a=1")
+    assert came.one("Location") == "/next?a=1&z=1"
+    assert came.one("Refresh") == "0; url=/x?a=1"
+
+
+@pytest.mark.route(
+    auth=LOGIN | {"form": {"user": "host"}}, retry={"redirects": ["/login**"]}, preserve_host=True
+)
+def test_an_upstream_that_calls_itself_by_the_callers_host_is_understood(place):
+    site = Site(place)
+    assert place.get("/a").status == 200
+    logins, site.sessions, site.location = site.logins, [], f"http://{place.host}/login"
+    assert place.get("/a").status == 200
+    assert site.logins == logins + 1

@@ -70,6 +70,12 @@ def routes(system: System) -> list[dict[str, Any]]:
             "name": "user", "path": "/user",
             "auth": {**login, "method": "GET", "url": f"{system.url}/jwt?useBody=true"},
         },
+        {
+            "name": "asked", "path": "/asked",
+            "auth": credential(
+                token_url=f"{system.url}/o/token?grant_type=client_credentials", params_in="query"
+            ),
+        },
         {"name": "rpc", "path": "/rpc", "auth": {**login, "url": f"{system.url}/w/api.php?action=login&a=1"}},
         {"name": "found", "path": "/found-it", "auth": credential(issuer=system.url)},
         {"name": "none", "path": "/none", "auth": {"grant": "none"}},
@@ -155,6 +161,13 @@ def test_the_query_counts_where_it_says_what_is_asked_for(world: World) -> None:
         "?action=LOGIN",
     ):
         assert world.is_refused(f"/rpc/w/api.php{query}", DUMMY), query
+    for query in (
+        "?grant_type=password&username=x",
+        "?grant_type=client_credentials&client_id=me",
+        "?scope=a",
+        "",
+    ):
+        assert world.is_refused(f"/asked/o/token{query}", DUMMY), query
     for query in ("?action=query", "?a=1&action=parse"):
         assert world.ask(f"/rpc/w/api.php{query}", DUMMY).body == b"let through", query
 

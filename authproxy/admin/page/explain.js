@@ -36,7 +36,8 @@ export function scheme(route) {
 
 function place({basic, header, query, cookie, value}) {
   if (basic) return "Basic";
-  if (query || cookie) return query || cookie;
+  if (query) return `?${query}`;
+  if (cookie) return `cookie ${cookie}`;
   const word = value.replace("{token}", "").trim();
   return header.toLowerCase() === "authorization" && word ? word : header;
 }

@@ -2,13 +2,15 @@
 
 import pytest
 
-from authproxy.observe.advice import PATH, REDIRECT, SCHEME, TWICE, advice
+from authproxy.observe.advice import AT_ITS_OWN, PATH, REDIRECT, SCHEME, TWICE, advice
 from authproxy.observe.record import RouteFacts
 from tests.support.records import record
 
 
-def advised(status, url="https://api.example/v1/x", proven=(), *, base="", redirect=None, **changes):
-    facts = RouteFacts("up42", url_of=lambda _path: url, base=base)
+def advised(
+    status, url="https://api.example/v1/x", proven=(), *, base="", redirect=None, listener="", **changes
+):
+    facts = RouteFacts("up42", url_of=lambda _path: url, base=base, listener=listener)
     return advice(record(status=status, facts=facts, **changes), proven, redirect=redirect, upstream=url)
 
 
@@ -30,6 +32,10 @@ def advised(status, url="https://api.example/v1/x", proven=(), *, base="", redir
 def test_a_404_is_explained_until_the_route_has_had_a_success(status, url, base, first, later):
     assert advised(status, url, base=base) == first
     assert advised(status, url, {"up42"}, base=base) == later
+
+
+def test_at_a_routes_own_address_no_prefix_is_spoken_of():
+    assert advised(404, listener="127.0.0.1:1") == AT_ITS_OWN
 
 
 def test_a_redirect_away_is_always_explained():

@@ -19,6 +19,7 @@ from authproxy.proxy.refusal import (
 from authproxy.proxy.send import Outgoing
 from authproxy.tokens.token import Token
 
+TOKEN_HINT, STATIC_HINT = (each.format(where="scheme") for each in (WRONG_TOKEN, WRONG_STATIC))
 LACKS = [(b"WWW-Authenticate", b'Bearer error="insufficient_scope"')]
 
 
@@ -72,16 +73,16 @@ def test_another_answer_needs_no_explanation(status):
 @pytest.mark.parametrize(
     ("settings", "status", "headers", "said", "hint"),
     [
-        ({"retried": True}, 401, (), "a token renewed 2 s ago, repeated once", WRONG_TOKEN.format(where="scheme")),
-        ({}, 401, (), "a token obtained 2 s ago", WRONG_TOKEN.format(where="scheme")),
+        ({"retried": True}, 401, (), "a token renewed 2 s ago, repeated once", TOKEN_HINT),
+        ({}, 401, (), "a token obtained 2 s ago", TOKEN_HINT),
         ({}, 403, (), "a token obtained 2 s ago", NOT_ALLOWED),
-        ({"issued": False}, 401, (), "a token", WRONG_TOKEN.format(where="scheme")),
-        ({"not_repeated": "no"}, 401, (), "a token obtained 2 s ago, not repeated: no", WRONG_TOKEN.format(where="scheme")),
-        ({"credential": STATIC, "not_repeated": "no"}, 401, (), "a static token", WRONG_STATIC.format(where="scheme")),
+        ({"issued": False}, 401, (), "a token", TOKEN_HINT),
+        ({"not_repeated": "no"}, 401, (), "a token obtained 2 s ago, not repeated: no", TOKEN_HINT),
+        ({"credential": STATIC, "not_repeated": "no"}, 401, (), "a static token", STATIC_HINT),
         ({"credential": STATIC}, 403, (), "a static token", NOT_ALLOWED),
         ({"injects": False}, 401, (), OWN, KEPT),
         ({}, 403, LACKS, "the token has too little scope", SCOPE),
-        ({"credential": Credential(statuses=(418,))}, 418, (), "a token obtained 2 s ago", WRONG_TOKEN.format(where="scheme")),
+        ({"credential": Credential(statuses=(418,))}, 418, (), "a token obtained 2 s ago", TOKEN_HINT),
     ],
 )  # fmt: skip
 def test_a_refusal_says_what_was_sent_and_what_to_do(settings, status, headers, said, hint):

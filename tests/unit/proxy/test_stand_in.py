@@ -129,6 +129,7 @@ def asked(body=b"", method="POST", *, ended=True, idle_seconds=9.0):
     context.__dict__.update(
         request=request,
         route=SimpleNamespace(idle_seconds=idle_seconds),
+        login_query="",
         login_body=Body(stream, length=None, keep=0, limit=100),
         origin=None,
         received=0,
