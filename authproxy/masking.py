@@ -43,6 +43,9 @@ MAX_ESCAPE = 6  # characters
 # ── settings ─────────────────────────────────────────────────────────────────────────────────────
 
 
+VALUE = "value"
+
+
 @dataclass(frozen=True, slots=True)
 class Leaf:
     """A value that is not walked any further, and what is known of it.
@@ -79,8 +82,14 @@ class Leaf:
             declared or self.declared,
             part if declared is None and isinstance(part, str) else "",
             self.hidden or (declared is not None and not declared.repr),
-            self.place.child(part) if self.place is not None else None,
+            self._place_of(part),
         )
+
+    def _place_of(self, part: str | int) -> Any:
+        """Return where a part was written: what a preset calls `value` may be one or another key's."""
+        if self.place is None:
+            return None
+        return self.place.child(part) or self.place.child(VALUE)
 
 
 def as_data(

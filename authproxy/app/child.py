@@ -66,6 +66,12 @@ def hold_signals() -> Mask:
     return None
 
 
+def release_signals(mask: Mask) -> None:
+    """Have signals do again what they did before `hold_signals` returned `mask`."""
+    if mask is not None:
+        pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
 def _heard() -> set[int]:
     return {number for number in PASSED_ON if signal.getsignal(number) is not signal.SIG_IGN}
 

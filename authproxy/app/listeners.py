@@ -97,7 +97,8 @@ def each_at_a_free_port(config: Config, names: Iterable[str]) -> Config:
     wanted = frozenset(names)
     routes = tuple(replace(route, listen=FREE_PORT) for route in config.routes if route.name in wanted)
     listen = (FREE_PORT,) if any(route.is_shared for route in routes) else ()
-    return replace(config, listen=listen, admin=None, access=None, workers=1, routes=routes)
+    chosen = replace(config, routes=routes, configured=config.configured or config.routes)
+    return replace(chosen, listen=listen, admin=None, access=None, workers=1)
 
 
 def own_listeners(config: Config, listeners: Listeners) -> OwnListeners:

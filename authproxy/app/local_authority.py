@@ -139,8 +139,11 @@ class LocalAuthority:
                 return found
 
     def left(self, authority: "Authority") -> timedelta:
-        """Return how long `authority` is still valid."""
-        return authority.issuer.not_valid_after_utc - self.now()
+        """Return how long `authority` is still valid; nothing for one that is not yet, by our clock."""
+        now = self.now()
+        if authority.issuer.not_valid_before_utc > now:
+            return timedelta()
+        return authority.issuer.not_valid_after_utc - now
 
     def roots(self) -> "list[x509.Certificate]":
         """Return the certificates that clients may have been told to trust, the one at work first."""
@@ -149,7 +152,7 @@ class LocalAuthority:
         found: list[x509.Certificate] = []
         for path in (self.public, self._former):
             with contextlib.suppress(ValueError):
-                found += x509.load_pem_x509_certificates(disk.read_private(path) or b"")
+                found += x509.load_pem_x509_certificates(disk.read_own(path) or b"")
         return list(dict.fromkeys(found))
 
     def _unsealed(self) -> "Authority | None":
@@ -175,7 +178,7 @@ class LocalAuthority:
             logs.warning(f"{OF} unreadable", file=str(self._sealed), moved_to=str(aside))
         secret = find_secret(self._key, self._keyring, of=OF)
         made = make_authority(NAME, permitted(), lifetime=self.lifetimes.authority, now=self.now())
-        followed = (disk.read_private(self.public) or b"") + (disk.read_private(self._former) or b"")
+        followed = (disk.read_own(self.public) or b"") + (disk.read_own(self._former) or b"")
         if followed:
             disk.replace_private(self._former, followed)
         disk.replace_private(self._sealed, made.sealed(secret.hex().encode()))
@@ -191,7 +194,7 @@ class LocalAuthority:
 
     def _is_public(self, authority: "Authority") -> bool:
         """Tell whether clients find its certificate where they look for it."""
-        return disk.read_private(self.public) == authority.root_pem
+        return disk.read_own(self.public) == authority.root_pem
 
 
 @contextlib.contextmanager

@@ -145,7 +145,7 @@ class RouteBuilder:
         self._tls = tls
         self._planned = planned
         self._before = before
-        self._marks = placeholders(config.routes)
+        self._marks = placeholders(config.configured or config.routes)
         self._owners = {
             self._marks[each.name]: each.name for each in reversed(config.routes) if each.grant.needs_token
         }

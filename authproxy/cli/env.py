@@ -53,7 +53,7 @@ def env(*, routes: tuple[str, ...], config_file: str | None, shell: str) -> None
     if shell != BY_CODE_PAGE and isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
     lines = [SHELLS[shell](name, value) for name, value in found.items() if settable(name, shell)]
-    click.echo("\n".join(lines))
+    click.echo("\n".join(lines), color=True)  # to the byte: what looks like a colour is a value
 
 
 def _variables(config: Config, routes: Sequence[RouteConfig], environ: dict[str, str]) -> dict[str, str]:

@@ -10,7 +10,7 @@ import click
 
 from authproxy import logs
 from authproxy.app.beside import serve_beside
-from authproxy.app.child import Child, NotStarted, hold_signals
+from authproxy.app.child import Child, NotStarted, hold_signals, release_signals
 from authproxy.app.credentials import check_stores
 from authproxy.app.file_limits import raise_file_limit
 from authproxy.app.listeners import (
@@ -113,6 +113,9 @@ def exec(  # noqa: A001 - as the verb is called
         except NotStarted as error:
             click.echo(f"authproxy: cannot run {command[0]}: {error}", err=True)
             return error.code
+        except BaseException:
+            release_signals(mask)  # there is no program for them to go to
+            raise
 
 
 def _beside(config: Config, routes: Sequence[RouteConfig], log_level: str | None) -> Config:

@@ -126,7 +126,7 @@ def _ends(got: Token, key: str) -> dict[str, str]:
 
 
 def _netrc_word(value: str) -> str:
-    return f'"{_escaped(value)}"' if set(value) & set(' \t"\\#') else value
+    return f'"{_escaped(value)}"' if not value or set(value) & set(' \t"\\#') else value
 
 
 def _escaped(value: str) -> str:

@@ -83,6 +83,6 @@ def _no_proxy(environ: Mapping[str, str]) -> dict[str, str]:
 
 def _grown(value: str | None) -> str:
     names = [name for each in (value or "").split(",") if (name := each.strip())]
-    if EVERYTHING in names:
+    if names == [EVERYTHING]:  # beside other names it means nothing, to curl and to Python
         return value or ""
     return ",".join([*names, *(name for name in LOOPBACK if name not in names)])

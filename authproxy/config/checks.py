@@ -22,6 +22,7 @@ from authproxy.grants.static import NoGrant, Static
 from authproxy.masking import SHORT_SECRET, Leaf
 from authproxy.net.http_proxy import proxy_for, read_proxy
 from authproxy.net.own_listeners import OwnListeners
+from authproxy.tokens.template import TOKEN, Template
 from authproxy.tokens.token import Token
 from authproxy.values import any_spelling, is_loopback, port_of, split_address
 
@@ -38,6 +39,7 @@ Routes = Sequence[tuple[RouteConfig, Item]]
 
 # Of a mapping whose values may be secrets, or not: headers, parameters.
 COOKIES = ("header", "cookie")
+PLACES = (TOKEN, "{response:")
 HOP_BY_HOP = frozenset({"proxy-authorization", "proxy-authenticate", "http2-settings", "expect"})
 """What is not forwarded (RFC 9110 §7.6.1), besides what frames a message."""
 
@@ -158,6 +160,10 @@ def _secret_text(leaf: Leaf) -> str:
         return ""
     text = leaf.value.get_secret_value()
     if "://" in text and "@" not in text:  # a URL without a password
+        return ""
+    if leaf.declared is not None and leaf.declared.name == "username":
+        return ""
+    if any(place in text for place in PLACES) and not Template.parse(text).own_words:
         return ""
     is_one = leaf.is_from_reference or not leaf.name or _SECRET_NAME.search(leaf.name) is not None
     return text if is_one else ""

@@ -312,6 +312,9 @@ class Config(FileKeys):
         line, column = self.places.get(key, (1, 1))
         return Fault(self.file, line, column, key, message)
 
+    configured: tuple[RouteConfig, ...] = field(default=(), repr=False, compare=False)
+    """All routes of the file, where only some of them are to be served: those that name placeholders."""
+
     secret_variables: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
     """Variables of the environment from which the value of a secret key came."""
 

@@ -33,6 +33,7 @@ from authproxy.errors import ConfigError, Fault
 from authproxy.places import Stamp, is_file, stamp_of, working_directory
 from authproxy.values import split_address
 
+PROXIES = frozenset({"http_proxy", "https_proxy", "all_proxy", "no_proxy"})
 NOT_ONLY_OURS = frozenset({"HOME", "LANG", "LOGNAME", "PATH", "PWD", "SHELL", "TMPDIR", "USER"})
 """Variables that programs need, whatever else they are used for."""
 PLACEHOLDER_BASE = "https://upstream.invalid"  # while the upstream is faulty, `auth` is still checked
@@ -170,7 +171,7 @@ class _Reader:
     def secret_variables(self) -> frozenset[str]:
         """The variables from which secrets came, of those that are nobody else's."""
         names = {name for leaf in self._validation.secrets for name in leaf.place.variables}
-        return frozenset(name for name in names - NOT_ONLY_OURS if not name.lower().endswith("_proxy"))
+        return frozenset(name for name in names - NOT_ONLY_OURS if name.lower() not in PROXIES)
 
     def config(self, top: Item) -> Config:
         unresolved: list[Fault] = []

@@ -69,6 +69,11 @@ class Template:
         """The text, without what may be a secret in it: all but the scheme before a token."""
         return "".join(map(_shown, self.parts))
 
+    @property
+    def own_words(self) -> bool:
+        """Whether it has words of its own that may be a secret."""
+        return MASK in self.shown
+
     def fill(self, token: Token) -> str:
         """Return the text for `token`. Raises `BadTokenReply` where it lacks a field."""
         fields = dict(token.fields)

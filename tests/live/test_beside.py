@@ -427,3 +427,62 @@ def test_a_request_of_somebody_who_is_left_does_not_hold_up_the_end() -> None:
             api.wait_for(1)
             program.stdin.write("\n")
         assert program.returncode == 4
+
+
+# ── what was found by trying to break it ─────────────────────────────────────────────────────────
+
+
+def test_a_route_that_is_run_alone_takes_the_placeholder_of_an_earlier_one_with_its_credential() -> None:
+    with Upstream() as api:
+        auth = {"grant": "static", "token": "${API_SECRET}"}
+        names = ("first", "second")
+        config = {
+            "routes": [
+                {
+                    "name": name, "path": f"/{name}", "upstream": api.url, "auth": auth,
+                    "env": {"KEY": "{placeholder}"},
+                }
+                for name in names
+            ]
+        }  # fmt: skip
+        code = (
+            "import os, urllib.request as u;"
+            "headers = {'Authorization': 'Bearer ' + os.environ['KEY']};"
+            "r = u.Request(os.environ['SECOND_URL'] + '/x', headers=headers);"
+            "print(u.urlopen(r).status)"
+        )
+        ended = run_beside(config, python(code), "second", env=ENV)
+        assert ended.stdout == "200\n", ended.stderr
+        assert [came.one("Authorization") for came in api.requests] == [f"Bearer {SECRET}"]
+
+
+def test_whatever_a_variable_is_called_a_secret_in_it_is_not_handed_on() -> None:
+    auth = {"preset": "code42-user", "username": "me", "password": "${ONE}", "totp": "${TWO}"}
+    config = {
+        "routes": [
+            {"name": "user", "upstream": "https://api.example", "auth": auth},
+            {
+                "name": "other", "path": "/o", "upstream": "https://api.example",
+                "auth": {"grant": "static", "token": "${TOKEN_FOR_MY_PROXY}"},
+            },
+        ]
+    }  # fmt: skip
+    env = {"ONE": "a-password", "TWO": "JBSWY3DPEHPK3PXP", "TOKEN_FOR_MY_PROXY": "a-token-of-mine"}
+    found = environment_of(config, env=env)
+    assert not env.keys() & found.keys()
+
+
+@pytest.mark.parametrize(
+    ("set_to", "goes_on"),
+    [("*", "*"), ("example.com,*", "example.com,*,localhost,127.0.0.1,::1")],
+)
+def test_a_star_among_other_names_means_nothing_to_anybody(set_to: str, goes_on: str) -> None:
+    assert environment_of(CONFIG, env={"NO_PROXY": set_to})["NO_PROXY"] == goes_on
+
+
+@posix
+def test_with_too_few_files_it_says_so_and_ends() -> None:
+    ended = run_beside(CONFIG, ["true"], env=ENV, before=("sh", "-c", 'ulimit -n 16; exec "$@"', "sh"))
+    assert ended.returncode == 1
+    assert "may have 16 files open" in ended.stderr
+    assert "ulimit -n" in ended.stderr

@@ -18,6 +18,7 @@ STRANGE = {
     "SPACES": "  two words  ",
     "SINGLE": "it's",
     "DOUBLE": 'say "hello"',
+    "COLOUR": "\x1b[31mred\x1b[0m",
     "BOTH": "'\"'\"",
     "DOLLARS": "$HOME ${{HOME}} $(id) `id` $$",
     "BACKSLASHES": "a\\b\\\\c\\'\\n\\",

@@ -43,8 +43,18 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 def read_private(path: Path) -> bytes | None:
     """Return what is in `path`, or None when there is no such file.
 
-    Raises `StoreError` when it cannot be read, or should not be: somebody else may have put it there.
+    Raises `StoreError` when it cannot be read, or should not be: somebody else may have put it there, or may
+    read it.
     """
+    return _read(path, _OTHERS)
+
+
+def read_own(path: Path) -> bytes | None:
+    """Do the same with what everybody may read."""
+    return _read(path, _OTHERS_WRITE)
+
+
+def _read(path: Path, refused: int) -> bytes | None:
     try:
         # Without blocking: opening a pipe that nobody writes to would wait for ever.
         handle = _open(path, os.O_RDONLY | O_NONBLOCK)
@@ -53,7 +63,7 @@ def read_private(path: Path) -> bytes | None:
     except OSError as error:
         raise _trouble(path, error) from error
     try:
-        _refuse_foreign(path, os.fstat(handle))
+        _refuse_foreign(path, os.fstat(handle), refused)
         with os.fdopen(handle, "rb", closefd=False) as file:
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
@@ -139,7 +149,7 @@ def open_lock(path: Path) -> int:
     except OSError as error:
         raise _trouble(path, error) from error
     try:
-        _refuse_foreign(path, os.fstat(handle))
+        _refuse_foreign(path, os.fstat(handle), _OTHERS)
     except BaseException:
         os.close(handle)
         raise
@@ -192,12 +202,12 @@ def _modes(status: os.stat_result) -> int:
     return status.st_mode if FILE_OWNERS else status.st_mode & ~_OTHERS
 
 
-def _refuse_foreign(path: Path, status: os.stat_result) -> None:
+def _refuse_foreign(path: Path, status: os.stat_result, refused: int) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise StoreError(f"{path} is not a regular file", hint="move it away, or name another one")
     if not is_ours(status):
         raise StoreError(f"{path} belongs to another user", hint="run as that user, or name another file")
-    if _modes(status) & _OTHERS:
+    if _modes(status) & refused:
         raise StoreError(f"{path} is open to others", hint=f"chmod 600 {path}")
 
 

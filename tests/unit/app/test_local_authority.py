@@ -238,6 +238,23 @@ def test_a_file_that_others_can_read_is_refused_with_the_way_to_mend_it(keep):
     assert (caught.value.detail, caught.value.hint) == (f"{file} is open to others", f"chmod 600 {file}")
 
 
+def test_its_certificate_may_be_read_by_everybody(keep):
+    kept = keep()
+    made = kept.get()
+    kept.public.chmod(0o644)
+    assert kept.get().root == made.root
+    kept.public.chmod(0o666)
+    with pytest.raises(StoreError, match="is open to others"):
+        kept.get()
+
+
+def test_one_that_was_made_while_the_clock_was_ahead_is_followed(keep, clock):
+    clock.advance(30 * 86_400)
+    made = keep().get()
+    clock.advance(-30 * 86_400)
+    assert keep().get().root != made.root
+
+
 def test_without_locks_there_is_none(keep, monkeypatch):
     monkeypatch.setattr(local_authority, "FILE_LOCKS", Capability(present=False, lack="there are none"))
     with pytest.raises(StoreError, match="cannot be kept: there are none"):

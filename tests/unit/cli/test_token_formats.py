@@ -20,10 +20,11 @@ def route(upstream="https://api.example.com/base", *, name="my-api", **keys):
     return SimpleNamespace(name=name, upstream=upstream, grant=Static(token="x", **keys))
 
 
-@pytest.mark.parametrize("value", TOKENS)
+@pytest.mark.parametrize("value", [*TOKENS, ""])
 def test_a_line_of_netrc_is_read_back(tmp_path, value):
     file = tmp_path / "netrc"
-    file.write_text(forms.netrc(Token(value), route()) + "\n")
+    file.write_text(forms.netrc(Token(value), route()) + "\nmachine other login a password b\n")
+    assert netrc.netrc(str(file)).authenticators("other") == ("a", "", "b")
     assert netrc.netrc(str(file)).authenticators("api.example.com") == ("oauth2", "", value)
 
 

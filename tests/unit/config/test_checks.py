@@ -6,6 +6,7 @@ from pydantic import SecretStr
 from authproxy.capabilities import Capability
 from authproxy.config import checks
 from authproxy.config.document import Item
+from authproxy.config.read import load
 from authproxy.masking import Leaf
 from tests.support.systems import of_unix
 
@@ -359,6 +360,24 @@ def test_no_secret_is_what_a_reference_gave_or_what_is_not_known_for_one(found):
 )
 def test_a_secret_is_known_by_its_name_or_by_what_stands_in_it(found):
     assert exposed(found) == [IN_FILE]
+
+
+@pytest.mark.parametrize(
+    ("inject", "told"),
+    [
+        ("{basic: {username: oauth2, password: '{token}'}}", False),
+        ("{header: Authorization, value: 'Bearer {token}'}", False),
+        ("{header: X-T, value: '{response:/t}'}", False),
+        ("{header: X-Key, value: 'a-s3cr3t:{token}'}", True),
+    ],
+)
+def test_a_template_without_words_of_its_own_is_no_secret(reader, inject, told):
+    keys = f"upstream: https://x\nauth: {{grant: command, command: [a], inject: [{inject}]}}"
+    file = reader.directory / "open.yaml"
+    file.write_text(reader.with_route(keys))
+    file.chmod(0o644)
+    warned = [str(each) for each in load(file, environ={}).warnings]
+    assert any("is a secret in a file that others can read" in each for each in warned) is told
 
 
 # ── a route's own address ────────────────────────────────────────────────────────────────────────
