@@ -121,7 +121,7 @@ ROWS = {
         "it belongs to the route itself, beside `auth`"),
     "a key one level too high": Row(
         with_keys("    methods: [GET]\n"), "7:5: routes[0].methods: ", "unknown key",
-        "it belongs under `allow` or `retry`"),
+        "it belongs under `allow`, `retry` or `stand_in`"),
     "headers without set": Row(
         with_keys("    headers: {X-Team: geo}\n"), "7:15: routes[0].headers.X-Team: ", "unknown key",
         "`set: {X-Team: …}`"),
