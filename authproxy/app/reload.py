@@ -172,6 +172,11 @@ class Reloader:
         await self._others.commit()
         self._app.let_go()
         self._app.shown |= shown
+        for listener, url in shown.items():
+            route = config.own_listeners.get(listener)
+            named = {"route": route} if route is not None else {}
+            scheme = "https" if config.tls is not None else "http"
+            logs.info("listening", url=url.replace("http://", f"{scheme}://", 1), **named)
         self._remember(before, config, opened)
         if config.workers != before.workers:
             logs.warning("`workers` takes effect when authproxy is started again")

@@ -629,6 +629,8 @@ def test_the_status_follows_a_reload(upstream: Upstream, workers: int) -> None:
         status = get(proxy.proxy.admin_url, "/api/status").json
         assert status["routes"][0]["listen"] == other_
         assert status["listeners"] == [proxy.proxy.url, f"http://{other_}"]
+        assert f"listening url=http://{other_} route=" in proxy.proxy.log()
+        assert f"listening url=http://{one} " not in proxy.proxy.log()
 
 
 def test_the_routes_verb_and_the_doctor_know_it(upstream: Upstream, other: Upstream) -> None:

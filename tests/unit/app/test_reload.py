@@ -141,7 +141,7 @@ async def test_all_prepare_before_anybody_changes_and_what_is_old_goes_last(worl
         ("unlink", ["127.0.0.1:1", "127.0.0.1:8"]),
     ]  # fmt: skip
     assert closed(world) == [False, False]
-    assert [record.getMessage() for record in caplog.records] == ["configuration reloaded"]
+    assert [record.getMessage() for record in caplog.records] == ["listening", "configuration reloaded"]
 
 
 async def test_each_gets_what_it_is_to_serve(world):
