@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from urllib.parse import quote, unquote_plus
 
 from authproxy.errors import BadTokenReply
+from authproxy.masking import SCHEMES
 from authproxy.tokens.token import Token
 from authproxy.values import any_spelling
 
@@ -56,12 +57,12 @@ class Injection:
         return " and ".join(self._words(self.headers, self.query, self.cookies))
 
     def values(self, token: Token) -> Iterator[str]:
-        """Yield what of `token` is sent, in each place: with and without the scheme before it."""
+        """Yield what of `token` is sent, in each place: without the scheme before it."""
         for fill in (*self.headers.values(), *self.query.values(), *self.cookies.values()):
             with suppress(BadTokenReply):
                 value = fill(token)
-                yield value
-                yield value.partition(" ")[2]
+                word, _, rest = value.partition(" ")
+                yield rest if word.lower() in SCHEMES else value
 
     def lines(self, token: Token) -> bytes:
         """Return the header lines for `token`, the one for cookies aside."""
