@@ -408,7 +408,7 @@ ROWS = (
      LIVE + "inject.py -k repeats_of_the_query"),
     ("inject: a POST is not repeated after a redirect", "if status < 400 and outgoing.method not in SAFE:",
      "if False:", LIVE + "inject.py -k may_have_been_applied"),
-    ("inject: whose login it is", "if origin == _split(self._origin) or", "if True or",
+    ("inject: whose login it is", "if origin is not None and origin in self._own(head):", "if True:",
      UNIT + "test_login_redirects.py"),
     ("inject: line breaks in a field", "if value is not None and not _TOKEN.match(value):", "if False:",
      LIVE + "inject.py -k line_break"),

@@ -19,7 +19,6 @@ from authproxy.masking import SCHEMES
 from authproxy.tokens.token import Token
 from authproxy.values import any_spelling
 
-AUTHORIZATION = "authorization"
 COOKIE = "Cookie"
 MAX_RECENT = 8  # values: more than one token is at work only while it is renewed
 
@@ -158,15 +157,6 @@ def parameter(text: bytes) -> str:
 def cookie_name(pair: bytes) -> str:
     """Return the name in a pair of a `Cookie` header."""
     return pair.partition(b"=")[0].strip(b" \t").decode("utf-8", "surrogateescape")
-
-
-def header_injection(name: str, scheme: str = "") -> Injection:
-    """Return the injection into one header, behind `scheme`."""
-
-    def fill(token: Token) -> str:
-        return f"{scheme} {token.value}" if scheme else token.value
-
-    return Injection({name: fill}, {}, {}, scheme if name.lower() == AUTHORIZATION else None)
 
 
 def _all(headers: Mapping[str, str]) -> Iterable[bytes]:

@@ -5,10 +5,11 @@
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from urllib.parse import unquote, urljoin, urlsplit
 
 from authproxy.proxy.allow import compiled
+from authproxy.proxy.rewrite import OriginParts, origin_parts
 
 _HOST = re.compile(rb"\r\nhost:[ \t]*([^\r\n]*)", re.IGNORECASE)
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -39,28 +40,20 @@ class LoginRedirects:
         target = head.split(b" ", 2)[1].decode("utf-8", "surrogateescape")
         try:
             parts = urlsplit(urljoin(f"{self._origin}{target}", locations[0].strip(" \t")))
-            origin = _origin(parts.scheme, parts.hostname or "", parts.port)
+            authority = parts.netloc.rpartition("@")[2].lower()
         except ValueError:
             return False
         path = unquote(parts.path) or "/"
-        if origin == _split(self._origin) or (self._preserve_host and origin == self._as_asked(head)):
+        origin = origin_parts(parts.scheme, authority)
+        if origin is not None and origin in self._own(head):
             return any(each.match(path) for each in self._paths)
-        there = f"{parts.scheme}://{parts.netloc.rpartition('@')[2].lower()}{path}"
+        there = f"{parts.scheme}://{authority}{path}"
         return any(each.match(there) for each in self._elsewhere)
 
-    def _as_asked(self, head: bytes) -> tuple[str, str, int | None] | None:
-        """Return the origin by which the upstream was called, where that is the caller's `Host`."""
-        match = _HOST.search(head)
-        try:
-            return _split(f"{self._origin.partition(':')[0]}://{match[1].decode()}") if match else None
-        except ValueError:
-            return None
-
-
-def _split(origin: str) -> tuple[str, str, int | None]:
-    parts = urlsplit(origin)
-    return _origin(parts.scheme, parts.hostname or "", parts.port)
-
-
-def _origin(scheme: str, host: str, port: int | None) -> tuple[str, str, int | None]:
-    return scheme, host.lower(), port or {"http": 80, "https": 443}.get(scheme)
+    def _own(self, head: bytes) -> Iterator[OriginParts | None]:
+        """Yield what the upstream calls itself, in answer to a request with this `head`."""
+        scheme, _, authority = self._origin.partition("://")
+        yield origin_parts(scheme, authority)
+        match = _HOST.search(head) if self._preserve_host else None
+        if match is not None:
+            yield origin_parts(scheme, match[1].decode("latin-1"))

@@ -85,7 +85,7 @@ class Rewriting:
         secure: bool = False,
     ) -> None:
         self._scheme, _, authority = origin.partition("://")
-        self._origin = _origin(self._scheme, authority)
+        self._origin = origin_parts(self._scheme, authority)
         self._base = base
         self._strip = strip
         self._preserve_host = preserve_host
@@ -171,9 +171,9 @@ class Rewriting:
 
     def _is_own(self, scheme: str, authority: str, at: Bearings) -> bool:
         """Whether this is what the upstream calls itself."""
-        origin = _origin(scheme, authority)
+        origin = origin_parts(scheme, authority)
         return origin is not None and (
-            origin == self._origin or (self._preserve_host and origin == _origin(scheme, at.host))
+            origin == self._origin or (self._preserve_host and origin == origin_parts(scheme, at.host))
         )
 
     def _moved(self, steps: list[str]) -> str | None:
@@ -217,7 +217,7 @@ class Rewriting:
 
     def _is_domain(self, domain: str, at: Bearings) -> bool:
         """Whether the upstream may set a cookie for `domain`."""
-        origins = [self._origin, _origin(self._scheme, at.host) if self._preserve_host else None]
+        origins = [self._origin, origin_parts(self._scheme, at.host) if self._preserve_host else None]
         return any(_matches(origin[1], domain) for origin in origins if origin is not None)
 
 
@@ -244,7 +244,7 @@ def _matches(host: str, domain: str) -> bool:
     return host == wanted or (host.endswith(f".{wanted}") and not _is_address(host))
 
 
-def _origin(scheme: str, authority: str) -> OriginParts | None:
+def origin_parts(scheme: str, authority: str) -> OriginParts | None:
     """Return scheme, host and port as origins are compared (RFC 6454 §4), or None."""
     match = _AUTHORITY.match(authority)
     if match is None or scheme not in DEFAULT_PORTS:

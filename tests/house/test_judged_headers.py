@@ -18,7 +18,6 @@ from authproxy.proxy.allow import Allow
 from authproxy.proxy.guard import Guard
 from authproxy.proxy.handler import ProxyHandler
 from authproxy.proxy.headers import RequestHeaders, ResponseHeaders
-from authproxy.proxy.injection import header_injection
 from authproxy.proxy.judge import JUDGED, PARSERS_OWN, READ_PLAINLY
 from authproxy.proxy.renewal import Credential
 from authproxy.proxy.request import Request
@@ -26,6 +25,7 @@ from authproxy.proxy.route import Route
 from authproxy.proxy.router import RouteTable
 from authproxy.proxy.send import Sender
 from tests.support.client_side import Transport
+from tests.support.injection import header_injection
 from tests.support.token_sources import CachedTokens
 from tests.support.upstream_pool import Pool
 

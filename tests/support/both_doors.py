@@ -21,7 +21,6 @@ from authproxy.proxy.downstream.server import ProxyServer
 from authproxy.proxy.guard import Guard
 from authproxy.proxy.handler import ProxyHandler
 from authproxy.proxy.headers import RequestHeaders, ResponseHeaders
-from authproxy.proxy.injection import header_injection
 from authproxy.proxy.judge import judge_plain
 from authproxy.proxy.placeholders import Placeholders, placeholder
 from authproxy.proxy.renewal import Credential
@@ -34,6 +33,7 @@ from authproxy.proxy.token_endpoint import TokenEndpoints
 from authproxy.proxy.upstream.pool import Pool
 from authproxy.tokens.token import Token
 from tests.support.clock import settle
+from tests.support.injection import header_injection
 from tests.support.token_sources import CachedTokens
 
 EMPTY_LINE = b"\r\n\r\n"

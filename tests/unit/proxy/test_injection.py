@@ -3,8 +3,9 @@
 import pytest
 from multidict import CIMultiDict
 
-from authproxy.proxy.injection import Injection, header_injection
+from authproxy.proxy.injection import Injection
 from authproxy.tokens.token import Token
+from tests.support.injection import header_injection
 
 A, B = Token("a"), Token("b&/u")
 HEAD = b"GET /x?y=1 HTTP/1.1\r\nHost: h\r\n"

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 import pytest
 
 from authproxy.observe.standing import Standing
-from authproxy.proxy.injection import header_injection
 from authproxy.proxy.refusal import (
     KEPT,
     NO_CREDENTIAL,
@@ -18,6 +17,7 @@ from authproxy.proxy.refusal import (
 )
 from authproxy.proxy.send import Outgoing
 from authproxy.tokens.token import Token
+from tests.support.injection import header_injection
 
 TOKEN_HINT, STATIC_HINT = (each.format(where="scheme") for each in (WRONG_TOKEN, WRONG_STATIC))
 LACKS = [(b"WWW-Authenticate", b'Bearer error="insufficient_scope"')]

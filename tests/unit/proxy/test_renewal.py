@@ -8,12 +8,12 @@ from aiohttp.base_protocol import BaseProtocol
 
 from authproxy.errors import BadReply, BodyTooLarge, ConnectFailure, TokenUnavailable
 from authproxy.proxy.body import Body
-from authproxy.proxy.injection import header_injection
 from authproxy.proxy.renewal import Credential
 from authproxy.proxy.send import Outgoing, Sender
 from authproxy.proxy.upstream.connection import ClosedUnanswered
 from authproxy.tokens.token import Token
 from tests.support.clock import settle
+from tests.support.injection import header_injection
 from tests.support.token_sources import CachedTokens
 from tests.support.upstream_pool import Pool, Reply, dead
 

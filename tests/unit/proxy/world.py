@@ -14,7 +14,6 @@ from authproxy.proxy.context import Answered, Waiting
 from authproxy.proxy.guard import Guard
 from authproxy.proxy.handler import ProxyHandler
 from authproxy.proxy.headers import RequestHeaders, ResponseHeaders
-from authproxy.proxy.injection import header_injection
 from authproxy.proxy.renewal import Credential
 from authproxy.proxy.request import Request
 from authproxy.proxy.route import Route
@@ -23,6 +22,7 @@ from authproxy.proxy.send import Sender
 from authproxy.proxy.upstream.reply import Reply
 from authproxy.tokens.token import Token
 from tests.support.clock import settle
+from tests.support.injection import header_injection
 from tests.support.token_sources import CachedTokens
 
 A, B = Token("t0k3n-a"), Token("t0k3n-b")

@@ -12,9 +12,9 @@ from authproxy.grants.static import Static
 from authproxy.net.dial import Origin
 from authproxy.proxy.allow import Allow
 from authproxy.proxy.headers import RequestHeaders, ResponseHeaders
-from authproxy.proxy.injection import header_injection
 from authproxy.proxy.route import Route
 from authproxy.tokens.token import Token
+from tests.support.injection import header_injection
 
 TOKEN = Token("t0ken")
 
