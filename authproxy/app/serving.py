@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 GARBAGE_THRESHOLDS = (50_000, 20, 100)  # objects made before a look, and looks before a longer one
 
-LOAD_AGAIN_SECONDS = 0.5
+LOAD_AGAIN_SECONDS, LOAD_AGAIN_AT_LAST = 0.5, 30.0  # each pause is twice the one before
 PARSER = ("authproxy.proxy.downstream.parser",)
 ADMIN = ("authproxy.app.admin", "authproxy.admin.metrics")
 TOKENS = (
@@ -67,6 +67,7 @@ async def load_meanwhile(stop: asyncio.Event, *, admin: bool, tokens: bool) -> N
 
     Without a file descriptor no module can be read; the first clients may have taken them all.
     """
+    pause = LOAD_AGAIN_SECONDS
     while not stop.is_set():
         try:
             await asyncio.to_thread(load_the_rest, admin=admin, tokens=tokens)
@@ -75,8 +76,9 @@ async def load_meanwhile(stop: asyncio.Event, *, admin: bool, tokens: bool) -> N
         else:
             return
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LOAD_AGAIN_SECONDS):
+            async with asyncio.timeout(pause):
                 await stop.wait()
+        pause = min(2 * pause, LOAD_AGAIN_AT_LAST)
 
 
 class Signals:

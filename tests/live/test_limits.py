@@ -45,6 +45,13 @@ def cpu_seconds(proxy: RunningProxy) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def rests(proxy: RunningProxy) -> bool:
+    """Whether it has next to nothing to do for half a second."""
+    before = cpu_seconds(proxy)
+    time.sleep(0.5)
+    return cpu_seconds(proxy) - before < 0.05
+
+
 def one_route(upstream: Upstream, **more: Any) -> list[dict[str, Any]]:
     return [{"name": "api", "upstream": upstream.url, "auth": PLAIN} | more]
 
@@ -548,7 +555,7 @@ def test_more_clients_than_descriptors_do_it_no_harm(
     authority.configure_trust(trusting)
     with ExitStack() as stack:
         upstream = stack.enter_context(Upstream())
-        config = {"routes": one_route(upstream), "limits": {"header_timeout": "3s"}} | (tls if secure else {})
+        config = {"routes": one_route(upstream), "limits": {"header_timeout": "1m"}} | (tls if secure else {})
         proxy = stack.enter_context(running_proxy(config, files=64))
         client = trusting if secure else None
         assert ask(proxy.url, request(), tls=client).status == 200
@@ -564,9 +571,8 @@ def test_more_clients_than_descriptors_do_it_no_harm(
                     outcome["closed"] += 1
             assert set(outcome) <= {200, 503, "closed"}
             assert outcome[200] > 5, outcome
-        expired, said = cpu_seconds(proxy), len(proxy.log())
-        time.sleep(2)
-        assert cpu_seconds(proxy) - expired < 1, "it spins"
+        said = len(proxy.log())
+        wait_until(lambda: rests(proxy), "it spins")
         assert len(proxy.log()) - said < 60_000, "it floods its log: a line for each is what is asked for"
         assert len(proxy.log().splitlines()) < 500
         for wire in wires:
