@@ -47,9 +47,11 @@ Mask = frozenset[int] | None
 class NotStarted(Exception):
     """The program could not be started, and why; `code` is the exit code that a shell would have for it."""
 
-    def __init__(self, error: OSError) -> None:
-        super().__init__(error.strerror or str(error))
-        self.code = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
+    def __init__(self, error: OSError, program: str) -> None:
+        found = not isinstance(error, FileNotFoundError)
+        has_path = os.sep in program  # else it was looked for on PATH
+        super().__init__(error.strerror or str(error) if found or has_path else "command not found")
+        self.code = NOT_EXECUTABLE if found else NOT_FOUND
 
 
 def hold_signals() -> Mask:
@@ -91,7 +93,7 @@ class Child:
             with given_limits():
                 self.pid, wait = _started(argv, environ, mask)
         except OSError as error:
-            raise NotStarted(error) from None
+            raise NotStarted(error, argv[0]) from None
         self._start(lambda: self._watch(wait))
         if mask is not None:
             self._start(self._listen)

@@ -72,7 +72,7 @@ def test_a_program_that_a_signal_ends_is_128_and_the_signal(number: int) -> None
 def test_a_program_that_is_not_there_is_127() -> None:
     ended = run_beside(CONFIG, ["no-such-program", "--flag"], env=ENV)
     assert ended.returncode == 127
-    assert ended.stderr == "authproxy: cannot run no-such-program: No such file or directory\n"
+    assert ended.stderr == "authproxy: cannot run no-such-program: command not found\n"
     assert ended.stdout == ""
 
 

@@ -87,7 +87,7 @@ async def test_it_listens_before_the_program_starts_and_drains_after_its_end(wor
 
 async def test_a_program_that_does_not_start_is_told_and_nothing_is_left_open(world):
     def start():
-        raise NotStarted(FileNotFoundError(2, "No such file"))
+        raise NotStarted(FileNotFoundError(2, "No such file"), "program")
 
     with pytest.raises(NotStarted):
         await served(start)

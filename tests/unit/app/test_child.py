@@ -76,8 +76,8 @@ async def heard(world, *signals):
     await settle(20)
 
 
-def child(mask=frozenset()):
-    return Child(["program"], {"A": "b"}, mask)
+def child(program="program", mask=frozenset()):
+    return Child([program], {"A": "b"}, mask)
 
 
 @pytest.mark.parametrize(("status", "code"), [(0, 0), (255, 255), (-9, 137), (-15, 143)])
@@ -159,20 +159,21 @@ async def test_a_program_that_somebody_else_stops_does_not_stop_us_where_nobody_
 
 
 @pytest.mark.parametrize(
-    ("error", "code"),
+    ("program", "error", "code", "why"),
     [
-        (FileNotFoundError(2, "No such file"), 127),
-        (PermissionError(13, "no"), 126),
-        (OSError(8, "format"), 126),
+        ("program", FileNotFoundError(2, "No such file"), 127, "command not found"),
+        ("./program", FileNotFoundError(2, "No such file"), 127, "No such file"),
+        ("program", PermissionError(13, "no"), 126, "no"),
+        ("program", OSError(8, "format"), 126, "format"),
     ],
 )
-async def test_what_cannot_be_started_says_why(monkeypatch, error, code):
+async def test_what_cannot_be_started_says_why(monkeypatch, program, error, code, why):
     def fails(*_):
         raise error
 
     monkeypatch.setattr(module, "_started", fails)
-    with pytest.raises(NotStarted, match=error.strerror) as raised:
-        child()
+    with pytest.raises(NotStarted, match=f"^{why}$") as raised:
+        child(program)
     assert raised.value.code == code
 
 

@@ -36,7 +36,7 @@ def world(monkeypatch):
 
     def run_loop(_work):
         if made.error is not None:
-            raise NotStarted(made.error)
+            raise NotStarted(made.error, "program")
         return 7
 
     monkeypatch.setattr(module, "open_listeners", lambda config: Listeners([]))
@@ -110,7 +110,7 @@ def test_what_did_not_start_has_its_code(world, write, run):
     world.error = FileNotFoundError(2, "No such file or directory")
     result = run("exec", "-c", write(), "plain", "--", "program", standalone_mode=False)
     assert result.return_value == 127
-    assert result.stderr == "authproxy: cannot run program: No such file or directory\n"
+    assert result.stderr == "authproxy: cannot run program: command not found\n"
 
 
 @pytest.mark.parametrize("args", [(), ("plain",), ("plain", "--")])
