@@ -330,7 +330,7 @@ ROWS = (
      LIVE + "loops.py -k admin"),
     # ── connections ──
     ("connections: whose request it was gives it back", "await context.outgoing.close()", "pass",
-     UNIT + "test_handler.py -k 'upload or whole_body'"),
+     UNIT + "test_outgoing.py -k broken_off"),
     ("connections: in the fast path too", "        context.give_up()\n        if not isinstance",
      "        if not isinstance", LIVE + "own_faults.py -k given_back"),
     ("connections: lost before it was lent", "if connection.closed:  #", "if False:  #",
@@ -624,7 +624,7 @@ ROWS = (
      APP + "test_site.py -k taken_over"),
     ("reload: what is known of a credential stays with its route",
      "return known if same and known is not None and known.source is source else None", "return known",
-     APP + "test_site.py -k known"),
+     APP + "test_route_building.py -k what_is_known"),
     ("reload: a certificate is what its file holds",
      "digest.update(hashlib.sha256(Path(file).read_bytes()).digest())", "pass",
      APP + "test_tls.py -k something_else"),
@@ -736,8 +736,9 @@ ROWS = (
      "PRINTABLE = bytes({*range(0x20, 0x7F), *range(0x80, 0x100)})", UNIT + "test_plain.py"),
     ("plain: a tab is none", "PRINTABLE = bytes(range(0x20, 0x7F))",
      'PRINTABLE = b"\\t" + bytes(range(0x20, 0x7F))', UNIT + "test_plain.py -k not_plain_is_left"),
-    ("plain: one blank", 'or b"  " in head', "or False", UNIT + "test_plain.py -k not_plain_is_left"),
-    ("plain: none behind a line", 'or b" \\r" in head', "or False",
+    ("plain: one blank", 'or head.find(b"  ") >= 0', "or False",
+     UNIT + "test_plain.py -k not_plain_is_left"),
+    ("plain: none behind a line", 'or head.find(b" \\r") >= 0', "or False",
      UNIT + "test_plain.py -k not_plain_is_left"),
     ("plain: none behind the last", 'or head[-1:] in {b" ", b""}', 'or head[-1:] in {b""}',
      UNIT + "test_plain.py -k not_plain_is_left"),
@@ -761,10 +762,10 @@ ROWS = (
      UNIT + "test_plain.py -k bound"),
     ("plain: long shapes are not remembered", "if sum(map(len, names)) <= MAX_NAMES:", "if True:",
      UNIT + "test_plain.py -k bound"),
-    ("plain: a line has a name", 'line[: line.index(b": ")] for line', 'line.partition(b": ")[0] for line',
-     UNIT + "test_plain.py -k not_plain_is_left"),
-    ("plain: and a blank behind its colon", 'line[: line.index(b": ")] for line',
-     'line[: line.index(b":")] for line', UNIT + "test_plain.py -k not_plain_is_left"),
+    ("plain: a line has a name", "return tuple(names) if len(names) == len(lines) else None",
+     "return tuple(names)", UNIT + "test_plain.py -k not_plain_is_left"),
+    ("plain: and a blank behind its colon", '(parts := line.partition(b": "))',
+     '(parts := line.partition(b":"))', UNIT + "test_plain.py -k not_plain_is_left"),
     ("plain: a head that is all there",
      "        if not end:\n            return None\n        head = self", "        head = self",
      UNIT + "test_plain.py -k not_plain_is_left"),
@@ -1039,8 +1040,8 @@ def is_killed(mutant: Mutant) -> bool:
             timeout=PATIENCE,
             check=False,
         )
-    if done.returncode not in {0, 1}:  # nothing collected, or a wrong name: the row itself is at fault
-        sys.exit(f"{mutant.guard}: pytest says {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    if done.returncode not in {0, 1}:  # nothing collected, or no Python any more: the row itself is at fault
+        print(f"{mutant.guard}: pytest says {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     return done.returncode == 1
 
 
