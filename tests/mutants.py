@@ -514,7 +514,7 @@ ROWS = (
      "if False:", LIVE + "admin_api_stream.py -k slows_nobody"),
     ("limits: kept heads",
      "section is None or section.size + len(request.target) + len(answer) > MAX_KEPT_HEAD",
-     "section is None", LIVE + "admin_api.py -k beyond_all_measure"),
+     "section is None", UNIT + "test_context.py -k without_measure"),
     ("reload: a key that is taken back watches no longer",
      "if not self._is_still_admitted(request):", "if False:", LIVE + "reload_api.py -k takes_back"),
     ("limits: idle connections of the admin listener", "idle = [each for each in clients if each.is_idle]",
