@@ -534,7 +534,7 @@ ROWS = (
     ("limits: the refusal is read", "        if silent:\n            self.force_close()",
      "        if True:\n            self.force_close()", LIVE + "limits.py -k 'head or 413 or turned'"),
     ("limits: a closed client that takes nothing", "if left:\n        asyncio",
-     "if False:\n        asyncio", LIVE + "limits.py -k nobody_takes"),
+     "if False:\n        asyncio", "tests/unit/net/test_lingering_close.py -k what_is_left"),
     ("start: what is there is not looked through for garbage", "        gc.freeze()\n        ready(app)",
      "        ready(app)", APP + "test_serving.py -k everything_is_open"),
     ("limits: file descriptors",
