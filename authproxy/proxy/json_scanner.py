@@ -1,0 +1,253 @@
+"""URLs in the string values of a JSON text, replaced while it streams by.
+
+    …"next": "https:\\/\\/api.example.com\\/v2\\/items?page=2"…
+             └── opening quote, origin, base path: another prefix ┘└── kept to the byte
+
+The text is never parsed, and nothing of it is made anew. Three things are known at any byte: which containers
+are open, whether that is in a string, and what came last outside of one. So a string is known as a value, and
+no key (RFC 8259 §4), at its first byte. All of it is found out by whole pieces: a piece is never walked byte by
+byte. What is held back is the beginning of a string that may yet be one of the prefixes, and nothing else.
+
+What is no JSON passes: no byte is ever lost, whatever comes.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from authproxy.values import DEFAULT_PORTS
+
+QUOTE, BRACE, BRACKET = b'"', b"{"[0], b"["[0]
+MAX_DEPTH = 1 << 16  # of open containers that are remembered: a byte each
+MAX_ROUNDS = 8  # in which pairs of brackets are taken out; what is nested deeper is walked
+PORT_DIGITS = 5
+START = 4  # bytes which tell UTF-16 and UTF-32 from UTF-8
+
+_WHITE = b" \t\r\n"
+_UNMARKED = bytes(set(range(256)) - set(b'"{}[]'))
+_BEGINS = re.compile(rb'"(?=[hH\\]|\Z)')  # a string that may be one of the prefixes, as far as it is there
+_ESCAPE = re.compile(rb"\\(?:u([0-9a-fA-F]{4})|(/))")
+_CUT_ESCAPE = re.compile(rb"\\(?:u[0-9a-fA-F]{0,3})?\Z")
+_BYTE_ORDER_MARKS = (b"\xfe\xff", b"\xff\xfe")
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """What begins a URL: `origin` without a port, as origins are compared, its `port`, and a raw `path`.
+
+    The origin is lower case; the path is compared as it is, and may be empty.
+    """
+
+    origin: str
+    port: int
+    path: str
+
+    @classmethod
+    def of(cls, scheme: str, host: str, port: int, path: str) -> "Prefix":
+        """Return that of a URL; `host` is without brackets."""
+        return cls(f"{scheme}://{f'[{host}]' if ':' in host else host}", port, path)
+
+    @property
+    def authorities(self) -> list[str]:
+        """The origin in each way in which it may be written (RFC 3986 §3.2), in lower case."""
+        ports = [f":{'0' * count}{self.port}" for count in range(self._zeros + 1)]
+        if self._is_default_port:
+            ports += ["", ":"]
+        return [f"{self.origin}{dot}{port}" for dot in ("", self._dot) for port in ports]
+
+    @property
+    def pattern(self) -> bytes:
+        """A pattern for it, in each of these ways, and in any spelling that JSON has for that."""
+        zeros = b"%b{0,%d}" % (_character("0"), self._zeros)
+        port = b"%b%b%b" % (_character(":"), zeros, _as_it_is(str(self.port)))
+        if self._is_default_port:
+            port = b"(?:%b|%b?)" % (port, _character(":"))
+        dot = b"%b?" % _character(self._dot) if self._dot else b""
+        return b"%b%b%b%b" % (_either_case(self.origin), dot, port, _as_it_is(self.path))
+
+    @property
+    def _is_default_port(self) -> bool:
+        return DEFAULT_PORTS[self.origin.partition("://")[0]] == self.port
+
+    @property
+    def _zeros(self) -> int:
+        """How many of them may stand before the port."""
+        return PORT_DIGITS - len(str(self.port))
+
+    @property
+    def _dot(self) -> str:
+        """That of the root, which a name may end with."""
+        return "" if self.origin.endswith("]") else "."
+
+
+class Prefixes:
+    """Prefixes to look for, an earlier one before a later one; the first character of each is an h."""
+
+    def __init__(self, prefixes: Iterable[Prefix]) -> None:
+        known = list(prefixes)
+        end = b"|".join([QUOTE, *map(_character, "/?#")])
+        # What is looked at first makes the search fast: most strings begin with something else.
+        self.pattern = re.compile(
+            b'"(?=[hH\\\\][tTu\\\\])(?:%b)(?=%b)' % (b"|".join(b"(%b)" % each.pattern for each in known), end)
+        )
+        self._texts = [
+            (len(authority), (authority + each.path).encode())
+            for each in known
+            for authority in each.authorities
+        ]
+        self.longest = 1 + 6 * (max(len(text) for _, text in self._texts) + 1)
+
+    def may_begin(self, tail: bytes) -> bool:
+        """Tell whether `tail`, an opening quote and all that is there, may go on as one of the prefixes."""
+        if len(tail) > self.longest:
+            return False
+        text = _ESCAPE.sub(_meant, _CUT_ESCAPE.sub(b"", tail[1:]))  # whatever that one comes to
+        return any(whole.startswith(text[:size].lower() + text[size:]) for size, whole in self._texts)
+
+
+def _meant(match: re.Match[bytes]) -> bytes:
+    return match[2] or chr(int(match[1], 16)).encode("utf-8", "surrogatepass")
+
+
+def _character(*spellings: str) -> bytes:
+    """Return a pattern for an ASCII character as it stands in a string, escaped or not (RFC 8259 §7)."""
+    plain = b"[%b]" % b"".join(re.escape(each.encode()) for each in spellings)
+    escapes = b"|".join(map(_hex, spellings))
+    slash = b"|\\\\/" if "/" in spellings else b""
+    return b"(?:%b|\\\\u00(?:%b)%b)" % (plain, escapes, slash)
+
+
+def _hex(each: str) -> bytes:
+    """Return a pattern for the code of a character, in either case."""
+    return b"".join(b"[%c%c]" % (digit, digit & ~0x20) if digit > 0x39 else b"%c" % digit for digit in b"%02x" % ord(each))
+
+
+def _as_it_is(text: str) -> bytes:
+    return b"".join(map(_character, text))
+
+
+def _either_case(text: str) -> bytes:
+    return b"".join(_character(each, *([each.upper()] if each.isalpha() else [])) for each in text)
+
+
+class _Structure:
+    """Where a text stands: the open containers, whether in a string, and what came last outside of one."""
+
+    __slots__ = ("escaped", "in_string", "last", "open")
+
+    def __init__(self) -> None:
+        self.open = bytearray()
+        self.in_string = self.escaped = False
+        self.last = b""
+
+    @property
+    def is_value(self) -> bool:
+        """Whether a string that begins here is a value."""
+        return not self.open or self.open[-1] != BRACE or self.last == b":"
+
+    def advance(self, piece: bytes) -> None:
+        """Go on over `piece`."""
+        if self.escaped:
+            piece, self.escaped = piece[1:], not piece
+        if b"\\" in piece:
+            piece = piece.replace(b"\\\\", b"")
+            self.escaped = piece.endswith(b"\\")
+            piece = piece.replace(b'\\"', b"")
+        marks = piece.translate(None, _UNMARKED)
+        if self.in_string:
+            marks = QUOTE + marks
+        # Two quotes with nothing between them change nothing: they end a string and begin one, or enclose no mark.
+        outside = marks.replace(b'""', b"").split(QUOTE)
+        self.in_string = len(outside) % 2 == 0
+        if not self.in_string:
+            self.last = piece.rstrip(_WHITE)[-1:] or self.last
+        self._bracket(b"".join(outside[::2]))
+
+    def _bracket(self, brackets: bytes) -> None:
+        """Open and close containers."""
+        for _ in range(MAX_ROUNDS):
+            left = brackets.replace(b"{}", b"").replace(b"[]", b"")
+            if len(left) == len(brackets):
+                break
+            brackets = left
+        for each in brackets:
+            if each in {BRACE, BRACKET}:
+                self.open.append(each)
+            elif self.open:
+                self.open.pop()
+
+
+class JSONScanner:
+    """Replaces `prefixes` in one text; `replacements` are what they become, each as it stands in a string.
+
+    `foreign` is called once if the text is in UTF-16 or UTF-32: that passes as it is.
+    """
+
+    def __init__(
+        self,
+        prefixes: Prefixes,
+        replacements: Sequence[bytes],
+        foreign: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._prefixes = prefixes
+        self._replacements = replacements
+        self._foreign = foreign
+        self._structure = _Structure()
+        self._start = b""
+        self._held = b""
+        self._passes = False  # whether nothing is looked for any more
+
+    def feed(self, data: bytes) -> bytes:
+        """Take a piece; return all that can be said by now."""
+        if len(self._start) < START:
+            self._look_at_start(data)
+        if self._held:
+            data, self._held = self._held + data, b""
+        if self._passes:
+            return data
+        parts: list[bytes] = []
+        passed = seen = 0  # up to where `data` is among `parts`, and up to where the structure is known
+        for match in self._prefixes.pattern.finditer(data):
+            at = match.start()
+            is_value, seen = self._begins_value(data[seen:at]), at
+            if not is_value:
+                continue
+            if self._prefixes.may_begin(data[at:]):  # one that goes before it may yet come
+                return self._hold(data, at, passed, parts)
+            parts += (data[passed : at + 1], self._replacements[(match.lastindex or 1) - 1])
+            passed = match.end()
+        for match in _BEGINS.finditer(data, max(seen, len(data) - self._prefixes.longest)):
+            at = match.start()
+            is_value, seen = self._begins_value(data[seen:at]), at
+            if is_value and self._prefixes.may_begin(data[at:]):
+                return self._hold(data, at, passed, parts)
+        self._structure.advance(data[seen:])
+        if len(self._structure.open) > MAX_DEPTH:
+            self._passes = True
+        return self._joined(data, len(data), passed, parts)
+
+    def end(self) -> bytes:
+        """Return what was held back, now that nothing more comes."""
+        held, self._held = self._held, b""
+        return held
+
+    def _begins_value(self, piece: bytes) -> bool:
+        """Go on over `piece`; tell whether a quote behind it is the first byte of a value."""
+        structure = self._structure
+        structure.advance(piece)
+        return not structure.in_string and structure.is_value
+
+    def _hold(self, data: bytes, at: int, passed: int, parts: list[bytes]) -> bytes:
+        self._held = data[at:]
+        return self._joined(data, at, passed, parts)
+
+    @staticmethod
+    def _joined(data: bytes, end: int, passed: int, parts: list[bytes]) -> bytes:
+        return b"".join([*parts, data[passed:end]]) if parts else data[:end]
+
+    def _look_at_start(self, data: bytes) -> None:
+        """See by the first bytes whether this is UTF-8 (RFC 4627 §3: no other has no zero among them)."""
+        self._start += data[: START - len(self._start)]
+        if not self._passes and (self._start.startswith(_BYTE_ORDER_MARKS) or b"\0" in self._start):
+            self._passes = True
+            self._foreign()
