@@ -1,12 +1,12 @@
-"""URLs in the string values of a JSON text, replaced while it streams by.
+r"""URLs in the string values of a JSON text, replaced while it streams by.
 
-    …"next": "https:\\/\\/api.example.com\\/v2\\/items?page=2"…
+    …"next": "https:\/\/api.example.com\/v2\/items?page=2"…
              └── opening quote, origin, base path: another prefix ┘└── kept to the byte
 
 The text is never parsed, and nothing of it is made anew. Three things are known at any byte: which containers
 are open, whether that is in a string, and what came last outside of one. So a string is known as a value, and
-no key (RFC 8259 §4), at its first byte. All of it is found out by whole pieces: a piece is never walked byte by
-byte. What is held back is the beginning of a string that may yet be one of the prefixes, and nothing else.
+no key (RFC 8259 §4), by its first byte. All of this is found out of whole pieces at once: none is walked byte
+by byte. What is held back is the beginning of a string that may yet be one of the prefixes, and nothing else.
 
 What is no JSON passes: no byte is ever lost, whatever comes.
 """
@@ -28,6 +28,7 @@ _UNMARKED = bytes(set(range(256)) - set(b'"{}[]'))
 _BEGINS = re.compile(rb'"(?=[hH\\]|\Z)')  # a string that may be one of the prefixes, as far as it is there
 _ESCAPE = re.compile(rb"\\(?:u([0-9a-fA-F]{4})|(/))")
 _CUT_ESCAPE = re.compile(rb"\\(?:u[0-9a-fA-F]{0,3})?\Z")
+_SPACE = re.compile(rb"[ \t\r\n]")
 _BYTE_ORDER_MARKS = (b"\xfe\xff", b"\xff\xfe")
 
 
@@ -119,7 +120,8 @@ def _character(*spellings: str) -> bytes:
 
 def _hex(each: str) -> bytes:
     """Return a pattern for the code of a character, in either case."""
-    return b"".join(b"[%c%c]" % (digit, digit & ~0x20) if digit > 0x39 else b"%c" % digit for digit in b"%02x" % ord(each))
+    digits = f"{ord(each):02x}"
+    return "".join(f"[{digit}{digit.upper()}]" if digit.isalpha() else digit for digit in digits).encode()
 
 
 def _as_it_is(text: str) -> bytes:
@@ -156,7 +158,7 @@ class _Structure:
         marks = piece.translate(None, _UNMARKED)
         if self.in_string:
             marks = QUOTE + marks
-        # Two quotes with nothing between them change nothing: they end a string and begin one, or enclose no mark.
+        # Two quotes side by side change nothing: they enclose no mark, or end a string and begin another.
         outside = marks.replace(b'""', b"").split(QUOTE)
         self.in_string = len(outside) % 2 == 0
         if not self.in_string:
@@ -251,3 +253,30 @@ class JSONScanner:
         if not self._passes and (self._start.startswith(_BYTE_ORDER_MARKS) or b"\0" in self._start):
             self._passes = True
             self._foreign()
+
+
+class TextScanner:
+    """Replaces `prefixes` where a plain text, which is one URL, begins with them; the rest passes."""
+
+    def __init__(self, prefixes: Prefixes, replacements: Sequence[bytes]) -> None:
+        self._prefixes = prefixes
+        self._replacements = replacements
+        self._held = QUOTE  # as if it were a string
+        self._passes = False
+
+    def feed(self, data: bytes) -> bytes:
+        """Take a piece; return all that can be said by now."""
+        if self._passes:
+            return data
+        self._held += data
+        return b"" if self._prefixes.may_begin(self._held) else self.end()
+
+    def end(self) -> bytes:
+        """Return what was held back, now that nothing more comes."""
+        if self._passes:
+            return b""
+        text, self._held, self._passes = self._held, b"", True
+        match = self._prefixes.pattern.match(_SPACE.sub(QUOTE, text + b" ", count=1))
+        if match is None:
+            return text[1:]
+        return self._replacements[(match.lastindex or 1) - 1] + text[match.end() :]
