@@ -61,7 +61,7 @@ def body_rewriting(
         limit=route.rewrite.max,
         targets=[itself, *others],
         preserve_host=route.preserve_host,
-        secure=config.tls is not None,
+        secure=bool(config.tls),
         untouched=untouched,
     )
 

@@ -62,6 +62,7 @@ def route(**settings):
         idle_seconds=77,
         response_headers=ResponseHeaders(**settings),
         credential=None,
+        bodies=None,
         facts=NO_FACTS,
         standing=Standing("api", lambda *_: None),
     )

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from authproxy.proxy.json_scanner import MAX_DEPTH, JSONScanner, Prefix, Prefixes
+from authproxy.proxy.json_scanner import MAX_DEPTH, JSONScanner, Prefix, Prefixes, TextScanner
 from tests.support.examples import examples
 
 OWN, OTHER = "http://localhost:8080/up42", "http://localhost:8080/sts"
@@ -300,3 +300,30 @@ def test_long_ones_that_are_made_up_to_take_long_do_not(piece):
 def test_nesting_in_one_piece_is_walked_once():
     text = b"[" * 1_000_000 + b"]" * 1_000_000
     assert scanner().feed(text) == text
+
+
+# ── plain texts ──────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("https://api.example.com/v2", OWN),
+        ("https://api.example.com/v2\n", f"{OWN}\n"),
+        ("https://API.example.com:443/v2/x y https://api.example.com/v2", f"{OWN}/x y https://api.example.com/v2"),
+        ("https://api.example.com/v2 is it", f"{OWN} is it"),
+        ("https://api.example.com/v20", None),
+        ("https://api.example.com/v", None),
+        ("https://api.exa mple.com/v2", None),
+        (" https://api.example.com/v2", None),
+        ('"https://api.example.com/v2"', None),
+        ("", None),
+        ("h", None),
+    ],
+)  # fmt: skip
+def test_a_plain_text_that_begins_with_one_is_changed_wherever_it_is_cut(text, expected):
+    data = text.encode()
+    for cut in range(len(data) + 1):
+        made = TextScanner(PREFIXES, [each.encode() for each in BECOMES])
+        out = made.feed(data[:cut]) + made.feed(data[cut:]) + made.end() + made.end()
+        assert out.decode() == (text if expected is None else expected)
