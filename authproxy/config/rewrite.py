@@ -36,13 +36,13 @@ class Rewrite:
     __pydantic_config__ = KEYS
 
     headers: bool = True
-    """Whether redirects, links and cookies in headers are. Example: false"""
+    """Whether redirects, links and cookies are. Example: false"""
     bodies: Annotated[
         tuple[MediaPattern, ...],
         BeforeValidator(_off_is_nothing, json_schema_input_type=tuple[MediaPattern, ...] | Literal[False]),
     ] = ()
-    """Media types of answers in whose JSON URLs are: string values that begin with the origin and the base
-    path of this route, or of one with equal `auth`. `*` is any text within a type. None by default.
+    """Media types of JSON in which URLs are made to: string values that begin with the origin and the base
+    path of this route, or of one with equal `auth`. `*` is any text within a type.
     Example: [application/json, "application/*+json"]"""
     max: Size = 4 << 20
     """An answer that says it is longer passes as it is. One that says no length is rewritten to its end, as
