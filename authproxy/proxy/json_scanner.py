@@ -17,13 +17,15 @@ from dataclasses import dataclass
 
 from authproxy.values import DEFAULT_PORTS
 
-QUOTE, BRACE, BRACKET = b'"', b"{"[0], b"["[0]
+QUOTE, BRACE, CLOSING = b'"', b"{"[0], b"}]"
 MAX_DEPTH = 1 << 16  # of open containers that are remembered: a byte each
 MAX_ROUNDS = 8  # in which pairs of brackets are taken out; what is nested deeper is walked
 PORT_DIGITS = 5
+NEAR = 8  # bytes before a string, among which is what it stands behind, as a rule
 START = 4  # bytes which tell UTF-16 and UTF-32 from UTF-8
 
 _WHITE = b" \t\r\n"
+_BEFORE_VALUES = frozenset({b":", b"["})
 _UNMARKED = bytes(set(range(256)) - set(b'"{}[]'))
 _BEGINS = re.compile(rb'"(?=[hH\\]|\Z)')  # a string that may be one of the prefixes, as far as it is there
 _ESCAPE = re.compile(rb"\\(?:u([0-9a-fA-F]{4})|(/))")
@@ -98,11 +100,11 @@ class Prefixes:
         ]
         self.longest = 1 + 6 * (max(len(text) for _, text in self._texts) + 1)
 
-    def may_begin(self, tail: bytes) -> bool:
-        """Tell whether `tail`, an opening quote and all that is there, may go on as one of the prefixes."""
-        if len(tail) > self.longest:
+    def may_begin(self, data: bytes, at: int) -> bool:
+        """Tell whether a string that is there from the quote `at` may go on as one of the prefixes."""
+        if len(data) - at > self.longest:
             return False
-        text = _ESCAPE.sub(_meant, _CUT_ESCAPE.sub(b"", tail[1:]))  # whatever that one comes to
+        text = _ESCAPE.sub(_meant, _CUT_ESCAPE.sub(b"", data[at + 1 :]))  # whatever that one comes to
         return any(whole.startswith(text[:size].lower() + text[size:]) for size, whole in self._texts)
 
 
@@ -133,50 +135,72 @@ def _either_case(text: str) -> bytes:
 
 
 class _Structure:
-    """Where a text stands: the open containers, whether in a string, and what came last outside of one."""
+    """What surrounds a place in a text: the open containers, a string, and what came last outside of one.
 
-    __slots__ = ("escaped", "in_string", "last", "open")
+    It is known up to `_known` in the piece at hand; up to `_counted` it is known whether in a string.
+    """
 
     def __init__(self) -> None:
         self.open = bytearray()
-        self.in_string = self.escaped = False
-        self.last = b""
+        self._escaped = self._in_string = self._quoted = False
+        self._last = b""
+        self._piece = b""
+        self._known = self._counted = 0
 
-    @property
-    def is_value(self) -> bool:
-        """Whether a string that begins here is a value."""
-        return not self.open or self.open[-1] != BRACE or self.last == b":"
+    def take(self, piece: bytes) -> None:
+        """Go on with `piece`; the one before was gone over."""
+        self._piece, self._known, self._counted = piece, 0, 0
 
-    def advance(self, piece: bytes) -> None:
-        """Go on over `piece`."""
-        if self.escaped:
-            piece, self.escaped = piece[1:], not piece
+    def begins_value(self, at: int) -> bool:
+        """Tell whether the quote `at` is the first byte of a value. No earlier one is asked for again."""
+        piece = self._piece
+        if self._escaped or piece.find(b"\\", self._counted, at) >= 0:
+            self.go_to(at)
+        else:
+            self._quoted ^= piece.count(QUOTE, self._counted, at) % 2 == 1
+            self._counted = at
+        if self._quoted:
+            return False
+        if piece[max(0, at - NEAR) : at].rstrip(_WHITE)[-1:] in _BEFORE_VALUES:
+            return True  # as a rule, and then it does not matter in what
+        self.go_to(at)
+        return not self.open or self.open[-1] != BRACE or self._last == b":"
+
+    def go_to(self, at: int) -> None:
+        """Go over the piece up to `at`."""
+        piece = self._piece[self._known : at]
+        self._known = self._counted = at
+        if self._escaped:
+            piece, self._escaped = piece[1:], not piece
         if b"\\" in piece:
             piece = piece.replace(b"\\\\", b"")
-            self.escaped = piece.endswith(b"\\")
+            self._escaped = piece.endswith(b"\\")
             piece = piece.replace(b'\\"', b"")
         marks = piece.translate(None, _UNMARKED)
-        if self.in_string:
+        if self._in_string:
             marks = QUOTE + marks
         # Two quotes side by side change nothing: they enclose no mark, or end a string and begin another.
         outside = marks.replace(b'""', b"").split(QUOTE)
-        self.in_string = len(outside) % 2 == 0
-        if not self.in_string:
-            self.last = piece.rstrip(_WHITE)[-1:] or self.last
+        self._in_string = self._quoted = len(outside) % 2 == 0
+        if not self._in_string:
+            self._last = piece.rstrip(_WHITE)[-1:] or self._last
         self._bracket(b"".join(outside[::2]))
 
     def _bracket(self, brackets: bytes) -> None:
         """Open and close containers."""
         for _ in range(MAX_ROUNDS):
-            left = brackets.replace(b"{}", b"").replace(b"[]", b"")
-            if len(left) == len(brackets):
-                break
-            brackets = left
+            opened = brackets.lstrip(CLOSING)
+            if b"}" not in opened and b"]" not in opened:
+                if closed := len(brackets) - len(opened):
+                    del self.open[-closed:]
+                self.open += opened
+                return
+            brackets = brackets.replace(b"{}", b"").replace(b"[]", b"")
         for each in brackets:
-            if each in {BRACE, BRACKET}:
+            if each in CLOSING:
+                del self.open[-1:]
+            else:
                 self.open.append(each)
-            elif self.open:
-                self.open.pop()
 
 
 class JSONScanner:
@@ -208,22 +232,21 @@ class JSONScanner:
         if self._passes:
             return data
         parts: list[bytes] = []
-        passed = seen = 0  # up to where `data` is among `parts`, and up to where the structure is known
+        passed = seen = 0  # up to where `data` is among `parts`, and was looked at
+        self._structure.take(data)
         for match in self._prefixes.pattern.finditer(data):
-            at = match.start()
-            is_value, seen = self._begins_value(data[seen:at]), at
-            if not is_value:
+            at = seen = match.start()
+            if not self._structure.begins_value(at):
                 continue
-            if self._prefixes.may_begin(data[at:]):  # one that goes before it may yet come
+            if self._prefixes.may_begin(data, at):  # one that goes before it may yet come
                 return self._hold(data, at, passed, parts)
             parts += (data[passed : at + 1], self._replacements[(match.lastindex or 1) - 1])
             passed = match.end()
         for match in _BEGINS.finditer(data, max(seen, len(data) - self._prefixes.longest)):
             at = match.start()
-            is_value, seen = self._begins_value(data[seen:at]), at
-            if is_value and self._prefixes.may_begin(data[at:]):
+            if self._structure.begins_value(at) and self._prefixes.may_begin(data, at):
                 return self._hold(data, at, passed, parts)
-        self._structure.advance(data[seen:])
+        self._structure.go_to(len(data))
         if len(self._structure.open) > MAX_DEPTH:
             self._passes = True
         return self._joined(data, len(data), passed, parts)
@@ -233,13 +256,8 @@ class JSONScanner:
         held, self._held = self._held, b""
         return held
 
-    def _begins_value(self, piece: bytes) -> bool:
-        """Go on over `piece`; tell whether a quote behind it is the first byte of a value."""
-        structure = self._structure
-        structure.advance(piece)
-        return not structure.in_string and structure.is_value
-
     def _hold(self, data: bytes, at: int, passed: int, parts: list[bytes]) -> bytes:
+        self._structure.go_to(at)
         self._held = data[at:]
         return self._joined(data, at, passed, parts)
 
@@ -269,7 +287,7 @@ class TextScanner:
         if self._passes:
             return data
         self._held += data
-        return b"" if self._prefixes.may_begin(self._held) else self.end()
+        return b"" if self._prefixes.may_begin(self._held, 0) else self.end()
 
     def end(self) -> bytes:
         """Return what was held back, now that nothing more comes."""

@@ -464,6 +464,26 @@ def test_lines_arrive_one_by_one_and_no_byte_is_waited_for(world: World) -> None
         assert wire.chunk() == b""
 
 
+def test_a_url_may_come_in_two_pieces_and_what_is_before_it_does_not_wait(world: World) -> None:
+    heard = threading.Event()
+    body, expected = document_of(world)
+    head = f"HTTP/1.1 200 OK\r\n{JSON}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    before, cut = body.index(b'"http'), body.index(b"/v2")
+
+    def answer(_request: Message, wire: Wire) -> bytes:
+        wire.send(head + body[:cut])
+        assert heard.wait(GUARD), "the client must hear what is before the URL"
+        return body[cut:]
+
+    world.api.answer = answer
+    with connect(world.url) as wire:
+        wire.send(request("GET", "/api/x", host="localhost:80")).head()
+        assert wire.chunk() == body[:before]
+        heard.set()
+        assert wire.chunk() == expected[before:]
+        assert wire.chunk() == b""
+
+
 def test_a_url_may_come_in_pieces_of_a_byte(world: World) -> None:
     body, expected = document_of(world)
     head = f"HTTP/1.1 200 OK\r\n{JSON}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()

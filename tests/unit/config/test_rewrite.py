@@ -53,7 +53,16 @@ def test_a_fault_says_where_it_is(reader, written, fault):
     assert reader.route_fault(KEYS + f"rewrite: {written}").startswith(fault)
 
 
-def test_what_it_came_to_is_shown(reader):
-    config = reader.config(reader.with_route(KEYS + "rewrite: {bodies: [application/json]}"))
-    (shown,) = effective(config)
-    assert shown["rewrite"] == {"headers": True, "bodies": ["application/json"], "max": 4 << 20}
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("true", True),
+        ("{bodies: []}", True),
+        ("false", False),
+        ("{headers: false}", {"headers": False, "bodies": [], "max": 4 << 20}),
+        ("{bodies: [a/B]}", {"headers": True, "bodies": ["a/b"], "max": 4 << 20}),
+    ],
+)
+def test_what_it_came_to_is_shown(reader, written, shown):
+    (route,) = effective(reader.config(reader.with_route(KEYS + f"rewrite: {written}")))
+    assert route["rewrite"] == shown
