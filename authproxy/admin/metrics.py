@@ -14,8 +14,12 @@ FAMILIES = (
     ("requests", "authproxy_requests", "Requests answered.", ("route", "method", "status")),
     ("token_requests", "authproxy_token_requests", "Token requests.", ("route", "outcome")),
     ("retries", "authproxy_retries", "Requests repeated with another token.", ("route", "outcome")),
+    (
+        "untouched", "authproxy_bodies_untouched", "Bodies that should have been rewritten and were not.",
+        ("route", "reason"),
+    ),
     ("refused", "authproxy_refused", "Requests that were not forwarded.", ("reason",)),
-)
+)  # fmt: skip
 
 
 def exposition(

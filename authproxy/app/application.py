@@ -96,8 +96,8 @@ class App:
         self._listeners: ProxyListeners | None = None
         self._admin: AdminListener | None = None
         self._admin_sockets: list[socket.socket] = []
-        self.observed = Observed()
         self.observing = Observing(self)
+        self.observed = Observed(counters=self.observing.counters)
         self.others: Others | None = None  # the workers, if this process has some
         self.backend: Backend | None = None
         self.started_at = self.loaded_at = time()

@@ -103,7 +103,12 @@ def each_at_a_free_port(config: Config, names: Iterable[str]) -> Config:
 
 def own_listeners(config: Config, listeners: Listeners) -> OwnListeners:
     """Return what a request must not be sent to; each process needs to know of all listeners."""
-    return OwnListeners(configured_addresses(config), listeners.sockets)
+    return OwnListeners(configured_addresses(config), listeners.sockets, ports_of(listeners))
+
+
+def ports_of(listeners: Listeners) -> dict[str, int]:
+    """Return the port that each of the proxy's listeners really got, Unix sockets aside."""
+    return {listener: sock.getsockname()[1] for listener, sock in listeners.proxy if sock.family != AF_UNIX}
 
 
 @dataclass(frozen=True, slots=True)

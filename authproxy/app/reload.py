@@ -20,6 +20,7 @@ from authproxy.app.listeners import (
     close_sockets,
     configured_addresses,
     open_listeners,
+    ports_of,
     shown_listeners,
 )
 from authproxy.app.notify import NOBODY
@@ -189,7 +190,7 @@ class Reloader:
 
     async def _prepare(self, config: Config, opened: Listeners, tls: TLSContexts) -> Change:
         addresses = configured_addresses(config)
-        own = OwnListeners(addresses, opened.sockets)
+        own = OwnListeners(addresses, opened.sockets, ports_of(opened))
         own.keep(self._app.own, set(configured_addresses(self._app.config)).intersection(addresses))
         change = await self._app.prepare(config, self._others.own_share(opened), tls, own)
         try:

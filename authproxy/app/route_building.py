@@ -40,10 +40,11 @@ from authproxy.proxy.token_endpoint import TokenEndpoints
 from authproxy.proxy.upstream.pool import Pool
 from authproxy.tokens.source import CachingSource
 from authproxy.tokens.token import Token
-from authproxy.values import split_url
+from authproxy.values import any_spelling, split_url
 
 if TYPE_CHECKING:
     from authproxy.app.site import Site
+    from authproxy.proxy.body_rewriting import BodyRewriting
 
 NO_SECRETS = frozenset(
     {"accept", "accept-encoding", "accept-language", "cache-control", "content-type", "origin", "user-agent"}
@@ -52,6 +53,7 @@ NO_SECRETS = frozenset(
 STATIC = {"Static": "a static token", "Basic": "a static user name and password"}
 """What is sent of the grants that stand in the configuration, in words."""
 USUAL_TYPE = "Bearer"
+PLAINLY = ("Accept-Encoding", "identity")
 TOKEN_ENDPOINTS = frozenset({"token_url", "url"})
 """Keys of a grant whose URLs are asked for a token."""
 
@@ -162,14 +164,17 @@ class RouteBuilder:
         credential = self._credential(route)
         strip = path if route.strip_path and path != "/" else ""
         base = url.path.rstrip("/")
-        rewriting = Rewriting(
-            str(origin),
-            base=base,
-            path=path,
-            strip=strip,
-            preserve_host=route.preserve_host,
-            secure=config.tls is not None,
-        )
+        rewriting = None
+        if route.rewrite is not None and route.rewrite.headers:
+            rewriting = Rewriting(
+                str(origin),
+                base=base,
+                path=path,
+                strip=strip,
+                preserve_host=route.preserve_host,
+                secure=config.tls is not None,
+            )
+        bodies = self._bodies(route, listener)
         hiding = _hiding(credential)
         made = Route(
             name=route.name,
@@ -178,13 +183,8 @@ class RouteBuilder:
             strip=strip,
             base=base,
             sender=self._sender(route, origin),
-            request_headers=RequestHeaders(
-                credentials=credential.injection.headers if credential else (),
-                host=None if route.preserve_host else origin.authority,
-                set_pairs=[(name, value.get_secret_value()) for name, value in route.headers.set.items()],
-                remove=[*route.headers.remove, *([config.access.header] if config.access else [])],
-            ),
-            response_headers=_response_headers(route, rewriting if route.rewrite else None, hiding),
+            request_headers=self._request_headers(route, origin, credential, bodies),
+            response_headers=_response_headers(route, rewriting, hiding),
             credential=credential,
             incoming=route.grant.incoming,
             allow=Allow(methods=route.allow.methods, paths=route.allow.paths, hint=route.allow.hint)
@@ -197,6 +197,7 @@ class RouteBuilder:
                 self._marks[route.name] if credential is not None else None, self._owners
             ),
             token_endpoints=self._token_endpoints(route),
+            bodies=bodies,
             facts=RouteFacts(
                 name=route.name,
                 url_of=lambda path: f"{origin}{upstream_target(path, strip=strip, base=base)}",
@@ -213,8 +214,40 @@ class RouteBuilder:
         )
         if hiding is None:
             return made
-        shown = _response_headers(route, rewriting if route.rewrite else None)
+        shown = _response_headers(route, rewriting)
         return replace(made, unhidden=replace(made, response_headers=shown))
+
+    def _request_headers(
+        self,
+        route: RouteConfig,
+        origin: Origin,
+        credential: Credential | None,
+        bodies: "BodyRewriting | None",
+    ) -> RequestHeaders:
+        access = [self._config.access.header] if self._config.access else []
+        pairs = [(name, value.get_secret_value()) for name, value in route.headers.set.items()]
+        if bodies is not None:  # one that is encoded could not be read
+            pairs = [pair for pair in pairs if any_spelling(pair[0]) != any_spelling(PLAINLY[0])] + [PLAINLY]
+        return RequestHeaders(
+            credentials=credential.injection.headers if credential else (),
+            host=None if route.preserve_host else origin.authority,
+            set_pairs=pairs,
+            remove=[*route.headers.remove, *access],
+            restored=bodies.tags.restored if bodies is not None else None,
+        )
+
+    def _bodies(self, route: RouteConfig, listener: str) -> "BodyRewriting | None":
+        """Return what rewrites the bodies of answers; None where they are left alone."""
+        if route.rewrite is None or not route.rewrite.bodies:
+            return None
+        from authproxy.app.body_targets import body_rewriting
+
+        untouched = self._observed.counters.untouched
+
+        def count(reason: str) -> None:
+            untouched[route.name, reason] += 1
+
+        return body_rewriting(self._config, route, listener=listener, own=self._own, untouched=count)
 
     def _stand_in(self, route: RouteConfig) -> StandIn | None:
         """Return what answers the route's logins; None where none is answered here."""

@@ -4,6 +4,7 @@ from dataclasses import fields
 from typing import Any
 
 from authproxy.config.model import Config
+from authproxy.config.rewrite import Rewrite
 from authproxy.config.route import RouteConfig, RouteKeys
 from authproxy.masking import masked
 
@@ -23,5 +24,6 @@ def _told_of(config: Config, index: int) -> list[str]:
 def _route(route: RouteConfig, told: list[str]) -> dict[str, Any]:
     shown = {each.name: masked(getattr(route, each.name)) for each in fields(RouteKeys)}
     shown["retry"] = shown["retry"] or False
+    shown["rewrite"] = True if route.rewrite == Rewrite() else shown["rewrite"] or False
     shown = {name: value for name, value in shown.items() if value is not None and value not in ({}, [])}
     return shown | {"auth": dict(route.auth), "warnings": [*route.warnings, *told]}

@@ -11,7 +11,7 @@ that this machine has.
 import re
 import socket
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
@@ -36,9 +36,18 @@ DISCARD = 9  # any port would do: nothing is sent there
 
 
 class OwnListeners:
-    """Where this proxy listens: the `addresses` of its configuration and the `sockets` that are open."""
+    """Where this proxy listens: the `addresses` of its configuration and the `sockets` that are open.
 
-    def __init__(self, addresses: Iterable[str] = (), sockets: Iterable[socket.socket] = ()) -> None:
+    `ports` has the port that each of its listeners really got.
+    """
+
+    def __init__(
+        self,
+        addresses: Iterable[str] = (),
+        sockets: Iterable[socket.socket] = (),
+        ports: Mapping[str, int] | None = None,
+    ) -> None:
+        self.ports = dict(ports or {})
         self._written: defaultdict[int, list[IPAddress | str]] = defaultdict(list)
         self._bound: defaultdict[int, list[IPAddress]] = defaultdict(list)
         for address in addresses:
@@ -79,6 +88,7 @@ class OwnListeners:
 
     def keep(self, before: "OwnListeners", addresses: Iterable[str]) -> None:
         """Be also where `before` listens on `addresses`."""
+        self.ports = before.ports | self.ports  # of those that are gone nobody asks
         ports = {place[1] for each in addresses if (place := split_address(each)) is not None}
         for port, bound in before._bound.items():  # noqa: SLF001 - one of us
             if port in ports or 0 in ports:
@@ -88,6 +98,7 @@ class OwnListeners:
     def become(self, other: "OwnListeners") -> None:
         """Be where `other` is: whoever holds this one goes by that from now on."""
         self._written, self._bound = other._written, other._bound  # noqa: SLF001 - one of us
+        self.ports = other.ports
 
     def __repr__(self) -> str:
         return f"<OwnListeners {sorted(self._written)}>"

@@ -2,6 +2,7 @@
 
     handler ─▶ requests, durations, retries, refusals ┐
     backoff ─▶ token requests                         ├─▶ snapshot() ─▶ (the broker) ─▶ /metrics
+    body_rewriting ─▶ bodies that went untouched      │
     pools ─▶ connections, when asked                  ┘
 
 Names and labels are made of these in `authproxy.admin.metrics`, where somebody wants to read them.
@@ -32,6 +33,7 @@ class Counters:
         self.retries: Counter[Key] = Counter()  # (route, outcome)
         self.refused: Counter[Key] = Counter()  # (reason,)
         self.token_requests: Counter[Key] = Counter()  # (route, outcome)
+        self.untouched: Counter[Key] = Counter()  # (route, reason)
 
     def request(self, record: RequestRecord) -> None:
         """Count a request, if a route was found for it."""
@@ -100,7 +102,7 @@ class RouteCounts:
         self.buckets = [0] * (len(BOUNDS) + 1)  # requests within each bound, and above the last
 
 
-COUNTERS = ("retries", "refused", "token_requests")
+COUNTERS = ("retries", "refused", "token_requests", "untouched")
 
 
 def total(snapshots: Iterable[dict[str, Any]]) -> Counters:

@@ -22,6 +22,7 @@ HOP_BY_HOP = frozenset(
     b"connection keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer"
     b" transfer-encoding upgrade http2-settings".split()
 )
+CONDITIONS = frozenset({b"if-match", b"if-none-match"})  # which list entity tags (RFC 9110 §13.1)
 OWN_REQUEST_HEADERS = frozenset({b"expect"})  # answered by the proxy, not forwarded
 FRAMING = frozenset({b"host", b"content-length"})  # pass, but only spelled like this
 # What no client may make vanish by listing it in `Connection`.
@@ -31,7 +32,7 @@ MAX_VERDICTS = 512
 MAX_NAME = 64  # bytes of a name
 MAX_LIST = 128  # characters of a `Connection` header
 
-PASS, DROP, HOST, CREDENTIAL, LISTS, REWRITE = range(6)
+PASS, DROP, HOST, CREDENTIAL, LISTS, REWRITE, CONDITION = range(7)
 Verdict = int
 
 
@@ -104,7 +105,7 @@ class RequestHeaders:
 
     `credentials` are the names of the headers that carry the token; `host` is the upstream's, or None to
     keep the client's. What `remove` names is the client's: what is set, and the credential, are
-    added afterwards.
+    added afterwards. `restored` turns back entity tags in conditions, where answers have others.
     """
 
     def __init__(
@@ -114,8 +115,10 @@ class RequestHeaders:
         host: str | None = None,
         set_pairs: Iterable[tuple[str, str]] = (),
         remove: Iterable[str] = (),
+        restored: Callable[[bytes], bytes] | None = None,
     ) -> None:
         pairs = list(set_pairs)
+        self._restored = restored
         self._host = host.encode("ascii") if host else None
         self._set = header_lines(pairs)
         named = [*remove, *(name for name, _ in pairs)]
@@ -135,6 +138,8 @@ class RequestHeaders:
             return DROP
         if spelled in self._credentials:
             return CREDENTIAL
+        if self._restored is not None and name in CONDITIONS:
+            return CONDITION
         return HOST if name == b"host" else PASS
 
     def head(
@@ -163,6 +168,8 @@ class RequestHeaders:
                 out += (name, b": ", self._host or authority or value, b"\r\n")
             elif verdict == CREDENTIAL and not replace:
                 out += (name, b": ", value, b"\r\n")
+            elif verdict == CONDITION and self._restored is not None:
+                out += (name, b": ", self._restored(value), b"\r\n")
         out.append(self._set)
         return b"".join(out)
 
@@ -179,7 +186,7 @@ class RequestHeaders:
     def _plan(self, _names: list[bytes], written: tuple[bytes, ...]) -> RequestPlan | None:
         verdicts = [self._verdicts[name] for name in written]
         places = [place for place, verdict in enumerate(verdicts) if verdict in {PASS, HOST}]
-        if HOST not in verdicts:
+        if HOST not in verdicts or CONDITION in verdicts:
             return None
         host = verdicts.index(HOST)
         return RequestPlan(

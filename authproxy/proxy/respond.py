@@ -7,7 +7,9 @@ import asyncio
 import re
 import socket
 import struct
+from functools import partial
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 from multidict import istr
 
@@ -25,6 +27,9 @@ from authproxy.proxy.route import Route
 from authproxy.proxy.upstream.connection import NO_BODY
 from authproxy.proxy.upstream.reply import Reply
 
+if TYPE_CHECKING:
+    from authproxy.proxy.json_scanner import JSONScanner, TextScanner
+
 CONNECTION, EXPECT, UPGRADE = istr("Connection"), istr("Expect"), istr("Upgrade")
 PREFLIGHT_METHOD = istr("Access-Control-Request-Method")
 REASONS = re.compile(r"(?<!^)(?=[A-Z])")  # BadRequest is counted as bad_request
@@ -38,12 +43,15 @@ CLOSING_STATUSES = frozenset({400, 408, 413, 431, 500})
 
 def send_whole(context: RequestContext, route: Route, reply: Reply) -> bool:
     """Send a reply that is all there, in one write."""
-    request, plain = context.request, reply.plain
+    request = context.request
     transport = request.connection.transport
     if transport is None:
         context.cause = CLIENT_GONE
         return False
     body = reply.parts[0] if len(reply.parts) == 1 else b"".join(reply.parts)
+    if route.bodies is not None and (scanner := route.bodies.begin(context, reply)) is not None:
+        body = scanner.feed(body) + scanner.end()
+    plain = reply.plain
     if (
         plain is not None
         and plain.goes_as_it_is
@@ -72,6 +80,8 @@ def send_whole(context: RequestContext, route: Route, reply: Reply) -> bool:
 
 async def stream(context: RequestContext, route: Route, reply: Reply) -> bool:
     """Send a reply as it arrives, no faster than the client takes it."""
+    scanner = route.bodies.begin(context, reply) if route.bodies is not None else None
+    read = reply.read if scanner is None else partial(_read_changed, reply, scanner)
     head, keep_alive, chunked = _head(context, route, reply)
     connection = context.request.connection
     writer = connection.transport
@@ -80,7 +90,7 @@ async def stream(context: RequestContext, route: Route, reply: Reply) -> bool:
     writer.write(head)
     context.answering(reply.status)
     shown = shown_body(context, route) if route.facts.bodies else None
-    while parts := await reply.read():
+    while parts := await read():
         if connection.transport is None:
             raise ConnectionResetError
         size = sum(map(len, parts))
@@ -97,6 +107,14 @@ async def stream(context: RequestContext, route: Route, reply: Reply) -> bool:
     if chunked:
         writer.write(LAST_CHUNK)
     return keep_alive
+
+
+async def _read_changed(reply: Reply, scanner: "JSONScanner | TextScanner") -> list[bytes]:
+    """Return the next of a body that is changed; nothing at the end. Raises `UpstreamError`."""
+    while parts := await reply.read():
+        if changed := list(filter(None, map(scanner.feed, parts))):
+            return changed
+    return list(filter(None, [scanner.end()]))
 
 
 def _head(context: RequestContext, route: Route, reply: Reply) -> tuple[bytes, bool, bool]:

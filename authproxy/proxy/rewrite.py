@@ -90,7 +90,7 @@ class Rewriting:
         self._strip = strip
         self._preserve_host = preserve_host
         self._proxy_scheme = "https" if secure else "http"
-        self._mount = quote(path, safe=_UNQUOTED)
+        self._mount = as_sent(path)
         steps = _directory(path.rstrip("/") + "/")
         base_steps = _directory(base + "/")
         self._mount_depth = len(steps)
@@ -112,13 +112,11 @@ class Rewriting:
 
     def bearings(self, asked: Asked) -> Bearings:
         """Return where `asked` was sent."""
-        host = asked.authority
-        match = _TARGET.match(asked.target)
-        authority, path = match.groups() if match else (None, "/")
+        authority, path = asked_for(asked)
         here = _directory(path)
         there = _directory(upstream_target(path or "/", strip=self._strip, base=self._base))
         depth = min(len(here) - self._mount_depth, len(there) - len(self._owned))
-        return Bearings(authority or host, host, here, there, depth)
+        return Bearings(authority, asked.authority, here, there, depth)
 
     def value(self, name: bytes, value: bytes, at: Bearings) -> bytes:
         """Return the value of a header that `rewrites`, for the one who asked from `at`."""
@@ -242,6 +240,18 @@ def _matches(host: str, domain: str) -> bool:
     """Whether `host` domain-matches (RFC 6265 §5.1.3)."""
     wanted = plain_host(domain.removeprefix("."))
     return host == wanted or (host.endswith(f".{wanted}") and not _is_address(host))
+
+
+def asked_for(asked: Asked) -> tuple[str, str]:
+    """Return how whoever `asked` addressed the proxy, and the path."""
+    match = _TARGET.match(asked.target)
+    authority, path = match.groups() if match else (None, "/")
+    return authority or asked.authority, path
+
+
+def as_sent(path: str) -> str:
+    """Return a path of the configuration as it stands in a URL; what is escaped in it stays so."""
+    return quote(path, safe=f"{_UNQUOTED}%")
 
 
 def origin_parts(scheme: str, authority: str) -> OriginParts | None:

@@ -13,6 +13,7 @@ from authproxy.proxy.send import Sender
 from authproxy.proxy.token_endpoint import TokenEndpoints
 
 if TYPE_CHECKING:
+    from authproxy.proxy.body_rewriting import BodyRewriting
     from authproxy.proxy.stand_in import StandIn
 
 NO_FACTS = RouteFacts("", lambda path: path)
@@ -27,7 +28,7 @@ class Route:
     None for plain forwarding; `keep_body` is in bytes, `idle_seconds` in seconds. `facts` are told of
     its requests; `standing` is how it stands with its upstream. `stand_in` answers logins here, and none is
     forwarded to `token_endpoints`: `has_logins` where there may be any. With `looks_closer` what a caller
-    brings may be in the query or in a cookie.
+    brings may be in the query or in a cookie. `bodies` is None where bodies are left alone.
     Where `response_headers` hide what we send, `unhidden` is the same route for what callers send themselves.
     """
 
@@ -47,6 +48,7 @@ class Route:
     stand_in: "StandIn | None" = None
     placeholders: Placeholders = NO_PLACEHOLDERS
     token_endpoints: TokenEndpoints | None = None
+    bodies: "BodyRewriting | None" = None
     facts: RouteFacts = NO_FACTS
     unhidden: "Route | None" = None
     standing: Standing = field(default_factory=lambda: Standing("", lambda _name, _refusal: None))

@@ -62,7 +62,8 @@ TOP = {
 }
 ROUTE = {
     "headers`, `response_headers": "HeaderRules", "allow": "AllowKeys", "retry": "Retry",
-    "timeouts": "Timeouts", "stand_in": "StandIn", "inspect": "Inspect", "tls` of a route": "UpstreamTLS",
+    "timeouts": "Timeouts", "rewrite": "Rewrite",
+    "stand_in": "StandIn", "inspect": "Inspect", "tls` of a route": "UpstreamTLS",
 }  # fmt: skip
 """Headings, and the definitions that hold the keys under them; those under `auth` are found."""
 WITHIN = {"basic` of `inject": "BasicPlace", "token` of `response": "TokenPlace"}

@@ -13,6 +13,7 @@ SERVER = {
 }  # fmt: skip
 HEAVY = {"aiohttp", "cryptography", "joserfc", "keyring", "prometheus_client", "pyotp", "redis"}
 TABLES = {"rich"}
+BODIES = {"authproxy.app.body_targets", "authproxy.proxy.body_rewriting", "authproxy.proxy.json_scanner"}
 FAULTS = {"difflib", "authproxy.config.meant", "authproxy.config.faults"}
 CONFIGURATION = {"pydantic", "yaml", "authproxy.config"}
 
@@ -95,7 +96,9 @@ def test_a_verb_that_does_not_serve_loads_no_server(tmp_path, args, text, unwant
 def test_when_it_listens_nothing_is_loaded_that_the_first_plain_request_does_not_need(tmp_path, admin):
     path = tmp_path / "authproxy.yaml"
     path.write_text(STATIC.replace("admin: false", f"admin: {admin}"))
-    unwanted = HEAVY | TABLES | {"platformdirs", "authproxy.config.presets", "authproxy.tokens.stores.file"}
+    unwanted = (
+        HEAVY | TABLES | BODIES | {"platformdirs", "authproxy.config.presets", "authproxy.tokens.stores.file"}
+    )
     found = loaded(LISTENING, "run", "-c", str(path), directory=tmp_path)
     assert "authproxy.proxy.downstream.server" in found
     assert not unwanted & found

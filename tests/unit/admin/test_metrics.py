@@ -26,12 +26,14 @@ def test_each_kind_of_count_has_its_name_and_its_labels():
     counters.token_requests["up42", "ok"] += 3
     counters.retries["up42", "helped"] += 4
     counters.refused["no route",] += 5
+    counters.untouched["up42", "encoded"] += 6
     found = samples(counters)
     route = ("route", "up42")
     assert found["authproxy_requests_total", ("method", "GET"), route, ("status", "200")] == 2
     assert found["authproxy_token_requests_total", ("outcome", "ok"), route] == 3
     assert found["authproxy_retries_total", ("outcome", "helped"), route] == 4
     assert found["authproxy_refused_total", ("reason", "no route")] == 5
+    assert found["authproxy_bodies_untouched_total", ("reason", "encoded"), route] == 6
 
 
 def test_a_bucket_holds_all_requests_that_were_as_fast_and_the_last_one_holds_all():

@@ -36,7 +36,8 @@ def site(monkeypatch):
             path = "" if "path:" in keys else f"path: /r{number}, "
             lines.append(f"- {{name: r{number}, {path}{upstream}{keys}}}")
         config = parse("\n".join([top, "routes:", *lines]), "proxy.yaml", environ={})
-        return build_site(config, sources, OWN, tls, observed=Observed(), before=before, planned=planned)
+        make.observed = Observed()
+        return build_site(config, sources, OWN, tls, observed=make.observed, before=before, planned=planned)
 
     make.sources = sources
     return make

@@ -15,6 +15,7 @@ from authproxy.app.listeners import (
     listening_urls,
     open_listeners,
     own_urls,
+    ports_of,
 )
 from authproxy.app.sockets import ListenError, listening_sockets
 from authproxy.config.document import NO_FILES
@@ -223,6 +224,7 @@ def test_each_route_gets_a_socket_and_a_url_of_its_own(system):
         "a": f"http://127.0.0.1:{ports[2]}",
         "b": f"http://localhost:{ports[3]}",
     }
+    assert ports_of(Listeners(made)) == {name: sock.place[1] for name, sock in made}
 
 
 def test_a_routes_free_port_stays_with_it(system):

@@ -243,3 +243,47 @@ def test_a_token_endpoint_on_the_upstream_is_known(site, keys):
     assert made.lets_through("/base/token")
     assert route(site(MACHINE)).token_endpoints is None  # it is elsewhere
     assert route(site(f"{keys}{MACHINE[:-1]}, incoming: replace}}")).token_endpoints is None
+
+
+BODIES = "rewrite: {bodies: [application/json]}, "
+
+
+def test_where_bodies_are_rewritten_the_upstream_is_asked_for_plain_ones(site):
+    sets = "headers: {set: {accept-encoding: br, X-Team: geo}}, "
+    raw = [(b"Host", b"x"), (b"Accept-Encoding", b"gzip"), (b"If-Match", b'W/"a"')]
+    heads = [
+        route(site(f"{keys}{sets}{STATIC}")).request_headers.head(b"", raw, listed=None, replace=True)
+        for keys in (BODIES, "")
+    ]
+    assert heads == [
+        b'Host: up.example\r\nIf-Match: "a"\r\nX-Team: geo\r\nAccept-Encoding: identity\r\n',
+        b'Host: up.example\r\nIf-Match: W/"a"\r\naccept-encoding: br\r\nX-Team: geo\r\n',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rewrite", "headers", "bodies"),
+    [
+        ("", True, False),
+        ("rewrite: false, ", False, False),
+        (BODIES, True, True),
+        ("rewrite: {headers: false, bodies: [application/json]}, ", False, True),
+        ("rewrite: {headers: false}, ", False, False),
+    ],
+)
+@pytest.mark.parametrize(
+    "auth", [STATIC, "auth: {grant: static, token: t, inject: [{query: key, value: '{token}'}]}"]
+)
+def test_headers_and_bodies_are_rewritten_as_the_route_says(site, auth, rewrite, headers, bodies):
+    asked = SimpleNamespace(target="/r0/x", authority="localhost:8080")
+    made = route(site(f"{rewrite}{auth}"))
+    for each in filter(None, [made, made.unhidden]):
+        head = each.response_headers.head(302, b"Found", [(b"Location", b"//up.example/y")], asked)
+        assert (b"//localhost:8080/r0/y" in head) is headers
+        assert (each.bodies is not None) is bodies
+
+
+def test_what_went_untouched_is_counted_for_the_route(site):
+    made = site(BODIES + STATIC)
+    route(made).bodies._untouched("encoded")
+    assert site.observed.counters.untouched == {("r0", "encoded"): 1}

@@ -5,6 +5,7 @@ from pydantic import SecretStr
 
 from authproxy.config import presets
 from authproxy.config.model import Admin, Limits, Log
+from authproxy.config.rewrite import Rewrite
 from authproxy.config.route import AllowKeys, HeaderRules, Retry, Timeouts, UpstreamTLS
 from authproxy.grants.static import NoGrant
 from authproxy.malformed import URL
@@ -28,13 +29,13 @@ def test_a_file_of_two_lines_has_every_default(reader):
     route = config.routes[0]
     assert (route.name, route.path, route.host, route.upstream) == ("a", "/", None, "https://x")
     assert route.grant == NoGrant()
-    assert (route.strip_path, route.preserve_host, route.rewrite, route.insecure, route.prefetch) == (
+    assert (route.strip_path, route.preserve_host, route.insecure, route.prefetch) == (
         True,
         False,
-        True,
         False,
         False,
     )
+    assert route.rewrite == Rewrite(headers=True, bodies=(), max=4 << 20)
     assert (route.headers, route.response_headers) == (HeaderRules(), HeaderRules())
     assert route.retry == Retry(statuses=(401,), methods="all", max_body=1 << 20, cooldown=30.0)
     assert route.timeouts == Timeouts(connect=10.0, response=60.0, idle=300.0)

@@ -120,3 +120,13 @@ def test_who_holds_it_goes_by_what_it_becomes():
     held = OwnListeners(["127.0.0.1:1"])
     held.become(OwnListeners(["127.0.0.1:2"]))
     assert [held.named("127.0.0.1", port) for port in (1, 2)] == [False, True]
+
+
+def test_the_ports_of_listeners_are_those_that_they_got_last():
+    before = OwnListeners(ports={"127.0.0.1:0": 1, "127.0.0.1:0 for a": 2})
+    after = OwnListeners(ports={"127.0.0.1:0 for a": 3})
+    after.keep(before, ["127.0.0.1:0"])
+    held = OwnListeners()
+    assert held.ports == {}
+    held.become(after)
+    assert held.ports == {"127.0.0.1:0": 1, "127.0.0.1:0 for a": 3}

@@ -56,12 +56,13 @@ def context(*, method="GET", version=HttpVersion11, keep_alive=True, whole=True,
     return made
 
 
-def route(**settings):
+def route(*, bodies=None, **settings):
     return SimpleNamespace(
         name="api",
         idle_seconds=77,
         response_headers=ResponseHeaders(**settings),
         credential=None,
+        bodies=bodies,
         facts=NO_FACTS,
         standing=Standing("api", lambda *_: None),
     )

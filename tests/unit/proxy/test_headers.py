@@ -240,6 +240,7 @@ REQUEST_RULES = {
     "some set": {"set_pairs": [("X-Team", "geo"), ("X-Ü", "grün")], "credentials": ["Authorization"]},
     "some removed": {"remove": ["Cookie", "x-drop", "Accept"], "host": "api.example"},
     "all removed": {"remove": [line.partition(":")[0] for line in LINES]},
+    "tags that were changed": {"restored": bytes.upper},
 }
 SECTIONS = st.permutations(LINES).flatmap(
     lambda lines: st.integers(0, len(lines)).map(lambda count: lines[:count])
@@ -274,6 +275,19 @@ def test_the_lines_of_a_plain_request_are_what_they_are_of_any(lines, at, name, 
                 listed_in(value.decode()) for given, value in pairs if given.lower() == b"connection"
             ] or [None]
             assert START + plain == own.head(START, pairs, listed=listed, replace=True)
+
+
+@pytest.mark.parametrize("name", ["If-Match", "if-none-match"])
+def test_conditions_are_restored_where_they_have_to_be_which_is_not_done_plainly(name):
+    lines, rules = [f"{name}: w", "If-Range: w", "X: w"], RequestHeaders(restored=bytes.upper)
+    assert request(*lines, rules=rules) == [f"{name}: W", "If-Range: w", "X: w"]
+    assert request(*lines) == lines
+    assert request(*lines, rules=RequestHeaders(restored=bytes.upper, remove=[name])) == lines[1:]
+    head, _ = PlainReader([], limit=2000).read(
+        "\r\n".join(["GET / HTTP/1.1", "Host: a", *lines, "", ""]).encode()
+    )
+    assert rules.plain(head.section, "keep") is None
+    assert RequestHeaders().plain(head.section, "keep") is not None
 
 
 def test_a_plain_section_of_a_thousand_invented_names_fills_no_memory():

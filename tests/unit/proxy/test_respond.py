@@ -124,6 +124,69 @@ def test_a_header_that_cannot_be_passed_on_is_the_upstream_s_fault(monkeypatch, 
     assert asked.request.connection.transport.written == b""
 
 
+# ── a body that is changed ───────────────────────────────────────────────────────────────────────
+
+
+class Doubling:
+    """Stands in for what changes bodies: holds what is in capitals back, and doubles the rest."""
+
+    def __init__(self):
+        self.held = b""
+
+    def begin(self, _context, reply):
+        if reply.status != 200:
+            return None
+        reply.headers, reply.plain, reply.length = [(b"Server", b"x")], None, None
+        return self
+
+    def feed(self, data):
+        if data.isupper():
+            self.held += data
+            return b""
+        held, self.held = self.held, b""
+        return held + data * 2
+
+    def end(self):
+        held, self.held = self.held, b""
+        return held
+
+
+@pytest.mark.parametrize("make", [plain, odd])
+def test_a_whole_body_that_is_changed_goes_out_in_chunks_as_nobody_knows_its_length(make):
+    asked, sends = context(), route(bodies=Doubling())
+    assert respond.send_whole(asked, sends, make()) is True
+    lines, body = written(asked)
+    assert lines[1:] == ["Server: x", "Transfer-Encoding: chunked"]
+    assert (body, asked.sent) == (b"6\r\nyesyes\r\n0\r\n\r\n", 6)
+    asked = context(version=HttpVersion10)
+    assert respond.send_whole(asked, sends, make()) is False
+    assert written(asked)[1] == b"yesyes"
+    asked = context(method="HEAD")
+    assert respond.send_whole(asked, sends, make(body=b"")) is True
+    assert (written(asked)[0][1:], written(asked)[1]) == (["Server: x"], b"")
+
+
+def test_one_that_is_left_alone_goes_as_it_is():
+    asked = context()
+    respond.send_whole(asked, route(bodies=Doubling()), plain(b"HTTP/1.1 201 Made\r\nContent-Length: 3"))
+    assert written(asked) == (["HTTP/1.1 201 Made", "Content-Length: 3"], b"yes")
+
+
+async def test_a_body_is_changed_as_it_arrives_and_what_is_held_comes_last():
+    asked, reply = context(), odd(body=b"", length=9, end=False)
+    sending = asyncio.create_task(respond.stream(asked, route(bodies=Doubling()), reply))
+    expected = b""
+    for piece, more in [(b"a", b"2\r\naa\r\n"), (b"B", b""), (b"c", b"3\r\nBcc\r\n"), (b"D", b"")]:
+        reply.feed(piece)
+        await settle()
+        expected += more
+        assert written(asked)[1] == expected  # an empty chunk would be the last one
+    reply.end()
+    assert await sending is True
+    assert written(asked)[1] == expected + b"1\r\nD\r\n0\r\n\r\n"
+    assert asked.sent == 6
+
+
 # ── a reply that is still coming ─────────────────────────────────────────────────────────────────
 
 
