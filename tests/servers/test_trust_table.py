@@ -18,17 +18,16 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import trustme
 
 from authproxy.net.authority import Authority, Permitted, make_authority
-from tests.support.forwarder import Forwarder, server_tls
+from tests.support.company import Company, running_company
 from tests.support.installed import module, need, where
-from tests.support.launch import COMMAND, environment, write_config
+from tests.support.launch import COMMAND, write_config
 from tests.support.wire import Message, Upstream, Wire, reply
 
 TOKEN = "the-token-of-the-route"
@@ -180,18 +179,11 @@ CLIENTS = {
 
 
 @dataclass(frozen=True)
-class Company:
-    """A network; `servers` has each of its hosts."""
+class World:
+    """A company's network; `servers` has each of its hosts."""
 
+    company: Company
     servers: dict[str, Upstream]
-    way: Forwarder
-    roots: Path
-
-    @property
-    def variables(self) -> dict[str, str]:
-        """Those of whoever is at work there."""
-        named = dict.fromkeys(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"), str(self.roots))
-        return {"HTTPS_PROXY": f"http://127.0.0.1:{self.way.port}", **named}
 
 
 def served(came: Message, _wire: Wire) -> bytes:
@@ -214,26 +206,26 @@ def signed_by(twin: Authority, name: str, directory: Path) -> ssl.SSLContext:
     return context
 
 
-@contextmanager
-def running_company(directory: Path) -> Iterator[Company]:
-    ca, now = trustme.CA(), datetime.datetime.now(datetime.UTC)
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    directory, now = tmp_path_factory.mktemp("company"), datetime.datetime.now(datetime.UTC)
     twin = make_authority("twin", Permitted((ROUTE,)), lifetime=datetime.timedelta(days=1), now=now)
-    roots = directory / "roots.pem"
-    roots.write_bytes(ca.cert_pem.bytes() + twin.root_pem)
-    with ExitStack() as stack:
-        contexts = {name: server_tls(ca, name) for name in (ROUTE, OTHER)}
+    with running_company(directory) as company, ExitStack() as stack:
+        company.roots.write_bytes(company.roots.read_bytes() + twin.root_pem)
+        contexts = {name: company.tls(name) for name in (ROUTE, OTHER)}
         contexts |= {name: signed_by(twin, name, directory) for name in (INNER, *OUTSIDE)}
         servers = {
             name: stack.enter_context(Upstream(served, tls=context)) for name, context in contexts.items()
         }
-        places = {f"{name}:443": server.port for name, server in servers.items()}
-        yield Company(servers, stack.enter_context(Forwarder(places)), roots)
+        company.places.update({f"{name}:443": server.port for name, server in servers.items()})
+        yield World(company, servers)
 
 
-@pytest.fixture(scope="module")
-def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Company]:
-    with running_company(tmp_path_factory.mktemp("company")) as made:
-        yield made
+@pytest.fixture
+def world(made: World) -> World:
+    for server in made.servers.values():
+        server.reset()
+    return made
 
 
 # ── the table ────────────────────────────────────────────────────────────────────────────────────
@@ -241,40 +233,28 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Company]:
 
 @pytest.mark.parametrize("name", CLIENTS)
 def test_a_client_reaches_what_it_should_and_refuses_what_our_authority_may_not_sign(
-    company: Company, name: str, tmp_path: Path
+    world: World, name: str, tmp_path: Path
 ) -> None:
     client = CLIENTS[name]
     words = client.words(tmp_path)
     need(words[0])
-    for server in company.servers.values():
-        server.reset()
-    config = {
-        "routes": [
-            {"name": "api", "upstream": f"https://{ROUTE}", "auth": {"grant": "static", "token": TOKEN}}
-        ]
-    }
+    api = {"name": "api", "upstream": f"https://{ROUTE}", "auth": {"grant": "static", "token": TOKEN}}
     hosts = [ROUTE, OTHER, INNER, *OUTSIDE]
-    commands = [[*words, f"https://{host}/x"] for host in hosts]
-    done = subprocess.run(
-        [
-            *COMMAND, "exec", "-c", str(write_config(tmp_path, config)), "--forward", *client.options, "--",
-            sys.executable, "-c", DRIVER, json.dumps(commands),
-        ],
-        cwd=tmp_path, env=environment(tmp_path, company.variables), stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, timeout=600, check=False,
-    )  # fmt: skip
+    commands = json.dumps([[*words, f"https://{host}/x"] for host in hosts])
+    beside = [*COMMAND, "exec", "-c", str(write_config(tmp_path, {"routes": [api]})), "--forward"]
+    done = world.company.run(*beside, *client.options, "--", sys.executable, "-c", DRIVER, commands)
     assert done.returncode == 0, done.stderr
     results = dict(zip(hosts, json.loads(done.stdout), strict=True))
 
     for host in (ROUTE, OTHER, INNER):
         status, said = results[host]
         assert (status, REF in said) == (0, True), f"{host}: {said}"
-        sent = company.servers[host].last.all("Authorization")
+        sent = world.servers[host].last.all("Authorization")
         assert sent == ([f"Bearer {TOKEN}"] if host == ROUTE else [])
 
     for host in OUTSIDE:
         status, said = results[host]
         assert status != 0, host
         assert client.says in said, f"{host}: {said}"
-        assert company.servers[host].connections, "it was asked"
-        assert company.servers[host].requests == [], "and told nothing"
+        assert world.servers[host].connections, "it was asked"
+        assert world.servers[host].requests == [], "and told nothing"

@@ -16,14 +16,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import trustme
-
 from authproxy.demo.accounts import PASSWORD, USERNAME
 from authproxy.proxy.placeholders import PREFIX
 from tests.servers.vendors import API, AUTH, COLLECTION, SCENES, UP42, UP42_USER, up42
-from tests.support.forwarder import Forwarder, server_tls
+from tests.support.company import Company, running_company
 from tests.support.installed import need
-from tests.support.launch import COMMAND, environment, write_config
+from tests.support.launch import COMMAND, write_config
 from tests.support.wire import Upstream, json_reply
 
 PYPI = "pypi.org"
@@ -45,49 +43,33 @@ print(json.dumps(said))
 
 
 @dataclass(frozen=True)
-class Company:
-    """A network with UP42 in it; `variables` are those of whoever is at work there."""
+class World:
+    """A company's network that UP42 is in, and pypi.org."""
 
+    company: Company
     up42: UP42
     pypi: Upstream
-    way: Forwarder
-    directory: Path
-
-    @property
-    def variables(self) -> dict[str, str]:
-        root = str(self.directory / "company.pem")
-        return {
-            "HTTPS_PROXY": f"http://127.0.0.1:{self.way.port}",
-            "SSL_CERT_FILE": root,
-            "REQUESTS_CA_BUNDLE": root,
-        }
 
     def run(self, *before: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run the program, behind the words of `before`, with `variables`."""
-        return subprocess.run(
-            [*before, sys.executable, "-W", "ignore", "-c", PROGRAM],
-            cwd=self.directory, env=environment(self.directory, self.variables | variables),
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
+        return self.company.run(*before, sys.executable, "-W", "ignore", "-c", PROGRAM, **variables)
 
-    def run_beside(self, config: dict[str, object], **variables: str) -> subprocess.CompletedProcess[str]:
-        file = write_config(self.directory, config)
-        return self.run(*COMMAND, "exec", "-c", str(file), "--forward", "--", **DUMMIES, **variables)
+    def run_beside(self, config: dict[str, object]) -> subprocess.CompletedProcess[str]:
+        file = write_config(self.company.directory, config)
+        return self.run(*COMMAND, "exec", "-c", str(file), "--forward", "--", **DUMMIES)
 
 
 @contextmanager
-def company(directory: Path, **options: str) -> Iterator[Company]:
+def world(directory: Path, **options: str) -> Iterator[World]:
     need("up42")
-    ca = trustme.CA()
-    ca.cert_pem.write_to_path(directory / "company.pem")
     with (
-        up42(lambda name: server_tls(ca, name), **options) as vendor,
-        Upstream(lambda _came, _wire: NEWEST, tls=server_tls(ca, PYPI)) as pypi,
-        Forwarder(
-            {f"{API}:443": vendor.api.port, f"{AUTH}:443": vendor.auth.port, f"{PYPI}:443": pypi.port}
-        ) as way,
+        running_company(directory) as company,
+        up42(company.tls, **options) as vendor,
+        Upstream(lambda _came, _wire: NEWEST, tls=company.tls(PYPI)) as pypi,
     ):
-        yield Company(vendor, pypi, way, directory)
+        for host, server in ((API, vendor.api), (AUTH, vendor.auth), (PYPI, pypi)):
+            company.places[f"{host}:443"] = server.port
+        yield World(company, vendor, pypi)
 
 
 CREDENTIAL = {"preset": "up42", "username": USERNAME, "password": PASSWORD, "scope": "openid"}
@@ -110,7 +92,7 @@ def grants(vendor: UP42) -> list[str]:
 
 
 def test_up42_with_real_credentials_needs_no_proxy_of_ours(tmp_path: Path) -> None:
-    with company(tmp_path, client_id="up42-sdk") as there:
+    with world(tmp_path, client_id="up42-sdk") as there:
         done = there.run(NAME=USERNAME, SECRET=PASSWORD)
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout) == SAID
@@ -118,7 +100,7 @@ def test_up42_with_real_credentials_needs_no_proxy_of_ours(tmp_path: Path) -> No
 
 
 def test_up42_does_not_come_through_a_revoked_token_by_itself(tmp_path: Path) -> None:
-    with company(tmp_path, client_id="up42-sdk") as there:
+    with world(tmp_path, client_id="up42-sdk") as there:
         there.up42.api.revokes_before = {"/v2/catalog/search"}
         done = there.run(NAME=USERNAME, SECRET=PASSWORD)
         assert "invalid_token" in done.stderr
@@ -130,7 +112,7 @@ def test_up42_does_not_come_through_a_revoked_token_by_itself(tmp_path: Path) ->
 def test_up42_logs_in_lists_and_searches_and_the_vendor_sees_one_login_and_real_tokens(
     tmp_path: Path,
 ) -> None:
-    with company(tmp_path) as there:
+    with world(tmp_path) as there:
         done = there.run_beside(config())
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout) == SAID
@@ -143,7 +125,7 @@ def test_up42_logs_in_lists_and_searches_and_the_vendor_sees_one_login_and_real_
 
 
 def test_up42_does_not_notice_that_its_token_was_revoked(tmp_path: Path) -> None:
-    with company(tmp_path) as there:
+    with world(tmp_path) as there:
         there.up42.api.revokes_before = {"/v2/catalog/search"}
         done = there.run_beside(config())
         assert done.returncode == 0, done.stderr
@@ -154,7 +136,7 @@ def test_up42_does_not_notice_that_its_token_was_revoked(tmp_path: Path) -> None
 
 
 def test_a_wrong_password_shows_at_up42s_login_and_costs_one_login(tmp_path: Path) -> None:
-    with company(tmp_path) as there:
+    with world(tmp_path) as there:
         done = there.run_beside(config(password="not-the-password"))
         assert done.returncode != 0
         assert there.up42.api.requests == []
