@@ -74,7 +74,7 @@ class Leaf:
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """A root's certificate, and an issuer that can sign; `between` are those that lead from it to the root."""
+    """A root's certificate, and an issuer that can sign; `between` are those from it up to the root."""
 
     root: x509.Certificate
     issuer: x509.Certificate
@@ -236,9 +236,7 @@ def _issued_by(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
     try:
         found = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     except x509.ExtensionNotFound:
-        return x509.AuthorityKeyIdentifier(
-            x509.SubjectKeyIdentifier.from_public_key(issuer.public_key()).digest, None, None
-        )
+        found = x509.SubjectKeyIdentifier.from_public_key(issuer.public_key())
     return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(found)
 
 

@@ -3,8 +3,8 @@
     context("api.example")  ─▶ known, and good for a while yet?  ─▶ that one
                             └▶ a new leaf, signed by who may sign for it, on an SSLContext of its own
 
-What is not permitted to any of the authorities is never made, nor is a wildcard. The key of a leaf is in memory
-only, as far as `ssl` allows: it is read from a file that is in memory as well, and sealed.
+What none of the authorities may sign for is never made, nor is a wildcard. A leaf's key is in memory only, as
+far as `ssl` allows, which reads keys from files: from one that is in memory where there can be any, and sealed.
 """
 
 import re
@@ -29,9 +29,8 @@ MAX_CONTEXTS = 256
 LEAST_SECONDS = 60.0  # between two leaves for one host, of an authority that has hardly any time left
 MAX_NAME = 253  # characters (RFC 1035 §2.3.4)
 
-_LABELS = re.compile(
-    r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\Z"
-)
+_LABEL = "[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\Z")
 
 _named: "WeakKeyDictionary[ssl.SSLObject, str]" = WeakKeyDictionary()
 
@@ -112,7 +111,7 @@ def certified_name(host: str) -> str:
     if address is not None:
         return str(address)
     name = host.lower().removesuffix(".")
-    if len(name) > MAX_NAME or not _LABELS.match(name):
+    if len(name) > MAX_NAME or not _HOST_NAME.match(name):
         raise NotPermitted("there are no certificates for such a name")
     return name
 
