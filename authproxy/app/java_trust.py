@@ -1,0 +1,87 @@
+"""What has a Java program come to a proxy and trust it: a PKCS#12 trust store, and options for its virtual machine.
+
+Java reads none of the variables that other programs do, its proxies have no user information, and a trust
+store that is named replaces its own.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from authproxy import logs
+from authproxy.app.child_trust import certificates_in, write_private
+
+VARIABLE = "JAVA_TOOL_OPTIONS"
+PASSWORD = "changeit"  # noqa: S105 - as that of Java's own: nothing in there is secret, but a store wants one
+TRUST_STORE = "javax.net.ssl.trustStore"
+_SPECIAL = frozenset(" \t\n\r\f\v\"'")
+
+
+def java_variables(
+    proxy: str, bundle: Path, directory: Path, environ: Mapping[str, str], *, direct: Iterable[str]
+) -> dict[str, str]:
+    """Return the variable that has Java use `proxy`, a URL, and trust the certificates of `bundle`.
+
+    The trust store is made in `directory`. `direct` are entries of NO_PROXY. Raises OSError.
+    """
+    before = environ.get(VARIABLE, "")
+    if f"-D{TRUST_STORE}=" in before:
+        logs.warning("the trust store that JAVA_TOOL_OPTIONS names is not used: there can only be one")
+    store = directory / "roots.p12"
+    write_private(store, trust_store(bundle.read_bytes()))
+    parts = urlsplit(proxy)
+    options = {
+        TRUST_STORE: str(store),
+        f"{TRUST_STORE}Type": "PKCS12",
+        f"{TRUST_STORE}Password": PASSWORD,
+        **{f"{scheme}.proxyHost": parts.hostname or "" for scheme in ("https", "http")},
+        **{f"{scheme}.proxyPort": str(parts.port) for scheme in ("https", "http")},
+        "http.nonProxyHosts": "|".join(non_proxy_hosts(direct)),  # for https too
+    }
+    own = [quoted(f"-D{name}={value}") for name, value in options.items()]
+    return {VARIABLE: " ".join([*([before] if before.strip() else []), *own])}
+
+
+def non_proxy_hosts(entries: Iterable[str]) -> list[str]:
+    """Return entries of NO_PROXY as Java has them: a name is for itself alone, and there are no blocks or ports."""
+    found: list[str] = []
+    for entry in entries:
+        name = entry.removeprefix("*").removeprefix(".")
+        if "/" in entry or not name:
+            continue
+        if ":" in name:
+            found.append(f"[{name.strip('[]')}]")
+        elif name.replace(".", "").isdigit():
+            found.append(name)
+        else:
+            found += [name, f"*.{name}"]
+    return list(dict.fromkeys(found))
+
+
+def quoted(option: str) -> str:
+    """Return an option as a virtual machine reads it back from its variable, whatever is in it.
+
+    Between quotation marks of one kind all but that mark is itself (HotSpot, arguments.cpp).
+    """
+    if not _SPECIAL.intersection(option):
+        return option
+    return '"' + option.replace('"', "\"'\"'\"") + '"'
+
+
+def trust_store(pem: bytes) -> bytes:
+    """Return a PKCS#12 trust store with the certificates of `pem`; what cannot be read of them is left out."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
+    from cryptography.hazmat.primitives.serialization.pkcs12 import (
+        PKCS12Certificate,
+        serialize_java_truststore,
+    )
+
+    found = []
+    for number, each in enumerate(certificates_in(pem)):
+        try:
+            certificate = x509.load_pem_x509_certificate(each)
+        except ValueError:
+            continue
+        found.append(PKCS12Certificate(certificate, f"root-{number}".encode()))
+    return serialize_java_truststore(found, BestAvailableEncryption(PASSWORD.encode()))
