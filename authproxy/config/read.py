@@ -24,7 +24,7 @@ from authproxy.config.credential import credential_key
 from authproxy.config.document import Item, below, compose, merge, scalars, typed
 from authproxy.config.find import NO_SUCH_FILE
 from authproxy.config.layers import is_shared, routes_of
-from authproxy.config.model import Config, FileKeys, ListenerTLS
+from authproxy.config.model import Config, FileKeys, ForwardCA, ListenerTLS
 from authproxy.config.references import References, not_utf8
 from authproxy.config.reread import reread_of
 from authproxy.config.route import RouteConfig, RouteKeys
@@ -194,6 +194,7 @@ class _Reader:
             faults += checks.store_faults(keys, top)
             faults += checks.loop_faults(keys, routes)
             self._validation.warnings += checks.certificate_warnings(keys, top, routes)
+            self._validation.warnings += checks.forward_warnings(keys, routes)
         # What a reference did not give is not news when it will not do either.
         places = {fault.place for fault in unresolved}
         unresolved += [fault for fault in faults if fault.place not in places]
@@ -267,7 +268,9 @@ def _with_listeners(keys: FileKeys, top: Item, routes: list[RouteConfig]) -> Fil
     listen = top.child("listen")
     if routes and (listen is None or listen.value is None) and not any(route.is_shared for route in routes):
         keys = replace(keys, listen=())
-    return _with_admin_socket(keys, top, [*keys.listen, *(route.listen for route in routes if route.listen)])
+    others = [route.listen for route in routes if route.listen]
+    others += [keys.forward.listen] if keys.forward is not None else []
+    return _with_admin_socket(keys, top, [*keys.listen, *others])
 
 
 def _with_admin_socket(keys: FileKeys, top: Item, addresses: list[str]) -> FileKeys:
@@ -300,6 +303,8 @@ def _places(top: Item, routes: Iterable[Item]) -> dict[str, tuple[int, int]]:
 def _tls_files(keys: FileKeys, routes: Iterable[RouteConfig]) -> dict[Path, Stamp]:
     """Return each file with a certificate or a key, as it is now."""
     files = [keys.tls.cert_file, keys.tls.key_file] if isinstance(keys.tls, ListenerTLS) else []
+    if keys.forward is not None and isinstance(keys.forward.ca, ForwardCA):
+        files += [keys.forward.ca.cert_file, keys.forward.ca.key_file]
     for route in routes:
         named = (route.tls.ca_file, route.tls.cert_file, route.tls.key_file)
         files += [file for file in named if file is not None]
