@@ -4,6 +4,8 @@ Java reads none of the variables that other programs do, its proxies have no use
 store that is named replaces its own.
 """
 
+import contextlib
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -78,10 +80,10 @@ def trust_store(pem: bytes) -> bytes:
     )
 
     found = []
-    for number, each in enumerate(certificates_in(pem)):
-        try:
-            certificate = x509.load_pem_x509_certificate(each)
-        except ValueError:
-            continue
-        found.append(PKCS12Certificate(certificate, f"root-{number}".encode()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # old roots are not all as they should be
+        for number, each in enumerate(certificates_in(pem), 1):
+            with contextlib.suppress(ValueError):
+                certificate = x509.load_pem_x509_certificate(each)
+                found.append(PKCS12Certificate(certificate, f"root-{number}".encode()))
     return serialize_java_truststore(found, BestAvailableEncryption(PASSWORD.encode()))
