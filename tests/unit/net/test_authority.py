@@ -165,7 +165,8 @@ def test_the_roots_key_is_nowhere():
     made = authority()
     assert made.key.public_key() == made.issuer.public_key() != made.root.public_key()
     assert made.sealed(SECRET).count(b"PRIVATE KEY-----\n") == 2, "where the issuer's begins, and its end"
-    assert set(Authority.__slots__) == {"root", "issuer", "key"}
+    assert set(Authority.__slots__) == {"root", "issuer", "key", "between"}
+    assert made.between == ()
 
 
 def test_nothing_secret_is_shown():
