@@ -1,39 +1,46 @@
-"""What has a Java program come to a proxy and trust it: a PKCS#12 trust store, and options for its virtual machine.
+"""What has a Java program use a proxy, and trust it: a PKCS#12 trust store, and options of the virtual machine.
 
 Java reads none of the variables that other programs do, its proxies have no user information, and a trust
 store that is named replaces its own.
 """
 
 import contextlib
+import re
 import warnings
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from urllib.parse import urlsplit
 
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
+from cryptography.hazmat.primitives.serialization.pkcs12 import PKCS12Certificate, serialize_java_truststore
+
 from authproxy import logs
-from authproxy.app.child_trust import certificates_in, write_private
+from authproxy.app.forward_authority import ForwardAuthority
 
 VARIABLE = "JAVA_TOOL_OPTIONS"
 PASSWORD = "changeit"  # noqa: S105 - as that of Java's own: nothing in there is secret, but a store wants one
 TRUST_STORE = "javax.net.ssl.trustStore"
+STORE = "roots.p12"
+_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _SPECIAL = frozenset(" \t\n\r\f\v\"'")
 
 
 def java_variables(
-    proxy: str, bundle: Path, directory: Path, environ: Mapping[str, str], *, direct: Iterable[str]
+    proxy: str, authority: ForwardAuthority, environ: Mapping[str, str], *, direct: Iterable[str]
 ) -> dict[str, str]:
-    """Return the variable that has Java use `proxy`, a URL, and trust the certificates of `bundle`.
+    """Return the variable that has Java use `proxy`, a URL, and trust `authority` and what is trusted anyway.
 
-    The trust store is made in `directory`. `direct` are entries of NO_PROXY. Raises OSError.
+    The trust store is made beside the files of `authority`. `direct` are entries of NO_PROXY. Raises
+    `StoreError`.
     """
     before = environ.get(VARIABLE, "")
     if f"-D{TRUST_STORE}=" in before:
         logs.warning("the trust store that JAVA_TOOL_OPTIONS names is not used: there can only be one")
-    store = directory / "roots.p12"
-    write_private(store, trust_store(bundle.read_bytes()))
+    authority.files.stage({STORE: trust_store(authority.bundle_file.read_bytes())})
+    authority.files.publish()
     parts = urlsplit(proxy)
     options = {
-        TRUST_STORE: str(store),
+        TRUST_STORE: str(authority.files.path(STORE)),
         f"{TRUST_STORE}Type": "PKCS12",
         f"{TRUST_STORE}Password": PASSWORD,
         **{f"{scheme}.proxyHost": parts.hostname or "" for scheme in ("https", "http")},
@@ -45,7 +52,7 @@ def java_variables(
 
 
 def non_proxy_hosts(entries: Iterable[str]) -> list[str]:
-    """Return entries of NO_PROXY as Java has them: a name is for itself alone, and there are no blocks or ports."""
+    """Return entries of NO_PROXY as Java has them: a name is for itself alone; there are no blocks, no ports."""
     found: list[str] = []
     for entry in entries:
         name = entry.removeprefix("*").removeprefix(".")
@@ -67,22 +74,15 @@ def quoted(option: str) -> str:
     """
     if not _SPECIAL.intersection(option):
         return option
-    return '"' + option.replace('"', "\"'\"'\"") + '"'
+    return '"' + option.replace('"', '"\'"\'"') + '"'
 
 
 def trust_store(pem: bytes) -> bytes:
-    """Return a PKCS#12 trust store with the certificates of `pem`; what cannot be read of them is left out."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
-    from cryptography.hazmat.primitives.serialization.pkcs12 import (
-        PKCS12Certificate,
-        serialize_java_truststore,
-    )
-
-    found = []
+    """Return a PKCS#12 trust store with the certificates of `pem`; those that cannot be read are left out."""
+    found: list[PKCS12Certificate] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # old roots are not all as they should be
-        for number, each in enumerate(certificates_in(pem), 1):
+        for number, each in enumerate(_CERTIFICATE.findall(pem), 1):
             with contextlib.suppress(ValueError):
                 certificate = x509.load_pem_x509_certificate(each)
                 found.append(PKCS12Certificate(certificate, f"root-{number}".encode()))

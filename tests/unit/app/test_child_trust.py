@@ -1,25 +1,19 @@
 """Which files of roots a program is told to read, and what is in them."""
 
+import base64
 import logging
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from authproxy.app.child_trust import (
-    ADDS,
-    REPLACES,
-    REPLACES_WHERE_SET,
-    OurRoots,
-    certificates_at,
-    certificates_in,
-    trust_variables,
-    write_private,
-)
+from authproxy.app.child_trust import ADDS, REPLACES, REPLACES_WHERE_SET, trust_variables
+from authproxy.app.runtime_files import RuntimeFiles
 
 
 def pem(text, kind="CERTIFICATE"):
-    return f"-----BEGIN {kind}-----\n{text}\n-----END {kind}-----\n"
+    return f"-----BEGIN {kind}-----\n{base64.b64encode(text.encode()).decode()}\n-----END {kind}-----\n"
 
 
 OURS, SYSTEM, CORP, OTHER = map(pem, ("ours", "system", "corp", "other"))
@@ -27,13 +21,20 @@ OURS, SYSTEM, CORP, OTHER = map(pem, ("ours", "system", "corp", "other"))
 
 class World:
     def __init__(self, directory):
-        self.made = directory / "made"
-        self.made.mkdir()
         self.directory = directory
-        ours, bundle = self.made / "ca.pem", self.made / "bundle.pem"
-        ours.write_text(OURS)
-        bundle.write_text(OURS + SYSTEM)
-        self.ours = OurRoots(OURS.encode(), ours, bundle)
+        files = RuntimeFiles()
+        files.stage({"ca.pem": OURS.encode(), "bundle.pem": (OURS + SYSTEM).encode()})
+        files.publish()
+        self.authority = SimpleNamespace(
+            root_pem=OURS.encode(),
+            files=files,
+            cert_file=files.path("ca.pem"),
+            bundle_file=files.path("bundle.pem"),
+        )
+
+    @property
+    def made(self):
+        return self.authority.bundle_file.parent
 
     def file(self, name, text):
         path = self.directory / name
@@ -41,23 +42,26 @@ class World:
         return str(path)
 
     def variables(self, **environ):
-        return trust_variables(self.ours, self.made, environ)
+        return trust_variables(self.authority, environ)
 
     def contents(self, **environ):
         return {name: Path(path).read_text() for name, path in self.variables(**environ).items()}
 
 
 @pytest.fixture
-def world(tmp_path):
-    return World(tmp_path)
+def world(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    world = World(tmp_path)
+    yield world
+    world.authority.files.close()
 
 
 def test_what_adds_has_ours_alone_and_what_replaces_has_all(world):
     got = world.contents()
     assert {got[name] for name in ADDS} == {OURS}
-    assert {got[name] for name in REPLACES} == {OURS + SYSTEM}
-    assert set(got) == {*ADDS, *REPLACES}
-    assert {path.name for path in world.made.iterdir()} == {"ca.pem", "bundle.pem"}
+    assert {got[name] for name in (*REPLACES, "SSL_CERT_FILE")} == {OURS + SYSTEM}
+    assert set(got) == {*ADDS, *REPLACES, "SSL_CERT_FILE"}
+    assert {path.name for path in world.made.glob("*.pem")} == {"ca.pem", "bundle.pem"}
 
 
 def test_what_was_configured_before_stays(world):
@@ -77,7 +81,7 @@ def test_different_files_stay_different(world):
 
 def test_ssl_cert_file_is_in_the_bundle_already(world):
     corp = world.file("corp.pem", CORP)
-    assert world.variables(SSL_CERT_FILE=corp)["SSL_CERT_FILE"] == str(world.ours.bundle)
+    assert world.variables(SSL_CERT_FILE=corp)["SSL_CERT_FILE"] == str(world.authority.bundle_file)
 
 
 @pytest.mark.parametrize(
@@ -125,26 +129,16 @@ def test_a_file_that_cannot_be_used_does_not_have_more_trusted(world, text, capl
     file = world.file("corp.pem", text) if text else str(world.directory / "missing.pem")
     with caplog.at_level(logging.WARNING, "authproxy"):
         assert world.contents(CURL_CA_BUNDLE=file)["CURL_CA_BUNDLE"] == OURS
-    assert "CURL_CA_BUNDLE" in caplog.text
-
-
-def test_certificates_of_every_kind_are_found_and_keys_are_not():
-    kinds = [pem("a", "X509 CERTIFICATE"), pem("b", "TRUSTED CERTIFICATE"), pem("c")]
-    text = "subject=x\r\n" + kinds[0] + pem("k", "EC PRIVATE KEY") + "".join(kinds[1:]).rstrip("\n")
-    assert certificates_in(text.encode()) == [each.encode() for each in kinds]
-    assert certificates_in(b"-----BEGIN CERTIFICATE-----\nwithout an end") == []
-
-
-def test_where_nothing_can_be_read_there_are_no_certificates(tmp_path):
-    assert certificates_at(tmp_path / "missing") == certificates_at(tmp_path) == b""
+    assert caplog.records[0].facts["variable"] == "CURL_CA_BUNDLE"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
-def test_a_new_file_is_its_owners_alone(tmp_path):
-    write_private(tmp_path / "new", b"x")
-    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o600
-    with pytest.raises(FileExistsError):
-        write_private(tmp_path / "new", b"y")
+def test_what_is_made_is_its_owners_alone_and_goes_with_the_authority(world):
+    made = Path(world.variables(PIP_CERT=world.file("corp.pem", CORP))["PIP_CERT"])
+    assert made.parent == world.made
+    assert made.stat().st_mode & 0o777 == 0o600
+    world.authority.files.close()
+    assert not made.exists()
 
 
 def test_no_variable_is_told_twice():

@@ -2,6 +2,7 @@
 
 import logging
 import shlex
+from types import SimpleNamespace
 
 import pytest
 import trustme
@@ -14,6 +15,7 @@ from authproxy.app.java_trust import (
     quoted,
     trust_store,
 )
+from authproxy.app.runtime_files import RuntimeFiles
 
 
 def options(text):
@@ -22,21 +24,22 @@ def options(text):
 
 
 @pytest.fixture
-def bundle(tmp_path):
-    path = tmp_path / "bundle.pem"
-    path.write_bytes(trustme.CA().cert_pem.bytes())
-    return path
+def authority(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    files = RuntimeFiles()
+    files.stage({"bundle.pem": trustme.CA().cert_pem.bytes()})
+    files.publish()
+    yield SimpleNamespace(files=files, bundle_file=files.path("bundle.pem"))
+    files.close()
 
 
-def told(bundle, environ=None, direct=("localhost", "127.0.0.1", "::1")):
-    directory = bundle.parent / "of exec"
-    directory.mkdir()
-    return java_variables("http://127.0.0.1:4711", bundle, directory, environ or {}, direct=direct)
+def told(authority, environ=None, direct=("localhost", "127.0.0.1", "::1")):
+    return java_variables("http://127.0.0.1:4711", authority, environ or {}, direct=direct)
 
 
-def test_java_is_told_of_the_proxy_and_of_a_trust_store(bundle):
-    found = options(told(bundle)["JAVA_TOOL_OPTIONS"])
-    store = bundle.parent / "of exec" / "roots.p12"
+def test_java_is_told_of_the_proxy_and_of_a_trust_store(authority):
+    found = options(told(authority)["JAVA_TOOL_OPTIONS"])
+    store = authority.bundle_file.with_name("roots.p12")
     assert found == {
         "javax.net.ssl.trustStore": str(store),
         "javax.net.ssl.trustStoreType": "PKCS12",
@@ -50,15 +53,15 @@ def test_java_is_told_of_the_proxy_and_of_a_trust_store(bundle):
     assert load_pkcs12(store.read_bytes(), PASSWORD.encode()).additional_certs
 
 
-def test_what_was_there_stays_before_it(bundle):
-    text = told(bundle, {"JAVA_TOOL_OPTIONS": "-Xmx64m -Dhttp.proxyHost=another"})["JAVA_TOOL_OPTIONS"]
+def test_what_was_there_stays_before_it(authority):
+    text = told(authority, {"JAVA_TOOL_OPTIONS": "-Xmx64m -Dhttp.proxyHost=another"})["JAVA_TOOL_OPTIONS"]
     assert text.startswith("-Xmx64m -Dhttp.proxyHost=another ")
     assert options(text)["http.proxyHost"] == "127.0.0.1"  # the last one holds
 
 
-def test_a_trust_store_that_is_not_used_is_told_of(bundle, caplog):
+def test_a_trust_store_that_is_not_used_is_told_of(authority, caplog):
     with caplog.at_level(logging.WARNING, "authproxy"):
-        told(bundle, {"JAVA_TOOL_OPTIONS": "-Djavax.net.ssl.trustStore=/etc/corp.jks"})
+        told(authority, {"JAVA_TOOL_OPTIONS": "-Djavax.net.ssl.trustStore=/etc/corp.jks"})
     assert "trust store" in caplog.text
 
 

@@ -78,7 +78,9 @@ FORWARD = "http://exec:some-key@127.0.0.1:8888"
 
 
 def test_a_forward_proxy_is_named_in_each_spelling_there_is():
-    got = found(forward=FORWARD, environ={"HTTPS_PROXY": "http://another:1", "ALL_PROXY": "socks5h://third:2"})
+    got = found(
+        forward=FORWARD, environ={"HTTPS_PROXY": "http://another:1", "ALL_PROXY": "socks5h://third:2"}
+    )
     for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"):
         assert got[name] == FORWARD
     assert got["NODE_USE_ENV_PROXY"] == "1"
