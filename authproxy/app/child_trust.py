@@ -39,8 +39,6 @@ REPLACES_WHERE_SET = (
 )  # fmt: skip
 """Those whose readers, where they are not set, go by one of the others."""
 
-UNSET = "SSL_CERT_DIR"  # what is in there is in the bundle
-
 
 def trust_variables(authority: ForwardAuthority, environ: Mapping[str, str]) -> dict[str, str]:
     """Return the variables with which a program trusts `authority` besides what it trusts by `environ`.

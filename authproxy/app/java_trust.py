@@ -1,4 +1,4 @@
-"""What has a Java program use a proxy, and trust it: a PKCS#12 trust store, and options of the virtual machine.
+"""What has a Java program use a proxy, and trust it: a PKCS#12 trust store, and options of its machine.
 
 Java reads none of the variables that other programs do, its proxies have no user information, and a trust
 store that is named replaces its own.
@@ -52,7 +52,7 @@ def java_variables(
 
 
 def non_proxy_hosts(entries: Iterable[str]) -> list[str]:
-    """Return entries of NO_PROXY as Java has them: a name is for itself alone; there are no blocks, no ports."""
+    """Return entries of NO_PROXY as Java has them: a name is for itself alone; there are no blocks."""
     found: list[str] = []
     for entry in entries:
         name = entry.removeprefix("*").removeprefix(".")
