@@ -714,7 +714,7 @@ ROWS = (
     ("reload: who comes later logs like the others",
      "logs.set_up(config.log.level, config.log.format)\n        raise_file_limit",
      "raise_file_limit", LIVE + "reload.py -k logs_as"),
-    ("reload: the next broker reads secrets again", "config=packed(config, own), addresses",
+    ("reload: the next broker reads secrets again", "config=text, addresses",
      "config=self._text, addresses", LIVE + "reload.py -k 'read_again and 2'"),
     ("reload: descriptors of our own", "made.extend(os.dup(each) for each in descriptors)",
      "made.extend(descriptors)", "tests/unit/workers/test_channel.py -k 'closes or meant'"),

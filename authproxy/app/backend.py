@@ -98,6 +98,11 @@ class Backend:
         await local.look()
         return local.authority.root_pem
 
+    async def forward_authority(self) -> bytes | None:
+        """Return the certificates, PEM, of the authority of `forward`, as all processes have it."""
+        forward = self._app.site.tls.forward
+        return forward.root_pem if forward is not None else None
+
     async def begin_login(self, route: str, callback_url: str) -> Show | None:
         return await self._app.route_tokens.begin_login(route, callback_url)
 

@@ -14,37 +14,63 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Self
 
+from authproxy import logs
 from authproxy.app.runtime_files import RuntimeFiles
-from authproxy.config.model import Config
-from authproxy.net.authority import Authority, Permitted, address_of, make_authority
+from authproxy.config.model import Config, ForwardCA
+from authproxy.errors import ConfigError
+from authproxy.net.authority import Authority, Permitted, address_of, imported, make_authority
 from authproxy.net.bundle import composed, configured_roots
+from authproxy.net.given_authority import UnusableCertificate, UnusableKey, read_authority
 from authproxy.net.leaves import Leaves, NotPermitted, certified_name, end_of
 from authproxy.net.name_constraints import permit
+from authproxy.times import rfc3339
 from authproxy.tokens.source import Clock
 from authproxy.values import split_url
 
 NAME = "authproxy forward authority"
 LIFETIME = timedelta(days=365)
 FOLLOWED = timedelta(days=30)  # before its end another one is made, for clients to know it in time
+LOOK_SECONDS = 3600.0  # between two looks whether it is time
+TELL_AGAIN = timedelta(days=1)
 MAX_HOSTS = 250  # of one authority: what it permits is part of each handshake
 
+CERT = "forward.ca.cert_file"
+KEY = "forward.ca.key_file"
 CERTIFICATE = "ca.pem"
 BUNDLE = "bundle.pem"
+ANOTHER = "the forward proxy has another authority, which clients that are running do not trust yet"
+READ_AGAIN = "they have to read the bundle again: as a rule, be started again"
+
+
+Exported = tuple[bool, list[list[bytes]]]
+"""What travels to another process of ours: whether the authority is one of the user's own, and what it is."""
 
 
 class ForwardAuthority:
-    """`authorities` that sign for the hosts of a configuration, and their `files`, which clients read."""
+    """`authorities` that sign for the hosts of a configuration, and their `files`, which clients read.
+
+    `given` says that it is one of the user's own. What `before` has made of the same goes on being used.
+    """
 
     def __init__(
         self,
-        authorities: Sequence[Authority],
+        authorities: Iterable[Authority],
         files: RuntimeFiles,
         *,
+        given: bool = False,
+        before: "ForwardAuthority | None" = None,
         clock: Clock = time.time,
     ) -> None:
-        self.authorities = tuple(authorities)
+        known = {each.certificates: each for each in before.authorities} if before is not None else {}
+        self.authorities: tuple[Authority, ...] = tuple(
+            known.get(each.certificates, each) for each in authorities
+        )
         self.files = files
-        self.leaves = Leaves(self.authorities, clock=clock)
+        self.given = given
+        self._clock = clock
+        self._told: datetime | None = None
+        is_same = before is not None and before.authorities == self.authorities
+        self.leaves: Leaves = before.leaves if before and is_same else Leaves(self.authorities, clock=clock)
 
     @classmethod
     def of(
@@ -55,15 +81,53 @@ class ForwardAuthority:
         files: RuntimeFiles | None = None,
         clock: Clock = time.time,
     ) -> Self:
-        """Return the authority for `config`, with all that the one `before` has. No file is written yet."""
-        known = before.authorities if before is not None else ()
+        """Return the authority for `config`, with all that the one `before` has. No file is written yet.
+
+        Raises `ConfigError` where the user's own cannot be used.
+        """
         now = datetime.fromtimestamp(clock(), UTC)
-        new = made_for(lacking(forward_hosts(config), known, now), now)
         files = files or (before.files if before is not None else RuntimeFiles())
-        return cls([*known, *new], files, clock=clock)
+        hosts = forward_hosts(config)
+        if config.forward is not None and isinstance(config.forward.ca, ForwardCA):
+            given = _read(config, config.forward.ca, hosts, now)
+            return cls([given], files, given=True, before=before, clock=clock)
+        known = (
+            [each for each in before.authorities if end_of(each) > now] if before and not before.given else []
+        )
+        return cls([*known, *made_for(lacking(hosts, known, now), now)], files, before=before, clock=clock)
+
+    def exported(self) -> Exported:
+        """Return what `imported` takes, in another process of ours."""
+        return self.given, [each.exported() for each in self.authorities]
+
+    @classmethod
+    def imported(
+        cls, exported: Exported, files: RuntimeFiles, *, before: "ForwardAuthority | None" = None
+    ) -> Self:
+        """Return what another process has made, and `exported`."""
+        given, authorities = exported
+        return cls(map(imported, authorities), files, given=given, before=before)
 
     def __repr__(self) -> str:
         return f"<ForwardAuthority: {len(self.authorities)} authorities, {self.files!r}>"
+
+    def lacks(self, config: Config) -> bool:
+        """Tell whether another authority should be made for some host, in time before the one it has ends.
+
+        Of an authority of the user's own it is only told that it ends.
+        """
+        now = datetime.fromtimestamp(self._clock(), UTC)
+        if not self.given:
+            return bool(lacking(forward_hosts(config), self.authorities, now))
+        self._tell_of_its_end(now)
+        return False
+
+    def _tell_of_its_end(self, now: datetime) -> None:
+        """Warn, once a day, when the user's own authority ends soon."""
+        end = end_of(self.authorities[0])
+        if end - now < FOLLOWED and (self._told is None or now - self._told >= TELL_AGAIN):
+            self._told = now
+            logs.warning("the forward proxy's authority (forward.ca) ends soon", at=rfc3339(end.timestamp()))
 
     @property
     def root_pem(self) -> bytes:
@@ -87,8 +151,20 @@ class ForwardAuthority:
             self.files.stage({CERTIFICATE: roots, BUNDLE: composed(roots + configured_roots())})
 
     def publish(self) -> None:
-        """Put the files in their places. Raises `StoreError`."""
-        self.files.publish()
+        """Put the files in their places, and say so. Raises `StoreError`."""
+        replaced = self.files.publish()
+        if CERTIFICATE not in replaced:
+            return
+        if replaced[CERTIFICATE]:
+            logs.warning(ANOTHER, bundle=str(self.bundle_file), hint=READ_AGAIN)
+        else:
+            logs.info(
+                "clients of the forward proxy have to trust its authority", bundle=str(self.bundle_file)
+            )
+
+    def abandon(self) -> None:
+        """Have the files as they were before `stage`."""
+        self.files.abandon()
 
     def close(self) -> None:
         """Remove the files."""
@@ -103,6 +179,24 @@ def forward_hosts(config: Config) -> list[str]:
         if url.scheme == "https" and url.hostname and (name := _certified(url.hostname)) is not None:
             hosts[name] = True
     return sorted(hosts)
+
+
+def _read(config: Config, ca: ForwardCA, hosts: Iterable[str], now: datetime) -> Authority:
+    """Return the user's own authority. Raises `ConfigError`."""
+    try:
+        found = read_authority(Path(ca.cert_file).read_bytes(), Path(ca.key_file).read_bytes(), now)
+    except UnusableKey as error:
+        raise ConfigError([config.fault(KEY, str(error))]) from error
+    except UnusableCertificate as error:
+        raise ConfigError([config.fault(CERT, str(error))]) from error
+    except OSError as error:
+        key = KEY if error.filename == ca.key_file else CERT
+        raise ConfigError([config.fault(key, f"the file cannot be read: {error.strerror}")]) from error
+    foreign = [host for host in hosts if not permit(found.certificates, host)]
+    if foreign:
+        message = f"does not permit certificates for {', '.join(foreign)} (its name constraints)"
+        raise ConfigError([config.fault(CERT, message)])
+    return found
 
 
 def lacking(hosts: Iterable[str], authorities: Sequence[Authority], now: datetime) -> list[str]:

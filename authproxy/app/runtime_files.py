@@ -54,7 +54,10 @@ class RuntimeFiles:
         return self._directory / name
 
     def stage(self, contents: Mapping[str, bytes]) -> None:
-        """Write files for `publish` to put in their places. Raises `StoreError`, and then writes none."""
+        """Write files for `publish` to put in their places; what is there already stays.
+
+        Raises `StoreError`, and then writes none.
+        """
         if not self.is_kept_here:
             return
         self.abandon()
@@ -62,18 +65,25 @@ class RuntimeFiles:
         try:
             self._begin()
             for name, content in contents.items():
+                if disk.read_private(self.path(name)) == content:
+                    continue
                 disk.replace_private(self.path(name + STAGED), content)
                 self._staged.append(name)
         except StoreError as error:
             self.close() if is_new else self.abandon()
             raise StoreError(f"the files for clients: {error.detail}", hint=HINT) from error
 
-    def publish(self) -> None:
-        """Put what is staged in the place of what is there. Raises `StoreError`."""
-        if self.is_kept_here:
-            while self._staged:
-                name = self._staged.pop()
-                disk.move_private(self.path(name + STAGED), self.path(name))
+    def publish(self) -> dict[str, bool]:
+        """Put what is staged in its place; return for each name whether there was one.
+
+        Raises `StoreError`.
+        """
+        published = {}
+        while self.is_kept_here and self._staged:
+            name = self._staged.pop()
+            published[name] = self.path(name).exists()
+            disk.move_private(self.path(name + STAGED), self.path(name))
+        return published
 
     def abandon(self) -> None:
         """Remove what is staged."""

@@ -347,7 +347,8 @@ class Config(FileKeys):
     """What is no fault, but hardly meant: named at its place by `check`, `routes` and `run`."""
     admin_is_default: bool = False
     places: Mapping[str, tuple[int, int]] = field(default_factory=dict, repr=False, compare=False)
-    """The line and the column of each key of the top level, `log.level`, each route's `listen` and `tls`."""
+    """The line and the column of each key of the top level, of some below it (`log.level`, `forward.ca`), and
+    of each route's `listen` and `tls`."""
     files: Mapping[Path, Stamp] = field(default_factory=dict, repr=False, compare=False)
     """Every file that was read for this, or is named to be read at the start, as it was just before."""
 

@@ -291,11 +291,13 @@ def _with_admin_socket(keys: FileKeys, top: Item, addresses: list[str]) -> FileK
 
 
 def _places(top: Item, routes: Iterable[Item]) -> dict[str, tuple[int, int]]:
-    """Return where each key of the top level stands, `log.level`, and each route's `listen` and `tls`."""
+    """Return where each key of the top level stands, those below that are told of later, and routes' too."""
     items = [item for item in top.value.values() if item.file == top.file]
     below_routes = [(route, key) for route in routes for key in ("listen", "tls")]
-    log = top.child("log") or top
-    found = (item.child(key) for item, key in [(log, "level"), *below_routes])
+    log, forward = top.child("log") or top, top.child("forward") or top
+    authority = forward.child("ca") or top
+    below = [(log, "level"), (forward, "ca"), (authority, "cert_file"), (authority, "key_file")]
+    found = (item.child(key) for item, key in [*below, *below_routes])
     items += [item for item in found if item is not None]
     return {item.key: (item.line, item.column) for item in items}
 

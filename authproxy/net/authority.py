@@ -10,7 +10,7 @@ excluded whole: left out, it would be open.
 """
 
 import datetime
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
@@ -117,8 +117,16 @@ class Authority:
             .add_extension(_issued_by(self.issuer), critical=False)
             .sign(self.key, hashes.SHA256())
         )
-        above = b"".join(_pem(each) for each in self.certificates if each != self.root)
+        above = b"".join(_pem(each) for each in self.certificates if each.issuer != each.subject)
         return Leaf(_pem(signed) + above, _sealed(key, passphrase), passphrase, begins, ends)
+
+    def exported(self) -> list[bytes]:
+        """Return all of it, DER, the key first and in the clear, for `imported` in a process of ours."""
+        key = self.key.private_bytes(
+            serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        chain = (self.root, self.issuer, *self.between)
+        return [key, *(each.public_bytes(serialization.Encoding.DER) for each in chain)]
 
 
 def make_authority(
@@ -163,6 +171,14 @@ def unsealed(content: bytes, passphrase: bytes) -> Authority:
     except InvalidSignature as error:
         raise ValueError("the first certificate should have signed the second one") from error
     return Authority(root, issuer, key)
+
+
+def imported(exported: Sequence[bytes]) -> Authority:
+    """Return the authority of which `exported` is what it has said of itself."""
+    key = serialization.load_der_private_key(exported[0], None)
+    assert isinstance(key, SigningKey)  # noqa: S101 - as it was when it was exported
+    root, issuer, *between = map(x509.load_der_x509_certificate, exported[1:])
+    return Authority(root, issuer, key, tuple(between))
 
 
 def fingerprint_of(certificate: x509.Certificate) -> str:

@@ -4,7 +4,7 @@
                             └▶ a new leaf, signed by who may sign for it, on an SSLContext of its own
 
 What none of the authorities may sign for is never made, nor is a wildcard. A leaf's key is in memory only, as
-far as `ssl` allows, which reads keys from files: from one that is in memory where there can be any, and sealed.
+far as `ssl` allows, which reads keys from files: there it is sealed, and in memory where that can be.
 """
 
 import re

@@ -89,7 +89,7 @@ class Others:
     def own_share(self, opened):
         return Listeners([], opened.admin)
 
-    async def prepare(self, config, opened, own):
+    async def prepare(self, config, opened, own, tls):
         self._world.given["others"] = (config, opened)
         self._world.step("others prepare")
 
@@ -176,7 +176,7 @@ async def test_an_admin_listener_that_does_not_move_stays_known_as_long_as_there
 async def test_alone_everything_is_ones_own(world):
     alone = Nobody()
     assert alone.own_share(world.opened) is world.opened
-    await alone.prepare(AFTER, world.opened, world.own)
+    await alone.prepare(AFTER, world.opened, world.own, TLS)
     await alone.commit()
 
 

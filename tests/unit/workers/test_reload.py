@@ -15,7 +15,7 @@ from authproxy.workers.reload import (
     with_addresses,
     without_sources,
 )
-from tests.unit.workers.reloads import NEW, OLD, listener, said
+from tests.unit.workers.reloads import NEW, OLD, TLS, listener, said
 
 
 def test_a_configuration_arrives_as_it_is_with_what_reads_its_secrets_again(tmp_path):
@@ -25,9 +25,10 @@ def test_a_configuration_arrives_as_it_is_with_what_reads_its_secrets_again(tmp_
     )
     config = parse(text, str(tmp_path / "proxy.yaml"))
     own = OwnListeners(["127.0.0.1:7"])
-    found, there = unpacked(packed(config, own))
+    found, there, authority = unpacked(packed(config, own, TLS))
     assert (found, found.files, found.places) == (config, config.files, config.places)
     assert there.named("127.0.0.1", 7)
+    assert authority is None
     (tmp_path / "secret").write_text("second")
     grant = asyncio.run(found.routes[0].reread())
     assert grant.token.get_secret_value() == "second"

@@ -60,7 +60,7 @@ def test_an_admin_listener_stays_or_ends(state, killed, admin, stays):
 def test_what_it_cannot_take_leaves_it_as_it_was_and_nothing_open(
     state, open_socket, killed, monkeypatch, files, why
 ):
-    def unusable(_config, _before):
+    def unusable(_config, _before, _authority):
         raise AuthproxyError("the certificate or the key cannot be used")
 
     if why == "a certificate":
