@@ -8,6 +8,7 @@ import contextlib
 import gc
 import signal
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from authproxy import logs
 from authproxy.app.application import App
@@ -17,8 +18,14 @@ from authproxy.app.serving import collect_less, load_meanwhile
 from authproxy.app.tls import TLSContexts
 from authproxy.config.model import Config
 
-Start = Callable[[], Child]
-"""Starts the program. Raises `NotStarted`."""
+if TYPE_CHECKING:
+    from authproxy.app.forward_authority import ForwardAuthority
+
+Start = Callable[["ForwardAuthority | None"], Child]
+"""Starts the program, which is to trust the authority of the forward listener, if there is one.
+
+Raises `NotStarted`, and `StoreError`.
+"""
 
 
 async def serve_beside(
@@ -40,7 +47,7 @@ async def serve_beside(
         app.warn()
         app.route_tokens.prefetch()
         gc.freeze()
-        child = start()
+        child = start(app.forward_authority)
         try:
             code = await _serve_until_its_end(app, child)
         except BaseException:

@@ -52,6 +52,7 @@ def world(monkeypatch):
 
     class App:
         obtains_tokens = False
+        forward_authority = None
         route_tokens = SimpleNamespace(prefetch=made.notes("prefetch"))
         start, drain, warn = made.awaits("listens"), made.awaits("drained"), made.notes("warned")
 
@@ -76,7 +77,7 @@ async def served(start):
 
 
 async def test_it_listens_before_the_program_starts_and_drains_after_its_end(world):
-    def start():
+    def start(_authority):
         world.happened.append("starts")
         return Child(world, 42)
 
@@ -86,7 +87,7 @@ async def test_it_listens_before_the_program_starts_and_drains_after_its_end(wor
 
 
 async def test_a_program_that_does_not_start_is_told_and_nothing_is_left_open(world):
-    def start():
+    def start(_authority):
         raise NotStarted(FileNotFoundError(2, "No such file"))
 
     with pytest.raises(NotStarted):
@@ -97,7 +98,7 @@ async def test_a_program_that_does_not_start_is_told_and_nothing_is_left_open(wo
 async def test_a_program_is_not_left_alone_with_a_proxy_that_has_failed(world, caplog):
     child = Child(world, MemoryError())
     with pytest.raises(MemoryError):
-        await served(lambda: child)
+        await served(lambda authority: child)
     assert child.signalled == [signal.SIGTERM]
     assert world.happened.count("ended") == 2  # it was waited for
     assert "the proxy has failed" in caplog.text

@@ -51,7 +51,7 @@ class World:
         )
         monkeypatch.setattr(module, "os", kill)
 
-    def started(self, argv, environ, mask):
+    def started(self, argv, environ, mask, *, to_stderr):
         self.given = (argv, environ, mask)
         return PID, self.life.get
 
@@ -167,7 +167,7 @@ async def test_a_program_that_somebody_else_stops_does_not_stop_us_where_nobody_
     ],
 )
 async def test_what_cannot_be_started_says_why(monkeypatch, error, code):
-    def fails(*_):
+    def fails(*_, **__):
         raise error
 
     monkeypatch.setattr(module, "_started", fails)
@@ -230,4 +230,5 @@ async def test_without_job_control_a_program_is_started_and_waited_for(monkeypat
     monkeypatch.setattr(module.shutil, "which", lambda name, path: f"{path}/{name}.cmd")
     made = Child(["npm", "run"], {"PATH": "/bin"}, None)
     assert await made.ended() == 3
-    assert started == [(["/bin/npm.cmd", "run"], {"env": {"PATH": "/bin"}, "close_fds": False})]
+    settings = {"env": {"PATH": "/bin"}, "close_fds": False, "stdout": None}
+    assert started == [(["/bin/npm.cmd", "run"], settings)]
