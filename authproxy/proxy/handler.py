@@ -57,9 +57,7 @@ class ProxyHandler:
     ) -> None:
         self.counters = counters
         self.listener = ""
-        self._subscribers = (
-            subscribers if isinstance(subscribers, Subscribers) else Subscribers(subscribers)
-        )
+        self._subscribers = subscribers if isinstance(subscribers, Subscribers) else Subscribers(subscribers)
         self.serve(site)
 
     def beside(self, site: Site, listener: str) -> "ProxyHandler":

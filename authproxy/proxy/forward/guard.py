@@ -106,7 +106,9 @@ class ForwardGuard(Guard):
         if target.lower().startswith("https://"):
             raise BadRequest("an https:// URL is not forwarded in the clear", hint=NO_HTTPS)
         if not target.lower().startswith("http://"):
-            raise BadRequest("the request target should be a URL: this is a forward proxy", hint=NO_ORIGIN_FORM)
+            raise BadRequest(
+                "the request target should be a URL: this is a forward proxy", hint=NO_ORIGIN_FORM
+            )
         authority, path = split_absolute(target)
         place = place_of(authority, DEFAULT_PORTS["http"])
         if place is None or not is_safe_target(path):
@@ -170,7 +172,8 @@ class OriginGuard(Guard):
         except ValueError:
             return False
         return (
-            parts.scheme == self._scheme and place_of(parts.netloc, DEFAULT_PORTS[self._scheme]) == self._place
+            parts.scheme == self._scheme
+            and place_of(parts.netloc, DEFAULT_PORTS[self._scheme]) == self._place
         )
 
 

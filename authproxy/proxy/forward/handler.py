@@ -13,7 +13,7 @@ import asyncio
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any, cast
 
-from authproxy.errors import AuthproxyError, BadRequest, ConnectFailure, Forbidden, RequestTimeout
+from authproxy.errors import BadRequest, ConnectFailure, Forbidden
 from authproxy.net.tunnel import Tunnel
 from authproxy.observe.record import RequestRecord
 from authproxy.proxy.context import Answered, RequestContext, Step, Waiting
@@ -21,19 +21,19 @@ from authproxy.proxy.downstream.server import Entrance, ProxyServer
 from authproxy.proxy.forward.connection import ForwardConnection
 from authproxy.proxy.forward.guard import MisdirectedGuard, Place, host_key, place_of
 from authproxy.proxy.forward.interception import TLS_HANDSHAKE, Distrust, HandshakeFailed, secured
-from authproxy.proxy.forward.site import ForwardSite, Unmatched
+from authproxy.proxy.forward.site import ForwardSite, Inside, Unmatched
 from authproxy.proxy.forward.tunnel import opened
 from authproxy.proxy.handler import ProxyHandler
 from authproxy.proxy.judge import Site, judge
 from authproxy.proxy.outgoing import outgoing_of
+from authproxy.proxy.plain import PlainReader
 from authproxy.proxy.problem import problem_response
 from authproxy.proxy.request import Request
+from authproxy.proxy.router import RouteTable
 
 if TYPE_CHECKING:
     import ssl
 
-    from authproxy.app.site import Site as WholeSite
-    from authproxy.proxy.plain import PlainHead
 
 ESTABLISHED = b"HTTP/1.1 200 Connection Established\r\n\r\n"
 OTHER_SNI = "the TLS handshake named another host than CONNECT"
@@ -43,13 +43,7 @@ NO_PLAIN_HTTP = "this host is https alone: nothing is sent to it in the clear"
 NO_TLS_HERE = "TLS came in a tunnel to a host that a route has as plain http"
 QUIET_TUNNEL = "nothing came in the tunnel"
 
-
-class NothingPlain:
-    """Leaves every head to the parser."""
-
-    def read(self, _data: bytes, /) -> "tuple[PlainHead, bytes] | None":
-        """Return None."""
-        return None
+Origin = tuple[str, Place]  # the scheme first
 
 
 class ForwardContext(RequestContext):
@@ -70,7 +64,10 @@ class ForwardContext(RequestContext):
 
 
 class Tunnelling(ForwardContext):
-    """A CONNECT."""
+    """A CONNECT. In a tunnel that ends here TLS is as `tls` has it, and has begun by `end` (on the loop's clock)."""
+
+    tls: "ssl.SSLContext | None" = None
+    end = 0.0
 
 
 class ForwardHandler(ProxyHandler):
@@ -82,13 +79,14 @@ class ForwardHandler(ProxyHandler):
     def __init__(self, handler: ProxyHandler, site: Site, forward: ForwardSite, server: ProxyServer) -> None:
         super().__init__(site, handler.counters, handler.subscribers)
         self.forward: ForwardSite | None = forward
-        self.entrances: dict[tuple[str, Place], Entrance] = {}
+        self._sites = sites_of(forward)
+        self._entrances: dict[Origin, Entrance] = {}
         self._server = server
         self._distrust = Distrust()
 
     def forget(self) -> None:
-        """Remember no head: each is judged as it comes."""
-        self.reader = NothingPlain()  # type: ignore[assignment]
+        """Leave every head to the parser: none is plain here."""
+        self.reader = PlainReader((), limit=0)
 
     # ── whose host is whose ──────────────────────────────────────────────────────────────────────
 
@@ -98,41 +96,44 @@ class ForwardHandler(ProxyHandler):
         Who is connected to a host that is no route's any more has one more answer, and that is no.
         """
         self.serve(site)
-        self.forward = forward
-        sites = self._sites()
-        for key, entrance in list(self.entrances.items()):
+        self.forward, self._sites = forward, sites_of(forward)
+        for origin, entrance in list(self._entrances.items()):
             handler = cast("ProxyHandler", entrance.answerer)
-            if key in sites:
-                handler.serve(sites[key])
+            if origin in self._sites:
+                handler.serve(self._sites[origin])
             else:
                 handler.serve(self._misdirected(GONE))
                 entrance.closing = True
-                del self.entrances[key]
-
-    def _sites(self) -> dict[tuple[str, Place], Site]:
-        if self.forward is None:
-            return {}
-        found = {("https", place): site for place, site in self.forward.secure.items()}
-        return found | {("http", place): site for place, site in self.forward.plain.items()}
+                del self._entrances[origin]
 
     @property
     def named(self) -> dict[str, ProxyHandler]:
         """Who answers for each origin, by what its requests are told to have come in at."""
         return {
-            listener_of(*key): cast("ProxyHandler", self._entrance(*key).answerer) for key in self._sites()
+            listener_of(*origin): cast("ProxyHandler", self._entrance(origin).answerer)
+            for origin in self._sites
         }
 
-    def _entrance(self, scheme: str, place: Place) -> Entrance:
+    def _entrance(self, origin: Origin) -> Entrance:
         """Return where the requests to an origin come in."""
-        entrance = self.entrances.get((scheme, place))
-        if entrance is None:
-            made = self.beside(self._sites()[scheme, place], listener_of(scheme, place))
-            entrance = self.entrances[scheme, place] = Entrance(self._server, made)
+        entrance = self._entrances.get(origin)
+        if entrance is not None:
+            return entrance
+        if origin not in self._sites:  # a reload came in between
+            return self._no_entrance(GONE)
+        made = self.beside(self._sites[origin], listener_of(*origin))
+        entrance = self._entrances[origin] = Entrance(self._server, made)
         return entrance
 
-    def _misdirected(self, why: str) -> Site:
+    def _no_entrance(self, why: str) -> Entrance:
+        """Return where every request is answered 421, and no second one."""
+        entrance = Entrance(self._server, self.beside(self._misdirected(why), ""))
+        entrance.closing = True
+        return entrance
+
+    def _misdirected(self, why: str) -> Inside:
         """Return what answers 421, whatever is asked."""
-        return cast("WholeSite", self.site).refusing(MisdirectedGuard(why))
+        return Inside(MisdirectedGuard(why), RouteTable(()), self.site.header_bytes)
 
     # ── begin ────────────────────────────────────────────────────────────────────────────────────
 
@@ -141,12 +142,10 @@ class ForwardHandler(ProxyHandler):
         kind = Tunnelling if request.method == "CONNECT" else ForwardContext
         context = kind(request, self.site, time(), perf_counter())
         try:
-            if self.forward is None:
-                raise Forbidden(OFF)
             if isinstance(context, Tunnelling):
-                self._judge_tunnel(context, self.forward)
+                self._judge_tunnel(context)
                 return Waiting(context)
-            keep_alive = self._judge(context, self.forward)
+            keep_alive = self._judge(context)
             if keep_alive is None:
                 return context if self._send_at_once(context) else Waiting(context)
         except Exception as error:  # noqa: BLE001 - the one place where errors become responses
@@ -154,8 +153,15 @@ class ForwardHandler(ProxyHandler):
         self._tell(context)
         return Answered(keep_alive)
 
-    def _judge_tunnel(self, context: Tunnelling, forward: ForwardSite) -> None:
+    def _at_work(self) -> ForwardSite:
+        """Return what is gone by. Raises `Forbidden` once forward mode is off."""
+        if self.forward is None:
+            raise Forbidden(OFF)
+        return self.forward
+
+    def _judge_tunnel(self, context: Tunnelling) -> None:
         """Find out where a CONNECT leads. Raises `RequestRefused`."""
+        forward = self._at_work()
         if (asked := place_of(context.request.target)) is not None:
             context.path = str(asked)
         place = context.place = forward.guard.check_connect(context.request)
@@ -164,11 +170,13 @@ class ForwardHandler(ProxyHandler):
         if place not in forward.secure and place not in forward.plain:
             context.beyond = forward.beyond(place)
 
-    def _judge(self, context: ForwardContext, forward: ForwardSite) -> bool | None:
+    def _judge(self, context: ForwardContext) -> bool | None:
         """Judge a request that names its whole URL, as `judge` does. Raises `RequestRefused`."""
-        request = context.request
-        context.path = request.target.partition("#")[0].partition("?")[0] if "@" not in request.target else "-"
+        request, forward = context.request, self._at_work()
+        if request.target.startswith("/"):
+            context.path = request.target.partition("#")[0].partition("?")[0]
         place, target = forward.guard.check_absolute(request)
+        context.path = f"http://{place}{target.partition('?')[0]}"
         forward.guard.check_proxy_key(request)
         forward.check(place)
         context.place = place
@@ -202,8 +210,8 @@ class ForwardHandler(ProxyHandler):
         return keep_alive
 
     async def _connect(self, context: Tunnelling) -> bool:
-        forward, place = self.forward, context.place
-        if forward is None or place is None:
+        forward, place = self._at_work(), context.place
+        if place is None:
             raise TypeError("a request that was not judged")
         outcome = "failed"
         try:
@@ -249,26 +257,23 @@ class ForwardHandler(ProxyHandler):
     async def _intercept(self, context: Tunnelling, forward: ForwardSite, place: Place) -> bool:
         """Have the connection go on where the requests to `place` come in; tell whether it does."""
         connection = cast("ForwardConnection", context.request.connection)
-        tls = forward.leaves.context(place.host) if place in forward.secure and forward.leaves else None
+        if place in forward.secure and forward.leaves is not None:
+            context.tls = forward.leaves.context(place.host)
         transport = connection.transport
         if transport is None:
             raise ConnectionResetError
         transport.write(ESTABLISHED)
         context.answering(200)
-        loop = asyncio.get_running_loop()
-        end = loop.time() + forward.handshake_seconds
+        context.end = asyncio.get_running_loop().time() + forward.handshake_seconds
         try:
-            async with asyncio.timeout_at(end):
+            async with asyncio.timeout_at(context.end):
                 first = await connection.first_bytes()
         except TimeoutError:
             context.cause = QUIET_TUNNEL
             return False
         if not first.startswith(TLS_HANDSHAKE):
             return self._go_on_plainly(context, forward, place, first)
-        if tls is None:
-            context.cause = NO_TLS_HERE
-            return False
-        return await self._secure(context, forward, place, first, tls, end - loop.time())
+        return await self._go_on_within_tls(context, forward, place, first)
 
     def _go_on_plainly(self, context: Tunnelling, forward: ForwardSite, place: Place, first: bytes) -> bool:
         connection = cast("ForwardConnection", context.request.connection)
@@ -276,7 +281,7 @@ class ForwardHandler(ProxyHandler):
         if transport is None:
             raise ConnectionResetError
         if place in forward.plain:
-            connection.enter(self._entrance("http", place), transport, first)
+            connection.enter(self._entrance(("http", place)), transport, first)
             context.is_told = False
             return True
         error = BadRequest(NO_PLAIN_HTTP, hint="speak TLS in the tunnel")
@@ -285,39 +290,44 @@ class ForwardHandler(ProxyHandler):
         transport.write(problem_response(error, route=None, close=True, request_id=context.id))
         return False
 
-    async def _secure(
-        self,
-        context: Tunnelling,
-        forward: ForwardSite,
-        place: Place,
-        first: bytes,
-        tls: "ssl.SSLContext",
-        seconds: float,
+    async def _go_on_within_tls(
+        self, context: Tunnelling, forward: ForwardSite, place: Place, first: bytes
     ) -> bool:
-        """Have the connection go on within TLS; tell whether it does."""
         connection = cast("ForwardConnection", context.request.connection)
         transport = connection.transport
+        if context.tls is None:
+            context.cause = NO_TLS_HERE
+            return False
         if transport is None:
             raise ConnectionResetError
+        seconds = context.end - asyncio.get_running_loop().time()
         try:
-            made, landing = await secured(transport, tls, first, seconds)
+            made, landing = await secured(transport, context.tls, first, seconds)
         except HandshakeFailed as error:
             connection.lost()
             context.cause = f"no TLS with the client: {error.detail}"
-            self._distrust.note(place.host, error.detail, forward.trust_hint)
+            self._distrust.note(place.host, error.detail, forward.trust_hint())
             return False
         except BaseException:
             connection.lost()
             raise
         named = forward.sni_of(made.get_extra_info("ssl_object"))
         if named is not None and host_key(named) != place.host:
-            entrance = Entrance(self._server, self.beside(self._misdirected(OTHER_SNI), ""))
+            entrance = self._no_entrance(OTHER_SNI)
         else:
-            entrance = self._entrance("https", place)
+            entrance = self._entrance(("https", place))
         made.set_protocol(connection)
         connection.enter(entrance, made, landing.data)
         context.is_told = False
         return True
+
+
+def sites_of(forward: ForwardSite | None) -> dict[Origin, Site]:
+    """Return what each origin of a route is answered by."""
+    if forward is None:
+        return {}
+    found: dict[Origin, Site] = {("https", place): site for place, site in forward.secure.items()}
+    return found | {("http", place): site for place, site in forward.plain.items()}
 
 
 def listener_of(scheme: str, place: Place) -> str:

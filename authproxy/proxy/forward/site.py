@@ -14,10 +14,12 @@ from authproxy.net.http_proxy import HTTPProxy
 from authproxy.net.own_listeners import OwnListeners
 from authproxy.proxy.forward.dialing import ForwardDialer
 from authproxy.proxy.forward.guard import ForwardGuard, Place, refuse_own
+from authproxy.proxy.guard import Guard
 from authproxy.proxy.headers import RequestHeaders, ResponseHeaders
 from authproxy.proxy.judge import Site
 from authproxy.proxy.placeholders import Placeholders
 from authproxy.proxy.route import Route
+from authproxy.proxy.router import RouteTable
 from authproxy.proxy.send import Sender
 from authproxy.proxy.upstream.pool import Pool
 
@@ -123,6 +125,16 @@ class Unmatched:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Inside:
+    """What the requests on one connection are answered by, or refused; the limits are in bytes."""
+
+    guard: Guard
+    routes: RouteTable[Route]
+    header_bytes: int
+    body_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class ForwardSite:
     """What the forward listener serves by.
 
@@ -138,9 +150,9 @@ class ForwardSite:
     plain: Mapping[Place, Site] = field(default_factory=dict)
     unmatched: Unmatched | None = None
     leaves: Leaves | None = None
-    sni_of: Callable[[object], str | None] = lambda _ssl_object: None
+    sni_of: Callable[[ssl.SSLObject], str | None] = lambda _ssl_object: None
     handshake_seconds: float = 10.0
-    trust_hint: str = ""
+    trust_hint: Callable[[], str] = str
 
     def check(self, place: Place) -> None:
         """Raise `Forbidden` for one of our own listeners, by any name."""
