@@ -35,10 +35,11 @@ async def serve_beside(
     start: Start,
     *,
     retry_rejected: bool = False,
+    watcher: Watcher | None = None,
 ) -> int:
     """Serve on open sockets until the program that `start` starts has ended; return its exit code.
 
-    Raises `NotStarted`, and `AuthproxyError` if `config` cannot be served. Whatever else ends this has the
+    `watcher` is told of all that comes meanwhile. Raises `NotStarted`, and `AuthproxyError` if `config` cannot be served. Whatever else ends this has the
     program told to stop, and waits for it: it is not left alone with a proxy that is gone.
     """
     own = own_listeners(config, listeners)
