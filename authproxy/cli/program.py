@@ -16,7 +16,7 @@ import click
 from pydantic import SecretStr
 
 from authproxy import logs
-from authproxy.app.beside import Watcher, serve_beside
+from authproxy.app.beside import serve_beside
 from authproxy.app.child import Child, NotStarted, hold_signals, release_signals
 from authproxy.app.credentials import check_stores
 from authproxy.app.file_limits import raise_file_limit
@@ -34,6 +34,7 @@ from authproxy.cli.completing import complete_files, complete_routes
 from authproxy.cli.variables import NO_PROXY, direct_loopback, upstream_hosts, variables
 from authproxy.config.model import Config, Forward
 from authproxy.config.route import RouteConfig
+from authproxy.observe.record import Subscriber
 from authproxy.stderr import dropping_stderr
 
 if TYPE_CHECKING:
@@ -169,11 +170,11 @@ def run_beside(
     *,
     retry_rejected: bool = False,
     to_stderr: bool = False,
-    watcher: Watcher | None = None,
+    watcher: Subscriber | None = None,
 ) -> int:
     """Run `command` with what is `served` beside it, and return its exit code.
 
-    `program_of` says what it is told; its stdout may go `to_stderr`; `watcher` is told of all that comes to us.
+    `program_of` says what it is told; its stdout may go `to_stderr`; `watcher` is told of each request.
     Raises `NotStarted`, and `AuthproxyError` for what cannot be served.
     """
     mask = hold_signals()  # to the end: what comes after the program's own is not to change the exit code
@@ -189,9 +190,7 @@ def run_beside(
         def start(authority: "ForwardAuthority | None") -> Child:
             return Child(command, program.environment(told, authority), mask, to_stderr=to_stderr)
 
-        work = serve_beside(
-            served, listeners, tls, start, retry_rejected=retry_rejected, watcher=watcher
-        )
+        work = serve_beside(served, listeners, tls, start, retry_rejected=retry_rejected, watcher=watcher)
         try:
             return run_loop(work)
         except NotStarted:

@@ -1,14 +1,12 @@
 """`authproxy exec --forward`: programs that ask the upstreams themselves, and come by the proxy all the same.
 
-    program ──▶ the forward listener ──▶ a company's proxy, which alone knows where names lead
-                                          ├─ api.corp.test      a route's: intercepted, with the route's token
-                                          └─ other.corp.test    tunnelled: a certificate of the company's
+program ──▶ the forward listener ──▶ a company's proxy, which alone knows where names lead
+                                      ├─ api.corp.test      a route's: intercepted, with the route's token
+                                      └─ other.corp.test    tunnelled: a certificate of the company's
 """
 
 import json
-import os
 import re
-import stat
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -30,7 +28,11 @@ SECRET = "a-real-secret-of-24-chars"
 ROOTS = [*ADDS, *REPLACES, "SSL_CERT_FILE"]
 PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy")
 ENVIRON = "import json, os; print(json.dumps(dict(os.environ)))"
-BY_URLLIB = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=20).read().decode(), flush=True)"
+BY_URLLIB = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1]).read().decode(), flush=True)"
+OWN_URL = """
+import os, sys, urllib.request as r
+print(r.urlopen(os.environ[sys.argv[1]] + sys.argv[2]).read().decode())
+"""
 CONTENTS = f"""
 import json, os
 paths = {{name: os.environ[name] for name in {ROOTS!r}}}
@@ -150,9 +152,8 @@ def test_a_token_that_dies_in_between_is_not_noticed(world: World) -> None:
 
 
 def test_the_routes_own_urls_stay_direct(world: World) -> None:
-    code = "import os, sys, urllib.request as r; print(r.urlopen(os.environ[sys.argv[1]] + sys.argv[2]).read().decode())"
-    assert world.run(python(code, "API_URL", "/v1")).stdout == "fine\n"
-    assert world.run(python(code, "AUTHPROXY_URL", "/api/v1")).stdout == "fine\n"
+    assert world.run(python(OWN_URL, "API_URL", "/v1")).stdout == "fine\n"
+    assert world.run(python(OWN_URL, "AUTHPROXY_URL", "/api/v1")).stdout == "fine\n"
     assert [each.target for each in world.api.requests] == ["/v1", "/v1"]
 
 
@@ -256,7 +257,7 @@ print(json.dumps({
 
 def test_each_variable_names_a_file_with_our_roots_and_those_before(world: World, tmp_path: Path) -> None:
     company = world.company.roots.read_text().strip()
-    corp, other = trustme.CA().cert_pem.bytes().decode().strip(), trustme.CA().cert_pem.bytes().decode().strip()
+    corp, other = (trustme.CA().cert_pem.bytes().decode().strip() for _ in range(2))
     (tmp_path / "corp.pem").write_text(corp)
     (tmp_path / "other.pem").write_text(other)
     env = {"GIT_SSL_CAINFO": str(tmp_path / "corp.pem"), "PIP_CERT": str(tmp_path / "other.pem")}
@@ -269,7 +270,7 @@ def test_each_variable_names_a_file_with_our_roots_and_those_before(world: World
     assert company not in contents["GIT_SSL_CAINFO"]
     assert other in contents["PIP_CERT"]
     assert other not in contents["GIT_SSL_CAINFO"]
-    for name in {"SSL_CERT_FILE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE", "DENO_CERT", "REQUESTS_CA_BUNDLE"}:
+    for name in ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE", "DENO_CERT", "REQUESTS_CA_BUNDLE"):
         assert company in contents[name], name
     if sys.platform != "win32":
         assert (found["modes"], found["directory mode"]) == (["0o600"], "0o700")
@@ -308,8 +309,7 @@ def test_an_upstream_on_this_machine_is_intercepted_and_the_routes_own_url_works
         config = {"routes": [world.route(upstream=url, auth=auth)]}
         assert world.run(python(BY_URLLIB, f"{url}/v1"), config=config).stdout == "fine\n"
         assert world.run(["curl", "-sS", f"{url}/v2"], config=config).stdout == "fine"
-        code = "import os, urllib.request as r; print(r.urlopen(os.environ['API_URL'] + '/v3').read().decode())"
-        assert world.run(python(code), config=config).stdout == "fine\n"
+        assert world.run(python(OWN_URL, "API_URL", "/v3"), config=config).stdout == "fine\n"
         assert [each.target for each in here.requests] == ["/v1", "/v2", "/v3"]
         assert {each.one("Authorization") for each in here.requests} == {f"Bearer {SECRET}"}
 

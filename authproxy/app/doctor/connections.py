@@ -1,4 +1,4 @@
-"""What the connections of a program say of it: does it use the proxy, whom does it trust, what was it answered?
+"""What the connections of a program say of it: whether it uses the proxy, and whom it trusts.
 
 nothing came                     it does not use HTTPS_PROXY
 CONNECT, 407                     it does not send the user and the password that HTTPS_PROXY has
@@ -17,13 +17,13 @@ from authproxy.app.doctor.steps import Verdict, failed, passed, skipped
 
 MAX_TOLD = 5  # hosts, or requests, by name
 NO_USE = (
-    "have it use the proxy of its environment: some libraries have to be asked to (aiohttp: trust_env=True; Node "
-    "before 22.21: an agent; Java: --java); or call the route's own URL, which is in <ROUTE>_URL"
+    "have it use the proxy of its environment: some libraries have to be asked to (aiohttp: trust_env=True; "
+    "Node before 22.21: an agent; Java: --java); or call the route's own URL, which is in <ROUTE>_URL"
 )
 NO_KEY = "have it send the user and the password in HTTPS_PROXY; Java cannot, it takes --java"
 NO_TRUST = (
-    "have it trust the roots in the file that SSL_CERT_FILE names in its environment; which variables programs "
-    "read, and what to do about those that read none, is in docs/exec.md; Java takes --java"
+    "have it trust the roots in the file that SSL_CERT_FILE names in its environment; which variables "
+    "programs read, and what to do about those that read none, is in docs/exec.md; Java takes --java"
 )
 NO_NAME = "it names no server in the handshake (SNI); that does here, but not everywhere"
 
@@ -32,9 +32,9 @@ NO_NAME = "it names no server in the handshake (SNI); that does here, but not ev
 class Tunnel:
     """A CONNECT to `place`, HOST:PORT, and what came of it.
 
-    `status` is what it was answered, `refusal` why, if that is not 200. `route` is the one whose upstream is
-    there, if TLS ends here; then `named` is the server that the client named (SNI), and `failure` says why there
-    was no handshake.
+    `status` is what it was answered, `refusal` why, if that is not 200. It is `intercepted` where a route's
+    upstream is there; then `named` is the server that the client named (SNI), and `failure` says why there was
+    no handshake.
     """
 
     place: str
@@ -47,7 +47,7 @@ class Tunnel:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A request: its `route`, and `trouble` where the answer is our own. It came `direct` by the route's URL."""
+    """A request; `trouble` is why the answer is our own, if it is. It came `direct` by the route's own URL."""
 
     route: str | None
     method: str
@@ -101,7 +101,9 @@ def judge_requests(sent: Sequence[Sent]) -> Verdict:
             return failed(f"{_told(each)}: {each.trouble}", each.hint)
     for each in sent:
         if each.status in {401, 403}:
-            return failed(_told(each), f"`authproxy doctor {each.route}` says what the upstream does not like")
+            return failed(
+                _told(each), f"`authproxy doctor {each.route}` says what the upstream does not like"
+            )
     return passed(_list([_told(each) for each in sent]))
 
 
@@ -111,12 +113,16 @@ def judge_others(tunnels: Iterable[Tunnel]) -> Verdict | None:
     refused = [each for each in others if each.status != 200]
     if refused:
         told = [f"{each.place}: {each.refusal or each.status}" for each in refused]
-        return failed(_list(told), "`unmatched: refuse` lets it nowhere else; a host may be down, or not be there")
+        return failed(
+            _list(told), "`unmatched: refuse` lets it nowhere else; a host may be down, or not be there"
+        )
     return passed(_list([each.place for each in others])) if others else None
 
 
 def _told(sent: Sent) -> str:
-    return f"{sent.method} {sent.path} answered {sent.status}" if sent.status else f"{sent.method} {sent.path}"
+    return (
+        f"{sent.method} {sent.path} answered {sent.status}" if sent.status else f"{sent.method} {sent.path}"
+    )
 
 
 def _list(told: Iterable[str]) -> str:
