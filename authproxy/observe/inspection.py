@@ -22,7 +22,7 @@ from authproxy.observe.record import KeptBody, RequestRecord
 from authproxy.times import rfc3339
 
 GONE = {"title": "Broken off"}
-ANSWERED = frozenset({"upstream", "refused", "preflight", "stand_in"})
+ANSWERED = frozenset({"upstream", "refused", "preflight", "stand_in", "tunnelled"})
 """Steps that tell who answered."""
 
 
@@ -41,6 +41,7 @@ def summary(record: RequestRecord) -> dict[str, Any]:
         "bytes_in": record.received,
         "bytes_out": record.sent,
         "repeated": record.retried,
+        "forward": record.forward,
         "token": _token(record),
         "steps": _steps(record),
         "error": _error(record),
@@ -62,7 +63,7 @@ def details(record: RequestRecord, secret_headers: AbstractSet[str] = frozenset(
     }
     if notes is not None and notes.cut:
         found["headers_cut"] = True
-    if record.listener:
+    if record.listener and record.forward is None:
         found["own_listener"] = True
     if facts is not None and facts.bodies:
         found["request_body"] = _body(notes.request_body if notes is not None else None, secrets)
