@@ -17,6 +17,7 @@ from authproxy.app.listeners import Listeners, own_listeners
 from authproxy.app.serving import collect_less, load_meanwhile
 from authproxy.app.tls import TLSContexts
 from authproxy.config.model import Config
+from authproxy.observe.record import Subscriber
 
 if TYPE_CHECKING:
     from authproxy.app.forward_authority import ForwardAuthority
@@ -35,15 +36,19 @@ async def serve_beside(
     start: Start,
     *,
     retry_rejected: bool = False,
+    watcher: Subscriber | None = None,
 ) -> int:
     """Serve on open sockets until the program that `start` starts has ended; return its exit code.
 
-    Raises `NotStarted`, and `AuthproxyError` if `config` cannot be served. Whatever else ends this has the
-    program told to stop, and waits for it: it is not left alone with a proxy that is gone.
+    `watcher` is told of each request, once it is answered. Raises `NotStarted`, and `AuthproxyError` if
+    `config` cannot be served. Whatever else ends this has the program told to stop, and waits for it: it is
+    not left alone with a proxy that is gone.
     """
     own = own_listeners(config, listeners)
     async with App(config, own=own, tls=tls, retry_rejected=retry_rejected) as app:
         await app.start(listeners.proxy)
+        if watcher is not None:
+            app.observing.subscribe(watcher)
         app.warn()
         app.route_tokens.prefetch()
         gc.freeze()

@@ -92,6 +92,11 @@ class Observing:
             subscribers.append(self._feed.take)
         return subscribers
 
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """Have `subscriber` told of each request besides, until another configuration is at work."""
+        if self._handler is not None:
+            self._handler.subscribe(subscriber)
+
     def flush(self) -> None:
         """Write what of the access log is not written yet."""
         if self._access_log is not None:

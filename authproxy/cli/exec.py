@@ -1,32 +1,21 @@
 """`authproxy exec`: a program, and the proxy beside it for as long as it runs."""
 
 import os
-from typing import TYPE_CHECKING
 
 import click
 
-from authproxy import logs
-from authproxy.app.beside import serve_beside
-from authproxy.app.child import Child, NotStarted, hold_signals, release_signals
-from authproxy.app.credentials import check_stores
-from authproxy.app.file_limits import raise_file_limit
-from authproxy.app.listeners import open_listeners
-from authproxy.app.serving import run_loop
-from authproxy.app.tls import tls_contexts
+from authproxy.app.child import NotStarted
 from authproxy.cli.options import config_option, find_route, load_config, retry_rejected_option
 from authproxy.cli.program import (
     COMMAND,
     Program,
     WithCommand,
     complete_until_command,
+    run_beside,
     served_beside,
     with_log_level,
 )
 from authproxy.logs import LEVELS
-from authproxy.stderr import dropping_stderr
-
-if TYPE_CHECKING:
-    from authproxy.app.forward_authority import ForwardAuthority
 
 NO_COMMAND = "put -- before COMMAND: authproxy exec [ROUTE]... -- COMMAND [ARG]..."
 
@@ -102,24 +91,13 @@ def exec(  # noqa: A001 - as the verb is called
     chosen = [find_route(config, name) for name in dict.fromkeys(routes)] or list(config.routes)
     served = with_log_level(served_beside(config, chosen, forward=forward, keyed=not java), log_level)
     command = context.meta[COMMAND]
-    mask = hold_signals()  # to the end: what comes after the program's own is not to change the exit code
-    with dropping_stderr(logs.dropped_lines):
-        logs.set_up(served.log.level, served.log.format)
-        raise_file_limit(served)
-        check_stores(served)
-        tls = tls_contexts(served)
-        listeners = open_listeners(served)
-        program = Program(config, served, listeners, environ, inherit, java)
-        told = program.variables()
-
-        def start(authority: "ForwardAuthority | None") -> Child:
-            return Child(command, program.environment(told, authority), mask)
-
-        try:
-            return run_loop(serve_beside(served, listeners, tls, start, retry_rejected=retry_rejected))
-        except NotStarted as error:
-            click.echo(f"authproxy: cannot run {command[0]}: {error}", err=True)
-            return error.code
-        except BaseException:
-            release_signals(mask)  # there is no program for them to go to
-            raise
+    try:
+        return run_beside(
+            served,
+            command,
+            lambda listeners: Program(config, served, listeners, environ, inherit, java),
+            retry_rejected=retry_rejected,
+        )
+    except NotStarted as error:
+        click.echo(f"authproxy: cannot run {command[0]}: {error}", err=True)
+        return error.code

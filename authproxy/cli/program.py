@@ -8,7 +8,7 @@ our environment ─┬─ without the variables that held secrets
 """
 
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,17 +16,26 @@ import click
 from pydantic import SecretStr
 
 from authproxy import logs
+from authproxy.app.beside import serve_beside
+from authproxy.app.child import Child, NotStarted, hold_signals, release_signals
+from authproxy.app.credentials import check_stores
+from authproxy.app.file_limits import raise_file_limit
 from authproxy.app.listeners import (
     FREE_PORT,
     Listeners,
     each_at_a_free_port,
     listening_urls,
+    open_listeners,
     own_urls,
 )
+from authproxy.app.serving import run_loop
+from authproxy.app.tls import tls_contexts
 from authproxy.cli.completing import complete_files, complete_routes
 from authproxy.cli.variables import NO_PROXY, direct_loopback, upstream_hosts, variables
 from authproxy.config.model import Config, Forward
 from authproxy.config.route import RouteConfig
+from authproxy.observe.record import Subscriber
+from authproxy.stderr import dropping_stderr
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -152,6 +161,43 @@ class Program:
         if "SSL_CERT_FILE" in trust:
             found.pop(CERTIFICATE_DIRECTORY, None)
         return found
+
+
+def run_beside(
+    served: Config,
+    command: Sequence[str],
+    program_of: Callable[[Listeners], Program],
+    *,
+    retry_rejected: bool = False,
+    to_stderr: bool = False,
+    watcher: Subscriber | None = None,
+) -> int:
+    """Run `command` with what is `served` beside it, and return its exit code.
+
+    `program_of` says what it is told; its stdout may go `to_stderr`; `watcher` is told of each request.
+    Raises `NotStarted`, and `AuthproxyError` for what cannot be served.
+    """
+    mask = hold_signals()  # to the end: what comes after the program's own is not to change the exit code
+    with dropping_stderr(logs.dropped_lines):
+        logs.set_up(served.log.level, served.log.format)
+        raise_file_limit(served)
+        check_stores(served)
+        tls = tls_contexts(served)
+        listeners = open_listeners(served)
+        program = program_of(listeners)
+        told = program.variables()
+
+        def start(authority: "ForwardAuthority | None") -> Child:
+            return Child(command, program.environment(told, authority), mask, to_stderr=to_stderr)
+
+        work = serve_beside(served, listeners, tls, start, retry_rejected=retry_rejected, watcher=watcher)
+        try:
+            return run_loop(work)
+        except NotStarted:
+            raise
+        except BaseException:
+            release_signals(mask)  # there is no program for them to go to
+            raise
 
 
 def _at(url: str, name: str) -> str:

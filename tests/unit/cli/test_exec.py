@@ -7,7 +7,7 @@ import click
 import pytest
 
 from authproxy.app.child import NotStarted
-from authproxy.cli import exec as module
+from authproxy.cli import program as module
 from authproxy.cli.exec import exec as verb
 from authproxy.cli.program import COMMAND
 from tests.unit.cli.conftest import CONFIG
@@ -30,11 +30,11 @@ def world(monkeypatch):
     """Return what was to be served beside what; the program ends with 7, or does not start for `error`."""
     made = SimpleNamespace(error=None)
 
-    def serve_beside(config, listeners, tls, start, *, retry_rejected):
+    def serve_beside(config, listeners, tls, start, *, retry_rejected, watcher):
         made.config, made.listeners, made.retry_rejected = config, listeners, retry_rejected
         start(None)
 
-    def child(command, environ, _mask):
+    def child(command, environ, _mask, *, to_stderr):
         made.command, made.environ = command, environ
 
     def run_loop(_work):

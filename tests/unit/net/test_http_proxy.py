@@ -169,8 +169,8 @@ def test_the_environments_proxy_is_passed_over_when_it_is_ourselves():
     ("host", "entries"),
     [
         ("api.example.com", ["api.example.com", "API.Example.com", "example.com", ".example.com",
-                             "*.example.com", "*example.com", "com", ".com", "api.example.com.", "*", "api.*", "ample.com",
-                             "example.com:443", "api.example.com:8443", ".api.example.com"]),
+                             "*.example.com", "*example.com", "com", ".com", "api.example.com.", "*", "api.*",
+                             "ample.com", "example.com:443", "api.example.com:8443", ".api.example.com"]),
         ("API.example.com.", ["example.com"]),
         ("localhost", ["localhost", "localhost:80", "*"]),
         ("v2.api.localhost", ["localhost", ".localhost"]),
