@@ -16,8 +16,10 @@ from dataclasses import dataclass, field
 
 from authproxy.app.doctor.steps import Verdict, failed, passed, skipped
 from authproxy.observe.record import RequestRecord
+from authproxy.proxy.forward.interception import UNTRUSTED
 
-ESTABLISHED, NO_KEY_SENT, REFUSED = 200, 407, frozenset({401, 403})
+ESTABLISHED, FORBIDDEN, NO_KEY_SENT = 200, 403, 407
+REFUSED = frozenset({401, 403})  # by the upstream
 MAX_TOLD = 5  # hosts, or requests, by name
 NO_USE = (
     "have it use the proxy of its environment: some libraries have to be asked to (aiohttp: trust_env=True; "
@@ -28,8 +30,12 @@ NO_TRUST = (
     "have it trust the roots in the file that SSL_CERT_FILE names in its environment: docs/exec.md has the "
     "variables that programs read; one that reads none takes an option or a setting of its own; Java: --java"
 )
-NO_REQUEST = "it closed the connection after the handshake: it does not trust our certificate"
-NOT_REACHED = "see whether that host is there, and whether `forward` has `unmatched: refuse`"
+NO_REQUEST = "it closed the connection after the handshake, as who does not trust our certificate"
+IN_HANDSHAKE = "it closed the connection in the handshake, as who does not trust our certificate"
+CLOSED = "the client closed the connection"
+NOT_REACHED = "see whether that host is there, and can be reached from this machine"
+NOT_LET = "`forward: {unmatched: tunnel}` lets it go there"
+NO_NEED = "what calls the route's own URL needs no --forward: authproxy exec will do"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +90,10 @@ class Connections:
         trouble, hint = problem.get("detail") or problem.get("title"), problem.get("hint")
         if record.method == "CONNECT":
             here = record.status == ESTABLISHED and record.forward is None
-            why = str(trouble or record.cause) if trouble or here else None
-            self.tunnels.append(Tunnel(record.path, record.status, why, intercepted=here))
+            why = _told(record.cause or "") if here else trouble
+            self.tunnels.append(
+                Tunnel(record.path, record.status, str(why) if why else None, intercepted=here)
+            )
             return
         self.sent.append(
             Sent(
@@ -104,6 +112,14 @@ class Connections:
         return [each for each in self.sent if each.route == route and each.place is not None]
 
 
+def _told(cause: str) -> str:
+    """Return why a handshake has failed, of which `cause` tells."""
+    said = cause.rpartition(": ")[2]
+    if said in UNTRUSTED:
+        return f"it refused our certificate: {said}"
+    return IN_HANDSHAKE if said == CLOSED else cause
+
+
 def _place(record: RequestRecord) -> str | None:
     if record.forward == "intercepted" and record.facts is not None:
         return record.facts.listener.rpartition("//")[2]
@@ -116,7 +132,8 @@ def judge_use(found: Connections, places: Iterable[str]) -> Verdict:
     also = f"; {_count(direct, 'request')} came by a route's own URL" if direct else ""
     plain = [each for each in found.sent if each.place is not None]
     if not found.tunnels and not plain:
-        return failed(f"it does not use HTTPS_PROXY: nothing came to the forward proxy{also}", NO_USE)
+        what_next = NO_NEED if direct else NO_USE
+        return failed(f"it does not use HTTPS_PROXY: nothing came to the forward proxy{also}", what_next)
     let_in = [each for each in found.tunnels if each.status == ESTABLISHED]
     if not let_in and not plain and any(each.status == NO_KEY_SENT for each in found.tunnels):
         return failed(f"it came without the user and the password of HTTPS_PROXY{also}", NO_KEY)
@@ -134,12 +151,15 @@ def judge_elsewhere(found: Connections) -> Verdict | None:
     """Return where else a program went by the forward proxy; None for nowhere."""
     tunnels = [each for each in found.tunnels if not each.intercepted and each.status != NO_KEY_SENT]
     plain = [each for each in found.sent if each.route is None]
-    troubles = [f"{each.place}: {each.trouble}" for each in tunnels if each.trouble is not None]
-    troubles += [f"{each}: {each.trouble}" for each in plain if each.trouble is not None]
-    if troubles:
-        return failed(_listed(troubles), NOT_REACHED)
-    told = [each.place for each in tunnels] + [each.place for each in plain if each.place is not None]
-    return passed(_listed(told)) if told else None
+    troubles = [(each.status, f"{each.place}: {each.trouble}") for each in tunnels if each.trouble]
+    troubles += [(each.status, f"{each}: {each.trouble}") for each in plain if each.trouble]
+    told = _listed(text for _, text in troubles)
+    if any(status == FORBIDDEN for status, _ in troubles):
+        return failed(told, NOT_LET)
+    if troubles:  # hosts are down without any fault of ours
+        return skipped(told, NOT_REACHED)
+    places = [each.place for each in tunnels] + [each.place for each in plain if each.place is not None]
+    return passed(_listed(places)) if places else None
 
 
 def judge_trust(place: str, found: Connections) -> Verdict:
