@@ -585,7 +585,7 @@ ROWS = (
     ("workers: a port of somebody else's is not shared", "if share and port and not beside:", "if False:",
      LIVE + "process.py -k second_proxy"),
     # ── another configuration ──
-    ("reload: nothing changes before all can", "await self._others.prepare(config, opened, own)", "pass",
+    ("reload: nothing changes before all can", "await self._others.prepare(config, opened, own, tls)", "pass",
      APP + "test_reload.py -k all_prepare"),
     ("reload: what was opened is closed", "            close_sockets(opened)\n            raise",
      "            raise", APP + "test_reload.py -k fault"),
