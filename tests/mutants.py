@@ -39,7 +39,7 @@ ROWS = (
     ("parsing: two Authorizations",
      "if AUTHORIZATION in headers and len(headers.getall(AUTHORIZATION)) > 1:", "if False:",
      LIVE + "parsing.py -k Authoriz"),
-    ("parsing: spaces, controls and fragments in the target", "if _UNSAFE_IN_TARGET.search(target):",
+    ("parsing: spaces, controls and fragments in the target", "if not is_safe_target(target):",
      "if False:", LIVE + "parsing.py -k target"),
     ("parsing: neither path nor URL", 'if not target.lower().startswith(("http://", "https://")):',
      "if False:", LIVE + "parsing.py -k 'target or OPTIONS'"),

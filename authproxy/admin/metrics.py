@@ -15,6 +15,8 @@ FAMILIES = (
     ("token_requests", "authproxy_token_requests", "Token requests.", ("route", "outcome")),
     ("retries", "authproxy_retries", "Requests repeated with another token.", ("route", "outcome")),
     ("refused", "authproxy_refused", "Requests that were not forwarded.", ("reason",)),
+    ("tunnels", "authproxy_tunnels", "What became of CONNECT at the forward proxy.", ("outcome",)),
+    ("tunnel_bytes", "authproxy_tunnel_bytes", "Bytes through blind tunnels.", ("direction",)),
 )
 
 
@@ -82,6 +84,9 @@ class _Collected(Collector):
             for each in STATES:
                 stands.add_metric([route, each], int(each == current))
         yield stands
+        if self._tally.tunnels_open:
+            open_now = sum(self._tally.tunnels_open.values())
+            yield GaugeMetricFamily("authproxy_tunnels_open", "Blind tunnels that are open.", open_now)
         if self._reload is not None:
             loaded_at, failed = self._reload
             yield GaugeMetricFamily(

@@ -96,11 +96,16 @@ def adopt(config: Config, passed: Iterable[PassedSocket]) -> tuple[Config, Opene
         logs.info("listening on sockets that were passed, instead of `listen`", passed=", ".join(others))
     if admin is not None:
         admin = replace(admin, listen=known_as.get(admin.listen, admin.listen))
+    forward = config.forward
+    if forward is not None:
+        at = config.forward_listener or forward.listen
+        forward = replace(forward, listen=known_as.get(at, forward.listen))
     at_own = {route: known_as.get(own.get(route, route)) for route in routes}
     return replace(
         config,
         listen=(*listen, *others),
         admin=admin,
+        forward=forward,
         routes=tuple(replace(each, listen=at_own[each.name] or each.listen) for each in config.routes),
     ), opened
 

@@ -26,6 +26,7 @@ from authproxy.app.listeners import (
     configured_addresses,
     shown_address,
     shown_listeners,
+    url_of,
 )
 from authproxy.app.logins import Logins
 from authproxy.app.observing import Observing, Others
@@ -224,8 +225,7 @@ class App:
     def listening(self) -> list[str]:
         """The URLs of the proxy's listeners, of all processes; those of routes' own last."""
         config = self.config
-        urls = [self.shown[each] for each in config.listeners if each in self.shown]
-        return [each.replace("http://", "https://", 1) if config.tls is not None else each for each in urls]
+        return [url_of(config, each, self.shown[each]) for each in config.listeners if each in self.shown]
 
     def own_addresses(self) -> dict[str, str]:
         """Return the addresses that are routes' own, with the ports that they really have, by the route."""

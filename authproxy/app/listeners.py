@@ -127,7 +127,8 @@ def open_listeners(
     """
     opened: list[tuple[str, socket.socket]] = []
     try:
-        for listener in [*config.listen, *config.own_listeners]:
+        forward = [config.forward_listener] if config.forward_listener is not None else []
+        for listener in [*config.listen, *config.own_listeners, *forward]:
             if before is None or listener not in before.names:
                 sockets = already.get(listener) or _proxy_sockets(listener, config, before, share=share)
                 opened += [(listener, sock) for sock in sockets]
@@ -176,6 +177,8 @@ def _proxy_sockets(
         if (route := config.own_listeners.get(listener)) is not None:
             index = [each.name for each in config.routes].index(route)
             error.key = f"routes[{index}].listen"
+        elif listener == config.forward_listener:
+            error.key = "forward.listen"
         raise
 
 
@@ -232,8 +235,8 @@ def shown_listeners(sockets: list[tuple[str, socket.socket]]) -> dict[str, str]:
 
 def listening_urls(config: Config, sockets: list[tuple[str, socket.socket]]) -> list[str]:
     """Return the URLs of the listeners where all routes are mounted; a name's sockets are on one port."""
-    own = config.own_listeners
-    return list(dict.fromkeys(_url(config, *each) for each in sockets if each[0] not in own))
+    others = {*config.own_listeners, config.forward_listener}
+    return list(dict.fromkeys(_url(config, *each) for each in sockets if each[0] not in others))
 
 
 def own_urls(config: Config, sockets: list[tuple[str, socket.socket]]) -> dict[str, str]:
@@ -246,8 +249,21 @@ def own_urls(config: Config, sockets: list[tuple[str, socket.socket]]) -> dict[s
     return urls
 
 
+def forward_url(config: Config, sockets: list[tuple[str, socket.socket]]) -> str | None:
+    """Return the URL of the forward proxy, if there is one: plain http, whatever the others speak."""
+    at = config.forward_listener
+    found = (shown_address(listener, sock, secure=False) for listener, sock in sockets if listener == at)
+    return next(found, None) if at is not None else None
+
+
 def _url(config: Config, listener: str, sock: socket.socket) -> str:
     return shown_address(listener, sock, secure=config.tls is not None)
+
+
+def url_of(config: Config, listener: str, shown: str) -> str:
+    """Return the URL of a listener, which is `shown` as it is without TLS."""
+    is_secure = config.tls is not None and listener != config.forward_listener
+    return shown.replace("http://", "https://", 1) if is_secure else shown
 
 
 def can_be_opened(url: str) -> bool:

@@ -21,6 +21,7 @@ from authproxy.app.listeners import (
     configured_addresses,
     open_listeners,
     shown_listeners,
+    url_of,
 )
 from authproxy.app.notify import NOBODY
 from authproxy.app.sockets import ListenError
@@ -184,8 +185,7 @@ class Reloader:
         for listener, url in shown.items():
             route = config.own_listeners.get(listener)
             named = {"route": route} if route is not None else {}
-            scheme = "https" if config.tls is not None else "http"
-            logs.info("listening", url=url.replace("http://", f"{scheme}://", 1), **named)
+            logs.info("listening", url=url_of(config, listener, url), **named)
         self._remember(before, config, opened)
         if config.workers != before.workers:
             logs.warning("`workers` takes effect when authproxy is started again")

@@ -9,6 +9,7 @@ RouteConfig ─┬─ pools of connections, header rules, rewriting
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from pydantic import SecretStr
 
@@ -151,8 +152,12 @@ class RouteBuilder:
         }
         self._routes_before = {each.name: each for each in before.config.routes} if before is not None else {}
 
-    def route(self, route: RouteConfig, *, listener: str = "") -> Route:
-        """Return a route as it is mounted; or as it is at its own `listener`, where all paths are its."""
+    def route(self, route: RouteConfig, *, listener: str = "", intercepted: bool = False) -> Route:
+        """Return a route as it is mounted; or as it is at its own `listener`, where all paths are its.
+
+        Or, where what goes to its upstream is `intercepted`, as it is there: below the base path alone, and
+        names are real.
+        """
         path, host = ("/", None) if listener else (route.path, route.host)
         config, tls = self._config, self._tls.upstreams.get(route.name)
         url = split_url(route.upstream)
@@ -162,6 +167,8 @@ class RouteBuilder:
         credential = self._credential(route)
         strip = path if route.strip_path and path != "/" else ""
         base = url.path.rstrip("/")
+        if intercepted:  # what is taken off is put on again
+            path, strip = unquote(base) or "/", base
         rewriting = Rewriting(
             str(origin),
             base=base,
@@ -170,6 +177,7 @@ class RouteBuilder:
             preserve_host=route.preserve_host,
             secure=config.tls is not None,
         )
+        rewrites = route.rewrite and not intercepted
         hiding = _hiding(credential)
         made = Route(
             name=route.name,
@@ -184,7 +192,7 @@ class RouteBuilder:
                 set_pairs=[(name, value.get_secret_value()) for name, value in route.headers.set.items()],
                 remove=[*route.headers.remove, *([config.access.header] if config.access else [])],
             ),
-            response_headers=_response_headers(route, rewriting if route.rewrite else None, hiding),
+            response_headers=_response_headers(route, rewriting if rewrites else None, hiding),
             credential=credential,
             incoming=route.grant.incoming,
             allow=Allow(methods=route.allow.methods, paths=route.allow.paths, hint=route.allow.hint)
@@ -207,14 +215,19 @@ class RouteBuilder:
                 budget=self._observed.bodies,
                 base=base,
                 listener=listener,
+                is_intercepted=intercepted,
                 sent=_sent_by(credential),
             ),
             standing=self._observed.standings.of(route.name, route.key),
         )
         if hiding is None:
             return made
-        shown = _response_headers(route, rewriting if route.rewrite else None)
+        shown = _response_headers(route, rewriting if rewrites else None)
         return replace(made, unhidden=replace(made, response_headers=shown))
+
+    def no_placeholders(self) -> Placeholders:
+        """Return what refuses those of every route: where none of them is asked."""
+        return Placeholders(None, self._owners)
 
     def _stand_in(self, route: RouteConfig) -> StandIn | None:
         """Return what answers the route's logins; None where none is answered here."""

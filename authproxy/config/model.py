@@ -25,8 +25,10 @@ from authproxy.capabilities import UNIX_SOCKETS
 from authproxy.config.route import (
     Count,
     Passphrase,
+    ProxySetting,
     RouteConfig,
     Timeout,
+    Timeouts,
     host_name,
     none_is_none,
     off_is_none,
@@ -286,6 +288,19 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ForwardDefaults:
+    """What of `defaults` holds for hosts that no route is for."""
+
+    __pydantic_config__ = KEYS
+
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    """How long they may take. Example: {connect: 5s, idle: 1h}"""
+    http_proxy: ProxySetting = None
+    """The HTTP proxy on the way to them. Example: "http://proxy.example.com:3128"
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FileKeys:
     """The file's top level, `routes` and `defaults` aside."""
 
@@ -386,6 +401,9 @@ class Config(FileKeys):
     forward_key: SecretStr | None = field(default=None, repr=False, compare=False)
     """What callers of the forward listener must send, where it is not for `access` to say: a key made for one
     run (`exec`)."""
+
+    forward_defaults: ForwardDefaults = field(default_factory=ForwardDefaults)
+    """What holds on the way to hosts that no route is for."""
 
     configured: tuple[RouteConfig, ...] = field(default=(), repr=False, compare=False)
     """All routes of the file, where only some of them are to be served: those that name placeholders."""

@@ -24,7 +24,7 @@ from authproxy.config.credential import credential_key
 from authproxy.config.document import Item, below, compose, merge, scalars, typed
 from authproxy.config.find import NO_SUCH_FILE
 from authproxy.config.layers import is_shared, routes_of
-from authproxy.config.model import Config, FileKeys, ForwardCA, ListenerTLS
+from authproxy.config.model import Config, FileKeys, ForwardCA, ForwardDefaults, ListenerTLS
 from authproxy.config.references import References, not_utf8
 from authproxy.config.reread import reread_of
 from authproxy.config.route import RouteConfig, RouteKeys
@@ -196,6 +196,7 @@ class _Reader:
             self._validation.warnings += checks.certificate_warnings(keys, top, routes)
             self._validation.warnings += checks.forward_warnings(keys, routes)
             self._validation.warnings += checks.authority_warnings(keys, top)
+        beyond = self._beyond(top)
         # What a reference did not give is not news when it will not do either.
         places = {fault.place for fault in unresolved}
         unresolved += [fault for fault in faults if fault.place not in places]
@@ -209,12 +210,22 @@ class _Reader:
             **{each.name: getattr(keys, each.name) for each in fields(FileKeys)},
             routes=tuple(route for route, _ in routes),
             file=top.file,
+            forward_defaults=beyond or ForwardDefaults(),
             admin_is_default=admin is None or admin.value is None,
             secret_variables=self.secret_variables,
             warnings=tuple(sorted({*self._references.warnings, *self._validation.warnings, *exposed})),
             places=_places(top, items),
             files=self._references.files | _tls_files(keys, [route for route, _ in routes]),
         )
+
+    def _beyond(self, top: Item) -> ForwardDefaults | None:
+        """Return what `defaults` says of hosts that no route is for."""
+        defaults = top.child("defaults")
+        if defaults is None or not isinstance(defaults.value, dict):
+            return None
+        names = {each.name for each in fields(ForwardDefaults)}
+        given = {key: item for key, item in defaults.value.items() if key in names}
+        return self._validation.make(ForwardDefaults, replace(defaults, value=given)) if given else None
 
     def _lost(self, routes: Iterable[Item], unresolved: list[Fault]) -> tuple[str, ...]:
         """Return what the keys begin with of each route that is not needed, and cannot be had."""

@@ -32,6 +32,9 @@ class Counters:
         self.retries: Counter[Key] = Counter()  # (route, outcome)
         self.refused: Counter[Key] = Counter()  # (reason,)
         self.token_requests: Counter[Key] = Counter()  # (route, outcome)
+        self.tunnels: Counter[Key] = Counter()  # (outcome,)
+        self.tunnel_bytes: Counter[Key] = Counter()  # (direction,)
+        self.tunnels_open: Counter[Key] = Counter()  # (), which goes down as well
 
     def request(self, record: RequestRecord) -> None:
         """Count a request, if a route was found for it."""
@@ -100,7 +103,7 @@ class RouteCounts:
         self.buckets = [0] * (len(BOUNDS) + 1)  # requests within each bound, and above the last
 
 
-COUNTERS = ("retries", "refused", "token_requests")
+COUNTERS = ("retries", "refused", "token_requests", "tunnels", "tunnel_bytes", "tunnels_open")
 
 
 def total(snapshots: Iterable[dict[str, Any]]) -> Counters:

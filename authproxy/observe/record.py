@@ -47,7 +47,8 @@ class RouteFacts:
     `url_of` makes the upstream's URL of a path; `secret_headers` are in lower case; `hosts` are those of all
     routes' upstreams, with their ports; up to `bodies` bytes of each body are kept, as far as there is a
     `budget`. `secrets` may stand in what comes back, besides what was `sent` of the token. `base`
-    is the path of `upstream`. `listener` is the route's own one, if they came in there.
+    is the path of `upstream`. `listener` is the route's own one, if they came in there; `is_intercepted` says
+    that it is that of a host in forward mode.
     """
 
     name: str
@@ -59,6 +60,7 @@ class RouteFacts:
     secrets: tuple[str, ...] = field(default=(), repr=False)
     base: str = ""
     listener: str = ""
+    is_intercepted: bool = False
     sent: Callable[[Any], Iterable[str]] = lambda token: (token.value,)
 
     def new_body(self) -> "KeptBody":
@@ -129,11 +131,13 @@ class Notes:
     it is known before the request. `origin` is how the request came by its token, `page` the web origin of a
     page that was refused, `problem` what was answered here. `cut` tells that not all of the heads was kept,
     `login` that it was a client's own login, which was answered here. `listener` is the route's own one at
-    which a request came in that did not come as far as to its route.
+    which a request came in that did not come as far as to its route. `forward` is what became of a request
+    to the forward proxy that is no route's: "tunnelled" or "forwarded".
     """
 
     __slots__ = (
         "cut",
+        "forward",
         "id",
         "listener",
         "login",
@@ -153,7 +157,7 @@ class Notes:
         self.problem: dict[str, object] | None = None
         self.request_body: KeptBody | None = None
         self.response_body: KeptBody | None = None
-        self.listener = ""
+        self.listener = self.forward = ""
         self.cut = False
         self.login = False
 
@@ -197,6 +201,13 @@ class RequestRecord(NamedTuple):
         if self.facts is not None:
             return self.facts.listener
         return self.notes.listener if self.notes is not None else ""
+
+    @property
+    def forward(self) -> str | None:
+        """What became of a request to the forward proxy: intercepted, tunnelled or forwarded; else None."""
+        if self.facts is not None and self.facts.is_intercepted:
+            return "intercepted"
+        return (self.notes.forward or None) if self.notes is not None else None
 
     @property
     def id(self) -> str:

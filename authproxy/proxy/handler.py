@@ -52,10 +52,12 @@ class ProxyHandler:
     route's own.
     """
 
-    def __init__(self, site: Site, counters: Counters, subscribers: Iterable[Subscriber] = ()) -> None:
+    def __init__(
+        self, site: Site, counters: Counters, subscribers: "Iterable[Subscriber] | Subscribers" = ()
+    ) -> None:
         self.counters = counters
         self.listener = ""
-        self._subscribers = Subscribers(subscribers)
+        self._subscribers = subscribers if isinstance(subscribers, Subscribers) else Subscribers(subscribers)
         self.serve(site)
 
     def beside(self, site: Site, listener: str) -> "ProxyHandler":
@@ -63,9 +65,14 @@ class ProxyHandler:
 
         It reads heads by itself: none that was remembered there is taken for a request to another listener.
         """
-        made = ProxyHandler(site, self.counters)
-        made.listener, made._subscribers = listener, self._subscribers
+        made = ProxyHandler(site, self.counters, self._subscribers)
+        made.listener = listener
         return made
+
+    @property
+    def subscribers(self) -> Subscribers:
+        """Who is told of each finished request; whoever has it tells the same."""
+        return self._subscribers
 
     def subscribe(self, subscriber: Subscriber) -> None:
         """Have `subscriber` told of each finished request."""

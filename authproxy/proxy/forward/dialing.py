@@ -1,0 +1,76 @@
+"""The way to a host that is no route's: whoever asks names it, so it is looked at where it leads.
+
+A host is judged by the address that is dialled, after DNS: never one of our own listeners, and for callers
+from other machines neither loopback nor link-local, where only this machine's own programs should reach.
+Behind an HTTP proxy that is its to know; there only addresses and names of loopback are judged, as written.
+"""
+
+import socket
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from authproxy.errors import Forbidden
+from authproxy.net.dial import Addresses, Dialer, Origin
+from authproxy.net.http_proxy import ADVICE, HTTPProxy
+from authproxy.net.http_tunnel import open_tunnel
+from authproxy.net.own_listeners import OwnListeners
+from authproxy.proxy.forward.guard import Place, refuse_own
+from authproxy.values import is_loopback
+
+NOT_FROM_ELSEWHERE = "only programs on this machine reach that, and directly"
+
+
+class ForwardDialer(Dialer):
+    """Opens ways to `place`. `reaches_local` says whether that may be loopback or link-local."""
+
+    def __init__(
+        self,
+        place: Place,
+        *,
+        proxy: HTTPProxy | None,
+        own: OwnListeners,
+        reaches_local: bool,
+        tunnel: bool = True,
+    ) -> None:
+        super().__init__(Origin(place.host, place.port), proxy=proxy, tunnel=tunnel, own=own)
+        self._asked = place
+        self._reaches_local = reaches_local
+        self.early = b""  # what the other end has said before anybody asked
+
+    async def resolve(self) -> Addresses:
+        """Return the addresses of the next hop. Raises `Forbidden`, and as any dialer does."""
+        if self.proxy is not None:
+            self._check(self._asked.host)
+            return await super().resolve()
+        addresses = await super().resolve()
+        if any(self._own.reached_by(each[4]) for each in addresses):
+            raise refuse_own(self._asked)
+        for each in addresses:
+            self._check(str(each[4][0]))
+        return addresses
+
+    async def tunnel(self, sock: socket.socket) -> None:
+        """Have the proxy, to which `sock` leads, pass on bytes; the other end may speak first."""
+        if self.proxy is not None and not self.forwards:
+            self.early = await open_tunnel(
+                sock, self.proxy, self._asked.host, self._asked.port, may_begin=True
+            )
+
+    def _check(self, host: str) -> None:
+        if not self._reaches_local and is_local(host):
+            raise Forbidden(
+                f"{self._asked} leads to this machine itself, or to its link", hint=NOT_FROM_ELSEWHERE
+            )
+
+    def hint(self, more: str) -> str:
+        """Return what to check after a failure."""
+        return ADVICE if self.proxy is not None else f"check the host that the program asks for, {more}"
+
+
+def is_local(host: str) -> bool:
+    """Tell whether `host` is an address, or a name, of loopback or link-local, or none in particular."""
+    try:
+        address: IPv4Address | IPv6Address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return is_loopback(host)
+    address = getattr(address, "ipv4_mapped", None) or address
+    return address.is_loopback or address.is_link_local or address.is_unspecified
