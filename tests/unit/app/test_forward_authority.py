@@ -2,6 +2,7 @@
 
 import os
 import ssl
+import subprocess
 import time
 from datetime import timedelta
 
@@ -16,6 +17,7 @@ from authproxy.net.authority import permitted_by
 from authproxy.net.leaves import NotPermitted
 from tests.support.clock import Clock
 from tests.support.handshake import shake_hands, strict
+from tests.support.installed import need
 from tests.support.signers import CA, NOW, SIGNS, Signer
 
 DAY = 86400.0
@@ -309,3 +311,29 @@ def test_of_ones_own_it_is_only_told_that_it_ends(own, caplog):
         clock.advance(days * DAY)
         assert not authority.lacks(found)
         assert caplog.text.count("(forward.ca) ends soon") == said
+
+
+def test_openssl_refuses_what_its_issuer_signs_for_another_host(clock, tmp_path):
+    need("openssl")
+    authority = made(ONE, clock=clock)
+    (tmp_path / "ca.pem").write_bytes(authority.root_pem)
+    [signer] = authority.authorities
+    for host, fine in {
+        "a.example": True,
+        "b.example": False,
+        "192.0.2.1": False,
+        "2001:db8::1": False,
+    }.items():
+        now = module.datetime.now(module.UTC)
+        leaf = signer.leaf([host], lifetime=timedelta(days=7), now=now, passphrase=b"secret")
+        (tmp_path / "leaf.pem").write_bytes(leaf.chain)
+        verify = ["openssl", "verify", "-x509_strict", "-purpose", "sslserver", "-CAfile", "ca.pem"]
+        done = subprocess.run(
+            [*verify, "-untrusted", "leaf.pem", "leaf.pem"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode == 0) is fine, done.stdout + done.stderr
+        assert ("subtree violation" in done.stderr) is not fine
