@@ -84,8 +84,9 @@ class _Collected(Collector):
             for each in STATES:
                 stands.add_metric([route, each], int(each == current))
         yield stands
-        open_now = sum(self._tally.tunnels_open.values())
-        yield GaugeMetricFamily("authproxy_tunnels_open", "Blind tunnels that are open.", open_now)
+        if self._tally.tunnels_open:
+            open_now = sum(self._tally.tunnels_open.values())
+            yield GaugeMetricFamily("authproxy_tunnels_open", "Blind tunnels that are open.", open_now)
         if self._reload is not None:
             loaded_at, failed = self._reload
             yield GaugeMetricFamily(

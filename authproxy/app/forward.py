@@ -33,7 +33,10 @@ TRUST = (
 def forward_site(
     site: "Site", builder: RouteBuilder, own: OwnListeners, planned: OwnListeners
 ) -> ForwardSite:
-    """Return what the forward listener serves by. `own` are our listeners, `planned` those that there will be."""
+    """Return what the forward listener serves by.
+
+    `own` are our listeners, `planned` those that there will be.
+    """
     config = site.config
     origins: defaultdict[Origin, list[Route]] = defaultdict(list)
     for route in config.routes:
@@ -92,8 +95,12 @@ def _unmatched(
 
 def trust_hint(tls: TLSContexts) -> str:
     """Return what to do about a client that does not trust our certificates."""
+    return TRUST.format(bundle=bundle_of(tls) or "our certificate (/forward-ca.pem of the admin listener)")
+
+
+def bundle_of(tls: TLSContexts) -> str | None:
+    """Return the file with what clients are to trust, if it is there."""
     try:
-        bundle = str(tls.forward.bundle_file) if tls.forward is not None else ""
+        return str(tls.forward.bundle_file) if tls.forward is not None else None
     except StoreError:
-        bundle = ""
-    return TRUST.format(bundle=bundle or "our certificate (/forward-ca.pem of the admin listener)")
+        return None

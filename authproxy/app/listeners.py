@@ -127,7 +127,8 @@ def open_listeners(
     """
     opened: list[tuple[str, socket.socket]] = []
     try:
-        for listener in config.listeners:
+        forward = [config.forward_listener] if config.forward_listener is not None else []
+        for listener in [*config.listen, *config.own_listeners, *forward]:
             if before is None or listener not in before.names:
                 sockets = already.get(listener) or _proxy_sockets(listener, config, before, share=share)
                 opened += [(listener, sock) for sock in sockets]

@@ -29,7 +29,7 @@ ANSWERED = frozenset({"upstream", "refused", "preflight", "stand_in", "tunnelled
 def summary(record: RequestRecord) -> dict[str, Any]:
     """Return a request as it stands in the list."""
     facts, hide = record.facts, _hiding(_sent(record))
-    return {
+    found = {
         "id": record.id,
         "at": rfc3339(record.at),
         "route": record.route,
@@ -41,11 +41,11 @@ def summary(record: RequestRecord) -> dict[str, Any]:
         "bytes_in": record.received,
         "bytes_out": record.sent,
         "repeated": record.retried,
-        "forward": record.forward,
         "token": _token(record),
         "steps": _steps(record),
         "error": _error(record),
     }
+    return found if record.forward is None else found | {"forward": record.forward}
 
 
 def details(record: RequestRecord, secret_headers: AbstractSet[str] = frozenset()) -> dict[str, Any]:

@@ -253,7 +253,7 @@ def _address(text: str) -> IPv4Address | IPv6Address:
 
 
 def read_authority(text: str) -> tuple[str, int | None] | None:
-    """Return the host of an authority, without brackets, and its port, if it has one; None for no authority."""
+    """Return the host of an authority, without brackets, and the port that it names; None for none at all."""
     match = _AUTHORITY.match(text)
     if match is None or not 0 < int(match[2] or 80) <= 65535:
         return None

@@ -1,8 +1,8 @@
 """A client of the forward proxy, as bytes on a socket: CONNECT, TLS in the tunnel, whole URLs.
 
-    with running_proxy(forwarding(route(upstream))) as proxy:
-        with tunnel(proxy, upstream.authority) as wire: …            bytes, after the 200
-        with inside(proxy, "localhost", upstream.port) as wire: …    TLS in it, trusting the proxy's authority
+with running_proxy(forwarding(route(upstream))) as proxy:
+    with tunnel(proxy, upstream.authority) as wire: …            bytes, after the 200
+    with inside(proxy, "localhost", upstream.port) as wire: …    TLS in it, trusting the proxy's authority
 """
 
 import base64
@@ -43,14 +43,14 @@ class Named(Upstream):
         return ssl.create_default_context(cafile=self.ca_file)
 
 
-def route(upstream: Upstream, path: str = "", **more: Any) -> dict[str, Any]:
+def route(upstream: Upstream, base: str = "", **more: Any) -> dict[str, Any]:
     """Return a route to `upstream`, with a token of its own."""
     made = {"name": "api", "auth": {"grant": "static", "token": TOKEN}, **more}
     if isinstance(upstream, Named):
         return made | {
-            "upstream": f"https://{upstream.authority}{path}", "tls": {"ca_file": str(upstream.ca_file)},
+            "upstream": f"https://{upstream.authority}{base}", "tls": {"ca_file": str(upstream.ca_file)},
         }  # fmt: skip
-    return made | {"upstream": f"{upstream.url}{path}"}
+    return made | {"upstream": f"{upstream.url}{base}"}
 
 
 def forwarding(*routes: dict[str, Any], forward: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def tunnel(proxy: RunningProxy, target: str, *lines: str, **more: Any) -> Wire:
 
 
 def trusting(proxy: RunningProxy) -> ssl.SSLContext:
-    """Return a client that trusts the proxy's authority and nothing else, and is as strict as Python can be."""
+    """Return a client that trusts the proxy's authority alone, and is as strict as Python can be."""
     with urlopen(f"{proxy.admin_url}/forward-ca.pem", timeout=20) as answer:
         context = ssl.create_default_context(cadata=answer.read().decode())
     context.verify_flags |= ssl.VERIFY_X509_STRICT

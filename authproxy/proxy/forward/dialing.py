@@ -5,11 +5,13 @@ from other machines neither loopback nor link-local, where only this machine's o
 Behind an HTTP proxy that is its to know; there only addresses and names of loopback are judged, as written.
 """
 
+import socket
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from authproxy.errors import Forbidden
 from authproxy.net.dial import Addresses, Dialer, Origin
 from authproxy.net.http_proxy import ADVICE, HTTPProxy
+from authproxy.net.http_tunnel import open_tunnel
 from authproxy.net.own_listeners import OwnListeners
 from authproxy.proxy.forward.guard import Place, refuse_own
 from authproxy.values import is_loopback
@@ -32,6 +34,7 @@ class ForwardDialer(Dialer):
         super().__init__(Origin(place.host, place.port), proxy=proxy, tunnel=tunnel, own=own)
         self._asked = place
         self._reaches_local = reaches_local
+        self.early = b""  # what the other end has said before anybody asked
 
     async def resolve(self) -> Addresses:
         """Return the addresses of the next hop. Raises `Forbidden`, and as any dialer does."""
@@ -44,6 +47,13 @@ class ForwardDialer(Dialer):
         for each in addresses:
             self._check(str(each[4][0]))
         return addresses
+
+    async def tunnel(self, sock: socket.socket) -> None:
+        """Have the proxy, to which `sock` leads, pass on bytes; the other end may speak first."""
+        if self.proxy is not None and not self.forwards:
+            self.early = await open_tunnel(
+                sock, self.proxy, self._asked.host, self._asked.port, may_begin=True
+            )
 
     def _check(self, host: str) -> None:
         if not self._reaches_local and is_local(host):

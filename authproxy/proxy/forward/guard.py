@@ -1,7 +1,7 @@
 """Who may use the forward proxy, and for which host: CONNECT, the TLS handshake and `Host` must say the same.
 
     at the listener    ForwardGuard      the form of the request, the key (`Proxy-Authorization`)
-    in a tunnel        OriginGuard       `Host` is the tunnel's host, Origin and Sec-Fetch-Site are judged with it
+    in a tunnel        OriginGuard       `Host` is the tunnel's host, and no page but its own asks
                        MisdirectedGuard  no request at all: the TLS handshake named another host
 
 A browser sends neither Origin nor Sec-Fetch-Site with a CONNECT. So it is in the tunnel, and with a URL of
@@ -71,7 +71,7 @@ def place_of(authority: str, default_port: int | None = None) -> Place | None:
 
 
 def key_in(sent: str) -> str:
-    """Return the key in a `Proxy-Authorization`: a Basic password (RFC 7617), or a Bearer token; "" for none."""
+    """Return the key in a `Proxy-Authorization`, "" for none: a Basic password, or a Bearer token."""
     scheme, _, value = sent.strip().partition(" ")
     if scheme.lower() == "bearer":
         return value.strip()
@@ -139,7 +139,7 @@ class ForwardGuard(Guard):
 
 
 class OriginGuard(Guard):
-    """Judges the requests to one origin, such as https and `place`: they name it, and no page but its own asks.
+    """Judges the requests to one origin, `scheme` and `place`: they name it, and no page but its own asks.
 
     `origins` are the web origins whose pages may ask as well.
     """

@@ -64,7 +64,7 @@ class ForwardContext(RequestContext):
 
 
 class Tunnelling(ForwardContext):
-    """A CONNECT. In a tunnel that ends here TLS is as `tls` has it, and has begun by `end` (on the loop's clock)."""
+    """A CONNECT. In a tunnel that ends here TLS is as `tls` has it, and has begun by `end` (loop time)."""
 
     tls: "ssl.SSLContext | None" = None
     end = 0.0

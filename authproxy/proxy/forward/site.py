@@ -49,7 +49,7 @@ class Timeouts:
 
 
 class Unmatched:
-    """Ways to hosts that are no routes'. `reaches_local` says whether they may lead to loopback or link-local.
+    """Ways to hosts that are no routes'; `reaches_local` says whether to loopback or link-local as well.
 
     Nothing is added to what goes there.
     """
@@ -139,9 +139,9 @@ class ForwardSite:
     """What the forward listener serves by.
 
     `secure` and `plain` have what each https and http origin of a route is answered by; `unmatched` is None
-    where other hosts are refused. `leaves` makes certificates; `sni_of` tells which host a client has named in
-    its handshake. `handshake_seconds` is how long that may take, the first byte included. `trust_hint` says
-    how a client comes to trust our certificates.
+    where other hosts are refused. `leaves` makes certificates; `sni_of` tells which host a client has named
+    in its handshake. `handshake_seconds` is how long that may take, the first byte included. `trust_hint`
+    says how a client comes to trust our certificates.
     """
 
     guard: ForwardGuard

@@ -4,18 +4,17 @@ import asyncio
 from typing import cast
 
 from authproxy.errors import ConnectTimeout
-from authproxy.net.lingering_close import close_or_abort
 from authproxy.net.tunnel import Tunnel
 from authproxy.proxy.forward.dialing import ForwardDialer
 
 
 class FarEnd(asyncio.Protocol):
-    """The far side of a tunnel; what it says before there is one is kept."""
+    """The far side of a tunnel; what it says before there is one is kept, behind what it said `early`."""
 
-    def __init__(self) -> None:
+    def __init__(self, early: bytes = b"") -> None:
         self.transport: asyncio.Transport | None = None
         self._tunnel: Tunnel | None = None
-        self._early = b""
+        self._early = early
         self._ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -63,15 +62,9 @@ async def opened(dialer: ForwardDialer, seconds: float) -> FarEnd:
     """Return the far side of a tunnel, connected within `seconds`. Raises `UpstreamError`, `Forbidden`."""
     try:
         async with asyncio.timeout(seconds):
-            return await dialer.dial(FarEnd)
+            return await dialer.dial(lambda: FarEnd(dialer.early))
     except TimeoutError:
         raise ConnectTimeout(
             f"{dialer.place} did not take the connection within {seconds:g} s",
             hint=dialer.hint("and whether it is up, or a firewall blocks it (`defaults.timeouts.connect`)"),
         ) from None
-
-
-def given_up(far: FarEnd, seconds: float) -> None:
-    """Close the far side of a tunnel that nobody wants any more."""
-    if far.transport is not None:
-        close_or_abort(far.transport, seconds)
