@@ -146,7 +146,7 @@ def _announce(config: Config, listeners: Listeners, ready: Ready) -> None:
     for route, url in urls.own.items():
         click.echo(f"listening on {url} for {route}")
     if (proxy := forward_url(config, listeners.proxy)) is not None:
-        click.echo(f"forward proxy on {proxy}")
+        click.echo(f"forwarding on {proxy}")
     admin_url = None
     if listeners.admin is not None:
         address, sockets = listeners.admin

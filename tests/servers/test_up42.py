@@ -19,9 +19,10 @@ from pathlib import Path
 from authproxy.demo.accounts import PASSWORD, USERNAME
 from authproxy.proxy.placeholders import PREFIX
 from tests.servers.vendors import API, AUTH, COLLECTION, SCENES, UP42, UP42_USER, up42
+from tests.support.command import wait_until
 from tests.support.company import Company, running_company
 from tests.support.installed import need
-from tests.support.launch import COMMAND, write_config
+from tests.support.launch import COMMAND, GUARD, environment, write_config
 from tests.support.wire import Upstream, json_reply
 
 PYPI = "pypi.org"
@@ -135,10 +136,22 @@ def test_up42_does_not_notice_that_its_token_was_revoked(tmp_path: Path) -> None
         assert len(there.up42.api.issuer.every) == 2
 
 
-def test_a_wrong_password_shows_at_up42s_login_and_costs_one_login(tmp_path: Path) -> None:
-    with world(tmp_path) as there:
-        done = there.run_beside(config(password="not-the-password"))
-        assert done.returncode != 0
-        assert there.up42.api.requests == []
-        assert grants(there.up42) == ["password"]
-        assert "not-the-password" not in done.stderr
+def test_a_wrong_password_is_told_at_once_where_up42_goes_on_trying(tmp_path: Path) -> None:
+    """It tries again when the proxy does, in half a minute: nobody waits for that here."""
+    log = tmp_path / "stderr"
+    with world(tmp_path) as there, log.open("wb") as stderr:
+        file = write_config(tmp_path, config(password="not-the-password"))
+        process = subprocess.Popen(
+            [*COMMAND, "exec", "-c", str(file), "--forward", "--", sys.executable, "-W", "ignore", "-c", PROGRAM],
+            cwd=tmp_path, env=environment(tmp_path, there.company.variables | DUMMIES),
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr,
+        )  # fmt: skip
+        try:
+            wait_until(lambda: "check the e-mail address and the password" in log.read_text(), log.read_text)
+            assert process.poll() is None
+        finally:
+            process.terminate()
+            process.wait(GUARD)
+    assert grants(there.up42) == ["password"]
+    assert there.up42.api.requests == []
+    assert "not-the-password" not in log.read_text()

@@ -33,7 +33,11 @@ USERS = ["ada@example.com", "grace@example.com"]
 DEVICE = "945072377266147331"
 ALERT = "a4f0b4b5-9c33-4a72-8f7c-0c5f1f2c3d4e"
 
+ALERTS_KEY = "/v1/AlertService-API_URL"
+
 Document = Callable[[Message], object]
+TLS = Callable[[str], ssl.SSLContext | None]
+"""What the servers are to show, each by its name."""
 
 
 class Issuer(Issued):
@@ -151,8 +155,19 @@ class Console:
         return saw(self.console, self.directory, self.alerts)
 
 
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where Code42's hosts say that others are; `{directory}` and `{alerts}` are where these listen.
+
+    The host in `sts` is nobody's: py42 puts another word for its first "sts", and asks the host it gets.
+    """
+
+    sts: str = "{directory}/sts"
+    alerts: str = "{alerts}"
+
+
 @contextmanager
-def code42() -> Iterator[Console]:
+def code42(places: Places = Places(), tls: TLS = lambda _name: None) -> Iterator[Console]:
     """Serve Code42 until the end of the block."""
     system = Code42()
     system.tokens = issuer = Issuer(system)
@@ -162,8 +177,19 @@ def code42() -> Iterator[Console]:
         return {"alerts": [{"id": ALERT, "state": "OPEN"}], "totalCount": 1}
 
     with (
-        Vendor(system, issuer, {"/svc/api/v1/query-alerts": found}) as alerts,
-        Upstream(lambda came, _wire: _key(came, alerts.url)) as directory,
+        Vendor(
+            system,
+            issuer,
+            {
+                "/svc/api/v1/query-alerts": found,
+                # This host knows where alerts are, too: where it was asked.
+                ALERTS_KEY: lambda came: plain(f"http://{came.one('Host')}"),
+            },
+            tls("alerts"),
+        ) as alerts,
+        Upstream(
+            lambda came, _wire: _key(came, places.alerts.format(alerts=alerts.url)), tls=tls("directory")
+        ) as directory,
         Vendor(
             system,
             issuer,
@@ -172,18 +198,22 @@ def code42() -> Iterator[Console]:
                 "/api/v1/User/my": lambda _: {"data": {"username": USERS[0]}},
                 f"/api/v1/Computer/{DEVICE}": lambda _: {"data": {"guid": DEVICE, "name": "laptop"}},
                 "/api/v3/customer/my": lambda _: {"data": {"tenantUid": TENANT}},
-                # py42 puts another word for "sts", and asks the host it gets for `/v1/AlertService-API_URL`
-                "/api/v1/ServerEnv": lambda _: {"stsBaseUrl": f"{directory.url}/sts"},
+                "/api/v1/ServerEnv": lambda _: {
+                    "stsBaseUrl": places.sts.format(directory=directory.url, alerts=alerts.url)
+                },
             },
+            tls("console"),
         ) as console,
     ):
         yield Console(console, directory, alerts)
 
 
 def _key(came: Message, url: str) -> bytes:
-    if came.path != "/v1/AlertService-API_URL":
-        return reply(404)
-    return reply(200, "Content-Type: text/plain", body=url.encode())
+    return plain(url) if came.path == ALERTS_KEY else reply(404)
+
+
+def plain(text: str) -> bytes:
+    return reply(200, "Content-Type: text/plain", body=text.encode())
 
 
 # ── Incydr ───────────────────────────────────────────────────────────────────────────────────────
@@ -232,7 +262,7 @@ class UP42:
 
 
 @contextmanager
-def up42(tls: Callable[[str], ssl.SSLContext], client_id: str = Up42.client_id) -> Iterator[UP42]:
+def up42(tls: TLS, client_id: str = Up42.client_id) -> Iterator[UP42]:
     """Serve UP42 until the end of the block, with the certificates that `tls` has for its names."""
     system = Up42()
     system.client_id = client_id

@@ -39,7 +39,8 @@ class Company:
     @property
     def variables(self) -> dict[str, str]:
         named = dict.fromkeys(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"), str(self.roots))
-        return {"HTTPS_PROXY": f"http://127.0.0.1:{self.way.port}", **named}
+        unnamed = dict.fromkeys(("CURL_CA_BUNDLE", "GIT_SSL_CAINFO"), "")  # whatever this machine has there
+        return {"HTTPS_PROXY": f"http://127.0.0.1:{self.way.port}", **named, **unnamed}
 
     def tls(self, name: str) -> ssl.SSLContext:
         return server_tls(self.ca, name)

@@ -19,7 +19,7 @@ from tests.support.launch import ANY_PORT
 from tests.support.wire import Message, Upstream, Wire, connect
 
 TOKEN = "t0ken-of-the-route"
-FORWARD = "forward proxy on "
+FORWARD = "forwarding on "
 
 
 class Named(Upstream):
