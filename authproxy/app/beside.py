@@ -14,10 +14,10 @@ from authproxy import logs
 from authproxy.app.application import App
 from authproxy.app.child import Child
 from authproxy.app.listeners import Listeners, own_listeners
+from authproxy.app.observing import Watcher
 from authproxy.app.serving import collect_less, load_meanwhile
 from authproxy.app.tls import TLSContexts
 from authproxy.config.model import Config
-from authproxy.observe.record import Subscriber
 
 if TYPE_CHECKING:
     from authproxy.app.forward_authority import ForwardAuthority
@@ -36,11 +36,11 @@ async def serve_beside(
     start: Start,
     *,
     retry_rejected: bool = False,
-    watcher: Subscriber | None = None,
+    watcher: Watcher | None = None,
 ) -> int:
     """Serve on open sockets until the program that `start` starts has ended; return its exit code.
 
-    `watcher` is told of each request, once it is answered. Raises `NotStarted`, and `AuthproxyError` if
+    `watcher` is told of all that comes. Raises `NotStarted`, and `AuthproxyError` if
     `config` cannot be served. Whatever else ends this has the program told to stop, and waits for it: it is
     not left alone with a proxy that is gone.
     """
@@ -48,7 +48,7 @@ async def serve_beside(
     async with App(config, own=own, tls=tls, retry_rejected=retry_rejected) as app:
         await app.start(listeners.proxy)
         if watcher is not None:
-            app.observing.subscribe(watcher)
+            app.observing.tell(watcher)
         app.warn()
         app.route_tokens.prefetch()
         gc.freeze()

@@ -28,13 +28,13 @@ from authproxy.app.listeners import (
     open_listeners,
     own_urls,
 )
+from authproxy.app.observing import Watcher
 from authproxy.app.serving import run_loop
 from authproxy.app.tls import tls_contexts
 from authproxy.cli.completing import complete_files, complete_routes
 from authproxy.cli.variables import NO_PROXY, direct_loopback, upstream_hosts, variables
 from authproxy.config.model import Config, Forward
 from authproxy.config.route import RouteConfig
-from authproxy.observe.record import Subscriber
 from authproxy.stderr import dropping_stderr
 
 if TYPE_CHECKING:
@@ -170,11 +170,11 @@ def run_beside(
     *,
     retry_rejected: bool = False,
     to_stderr: bool = False,
-    watcher: Subscriber | None = None,
+    watcher: Watcher | None = None,
 ) -> int:
     """Run `command` with what is `served` beside it, and return its exit code.
 
-    `program_of` says what it is told; its stdout may go `to_stderr`; `watcher` is told of each request.
+    `program_of` says what it is told; its stdout may go `to_stderr`; `watcher` is told of all that comes.
     Raises `NotStarted`, and `AuthproxyError` for what cannot be served.
     """
     mask = hold_signals()  # to the end: what comes after the program's own is not to change the exit code

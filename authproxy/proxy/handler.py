@@ -11,7 +11,7 @@ anything else, a token to fetch, a connection to open, a refused token, a long b
 where the request stands. What is worked out of a plain header section is kept with it: see `plain`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from time import perf_counter, time
 
 from authproxy.errors import (
@@ -37,12 +37,16 @@ from authproxy.proxy.upstream.connection import SWITCHED
 
 
 class Subscribers:
-    """Who is told of each finished request, at whichever listener it came in."""
+    """Who is told of each finished request, at whichever listener it came in.
 
-    __slots__ = ("all",)
+    `secured` is told of each handshake in forward mode: of which host, and which one the client has named.
+    """
+
+    __slots__ = ("all", "secured")
 
     def __init__(self, subscribers: Iterable[Subscriber]) -> None:
         self.all = tuple(subscribers)
+        self.secured: Callable[[str, str | None], None] | None = None
 
 
 class ProxyHandler:

@@ -312,6 +312,8 @@ class ForwardHandler(ProxyHandler):
             connection.lost()
             raise
         named = forward.sni_of(made.get_extra_info("ssl_object"))
+        if self.subscribers.secured is not None:
+            self.subscribers.secured(str(place), named)
         if named is not None and host_key(named) != place.host:
             entrance = self._no_entrance(OTHER_SNI)
         else:
