@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from authproxy import logs
-from authproxy.capabilities import FILE_LOCKS, FILE_OWNERS, O_DIRECTORY, O_NOFOLLOW, is_ours, lock_file
+from authproxy.capabilities import FILE_OWNERS, O_DIRECTORY, O_NOFOLLOW, is_ours, lock_file
 from authproxy.errors import StoreError
 from authproxy.tokens.stores import disk
 
@@ -63,15 +63,15 @@ class RuntimeFiles:
         self.abandon()
         is_new = self._directory is None
         try:
-            self._begin()
-            for name, content in contents.items():
-                if disk.read_private(self.path(name)) == content:
-                    continue
-                disk.replace_private(self.path(name + STAGED), content)
-                self._staged.append(name)
-        except StoreError as error:
+            with _told():
+                self._begin()
+                for name, content in contents.items():
+                    if disk.read_private(self.path(name)) != content:
+                        disk.replace_private(self.path(name + STAGED), content)
+                        self._staged.append(name)
+        except StoreError:
             self.close() if is_new else self.abandon()
-            raise StoreError(f"the files for clients: {error.detail}", hint=HINT) from error
+            raise
 
     def publish(self) -> dict[str, bool]:
         """Put what is staged in its place; return for each name whether there was one.
@@ -82,7 +82,8 @@ class RuntimeFiles:
         while self.is_kept_here and self._staged:
             name = self._staged.pop()
             published[name] = self.path(name).exists()
-            disk.move_private(self.path(name + STAGED), self.path(name))
+            with _told():
+                disk.move_private(self.path(name + STAGED), self.path(name))
         return published
 
     def abandon(self) -> None:
@@ -104,6 +105,7 @@ class RuntimeFiles:
         if self._directory is not None and self._directory.is_dir():
             return
         base = base_directory()
+        disk.check_parent(base / PREFIX)
         for left in _leftovers(base):
             _remove(left)
             logs.info("removed what a process that was killed has left", directory=str(left))
@@ -112,6 +114,15 @@ class RuntimeFiles:
         except OSError as error:
             raise StoreError(f"{base}: {error.strerror}") from error
         self._lock = _locked(self._directory)
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Say of what cannot be written what it was for, and what can be done about it."""
+    try:
+        yield
+    except StoreError as error:
+        raise StoreError(f"the files for clients of the forward proxy: {error.detail}", hint=HINT) from error
 
 
 def base_directory() -> Path:
@@ -132,17 +143,19 @@ def _is_private(status: os.stat_result) -> bool:
 
 
 def _leftovers(base: Path) -> Iterator[Path]:
-    """Yield the directories of ours in `base` whose keepers are gone."""
-    if not FILE_LOCKS:
-        return
+    """Yield the directories of ours in `base` whose keepers are gone.
+
+    Who begins locks a directory before there is a file in it: an empty one may be of somebody who begins now.
+    """
     for path in sorted(base.glob(f"{PREFIX}*")):
         with contextlib.suppress(OSError):
-            if _is_private(path.lstat()) and (handle := _locked(path, exists=True)) is not None:
+            is_begun = _is_private(path.lstat()) and any(each.name != LOCK for each in path.iterdir())
+            if is_begun and (handle := _locked(path)) is not None:
                 disk.drop_lock(handle)
                 yield path
 
 
-def _locked(directory: Path, *, exists: bool = False) -> int | None:
+def _locked(directory: Path) -> int | None:
     """Return the descriptor by which `directory` is locked now; None if another one has it, or none can.
 
     On Linux that keeps those away, too, who tidy up temporary files (tmpfiles.d(5)).
@@ -152,8 +165,7 @@ def _locked(directory: Path, *, exists: bool = False) -> int | None:
         if O_DIRECTORY is not None:
             handle = os.open(directory, os.O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
         else:
-            flags = os.O_RDWR | (0 if exists else os.O_CREAT)
-            handle = os.open(directory / LOCK, flags, disk.FILE_MODE)
+            handle = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, disk.FILE_MODE)
         lock_file(handle)
     except OSError:
         if handle is not None:

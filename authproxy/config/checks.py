@@ -3,18 +3,21 @@
 A rule takes what was read and yields faults; it is only asked about what is otherwise in order.
 """
 
+import contextlib
 import re
 import shlex
+import stat
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from authproxy.capabilities import WORKERS
+from authproxy.capabilities import FILE_OWNERS, WORKERS
 from authproxy.config.document import COMMAND_LINE, Item
-from authproxy.config.model import AUTO, Access, FileKeys, Forward, RedisStoreSettings
+from authproxy.config.model import AUTO, Access, FileKeys, Forward, ForwardCA, RedisStoreSettings
 from authproxy.config.route import FRAMING_HEADERS, RouteConfig, RouteKeys
 from authproxy.errors import BadTokenReply, Fault
 from authproxy.grants.grant import Grant
@@ -138,6 +141,19 @@ def forward_warnings(keys: FileKeys, routes: Routes) -> Iterator[Fault]:
             yield (item.child("upstream") or item).fault(
                 f"is that of the route {taken} too, which has what comes by the forward proxy (`forward`)"
             )
+
+
+def authority_warnings(keys: FileKeys, top: Item) -> Iterator[Fault]:
+    """Yield a warning for an authority's key that others can read: they could be any host to its clients."""
+    if keys.forward is None or not isinstance(ca := keys.forward.ca, ForwardCA) or not FILE_OWNERS:
+        return
+    place = top
+    for key in ("forward", "ca", "key_file"):
+        place = place.child(key) or place
+    with contextlib.suppress(OSError):  # one that is gone by now is told of when it is read
+        if Path(ca.key_file).stat().st_mode & stat.S_IROTH:
+            way_out = f"chmod 600 {shlex.quote(ca.key_file)}"
+            yield place.fault(f"is an authority's private key that others can read: {way_out}")
 
 
 def worker_faults(keys: FileKeys, top: Item) -> Iterator[Fault]:

@@ -195,6 +195,7 @@ class _Reader:
             faults += checks.loop_faults(keys, routes)
             self._validation.warnings += checks.certificate_warnings(keys, top, routes)
             self._validation.warnings += checks.forward_warnings(keys, routes)
+            self._validation.warnings += checks.authority_warnings(keys, top)
         beyond = self._beyond(top)
         # What a reference did not give is not news when it will not do either.
         places = {fault.place for fault in unresolved}

@@ -65,9 +65,10 @@ def _der(body: bytes) -> bytes:
 
 
 def _files(places: Iterable[str | Path]) -> Iterator[Path]:
-    """Yield the files that `places` are, or that are in them."""
+    """Yield the files that `places` are, or that are in them; what is no regular file may never end."""
     for place in map(Path, places):
         try:
-            yield from sorted(filter(Path.is_file, place.iterdir())) if place.is_dir() else [place]
+            found = sorted(place.iterdir()) if place.is_dir() else [place]
+            yield from filter(Path.is_file, found)
         except OSError:
             continue

@@ -8,7 +8,7 @@ from authproxy.config import checks
 from authproxy.config.document import Item
 from authproxy.config.read import load
 from authproxy.masking import Leaf
-from tests.support.systems import of_unix
+from tests.support.systems import needs_owners, of_unix
 
 NONE = "auth: {grant: none}\nupstream: https://x\n"
 STATIC = "auth: {grant: static, token: x}\n"
@@ -540,3 +540,17 @@ def test_a_route_whose_place_in_forward_mode_is_taken_is_a_warning(reader):
     assert len(said) == 1
     assert "routes[1].upstream: is that of the route a too" in said[0]
     assert not reader.config(routes.replace("forward: true", "")).warnings
+
+
+@needs_owners
+@pytest.mark.parametrize(("mode", "warned"), [(0o644, True), (0o600, False), (0o640, False)])
+def test_an_authoritys_key_that_others_can_read_is_a_warning(reader, tmp_path, mode, warned):
+    (tmp_path / "ca.pem").write_text("")
+    (tmp_path / "a key.pem").write_text("")
+    (tmp_path / "a key.pem").chmod(mode)
+    top = "forward: {ca: {cert_file: ca.pem, key_file: 'a key.pem'}}"
+    said = [str(each) for each in reader.config(reader.with_route(NONE, top)).warnings]
+    assert len(said) == warned
+    for each in said:
+        assert "1:45: forward.ca.key_file: is an authority's private key that others can read" in each
+        assert each.endswith("a key.pem'")

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from authproxy.app.sockets import ListenError
+from authproxy.app.tls import tls_contexts
 from authproxy.config.read import parse
 from authproxy.net.own_listeners import OwnListeners
 from authproxy.workers import reload as module
@@ -15,7 +16,7 @@ from authproxy.workers.reload import (
     with_addresses,
     without_sources,
 )
-from tests.unit.workers.reloads import NEW, OLD, TLS, listener, said
+from tests.unit.workers.reloads import NEW, OLD, ROUTE, TLS, listener, said
 
 
 def test_a_configuration_arrives_as_it_is_with_what_reads_its_secrets_again(tmp_path):
@@ -81,3 +82,10 @@ def test_sockets_come_with_their_addresses(open_socket):
     assert [address for address, _ in share] == [OLD, NEW]
     for _, each in share:
         each.close()
+
+
+def test_the_forward_proxys_authority_travels_too():
+    config = parse(f"forward: true{ROUTE}", "proxy.yaml")
+    tls = tls_contexts(config)
+    _, _, authority = unpacked(packed(config, OwnListeners(), tls))
+    assert tls_contexts(config, None, authority).forward.root_pem == tls.forward.root_pem

@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 
+from authproxy.app.tls import tls_contexts
 from authproxy.config.read import parse
 from authproxy.errors import AuthproxyError
 from authproxy.net.own_listeners import OwnListeners
 from authproxy.workers import reload_supervisor as module
-from authproxy.workers.reload import State
+from authproxy.workers.reload import State, packed
 from authproxy.workers.reload_supervisor import Taker
 from tests.unit.workers.reloads import BEFORE, NEW, OLD, ROUTE, TLS, said
 
@@ -89,3 +90,26 @@ def test_what_a_dead_broker_left_unsaid_is_not_mixed_with_what_the_next_one_says
     assert answer == {"reload": "taken", "number": 9}
     assert [len(share) for share in state.shares] == [2, 2]
     assert files() == before
+
+
+def test_clients_are_told_of_the_authority_that_the_state_brings_or_it_is_not_taken(
+    state, killed, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    tmp_path.chmod(0o700)
+    config = parse(f"forward: true{ROUTE}", "proxy.yaml")
+    tls = tls_contexts(config)
+    monkeypatch.setattr(module, "tls_contexts", tls_contexts)
+    message = said("state") | {"config": packed(config, OwnListeners(), tls)}
+    state.tls = tls_contexts(state.config)
+    with monkeypatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", "")
+        patch.setattr(
+            "authproxy.app.runtime_files.tempfile.gettempdir", lambda: str(tmp_path / "no" / "file")
+        )
+        (tmp_path / "no").write_text("a file")
+        assert "the files for clients" in Taker(state).hear(dict(message))["trouble"]
+    assert state.tls.forward is None
+    assert "trouble" not in Taker(state).hear(dict(message))
+    assert state.tls.forward.cert_file.read_bytes() == tls.forward.root_pem
+    state.tls.end()
