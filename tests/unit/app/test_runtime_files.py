@@ -1,5 +1,6 @@
 """Files in a directory of the process's own: whose they are, and what becomes of them."""
 
+import errno
 import os
 import stat
 
@@ -135,6 +136,9 @@ def test_when_they_cannot_be_written_nothing_is_left_and_the_way_out_is_told(fil
         files.stage(CONTENTS)
     assert caught.value.hint == module.HINT
     assert list(base.iterdir()) == []
+    assert not files.are_there
+    with pytest.raises(StoreError, match="No space left"):
+        files.path("ca.pem")
     monkeypatch.setattr(module.disk, "replace_private", real)
     published(files)
     monkeypatch.setattr(module.disk, "replace_private", full)
@@ -150,6 +154,10 @@ def test_a_directory_that_somebody_has_removed_is_made_again(files, base):
     published(files)
     [directory] = base.iterdir()
     assert found(directory) == CONTENTS
+    open_now = RuntimeFiles()
+    published(open_now)
+    assert found(directory) == CONTENTS, "which is locked like the first one"
+    open_now.close()
 
 
 # ── where ────────────────────────────────────────────────────────────────────────────────────────
@@ -171,6 +179,17 @@ def test_the_users_runtime_directory_is_the_place(base, temporary):
 def test_without_one_it_is_that_for_temporary_files(base, temporary, monkeypatch, given):
     monkeypatch.setenv("XDG_RUNTIME_DIR", given)
     assert base_directory() == temporary
+
+
+def test_where_there_is_no_place_at_all_it_is_told(base, monkeypatch):
+    def nowhere():
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    monkeypatch.setattr(module.tempfile, "gettempdir", nowhere)
+    with pytest.raises(StoreError, match="no directory for temporary files that can be written to") as caught:
+        RuntimeFiles().stage(CONTENTS)
+    assert caught.value.hint == module.HINT
 
 
 @needs_owners
@@ -211,14 +230,33 @@ def left_behind(base, *, content=True):
     return directory
 
 
-def test_what_the_dead_have_left_is_removed_by_who_begins_next(files, base):
+@pytest.fixture(params=["a directory can be locked", "a file in it"])
+def locks(request, monkeypatch):
+    if request.param == "a file in it":
+        monkeypatch.setattr(module, "O_DIRECTORY", None)
+
+
+def test_what_the_dead_have_left_is_removed_by_who_begins_next(files, base, locks):
     left = left_behind(base)
     published(files)
     assert not left.exists()
     assert files.path("ca.pem").exists()
 
 
-def test_what_the_living_have_stays(files, base):
+def test_where_nothing_can_be_locked_everything_stays(files, base, monkeypatch):
+    def cannot(_descriptor):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(module, "lock_file", cannot)
+    left = left_behind(base)
+    published(files)
+    assert left.exists()
+    assert found(files.path("ca.pem").parent) == CONTENTS
+    files.close()
+    assert list(base.iterdir()) == [left]
+
+
+def test_what_the_living_have_stays(files, base, locks):
     other = RuntimeFiles()
     published(other)
     published(files)
@@ -228,7 +266,7 @@ def test_what_the_living_have_stays(files, base):
     assert found(files.path("ca.pem").parent) == CONTENTS
 
 
-def test_who_is_just_beginning_is_not_disturbed(files, base):
+def test_who_is_just_beginning_is_not_disturbed(files, base, locks):
     beginning = left_behind(base, content=False)
     published(files)
     assert beginning.is_dir()
