@@ -299,4 +299,4 @@ def test_an_address_of_the_forward_proxy_that_is_taken_is_told_with_its_key(syst
     with pytest.raises(ListenError) as caught:
         open_listeners(own(top="forward: {listen: '127.0.0.1:9'}"))
     assert caught.value.key == "forward.listen"
-    assert "choose another address: `forward.listen` in proxy.yaml:1:" in caught.value.hint
+    assert "choose another address: `forward.listen` in proxy.yaml:2:" in caught.value.hint
