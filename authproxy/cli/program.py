@@ -9,7 +9,7 @@ our environment ─┬─ without the variables that held secrets
 
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -101,7 +101,7 @@ class Program:
     config: Config
     served: Config
     listeners: Listeners
-    environ: Mapping[str, str]
+    environ: Mapping[str, str] = field(repr=False)
     inherit: Collection[str] = ()
     java: bool = False
 
