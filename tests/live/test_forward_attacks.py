@@ -31,21 +31,46 @@ KEY = "a-key-for-callers"
 OURS = "is one of authproxy's own listeners"
 
 
-@pytest.fixture
-def secure(tmp_path: Path) -> Iterator[Named]:
-    with Named(tmp_path) as made:
-        yield made
+@pytest.fixture(scope="module")
+def upstreams(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Named, Named, Upstream, Upstream]]:
+    directory = tmp_path_factory.mktemp("authorities")
+    with Named(directory) as secure, Named(directory) as other, Upstream() as plain, Upstream() as stranger:
+        yield secure, other, plain, stranger
 
 
 @pytest.fixture
-def other(tmp_path: Path) -> Iterator[Named]:
-    with Named(tmp_path) as made:
-        yield made
+def secure(upstreams: tuple[Named, Named, Upstream, Upstream]) -> Named:
+    """A TLS server that is a route's."""
+    for each in upstreams:
+        each.reset()
+    return upstreams[0]
 
 
 @pytest.fixture
-def plain() -> Iterator[Upstream]:
-    with Upstream() as made:
+def other(secure: Named, upstreams: tuple[Named, Named, Upstream, Upstream]) -> Named:
+    """One that is no route's."""
+    return upstreams[1]
+
+
+@pytest.fixture
+def plain(secure: Named, upstreams: tuple[Named, Named, Upstream, Upstream]) -> Upstream:
+    """A server of plain http that is a route's."""
+    return upstreams[2]
+
+
+@pytest.fixture
+def stranger(secure: Named, upstreams: tuple[Named, Named, Upstream, Upstream]) -> Upstream:
+    """One that is no route's."""
+    return upstreams[3]
+
+
+@pytest.fixture(scope="module")
+def proxy(upstreams: tuple[Named, Named, Upstream, Upstream]) -> Iterator[RunningProxy]:
+    """One proxy, with a route to each of the two, for all who only ask."""
+    secure, _, plain, _ = upstreams
+    config = forwarding(route(secure), route(plain, name="plain", path="/plain"))
+    config["allowed_origins"] = ["https://friend.example"]
+    with running_proxy(config) as made:
         yield made
 
 
@@ -72,24 +97,24 @@ SPELLINGS = ["localhost", "LOCALHOST", "localhost."]
     ],
 )
 def test_in_a_tunnel_all_that_names_a_host_names_the_tunnels(
-    secure: Named, connect_to: str, sni: str | None, host: str, status: int
+    proxy: RunningProxy, secure: Named, connect_to: str, sni: str | None, host: str, status: int
 ) -> None:
-    with running_proxy(forwarding(route(secure))) as proxy:
-        context = trusting(proxy)
-        context.check_hostname = False
-        wire = tunnel(proxy, f"{connect_to}:{secure.port}")
-        with Wire(context.wrap_socket(wire.sock, server_hostname=sni)) as within:
-            for _ in range(1 if sni == "elsewhere.example" else 2):  # nor is the second one what it seems
-                sent = request("GET", "/x", host=f"{host}:{secure.port}")
-                answer = within.send(sent).answer()
-                assert answer.status == status
-                assert (answer.proxy_error == "http_request_error") == (status == 421)
+    context = trusting(proxy)
+    context.check_hostname = False
+    wire = tunnel(proxy, f"{connect_to}:{secure.port}")
+    with Wire(context.wrap_socket(wire.sock, server_hostname=sni)) as within:
+        for _ in range(1 if sni == "elsewhere.example" else 2):  # nor is the second one what it seems
+            sent = request("GET", "/x", host=f"{host}:{secure.port}")
+            answer = within.send(sent).answer()
+            assert answer.status == status
+            assert (answer.proxy_error == "http_request_error") == (status == 421)
     assert bool(secure.requests) == (status == 200)
 
 
-def test_host_inside_may_not_leave_the_port_out_where_it_is_not_the_schemes_own(secure: Named) -> None:
+def test_host_inside_may_not_leave_the_port_out_where_it_is_not_the_schemes_own(
+    proxy: RunningProxy, secure: Named
+) -> None:
     with (
-        running_proxy(forwarding(route(secure))) as proxy,
         inside(proxy, "localhost", secure.port) as wire,
     ):
         for host in (
@@ -119,10 +144,9 @@ def test_host_inside_may_not_leave_the_port_out_where_it_is_not_the_schemes_own(
     ],
 )
 def test_a_whole_url_inside_has_to_be_the_tunnels_too(
-    secure: Named, target: str, host: str, status: int
+    proxy: RunningProxy, secure: Named, target: str, host: str, status: int
 ) -> None:
     with (
-        running_proxy(forwarding(route(secure))) as proxy,
         inside(proxy, "localhost", secure.port) as wire,
     ):
         asked, named = (each.format(secure.authority, port=secure.port) for each in (target, host))
@@ -155,86 +179,86 @@ def test_a_whole_url_inside_has_to_be_the_tunnels_too(
     ],
 )
 def test_connect_names_a_host_and_a_port_and_so_does_its_host(
-    secure: Named, target: str, lines: list[str], status: int
+    proxy: RunningProxy, secure: Named, target: str, lines: list[str], status: int
 ) -> None:
     filled = [each.format(secure.authority, port=secure.port) for each in lines]
     sent = connect_request(target.format(secure.authority), *filled, host="")
-    with running_proxy(forwarding(route(secure))) as proxy, connect(forward_url(proxy)) as wire:
+    with connect(forward_url(proxy)) as wire:
         assert wire.send(sent).head().status == status
     assert secure.connections == 0
 
 
-def test_an_older_client_need_not_send_a_host(secure: Named) -> None:
+def test_an_older_client_need_not_send_a_host(proxy: RunningProxy, secure: Named) -> None:
     """Such as Python's http.client before 3.12."""
-    with running_proxy(forwarding(route(secure))) as proxy:
-        wire = tunnel(proxy, secure.authority, host="", version="1.0")
-        with Wire(trusting(proxy).wrap_socket(wire.sock, server_hostname="localhost")) as within:
-            assert within.send(request(host=secure.authority)).answer().status == 200
+    wire = tunnel(proxy, secure.authority, host="", version="1.0")
+    with Wire(trusting(proxy).wrap_socket(wire.sock, server_hostname="localhost")) as within:
+        assert within.send(request(host=secure.authority)).answer().status == 200
     assert secure.last.one("Authorization") == f"Bearer {TOKEN}"
 
 
-def test_a_routes_host_at_another_port_is_another_host(secure: Named, other: Named, plain: Upstream) -> None:
-    with running_proxy(forwarding(route(secure))) as proxy:
-        with inside(proxy, "localhost", other.port, tls=other.client()) as wire:
-            assert wire.send(request(host=other.authority)).answer().status == 200
-        sent = request("GET", f"http://localhost:{plain.port}/", host=f"localhost:{plain.port}")
-        assert ask(forward_url(proxy), sent).status == 200
+def test_a_routes_host_at_another_port_is_another_host(
+    proxy: RunningProxy, secure: Named, other: Named, stranger: Upstream
+) -> None:
+    with inside(proxy, "localhost", other.port, tls=other.client()) as wire:
+        assert wire.send(request(host=other.authority)).answer().status == 200
+    sent = request("GET", f"http://localhost:{stranger.port}/", host=f"localhost:{stranger.port}")
+    assert ask(forward_url(proxy), sent).status == 200
     assert other.last.one("Authorization") is None
-    assert plain.last.one("Authorization") is None
+    assert stranger.last.one("Authorization") is None
     with running_proxy(forwarding(route(secure), forward={"unmatched": "refuse"})) as proxy:
         assert connecting(proxy, other.authority).status == 403
 
 
-def test_the_address_of_a_routes_host_is_not_its_name(secure: Named) -> None:
+def test_the_address_of_a_routes_host_is_not_its_name(proxy: RunningProxy, secure: Named) -> None:
     """The certificate there is the upstream's own: it is a blind tunnel."""
-    with running_proxy(forwarding(route(secure))) as proxy:
-        for address in ("127.0.0.1", "127.1", "0x7f.1"):
-            wire = tunnel(proxy, f"{address}:{secure.port}")
-            context = secure.client()
-            context.check_hostname = False
-            with Wire(context.wrap_socket(wire.sock, server_hostname="localhost")) as within:
-                assert within.send(request(host=secure.authority)).answer().status == 200
+    for address in ("127.0.0.1", "127.1", "0x7f.1"):
+        wire = tunnel(proxy, f"{address}:{secure.port}")
+        context = secure.client()
+        context.check_hostname = False
+        with Wire(context.wrap_socket(wire.sock, server_hostname="localhost")) as within:
+            assert within.send(request(host=secure.authority)).answer().status == 200
     assert {each.one("Authorization") for each in secure.requests} == {None}
 
 
 def test_a_route_to_an_address_is_intercepted_as_that_address(tmp_path: Path) -> None:
-    with Named(tmp_path, "127.0.0.1") as upstream, running_proxy(forwarding(route(upstream))) as proxy:
-        with inside(proxy, "127.0.0.1", upstream.port) as wire:
-            assert wire.send(request(host=upstream.authority)).answer().status == 200
+    with (
+        Named(tmp_path, "127.0.0.1") as upstream,
+        running_proxy(forwarding(route(upstream))) as proxy,
+        inside(proxy, "127.0.0.1", upstream.port) as wire,
+    ):
+        assert wire.send(request(host=upstream.authority)).answer().status == 200
     assert upstream.last.one("Authorization") == f"Bearer {TOKEN}"
 
 
 # ── no downgrade ─────────────────────────────────────────────────────────────────────────────────
 
 
-def test_https_is_never_forwarded_in_the_clear(secure: Named) -> None:
-    with running_proxy(forwarding(route(secure))) as proxy:
-        for target in (
-            f"https://{secure.authority}/x",
-            f"HTTPS://{secure.authority}/",
-            "https://other.example/",
-        ):
-            answer = ask(forward_url(proxy), request("GET", target, host=secure.authority))
-            assert (answer.status, answer.proxy_error) == (400, "http_request_error")
-        # Nor as the plain http of an https host.
-        with tunnel(proxy, secure.authority) as wire:
-            answer = wire.send(request("GET", "/x", host=secure.authority)).answer()
-            assert answer.status == 400
-            assert wire.is_closed()
-        sent = request("GET", f"http://{secure.authority}/x", host=secure.authority)
-        assert b"Bearer" not in ask(forward_url(proxy), sent).head
+def test_https_is_never_forwarded_in_the_clear(proxy: RunningProxy, secure: Named) -> None:
+    for target in (
+        f"https://{secure.authority}/x",
+        f"HTTPS://{secure.authority}/",
+        "https://other.example/",
+    ):
+        answer = ask(forward_url(proxy), request("GET", target, host=secure.authority))
+        assert (answer.status, answer.proxy_error) == (400, "http_request_error")
+    # Nor as the plain http of an https host.
+    with tunnel(proxy, secure.authority) as wire:
+        answer = wire.send(request("GET", "/x", host=secure.authority)).answer()
+        assert answer.status == 400
+        assert wire.is_closed()
+    sent = request("GET", f"http://{secure.authority}/x", host=secure.authority)
+    assert b"Bearer" not in ask(forward_url(proxy), sent).head
     assert [each.one("Authorization") for each in secure.requests] == []
 
 
-def test_tls_in_a_tunnel_to_an_http_route_is_refused(plain: Upstream) -> None:
-    with running_proxy(forwarding(route(plain))) as proxy:
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        with (
-            tunnel(proxy, f"127.0.0.1:{plain.port}") as wire,
-            pytest.raises((ssl.SSLError, ConnectionError)),
-        ):
-            context.wrap_socket(wire.sock)
+def test_tls_in_a_tunnel_to_an_http_route_is_refused(proxy: RunningProxy, plain: Upstream) -> None:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with (
+        tunnel(proxy, f"127.0.0.1:{plain.port}") as wire,
+        pytest.raises((ssl.SSLError, ConnectionError)),
+    ):
+        context.wrap_socket(wire.sock)
     assert plain.requests == []
 
 
@@ -242,18 +266,18 @@ def test_tls_in_a_tunnel_to_an_http_route_is_refused(plain: Upstream) -> None:
     ("host", "status"),
     [("127.0.0.1:{}", 200), ("elsewhere.example", 421), ("127.0.0.1:1", 421), ("a b", 400)],
 )
-def test_a_whole_url_and_its_host_say_the_same_for_a_route(plain: Upstream, host: str, status: int) -> None:
-    with running_proxy(forwarding(route(plain))) as proxy:
-        sent = request("GET", f"{plain.url}/x", host=host.format(plain.port))
-        assert ask(forward_url(proxy), sent).status == status
+def test_a_whole_url_and_its_host_say_the_same_for_a_route(
+    proxy: RunningProxy, plain: Upstream, host: str, status: int
+) -> None:
+    sent = request("GET", f"{plain.url}/x", host=host.format(plain.port))
+    assert ask(forward_url(proxy), sent).status == status
     assert len(plain.requests) == (status == 200)
 
 
 @pytest.mark.parametrize("target", ["/x", "*", "x", "localhost:80", "ftp://x/", "http://", "http:///x"])
-def test_what_is_no_whole_url_is_400(plain: Upstream, target: str) -> None:
+def test_what_is_no_whole_url_is_400(proxy: RunningProxy, plain: Upstream, target: str) -> None:
     method = "OPTIONS" if target == "*" else "GET"
-    with running_proxy(forwarding(route(plain))) as proxy:
-        assert ask(forward_url(proxy), request(method, target)).status == 400
+    assert ask(forward_url(proxy), request(method, target)).status == 400
     assert plain.requests == []
 
 
@@ -315,31 +339,15 @@ def test_this_machines_own_name_leads_to_none_of_them_either(secure: Named) -> N
         assert (answer.status, OURS in answer.json["detail"]) == (403, True)
 
 
-def test_a_name_that_resolves_to_our_own_listener_is_refused_by_the_address(secure: Named) -> None:
-    """No look-up is made for what is refused by its name: `ip6-localhost` and the like are, others are not."""
-    resolved = _name_of_loopback()
-    if resolved is None:
-        pytest.skip("no name but the well-known ones leads to loopback here")
-    with running_proxy(forwarding(route(secure))) as proxy:
-        answer = connecting(proxy, f"{resolved}:{port_of(proxy.url)}")
-        assert answer.status == 403
-
-
-def _name_of_loopback() -> str | None:
-    for name in (socket.gethostname(), socket.getfqdn()):
-        with contextlib.suppress(OSError):
-            if socket.gethostbyname(name).startswith("127.") and not name.startswith("localhost"):
-                return name
-    return None
-
-
 # ── from other machines ──────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
     "name",
-    ["127.0.0.1", "127.9.9.9", "localhost", "127.1", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0", "169.254.169.254",
-     "[fe80::1]", "[::ffff:169.254.169.254]", "[::]"],
+    [
+        "127.0.0.1", "127.9.9.9", "localhost", "127.1", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0",
+        "169.254.169.254", "[fe80::1]", "[::ffff:169.254.169.254]", "[::]",
+    ],
 )  # fmt: skip
 def test_where_other_machines_may_ask_nothing_leads_to_loopback_or_link_local(
     plain: Upstream, secure: Named, name: str
@@ -385,9 +393,8 @@ SECOND = "GET /smuggled HTTP/1.1\r\nHost: {}\r\n\r\n"
         "POST /x HTTP/1.1\nHost: {}\n\n" + SECOND,
     ],
 )
-def test_nothing_is_smuggled_in_a_tunnel(secure: Named, sent: str) -> None:
+def test_nothing_is_smuggled_in_a_tunnel(proxy: RunningProxy, secure: Named, sent: str) -> None:
     with (
-        running_proxy(forwarding(route(secure))) as proxy,
         inside(proxy, "localhost", secure.port) as wire,
     ):
         answer = wire.send(sent.replace("{}", secure.authority).encode()).answer()
@@ -396,13 +403,12 @@ def test_nothing_is_smuggled_in_a_tunnel(secure: Named, sent: str) -> None:
     assert [each.target for each in secure.requests if each.target != "/x"] == []
 
 
-def test_a_connect_inside_a_tunnel_leads_nowhere(secure: Named, other: Named) -> None:
-    with running_proxy(forwarding(route(secure))) as proxy:
-        for target, host in ((other.authority, secure.authority), (secure.authority, secure.authority)):
-            with inside(proxy, "localhost", secure.port) as wire:
-                wire.send(connect_request(target, host=host) + request("GET", "/x", host=host))
-                assert wire.answer().status == 403
-                assert wire.is_closed()
+def test_a_connect_inside_a_tunnel_leads_nowhere(proxy: RunningProxy, secure: Named, other: Named) -> None:
+    for target, host in ((other.authority, secure.authority), (secure.authority, secure.authority)):
+        with inside(proxy, "localhost", secure.port) as wire:
+            wire.send(connect_request(target, host=host) + request("GET", "/x", host=host))
+            assert wire.answer().status == 403
+            assert wire.is_closed()
     assert (secure.requests, other.connections) == ([], 0)
 
 
@@ -418,16 +424,18 @@ def test_what_follows_a_refused_connect_is_never_read_as_a_request(secure: Named
     assert plain.requests == []
 
 
-def test_a_second_request_behind_a_tunnelled_connect_is_the_far_ends(plain: Upstream, secure: Named) -> None:
-    with running_proxy(forwarding(route(secure))) as proxy, connect(forward_url(proxy)) as wire:
-        place = f"127.0.0.1:{plain.port}"
+def test_a_second_request_behind_a_tunnelled_connect_is_the_far_ends(
+    proxy: RunningProxy, stranger: Upstream, secure: Named
+) -> None:
+    with connect(forward_url(proxy)) as wire:
+        place = f"127.0.0.1:{stranger.port}"
         wire.send(
             connect_request(place)
             + request("GET", f"http://127.0.0.1:{port_of(proxy.admin_url)}/", host=place)
         )
         assert (wire.head().status, wire.answer().status) == (200, 200)
-    assert plain.last.target.startswith("http://127.0.0.1:")
-    assert len(plain.requests) == 1
+    assert stranger.last.target.startswith("http://127.0.0.1:")
+    assert len(stranger.requests) == 1
 
 
 # ── pages ────────────────────────────────────────────────────────────────────────────────────────
@@ -450,10 +458,9 @@ def test_a_second_request_behind_a_tunnelled_connect_is_the_far_ends(plain: Upst
     ],
 )
 def test_inside_a_page_of_the_host_itself_may_ask_and_no_other(
-    secure: Named, lines: list[str], status: int
+    proxy: RunningProxy, secure: Named, lines: list[str], status: int
 ) -> None:
-    config = forwarding(route(secure), allowed_origins=["https://friend.example"])
-    with running_proxy(config) as proxy, inside(proxy, "localhost", secure.port) as wire:
+    with inside(proxy, "localhost", secure.port) as wire:
         filled = [each.format(secure.authority) for each in lines]
         assert wire.send(request("GET", "/", *filled, host=secure.authority)).answer().status == status
     assert len(secure.requests) == (status == 200)
@@ -463,11 +470,10 @@ def test_inside_a_page_of_the_host_itself_may_ask_and_no_other(
     ("line", "status"),
     [("Origin: https://evil.example", 403), ("Sec-Fetch-Site: cross-site", 403), ("Origin: http://{}", 200)],
 )
-def test_so_it_is_with_a_whole_url(plain: Upstream, line: str, status: int) -> None:
+def test_so_it_is_with_a_whole_url(proxy: RunningProxy, plain: Upstream, line: str, status: int) -> None:
     place = f"127.0.0.1:{plain.port}"
-    with running_proxy(forwarding(route(plain))) as proxy:
-        sent = request("GET", f"{plain.url}/", line.format(place), host=place)
-        assert ask(forward_url(proxy), sent).status == status
+    sent = request("GET", f"{plain.url}/", line.format(place), host=place)
+    assert ask(forward_url(proxy), sent).status == status
     assert len(plain.requests) == (status == 200)
 
 
@@ -501,25 +507,24 @@ def test_a_tunnel_is_one_connection_to_the_limits(secure: Named, plain: Upstream
             assert (answer.status, answer.proxy_error) == (503, "connection_limit_reached")
 
 
-def test_many_tunnels_at_once_come_out_at_their_own_ends(secure: Named) -> None:
+def test_many_tunnels_at_once_come_out_at_their_own_ends(proxy: RunningProxy, secure: Named) -> None:
     secure.answer = lambda came, _wire: (
         b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(came.target), came.target.encode())
     )
-    with running_proxy(forwarding(route(secure))) as proxy:
-        context, faults = trusting(proxy), []
+    context, faults = trusting(proxy), []
 
-        def client(number: int) -> None:
-            with inside(proxy, "localhost", secure.port, tls=context) as wire:
-                for step in range(5):
-                    target = f"/{number}/{step}"
-                    answer = wire.send(request("GET", target, host=secure.authority)).answer()
-                    if answer.body != target.encode():
-                        faults.append((target, answer))
+    def client(number: int) -> None:
+        with inside(proxy, "localhost", secure.port, tls=context) as wire:
+            for step in range(5):
+                target = f"/{number}/{step}"
+                answer = wire.send(request("GET", target, host=secure.authority)).answer()
+                if answer.body != target.encode():
+                    faults.append((target, answer))
 
-        threads = [threading.Thread(target=client, args=(number,)) for number in range(12)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(GUARD)
-        assert faults == []
+    threads = [threading.Thread(target=client, args=(number,)) for number in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(GUARD)
+    assert faults == []
     assert len(secure.requests) == 60
