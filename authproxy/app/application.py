@@ -201,7 +201,7 @@ class App:
     # ── serving ──────────────────────────────────────────────────────────────────────────────────
 
     async def start(self, proxy: list[tuple[str, socket.socket]]) -> None:
-        """Serve the routes on open sockets. Raises `StoreError` if clients cannot be told whom to trust."""
+        """Serve the routes on open sockets."""
         from authproxy.app.proxy_listeners import ProxyListeners
         from authproxy.proxy.handler import ProxyHandler
 

@@ -17,7 +17,7 @@ from typing import Self
 from authproxy import logs
 from authproxy.app.runtime_files import RuntimeFiles
 from authproxy.config.model import Config, ForwardCA
-from authproxy.errors import ConfigError
+from authproxy.errors import ConfigError, StoreError
 from authproxy.net.authority import Authority, Permitted, address_of, imported, make_authority
 from authproxy.net.bundle import composed, configured_roots
 from authproxy.net.given_authority import UnusableCertificate, UnusableKey, read_authority
@@ -38,6 +38,7 @@ CERT = "forward.ca.cert_file"
 KEY = "forward.ca.key_file"
 CERTIFICATE = "ca.pem"
 BUNDLE = "bundle.pem"
+NO_FILES = "clients of the forward proxy find no file with its authority: GET /forward-ca.pem has it"
 ANOTHER = "the forward proxy has another authority, which clients that are running do not trust yet"
 READ_AGAIN = "they have to read the bundle again: as a rule, be started again"
 
@@ -145,10 +146,20 @@ class ForwardAuthority:
         return self.files.path(BUNDLE)
 
     def stage(self) -> None:
-        """Write the files, for `publish` to put in their places. Raises `StoreError`."""
-        if self.files.is_kept_here:
-            roots = self.root_pem
+        """Write the files, for `publish` to put in their places.
+
+        Raises `StoreError` where what there is cannot be replaced. Where there never was any it is only said:
+        on a file system that is read-only the admin listener still has the certificate.
+        """
+        if not self.files.is_kept_here:
+            return
+        roots = self.root_pem
+        try:
             self.files.stage({CERTIFICATE: roots, BUNDLE: composed(roots + configured_roots())})
+        except StoreError as error:
+            if self.files.are_there:
+                raise
+            logs.error(NO_FILES, cause=error.detail, hint=error.hint)
 
     def publish(self) -> None:
         """Put the files in their places, and say so. Raises `StoreError`."""
@@ -158,9 +169,7 @@ class ForwardAuthority:
         if replaced[CERTIFICATE]:
             logs.warning(ANOTHER, bundle=str(self.bundle_file), hint=READ_AGAIN)
         else:
-            logs.info(
-                "clients of the forward proxy have to trust its authority", bundle=str(self.bundle_file)
-            )
+            logs.info("clients of the forward proxy are to trust its authority", bundle=str(self.bundle_file))
 
     def abandon(self) -> None:
         """Have the files as they were before `stage`."""

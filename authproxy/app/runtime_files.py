@@ -38,6 +38,7 @@ class RuntimeFiles:
         self._directory: Path | None = None
         self._lock: int | None = None
         self._staged: list[str] = []
+        self._trouble: StoreError | None = None
 
     def __repr__(self) -> str:
         return f"<RuntimeFiles {self._directory}>"
@@ -47,10 +48,15 @@ class RuntimeFiles:
         """Whether this process is the keeper, rather than one that it has forked."""
         return os.getpid() == self._keeper
 
+    @property
+    def are_there(self) -> bool:
+        """Whether there is a directory for them."""
+        return self._directory is not None
+
     def path(self, name: str) -> Path:
         """Return where the file `name` is. Raises `StoreError` before anything was staged."""
         if self._directory is None:
-            raise StoreError(f"there is no {name} yet")
+            raise self._trouble or StoreError(f"there is no {name} yet")
         return self._directory / name
 
     def stage(self, contents: Mapping[str, bytes]) -> None:
@@ -69,8 +75,9 @@ class RuntimeFiles:
                     if disk.read_private(self.path(name)) != content:
                         disk.replace_private(self.path(name + STAGED), content)
                         self._staged.append(name)
-        except StoreError:
+        except StoreError as error:
             self.close() if is_new else self.abandon()
+            self._trouble = error
             raise
 
     def publish(self) -> dict[str, bool]:
@@ -104,6 +111,8 @@ class RuntimeFiles:
     def _begin(self) -> None:
         if self._directory is not None and self._directory.is_dir():
             return
+        if self._lock is not None:  # of a directory that somebody has removed
+            disk.drop_lock(self._lock)
         base = base_directory()
         disk.check_parent(base / PREFIX)
         for left in _leftovers(base):
@@ -126,13 +135,19 @@ def _told() -> Iterator[None]:
 
 
 def base_directory() -> Path:
-    """Return the user's directory that ends with the login, if it is there and private; else TMPDIR."""
+    """Return the user's directory that ends with the login, if it is there and private; else TMPDIR.
+
+    Raises `StoreError`.
+    """
     runtime = Path(os.environ.get("XDG_RUNTIME_DIR", ""))
     if runtime.is_absolute():
         with contextlib.suppress(OSError):
             if _is_private(runtime.stat()) and os.access(runtime, os.W_OK | os.X_OK):
                 return runtime
-    return Path(tempfile.gettempdir())
+    try:
+        return Path(tempfile.gettempdir())
+    except OSError as error:
+        raise StoreError("there is no directory for temporary files that can be written to") from error
 
 
 def _is_private(status: os.stat_result) -> bool:

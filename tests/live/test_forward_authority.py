@@ -19,7 +19,7 @@ from tests.support.edited import NOT_DONE, edited
 from tests.support.forward import Named, forwarding, inside, route, trusting
 from tests.support.launch import ANY_PORT
 from tests.support.signers import CA, SIGNS, Signer
-from tests.support.systems import needs_owners, needs_scripts
+from tests.support.systems import needs_owners
 from tests.support.wire import get, request
 from tests.support.workers import children
 
@@ -100,10 +100,8 @@ def test_clients_find_its_certificate_and_a_bundle_while_it_runs_and_nothing_aft
         assert (place(run) / "bundle.pem").read_bytes() == ours + theirs
         assert answered(proxy, upstream, trusts(place(run) / "ca.pem")) == 200
         assert answered(proxy, upstream, trusts(place(run) / "bundle.pem")) == 200
-        assert (
-            proxy.wait_for_log(f"bundle={place(run) / 'bundle.pem'}").count("forward proxy have to trust")
-            == 1
-        )
+        told = proxy.wait_for_log(f"bundle={place(run) / 'bundle.pem'}")
+        assert told.count("forward proxy are to trust") == 1
         assert proxy.stop() == 0
     assert list(run.iterdir()) == []
 
@@ -166,19 +164,22 @@ def test_it_and_that_of_auto_are_two(upstream: Named, env: dict[str, str]) -> No
             answered(proxy, upstream, own)
 
 
-@needs_scripts
-def test_where_clients_cannot_be_told_it_does_not_start_and_says_why(
-    upstream: Named, run: Path, env: dict[str, str]
+@needs_owners
+@PROCESSES
+def test_where_no_file_can_be_written_it_serves_all_the_same_and_says_so(
+    upstream: Named, tmp_path: Path, workers: int
 ) -> None:
-    for workers in (1, 2):
-        no_room = ("sh", "-c", 'ulimit -f 0 && exec "$@"', "sh")
-        config = forwarding(route(upstream), listen=ANY_PORT, admin=False, workers=workers)
-        done = authproxy("run", config=config, env=env, before=no_room)
-        assert done.returncode == 1
-        assert "the files for clients of the forward proxy: " in done.stderr
-        assert "set XDG_RUNTIME_DIR or TMPDIR" in done.stderr
-        assert "Traceback" not in done.stderr
-        assert list(run.iterdir()) == []
+    (tmp_path / "everybodys").mkdir()
+    (tmp_path / "everybodys").chmod(0o777)
+    env = {"TMPDIR": str(tmp_path / "everybodys"), "XDG_RUNTIME_DIR": ""}
+    with edited(forwarding(route(upstream), workers=workers), env=env) as it:
+        said = it.proxy.wait_for_log("GET /forward-ca.pem has it")
+        assert "anyone may replace files in" in said
+        assert "set XDG_RUNTIME_DIR or TMPDIR to a directory of your own" in said
+        assert answered(it.proxy, upstream, trusting(it.proxy)) == 200
+        it.must_reload(log={"level": "debug", "access": False})
+        assert answered(it.proxy, upstream, trusting(it.proxy)) == 200
+    assert list((tmp_path / "everybodys").iterdir()) == []
 
 
 # ── processes ────────────────────────────────────────────────────────────────────────────────────

@@ -13,9 +13,11 @@ from authproxy.admin.application import AdminRequest
 from authproxy.app import application as module
 from authproxy.app import forward_authority, local_certificate, remarks, runtime_files
 from authproxy.app.application import App, Stopping
+from authproxy.app.forward_authority import ForwardAuthority
 from authproxy.app.listeners import Listeners
 from authproxy.app.local_authority import LocalAuthority
 from authproxy.app.local_certificate import LocalCertificate
+from authproxy.app.reload import Reloader
 from authproxy.app.served import ServedListener
 from authproxy.app.site import NO_TLS
 from authproxy.app.tls import TLSContexts, tls_contexts
@@ -324,6 +326,29 @@ async def test_without_forward_clients_have_nothing_to_read(forwarding):
     await made.commit(await prepare_for(made, HOSTS % "b"))
     assert made.forward_authority is None
     assert not file.exists()
+
+
+async def test_an_authority_that_ends_is_followed_by_another_one_under_the_same_configuration(
+    forwarding, monkeypatch
+):
+    made, file = forwarding
+    early = ForwardAuthority.of(
+        made.config, files=made.site.tls.files, clock=lambda: time.time() - 340 * 86_400
+    )
+    made.site = replace(made.site, tls=replace(made.site.tls, forward=early))
+    assert early.authorities
+    early.stage()
+    early.publish()
+    monkeypatch.setattr(forward_authority, "LOOK_SECONDS", 0.001)
+    early._clock = time.time
+    Reloader(made, Listeners([]), lambda: pytest.fail("it is read again"))
+    made.keep_authority()
+    await until(lambda: made.forward_authority is not early)
+    assert made.forward_authority.authorities[0] is early.authorities[0]
+    assert len(made.forward_authority.authorities) == 2
+    await until(lambda: file.read_bytes() == made.forward_authority.root_pem)
+    await settle(50)
+    assert len(made.forward_authority.authorities) == 2
 
 
 async def test_another_authority_is_asked_for_in_time(forwarding, monkeypatch):

@@ -10,9 +10,10 @@ import pytest
 from cryptography import x509
 
 from authproxy.app import forward_authority as module
+from authproxy.app import runtime_files
 from authproxy.app.forward_authority import ANOTHER, MAX_HOSTS, ForwardAuthority, forward_hosts
 from authproxy.config.read import parse
-from authproxy.errors import ConfigError
+from authproxy.errors import ConfigError, StoreError
 from authproxy.net.authority import permitted_by
 from authproxy.net.leaves import NotPermitted
 from tests.support.clock import Clock
@@ -179,6 +180,33 @@ def test_what_is_abandoned_is_not_told(clock):
     after.publish()
     assert before.cert_file.read_bytes() == before.root_pem
     before.close()
+
+
+def test_where_nothing_can_be_written_it_is_said_and_only_what_is_there_has_to_be_replaced(
+    clock, monkeypatch, caplog
+):
+    real, full = runtime_files.disk.replace_private, StoreError("No space left on device")
+
+    def fails(*_given):
+        raise full
+
+    monkeypatch.setattr(runtime_files.disk, "replace_private", fails)
+    authority = made(ONE, clock=clock)
+    authority.stage()
+    authority.publish()
+    [record] = caplog.records
+    assert record.getMessage() == module.NO_FILES
+    assert "No space left" in record.facts["cause"]
+    with pytest.raises(StoreError, match="No space left"):
+        _ = authority.cert_file
+    monkeypatch.setattr(runtime_files.disk, "replace_private", real)
+    authority.stage()
+    authority.publish()
+    assert authority.cert_file.read_bytes() == authority.root_pem
+    monkeypatch.setattr(runtime_files.disk, "replace_private", fails)
+    with pytest.raises(StoreError, match="No space left"):
+        made(ONE, "https://b.example", clock=clock, before=authority).stage()
+    authority.close()
 
 
 # ── another process ──────────────────────────────────────────────────────────────────────────────

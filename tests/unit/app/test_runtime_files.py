@@ -135,6 +135,9 @@ def test_when_they_cannot_be_written_nothing_is_left_and_the_way_out_is_told(fil
         files.stage(CONTENTS)
     assert caught.value.hint == module.HINT
     assert list(base.iterdir()) == []
+    assert not files.are_there
+    with pytest.raises(StoreError, match="No space left"):
+        files.path("ca.pem")
     monkeypatch.setattr(module.disk, "replace_private", real)
     published(files)
     monkeypatch.setattr(module.disk, "replace_private", full)
@@ -150,6 +153,10 @@ def test_a_directory_that_somebody_has_removed_is_made_again(files, base):
     published(files)
     [directory] = base.iterdir()
     assert found(directory) == CONTENTS
+    open_now = RuntimeFiles()
+    published(open_now)
+    assert found(directory) == CONTENTS, "which is locked like the first one"
+    open_now.close()
 
 
 # ── where ────────────────────────────────────────────────────────────────────────────────────────
@@ -171,6 +178,17 @@ def test_the_users_runtime_directory_is_the_place(base, temporary):
 def test_without_one_it_is_that_for_temporary_files(base, temporary, monkeypatch, given):
     monkeypatch.setenv("XDG_RUNTIME_DIR", given)
     assert base_directory() == temporary
+
+
+def test_where_there_is_no_place_at_all_it_is_told(base, monkeypatch):
+    def nowhere():
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    monkeypatch.setattr(module.tempfile, "gettempdir", nowhere)
+    with pytest.raises(StoreError, match="no directory for temporary files that can be written to") as caught:
+        RuntimeFiles().stage(CONTENTS)
+    assert caught.value.hint == module.HINT
 
 
 @needs_owners

@@ -6,7 +6,7 @@ import pytest
 
 from authproxy.app.tls import tls_contexts
 from authproxy.config.read import parse
-from authproxy.errors import AuthproxyError
+from authproxy.errors import AuthproxyError, StoreError
 from authproxy.net.own_listeners import OwnListeners
 from authproxy.workers import reload_supervisor as module
 from authproxy.workers.reload import State, packed
@@ -97,19 +97,24 @@ def test_clients_are_told_of_the_authority_that_the_state_brings_or_it_is_not_ta
 ):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     tmp_path.chmod(0o700)
-    config = parse(f"forward: true{ROUTE}", "proxy.yaml")
-    tls = tls_contexts(config)
     monkeypatch.setattr(module, "tls_contexts", tls_contexts)
-    message = said("state") | {"config": packed(config, OwnListeners(), tls)}
+    one, other = (parse(f"forward: true{ROUTE.replace('a.ex', f'{each}.ex')}", "proxy.yaml") for each in "ab")
+    first = tls_contexts(one)
     state.tls = tls_contexts(state.config)
+    answer = Taker(state).hear(said("state") | {"config": packed(one, OwnListeners(), first)})
+    assert "trouble" not in answer
+    file = state.tls.forward.cert_file
+    assert file.read_bytes() == first.forward.root_pem
+    message = said("state", 9) | {"config": packed(other, OwnListeners(), tls_contexts(other, first))}
     with monkeypatch.context() as patch:
-        patch.setenv("XDG_RUNTIME_DIR", "")
-        patch.setattr(
-            "authproxy.app.runtime_files.tempfile.gettempdir", lambda: str(tmp_path / "no" / "file")
-        )
-        (tmp_path / "no").write_text("a file")
+        patch.setattr("authproxy.app.runtime_files.disk.replace_private", full)
         assert "the files for clients" in Taker(state).hear(dict(message))["trouble"]
-    assert state.tls.forward is None
+    assert state.config == one
+    assert file.read_bytes() == first.forward.root_pem
     assert "trouble" not in Taker(state).hear(dict(message))
-    assert state.tls.forward.cert_file.read_bytes() == tls.forward.root_pem
+    assert file.read_bytes() == state.tls.forward.root_pem != first.forward.root_pem
     state.tls.end()
+
+
+def full(*_given):
+    raise StoreError("No space left on device")
