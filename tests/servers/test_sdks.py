@@ -165,7 +165,7 @@ CONSOLE_LOGINS = {
 }  # fmt: skip
 
 
-def at_both(url: str) -> dict[str, object]:
+def shared(url: str) -> dict[str, object]:
     """Return the `auth` of routes that share one credential, which is got at the console's `url`."""
     return CONSOLE_LOGINS["from_api_client"] | {"token_url": f"{url}/api/v3/oauth/token"}
 
@@ -321,24 +321,23 @@ def test_py42_asks_there_with_tokens_of_ours_as_it_takes_them_from_a_command(
     assert set(console.alerts.tokens_seen()) == set(console.tokens)
 
 
-def test_py42_searches_alerts_by_a_second_route_that_an_address_in_json_is_made_to_lead_to(
-    tmp_path: Path,
+def test_py42_searches_alerts_by_routes_that_addresses_in_answers_are_made_to_lead_to(
+    console: Console, tmp_path: Path
 ) -> None:
-    need("py42")
-    with code42(Places(sts="{alerts}/sts")) as console:
-        auth = at_both(console.console.url)
-        routes = [
-            at_console(console, auth=auth, rewrite={"bodies": ["application/json"]}),
-            # It says where alerts are by the name that it was asked by.
-            at_console(console, auth=auth, name="alerts", upstream=console.alerts.url, preserve_host=True),
-        ]
-        with proxied(*routes) as (_, url):
-            done = run(PY42, tmp_path, url, "from_api_client", "alerts", **DUMMIES)
-            assert said(done) == {"users": USERS, "device": "laptop", "alerts": [ALERT]}
-    assert console.alerts.paths == [ALERTS_KEY, "/svc/api/v1/query-alerts"]
+    auth, rewrite = shared(console.console.url), {"bodies": ["application/json", "text/plain"]}
+    routes = [
+        at_console(console, auth=auth, rewrite=rewrite),
+        at_console(console, auth=auth, rewrite=rewrite, name="directory", upstream=console.directory.url),
+        at_console(console, auth=auth, name="alerts", upstream=console.alerts.url),
+    ]
+    console.alerts.revokes_before = {"/svc/api/v1/query-alerts"}
+    with proxied(*routes) as (_, url):
+        done = run(PY42, tmp_path, url, "from_api_client", "alerts", **DUMMIES)
+        assert said(done) == {"users": USERS, "device": "laptop", "alerts": [ALERT]}
+    assert console.alerts.paths == ["/svc/api/v1/query-alerts"]
     assert set(console.alerts.tokens_seen()) == set(console.tokens)
-    assert console.directory.connections == 0
-    assert len(console.console.logins) == 1
+    assert len(console.console.logins) == len(console.tokens) == 2
+    assert [each.path for each in console.directory.requests] == [ALERTS_KEY]
     assert is_untold(console.saw())
 
 
@@ -364,7 +363,7 @@ def test_py42_that_is_told_of_the_proxy_searches_alerts_at_whatever_host_they_ar
     ):
         for name, host in hosts.items():
             company.places[f"{host}:443"] = getattr(vendor, name).port
-        auth = at_both(f"https://{hosts['console']}")
+        auth = shared(f"https://{hosts['console']}")
         routes = [
             {"name": name, "path": f"/{name}", "upstream": f"https://{hosts[name]}", "auth": auth}
             for name in ("console", "alerts")

@@ -41,6 +41,7 @@ said["orders"] = list(up42.Order.all())
 said["scenes"] = [each.id for each in up42.catalog_client().search(collections=["sentinel-2"]).items()]
 print(json.dumps(said))
 """
+PYTHON = (sys.executable, "-W", "ignore", "-c", PROGRAM)
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,14 @@ class World:
 
     def run(self, *before: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run the program, behind the words of `before`, with `variables`."""
-        return self.company.run(*before, sys.executable, "-W", "ignore", "-c", PROGRAM, **variables)
+        return self.company.run(*before, *PYTHON, **variables)
 
     def run_beside(self, config: dict[str, object]) -> subprocess.CompletedProcess[str]:
-        file = write_config(self.company.directory, config)
-        return self.run(*COMMAND, "exec", "-c", str(file), "--forward", "--", **DUMMIES)
+        return self.run(*beside(write_config(self.company.directory, config)), **DUMMIES)
+
+
+def beside(config: Path) -> tuple[str, ...]:
+    return (*COMMAND, "exec", "-c", str(config), "--forward", "--")
 
 
 @contextmanager
@@ -142,7 +146,7 @@ def test_a_wrong_password_is_told_at_once_where_up42_goes_on_trying(tmp_path: Pa
     with world(tmp_path) as there, log.open("wb") as stderr:
         file = write_config(tmp_path, config(password="not-the-password"))
         process = subprocess.Popen(
-            [*COMMAND, "exec", "-c", str(file), "--forward", "--", sys.executable, "-W", "ignore", "-c", PROGRAM],
+            [*beside(file), *PYTHON],
             cwd=tmp_path, env=environment(tmp_path, there.company.variables | DUMMIES),
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr,
         )  # fmt: skip

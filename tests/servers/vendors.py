@@ -177,16 +177,7 @@ def code42(places: Places = Places(), tls: TLS = lambda _name: None) -> Iterator
         return {"alerts": [{"id": ALERT, "state": "OPEN"}], "totalCount": 1}
 
     with (
-        Vendor(
-            system,
-            issuer,
-            {
-                "/svc/api/v1/query-alerts": found,
-                # This host knows where alerts are, too: where it was asked.
-                ALERTS_KEY: lambda came: plain(f"http://{came.one('Host')}"),
-            },
-            tls("alerts"),
-        ) as alerts,
+        Vendor(system, issuer, {"/svc/api/v1/query-alerts": found}, tls("alerts")) as alerts,
         Upstream(
             lambda came, _wire: _key(came, places.alerts.format(alerts=alerts.url)), tls=tls("directory")
         ) as directory,
@@ -198,9 +189,7 @@ def code42(places: Places = Places(), tls: TLS = lambda _name: None) -> Iterator
                 "/api/v1/User/my": lambda _: {"data": {"username": USERS[0]}},
                 f"/api/v1/Computer/{DEVICE}": lambda _: {"data": {"guid": DEVICE, "name": "laptop"}},
                 "/api/v3/customer/my": lambda _: {"data": {"tenantUid": TENANT}},
-                "/api/v1/ServerEnv": lambda _: {
-                    "stsBaseUrl": places.sts.format(directory=directory.url, alerts=alerts.url)
-                },
+                "/api/v1/ServerEnv": lambda _: {"stsBaseUrl": places.sts.format(directory=directory.url)},
             },
             tls("console"),
         ) as console,
@@ -209,11 +198,9 @@ def code42(places: Places = Places(), tls: TLS = lambda _name: None) -> Iterator
 
 
 def _key(came: Message, url: str) -> bytes:
-    return plain(url) if came.path == ALERTS_KEY else reply(404)
-
-
-def plain(text: str) -> bytes:
-    return reply(200, "Content-Type: text/plain", body=text.encode())
+    if came.path != ALERTS_KEY:
+        return reply(404)
+    return reply(200, "Content-Type: text/plain", body=url.encode())
 
 
 # ── Incydr ───────────────────────────────────────────────────────────────────────────────────────
