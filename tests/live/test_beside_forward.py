@@ -107,18 +107,22 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 # ── programs ─────────────────────────────────────────────────────────────────────────────────────
 
-BY_REQUESTS = "import requests, sys; print(requests.get(sys.argv[1], timeout=20).text)"
+BY_REQUESTS = "import requests, sys; print(*[requests.get(url).text for url in sys.argv[1:]])"
+BY_URLLIB_TOO = (
+    "import sys, urllib.request as r; print(*[r.urlopen(url).read().decode() for url in sys.argv[1:]])"
+)
 BY_AIOHTTP = """
 import aiohttp, asyncio, sys
 async def main():
     async with aiohttp.ClientSession(trust_env=True) as session:
-        async with session.get(sys.argv[1]) as got:
-            print(await got.text())
+        for url in sys.argv[1:]:
+            async with session.get(url) as got:
+                print(await got.text())
 asyncio.run(main())
 """
 PROGRAMS = {
-    "curl": ["curl", "-sS"],
-    "urllib": python(BY_URLLIB),
+    "curl": ["curl", "-sS", "-w", " "],
+    "urllib": python(BY_URLLIB_TOO),
     "requests": python(BY_REQUESTS),
     "aiohttp": python(BY_AIOHTTP),
 }
@@ -127,10 +131,8 @@ PROGRAMS = {
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_program_reaches_the_upstream_with_the_token_and_others_without(world: World, name: str) -> None:
     need(PROGRAMS[name][0])
-    ended = world.run([*PROGRAMS[name], f"https://{API_HOST}/v1/items?a=1"])
-    assert (ended.returncode, ended.stdout.strip()) == (0, "fine"), ended.stderr
-    ended = world.run([*PROGRAMS[name], f"https://{OTHER_HOST}/"])
-    assert (ended.returncode, ended.stdout.strip()) == (0, "fine"), ended.stderr
+    ended = world.run([*PROGRAMS[name], f"https://{API_HOST}/v1/items?a=1", f"https://{OTHER_HOST}/"])
+    assert (ended.returncode, ended.stdout.split()) == (0, ["fine", "fine"]), ended.stderr
     assert world.api.last.target == "/v1/items?a=1"
     assert world.api.last.one("Authorization") == f"Bearer {world.tokens.issued.every[0]}"
     assert world.other.last.all("Authorization") == []
@@ -153,8 +155,9 @@ def test_a_token_that_dies_in_between_is_not_noticed(world: World) -> None:
 
 
 def test_the_routes_own_urls_stay_direct(world: World) -> None:
-    assert world.run(python(OWN_URL, "API_URL", "/v1")).stdout == "fine\n"
-    assert world.run(python(OWN_URL, "AUTHPROXY_URL", "/api/v1")).stdout == "fine\n"
+    code = f"{OWN_URL}\nsys.argv[1:] = sys.argv[3:]\n{OWN_URL}"
+    ended = world.run(python(code, "API_URL", "/v1", "AUTHPROXY_URL", "/api/v1"))
+    assert ended.stdout == "fine\nfine\n", ended.stderr
     assert [each.target for each in world.api.requests] == ["/v1", "/v1"]
 
 
