@@ -7,6 +7,7 @@ program ──▶ the forward listener ──▶ a company's proxy, which alone 
 
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -120,6 +121,14 @@ async def main():
                 print(await got.text())
 asyncio.run(main())
 """
+JAVA = """
+public class Get {
+  public static void main(String[] given) throws Exception {
+    for (String each : given)
+      System.out.println(new String(java.net.URI.create(each).toURL().openStream().readAllBytes()));
+  }
+}
+"""
 PROGRAMS = {
     "curl": ["curl", "-sS", "-w", " "],
     "urllib": python(BY_URLLIB_TOO),
@@ -162,14 +171,13 @@ def test_the_routes_own_urls_stay_direct(world: World) -> None:
 
 
 def test_java_comes_by_the_proxy_and_trusts_it(world: World, tmp_path: Path) -> None:
-    need("java")
-    source = tmp_path / "Get.java"
-    source.write_text(
-        "public class Get { public static void main(String[] given) throws Exception {\n"
-        "  for (String each : given) System.out.println(new String("
-        "java.net.URI.create(each).toURL().openStream().readAllBytes())); } }"
-    )
-    ended = world.run(["java", str(source), f"https://{API_HOST}/", f"https://{OTHER_HOST}/"], "--java")
+    need("java", "javac")
+    directory = tmp_path / "a directory, with blanks"
+    directory.mkdir()
+    (directory / "Get.java").write_text(JAVA)
+    subprocess.run(["javac", "Get.java"], cwd=directory, timeout=300, check=True)
+    command = ["java", "-classpath", str(directory), "Get", f"https://{API_HOST}/", f"https://{OTHER_HOST}/"]
+    ended = world.run(command, "--java", env={"TMPDIR": str(directory)})
     assert ended.stdout == "fine\nfine\n", ended.stderr
     assert world.api.last.one("Authorization") == f"Bearer {world.tokens.issued.every[0]}"
     assert world.other.last.all("Authorization") == []
