@@ -49,7 +49,7 @@ NOT_WITHHELD = "--inherit is of no use: no secret of the configuration comes fro
 SHADOWED = "nobody comes to a route by the forward proxy: another one has the same upstream"
 USER = "exec"  # of the key that a program gets for the forward listener
 DRAIN = 1.0  # seconds; whoever is left was started by the program, which has ended
-CERTIFICATE_DIRECTORY = "SSL_CERT_DIR"  # what is in there is in the bundle; who reads both would ignore one
+CERTIFICATE_DIRECTORY = "SSL_CERT_DIR"  # what is in there is in the bundle, and some read it alone
 
 
 class WithCommand(click.Command):
@@ -153,9 +153,9 @@ class Program:
         from authproxy.app.child_trust import trust_variables
 
         before = {**self.environ, **told}
-        found = (
-            trust_variables(authority, before) if authority.root_pem else {}
-        )  # else no upstream speaks TLS
+        found: dict[str, str] = {}
+        if authority.root_pem:  # else no upstream speaks TLS
+            found |= trust_variables(authority, before)
         if self.java and (proxy := self.forward_url()) is not None:
             from authproxy.app.java_trust import java_variables
 
@@ -168,9 +168,7 @@ class Program:
         trust = self.trust(told, authority) if authority is not None else {}
         own = {**told, **trust}
         for name in sorted(set(self.inherit) - self.config.secret_variables):
-            logs.warning(
-                "--inherit is of no use: no secret of the configuration comes from it", variable=name
-            )
+            logs.warning(NOT_WITHHELD, variable=name)
         _tell_overridden(own, self.environ)
         withheld = self.config.secret_variables.difference(self.inherit)
         found = {name: value for name, value in self.environ.items() if name not in withheld} | own
