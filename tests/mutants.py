@@ -672,7 +672,7 @@ ROWS = (
      "tests/unit/net/test_leaves.py -k only_so_many"),
     ("forward authority: the first one stays", "return cls([*known, *made_for(", "return cls([*made_for(",
      APP + "test_forward_authority.py -k is_added"),
-    ("forward authority: another one in time", " if end_of(each) - now >= FOLLOWED]", "]",
+    ("forward authority: another one in time", " if left(each, now) >= FOLLOWED]", "]",
      APP + "test_forward_authority.py -k in_time"),
     ("forward authority: its key is its own",
      "if key.public_key() != issuer.public_key():\n        raise Unus",

@@ -21,7 +21,7 @@ from authproxy.errors import ConfigError, StoreError
 from authproxy.net.authority import Authority, Permitted, address_of, imported, make_authority
 from authproxy.net.bundle import composed, configured_roots
 from authproxy.net.given_authority import UnusableCertificate, UnusableKey, read_authority
-from authproxy.net.leaves import Leaves, NotPermitted, certified_name, end_of
+from authproxy.net.leaves import Leaves, NotPermitted, certified_name, end_of, left
 from authproxy.net.name_constraints import permit
 from authproxy.times import rfc3339
 from authproxy.tokens.source import Clock
@@ -210,7 +210,7 @@ def _read(config: Config, ca: ForwardCA, hosts: Iterable[str], now: datetime) ->
 
 def lacking(hosts: Iterable[str], authorities: Sequence[Authority], now: datetime) -> list[str]:
     """Return those of `hosts` for which none of `authorities` may sign for long enough."""
-    lasting = [each for each in authorities if end_of(each) - now >= FOLLOWED]
+    lasting = [each for each in authorities if left(each, now) >= FOLLOWED]
     return [host for host in hosts if not any(permit(each.certificates, host) for each in lasting)]
 
 

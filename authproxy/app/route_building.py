@@ -215,7 +215,6 @@ class RouteBuilder:
                 budget=self._observed.bodies,
                 base=base,
                 listener=listener,
-                is_intercepted=intercepted,
                 sent=_sent_by(credential),
             ),
             standing=self._observed.standings.of(route.name, route.key),

@@ -113,6 +113,7 @@ class RuntimeFiles:
             return
         if self._lock is not None:  # of a directory that somebody has removed
             disk.drop_lock(self._lock)
+            self._lock = None
         base = base_directory()
         disk.check_parent(base / PREFIX)
         for left in _leftovers(base):

@@ -96,13 +96,20 @@ class Leaves:
         able = [each for each in self._authorities if permit(each.certificates, name)]
         if not able:
             raise NotPermitted(f"no authority may sign for {name}")
-        lasting = (each for each in able if end_of(each) - now >= LIFETIME)
-        return next(lasting, max(able, key=end_of))
+        lasting = (each for each in able if left(each, now) >= LIFETIME)
+        return next(lasting, max(able, key=lambda each: left(each, now)))
 
 
 def end_of(authority: Authority) -> datetime:
     """Return when the first of an authority's certificates ends."""
     return min(each.not_valid_after_utc for each in authority.certificates)
+
+
+def left(authority: Authority, now: datetime) -> timedelta:
+    """Return for how long what it signs is accepted; nothing of one that is not valid yet, by our clock."""
+    if any(each.not_valid_before_utc > now for each in authority.certificates):
+        return timedelta()
+    return end_of(authority) - now
 
 
 def certified_name(host: str) -> str:

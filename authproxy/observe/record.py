@@ -22,6 +22,8 @@ SLOT_BITS = 20  # of 100 ns each: they tell apart what a coarse clock, or one th
 SLOTS = (1 << SLOT_BITS) - 1
 ID = re.compile(r"[0-9a-f]{22}")  # the microsecond and the slot in 18 digits (until 2112), and the process
 
+INTERCEPTED = "forward "  # how the listener of a host begins to which the forward proxy has the requests
+
 Lines = bytes  # header lines, each with its end
 
 
@@ -47,8 +49,8 @@ class RouteFacts:
     `url_of` makes the upstream's URL of a path; `secret_headers` are in lower case; `hosts` are those of all
     routes' upstreams, with their ports; up to `bodies` bytes of each body are kept, as far as there is a
     `budget`. `secrets` may stand in what comes back, besides what was `sent` of the token. `base`
-    is the path of `upstream`. `listener` is the route's own one, if they came in there; `is_intercepted` says
-    that it is that of a host in forward mode.
+    is the path of `upstream`. `listener` is the route's own one, if they came in there, or where what goes to
+    its host is `INTERCEPTED`.
     """
 
     name: str
@@ -60,7 +62,6 @@ class RouteFacts:
     secrets: tuple[str, ...] = field(default=(), repr=False)
     base: str = ""
     listener: str = ""
-    is_intercepted: bool = False
     sent: Callable[[Any], Iterable[str]] = lambda token: (token.value,)
 
     def new_body(self) -> "KeptBody":
@@ -205,7 +206,7 @@ class RequestRecord(NamedTuple):
     @property
     def forward(self) -> str | None:
         """What became of a request to the forward proxy: intercepted, tunnelled or forwarded; else None."""
-        if self.facts is not None and self.facts.is_intercepted:
+        if self.listener.startswith(INTERCEPTED):
             return "intercepted"
         return (self.notes.forward or None) if self.notes is not None else None
 

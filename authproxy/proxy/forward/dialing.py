@@ -5,18 +5,42 @@ from other machines neither loopback nor link-local, where only this machine's o
 Behind an HTTP proxy that is its to know; there only addresses and names of loopback are judged, as written.
 """
 
+import asyncio
 import socket
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from authproxy.errors import Forbidden
-from authproxy.net.dial import Addresses, Dialer, Origin
+from authproxy.net.dial import Addresses, Dialer, Origin, look_up
+from authproxy.net.failures import Failure
 from authproxy.net.http_proxy import ADVICE, HTTPProxy
 from authproxy.net.http_tunnel import open_tunnel
 from authproxy.net.own_listeners import OwnListeners
 from authproxy.proxy.forward.guard import Place, refuse_own
 from authproxy.values import is_loopback
 
+MAX_LOOKUPS = 2  # at a time: one that hangs holds a thread, of which routes need some too
 NOT_FROM_ELSEWHERE = "only programs on this machine reach that, and directly"
+
+
+class LookUps:
+    """Looks up hosts that callers name, a few at a time, however many they name that hang."""
+
+    def __init__(self, limit: int = MAX_LOOKUPS) -> None:
+        self._room = asyncio.Semaphore(limit)
+
+    async def addresses(self, host: str, port: int) -> Addresses:
+        """Return the addresses of `host`. Raises OSError, and UnicodeError for what cannot be a name."""
+        if _is_address(host):
+            return await look_up(host, port)
+        await self._room.acquire()
+        looking = asyncio.ensure_future(look_up(host, port))
+        looking.add_done_callback(self._ended)  # nobody can break it off: whoever waits may go, it goes on
+        return await asyncio.shield(looking)
+
+    def _ended(self, looking: "asyncio.Future[Addresses]") -> None:
+        self._room.release()
+        if not looking.cancelled():
+            looking.exception()  # nobody may be left to hear it
 
 
 class ForwardDialer(Dialer):
@@ -28,11 +52,13 @@ class ForwardDialer(Dialer):
         *,
         proxy: HTTPProxy | None,
         own: OwnListeners,
+        lookups: LookUps,
         reaches_local: bool,
         tunnel: bool = True,
     ) -> None:
         super().__init__(Origin(place.host, place.port), proxy=proxy, tunnel=tunnel, own=own)
         self._asked = place
+        self._lookups = lookups
         self._reaches_local = reaches_local
         self.early = b""  # what the other end has said before anybody asked
 
@@ -41,7 +67,10 @@ class ForwardDialer(Dialer):
         if self.proxy is not None:
             self._check(self._asked.host)
             return await super().resolve()
-        addresses = await super().resolve()
+        try:
+            addresses = await self._lookups.addresses(self._asked.host, self._asked.port)
+        except (OSError, UnicodeError) as error:
+            raise self._failed(Failure.DNS, error) from error
         if any(self._own.reached_by(each[4]) for each in addresses):
             raise refuse_own(self._asked)
         for each in addresses:
@@ -64,6 +93,14 @@ class ForwardDialer(Dialer):
     def hint(self, more: str) -> str:
         """Return what to check after a failure."""
         return ADVICE if self.proxy is not None else f"check the host that the program asks for, {more}"
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def is_local(host: str) -> bool:

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from authproxy.errors import BadRequest, ConnectFailure, Forbidden
 from authproxy.net.tunnel import Tunnel
-from authproxy.observe.record import RequestRecord
+from authproxy.observe.record import INTERCEPTED, RequestRecord
 from authproxy.proxy.context import Answered, RequestContext, Step, Waiting
 from authproxy.proxy.downstream.server import Entrance, ProxyServer
 from authproxy.proxy.forward.connection import ForwardConnection
-from authproxy.proxy.forward.guard import MisdirectedGuard, Place, host_key, place_of
+from authproxy.proxy.forward.guard import NO_HTTPS, MisdirectedGuard, Place, host_key, place_of
 from authproxy.proxy.forward.interception import TLS_HANDSHAKE, Distrust, HandshakeFailed, secured
 from authproxy.proxy.forward.site import ForwardSite, Inside, Unmatched
 from authproxy.proxy.forward.tunnel import opened
@@ -120,14 +120,14 @@ class ForwardHandler(ProxyHandler):
         if entrance is not None:
             return entrance
         if origin not in self._sites:  # a reload came in between
-            return self._no_entrance(GONE)
+            return self._no_entrance(origin, GONE)
         made = self.beside(self._sites[origin], listener_of(*origin))
         entrance = self._entrances[origin] = Entrance(self._server, made)
         return entrance
 
-    def _no_entrance(self, why: str) -> Entrance:
+    def _no_entrance(self, origin: Origin, why: str) -> Entrance:
         """Return where every request is answered 421, and no second one."""
-        entrance = Entrance(self._server, self.beside(self._misdirected(why), ""))
+        entrance = Entrance(self._server, self.beside(self._misdirected(why), listener_of(*origin)))
         entrance.closing = True
         return entrance
 
@@ -184,6 +184,8 @@ class ForwardHandler(ProxyHandler):
         if site is not None:
             context.site = site
             return judge(context)
+        if place in forward.secure:
+            raise BadRequest(NO_PLAIN_HTTP, hint=NO_HTTPS)
         context.beyond = beyond = forward.beyond(place)
         context.notes().forward = "forwarded"
         route = context.route = beyond.route(place)
@@ -229,7 +231,6 @@ class ForwardHandler(ProxyHandler):
     async def _tunnel(self, context: Tunnelling, beyond: Unmatched, place: Place) -> bool:
         """Pass bytes on both ways until one side is gone."""
         connection, notes = context.request.connection, context.notes()
-        notes.forward = "tunnelled"
         far = await opened(beyond.dialer(place), beyond.timeouts.connect)
         notes.steps.append(("connect", "new", perf_counter()))
         client = connection.transport
@@ -237,6 +238,7 @@ class ForwardHandler(ProxyHandler):
             raise ConnectFailure(f"{place} closed the connection at once")
         client.write(ESTABLISHED)
         context.answering(200)
+        notes.forward = "tunnelled"
         self.counters.tunnels_open[()] += 1
         with Tunnel(client, far.transport, beyond.timeouts.idle) as tunnel:
             try:
@@ -257,8 +259,8 @@ class ForwardHandler(ProxyHandler):
     async def _intercept(self, context: Tunnelling, forward: ForwardSite, place: Place) -> bool:
         """Have the connection go on where the requests to `place` come in; tell whether it does."""
         connection = cast("ForwardConnection", context.request.connection)
-        if place in forward.secure and forward.leaves is not None:
-            context.tls = forward.leaves.context(place.host)
+        if place in forward.secure:
+            context.tls = forward.context(place)
         transport = connection.transport
         if transport is None:
             raise ConnectionResetError
@@ -315,7 +317,7 @@ class ForwardHandler(ProxyHandler):
         if self.subscribers.secured is not None:
             self.subscribers.secured(str(place), named)
         if named is not None and host_key(named) != place.host:
-            entrance = self._no_entrance(OTHER_SNI)
+            entrance = self._no_entrance(("https", place), OTHER_SNI)
         else:
             entrance = self._entrance(("https", place))
         made.set_protocol(connection)
@@ -334,4 +336,4 @@ def sites_of(forward: ForwardSite | None) -> dict[Origin, Site]:
 
 def listener_of(scheme: str, place: Place) -> str:
     """Return what the requests to an origin are told to have come in at."""
-    return f"forward {scheme}://{place}"
+    return f"{INTERCEPTED}{scheme}://{place}"

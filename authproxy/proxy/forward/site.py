@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from authproxy.errors import Forbidden
+from authproxy.errors import AuthproxyError, Forbidden
 from authproxy.net.http_proxy import HTTPProxy
 from authproxy.net.own_listeners import OwnListeners
-from authproxy.proxy.forward.dialing import ForwardDialer
+from authproxy.proxy.forward.dialing import ForwardDialer, LookUps
 from authproxy.proxy.forward.guard import ForwardGuard, Place, refuse_own
 from authproxy.proxy.guard import Guard
 from authproxy.proxy.headers import RequestHeaders, ResponseHeaders
@@ -29,6 +29,14 @@ REFUSED_HINT = "`forward.unmatched: tunnel` lets a program go to hosts that no r
 
 ProxyOf = Callable[[str], HTTPProxy | None]
 """Which HTTP proxy leads to a URL."""
+
+
+class NoCertificate(AuthproxyError):
+    """Nobody can show a certificate for a host that is a route's."""
+
+    status = 502
+    title = "No certificate"
+    proxy_error = "proxy_configuration_error"
 
 
 class Leaves(Protocol):
@@ -71,6 +79,7 @@ class Unmatched:
         self._request_headers = RequestHeaders(remove=remove)
         self._response_headers = ResponseHeaders(cors=True)
         self._placeholders = placeholders or Placeholders()
+        self._lookups = LookUps()
         self._routes: OrderedDict[Place, Route] = OrderedDict()  # of plain http, the last one asked last
 
     def dialer(self, place: Place, *, scheme: str = "https", tunnel: bool = True) -> ForwardDialer:
@@ -81,7 +90,12 @@ class Unmatched:
             raise Forbidden(f"{place} cannot be reached: {error}") from None
         forwards = proxy is not None and not tunnel
         return ForwardDialer(
-            place, proxy=proxy, own=self._own, reaches_local=self._reaches_local, tunnel=not forwards
+            place,
+            proxy=proxy,
+            own=self._own,
+            lookups=self._lookups,
+            reaches_local=self._reaches_local,
+            tunnel=not forwards,
         )
 
     def route(self, place: Place) -> Route:
@@ -158,6 +172,15 @@ class ForwardSite:
         """Raise `Forbidden` for one of our own listeners, by any name."""
         if self.own.named(place.host, place.port):
             raise refuse_own(place)
+
+    def context(self, place: Place) -> ssl.SSLContext:
+        """Return how to speak TLS as `place`. Raises `NoCertificate`."""
+        try:
+            if self.leaves is not None:
+                return self.leaves.context(place.host)
+        except (ValueError, OSError) as error:
+            raise NoCertificate(f"no certificate can be made for {place.host}: {error}") from error
+        raise NoCertificate("there is no authority to make certificates")
 
     def beyond(self, place: Place) -> Unmatched:
         """Return the way to a host that is no route's. Raises `Forbidden` where there is none."""

@@ -135,6 +135,16 @@ def test_another_one_is_there_in_time_and_the_old_one_signs_to_its_end(clock):
     assert last.authorities == after.authorities[1:], "one that has ended is nobody's"
 
 
+def test_a_clock_that_was_ahead_when_it_was_made_has_another_one_made(clock):
+    clock.advance(100 * DAY)
+    before = made(ONE, clock=clock)
+    clock.advance(-100 * DAY)
+    assert before.lacks(config(ONE))
+    after = made(ONE, clock=clock, before=before)
+    assert permits(after) == [["a.example"]] * 2
+    shake_hands(strict(after.root_pem), after.leaves.context("a.example"), "a.example")
+
+
 # ── what clients are told ────────────────────────────────────────────────────────────────────────
 
 

@@ -1,5 +1,6 @@
 """Files in a directory of the process's own: whose they are, and what becomes of them."""
 
+import errno
 import os
 import stat
 
@@ -229,14 +230,33 @@ def left_behind(base, *, content=True):
     return directory
 
 
-def test_what_the_dead_have_left_is_removed_by_who_begins_next(files, base):
+@pytest.fixture(params=["a directory can be locked", "a file in it"])
+def locks(request, monkeypatch):
+    if request.param == "a file in it":
+        monkeypatch.setattr(module, "O_DIRECTORY", None)
+
+
+def test_what_the_dead_have_left_is_removed_by_who_begins_next(files, base, locks):
     left = left_behind(base)
     published(files)
     assert not left.exists()
     assert files.path("ca.pem").exists()
 
 
-def test_what_the_living_have_stays(files, base):
+def test_where_nothing_can_be_locked_everything_stays(files, base, monkeypatch):
+    def cannot(_descriptor):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(module, "lock_file", cannot)
+    left = left_behind(base)
+    published(files)
+    assert left.exists()
+    assert found(files.path("ca.pem").parent) == CONTENTS
+    files.close()
+    assert list(base.iterdir()) == [left]
+
+
+def test_what_the_living_have_stays(files, base, locks):
     other = RuntimeFiles()
     published(other)
     published(files)
@@ -246,7 +266,7 @@ def test_what_the_living_have_stays(files, base):
     assert found(files.path("ca.pem").parent) == CONTENTS
 
 
-def test_who_is_just_beginning_is_not_disturbed(files, base):
+def test_who_is_just_beginning_is_not_disturbed(files, base, locks):
     beginning = left_behind(base, content=False)
     published(files)
     assert beginning.is_dir()
