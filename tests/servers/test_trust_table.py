@@ -14,6 +14,7 @@ company trusts, so that nothing but its constraints is in the way.
 import datetime
 import json
 import os
+import re
 import ssl
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -108,8 +110,12 @@ public class Get {
 Make = Callable[[Path], list[str]]
 
 
-def python(program: str) -> Make:
-    return lambda _: [sys.executable, "-c", program]
+def python(program: str, *modules: str) -> Make:
+    def make(_: Path) -> list[str]:
+        need(*modules)
+        return [sys.executable, "-c", program]
+
+    return make
 
 
 def node(program: str) -> Make:
@@ -125,11 +131,12 @@ def node(program: str) -> Make:
 def go(directory: Path) -> list[str]:
     """Return a program that go has compiled: of its own library, without a network and without C."""
     (directory / "get.go").write_text(GO)
-    compiled(
-        "go", "build", "-o", "get", "get.go", at=directory,
-        CGO_ENABLED="0", GOTOOLCHAIN="local", GOTELEMETRY="off", GOFLAGS="-mod=mod", GOPROXY="off",
-        GOCACHE=str(directory / "cache"), GOPATH=str(directory / "go"),
-    )  # fmt: skip
+    with TemporaryDirectory() as cache:
+        compiled(
+            "go", "build", "-o", "get", "get.go", at=directory,
+            CGO_ENABLED="0", GOTOOLCHAIN="local", GOTELEMETRY="off", GOFLAGS="-mod=mod", GOPROXY="off",
+            GOCACHE=cache, GOPATH=cache,
+        )  # fmt: skip
     return [str(directory / "get")]
 
 
@@ -163,8 +170,8 @@ class Client:
 SUBTREE = "subtree violation"  # OpenSSL's word
 CLIENTS = {
     "curl": Client(lambda _: ["curl", "--silent", "--show-error", "--fail"], SUBTREE),
-    "git": Client(lambda _: ["git", "ls-remote"], "certificate verification failed"),  # GnuTLS says no more
-    "requests": Client(python(BY_REQUESTS), SUBTREE),
+    "git": Client(lambda _: ["git", "ls-remote"], f"{SUBTREE}|certificate verification failed"),  # GnuTLS
+    "requests": Client(python(BY_REQUESTS, "requests"), SUBTREE),
     "urllib": Client(python(BY_URLLIB), SUBTREE),
     "aiohttp": Client(python(BY_AIOHTTP), SUBTREE),
     "node, fetch": Client(node(BY_FETCH), SUBTREE),
@@ -255,6 +262,6 @@ def test_a_client_reaches_what_it_should_and_refuses_what_our_authority_may_not_
     for host in OUTSIDE:
         status, said = results[host]
         assert status != 0, host
-        assert client.says in said, f"{host}: {said}"
+        assert re.search(client.says, said), f"{host}: {said}"
         assert world.servers[host].connections, "it was asked"
         assert world.servers[host].requests == [], "and told nothing"

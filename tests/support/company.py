@@ -39,8 +39,7 @@ class Company:
     @property
     def variables(self) -> dict[str, str]:
         named = dict.fromkeys(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"), str(self.roots))
-        unnamed = dict.fromkeys(("CURL_CA_BUNDLE", "GIT_SSL_CAINFO"), "")  # whatever this machine has there
-        return {"HTTPS_PROXY": f"http://127.0.0.1:{self.way.port}", **named, **unnamed}
+        return {"HTTPS_PROXY": f"http://127.0.0.1:{self.way.port}", **named}
 
     def tls(self, name: str) -> ssl.SSLContext:
         return server_tls(self.ca, name)
