@@ -45,6 +45,11 @@ def trust_variables(authority: ForwardAuthority, environ: Mapping[str, str]) -> 
 
     Files that are yet to be made are made beside those that `authority` has published. Raises `StoreError`.
     """
+    if authority.bundle_file.read_bytes() == composed(authority.root_pem):
+        logs.warning(
+            "there are no roots on this machine: the program will trust no server but the routes' own",
+            hint="name a file of them in SSL_CERT_FILE",
+        )
     files = _Files(authority)
     found = {name: files.with_ours(name, environ.get(name), authority.cert_file) for name in ADDS}
     for name, others in REPLACES.items():

@@ -8,6 +8,7 @@ import contextlib
 import re
 import warnings
 from collections.abc import Iterable, Mapping
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from cryptography import x509
@@ -16,6 +17,7 @@ from cryptography.hazmat.primitives.serialization.pkcs12 import PKCS12Certificat
 
 from authproxy import logs
 from authproxy.app.forward_authority import ForwardAuthority
+from authproxy.values import bracketed
 
 VARIABLE = "JAVA_TOOL_OPTIONS"
 PASSWORD = "changeit"  # noqa: S105 - as that of Java's own: nothing in there is secret, but a store wants one
@@ -52,18 +54,18 @@ def java_variables(
 
 
 def non_proxy_hosts(entries: Iterable[str]) -> list[str]:
-    """Return entries of NO_PROXY as Java has them: a name is for itself alone; there are no blocks."""
+    """Return entries of NO_PROXY as Java has them: a name is for itself alone.
+
+    Blocks of addresses, and ports, it does not have: what they are for goes to the proxy.
+    """
     found: list[str] = []
     for entry in entries:
-        name = entry.removeprefix("*").removeprefix(".")
-        if "/" in entry or not name:
-            continue
-        if ":" in name:
-            found.append(f"[{name.strip('[]')}]")
-        elif name.replace(".", "").isdigit():
-            found.append(name)
-        else:
-            found += [name, f"*.{name}"]
+        name = entry.removeprefix("*").removeprefix(".").strip("[]")
+        try:
+            found.append(bracketed(str(ip_address(name))))
+        except ValueError:
+            if name and "/" not in name and ":" not in name:
+                found += [name, f"*.{name}"]
     return list(dict.fromkeys(found))
 
 

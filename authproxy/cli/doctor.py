@@ -95,13 +95,12 @@ def doctor(
     question = Question(path, method)
     if path is not None and not _PATH.match(path):
         raise click.UsageError("--path should begin with /, and be as in a URL: no spaces, no #")
-    with Progress() as progress:
-        view = Silent(progress) if as_json else Text(progress)
-        if forward:
-            report = examine_program(
-                config_file, routes, command, view, java=java, retry_rejected=retry_rejected
-            )
-        else:
+    progress = Progress()
+    view = Silent(progress) if as_json else Text(progress)
+    if forward:  # without a thread for progress: signals are for COMMAND
+        report = examine_program(config_file, routes, command, view, java=java, retry_rejected=retry_rejected)
+    else:
+        with progress:
             report = _examine_routes(config_file, routes, question, view, retry_rejected=retry_rejected)
     if as_json:
         print_json(report.document())

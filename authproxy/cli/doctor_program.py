@@ -23,9 +23,8 @@ from authproxy.app.doctor.examination import Report, Subject, View
 from authproxy.app.doctor.pasteable import Pasteable
 from authproxy.app.doctor.steps import Steps, Verdict, failed, passed, skipped
 from authproxy.cli.options import find_route, load_config
-from authproxy.cli.program import Program, run_beside, served_beside
+from authproxy.cli.program import Program, place_of, run_beside, served_beside
 from authproxy.config.route import RouteConfig
-from authproxy.values import bracketed, port_of
 
 
 def examine_program(
@@ -98,9 +97,3 @@ def _judged(
         subject.steps.note("requests", judge_requests(route.name, found))
         subjects.append(subject)
     return subjects
-
-
-def place_of(route: RouteConfig) -> str:
-    """Return where a route's upstream is, as a CONNECT names it."""
-    url = urlsplit(route.upstream)
-    return f"{bracketed((url.hostname or '').rstrip('.'))}:{port_of(url)}"

@@ -9,8 +9,9 @@ our environment ─┬─ without the variables that held secrets
 
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import click
 from pydantic import SecretStr
@@ -36,6 +37,7 @@ from authproxy.cli.variables import NO_PROXY, direct_loopback, upstream_hosts, v
 from authproxy.config.model import Config, Forward
 from authproxy.config.route import RouteConfig
 from authproxy.stderr import dropping_stderr
+from authproxy.values import bracketed, port_of
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -44,9 +46,10 @@ if TYPE_CHECKING:
 
 COMMAND = "authproxy.program.command"  # where the context keeps what stands behind --
 NOT_WITHHELD = "--inherit is of no use: no secret of the configuration comes from it"
+SHADOWED = "nobody comes to a route by the forward proxy: another one has the same upstream"
 USER = "exec"  # of the key that a program gets for the forward listener
 DRAIN = 1.0  # seconds; whoever is left was started by the program, which has ended
-CERTIFICATE_DIRECTORY = "SSL_CERT_DIR"  # what is in there is in the bundle; who reads both would ignore one
+CERTIFICATE_DIRECTORY = "SSL_CERT_DIR"  # what is in there is in the bundle, and some read it alone
 
 
 class WithCommand(click.Command):
@@ -101,7 +104,7 @@ class Program:
     config: Config
     served: Config
     listeners: Listeners
-    environ: Mapping[str, str]
+    environ: Mapping[str, str] = field(repr=False)
     inherit: Collection[str] = ()
     java: bool = False
 
@@ -122,6 +125,19 @@ class Program:
             forward=self.forward_url(),
         )
 
+    def warn(self) -> None:
+        """Warn of routes that nobody comes to by the forward listener: another one has the same upstream.
+
+        Where the file has `forward`, it is warned about already.
+        """
+        if self.served.forward is None or self.config.forward is not None:
+            return
+        first: dict[tuple[str, str], str] = {}
+        for route in self.served.routes:
+            place = place_of(route), urlsplit(route.upstream).path.rstrip("/")
+            if (other := first.setdefault(place, route.name)) != route.name:
+                logs.warning(SHADOWED, route=route.name, by=other, hint="name one of them before --")
+
     def forward_url(self) -> str | None:
         """Return the URL of the forward listener, with the key, if there is one."""
         listener = self.served.forward_listener
@@ -137,9 +153,9 @@ class Program:
         from authproxy.app.child_trust import trust_variables
 
         before = {**self.environ, **told}
-        found = (
-            trust_variables(authority, before) if authority.root_pem else {}
-        )  # else no upstream speaks TLS
+        found: dict[str, str] = {}
+        if authority.root_pem:  # else no upstream speaks TLS
+            found |= trust_variables(authority, before)
         if self.java and (proxy := self.forward_url()) is not None:
             from authproxy.app.java_trust import java_variables
 
@@ -152,9 +168,7 @@ class Program:
         trust = self.trust(told, authority) if authority is not None else {}
         own = {**told, **trust}
         for name in sorted(set(self.inherit) - self.config.secret_variables):
-            logs.warning(
-                "--inherit is of no use: no secret of the configuration comes from it", variable=name
-            )
+            logs.warning(NOT_WITHHELD, variable=name)
         _tell_overridden(own, self.environ)
         withheld = self.config.secret_variables.difference(self.inherit)
         found = {name: value for name, value in self.environ.items() if name not in withheld} | own
@@ -185,6 +199,7 @@ def run_beside(
         tls = tls_contexts(served)
         listeners = open_listeners(served)
         program = program_of(listeners)
+        program.warn()
         told = program.variables()
 
         def start(authority: "ForwardAuthority | None") -> Child:
@@ -198,6 +213,12 @@ def run_beside(
         except BaseException:
             release_signals(mask)  # there is no program for them to go to
             raise
+
+
+def place_of(route: RouteConfig) -> str:
+    """Return where a route's upstream is, as a CONNECT names it."""
+    url = urlsplit(route.upstream)
+    return f"{bracketed((url.hostname or '').rstrip('.'))}:{port_of(url)}"
 
 
 def _at(url: str, name: str) -> str:

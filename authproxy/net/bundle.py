@@ -9,6 +9,7 @@ import os
 import re
 import ssl
 from collections.abc import Iterable, Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 
 _BLOCK = re.compile(
@@ -42,12 +43,23 @@ def configured_places(environ: Mapping[str, str] = os.environ) -> list[str]:
 
 
 def configured_roots(environ: Mapping[str, str] = os.environ) -> bytes:
-    """Return what is trusted without us, PEM: what OpenSSL finds, else what the system's own store has."""
+    """Return what is trusted without us, PEM: what OpenSSL finds, else what the system's own store has.
+
+    Where there is neither, as in a bare container, what the package certifi has, if it is installed.
+    """
     if found := composed(b"", *configured_places(environ)):
         return found
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_default_certs()
-    return "".join(map(ssl.DER_cert_to_PEM_cert, context.get_ca_certs(binary_form=True))).encode()
+    found = "".join(map(ssl.DER_cert_to_PEM_cert, context.get_ca_certs(binary_form=True))).encode()
+    return found or _packaged_roots()
+
+
+def _packaged_roots() -> bytes:
+    try:
+        return composed(b"", import_module("certifi").where())
+    except ImportError:
+        return b""
 
 
 def _blocks(content: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -7,6 +7,7 @@ program ──▶ the forward listener ──▶ a company's proxy, which alone 
 
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -107,18 +108,30 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 # ── programs ─────────────────────────────────────────────────────────────────────────────────────
 
-BY_REQUESTS = "import requests, sys; print(requests.get(sys.argv[1], timeout=20).text)"
+BY_REQUESTS = "import requests, sys; print(*[requests.get(url).text for url in sys.argv[1:]])"
+BY_URLLIB_TOO = (
+    "import sys, urllib.request as r; print(*[r.urlopen(url).read().decode() for url in sys.argv[1:]])"
+)
 BY_AIOHTTP = """
 import aiohttp, asyncio, sys
 async def main():
     async with aiohttp.ClientSession(trust_env=True) as session:
-        async with session.get(sys.argv[1]) as got:
-            print(await got.text())
+        for url in sys.argv[1:]:
+            async with session.get(url) as got:
+                print(await got.text())
 asyncio.run(main())
 """
+JAVA = """
+public class Get {
+  public static void main(String[] given) throws Exception {
+    for (String each : given)
+      System.out.println(new String(java.net.URI.create(each).toURL().openStream().readAllBytes()));
+  }
+}
+"""
 PROGRAMS = {
-    "curl": ["curl", "-sS"],
-    "urllib": python(BY_URLLIB),
+    "curl": ["curl", "-sS", "-w", " "],
+    "urllib": python(BY_URLLIB_TOO),
     "requests": python(BY_REQUESTS),
     "aiohttp": python(BY_AIOHTTP),
 }
@@ -127,10 +140,8 @@ PROGRAMS = {
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_program_reaches_the_upstream_with_the_token_and_others_without(world: World, name: str) -> None:
     need(PROGRAMS[name][0])
-    ended = world.run([*PROGRAMS[name], f"https://{API_HOST}/v1/items?a=1"])
-    assert (ended.returncode, ended.stdout.strip()) == (0, "fine"), ended.stderr
-    ended = world.run([*PROGRAMS[name], f"https://{OTHER_HOST}/"])
-    assert (ended.returncode, ended.stdout.strip()) == (0, "fine"), ended.stderr
+    ended = world.run([*PROGRAMS[name], f"https://{API_HOST}/v1/items?a=1", f"https://{OTHER_HOST}/"])
+    assert (ended.returncode, ended.stdout.split()) == (0, ["fine", "fine"]), ended.stderr
     assert world.api.last.target == "/v1/items?a=1"
     assert world.api.last.one("Authorization") == f"Bearer {world.tokens.issued.every[0]}"
     assert world.other.last.all("Authorization") == []
@@ -153,20 +164,20 @@ def test_a_token_that_dies_in_between_is_not_noticed(world: World) -> None:
 
 
 def test_the_routes_own_urls_stay_direct(world: World) -> None:
-    assert world.run(python(OWN_URL, "API_URL", "/v1")).stdout == "fine\n"
-    assert world.run(python(OWN_URL, "AUTHPROXY_URL", "/api/v1")).stdout == "fine\n"
+    code = f"{OWN_URL}\nsys.argv[1:] = sys.argv[3:]\n{OWN_URL}"
+    ended = world.run(python(code, "API_URL", "/v1", "AUTHPROXY_URL", "/api/v1"))
+    assert ended.stdout == "fine\nfine\n", ended.stderr
     assert [each.target for each in world.api.requests] == ["/v1", "/v1"]
 
 
 def test_java_comes_by_the_proxy_and_trusts_it(world: World, tmp_path: Path) -> None:
-    need("java")
-    source = tmp_path / "Get.java"
-    source.write_text(
-        "public class Get { public static void main(String[] given) throws Exception {\n"
-        "  for (String each : given) System.out.println(new String("
-        "java.net.URI.create(each).toURL().openStream().readAllBytes())); } }"
-    )
-    ended = world.run(["java", str(source), f"https://{API_HOST}/", f"https://{OTHER_HOST}/"], "--java")
+    need("java", "javac")
+    directory = tmp_path / "a directory, with blanks"
+    directory.mkdir()
+    (directory / "Get.java").write_text(JAVA)
+    subprocess.run(["javac", "Get.java"], cwd=directory, timeout=300, check=True)
+    command = ["java", "-classpath", str(directory), "Get", f"https://{API_HOST}/", f"https://{OTHER_HOST}/"]
+    ended = world.run(command, "--java", env={"TMPDIR": str(directory)})
     assert ended.stdout == "fine\nfine\n", ended.stderr
     assert world.api.last.one("Authorization") == f"Bearer {world.tokens.issued.every[0]}"
     assert world.other.last.all("Authorization") == []

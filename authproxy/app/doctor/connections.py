@@ -30,6 +30,7 @@ NO_TRUST = (
     "have it trust the roots in the file that SSL_CERT_FILE names in its environment: docs/exec.md has the "
     "variables that programs read; one that reads none takes an option or a setting of its own; Java: --java"
 )
+OTHER_NAME = "CONNECT, the handshake (SNI) and Host have to name one host: no credential goes to another"
 NO_REQUEST = "it closed the connection after the handshake, as who does not trust our certificate"
 IN_HANDSHAKE = "it closed the connection in the handshake, as who does not trust our certificate"
 CLOSED = "the client closed the connection"
@@ -51,6 +52,12 @@ class Tunnel:
     trouble: str | None = None
     intercepted: bool = False
     named: str | None = None
+
+    @property
+    def names_its_host(self) -> bool:
+        """Whether the client has named the host that it has asked for."""
+        host = self.place.rpartition(":")[0].strip("[]")
+        return self.named is not None and self.named.lower().rstrip(".") == host
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +174,9 @@ def judge_trust(place: str, found: Connections) -> Verdict:
     tunnels = [each for each in found.tunnels if each.intercepted and each.place == place]
     if not tunnels:
         return skipped(f"it did not ask for {place}")
+    others = [each.named for each in tunnels if each.named is not None and not each.names_its_host]
+    if others:
+        return failed(f"{place}: it named another server in the handshake: {_listed(others)}", OTHER_NAME)
     troubles = [each.trouble for each in tunnels if each.trouble is not None]
     if not troubles and not any(each.place == place for each in found.sent):
         troubles = [NO_REQUEST]

@@ -15,6 +15,7 @@ class World:
 
     def __init__(self):
         self.happened = []
+        self.told = []
 
     def notes(self, what, result=None):
         def noted(*_args, **_settings):
@@ -52,6 +53,7 @@ def world(monkeypatch):
 
     class App:
         obtains_tokens = False
+        observing = SimpleNamespace(tell=made.told.append)
         forward_authority = None
         route_tokens = SimpleNamespace(prefetch=made.notes("prefetch"))
         start, drain, warn = made.awaits("listens"), made.awaits("drained"), made.notes("warned")
@@ -72,8 +74,8 @@ def world(monkeypatch):
     return made
 
 
-async def served(start):
-    return await serve_beside(None, SimpleNamespace(proxy=[]), None, start)
+async def served(start, **options):
+    return await serve_beside(None, SimpleNamespace(proxy=[]), None, start, **options)
 
 
 async def test_it_listens_before_the_program_starts_and_drains_after_its_end(world):
@@ -84,6 +86,12 @@ async def test_it_listens_before_the_program_starts_and_drains_after_its_end(wor
     assert await served(start) == 42
     happened = [each for each in world.happened if each not in {"loads", "warned", "prefetch"}]
     assert happened == ["listens", "starts", "ended", "drained", "closed"]
+
+
+@pytest.mark.parametrize("watcher", ["somebody", None])
+async def test_who_watches_is_told_of_all_that_comes(world, watcher):
+    assert await served(lambda authority: Child(world, 0), watcher=watcher) == 0
+    assert world.told == ([watcher] if watcher else [])
 
 
 async def test_a_program_that_does_not_start_is_told_and_nothing_is_left_open(world):

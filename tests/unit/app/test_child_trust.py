@@ -132,6 +132,15 @@ def test_a_file_that_cannot_be_used_does_not_have_more_trusted(world, text, capl
     assert caplog.records[0].facts["variable"] == "CURL_CA_BUNDLE"
 
 
+def test_where_there_are_no_roots_it_is_told(world, caplog):
+    with caplog.at_level(logging.WARNING, "authproxy"):
+        world.variables()
+        assert not caplog.records
+        world.authority.bundle_file.write_text(OURS)
+        world.variables()
+    assert "SSL_CERT_FILE" in caplog.records[0].facts["hint"]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
 def test_what_is_made_is_its_owners_alone_and_goes_with_the_authority(world):
     made = Path(world.variables(PIP_CERT=world.file("corp.pem", CORP))["PIP_CERT"])

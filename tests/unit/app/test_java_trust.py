@@ -72,7 +72,8 @@ def test_a_trust_store_that_is_not_used_is_told_of(authority, caplog):
         ([".corp.example", "*.b.example"], ["corp.example", "*.corp.example", "b.example", "*.b.example"]),
         (["10.1.2.3", "10.0.0.0/8"], ["10.1.2.3"]),
         (["::1", "[::1]"], ["[::1]"]),
-        (["*", "."], []),
+        (["*", ".", ""], []),
+        (["x.example:8443", "fd00::/8", "[::1]:80"], []),
     ],
 )
 def test_no_proxy_is_said_in_javas_way(entries, hosts):

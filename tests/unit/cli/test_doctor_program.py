@@ -7,7 +7,6 @@ import pytest
 
 from authproxy.app.child import NotStarted
 from authproxy.cli import doctor_program as module
-from authproxy.cli.doctor_program import place_of
 
 TUNNEL = "fixed.example:443"
 
@@ -103,15 +102,3 @@ def test_with_java_the_listener_wants_no_key(world, write, run):
 )
 def test_bad_usage_is_exit_code_2_and_the_way_is_told(world, write, run, args, says):
     assert says in run("doctor", "-c", write(), *args, exits=2).stderr
-
-
-@pytest.mark.parametrize(
-    ("upstream", "place"),
-    [
-        ("https://Api.Example./base", "api.example:443"),
-        ("http://api.example", "api.example:80"),
-        ("https://[fd00::1]:8443", "[fd00::1]:8443"),
-    ],
-)
-def test_a_routes_upstream_is_named_as_a_connect_names_it(upstream, place):
-    assert place_of(SimpleNamespace(upstream=upstream)) == place

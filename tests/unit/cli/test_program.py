@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from authproxy.app import child_trust, java_trust
-from authproxy.cli.program import Program, served_beside, with_log_level
+from authproxy.cli.program import Program, place_of, served_beside, with_log_level
 from authproxy.config.read import parse
 from authproxy.errors import ConfigError
 from tests.unit.cli.programs import opened
@@ -63,7 +63,8 @@ def test_the_key_of_the_forward_listener_is_made_anew_and_does_not_print():
     key = one.served.forward_key.get_secret_value()
     assert one.forward_url() == f"http://exec:{key}@127.0.0.1:5004"
     assert one.variables()["http_proxy"] == one.forward_url()
-    assert key not in repr(one.served)
+    assert key not in repr(one)
+    assert "the-token-of-a" not in repr(one)
     assert one.served.access is None  # which other listeners would want too
 
 
@@ -125,3 +126,38 @@ def test_routes_that_are_at_odds_are_a_fault():
 )
 def test_little_is_logged_unless_somebody_says_otherwise(top, option, level):
     assert with_log_level(program(top=top).served, option).log.level == level
+
+
+@pytest.mark.parametrize(
+    ("upstream", "top", "options", "told"),
+    [
+        ("https://B.example.:443/", "", {"forward": True}, ["b-2"]),
+        ("https://b.example", "", {"forward": True, "routes": ["a"]}, []),
+        ("https://b.example", "", {}, []),
+        ("https://b.example/v1", "", {"forward": True}, []),
+        ("https://b.example:8443", "", {"forward": True}, []),
+        (
+            "https://b.example",
+            "forward: true",
+            {"forward": True},
+            [],
+        ),  # then the configuration is warned about
+    ],
+)
+def test_a_route_that_nobody_comes_to_is_warned_of(upstream, top, options, told, caplog):
+    made = program(upstream=upstream, top=top, **options)
+    with caplog.at_level(logging.WARNING, "authproxy"):
+        made.warn()
+    assert [record.facts["route"] for record in caplog.records] == told
+
+
+@pytest.mark.parametrize(
+    ("upstream", "place"),
+    [
+        ("https://Api.Example./base", "api.example:443"),
+        ("http://api.example", "api.example:80"),
+        ("https://[fd00::1]:8443", "[fd00::1]:8443"),
+    ],
+)
+def test_a_routes_upstream_is_named_as_a_connect_names_it(upstream, place):
+    assert place_of(SimpleNamespace(upstream=upstream)) == place

@@ -3,6 +3,7 @@
 import base64
 import os
 import ssl
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -81,6 +82,17 @@ def test_where_no_file_has_any_the_systems_own_store_is_asked(tmp_path, monkeypa
     monkeypatch.setattr(module.ssl, "SSLContext", lambda _: context)
     found = configured_roots({"SSL_CERT_FILE": str(tmp_path / "no"), "SSL_CERT_DIR": str(tmp_path)})
     assert ssl.PEM_cert_to_DER_cert(found.decode()) == der
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_where_there_is_no_store_either_certifi_has_some_if_it_is_installed(tmp_path, monkeypatch, installed):
+    context = SimpleNamespace(load_default_certs=lambda: None, get_ca_certs=lambda *, binary_form: [])
+    monkeypatch.setattr(module.ssl, "SSLContext", lambda _: context)
+    (tmp_path / "cacert.pem").write_bytes(block("mozilla"))
+    certifi = SimpleNamespace(where=lambda: str(tmp_path / "cacert.pem"))
+    monkeypatch.setitem(sys.modules, "certifi", certifi if installed else None)
+    found = configured_roots({"SSL_CERT_FILE": str(tmp_path / "no"), "SSL_CERT_DIR": str(tmp_path / "none")})
+    assert found == (block("mozilla") if installed else b"")
 
 
 def test_clients_read_what_it_makes(tmp_path):

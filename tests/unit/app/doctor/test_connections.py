@@ -143,6 +143,13 @@ def test_whether_it_trusts_us(came, ok, says):
     assert verdict.next == (NO_TRUST if ok is False else None)
 
 
+def test_one_that_names_another_server_is_told_so():
+    other = Tunnel(API, intercepted=True, named="bank.example")
+    verdict = judge_trust(API, told(HERE, other, GOT))
+    assert verdict.cause == "api.example:443: it named another server in the handshake: bank.example"
+    assert Tunnel("[fd00::1]:443", named="FD00::1").names_its_host
+
+
 @pytest.mark.parametrize(
     ("came", "ok", "says"),
     [
