@@ -13,7 +13,9 @@
     │   ├── NotReplayable             409  it does, but not all of it
     │   ├── TooManyTries              429  a person asks for a rejected credential once more, and again
     │   ├── TooManyStreams            503
-    │   └── KeyRequired               401  a missing `access` token, the only 401 of our own
+    │   ├── KeyRequired               401  a missing `access` token, the only 401 of our own
+    │   ├── ProxyKeyRequired          407  the same, at the forward proxy
+    │   └── Misdirected               421  a request for another host than its connection is to
     ├── TokenError                    no token could be had
     │   ├── CredentialRejected        502  wrong password: trying again would lock the account
     │   ├── TokenLoop                 502  the token endpoint is authproxy itself
@@ -144,6 +146,21 @@ class KeyRequired(RequestRefused):
 
     status = 401
     title = "Access key required"
+
+
+class ProxyKeyRequired(RequestRefused):
+    """The caller of the forward proxy did not send one of the keys."""
+
+    status = 407
+    title = "Proxy key required"
+
+
+class Misdirected(RequestRefused):
+    """CONNECT, the TLS handshake and the request do not name the same host (RFC 9110 §15.5.20)."""
+
+    status = 421
+    title = "Misdirected request"
+    proxy_error = "http_request_error"
 
 
 class Forbidden(RequestRefused):

@@ -8,9 +8,10 @@
 /login/NAME         begins a login
 /callback           where the browser comes back to
 /ca.pem             the certificate of the authority of `tls: auto`, for clients to trust
+/forward-ca.pem     the certificates of the authority of `forward`, for clients to trust
 
-With `access` everything wants the key but health, the page, which asks for it, `/ca.pem`, which is no secret,
-and `/callback`, whose `state` only the one knows who began the login. `/login/NAME` asks for it as well.
+With `access` everything wants the key but health, the page, which asks for it, the two `.pem`s, which are no
+secrets, and `/callback`, whose `state` only the one knows who began the login. `/login/NAME` asks for it too.
 """
 
 import asyncio
@@ -44,8 +45,9 @@ from authproxy.proxy.problem import CHALLENGE
 LOGIN = "/login/{route}"
 LIVE_PAGE = frozenset({INDEX, ASSET})
 AUTHORITY = "/ca.pem"
+FORWARD_AUTHORITY = "/forward-ca.pem"
 WITHOUT_KEY = (
-    frozenset({"/healthz", "/readyz", AUTHORITY, CALLBACK, LOGIN}) | LIVE_PAGE
+    frozenset({"/healthz", "/readyz", AUTHORITY, FORWARD_AUTHORITY, CALLBACK, LOGIN}) | LIVE_PAGE
 )  # the last two see to it
 LARGEST_FORM = 16 << 10  # bytes
 PEM = "application/x-pem-file"
@@ -78,6 +80,10 @@ class AdminBackend(APIBackend, Protocol):
 
     async def authority(self) -> bytes | None:
         """Return the certificate, PEM, of the authority that signs for the listeners; None without one."""
+        ...
+
+    async def forward_authority(self) -> bytes | None:
+        """Return the certificates, PEM, of the authority of the forward proxy; None without one."""
         ...
 
     async def metrics(self) -> bytes:
@@ -127,6 +133,7 @@ def admin_application(backend: AdminBackend, *, form_seconds: float) -> web.Appl
             web.post(LOGIN, views.login),
             web.get(CALLBACK, views.callback),
             web.get(AUTHORITY, views.authority),
+            web.get(FORWARD_AUTHORITY, views.forward_authority),
             *api_routes(backend, body_seconds=form_seconds),
             *page_routes(lambda: backend.guard.key_header),
         ]
@@ -165,6 +172,12 @@ class _Views:
         if certificate is None:
             return problem(NoRoute("there is no local authority: `tls: auto` is not set"))
         return web.Response(body=certificate, headers={"Content-Type": PEM})
+
+    async def forward_authority(self, _request: web.Request) -> web.Response:
+        certificates = await self._backend.forward_authority()
+        if certificates is None:
+            return problem(NoRoute("there is no authority for a forward proxy: `forward` is not set"))
+        return web.Response(body=certificates, headers={"Content-Type": PEM})
 
     async def login(self, request: web.Request) -> web.Response:
         """Begin a login, for who has the access key: in its header, or in the form that is shown for it."""

@@ -19,6 +19,8 @@ FAMILIES = (
         ("route", "reason"),
     ),
     ("refused", "authproxy_refused", "Requests that were not forwarded.", ("reason",)),
+    ("tunnels", "authproxy_tunnels", "What became of CONNECT at the forward proxy.", ("outcome",)),
+    ("tunnel_bytes", "authproxy_tunnel_bytes", "Bytes through blind tunnels.", ("direction",)),
 )  # fmt: skip
 
 
@@ -86,6 +88,10 @@ class _Collected(Collector):
             for each in STATES:
                 stands.add_metric([route, each], int(each == current))
         yield stands
+        tunnels = GaugeMetricFamily("authproxy_tunnels_open", "Blind tunnels that are open.", labels=())
+        for open_now in self._tally.tunnels_open.values():
+            tunnels.add_metric([], open_now)
+        yield tunnels
         if self._reload is not None:
             loaded_at, failed = self._reload
             yield GaugeMetricFamily(

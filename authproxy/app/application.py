@@ -26,6 +26,7 @@ from authproxy.app.listeners import (
     configured_addresses,
     shown_address,
     shown_listeners,
+    url_of,
 )
 from authproxy.app.logins import Logins
 from authproxy.app.observing import Observing, Others
@@ -36,7 +37,7 @@ from authproxy.app.site import NO_TLS, Site, build_site
 from authproxy.app.tls import TLSContexts
 from authproxy.config.model import Config, address_of
 from authproxy.config.route import RouteConfig
-from authproxy.errors import AuthproxyError, Fault, TokenError
+from authproxy.errors import AuthproxyError, Fault, StoreError, TokenError
 from authproxy.grants.runner import FlowRunner
 from authproxy.net.own_listeners import OwnListeners
 from authproxy.observe.observed import Observed
@@ -45,6 +46,7 @@ from authproxy.tokens.token import Token
 if TYPE_CHECKING:
     from authproxy.app.admin import AdminListener
     from authproxy.app.backend import Backend
+    from authproxy.app.forward_authority import ForwardAuthority
     from authproxy.app.proxy_listeners import ProxyListeners
     from authproxy.grants.discovery import Server
     from authproxy.proxy.downstream.server import ProxyServer
@@ -103,10 +105,11 @@ class App:
         self.started_at = self.loaded_at = time()
         self.config_fault: Fault | None = None  # why the last reload changed nothing
         self.reload_hook: Callable[[], Awaitable[list[Fault]]] | None = None
+        self.renew_hook: Callable[[], Awaitable[None]] | None = None
         self.shown: dict[str, str] = {}  # the URL, without TLS, of each listener that any process has
         self._tasks: set[asyncio.Task[None]] = set()
         self._changing = asyncio.Lock()  # no change begins once the end has begun
-        self._keeps_certificate = False
+        self._keeps_certificate = self._keeps_authority = False
         self.draining = False
 
     async def __aenter__(self) -> Self:
@@ -166,6 +169,11 @@ class App:
         return self.site.config
 
     @property
+    def forward_authority(self) -> "ForwardAuthority | None":
+        """Who signs for the hosts of `forward`, if there is that."""
+        return self.site.tls.forward
+
+    @property
     def server(self) -> "ProxyServer | None":
         """Who has the connections of clients, if this process serves."""
         return self._listeners.server if self._listeners is not None else None
@@ -200,6 +208,8 @@ class App:
         self._handler = ProxyHandler(self.site, self.observing.counters, self.observing.subscribers())
         self.observing.attach(self._handler)
         self._stack.callback(self.observing.flush)
+        self._stack.callback(self.site.tls.end)
+        self.site.tls.begin()
         await self.keep_certificate()
         self._listeners = ProxyListeners(self._handler, self.config)
         self._stack.callback(self._listeners.close)
@@ -215,8 +225,7 @@ class App:
     def listening(self) -> list[str]:
         """The URLs of the proxy's listeners, of all processes; those of routes' own last."""
         config = self.config
-        urls = [self.shown[each] for each in config.listeners if each in self.shown]
-        return [each.replace("http://", "https://", 1) if config.tls is not None else each for each in urls]
+        return [url_of(config, each, self.shown[each]) for each in config.listeners if each in self.shown]
 
     def own_addresses(self) -> dict[str, str]:
         """Return the addresses that are routes' own, with the ports that they really have, by the route."""
@@ -238,11 +247,14 @@ class App:
         served: list[ServedListener] = []
         try:
             site = self._build(config, tls, own)
+            if tls.forward is not None:
+                await asyncio.to_thread(tls.stage)
             if self._listeners is not None:
                 served = await self._listeners.prepare(opened.proxy, site)
             if opened.admin is not None:
                 await asyncio.to_thread(import_module, "authproxy.app.admin")
         except BaseException:
+            tls.abandon()
             self._take_back(served)
             raise
         return Change(site, own, served, opened.admin)
@@ -276,6 +288,7 @@ class App:
     def abandon(self, change: Change) -> None:
         """Go on as before."""
         change.site.close(successor=self.site)
+        change.site.tls.abandon()
         self._take_back(change.served)
 
     async def commit(self, change: Change) -> None:
@@ -291,6 +304,7 @@ class App:
             self.grant_sources.use(config)
             self.own.become(change.own)
             logs.set_up(config.log.level, config.log.format)
+            self._publish()
             if self._listeners is not None and self._handler is not None:
                 self._handler.serve(self.site, self.observing.subscribers())
                 self.observing.keep_recent()
@@ -302,10 +316,18 @@ class App:
             await self._change_admin(change)
             await self.keep_certificate()
         if self._inner_source is None:
+            self.keep_authority()
             self.warn(since=old.config)
             known = {route.key for route in old.config.routes}
             self.route_tokens.prefetch([route for route in config.routes if route.key not in known])
         gc.collect()  # what was replaced is in reference cycles, and those are looked for seldom
+
+    def _publish(self) -> None:
+        """Have what clients read say what is at work now."""
+        try:
+            self.site.tls.publish()
+        except StoreError as error:
+            logs.error("what clients of the forward proxy read is not up to date", cause=error.detail)
 
     def let_go(self) -> None:
         """Close, in the background, what the configuration before had and this one does not have."""
@@ -382,6 +404,23 @@ class App:
             self._keeps_certificate = False
 
         self.in_background(keep(), name="keep the local certificate valid")
+
+    def keep_authority(self) -> None:
+        """Have another authority for `forward`, if there is one, made in time, from now on."""
+        if self.site.tls.forward is None or self._keeps_authority:
+            return
+        from authproxy.app.forward_authority import LOOK_SECONDS
+
+        self._keeps_authority = True
+
+        async def keep() -> None:
+            while (forward := self.site.tls.forward) is not None:
+                if forward.lacks(self.config) and self.renew_hook is not None:
+                    await self.renew_hook()
+                await asyncio.sleep(LOOK_SECONDS)
+            self._keeps_authority = False
+
+        self.in_background(keep(), name="keep the forward proxy's authority")
 
     def in_background(self, work: Coroutine[Any, Any, None], *, name: str) -> None:
         """Have `work` done, which ends with this at the latest."""

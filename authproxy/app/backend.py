@@ -98,6 +98,11 @@ class Backend:
         await local.look()
         return local.authority.root_pem
 
+    async def forward_authority(self) -> bytes | None:
+        """Return the certificates, PEM, of the authority of `forward`, as all processes have it."""
+        forward = self._app.site.tls.forward
+        return forward.root_pem if forward is not None else None
+
     async def begin_login(self, route: str, callback_url: str) -> Show | None:
         return await self._app.route_tokens.begin_login(route, callback_url)
 
@@ -120,7 +125,24 @@ class Backend:
             },
             "listeners": app.listening,
             **({"ca_file": str(local.kept.public)} if (local := app.site.tls.local) is not None else {}),
+            **({"forward": await self._forward_status()} if app.config.forward is not None else {}),
             "routes": await self._routes(self.states()),
+        }
+
+    async def _forward_status(self) -> dict[str, object]:
+        """Return what is told of forward mode: where it is, what clients are to trust, what has come."""
+        from authproxy.app.forward import bundle_of
+
+        app, counters = self._app, total(await self._app.observing.snapshots())
+        config, tunnels = app.config, counters.tunnels
+        return {
+            "listener": app.shown.get(config.forward_listener or ""),
+            "unmatched": "tunnel" if config.forward is not None and config.forward.tunnels else "refuse",
+            "bundle_file": bundle_of(app.site.tls),
+            "open": sum(counters.tunnels_open.values()),
+            **{outcome: tunnels[outcome,] for outcome in ("intercepted", "tunnelled", "failed")},
+            "bytes_in": counters.tunnel_bytes["in",],
+            "bytes_out": counters.tunnel_bytes["out",],
         }
 
     async def route_status(self, name: str) -> dict[str, object]:

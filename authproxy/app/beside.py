@@ -8,17 +8,25 @@ import contextlib
 import gc
 import signal
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from authproxy import logs
 from authproxy.app.application import App
 from authproxy.app.child import Child
 from authproxy.app.listeners import Listeners, own_listeners
+from authproxy.app.observing import Watcher
 from authproxy.app.serving import collect_less, load_meanwhile
 from authproxy.app.tls import TLSContexts
 from authproxy.config.model import Config
 
-Start = Callable[[], Child]
-"""Starts the program. Raises `NotStarted`."""
+if TYPE_CHECKING:
+    from authproxy.app.forward_authority import ForwardAuthority
+
+Start = Callable[["ForwardAuthority | None"], Child]
+"""Starts the program, which is to trust the authority of the forward listener, if there is one.
+
+Raises `NotStarted`, and `StoreError`.
+"""
 
 
 async def serve_beside(
@@ -28,19 +36,23 @@ async def serve_beside(
     start: Start,
     *,
     retry_rejected: bool = False,
+    watcher: Watcher | None = None,
 ) -> int:
     """Serve on open sockets until the program that `start` starts has ended; return its exit code.
 
-    Raises `NotStarted`, and `AuthproxyError` if `config` cannot be served. Whatever else ends this has the
-    program told to stop, and waits for it: it is not left alone with a proxy that is gone.
+    `watcher` is told of all that comes. Raises `NotStarted`, and `AuthproxyError` if
+    `config` cannot be served. Whatever else ends this has the program told to stop, and waits for it: it is
+    not left alone with a proxy that is gone.
     """
     own = own_listeners(config, listeners)
     async with App(config, own=own, tls=tls, retry_rejected=retry_rejected) as app:
         await app.start(listeners.proxy)
+        if watcher is not None:
+            app.observing.tell(watcher)
         app.warn()
         app.route_tokens.prefetch()
         gc.freeze()
-        child = start()
+        child = start(app.forward_authority)
         try:
             code = await _serve_until_its_end(app, child)
         except BaseException:

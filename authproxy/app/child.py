@@ -38,6 +38,7 @@ from authproxy.capabilities import (
 
 NOT_EXECUTABLE, NOT_FOUND = 126, 127  # POSIX, shell command language, 2.8.2
 BY_A_SIGNAL = 128
+STDOUT, STDERR = 1, 2
 FOR_THE_PROGRAM = ("SIGPIPE", "SIGXFSZ")  # Python ignores them; programs do not expect that
 
 Mask = frozenset[int] | None
@@ -81,17 +82,19 @@ def _heard() -> set[int]:
 class Child:
     """A program at work. For the loop of the main thread; `mask` is that of `hold_signals`.
 
-    Raises `NotStarted`.
+    What it writes to stdout goes `to_stderr` where stdout is ours. Raises `NotStarted`.
     """
 
-    def __init__(self, argv: Sequence[str], environ: Mapping[str, str], mask: Mask) -> None:
+    def __init__(
+        self, argv: Sequence[str], environ: Mapping[str, str], mask: Mask, *, to_stderr: bool = False
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._code: asyncio.Future[int] = self._loop.create_future()
         self._was_told_to_stop = False
         self._dealt_with = threading.Semaphore(0)  # the stop that was told last
         try:
             with given_limits():
-                self.pid, wait = _started(argv, environ, mask)
+                self.pid, wait = _started(argv, environ, mask, to_stderr=to_stderr)
         except OSError as error:
             raise NotStarted(error, argv[0]) from None
         self._start(lambda: self._watch(wait))
@@ -170,15 +173,21 @@ Wait = Callable[[], int | None]
 """Waits until the program has ended or stopped: its exit code, minus the signal that ended it, or None."""
 
 
-def _started(argv: Sequence[str], environ: Mapping[str, str], mask: Mask) -> tuple[int, Wait]:
+def _started(
+    argv: Sequence[str], environ: Mapping[str, str], mask: Mask, *, to_stderr: bool
+) -> tuple[int, Wait]:
     """Start the program; return its process and what waits for it. Raises OSError."""
     if mask is None:
         path = shutil.which(argv[0], path=environ.get("PATH")) or argv[0]  # npm is npm.cmd on Windows
-        process = subprocess.Popen([path, *argv[1:]], env=environ, close_fds=False)  # noqa: S603 - the user's own
+        stdout = STDERR if to_stderr else None
+        process = subprocess.Popen([path, *argv[1:]], env=environ, close_fds=False, stdout=stdout)  # noqa: S603 - the user's own
         return process.pid, process.wait
+    moves = [(os.POSIX_SPAWN_DUP2, STDERR, STDOUT)] if to_stderr else []
     as_usual = [getattr(signal, name) for name in FOR_THE_PROGRAM if hasattr(signal, name)]
     try:
-        pid = os.posix_spawnp(argv[0], list(argv), environ, setsigmask=mask, setsigdef=as_usual)
+        pid = os.posix_spawnp(
+            argv[0], list(argv), environ, file_actions=moves, setsigmask=mask, setsigdef=as_usual
+        )
     except ValueError as error:  # a NUL character
         raise FileNotFoundError(str(error)) from None
 

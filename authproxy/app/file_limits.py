@@ -36,8 +36,9 @@ def raise_file_limit(config: Config) -> None:
 
 
 def upstream_connections(config: Config) -> int:
-    """Return how many connections to upstreams there can be at a time."""
-    return sum(route.max_connections for route in config.routes)
+    """Return how many connections to upstreams there can be at a time, the far ends of tunnels included."""
+    tunnels = config.limits.connections if config.forward is not None and config.forward.tunnels else 0
+    return sum(route.max_connections for route in config.routes) + tunnels
 
 
 def affordable_connections(config: Config) -> int:

@@ -92,13 +92,14 @@ def configured_addresses(config: Config) -> list[str]:
 def each_at_a_free_port(config: Config, names: Iterable[str]) -> Config:
     """Return `config` with the routes of these `names` alone, each at a free port of its own on loopback.
 
-    Those that are mounted where all are have one more in common. There is no other, and no key is wanted.
+    Those that are mounted where all are have one more in common. There is no other, no forward proxy either,
+    and no key is wanted.
     """
     wanted = frozenset(names)
     routes = tuple(replace(route, listen=FREE_PORT) for route in config.routes if route.name in wanted)
     listen = (FREE_PORT,) if any(route.is_shared for route in routes) else ()
     chosen = replace(config, routes=routes, configured=config.configured or config.routes)
-    return replace(chosen, listen=listen, admin=None, access=None, workers=1)
+    return replace(chosen, listen=listen, admin=None, access=None, forward=None, workers=1)
 
 
 def own_listeners(config: Config, listeners: Listeners) -> OwnListeners:
@@ -132,7 +133,8 @@ def open_listeners(
     """
     opened: list[tuple[str, socket.socket]] = []
     try:
-        for listener in [*config.listen, *config.own_listeners]:
+        forward = [config.forward_listener] if config.forward_listener is not None else []
+        for listener in [*config.listen, *config.own_listeners, *forward]:
             if before is None or listener not in before.names:
                 sockets = already.get(listener) or _proxy_sockets(listener, config, before, share=share)
                 opened += [(listener, sock) for sock in sockets]
@@ -181,6 +183,8 @@ def _proxy_sockets(
         if (route := config.own_listeners.get(listener)) is not None:
             index = [each.name for each in config.routes].index(route)
             error.key = f"routes[{index}].listen"
+        elif listener == config.forward_listener:
+            error.key = "forward.listen"
         raise
 
 
@@ -237,8 +241,8 @@ def shown_listeners(sockets: list[tuple[str, socket.socket]]) -> dict[str, str]:
 
 def listening_urls(config: Config, sockets: list[tuple[str, socket.socket]]) -> list[str]:
     """Return the URLs of the listeners where all routes are mounted; a name's sockets are on one port."""
-    own = config.own_listeners
-    return list(dict.fromkeys(_url(config, *each) for each in sockets if each[0] not in own))
+    others = {*config.own_listeners, config.forward_listener}
+    return list(dict.fromkeys(_url(config, *each) for each in sockets if each[0] not in others))
 
 
 def own_urls(config: Config, sockets: list[tuple[str, socket.socket]]) -> dict[str, str]:
@@ -251,8 +255,21 @@ def own_urls(config: Config, sockets: list[tuple[str, socket.socket]]) -> dict[s
     return urls
 
 
+def forward_url(config: Config, sockets: list[tuple[str, socket.socket]]) -> str | None:
+    """Return the URL of the forward proxy, if there is one: plain http, whatever the others speak."""
+    at = config.forward_listener
+    found = (shown_address(listener, sock, secure=False) for listener, sock in sockets if listener == at)
+    return next(found, None) if at is not None else None
+
+
 def _url(config: Config, listener: str, sock: socket.socket) -> str:
     return shown_address(listener, sock, secure=config.tls is not None)
+
+
+def url_of(config: Config, listener: str, shown: str) -> str:
+    """Return the URL of a listener, which is `shown` as it is without TLS."""
+    is_secure = config.tls is not None and listener != config.forward_listener
+    return shown.replace("http://", "https://", 1) if is_secure else shown
 
 
 def can_be_opened(url: str) -> bool:

@@ -15,7 +15,7 @@ from authproxy.app.requests import LocalRequests
 from authproxy.observe.counters import Counters
 from authproxy.observe.feed import Feed, Sink
 from authproxy.observe.recent import Recent
-from authproxy.observe.record import Subscriber
+from authproxy.observe.record import RequestRecord, Subscriber
 from authproxy.tokens.token import Token
 
 if TYPE_CHECKING:
@@ -51,6 +51,18 @@ class Others(Protocol):
 
     def published(self, issuer: str, urls: tuple[str, ...]) -> None:
         """Have all know the token endpoints that `issuer` publishes."""
+        ...
+
+
+class Watcher(Protocol):
+    """Who is told of all that comes, as it comes."""
+
+    def answered(self, record: RequestRecord) -> None:
+        """Hear of a request."""
+        ...
+
+    def secured(self, place: str, named: str | None) -> None:
+        """Hear of a handshake in forward mode, for `place`; the client has `named` a server (SNI)."""
         ...
 
 
@@ -91,6 +103,12 @@ class Observing:
         if self._feed is not None:
             subscribers.append(self._feed.take)
         return subscribers
+
+    def tell(self, watcher: Watcher) -> None:
+        """Have `watcher` told as well, until another configuration is at work."""
+        if self._handler is not None:
+            self._handler.subscribe(watcher.answered)
+            self._handler.subscribers.secured = watcher.secured
 
     def flush(self) -> None:
         """Write what of the access log is not written yet."""

@@ -1,14 +1,16 @@
 """The proxy's listeners at work: one server for all their connections, each begun and ended by itself.
 
     sockets ─▶ ServedListener ─▶ Entrance ─┬─▶ handler, of all routes that are mounted
-    sockets ─▶ ServedListener ─▶ Entrance ─┴─▶ one beside it, of the route whose own listener it is
+    sockets ─▶ ServedListener ─▶ Entrance ─┼─▶ one beside it, of the route whose own listener it is
+    sockets ─▶ ServedListener ─▶ Entrance ─┴─▶ that of forward mode
 
 Another configuration may want others: `prepare` does all that can fail, `serve` and `change` put them in.
 """
 
 import socket
-from collections.abc import Iterable
-from typing import Any, cast
+import ssl
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
 
 from authproxy import logs
@@ -19,6 +21,9 @@ from authproxy.app.site import Site
 from authproxy.config.model import Config, address_of
 from authproxy.proxy.downstream.server import Entrance, ProxyServer
 from authproxy.proxy.handler import ProxyHandler
+
+if TYPE_CHECKING:
+    from authproxy.proxy.forward.handler import ForwardHandler
 
 LIMITED_BY_CONFIGURATION = "`limits.connections` sets the limit"
 
@@ -34,6 +39,7 @@ class ProxyListeners:
         self._handler = handler
         self._own: dict[str, ProxyHandler] = {}  # by the listener,
         self._routes: dict[str, str] = {}  # and whose it is
+        self._forward: ForwardHandler | None = None
         # Of listeners that are gone, each with its route, for as long as anybody is connected.
         self._gone: WeakKeyDictionary[ProxyHandler, str] = WeakKeyDictionary()
         self._served: list[ServedListener] = []
@@ -59,10 +65,15 @@ class ProxyListeners:
             name: self._own.get(name) or self._handler.beside(each, name) for name, each in site.own.items()
         }
         try:
+            forward = self._forward_entrance(site)
             for name, sock in sockets:
-                entrance = Entrance(self.server, own.get(name, self._handler))
+                entrance = forward if name == site.config.forward_listener else None
                 listener = await ServedListener.create(
-                    name, sock, entrance, tls=site.tls.listener, handshake_seconds=seconds
+                    name,
+                    sock,
+                    entrance or Entrance(self.server, own.get(name, self._handler)),
+                    tls=_tls(name, site),
+                    handshake_seconds=seconds,
                 )
                 created.append(listener)
         except BaseException:
@@ -70,6 +81,16 @@ class ProxyListeners:
                 listener.close()
             raise
         return created
+
+    def _forward_entrance(self, site: Site) -> Entrance | None:
+        """Return what makes the connections of the forward listener, if there is one."""
+        if site.forward is None:
+            return None
+        from authproxy.proxy.forward.connection import ForwardEntrance
+        from authproxy.proxy.forward.handler import ForwardHandler
+
+        forward = self._forward or ForwardHandler(self._handler, site, site.forward, self.server)
+        return ForwardEntrance(self.server, forward)
 
     def close(self) -> None:
         """Accept no more."""
@@ -87,25 +108,27 @@ class ProxyListeners:
 
         Who waits on them goes on waiting.
         """
-        tls = site.tls.listener
-        seconds = site.config.limits.header_timeout if tls is not None else None
         listeners = site.config.listeners
         return [
             (each.address, each.sock.dup())
             for each in self._served
             if each.address in listeners
-            and (each.tls is not tls or each.handshake_seconds != seconds or self._changes_sides(each, site))
+            and (_speaks_otherwise(each, site) or self._changes_sides(each, site))
         ]
 
     def _changes_sides(self, listener: ServedListener, site: Site) -> bool:
-        """Tell whether a listener is a route's own, and is not in `site`, or the other way round."""
-        return (_entrance(listener).answerer is self._handler) == (listener.address in site.own)
+        """Tell whether a listener is a route's own, or that of forward mode, and is not in `site`, or so."""
+        answerer = _entrance(listener).answerer
+        is_forward = self._forward is not None and answerer is self._forward
+        if is_forward or listener.address == site.config.forward_listener:
+            return is_forward != (listener.address == site.config.forward_listener)
+        return (answerer is self._handler) == (listener.address in site.own)
 
     def adjust(self, config: Config) -> None:
         """Go by the limits of `config` from now on."""
         self.server.adjust(**_bounds(config))
 
-    def serve(self, site: Site, prepared: Iterable[ServedListener]) -> None:
+    def serve(self, site: Site, prepared: Sequence[ServedListener]) -> None:
         """Have each listener that is a route's own serve by `site` from the next request on.
 
         Who is connected to one that is gone has one more answer: as at its route's new one, if there is one.
@@ -127,7 +150,20 @@ class ProxyListeners:
         for handler, route in self._gone.items():
             handler.serve(now.get(route) or site.alone())
         self._own, self._routes = own, site.config.own_listeners
-        self.server.own = dict(own)
+        named = self._serve_forward(site, prepared)
+        self.server.own = {**own, **named}
+
+    def _serve_forward(self, site: Site, prepared: Sequence[ServedListener]) -> Mapping[str, ProxyHandler]:
+        """Have forward mode go by `site`, or end; return who answers for each origin there."""
+        forward, listener = self._forward, site.config.forward_listener
+        if forward is None and listener is not None:
+            found = (_entrance(each).answerer for each in prepared if each.address == listener)
+            forward = cast("ForwardHandler | None", next(found, None))
+        if forward is None:
+            return {}
+        forward.serve_forward(site, site.forward)
+        self._forward = forward if site.forward is not None else None
+        return forward.named
 
     async def change(self, prepared: list[ServedListener], config: Config) -> None:
         """Accept on what was `prepared`, and no more on what `config` has no use for."""
@@ -147,6 +183,18 @@ class ProxyListeners:
 
 def _entrance(listener: ServedListener) -> Entrance:
     return cast("Entrance", listener.protocols)
+
+
+def _tls(listener: str, site: Site) -> ssl.SSLContext | None:
+    """Return how a listener speaks TLS; that of forward mode does not, as its clients say http://."""
+    return site.tls.listener if listener != site.config.forward_listener else None
+
+
+def _speaks_otherwise(listener: ServedListener, site: Site) -> bool:
+    """Tell whether a listener speaks TLS otherwise than in `site`."""
+    tls = _tls(listener.address, site)
+    seconds = site.config.limits.header_timeout if tls is not None else None
+    return listener.tls is not tls or listener.handshake_seconds != seconds
 
 
 def _bounds(config: Config) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from authproxy.app.listeners import (
     open_listeners,
     ports_of,
     shown_listeners,
+    url_of,
 )
 from authproxy.app.notify import NOBODY
 from authproxy.app.sockets import ListenError
@@ -41,7 +42,7 @@ class Others(Protocol):
         """Return what of `opened` is this process's own to serve."""
         ...
 
-    async def prepare(self, config: Config, opened: Listeners, own: OwnListeners) -> None:
+    async def prepare(self, config: Config, opened: Listeners, own: OwnListeners, tls: TLSContexts) -> None:
         """Have them prepare to serve `config`; once that returns, they will.
 
         Raises `AuthproxyError`, and then they go on as before.
@@ -72,7 +73,7 @@ class Nobody:
         """Return everything."""
         return opened
 
-    async def prepare(self, config: Config, opened: Listeners, own: OwnListeners) -> None:
+    async def prepare(self, config: Config, opened: Listeners, own: OwnListeners, tls: TLSContexts) -> None:
         """Tell nobody."""
 
     async def commit(self) -> None:
@@ -108,13 +109,22 @@ class Reloader:
         self._notify = notify
         self._turn = asyncio.Lock()
         self._next: asyncio.Task[list[Fault]] | None = None
-        app.reload_hook = self.reload
+        app.reload_hook, app.renew_hook = self.reload, self.renew
 
     async def reload(self) -> list[Fault]:
         """Load the configuration as it is now; return what is wrong with it, which is logged as well."""
         if self._next is None:
             self._next = asyncio.create_task(self._when_it_is_our_turn(), name="reload")
         return await asyncio.shield(self._next)
+
+    async def renew(self) -> None:
+        """Serve by the same configuration, with what is to be made anew: an authority that ends."""
+        async with self._turn:
+            try:
+                await self._change(self._app.config)
+            except (AuthproxyError, OSError) as error:
+                cause = _faults_of(error, self._app.config.file)[0].message
+                logs.warning("the forward proxy's authority cannot be renewed", cause=cause)
 
     async def _when_it_is_our_turn(self) -> list[Fault]:
         async with self._turn:
@@ -176,8 +186,7 @@ class Reloader:
         for listener, url in shown.items():
             route = config.own_listeners.get(listener)
             named = {"route": route} if route is not None else {}
-            scheme = "https" if config.tls is not None else "http"
-            logs.info("listening", url=url.replace("http://", f"{scheme}://", 1), **named)
+            logs.info("listening", url=url_of(config, listener, url), **named)
         self._remember(before, config, opened)
         if config.workers != before.workers:
             logs.warning("`workers` takes effect when authproxy is started again")
@@ -194,7 +203,7 @@ class Reloader:
         own.keep(self._app.own, set(configured_addresses(self._app.config)).intersection(addresses))
         change = await self._app.prepare(config, self._others.own_share(opened), tls, own)
         try:
-            await self._others.prepare(config, opened, own)
+            await self._others.prepare(config, opened, own, tls)
         except BaseException:
             self._app.abandon(change)
             raise

@@ -9,6 +9,7 @@ RouteConfig ─┬─ pools of connections, header rules, rewriting
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from pydantic import SecretStr
 
@@ -153,8 +154,12 @@ class RouteBuilder:
         }
         self._routes_before = {each.name: each for each in before.config.routes} if before is not None else {}
 
-    def route(self, route: RouteConfig, *, listener: str = "") -> Route:
-        """Return a route as it is mounted; or as it is at its own `listener`, where all paths are its."""
+    def route(self, route: RouteConfig, *, listener: str = "", intercepted: bool = False) -> Route:
+        """Return a route as it is mounted; or as it is at its own `listener`, where all paths are its.
+
+        Or, where what goes to its upstream is `intercepted`, as it is there: below the base path alone, and
+        names are real.
+        """
         path, host = ("/", None) if listener else (route.path, route.host)
         config, tls = self._config, self._tls.upstreams.get(route.name)
         url = split_url(route.upstream)
@@ -164,6 +169,8 @@ class RouteBuilder:
         credential = self._credential(route)
         strip = path if route.strip_path and path != "/" else ""
         base = url.path.rstrip("/")
+        if intercepted:  # what is taken off is put on again, and names are real
+            route, path, strip = replace(route, rewrite=None), unquote(base) or "/", base
         rewriting = None
         if route.rewrite is not None and route.rewrite.headers:
             rewriting = Rewriting(
@@ -248,6 +255,10 @@ class RouteBuilder:
             untouched[route.name, reason] += 1
 
         return body_rewriting(self._config, route, listener=listener, own=self._own, untouched=count)
+
+    def no_placeholders(self) -> Placeholders:
+        """Return what refuses those of every route: where none of them is asked."""
+        return Placeholders(None, self._owners)
 
     def _stand_in(self, route: RouteConfig) -> StandIn | None:
         """Return what answers the route's logins; None where none is answered here."""

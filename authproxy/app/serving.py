@@ -162,6 +162,7 @@ async def attend(
             app.warn()
             app.route_tokens.prefetch()
             await app.keep_certificate()
+            app.keep_authority()
         gc.freeze()
         ready(app)
         notify.watch()

@@ -12,6 +12,7 @@ connections to upstreams, and what is known of a credential. Nothing is contacte
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from authproxy.app.credentials import TokenSources
 from authproxy.app.listeners import configured_addresses
@@ -27,6 +28,9 @@ from authproxy.proxy.router import RouteTable
 from authproxy.proxy.upstream.pool import Pool
 from authproxy.values import split_address
 
+if TYPE_CHECKING:
+    from authproxy.proxy.forward.site import ForwardSite
+
 NO_TLS = TLSContexts(None, {})
 
 
@@ -36,7 +40,8 @@ class Site:
 
     `guard` is the proxy's, `admin_guard` the admin listener's; `pools` are the routes' connections;
     `credentials` are what each route's tokens are asked with, by the route's name. `own` has what each
-    listener serves by that is a route's own: the same, with that route alone.
+    listener serves by that is a route's own: the same, with that route alone; `forward` what that of forward
+    mode does.
     """
 
     config: Config
@@ -49,10 +54,11 @@ class Site:
     tls: TLSContexts = NO_TLS
     credentials: Mapping[str, Credential] = field(default_factory=dict, repr=False)
     own: "Mapping[str, Site]" = field(default_factory=dict, repr=False)
+    forward: "ForwardSite | None" = field(default=None, repr=False)
 
     def alone(self, *routes: Route) -> "Site":
         """Return what a listener serves by at which these are all."""
-        return replace(self, routes=RouteTable(routes), own={})
+        return replace(self, routes=RouteTable(routes), own={}, forward=None)
 
     def close(self, *, successor: "Site | None" = None) -> None:
         """Close every connection to an upstream that is idle, and the others as they come back.
@@ -62,6 +68,9 @@ class Site:
         for key, pool in self.pools.items():
             if successor is None or successor.pools.get(key) is not pool:
                 pool.close()
+        forward = self.forward
+        if forward is not None and forward.unmatched is not None:
+            forward.unmatched.close()
 
 
 def build_site(
@@ -100,7 +109,11 @@ def build_site(
         listener: site.alone(builder.route(named[name], listener=listener))
         for listener, name in config.own_listeners.items()
     }
-    return replace(site, own=at_own)
+    if config.forward is None:
+        return replace(site, own=at_own)
+    from authproxy.app.forward import forward_site
+
+    return replace(site, own=at_own, forward=forward_site(site, builder, own, planned or own))
 
 
 def _guard(config: Config, origins: Iterable[str] = ()) -> Guard:

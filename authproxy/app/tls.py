@@ -12,13 +12,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from authproxy.config.model import AUTO, Config, ListenerTLS
+from authproxy.app.runtime_files import RuntimeFiles
+from authproxy.config.model import AUTO, EPHEMERAL, Config, ListenerTLS
 from authproxy.config.route import UpstreamTLS
-from authproxy.errors import AuthproxyError, ConfigError
+from authproxy.errors import AuthproxyError, ConfigError, Fault
 from authproxy.net.tls import UNUSABLE, listener_context, upstream_context
 from authproxy.values import split_url
 
 if TYPE_CHECKING:
+    from authproxy.app.forward_authority import Exported, ForwardAuthority
     from authproxy.app.local_certificate import LocalCertificate
 
 NOT_USABLE = "the certificate or the key cannot be used"
@@ -30,36 +32,78 @@ class TLSContexts:
     """How to speak TLS on the listeners, and to the upstream of each https route, by its name.
 
     `made_from` has a digest of what each context was made from. With `tls: auto`, `local` keeps the
-    certificate of the listeners valid.
+    certificate of the listeners valid. With `forward` there is an authority for it, which clients find in
+    `files`: those are there while the process lives, whichever configuration it has.
     """
 
     listener: ssl.SSLContext | None
     upstreams: dict[str, ssl.SSLContext]
     made_from: dict[str, str] = field(default_factory=dict, repr=False)
     local: "LocalCertificate | None" = field(default=None, repr=False)
+    forward: "ForwardAuthority | None" = field(default=None, repr=False)
+    files: RuntimeFiles | None = field(default=None, repr=False)
+
+    def stage(self) -> None:
+        """Write the files for clients, for `publish` to put in their places. Raises `StoreError`."""
+        if self.forward is not None:
+            self.forward.stage()
+
+    def publish(self) -> None:
+        """Have the files for clients as this has them: they are removed when there is nothing to tell.
+
+        Raises `StoreError`.
+        """
+        if self.forward is not None:
+            self.forward.publish()
+        else:
+            self.end()
+
+    def abandon(self) -> None:
+        """Have them as they were before `stage`."""
+        if self.forward is not None:
+            self.forward.abandon()
+
+    def begin(self) -> None:
+        """Have the files for clients there, until `end`. Raises `StoreError`."""
+        self.stage()
+        self.publish()
+
+    def end(self) -> None:
+        """Remove the files for clients, of whichever configuration they are."""
+        if self.files is not None:
+            self.files.close()
 
 
-def tls_contexts(config: Config, before: TLSContexts | None = None, *, makes: bool = True) -> TLSContexts:
+def tls_contexts(
+    config: Config,
+    before: TLSContexts | None = None,
+    exported: "Exported | None" = None,
+    *,
+    makes: bool = True,
+) -> TLSContexts:
     """Load every certificate and key that `config` names, once. Raises `ConfigError`.
 
-    A context of `before` that was made from the same is taken over. Unless it `makes` what `tls: auto` takes,
-    listeners have no context with that.
+    A context of `before` that was made from the same is taken over. What another process of ours has
+    `exported` is the authority of `forward`. Unless it `makes` what `tls: auto` takes, listeners have no
+    context with that, nor is an authority made.
     """
-    made, faults = _Made(before), []
-    listener = local = None
+    files = before.files if before is not None and before.files is not None else RuntimeFiles()
+    made, faults = _Made(before), list[Fault]()
+    listener = local = forward = None
     try:
         if config.tls == AUTO:
             local = _local(config, before, makes=makes)
             listener = local.context if local is not None else None
-        elif isinstance(keys := config.tls, ListenerTLS):
-            old = before.listener if before is not None else None
-            listener = made.context(
-                LISTENERS, keys, old, lambda: listener_context(keys.cert_file, keys.key_file)
-            )
+        else:
+            listener = _listener(config, before, made)
     except UNUSABLE:
         faults.append(config.fault("tls", NOT_USABLE))
     except AuthproxyError as error:
         faults.append(config.fault("tls", f"cannot be served: {error.detail}; {error.hint}"))
+    try:
+        forward = _forward(config, before, files, exported, makes=makes)
+    except ConfigError as error:
+        faults += error.faults
     upstreams: dict[str, ssl.SSLContext] = {}
     for index, route in enumerate(config.routes):
         secure = split_url(route.upstream).scheme == "https"
@@ -75,7 +119,37 @@ def tls_contexts(config: Config, before: TLSContexts | None = None, *, makes: bo
             upstreams[route.name] = context
     if faults:
         raise ConfigError(faults)
-    return TLSContexts(listener, upstreams, made.made_from, local)
+    return TLSContexts(listener, upstreams, made.made_from, local, forward, files)
+
+
+def _listener(config: Config, before: TLSContexts | None, made: "_Made") -> ssl.SSLContext | None:
+    """Return the context of the listeners, of files; None without. Raises one of `UNUSABLE`."""
+    if not isinstance(keys := config.tls, ListenerTLS):
+        return None
+    old = before.listener if before is not None else None
+    return made.context(LISTENERS, keys, old, lambda: listener_context(keys.cert_file, keys.key_file))
+
+
+def _forward(
+    config: Config,
+    before: TLSContexts | None,
+    files: RuntimeFiles,
+    exported: "Exported | None",
+    *,
+    makes: bool,
+) -> "ForwardAuthority | None":
+    """Return the authority of `forward`, with what that of `before` has. Raises `ConfigError`.
+
+    None without `forward`, and where nothing is to be made.
+    """
+    if config.forward is None or (not makes and config.forward.ca == EPHEMERAL):
+        return None
+    from authproxy.app.forward_authority import ForwardAuthority
+
+    known = before.forward if before is not None else None
+    if exported is not None:
+        return ForwardAuthority.imported(exported, files, before=known)
+    return ForwardAuthority.of(config, before=known, files=files)
 
 
 def _local(config: Config, before: TLSContexts | None, *, makes: bool) -> "LocalCertificate | None":

@@ -19,6 +19,10 @@ from authproxy.config.model import Config
 from authproxy.config.route import RouteConfig
 from authproxy.errors import AuthproxyError
 
+NOT_FORWARD = (
+    "there are no variables to print for a forward proxy that runs: a shell would have its key, and trust "
+    "it, for longer than a program takes; use authproxy exec --forward [ROUTE]... -- COMMAND [ARG]..."
+)
 BY_CODE_PAGE = "powershell"  # which reads what programs print in the console's encoding; shells take bytes
 
 
@@ -29,7 +33,8 @@ BY_CODE_PAGE = "powershell"  # which reads what programs print in the console's 
     "--shell", type=click.Choice([*SHELLS, "json"]), default="sh", show_default=True,
     help="Who is to read it: sh is for bash and zsh too, dotenv a .env file, json one flat object.",
 )  # fmt: skip
-def env(*, routes: tuple[str, ...], config_file: str | None, shell: str) -> None:
+@click.option("--forward", is_flag=True, hidden=True)
+def env(*, routes: tuple[str, ...], config_file: str | None, shell: str, forward: bool) -> None:
     """Print variables with the URLs of the proxy that runs with this configuration.
 
     They are those that `exec` sets: for each ROUTE, or for all, its URL and what is under its `env`;
@@ -40,6 +45,8 @@ def env(*, routes: tuple[str, ...], config_file: str | None, shell: str) -> None
     authproxy env --shell fish | source
     authproxy env --shell powershell | Out-String | Invoke-Expression
     """  # noqa: D301 - click takes a backspace for "keep these lines"
+    if forward:
+        raise click.UsageError(NOT_FORWARD)
     environ = dict(os.environ)
     config = load_config(config_file, needed=routes)
     chosen = [find_route(config, name) for name in dict.fromkeys(routes)] or list(config.routes)

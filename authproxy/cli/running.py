@@ -86,7 +86,9 @@ def _read(config: Config, document: Mapping[str, Any]) -> Running:
     found = Running(statuses)
     if all(found.status_of(route)["state"] == "not_loaded" for route in config.routes):
         return found  # another configuration's
-    return Running(statuses, _urls(statuses, [each for each in document["listeners"] if each.isprintable()]))
+    forward = document.get("forward", {}).get("listener")  # no route is mounted there
+    listeners = [each for each in document["listeners"] if each.isprintable() and each != forward]
+    return Running(statuses, _urls(statuses, listeners))
 
 
 def _urls(statuses: Statuses, listeners: list[str]) -> URLs:

@@ -14,6 +14,7 @@ from authproxy.app.file_limits import raise_file_limit
 from authproxy.app.listeners import (
     Listeners,
     PassedSocket,
+    forward_url,
     listening_urls,
     open_listeners,
     own_urls,
@@ -144,6 +145,8 @@ def _announce(config: Config, listeners: Listeners, ready: Ready) -> None:
         click.echo(f"listening on {url}")
     for route, url in urls.own.items():
         click.echo(f"listening on {url} for {route}")
+    if (proxy := forward_url(config, listeners.proxy)) is not None:
+        click.echo(f"forwarding on {proxy}")
     admin_url = None
     if listeners.admin is not None:
         address, sockets = listeners.admin

@@ -3,16 +3,19 @@
 AUTHPROXY_URL           where the routes are by their `path` and `host`, as the configuration has them
 ORDERS_URL              where the route `orders` is, with nothing to put in front of a path
 a route's `env`         what the program itself looks for
-NO_PROXY, no_proxy      so that none of it goes through an HTTP proxy
+NO_PROXY, no_proxy      so that none of it goes through an HTTP proxy, but for what is to come to ours
+HTTPS_PROXY and others  where ours is, for `exec --forward`
 """
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping
 from urllib.parse import urlsplit
 
 from authproxy.config.model import Config
 from authproxy.config.route import RouteConfig
 from authproxy.config.variables import filled
 from authproxy.errors import ConfigError
+from authproxy.net.http_proxy import may_except
 from authproxy.proxy.placeholders import placeholders
 from authproxy.values import DEFAULT_PORTS
 
@@ -20,6 +23,10 @@ COMMON = "AUTHPROXY_URL"
 NO_PROXY = ("NO_PROXY", "no_proxy")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 EVERYTHING = "*"  # for which there must be nothing else in NO_PROXY
+PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy")  # curl reads no HTTP_PROXY, others do
+ENV_PROXY = {"NODE_USE_ENV_PROXY": "1"}  # without it Node looks at none of them
+
+_SEPARATORS = re.compile(r"[\s,]+")
 
 
 def variables(
@@ -29,17 +36,34 @@ def variables(
     *,
     common: str,
     environ: Mapping[str, str],
+    forward: str | None = None,
 ) -> dict[str, str]:
     """Return the variables of `routes`, of `config`, each of which is at one of `urls`, by its name.
 
-    `common` is where all of them are; `environ` is what the program has besides. Raises `ConfigError` where
-    two routes want different values of the same variable.
+    `common` is where all of them are; `environ` is what the program has besides. `forward` is the URL of a
+    forward proxy that is to have what goes to the routes' upstreams. Raises `ConfigError` where two routes
+    want different values of the same variable.
     """
     routes = list(routes)
     found = {COMMON: common} | {url_variable(route.name): urls[route.name] for route in routes}
     stand_ins = placeholders(config.routes)
     found |= _own(routes, {route.name: _fields(urls[route.name], stand_ins[route.name]) for route in routes})
-    return found | _no_proxy({**environ, **found})
+    proxied: frozenset[str] = frozenset()
+    if forward is not None:
+        found |= dict.fromkeys(PROXIES, forward) | ENV_PROXY
+        proxied = upstream_hosts(routes)
+    return found | _no_proxy({**environ, **found}, proxied)
+
+
+def upstream_hosts(routes: Iterable[RouteConfig]) -> frozenset[str]:
+    """Return the hosts of the routes' upstreams."""
+    return frozenset(urlsplit(route.upstream).hostname or "" for route in routes)
+
+
+def direct_loopback(proxied: Collection[str]) -> str:
+    """Return a name of this machine that NO_PROXY can have although it has none of the hosts `proxied`."""
+    names = [name for name in ("127.0.0.1", "localhost") if not _is_proxied(name, proxied)]
+    return names[0] if names else "127.0.0.1"
 
 
 def url_variable(route: str) -> str:
@@ -74,15 +98,23 @@ def _own(routes: Iterable[RouteConfig], fields: Mapping[str, Mapping[str, str]])
     return found
 
 
-def _no_proxy(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return NO_PROXY, in both spellings, with the names of loopback; one that is not set is as the other."""
+def _no_proxy(environ: Mapping[str, str], proxied: Collection[str]) -> dict[str, str]:
+    """Return NO_PROXY, in both spellings, with the names of loopback; one that is not set is as the other.
+
+    No entry of it is for any of the hosts `proxied`.
+    """
     upper, lower = (environ.get(name) for name in NO_PROXY)
     both = (lower if upper is None else upper, upper if lower is None else lower)
-    return dict(zip(NO_PROXY, map(_grown, both), strict=True))
+    return dict(zip(NO_PROXY, (_grown(value or "", proxied) for value in both), strict=True))
 
 
-def _grown(value: str | None) -> str:
-    names = [name for each in (value or "").split(",") if (name := each.strip())]
+def _grown(value: str, proxied: Collection[str]) -> str:
+    names = [name for name in _SEPARATORS.split(value) if name and not _is_proxied(name, proxied)]
     if names == [EVERYTHING]:  # beside other names it means nothing, to curl and to Python
-        return value or ""
-    return ",".join([*names, *(name for name in LOOPBACK if name not in names)])
+        return value
+    more = (name for name in LOOPBACK if name not in names and not _is_proxied(name, proxied))
+    return ",".join([*names, *more])
+
+
+def _is_proxied(entry: str, proxied: Collection[str]) -> bool:
+    return any(may_except(entry, host) for host in proxied)

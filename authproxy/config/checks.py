@@ -3,18 +3,21 @@
 A rule takes what was read and yields faults; it is only asked about what is otherwise in order.
 """
 
+import contextlib
 import re
 import shlex
+import stat
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from authproxy.capabilities import WORKERS
+from authproxy.capabilities import FILE_OWNERS, WORKERS
 from authproxy.config.document import COMMAND_LINE, Item
-from authproxy.config.model import AUTO, FileKeys, RedisStoreSettings
+from authproxy.config.model import AUTO, Access, FileKeys, Forward, ForwardCA, RedisStoreSettings
 from authproxy.config.route import FRAMING_HEADERS, RouteConfig, RouteKeys
 from authproxy.errors import BadTokenReply, Fault
 from authproxy.grants.grant import Grant
@@ -54,6 +57,10 @@ def file_faults(keys: FileKeys, top: Item, routes: Routes) -> Iterator[Fault]:
     if keys.admin is not None:
         places.append((keys.admin.listen, admin.child("listen") or admin))
     own = [(route.listen, item.child("listen") or item) for route, item in routes if route.listen]
+    if keys.forward is not None:
+        forward = top.child("forward") or top
+        own.append((keys.forward.listen, forward.child("listen") or forward))
+        yield from _forward_faults(keys.forward, keys.access, forward)
     yield from _taken(places, own)
     for address, place in [*places, *own]:
         where = split_address(address)
@@ -67,10 +74,20 @@ def file_faults(keys: FileKeys, top: Item, routes: Routes) -> Iterator[Fault]:
         yield listen.fault(f"should name an address: the route {nowhere} has none of its own")
 
 
-def _taken(places: list[tuple[str, Item]], own: list[tuple[str, Item]]) -> Iterator[Fault]:
-    """Yield a fault for each address that is listened on already; one of the routes' `own` in any spelling.
+def _forward_faults(forward: Forward, access: Access | None, item: Item) -> Iterator[Fault]:
+    """Yield a fault for a forward proxy that would take anybody anywhere."""
+    if forward.unmatched == "tunnel" and not forward.is_local and access is None:
+        yield (item.child("unmatched") or item).fault(
+            "would let other machines go anywhere from this one, without a key; set `access` (callers must "
+            "send a key), or `unmatched: refuse`, or listen on 127.0.0.1"
+        )
 
-    Who connects there would come to either of two listeners, and so to another route.
+
+def _taken(places: list[tuple[str, Item]], own: list[tuple[str, Item]]) -> Iterator[Fault]:
+    """Yield a fault for each address that is listened on already; one of the `own` in any spelling.
+
+    Those are where not all routes are mounted: who connects there would come to either of two listeners, and
+    so to another route.
     """
     seen: set[object] = set()
     by_port: defaultdict[int, list[str]] = defaultdict(list)
@@ -111,6 +128,32 @@ def certificate_warnings(
     for named, host in hosts:
         if host != ANY_HOST and not is_loopback(host, any_spelling=False):
             yield named.fault(NO_CERTIFICATE)
+
+
+def forward_warnings(keys: FileKeys, routes: Routes) -> Iterator[Fault]:
+    """Yield a warning for each route that nobody comes to by the forward proxy: another one has its place."""
+    first: dict[tuple[str, int, str], str] = {}
+    for route, item in routes if keys.forward is not None else ():
+        url = urlsplit(route.upstream)
+        base = url.path.rstrip("/")
+        taken = first.setdefault(((url.hostname or "").rstrip("."), port_of(url), base), route.name)
+        if taken != route.name:
+            yield (item.child("upstream") or item).fault(
+                f"is that of the route {taken} too, which has what comes by the forward proxy (`forward`)"
+            )
+
+
+def authority_warnings(keys: FileKeys, top: Item) -> Iterator[Fault]:
+    """Yield a warning for an authority's key that others can read: they could be any host to its clients."""
+    if keys.forward is None or not isinstance(ca := keys.forward.ca, ForwardCA) or not FILE_OWNERS:
+        return
+    place = top
+    for key in ("forward", "ca", "key_file"):
+        place = place.child(key) or place
+    with contextlib.suppress(OSError):  # one that is gone by now is told of when it is read
+        if Path(ca.key_file).stat().st_mode & stat.S_IROTH:
+            way_out = f"chmod 600 {shlex.quote(ca.key_file)}"
+            yield place.fault(f"is an authority's private key that others can read: {way_out}")
 
 
 def worker_faults(keys: FileKeys, top: Item) -> Iterator[Fault]:
@@ -317,6 +360,8 @@ def loop_faults(keys: FileKeys, routes: Routes) -> Iterator[Fault]:
     listeners = [(address, "the proxy's own listener") for address in keys.listen]
     if keys.admin is not None:
         listeners.append((keys.admin.listen, "the admin listener (`admin: {listen: …}` moves it)"))
+    if keys.forward is not None:
+        listeners.append((keys.forward.listen, "the forward proxy's own listener"))
     listeners += [
         (each.listen, f"the listener of the route {each.name}") for each, _ in routes if each.listen
     ]

@@ -7,7 +7,7 @@ Everything is frozen: a changed file makes another Config.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
@@ -25,8 +25,10 @@ from authproxy.capabilities import UNIX_SOCKETS
 from authproxy.config.route import (
     Count,
     Passphrase,
+    ProxySetting,
     RouteConfig,
     Timeout,
+    Timeouts,
     host_name,
     none_is_none,
     off_is_none,
@@ -44,11 +46,13 @@ from authproxy.values import (
     LocalPath,
     ReadableFile,
     Size,
+    is_loopback,
     split_address,
 )
 
 MAX_KEEP = 10_000  # requests
 AUTO: Final = "auto"  # of `tls`
+EPHEMERAL: Final = "ephemeral"  # of `forward.ca`
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?\Z")
 
 
@@ -65,13 +69,17 @@ def _origin(value: str) -> str:
     return origin
 
 
-def _auto_or(value: Any, make: ValidatorFunctionWrapHandler) -> Any:
-    """Return `auto`, or what `make` makes of a mapping: a union would have both complain of one fault."""
-    if value == AUTO:
-        return AUTO
-    if not isinstance(value, dict):
-        raise ValueError("should be `auto`, or a mapping with cert_file and key_file")  # noqa: TRY004 - told as a fault
-    return make(value)
+def _word_or(word: str) -> Callable[[Any, ValidatorFunctionWrapHandler], Any]:
+    """Return what takes `word`, or makes a mapping: a union would have both complain of one fault."""
+
+    def word_or(value: Any, make: ValidatorFunctionWrapHandler) -> Any:
+        if value == word:
+            return word
+        if not isinstance(value, dict):
+            raise ValueError(f"should be `{word}`, or a mapping with cert_file and key_file")  # noqa: TRY004 - told as a fault
+        return make(value)
+
+    return word_or
 
 
 def _one_or_more(value: Any) -> Any:
@@ -137,8 +145,59 @@ if TYPE_CHECKING:
     ListenerTLSKeys = ListenerTLS | Literal["auto"]
 else:
     ListenerTLSKeys = Annotated[
-        ListenerTLS, WrapValidator(_auto_or, json_schema_input_type=ListenerTLS | Literal["auto"])
+        ListenerTLS, WrapValidator(_word_or(AUTO), json_schema_input_type=ListenerTLS | Literal["auto"])
     ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForwardCA:
+    """An authority of one's own, that signs for the routes' hosts."""
+
+    __pydantic_config__ = KEYS
+
+    cert_file: ReadableFile
+    """The authority's certificate, PEM; what signed it may follow. Example: /etc/authproxy/ca.pem"""
+    key_file: ReadableFile
+    """Its private key, PEM. Example: /etc/authproxy/ca-key.pem"""
+
+
+if TYPE_CHECKING:
+    ForwardCAKeys = ForwardCA | Literal["ephemeral"]
+else:
+    ForwardCAKeys = Annotated[
+        ForwardCA,
+        WrapValidator(_word_or(EPHEMERAL), json_schema_input_type=ForwardCA | Literal["ephemeral"]),
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forward:
+    """A forward proxy, for tools whose URLs cannot be changed: HTTPS_PROXY leads them here."""
+
+    __pydantic_config__ = KEYS
+
+    listen: Address = "127.0.0.1:8888"
+    """Where it listens: an address of its own, plain http even with `tls`. Anything but loopback needs
+    `access` or `allow_remote`. Example: 127.0.0.1:9888"""
+    unmatched: Literal["tunnel", "refuse"] | None = None
+    """What becomes of hosts that no route's `upstream` names: `tunnel` passes their bytes on unread, and
+    plain http as it is; `refuse` answers 403. By default `tunnel` on loopback and `refuse` elsewhere, where
+    `tunnel` needs `access`. Example: refuse"""
+    ca: ForwardCAKeys = "ephemeral"
+    """Who signs the certificates that clients get for the routes' hosts: `ephemeral`, an authority made at
+    the start, for those hosts alone, whose key is in memory only; or one of your own.
+    Example: {cert_file: ca.pem, key_file: ca-key.pem}"""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine reaches it."""
+        place = split_address(self.listen)
+        return place is None or is_loopback(place[0])
+
+    @property
+    def tunnels(self) -> bool:
+        """Whether what no route is for is passed on, rather than refused."""
+        return self.unmatched == "tunnel" or (self.unmatched is None and self.is_local)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,6 +288,19 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ForwardDefaults:
+    """What of `defaults` holds for hosts that no route is for."""
+
+    __pydantic_config__ = KEYS
+
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    """How long they may take. Example: {connect: 5s, idle: 1h}"""
+    http_proxy: ProxySetting = None
+    """The HTTP proxy on the way to them. Example: "http://proxy.example.com:3128"
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FileKeys:
     """The file's top level, `routes` and `defaults` aside."""
 
@@ -265,6 +337,12 @@ class FileKeys:
     """Serve HTTPS instead of HTTP: with a certificate of your own, or with `auto`, which makes one for this
     machine, signed by an authority of your own that clients have to trust once (`authproxy trust`).
     Example: {cert_file: cert.pem, key_file: key.pem}"""
+    forward: Annotated[
+        Forward | None, BeforeValidator(off_is_none, json_schema_input_type=Forward | bool)
+    ] = None
+    """A forward proxy beside the routes: a listener of its own that clients name as their HTTP proxy. What
+    is for the host of a route's `upstream` goes that route's way; `true` for all defaults.
+    Example: {listen: 127.0.0.1:8888, unmatched: refuse}"""
     token_store: TokenStoreKeys | None = None
     """Where tokens are stored. By default in memory, and in a file for grants that need a login.
     Example: {type: redis, url: "${REDIS_URL}", key: "${TOKEN_KEY}"}"""
@@ -284,23 +362,31 @@ class Config(FileKeys):
     """What is no fault, but hardly meant: named at its place by `check`, `routes` and `run`."""
     admin_is_default: bool = False
     places: Mapping[str, tuple[int, int]] = field(default_factory=dict, repr=False, compare=False)
-    """The line and the column of each key of the top level, `log.level`, each route's `listen` and `tls`."""
+    """The line and the column of each key of the top level, of some below it (`log.level`, `forward.ca`), and
+    of each route's `listen` and `tls`."""
     files: Mapping[Path, Stamp] = field(default_factory=dict, repr=False, compare=False)
     """Every file that was read for this, or is named to be read at the start, as it was just before."""
 
     @property
     def listeners(self) -> dict[str, str]:
-        """The proxy's listeners, each with the name of the route whose own it is; "" where all are mounted.
+        """The proxy's listeners, each with the name of the route whose own it is; "" for any other.
 
         A listener is known by its address. Several routes may have a free port each (port 0): those are known
-        by address and route.
+        by address and route. The last is that of `forward`, if there is one.
         """
-        return dict.fromkeys(self.listen, "") | self.own_listeners
+        forward = self.forward_listener
+        last = {forward: ""} if forward is not None else {}
+        return dict.fromkeys(self.listen, "") | self.own_listeners | last
 
     @property
     def own_listeners(self) -> dict[str, str]:
         """Those of them that are a route's own."""
         return {_own_listener(route.listen, route.name): route.name for route in self.routes if route.listen}
+
+    @property
+    def forward_listener(self) -> str | None:
+        """That of `forward`; no route is mounted there."""
+        return _own_listener(self.forward.listen, FORWARD) if self.forward is not None else None
 
     def place(self, key: str) -> str | None:
         """Return FILE:LINE:COL of a key of the top level; None where the file does not have it."""
@@ -312,6 +398,13 @@ class Config(FileKeys):
         line, column = self.places.get(key, (1, 1))
         return Fault(self.file, line, column, key, message)
 
+    forward_key: SecretStr | None = field(default=None, repr=False, compare=False)
+    """What callers of the forward listener must send, where it is not for `access` to say: a key made for one
+    run (`exec`)."""
+
+    forward_defaults: ForwardDefaults = field(default_factory=ForwardDefaults)
+    """What holds on the way to hosts that no route is for."""
+
     configured: tuple[RouteConfig, ...] = field(default=(), repr=False, compare=False)
     """All routes of the file, where only some of them are to be served: those that name placeholders."""
 
@@ -320,6 +413,7 @@ class Config(FileKeys):
 
 
 _FOR = " for "
+FORWARD = "the forward proxy"  # no route has a name with spaces
 
 
 def _own_listener(address: str, route: str) -> str:

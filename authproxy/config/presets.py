@@ -83,7 +83,7 @@ class Preset:
         right = self.hosts.get(api, auth)
         if right != auth:
             return f"tokens for {api} come from {right}, not from {auth}: set `auth_host: {right}`"
-        if api not in self.hosts and auth in self.hosts.values():
+        if api not in {*self.hosts, auth} and auth in self.hosts.values():
             apis = " or ".join(sorted(each for each, its in self.hosts.items() if its == auth))
             return f"tokens from {auth} are for {apis}, not for {api}: check upstream and auth_host"
         return None

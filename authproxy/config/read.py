@@ -24,7 +24,7 @@ from authproxy.config.credential import credential_key
 from authproxy.config.document import Item, below, compose, merge, scalars, typed
 from authproxy.config.find import NO_SUCH_FILE
 from authproxy.config.layers import is_shared, routes_of
-from authproxy.config.model import Config, FileKeys, ListenerTLS
+from authproxy.config.model import Config, FileKeys, ForwardCA, ForwardDefaults, ListenerTLS
 from authproxy.config.references import References, not_utf8
 from authproxy.config.reread import reread_of
 from authproxy.config.route import RouteConfig, RouteKeys
@@ -194,6 +194,9 @@ class _Reader:
             faults += checks.store_faults(keys, top)
             faults += checks.loop_faults(keys, routes)
             self._validation.warnings += checks.certificate_warnings(keys, top, routes)
+            self._validation.warnings += checks.forward_warnings(keys, routes)
+            self._validation.warnings += checks.authority_warnings(keys, top)
+        beyond = self._beyond(top)
         # What a reference did not give is not news when it will not do either.
         places = {fault.place for fault in unresolved}
         unresolved += [fault for fault in faults if fault.place not in places]
@@ -207,12 +210,22 @@ class _Reader:
             **{each.name: getattr(keys, each.name) for each in fields(FileKeys)},
             routes=tuple(route for route, _ in routes),
             file=top.file,
+            forward_defaults=beyond or ForwardDefaults(),
             admin_is_default=admin is None or admin.value is None,
             secret_variables=self.secret_variables,
             warnings=tuple(sorted({*self._references.warnings, *self._validation.warnings, *exposed})),
             places=_places(top, items),
             files=self._references.files | _tls_files(keys, [route for route, _ in routes]),
         )
+
+    def _beyond(self, top: Item) -> ForwardDefaults | None:
+        """Return what `defaults` says of hosts that no route is for."""
+        defaults = top.child("defaults")
+        if defaults is None or not isinstance(defaults.value, dict):
+            return None
+        names = {each.name for each in fields(ForwardDefaults)}
+        given = {key: item for key, item in defaults.value.items() if key in names}
+        return self._validation.make(ForwardDefaults, replace(defaults, value=given)) if given else None
 
     def _lost(self, routes: Iterable[Item], unresolved: list[Fault]) -> tuple[str, ...]:
         """Return what the keys begin with of each route that is not needed, and cannot be had."""
@@ -267,7 +280,9 @@ def _with_listeners(keys: FileKeys, top: Item, routes: list[RouteConfig]) -> Fil
     listen = top.child("listen")
     if routes and (listen is None or listen.value is None) and not any(route.is_shared for route in routes):
         keys = replace(keys, listen=())
-    return _with_admin_socket(keys, top, [*keys.listen, *(route.listen for route in routes if route.listen)])
+    others = [route.listen for route in routes if route.listen]
+    others += [keys.forward.listen] if keys.forward is not None else []
+    return _with_admin_socket(keys, top, [*keys.listen, *others])
 
 
 def _with_admin_socket(keys: FileKeys, top: Item, addresses: list[str]) -> FileKeys:
@@ -288,11 +303,19 @@ def _with_admin_socket(keys: FileKeys, top: Item, addresses: list[str]) -> FileK
 
 
 def _places(top: Item, routes: Iterable[Item]) -> dict[str, tuple[int, int]]:
-    """Return where each key of the top level stands, `log.level`, and each route's `listen` and `tls`."""
+    """Return where each key of the top level stands, those below that are told of later, and routes' too."""
     items = [item for item in top.value.values() if item.file == top.file]
     below_routes = [(route, key) for route in routes for key in ("listen", "tls")]
-    log = top.child("log") or top
-    found = (item.child(key) for item, key in [(log, "level"), *below_routes])
+    log, forward = top.child("log") or top, top.child("forward") or top
+    authority = forward.child("ca") or top
+    below = [
+        (log, "level"),
+        (forward, "listen"),
+        (forward, "ca"),
+        (authority, "cert_file"),
+        (authority, "key_file"),
+    ]
+    found = (item.child(key) for item, key in [*below, *below_routes])
     items += [item for item in found if item is not None]
     return {item.key: (item.line, item.column) for item in items}
 
@@ -300,6 +323,8 @@ def _places(top: Item, routes: Iterable[Item]) -> dict[str, tuple[int, int]]:
 def _tls_files(keys: FileKeys, routes: Iterable[RouteConfig]) -> dict[Path, Stamp]:
     """Return each file with a certificate or a key, as it is now."""
     files = [keys.tls.cert_file, keys.tls.key_file] if isinstance(keys.tls, ListenerTLS) else []
+    if keys.forward is not None and isinstance(keys.forward.ca, ForwardCA):
+        files += [keys.forward.ca.cert_file, keys.forward.ca.key_file]
     for route in routes:
         named = (route.tls.ca_file, route.tls.cert_file, route.tls.key_file)
         files += [file for file in named if file is not None]

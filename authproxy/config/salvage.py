@@ -25,7 +25,7 @@ from authproxy.places import working_directory
 
 HARMLESS = frozenset({
     "listen", "admin", "workers", "allowed_hosts", "allowed_origins", "allow_remote", "access", "tls",
-    "limits", "log",
+    "forward", "limits", "log",
 })  # fmt: skip
 """Keys of the top level that say nothing of how a credential travels."""
 

@@ -10,18 +10,19 @@ excluded whole: left out, it would be open.
 """
 
 import datetime
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
+SigningKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 ORGANIZATION = "authproxy"
 BACKDATED = datetime.timedelta(hours=1)  # for clocks that are behind ours
@@ -73,11 +74,17 @@ class Leaf:
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """A root's certificate, and an issuer that can sign."""
+    """A root's certificate, and an issuer that can sign; `between` are those from it up to the root."""
 
     root: x509.Certificate
     issuer: x509.Certificate
-    key: ec.EllipticCurvePrivateKey = field(repr=False)
+    key: SigningKey = field(repr=False)
+    between: tuple[x509.Certificate, ...] = ()
+
+    @property
+    def certificates(self) -> tuple[x509.Certificate, ...]:
+        """All of its certificates, the issuer's first."""
+        return tuple(dict.fromkeys((self.issuer, *self.between, self.root)))
 
     @property
     def root_pem(self) -> bytes:
@@ -107,10 +114,19 @@ class Authority:
             .add_extension(x509.KeyUsage(**{**_NO_USE, "digital_signature": True}), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
             .add_extension(x509.SubjectAlternativeName(map(_general_name, names)), critical=False)
-            .add_extension(_issued_by(self.key), critical=False)
+            .add_extension(_issued_by(self.issuer), critical=False)
             .sign(self.key, hashes.SHA256())
         )
-        return Leaf(_pem(signed) + _pem(self.issuer), _sealed(key, passphrase), passphrase, begins, ends)
+        above = b"".join(_pem(each) for each in self.certificates if each.issuer != each.subject)
+        return Leaf(_pem(signed) + above, _sealed(key, passphrase), passphrase, begins, ends)
+
+    def exported(self) -> list[bytes]:
+        """Return all of it, DER, the key first and in the clear, for `imported` in a process of ours."""
+        key = self.key.private_bytes(
+            serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        chain = (self.root, self.issuer, *self.between)
+        return [key, *(each.public_bytes(serialization.Encoding.DER) for each in chain)]
 
 
 def make_authority(
@@ -132,7 +148,7 @@ def make_authority(
         )
         .issuer_name(name)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(_issued_by(root_key), critical=False)
+        .add_extension(_issued_by(root), critical=False)
         .sign(root_key, hashes.SHA256())
     )
     return Authority(root, issuer, key)  # and with this the root's key is nowhere any more
@@ -155,6 +171,14 @@ def unsealed(content: bytes, passphrase: bytes) -> Authority:
     except InvalidSignature as error:
         raise ValueError("the first certificate should have signed the second one") from error
     return Authority(root, issuer, key)
+
+
+def imported(exported: Sequence[bytes]) -> Authority:
+    """Return the authority of which `exported` is what it has said of itself."""
+    key = serialization.load_der_private_key(exported[0], None)
+    assert isinstance(key, SigningKey)  # noqa: S101 - as it was when it was exported
+    root, issuer, *between = map(x509.load_der_x509_certificate, exported[1:])
+    return Authority(root, issuer, key, tuple(between))
 
 
 def fingerprint_of(certificate: x509.Certificate) -> str:
@@ -186,7 +210,7 @@ def _pem(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(serialization.Encoding.PEM)
 
 
-def _sealed(key: ec.EllipticCurvePrivateKey, passphrase: bytes) -> bytes:
+def _sealed(key: SigningKey, passphrase: bytes) -> bytes:
     encryption = serialization.BestAvailableEncryption(passphrase)
     return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
 
@@ -223,8 +247,13 @@ def _authority(
     )
 
 
-def _issued_by(key: ec.EllipticCurvePrivateKey) -> x509.AuthorityKeyIdentifier:
-    return x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key())
+def _issued_by(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    """Return what names the key of `issuer`: as it does itself (RFC 5280 §4.2.1.1), if it does."""
+    try:
+        found = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    except x509.ExtensionNotFound:
+        found = x509.SubjectKeyIdentifier.from_public_key(issuer.public_key())
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(found)
 
 
 def _general_name(name: str) -> x509.GeneralName:

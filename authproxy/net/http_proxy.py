@@ -14,6 +14,7 @@ import re
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from ipaddress import ip_address, ip_network
 from typing import Literal
 from urllib.parse import unquote, urlsplit
@@ -150,6 +151,20 @@ def _fits(entry: str, host: str, port: int) -> bool:
         return _is_network(host) and ip_address(host) in ip_network(entry.strip("[]"), strict=False)
     name = entry.removeprefix("*").strip(".")
     return bool(name) and (host == name or host.endswith(f".{name}"))
+
+
+def may_except(entry: str, host: str) -> bool:
+    """Tell whether anybody who reads NO_PROXY might take `entry` to be for `host`, a name or an address.
+
+    Readers differ: some do not look at a port, some take any end of a name, some know wildcards and blocks.
+    """
+    entry, host = entry.lower(), host.lower().strip("[].")
+    if not _is_network(entry) and (found := _PORT.match(entry)):
+        entry = found[1]
+    if _is_network(entry):
+        return _is_network(host) and ip_address(host) in ip_network(entry.strip("[]"), strict=False)
+    name = entry.lstrip("*").strip(".")
+    return (host.endswith(name) or fnmatchcase(host, name)) if name else "*" in entry
 
 
 def _is_network(text: str) -> bool:

@@ -19,8 +19,13 @@ REFUSED = 407
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-9]\d\d)(?: [^\x00\r\n]*)?(?:\r\n|\Z)")
 
 
-async def open_tunnel(sock: socket.socket, proxy: HTTPProxy, host: str, port: int) -> None:
-    """Have `proxy`, to which `sock` leads, open a tunnel to the upstream. Raises `UpstreamError`."""
+async def open_tunnel(
+    sock: socket.socket, proxy: HTTPProxy, host: str, port: int, *, may_begin: bool = False
+) -> bytes:
+    """Have `proxy`, to which `sock` leads, open a tunnel to the upstream. Raises `UpstreamError`.
+
+    Returns what came behind its answer, where the other end `may_begin` to speak.
+    """
     authority = f"{bracketed(host)}:{port}".encode("ascii")
     asked = b"CONNECT %b HTTP/1.1\r\nHost: %b\r\n%b\r\n" % (authority, authority, proxy.header_lines)
     try:
@@ -30,8 +35,11 @@ async def open_tunnel(sock: socket.socket, proxy: HTTPProxy, host: str, port: in
         raise _broken(proxy, "closed the connection") from error
     if not 200 <= status < 300:
         raise refusal(proxy, status, f"CONNECT {authority.decode()}")
-    if rest:  # the upstream has not been asked anything yet: whoever speaks here is not the upstream
+    if (
+        rest and not may_begin
+    ):  # the upstream has not been asked anything yet: whoever speaks here is not the upstream
         raise _broken(proxy, "sent more than its answer")
+    return rest
 
 
 async def _answer(sock: socket.socket, proxy: HTTPProxy) -> tuple[int, bytes]:

@@ -19,7 +19,8 @@ Side = Literal["client", "upstream"]
 class Tunnel:
     """Joins two transports. Use as `with` block, at whose end the upstream's side is closed.
 
-    `idle_seconds` is how long it may be silent. `moved` counts the bytes that went to the client.
+    `idle_seconds` is how long it may be silent. `moved` counts the bytes that went to the client, `taken`
+    those that went to the upstream.
     """
 
     def __init__(self, client: asyncio.Transport, upstream: asyncio.Transport, idle_seconds: float) -> None:
@@ -31,7 +32,7 @@ class Tunnel:
         self._last = self._loop.time()
         self._over: asyncio.Future[None] = self._loop.create_future()  # nothing is passed on any more
         self._parted: asyncio.Future[None] = self._loop.create_future()  # and nobody has more to say
-        self.moved = 0
+        self.moved = self.taken = 0
 
     def __enter__(self) -> Self:
         return self
@@ -47,6 +48,8 @@ class Tunnel:
             return
         if side == "upstream":
             self.moved += len(data)
+        else:
+            self.taken += len(data)
         self._ends[beyond].write(data)
 
     def end(self, side: Side) -> None:

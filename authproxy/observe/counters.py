@@ -34,6 +34,9 @@ class Counters:
         self.refused: Counter[Key] = Counter()  # (reason,)
         self.token_requests: Counter[Key] = Counter()  # (route, outcome)
         self.untouched: Counter[Key] = Counter()  # (route, reason)
+        self.tunnels: Counter[Key] = Counter()  # (outcome,)
+        self.tunnel_bytes: Counter[Key] = Counter()  # (direction,)
+        self.tunnels_open: Counter[Key] = Counter()  # (), which goes down as well
 
     def request(self, record: RequestRecord) -> None:
         """Count a request, if a route was found for it."""
@@ -102,7 +105,9 @@ class RouteCounts:
         self.buckets = [0] * (len(BOUNDS) + 1)  # requests within each bound, and above the last
 
 
-COUNTERS = ("retries", "refused", "token_requests", "untouched")
+COUNTERS = (
+    "retries", "refused", "token_requests", "untouched", "tunnels", "tunnel_bytes", "tunnels_open",
+)  # fmt: skip
 
 
 def total(snapshots: Iterable[dict[str, Any]]) -> Counters:

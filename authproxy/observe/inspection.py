@@ -22,14 +22,14 @@ from authproxy.observe.record import KeptBody, RequestRecord
 from authproxy.times import rfc3339
 
 GONE = {"title": "Broken off"}
-ANSWERED = frozenset({"upstream", "refused", "preflight", "stand_in"})
+ANSWERED = frozenset({"upstream", "refused", "preflight", "stand_in", "tunnelled"})
 """Steps that tell who answered."""
 
 
 def summary(record: RequestRecord) -> dict[str, Any]:
     """Return a request as it stands in the list."""
     facts, hide = record.facts, _hiding(_sent(record))
-    return {
+    found = {
         "id": record.id,
         "at": rfc3339(record.at),
         "route": record.route,
@@ -45,6 +45,7 @@ def summary(record: RequestRecord) -> dict[str, Any]:
         "steps": _steps(record),
         "error": _error(record),
     }
+    return found if record.forward is None else found | {"forward": record.forward}
 
 
 def details(record: RequestRecord, secret_headers: AbstractSet[str] = frozenset()) -> dict[str, Any]:
@@ -62,7 +63,7 @@ def details(record: RequestRecord, secret_headers: AbstractSet[str] = frozenset(
     }
     if notes is not None and notes.cut:
         found["headers_cut"] = True
-    if record.listener:
+    if record.listener and record.forward is None:
         found["own_listener"] = True
     if facts is not None and facts.bodies:
         found["request_body"] = _body(notes.request_body if notes is not None else None, secrets)

@@ -22,6 +22,8 @@ SLOT_BITS = 20  # of 100 ns each: they tell apart what a coarse clock, or one th
 SLOTS = (1 << SLOT_BITS) - 1
 ID = re.compile(r"[0-9a-f]{22}")  # the microsecond and the slot in 18 digits (until 2112), and the process
 
+INTERCEPTED = "forward "  # how the listener of a host begins to which the forward proxy has the requests
+
 Lines = bytes  # header lines, each with its end
 
 
@@ -47,7 +49,8 @@ class RouteFacts:
     `url_of` makes the upstream's URL of a path; `secret_headers` are in lower case; `hosts` are those of all
     routes' upstreams, with their ports; up to `bodies` bytes of each body are kept, as far as there is a
     `budget`. `secrets` may stand in what comes back, besides what was `sent` of the token. `base`
-    is the path of `upstream`. `listener` is the route's own one, if they came in there.
+    is the path of `upstream`. `listener` is the route's own one, if they came in there, or where what goes to
+    its host is `INTERCEPTED`.
     """
 
     name: str
@@ -129,11 +132,13 @@ class Notes:
     it is known before the request. `origin` is how the request came by its token, `page` the web origin of a
     page that was refused, `problem` what was answered here. `cut` tells that not all of the heads was kept,
     `login` that it was a client's own login, which was answered here. `listener` is the route's own one at
-    which a request came in that did not come as far as to its route.
+    which a request came in that did not come as far as to its route. `forward` is what became of a request
+    to the forward proxy that is no route's: "tunnelled" or "forwarded".
     """
 
     __slots__ = (
         "cut",
+        "forward",
         "id",
         "listener",
         "login",
@@ -153,7 +158,7 @@ class Notes:
         self.problem: dict[str, object] | None = None
         self.request_body: KeptBody | None = None
         self.response_body: KeptBody | None = None
-        self.listener = ""
+        self.listener = self.forward = ""
         self.cut = False
         self.login = False
 
@@ -197,6 +202,13 @@ class RequestRecord(NamedTuple):
         if self.facts is not None:
             return self.facts.listener
         return self.notes.listener if self.notes is not None else ""
+
+    @property
+    def forward(self) -> str | None:
+        """What became of a request to the forward proxy: intercepted, tunnelled or forwarded; else None."""
+        if self.listener.startswith(INTERCEPTED):
+            return "intercepted"
+        return (self.notes.forward or None) if self.notes is not None else None
 
     @property
     def id(self) -> str:

@@ -77,6 +77,8 @@ class Asked(Protocol):
 class Guard:
     """Decides whether a caller may ask. `access_keys` empty means that no key is needed."""
 
+    refused_methods = REFUSED_METHODS
+
     def __init__(
         self,
         *,
@@ -99,9 +101,9 @@ class Guard:
         Raises `BadRequest` or `Forbidden`.
         """
         headers = request.headers
-        if request.version not in (HTTP_1_1, HTTP_1_0):
-            raise BadRequest("unsupported HTTP version: send HTTP/1.1 or HTTP/1.0")
-        if (instead := REFUSED_METHODS.get(request.method.upper())) is not None:  # to some `trace` is TRACE
+        self._check_version(request)
+        instead = self.refused_methods.get(request.method.upper())  # to some `trace` is TRACE
+        if instead is not None:
             raise Forbidden(f"{request.method} is not forwarded", hint=instead)
         self._check_framing(request, headers)
         target = request.target
@@ -111,7 +113,7 @@ class Guard:
         host = self._known.get(authority) or self._check_host(authority, request)
         if not target.startswith("/"):
             authority, host, target = self._absolute(request, target, authority, host)
-        if _UNSAFE_IN_TARGET.search(target):
+        if not is_safe_target(target):
             raise BadRequest("the request target holds a space, a control character or a fragment")
         if not from_any_site and (SITE in headers or ORIGIN in headers):
             self._check_site(headers, authority)
@@ -155,6 +157,10 @@ class Guard:
 
     # ── one rule each ────────────────────────────────────────────────────────────────────────────
 
+    def _check_version(self, request: Asked) -> None:
+        if request.version not in (HTTP_1_1, HTTP_1_0):
+            raise BadRequest("unsupported HTTP version: send HTTP/1.1 or HTTP/1.0")
+
     def _check_framing(self, request: Asked, headers: CIMultiDictProxy[str]) -> None:
         encoding = headers.get(TE)
         if encoding is not None and (encoding.lower() != "chunked" or request.version == HTTP_1_0):
@@ -163,17 +169,21 @@ class Guard:
             raise BadRequest("there is more than one Authorization header")
 
     def _check_host(self, authority: str, request: Asked) -> str:
-        match = _AUTHORITY.match(authority)
-        if match is None or not 0 < int(match[2] or 80) <= 65535:
+        found = read_authority(authority)
+        if found is None:
             raise BadRequest("the Host header is malformed")
-        host = plain_host(match[1])
+        host = plain_host(found[0])
         if is_loopback(host, any_spelling=False) or host in self._hosts or "*" in self._hosts:
-            if len(self._known) < MAX_HOSTS and len(authority) <= MAX_HOST:
-                self._known[authority] = host
+            self._remember(authority, host)
             return host
         if _is_address(host, request.local_address):
             return host  # a literal cannot be a rebound name; another connection may have come in elsewhere
         raise Forbidden(f"requests to the host {host} are not answered here", hint=_host_hint(host, request))
+
+    def _remember(self, authority: str, host: str) -> None:
+        """Know that a `Host` passes."""
+        if len(self._known) < MAX_HOSTS and len(authority) <= MAX_HOST:
+            self._known[authority] = host
 
     def _absolute(self, request: Asked, target: str, authority: str, host: str) -> tuple[str, str, str]:
         """Judge a target that is not a path (RFC 9112 §3.2.2, §3.2.4); its host overrides `Host`."""
@@ -190,10 +200,18 @@ class Guard:
         origin = headers.get(ORIGIN)
         if origin is not None and origin.lower() in self._origins:
             return
-        if origin is not None and not _is_own(origin, authority):
+        if origin is not None and not self._is_own(origin, authority):
             raise Forbidden("a web page of another origin may not use this proxy", hint=OTHER_ORIGIN)
         if headers.get(SITE, "none") not in OWN_SITE:
             raise Forbidden("a web page of another site may not use this proxy", hint=OTHER_SITE)
+
+    def _is_own(self, origin: str, authority: str) -> bool:
+        """Whether `origin` is the proxy itself, as the caller addressed it."""
+        try:
+            parts = urlsplit(origin)
+        except ValueError:
+            return False
+        return parts.scheme in {"http", "https"} and parts.netloc.lower() == authority.lower()
 
 
 def _host_hint(host: str, request: Asked) -> str:
@@ -237,10 +255,14 @@ def _address(text: str) -> IPv4Address | IPv6Address:
     return getattr(address, "ipv4_mapped", None) or address
 
 
-def _is_own(origin: str, authority: str) -> bool:
-    """Whether `origin` is the proxy itself, as the caller addressed it."""
-    try:
-        parts = urlsplit(origin)
-    except ValueError:
-        return False
-    return parts.scheme in {"http", "https"} and parts.netloc.lower() == authority.lower()
+def read_authority(text: str) -> tuple[str, int | None] | None:
+    """Return the host of an authority, without brackets, and the port that it names; None for none at all."""
+    match = _AUTHORITY.match(text)
+    if match is None or not 0 < int(match[2] or 80) <= 65535:
+        return None
+    return match[1].strip("[]"), int(match[2]) if match[2] else None
+
+
+def is_safe_target(target: str) -> bool:
+    """Tell whether a raw target holds nothing that ends it for some (RFC 9112 §3.2)."""
+    return _UNSAFE_IN_TARGET.search(target) is None

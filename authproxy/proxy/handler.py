@@ -11,7 +11,7 @@ anything else, a token to fetch, a connection to open, a refused token, a long b
 where the request stands. What is worked out of a plain header section is kept with it: see `plain`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from time import perf_counter, time
 
 from authproxy.errors import (
@@ -37,12 +37,16 @@ from authproxy.proxy.upstream.connection import SWITCHED
 
 
 class Subscribers:
-    """Who is told of each finished request, at whichever listener it came in."""
+    """Who is told of each finished request, at whichever listener it came in.
 
-    __slots__ = ("all",)
+    `secured` is told of each handshake in forward mode: of which host, and which one the client has named.
+    """
+
+    __slots__ = ("all", "secured")
 
     def __init__(self, subscribers: Iterable[Subscriber]) -> None:
         self.all = tuple(subscribers)
+        self.secured: Callable[[str, str | None], None] | None = None
 
 
 class ProxyHandler:
@@ -52,10 +56,12 @@ class ProxyHandler:
     route's own.
     """
 
-    def __init__(self, site: Site, counters: Counters, subscribers: Iterable[Subscriber] = ()) -> None:
+    def __init__(
+        self, site: Site, counters: Counters, subscribers: "Iterable[Subscriber] | Subscribers" = ()
+    ) -> None:
         self.counters = counters
         self.listener = ""
-        self._subscribers = Subscribers(subscribers)
+        self._subscribers = subscribers if isinstance(subscribers, Subscribers) else Subscribers(subscribers)
         self.serve(site)
 
     def beside(self, site: Site, listener: str) -> "ProxyHandler":
@@ -63,9 +69,14 @@ class ProxyHandler:
 
         It reads heads by itself: none that was remembered there is taken for a request to another listener.
         """
-        made = ProxyHandler(site, self.counters)
-        made.listener, made._subscribers = listener, self._subscribers
+        made = ProxyHandler(site, self.counters, self._subscribers)
+        made.listener = listener
         return made
+
+    @property
+    def subscribers(self) -> Subscribers:
+        """Who is told of each finished request; whoever has it tells the same."""
+        return self._subscribers
 
     def subscribe(self, subscriber: Subscriber) -> None:
         """Have `subscriber` told of each finished request."""

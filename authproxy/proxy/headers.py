@@ -197,7 +197,8 @@ class RequestHeaders:
 class ResponseHeaders:
     """How one route turns an upstream's header section into the client's.
 
-    `rewriting` is None to leave alone what points at the upstream; `hiding` takes out what we have sent.
+    `rewriting` is None to leave alone what points at the upstream; `hiding` takes out what we have sent. With
+    `cors` the upstream has its say in which pages may read an answer: where nothing of ours is in it.
     """
 
     def __init__(
@@ -207,8 +208,10 @@ class ResponseHeaders:
         remove: Iterable[str] = (),
         rewriting: Rewriting | None = None,
         hiding: Hiding | None = None,
+        cors: bool = False,
     ) -> None:
         pairs = list(set_pairs)
+        self._cors = cors
         self._rewriting = rewriting
         self._hiding = hiding
         self._set = header_lines(pairs)
@@ -221,7 +224,7 @@ class ResponseHeaders:
         # CORS is between the page and us: an upstream's word must not open our door (SPEC: the guard).
         if name == b"connection":
             return LISTS
-        if name in self._dropped or name.startswith(b"access-control-"):
+        if name in self._dropped or (not self._cors and name.startswith(b"access-control-")):
             return DROP
         if self._hiding is not None and self._hiding.concerns(name):
             return REWRITE

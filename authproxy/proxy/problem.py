@@ -5,10 +5,11 @@ from http import HTTPStatus
 from math import ceil
 
 from authproxy import logs
-from authproxy.errors import AuthproxyError, KeyRequired, problem_document
+from authproxy.errors import AuthproxyError, KeyRequired, ProxyKeyRequired, problem_document
 from authproxy.masking import scrub
 
 CHALLENGE = 'AuthproxyKey realm="authproxy"'  # what the 401 for a missing access key wants (RFC 9110 §15.5.2)
+PROXY_CHALLENGE = 'Basic realm="authproxy"'  # and the 407, as proxies' clients know it (RFC 9110 §15.5.8)
 CODES = {
     400: "invalid_request",
     408: "invalid_request",
@@ -54,6 +55,8 @@ def problem_content(
         headers["Retry-After"] = str(max(1, ceil(error.retry_after or 0)))
     if isinstance(error, KeyRequired):
         headers["WWW-Authenticate"] = CHALLENGE
+    if isinstance(error, ProxyKeyRequired):
+        headers["Proxy-Authenticate"] = PROXY_CHALLENGE
     return headers, content
 
 

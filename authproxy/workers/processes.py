@@ -85,9 +85,11 @@ class Processes:
             work = partial(self._worker, number)
             children.append(Child(f"worker {number + 1}", partial(self._as_child, work, number)))
         try:
+            self._state.tls.begin()
             self._supervisor = Supervisor(children, self._sockets, self._take, self._notify, self._beats)
             return self._supervisor.run(ready, serving)
         finally:
+            self._state.tls.end()
             self._listeners.proxy, self._listeners.admin = self._state.shares[0], self._state.admin
 
     def _sockets(self) -> list[socket.socket]:

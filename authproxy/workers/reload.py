@@ -23,6 +23,7 @@ import pickle
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from authproxy import logs
 from authproxy.app.listeners import PassedSocket
@@ -32,6 +33,9 @@ from authproxy.config.model import Config
 from authproxy.errors import AuthproxyError
 from authproxy.net.own_listeners import OwnListeners
 from authproxy.workers.channel import Message
+
+if TYPE_CHECKING:
+    from authproxy.app.forward_authority import Exported
 
 Share = list[tuple[str, socket.socket]]
 """The listeners of one worker, each with its address."""
@@ -64,9 +68,18 @@ class State:
     number: int = 0
 
 
-def packed(config: Config, own: OwnListeners) -> str:
-    """Return both as text."""
-    return base64.b64encode(pickle.dumps((config, own))).decode("ascii")
+class Packed(NamedTuple):
+    """What travels: a configuration, the listeners of all processes, the authority of `forward`."""
+
+    config: Config
+    own: OwnListeners
+    authority: "Exported | None" = None
+
+
+def packed(config: Config, own: OwnListeners, tls: TLSContexts) -> str:
+    """Return them as text, the authority being that of `tls`."""
+    authority = tls.forward.exported() if tls.forward is not None else None
+    return base64.b64encode(pickle.dumps(Packed(config, own, authority))).decode("ascii")
 
 
 def without_sources(config: Config) -> Config:
@@ -74,10 +87,10 @@ def without_sources(config: Config) -> Config:
     return replace(config, routes=tuple(replace(route, reread=None) for route in config.routes))
 
 
-def unpacked(text: str) -> tuple[Config, OwnListeners]:
+def unpacked(text: str) -> Packed:
     """Return what `packed` got."""
-    config, own = pickle.loads(base64.b64decode(text))  # noqa: S301 - our own process has sent it
-    return config, own
+    found: Packed = pickle.loads(base64.b64decode(text))  # noqa: S301 - our own process has sent it
+    return found
 
 
 def with_addresses(message: Message) -> Share:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from authproxy import logs
 from authproxy.app.application import App
 from authproxy.app.listeners import Listeners
+from authproxy.app.tls import TLSContexts
 from authproxy.capabilities import SIGUSR1, send_fds
 from authproxy.config.model import Config
 from authproxy.net.own_listeners import OwnListeners
@@ -71,14 +72,14 @@ class Group:
         """Return what the broker itself is to serve."""
         return Listeners([], opened.admin)
 
-    async def prepare(self, config: Config, opened: Listeners, own: OwnListeners) -> None:
+    async def prepare(self, config: Config, opened: Listeners, own: OwnListeners, tls: TLSContexts) -> None:
         """Have all prepare; from its return on, they will commit. Raises `AuthproxyError`."""
         if send_fds is None or SIGUSR1 is None:
             raise NotPrepared("workers cannot be given new listeners on this system: start authproxy again")
         self._shares = shared_out(opened.proxy, len(self._workers))
         try:
-            await self._have_prepared(config, own)
-            await self._have_taken(config, own, opened.admin)
+            await self._have_prepared(packed(without_sources(config), own, tls))
+            await self._have_taken(packed(config, own, tls), opened.admin)
         except OutcomeUnknown:
             raise  # the next broker tells the workers
         except BaseException:
@@ -90,9 +91,9 @@ class Group:
             close_shares(self._shares)
             self._shares = []
 
-    async def _have_prepared(self, config: Config, own: OwnListeners) -> None:
+    async def _have_prepared(self, text: str) -> None:
         self._number = time.monotonic_ns()  # which no broker before us has used
-        self._text = packed(without_sources(config), own)
+        self._text = text
         for channel in self._workers:
             self._have_one_prepared(channel)
         await self._all_have("prepared", self._workers)
@@ -103,9 +104,7 @@ class Group:
             self._said("prepare", config=self._text, addresses=addresses_of(share)), numbers_of(share)
         )
 
-    async def _have_taken(
-        self, config: Config, own: OwnListeners, admin: tuple[str, list[socket.socket]] | None
-    ) -> None:
+    async def _have_taken(self, text: str, admin: tuple[str, list[socket.socket]] | None) -> None:
         """Tell the supervisor, which looks at its line when it gets the signal."""
         if os.getppid() != self._above:
             raise NotPrepared("authproxy is stopping")
@@ -113,7 +112,7 @@ class Group:
             message = self._said("sockets", worker=number, addresses=addresses_of(share))
             self._supervisor.send(message, numbers_of(share))
         share = [(admin[0], sock) for sock in admin[1]] if admin is not None else []
-        message = self._said("state", config=packed(config, own), addresses=addresses_of(share))
+        message = self._said("state", config=text, addresses=addresses_of(share))
         self._supervisor.send(message, numbers_of(share))
         os.kill(self._above, SIGUSR1)
         try:

@@ -44,8 +44,9 @@ class Taker:
         try:
             if stopping:
                 raise NotPrepared("authproxy is stopping")
-            config, own = unpacked(message["config"])
-            tls = tls_contexts(config, self._state.tls)
+            config, own, authority = unpacked(message["config"])
+            tls = tls_contexts(config, self._state.tls, authority)
+            tls.begin()
         except (AuthproxyError, OSError) as error:
             close_shares([share])
             self.drop()

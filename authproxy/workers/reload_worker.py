@@ -46,8 +46,8 @@ class Member:
         number, opened = message["number"], Listeners(with_addresses(message))
         trouble = None
         try:
-            config, own = unpacked(message["config"])
-            tls = await asyncio.to_thread(tls_contexts, config, self._app.site.tls)
+            config, own, authority = unpacked(message["config"])
+            tls = await asyncio.to_thread(tls_contexts, config, self._app.site.tls, authority)
             self._change = number, await self._app.prepare(config, opened, tls, own)
         except Exception as error:  # noqa: BLE001 - the broker waits for an answer
             for sock in opened.sockets:

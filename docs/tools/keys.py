@@ -59,6 +59,8 @@ TOP = {
     "limits": "Limits",
     "log": "Log",
     "tls` of the listener": "ListenerTLS",
+    "forward": "Forward",
+    "ca` of `forward": "ForwardCA",
 }
 ROUTE = {
     "headers`, `response_headers": "HeaderRules", "allow": "AllowKeys", "retry": "Retry",

@@ -129,7 +129,7 @@ def test_no_preset_is_documented_that_is_not_there():
 def test_the_examples_of_the_configuration_load(block, tmp_path):
     data = yaml.safe_load(block)
     route = {"name": "example", "upstream": "https://api.example.com", "auth": {"grant": "none"}}
-    top = {"access", "defaults", "routes", "token_store"}
+    top = {"access", "defaults", "forward", "routes", "token_store"}
     data = data if top & data.keys() else {"routes": [route | data]}
     path = tmp_path / "authproxy.yaml"
     path.write_text(yaml.safe_dump({"routes": [route]} | data))

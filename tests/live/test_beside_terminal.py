@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.beside import command_line
-from tests.support.launch import environment, write_config
+from tests.support.launch import COMMAND, environment, write_config
 from tests.support.shell import BASH, PROMPT, Terminal, shell
 
 pytestmark = pytest.mark.skipif(BASH is None, reason="it takes a bash")
@@ -57,6 +57,18 @@ def test_ctrl_c_ends_a_program_that_does_not_handle_it(terminal: Terminal, besid
     terminal.key("c")
     terminal.sees(PROMPT)
     assert terminal.code() == 130
+
+
+def test_ctrl_c_is_for_the_program_that_the_doctor_runs_too(terminal: Terminal, tmp_path: Path) -> None:
+    file = write_config(tmp_path, CONFIG)
+    command = shlex.join([*COMMAND, "doctor", "--forward", "-c", str(file), "--"])
+    terminal.types(f"{command} sh -c 'echo rea''dy; exec sleep 600'\n")
+    terminal.sees("ready")
+    terminal.key("c")
+    terminal.sees("sh: exit code 130")
+    terminal.sees("it does not use HTTPS_PROXY")
+    terminal.sees(PROMPT)
+    assert terminal.code() == 1
 
 
 def test_ctrl_z_stops_both_and_fg_has_both_go_on_as_often_as_one_likes(

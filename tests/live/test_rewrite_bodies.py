@@ -15,6 +15,7 @@ import trustme
 import yaml
 
 from tests.support.command import RunningProxy, running_proxy, wait_until
+from tests.support.forward import Named, forwarding, inside, route
 from tests.support.launch import GUARD
 from tests.support.wire import Message, Upstream, Wire, ask, chunked, connect, get, json_reply, reply, request
 
@@ -649,3 +650,19 @@ def test_with_tls_it_comes_back_as_https(tmp_path: Path) -> None:
         with running_proxy({"tls": tls, "routes": [route]}) as proxy:
             sent = request("GET", "/a/x", host="localhost:80")
             assert ask(proxy.url, sent, tls=trusting).json == ["https://localhost:80/a/y"]
+
+
+def test_to_who_uses_us_as_a_proxy_names_are_real(tmp_path: Path) -> None:
+    with Named(tmp_path) as secure:
+        body = json.dumps([f"https://{secure.authority}/x"]).encode()
+        secure.says(reply(200, JSON, 'ETag: "abc"', "Content-Digest: sha-256=:x:", body=body))
+        made = route(secure, rewrite={"bodies": TYPES})
+        with (
+            running_proxy(forwarding(made)) as proxy,
+            inside(proxy, "localhost", secure.port) as wire,
+        ):
+            lines = ("Accept-Encoding: gzip", 'If-None-Match: W/"abc"')
+            answer = wire.send(request("GET", "/x", *lines, host=secure.authority)).answer()
+    assert (answer.body, answer.one("ETag"), answer.one("Content-Length")) == (body, '"abc"', str(len(body)))
+    assert secure.last.one("Accept-Encoding") == "gzip"
+    assert secure.last.one("If-None-Match") == 'W/"abc"'

@@ -20,8 +20,21 @@ import pytest
 from authproxy.demo.accounts import CLIENT_ID, CLIENT_SECRET, PASSWORD, USERNAME
 from authproxy.demo.systems.code42 import Code42
 from authproxy.proxy.placeholders import PREFIX, placeholder
-from tests.servers.vendors import ALERT, DEVICE, TENANT, USERS, Console, Vendor, code42, incydr, saw
+from tests.servers.vendors import (
+    ALERT,
+    ALERTS_KEY,
+    DEVICE,
+    TENANT,
+    USERS,
+    Console,
+    Places,
+    Vendor,
+    code42,
+    incydr,
+    saw,
+)  # fmt: skip
 from tests.support.command import RunningProxy, running_proxy, wait_until
+from tests.support.company import running_company
 from tests.support.installed import need
 from tests.support.launch import ANY_PORT, COMMAND, environment, write_config
 
@@ -152,11 +165,16 @@ CONSOLE_LOGINS = {
 }  # fmt: skip
 
 
+def shared(url: str) -> dict[str, object]:
+    """Return the `auth` of routes that share one credential, which is got at the console's `url`."""
+    return CONSOLE_LOGINS["from_api_client"] | {"token_url": f"{url}/api/v3/oauth/token"}
+
+
 @contextmanager
-def proxied(route: Mapping[str, object]) -> Iterator[tuple[RunningProxy, str]]:
-    """Run the proxy with a route that has a port of its own; yield it, and the route's address."""
-    pattern = re.compile(rf"^listening on (\S+) for {route['name']}$", re.MULTILINE)
-    with running_proxy({"routes": [{"listen": ANY_PORT, **route}]}) as proxy:
+def proxied(*routes: Mapping[str, object]) -> Iterator[tuple[RunningProxy, str]]:
+    """Run the proxy with routes that have a port of their own each; yield it, and the first one's address."""
+    pattern = re.compile(rf"^listening on (\S+) for {routes[0]['name']}$", re.MULTILINE)
+    with running_proxy({"routes": [{"listen": ANY_PORT, **route} for route in routes]}) as proxy:
         wait_until(lambda: pattern.search(proxy.output()), proxy.output)
         yield proxy, pattern.search(proxy.output())[1]
         assert proxy.stop() == 0
@@ -301,3 +319,65 @@ def test_py42_asks_there_with_tokens_of_ours_as_it_takes_them_from_a_command(
     done = run(PY42_WITH_TOKENS, tmp_path, console.console.url, *command)
     assert done.stdout == f"{[ALERT]}\n", done.stderr
     assert set(console.alerts.tokens_seen()) == set(console.tokens)
+
+
+def test_py42_searches_alerts_by_routes_that_addresses_in_answers_are_made_to_lead_to(
+    console: Console, tmp_path: Path
+) -> None:
+    auth, rewrite = shared(console.console.url), {"bodies": ["application/json", "text/plain"]}
+    routes = [
+        at_console(console, auth=auth, rewrite=rewrite),
+        at_console(console, auth=auth, rewrite=rewrite, name="directory", upstream=console.directory.url),
+        at_console(console, auth=auth, name="alerts", upstream=console.alerts.url),
+    ]
+    console.alerts.revokes_before = {"/svc/api/v1/query-alerts"}
+    with proxied(*routes) as (_, url):
+        done = run(PY42, tmp_path, url, "from_api_client", "alerts", **DUMMIES)
+        assert said(done) == {"users": USERS, "device": "laptop", "alerts": [ALERT]}
+    assert console.alerts.paths == ["/svc/api/v1/query-alerts"]
+    assert set(console.alerts.tokens_seen()) == set(console.tokens)
+    assert len(console.console.logins) == len(console.tokens) == 2
+    assert [each.path for each in console.directory.requests] == [ALERTS_KEY]
+    assert is_untold(console.saw())
+
+
+# ── hosts that an answer names, by `exec --forward` ──────────────────────────────────────────────
+
+TOLD = """
+import os
+import py42.settings
+
+py42.settings.proxies = {"https": os.environ["HTTPS_PROXY"]}
+py42.settings.verify_ssl_certs = os.environ["REQUESTS_CA_BUNDLE"]
+"""
+
+
+def test_py42_that_is_told_of_the_proxy_searches_alerts_at_whatever_host_they_are(tmp_path: Path) -> None:
+    need("py42")
+    hosts = {name: f"{name}.corp.test" for name in ("console", "alerts")}
+    hosts["directory"] = "simple-key-value-store-east.corp.test"
+    places = Places(sts="https://sts-east.corp.test", alerts=f"https://{hosts['alerts']}")
+    with (
+        running_company(tmp_path) as company,
+        code42(places, lambda name: company.tls(hosts[name])) as vendor,
+    ):
+        for name, host in hosts.items():
+            company.places[f"{host}:443"] = getattr(vendor, name).port
+        auth = shared(f"https://{hosts['console']}")
+        routes = [
+            {"name": name, "path": f"/{name}", "upstream": f"https://{hosts[name]}", "auth": auth}
+            for name in ("console", "alerts")
+        ]
+        config = write_config(tmp_path, {"routes": routes})
+        done = company.run(
+            *COMMAND, "exec", "-c", str(config), "--forward", "--",
+            sys.executable, "-W", "ignore", "-c", TOLD + PY42, hosts["console"], "from_api_client", "alerts",
+            **DUMMIES,
+        )  # fmt: skip
+        assert said(done) == {"users": USERS, "device": "laptop", "alerts": [ALERT]}
+    assert vendor.alerts.paths == ["/svc/api/v1/query-alerts"]
+    assert set(vendor.alerts.tokens_seen()) == set(vendor.tokens)
+    assert len(vendor.console.logins) == 1
+    assert [each.path for each in vendor.directory.requests] == [ALERTS_KEY], "through a tunnel"
+    assert vendor.directory.last.all("Authorization") == []
+    assert is_untold(vendor.saw())

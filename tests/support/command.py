@@ -57,14 +57,18 @@ def authproxy(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     before: tuple[str, ...] = (),
+    then: tuple[str, ...] = (),
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end; `config`, a mapping or YAML, becomes its `-c`, `before` goes before it."""
+    """Run the command to its end; `config`, a mapping or YAML, becomes its `-c`.
+
+    `before` goes before it, and `then` comes last of all.
+    """
     with tempfile.TemporaryDirectory(prefix="authproxy-") as made:
         directory = Path(made)
         if config is not None:
             args = (*args, "-c", str(write_config(directory, config)))
         return subprocess.run(
-            [*before, *COMMAND, *args],
+            [*before, *COMMAND, *args, *then],
             cwd=cwd or directory, env=environment(directory, env), stdin=subprocess.DEVNULL,
             capture_output=True, text=True, timeout=GUARD, check=False,
         )  # fmt: skip

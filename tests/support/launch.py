@@ -3,7 +3,7 @@
 Nothing here waits: its two faces do, `command` by blocking and `async_command` by asyncio.
 
 Nothing of the surroundings gets in: the process starts in an empty directory, which is its home too, and
-without the environment's HTTP proxies.
+without the environment's HTTP proxies and roots.
 """
 
 import os
@@ -32,6 +32,10 @@ else:
     STOP, ITS_OWN_GROUP = signal.SIGTERM, 0
 ANY_PORT = "127.0.0.1:0"
 STRANGE = ("AUTHPROXY_", "XDG_", "NOTIFY_", "WATCHDOG_", "LISTEN_")  # variables of the surroundings
+STRANGE_ENDS = (  # and those of its HTTP proxies and its roots
+    "_PROXY", "_CERT", "_CERT_FILE", "_CERT_DIR", "_CA_BUNDLE", "_CA_CERTS", "_CA_CERTS_FILE", "_CAINFO",
+    "_ROOTS_FILE_PATH", "_CA_FILE",
+)  # fmt: skip
 LISTENING, ADMIN = "listening on ", "admin on "
 
 
@@ -169,7 +173,7 @@ def environment(directory: Path, more: Mapping[str, str] | None = None) -> dict[
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.lower().endswith("_proxy") and not name.startswith(STRANGE)
+        if not name.upper().endswith(STRANGE_ENDS) and not name.startswith(STRANGE)
     }
     # So that who is not root may look at its descriptors in /proc.
     return {**kept, "HOME": str(directory), "AUTHPROXY_DUMPABLE": "1", **(more or {})}

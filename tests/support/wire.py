@@ -428,8 +428,8 @@ class Tokens(Upstream):
 class API(Upstream):
     """An upstream that answers 200 to a good token and 401 to any other."""
 
-    def __init__(self, issued: Issued, *, port: int = 0) -> None:
-        super().__init__(self.judge, port=port)
+    def __init__(self, issued: Issued, *, tls: ssl.SSLContext | None = None, port: int = 0) -> None:
+        super().__init__(self.judge, tls=tls, port=port)
         self.issued = issued
 
     def judge(self, came: Message, _wire: Wire) -> bytes:

@@ -50,7 +50,8 @@ class Found:
 
 async def examine_running(config: Config, steps: Steps) -> None:
     """Take the steps to the proxy that should run with `config`."""
-    addresses = [each for each in map(address_of, config.listeners) if not each.endswith(":0")]
+    routes = [each for each in config.listeners if each != config.forward_listener]
+    addresses = [each for each in map(address_of, routes) if not each.endswith(":0")]
     if not addresses:
         steps.note("proxy", skipped("not looked for: it listens on whatever port is free (port 0)"))
         return

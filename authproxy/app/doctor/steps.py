@@ -78,9 +78,9 @@ class Steps:
         self._note(Step(name, (perf_counter() - started) * 1000, verdict))
         return verdict
 
-    def note(self, name: str, verdict: Verdict) -> None:
-        """Note what took no time."""
-        self._note(Step(name, 0.0, verdict))
+    def note(self, name: str, verdict: Verdict, ms: float = 0.0) -> None:
+        """Note what took no time, or what took `ms` milliseconds and is over."""
+        self._note(Step(name, ms, verdict))
 
     def _note(self, step: Step) -> None:
         step = replace(step, verdict=self._cleaned(step.verdict))

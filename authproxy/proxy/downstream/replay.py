@@ -33,7 +33,11 @@ def request_of(record: RequestRecord, *, access_header: str = "", access_key: st
     A caller who had a valid access key sends `access_key`, in `access_header`.
     """
     notes = record.notes
-    if not record.target or record.status == 101:
+    if (
+        not record.target
+        or record.status == 101
+        or (record.method == "CONNECT" or record.forward == "forwarded")
+    ):
         raise NotReplayable("that was no request that could be sent again")
     if notes is not None and notes.cut:
         raise NotReplayable("its headers were too large to be kept")

@@ -46,6 +46,11 @@ class Pool:
         self._sweep: asyncio.TimerHandle | None = None
         self._closed = False
 
+    @property
+    def forwards(self) -> bool:
+        """Whether an HTTP proxy asks the upstream for us."""
+        return self._forwarding is not None
+
     def take(self, *, check_liveness: bool) -> Connection | None:
         """Return an idle connection, or None.
 

@@ -29,7 +29,7 @@ class Backend:
         self.shows = Show(LOGIN_URL)
         self.ends = ("fine", None)
         self.trouble = None
-        self.certificate = None
+        self.certificate = self.forward_certificates = None
         self.begun = []
         self.ended = []
 
@@ -44,6 +44,9 @@ class Backend:
 
     async def authority(self):
         return self.certificate
+
+    async def forward_authority(self):
+        return self.forward_certificates
 
     async def begin_login(self, route, callback_url):
         self.begun.append((route, callback_url))
@@ -294,3 +297,14 @@ async def test_where_there_is_no_authority_there_is_no_such_page(client):
     answer = await client.ask("/ca.pem")
     assert answer.status == 404
     assert "`tls: auto` is not set" in answer.json()["detail"]
+
+
+async def test_the_forward_proxys_authority_is_given_without_the_key_and_is_another_one(backend, locked):
+    answer = await locked.ask("/forward-ca.pem")
+    assert answer.status == 404
+    assert "`forward` is not set" in answer.json()["detail"]
+    backend.forward_certificates = b"-----BEGIN CERTIFICATE-----" * 2
+    answer = await locked.ask("/forward-ca.pem")
+    assert (answer.status, answer.body) == (200, backend.forward_certificates)
+    assert answer.headers["content-type"] == "application/x-pem-file"
+    assert (await locked.ask("/ca.pem")).status == 404

@@ -1,6 +1,7 @@
 """From a configuration to what the data path wants; nothing is listened on and nobody is asked."""
 
 import asyncio
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -10,15 +11,18 @@ from multidict import CIMultiDict
 
 from authproxy.admin.application import AdminRequest
 from authproxy.app import application as module
-from authproxy.app import local_certificate, remarks
+from authproxy.app import forward_authority, local_certificate, remarks, runtime_files
 from authproxy.app.application import App, Stopping
+from authproxy.app.forward_authority import ForwardAuthority
 from authproxy.app.listeners import Listeners
 from authproxy.app.local_authority import LocalAuthority
 from authproxy.app.local_certificate import LocalCertificate
+from authproxy.app.reload import Reloader
 from authproxy.app.served import ServedListener
 from authproxy.app.site import NO_TLS
-from authproxy.app.tls import TLSContexts
-from authproxy.errors import Forbidden, TokenError
+from authproxy.app.tls import TLSContexts, tls_contexts
+from authproxy.config.read import parse
+from authproxy.errors import Forbidden, StoreError, TokenError
 from authproxy.grants.discovery import Server
 from authproxy.tokens.token import Token
 from tests.support.clock import Clock, settle
@@ -247,6 +251,125 @@ async def test_who_was_started_long_after_the_certificate_was_made_renews_it_fir
     assert certificate.is_due
     await made.start([(LISTENER, listening())])
     assert not certificate.is_due
+
+
+# ── the authority of forward mode ────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+async def forwarding(tmp_path, monkeypatch):
+    """Return an application whose clients read its authority, and where they do."""
+    monkeypatch.setattr(module, "raise_file_limit", lambda _connections: None)
+    monkeypatch.setattr(module.logs, "set_up", lambda *_style: None)
+    (run := tmp_path / "run").mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(run))
+    config = parse(f"forward: true\n{HOSTS % 'a'}", str(tmp_path / "proxy.yaml"), environ={})
+    async with App(config, tls=tls_contexts(config)) as made:
+        made.site.tls.begin()
+        yield made, made.forward_authority.cert_file
+        made.site.tls.end()
+    assert list(run.iterdir()) == []
+
+
+HOSTS = "routes: [{name: r, upstream: 'https://%s.example', auth: {grant: none}}]"
+
+
+async def prepare_for(made, text):
+    config = parse(text, made.config.file, environ={})
+    return await prepare(made, config, tls=tls_contexts(config, made.site.tls))
+
+
+async def test_what_clients_read_changes_with_everything_else_and_not_before(forwarding):
+    made, file = forwarding
+    before = file.read_bytes()
+    change = await prepare_for(made, f"forward: true\n{HOSTS % 'b'}")
+    assert file.read_bytes() == before == made.forward_authority.root_pem
+    await made.commit(change)
+    assert file.read_bytes() == made.forward_authority.root_pem != before
+    assert before in file.read_bytes()
+
+
+async def test_an_abandoned_change_leaves_what_clients_read_as_it_was(forwarding):
+    made, file = forwarding
+    before = {each.name: each.read_bytes() for each in file.parent.iterdir()}
+    made.abandon(await prepare_for(made, f"forward: true\n{HOSTS % 'b'}"))
+    assert {each.name: each.read_bytes() for each in file.parent.iterdir()} == before
+
+
+async def test_what_cannot_be_prepared_leaves_what_clients_read_as_it_was(forwarding, monkeypatch):
+    made, file = forwarding
+    before = {each.name: each.read_bytes() for each in file.parent.iterdir()}
+
+    def broken(_name):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(module, "import_module", broken)
+    config = parse(f"forward: true\n{HOSTS % 'b'}", made.config.file, environ={})
+    with pytest.raises(OSError, match="Too many open files"):
+        await prepare(made, config, Listeners([], ("a", [])), tls_contexts(config, made.site.tls))
+    assert {each.name: each.read_bytes() for each in file.parent.iterdir()} == before
+
+
+async def test_where_clients_cannot_be_told_nothing_changes(forwarding, monkeypatch):
+    made, _ = forwarding
+
+    def full(*_given):
+        raise StoreError("No space left on device")
+
+    monkeypatch.setattr(runtime_files.disk, "replace_private", full)
+    with pytest.raises(StoreError, match="clients of the forward proxy: No space left"):
+        await prepare_for(made, f"forward: true\n{HOSTS % 'b'}")
+
+
+async def test_without_forward_clients_have_nothing_to_read(forwarding):
+    made, file = forwarding
+    await made.commit(await prepare_for(made, HOSTS % "b"))
+    assert made.forward_authority is None
+    assert not file.exists()
+
+
+async def test_an_authority_that_ends_is_followed_by_another_one_under_the_same_configuration(
+    forwarding, monkeypatch
+):
+    made, file = forwarding
+    early = ForwardAuthority.of(
+        made.config, files=made.site.tls.files, clock=lambda: time.time() - 340 * 86_400
+    )
+    made.site = replace(made.site, tls=replace(made.site.tls, forward=early))
+    assert early.authorities
+    early.stage()
+    early.publish()
+    monkeypatch.setattr(forward_authority, "LOOK_SECONDS", 0.001)
+    early._clock = time.time
+    Reloader(made, Listeners([]), lambda: pytest.fail("it is read again"))
+    made.keep_authority()
+    await until(lambda: made.forward_authority is not early)
+    assert made.forward_authority.authorities[0] is early.authorities[0]
+    assert len(made.forward_authority.authorities) == 2
+    await until(lambda: file.read_bytes() == made.forward_authority.root_pem)
+    await settle(50)
+    assert len(made.forward_authority.authorities) == 2
+
+
+async def test_another_authority_is_asked_for_in_time(forwarding, monkeypatch):
+    made, _ = forwarding
+    monkeypatch.setattr(forward_authority, "LOOK_SECONDS", 0.001)
+    clock, asked = Clock(time.time()), []
+    made.forward_authority._clock = clock
+
+    async def renew():
+        asked.append(clock())
+        made.site = replace(made.site, tls=NO_TLS)
+
+    made.renew_hook = renew
+    tls = made.site.tls
+    made.keep_authority()
+    await settle(50)
+    assert asked == []
+    clock.advance(340 * 86_400)
+    await until(lambda: asked)
+    await until(lambda: not made._keeps_authority)
+    made.site = replace(made.site, tls=tls)
 
 
 async def until(condition):

@@ -301,3 +301,15 @@ async def test_without_auto_there_is_no_authority(app):
     backend = make_backend(app)
     assert await backend.authority() is None
     assert "ca_file" not in await backend.status()
+
+
+async def test_the_forward_proxys_authority_is_that_of_the_configuration_at_work(tmp_path):
+    config = parse(f"forward: true\n{CONFIG}", str(tmp_path / "proxy.yaml"), environ={})
+    tls = tls_contexts(config)
+    async with App(config, tls=tls) as made:
+        assert await make_backend(made).forward_authority() == tls.forward.root_pem
+        assert await make_backend(made).authority() is None
+
+
+async def test_without_forward_there_is_no_authority_for_it(app):
+    assert await make_backend(app).forward_authority() is None

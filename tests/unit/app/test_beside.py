@@ -15,6 +15,7 @@ class World:
 
     def __init__(self):
         self.happened = []
+        self.told = []
 
     def notes(self, what, result=None):
         def noted(*_args, **_settings):
@@ -52,6 +53,8 @@ def world(monkeypatch):
 
     class App:
         obtains_tokens = False
+        observing = SimpleNamespace(tell=made.told.append)
+        forward_authority = None
         route_tokens = SimpleNamespace(prefetch=made.notes("prefetch"))
         start, drain, warn = made.awaits("listens"), made.awaits("drained"), made.notes("warned")
 
@@ -71,12 +74,12 @@ def world(monkeypatch):
     return made
 
 
-async def served(start):
-    return await serve_beside(None, SimpleNamespace(proxy=[]), None, start)
+async def served(start, **options):
+    return await serve_beside(None, SimpleNamespace(proxy=[]), None, start, **options)
 
 
 async def test_it_listens_before_the_program_starts_and_drains_after_its_end(world):
-    def start():
+    def start(_authority):
         world.happened.append("starts")
         return Child(world, 42)
 
@@ -85,8 +88,14 @@ async def test_it_listens_before_the_program_starts_and_drains_after_its_end(wor
     assert happened == ["listens", "starts", "ended", "drained", "closed"]
 
 
+@pytest.mark.parametrize("watcher", ["somebody", None])
+async def test_who_watches_is_told_of_all_that_comes(world, watcher):
+    assert await served(lambda authority: Child(world, 0), watcher=watcher) == 0
+    assert world.told == ([watcher] if watcher else [])
+
+
 async def test_a_program_that_does_not_start_is_told_and_nothing_is_left_open(world):
-    def start():
+    def start(_authority):
         raise NotStarted(FileNotFoundError(2, "No such file"), "program")
 
     with pytest.raises(NotStarted):
@@ -97,7 +106,7 @@ async def test_a_program_that_does_not_start_is_told_and_nothing_is_left_open(wo
 async def test_a_program_is_not_left_alone_with_a_proxy_that_has_failed(world, caplog):
     child = Child(world, MemoryError())
     with pytest.raises(MemoryError):
-        await served(lambda: child)
+        await served(lambda authority: child)
     assert child.signalled == [signal.SIGTERM]
     assert world.happened.count("ended") == 2  # it was waited for
     assert "the proxy has failed" in caplog.text

@@ -51,7 +51,7 @@ class World:
         )
         monkeypatch.setattr(module, "os", kill)
 
-    def started(self, argv, environ, mask):
+    def started(self, argv, environ, mask, *, to_stderr):
         self.given = (argv, environ, mask)
         return PID, self.life.get
 
@@ -168,7 +168,7 @@ async def test_a_program_that_somebody_else_stops_does_not_stop_us_where_nobody_
     ],
 )
 async def test_what_cannot_be_started_says_why(monkeypatch, program, error, code, why):
-    def fails(*_):
+    def fails(*_, **__):
         raise error
 
     monkeypatch.setattr(module, "_started", fails)
@@ -231,4 +231,22 @@ async def test_without_job_control_a_program_is_started_and_waited_for(monkeypat
     monkeypatch.setattr(module.shutil, "which", lambda name, path: f"{path}/{name}.cmd")
     made = Child(["npm", "run"], {"PATH": "/bin"}, None)
     assert await made.ended() == 3
-    assert started == [(["/bin/npm.cmd", "run"], {"env": {"PATH": "/bin"}, "close_fds": False})]
+    settings = {"env": {"PATH": "/bin"}, "close_fds": False, "stdout": None}
+    assert started == [(["/bin/npm.cmd", "run"], settings)]
+
+
+@pytest.mark.parametrize("to_stderr", [True, False])
+async def test_what_it_writes_to_stdout_may_go_to_stderr(monkeypatch, to_stderr):
+    spawned, popened = [], []
+    monkeypatch.setattr(
+        module.os, "posix_spawnp", lambda *args, **settings: spawned.append(settings) or 2**22
+    )
+    module._started(["program"], {}, frozenset(), to_stderr=to_stderr)
+    moves = [(module.os.POSIX_SPAWN_DUP2, 2, 1)] if to_stderr else []
+    assert spawned[0]["file_actions"] == moves
+    process = SimpleNamespace(pid=PID, wait=None)
+    monkeypatch.setattr(
+        module.subprocess, "Popen", lambda *args, **settings: popened.append(settings) or process
+    )
+    module._started(["program"], {}, None, to_stderr=to_stderr)
+    assert popened[0]["stdout"] == (2 if to_stderr else None)

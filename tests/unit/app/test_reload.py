@@ -37,7 +37,7 @@ class World:
         self.shown = {"127.0.0.1:1": "http://127.0.0.1:1"}
         self.loaded_at = 500.0
         self.config_fault = None
-        self.reload_hook = None
+        self.reload_hook = self.renew_hook = None
         self.opened = Listeners([("127.0.0.1:2", Socket())], ("127.0.0.1:9", [Socket()]))
         self.given = {}
         self.to_read = [AFTER]
@@ -89,7 +89,7 @@ class Others:
     def own_share(self, opened):
         return Listeners([], opened.admin)
 
-    async def prepare(self, config, opened, own):
+    async def prepare(self, config, opened, own, tls):
         self._world.given["others"] = (config, opened)
         self._world.step("others prepare")
 
@@ -176,7 +176,7 @@ async def test_an_admin_listener_that_does_not_move_stays_known_as_long_as_there
 async def test_alone_everything_is_ones_own(world):
     alone = Nobody()
     assert alone.own_share(world.opened) is world.opened
-    await alone.prepare(AFTER, world.opened, world.own)
+    await alone.prepare(AFTER, world.opened, world.own, TLS)
     await alone.commit()
 
 
@@ -294,3 +294,26 @@ async def test_the_files_that_were_read_last_are_watched_even_if_nothing_comes_o
     world.fails, world.to_read = {"read": error}, [AFTER]
     await world.reloader.reload()
     assert world.reloader.files == {**BEFORE.files, "secret": None}
+
+
+# ── what ends by itself ──────────────────────────────────────────────────────────────────────────
+
+
+async def test_what_ends_is_made_anew_under_the_same_configuration(world, caplog):
+    began = world.loaded_at
+    assert world.renew_hook == world.reloader.renew
+    await world.reloader.renew()
+    assert world.steps[:6] == ["tls", "stores", "open", "prepare", "others prepare", "commit"]
+    assert world.given["open"][0] is BEFORE
+    assert world.loaded_at == began
+    assert "configuration reloaded" not in caplog.text
+
+
+async def test_what_cannot_be_made_anew_is_told_and_the_old_goes_on(world, caplog):
+    world.fails = {"others prepare": AuthproxyError("one has died")}
+    await world.reloader.renew()
+    assert world.steps[-1] == "abandon"
+    assert world.config_fault is None
+    [record] = caplog.records
+    assert record.getMessage() == "the forward proxy's authority cannot be renewed"
+    assert record.facts == {"cause": "one has died"}

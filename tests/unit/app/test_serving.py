@@ -45,6 +45,9 @@ class App:
     async def keep_certificate(self):
         self.calls.append("certificate")
 
+    def keep_authority(self):
+        self.calls.append("authority")
+
     async def drain(self):
         self.calls.append("drain")
         await self.drained.wait()
@@ -112,7 +115,7 @@ async def test_it_is_ready_once_everything_is_open(world):
     assert world.app.given == ("config", None, "own", "tls", True)
     assert world.app.calls == [
         ("admin opens", "b", ["admin's"]), ("start", [("a", "socket")]), "warn", "prefetch", "certificate",
-        "set apart", ("admin", ["admin's"]),
+        "authority", "set apart", ("admin", ["admin's"]),
     ]  # fmt: skip
     assert world.ready == [world.app]
     assert not world.task.done()
@@ -144,7 +147,7 @@ async def test_a_worker_leaves_warnings_and_tokens_to_the_broker(world):
 async def test_a_broker_has_no_routes_to_serve(world):
     await world.begin(Listeners([], ("b", ["admin's"])))
     assert world.app.calls == [
-        ("admin opens", "b", ["admin's"]), "warn", "prefetch", "certificate", "set apart",
+        ("admin opens", "b", ["admin's"]), "warn", "prefetch", "certificate", "authority", "set apart",
         ("admin", ["admin's"]),
     ]  # fmt: skip
     world.app.drained.set()

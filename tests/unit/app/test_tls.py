@@ -240,3 +240,80 @@ def test_an_authority_that_cannot_be_kept_is_a_fault_at_its_place(contexts, home
     assert (fault.line, fault.column, fault.key) == (1, 6, "tls")
     assert fault.message.startswith("cannot be served: the local authority: ")
     assert "XDG_STATE_HOME" in fault.message
+
+
+# ── forward mode ─────────────────────────────────────────────────────────────────────────────────
+
+FORWARD = "forward: true"
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Return the directory for files that last as long as we do."""
+    made = tmp_path / "run"
+    made.mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(made))
+    return made
+
+
+def test_forward_has_an_authority_for_the_routes_hosts_which_is_not_that_of_auto(contexts, home, run):
+    made = contexts(UP, top=f"{FORWARD}\n{AUTO}")
+    assert made.forward.root_pem != made.local.authority.root_pem
+    trusts = ssl.create_default_context(cadata=made.forward.root_pem.decode())
+    shake_hands(trusts, made.forward.leaves.context("up.example"))
+    with pytest.raises(ssl.SSLCertVerificationError):
+        shake_hands(trusts, made.listener, "localhost")
+    assert list(run.iterdir()) == [], "until somebody serves"
+
+
+def test_what_clients_read_is_there_from_the_begin_to_the_end(contexts, run):
+    made = contexts(UP, top=FORWARD)
+    made.begin()
+    [directory] = run.iterdir()
+    assert (directory / "ca.pem").read_bytes() == made.forward.root_pem
+    made.end()
+    assert list(run.iterdir()) == []
+
+
+def test_a_configuration_without_forward_has_what_clients_read_removed(contexts, run):
+    before = contexts(UP, top=FORWARD)
+    before.begin()
+    after = contexts(UP, before=before)
+    assert after.forward is None
+    after.stage()
+    assert len(list(run.iterdir())) == 1
+    after.publish()
+    assert list(run.iterdir()) == []
+    again = contexts(UP, top=FORWARD, before=after)
+    again.begin()
+    assert again.files is before.files
+    contexts(UP, top=FORWARD, before=again).end()
+    assert list(run.iterdir()) == []
+
+
+def test_what_another_process_has_made_is_taken_as_it_is(contexts, here, run):
+    made = contexts(UP, top=FORWARD)
+    config = parse(f"{FORWARD}\nroutes: [{{name: r0, auth: {{grant: none}}, {UP}}}]", "a.yaml", environ={})
+    there = tls_contexts(config, None, made.forward.exported())
+    assert there.forward.root_pem == made.forward.root_pem
+
+
+def test_where_nothing_is_to_be_made_forward_has_no_authority_but_ones_own_is_looked_at(here, run):
+    def told(keys):
+        text = f"forward: {keys}\nroutes: [{{name: a, auth: {{grant: none}}, {UP}}}]"
+        return tls_contexts(parse(text, str(here / "proxy.yaml"), environ={}), makes=False)
+
+    assert told("true").forward is None
+    with pytest.raises(ConfigError, match=r"proxy.yaml:1:45: forward.ca.key_file: holds no private key"):
+        told("{ca: {cert_file: ca.pem, key_file: garbage.pem}}")
+
+
+def test_all_that_is_wrong_is_told_at_once_with_what_is_wrong_with_ones_own_authority(contexts):
+    with pytest.raises(ConfigError) as caught:
+        contexts(
+            f"{UP}, tls: {{ca_file: garbage.pem}}",
+            top="tls: {cert_file: cert.pem, key_file: garbage.pem}\n"
+            "forward: {ca: {cert_file: garbage.pem, key_file: key.pem}}",
+        )
+    keys = [fault.key for fault in caught.value.faults]
+    assert sorted(keys) == ["forward.ca.cert_file", "routes[0].tls", "tls"]

@@ -60,3 +60,9 @@ def test_each_shell_has_its_own(write, run, running):
     assert "set -gx A_URL 'http" in run("env", "-c", file, "--shell", "fish", "a").stdout
     assert "${env:A_URL} = 'http" in run("env", "-c", file, "--shell", "powershell", "a").stdout
     assert "\nA_URL=http" in run("env", "-c", file, "--shell", "dotenv", "a").stdout
+
+
+def test_for_a_forward_proxy_there_are_none_and_the_way_is_told(write, run):
+    result = run("env", "--forward", "-c", write(text()), exits=2)
+    assert "authproxy exec --forward [ROUTE]... -- COMMAND [ARG]..." in result.stderr
+    assert "--forward" not in run("env", "--help").stdout

@@ -7,11 +7,11 @@ import click
 import pytest
 
 from authproxy.app.child import NotStarted
-from authproxy.app.listeners import Listeners
-from authproxy.cli import exec as module
-from authproxy.cli.exec import COMMAND
+from authproxy.cli import program as module
 from authproxy.cli.exec import exec as verb
+from authproxy.cli.program import COMMAND
 from tests.unit.cli.conftest import CONFIG
+from tests.unit.cli.programs import opened
 
 SECRETS = """\
 log: {{format: json}}
@@ -30,22 +30,20 @@ def world(monkeypatch):
     """Return what was to be served beside what; the program ends with 7, or does not start for `error`."""
     made = SimpleNamespace(error=None)
 
-    def serve_beside(config, listeners, tls, start, *, retry_rejected):
+    def serve_beside(config, listeners, tls, start, *, retry_rejected, watcher):
         made.config, made.listeners, made.retry_rejected = config, listeners, retry_rejected
-        made.command, made.environ, _ = start.args
+        start(None)
+
+    def child(command, environ, _mask, *, to_stderr):
+        made.command, made.environ = command, environ
 
     def run_loop(_work):
         if made.error is not None:
             raise NotStarted(made.error, "program")
         return 7
 
-    monkeypatch.setattr(module, "open_listeners", lambda config: Listeners([]))
-    monkeypatch.setattr(
-        module, "own_urls", lambda config, _: {each.name: f"http://own/{each.name}" for each in config.routes}
-    )
-    monkeypatch.setattr(
-        module, "listening_urls", lambda config, _: ["http://shared"] if config.listen else []
-    )
+    monkeypatch.setattr(module, "open_listeners", opened)
+    monkeypatch.setattr(module, "Child", child)
     monkeypatch.setattr(module, "hold_signals", frozenset)
     monkeypatch.setattr(module, "raise_file_limit", lambda config: None)
     monkeypatch.setattr(module, "serve_beside", serve_beside)
@@ -73,7 +71,8 @@ def test_all_routes_are_served_to_this_machine_and_nothing_else(world, write, ru
 
 
 @pytest.mark.parametrize(
-    ("route", "listen", "common"), [("a", ("127.0.0.1:0",), "http://shared"), ("b", (), "http://own/b")]
+    ("route", "listen", "common"),
+    [("a", ("127.0.0.1:0",), "http://127.0.0.1:5001"), ("b", (), "http://127.0.0.1:5001")],
 )
 def test_a_route_is_where_all_are_only_if_the_configuration_mounts_it_there(
     world, write, run, route, listen, common
@@ -138,3 +137,32 @@ def test_tab_offers_routes_and_behind_the_dashes_leaves_it_to_the_shell(write):
     assert offered() == ["fixed", "plain", "person"]
     assert offered("--", "ls") == ["file"]
     assert COMMAND.startswith("authproxy")
+
+
+# ── --forward ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_forward_listener_is_there_only_where_it_is_asked_for(world, write, run):
+    run("exec", "-c", write("forward: {{unmatched: refuse}}\n" + CONFIG), "--", "program")
+    assert (world.config.forward, world.config.forward_key) == (None, None)
+    assert "HTTPS_PROXY" not in world.environ
+
+
+@pytest.mark.parametrize("top", ["", "forward: {{unmatched: refuse, listen: '127.0.0.1:1'}}\n"])
+def test_the_forward_listener_is_as_it_is_written_but_at_a_free_port_and_with_a_key(world, write, run, top):
+    run("exec", "-c", write(top + CONFIG), "--forward", "plain", "--", "program")
+    assert world.config.forward.listen == "127.0.0.1:0"
+    assert world.config.forward.tunnels == (not top)
+    key = world.config.forward_key.get_secret_value()
+    assert len(key) > 30
+    assert world.environ["HTTPS_PROXY"] == f"http://exec:{key}@127.0.0.1:5003"
+
+
+def test_with_java_it_wants_no_key(world, write, run):
+    run("exec", "-c", write(), "--forward", "--java", "plain", "--", "program")
+    assert world.config.forward_key is None
+    assert world.environ["https_proxy"] == "http://127.0.0.1:5003"
+
+
+def test_java_without_forward_is_told_of(world, write, run):
+    assert "give --forward too" in run("exec", "-c", write(), "--java", "--", "program", exits=2).stderr

@@ -8,7 +8,7 @@ from authproxy.config import checks
 from authproxy.config.document import Item
 from authproxy.config.read import load
 from authproxy.masking import Leaf
-from tests.support.systems import of_unix
+from tests.support.systems import needs_owners, of_unix
 
 NONE = "auth: {grant: none}\nupstream: https://x\n"
 STATIC = "auth: {grant: static, token: x}\n"
@@ -500,3 +500,57 @@ def test_a_header_of_the_configuration_is_no_secret_by_its_length(reader):
         "headers: {set: {X-Tenant: the-name-of-it}}\nenv: {TENANT: the-name-of-it}"
     )
     assert reader.route(keys).env == {"TENANT": "the-name-of-it"}
+
+
+@pytest.mark.parametrize(
+    ("top", "fault"),
+    [
+        ("forward: {listen: '127.0.0.1:8080'}", "forward.listen: is already listened on"),
+        ("listen: 127.0.0.1:8888\nforward: true", "forward: is already listened on"),
+        ("forward: {listen: '127.0.0.1:8081'}", "forward.listen: is already listened on"),
+        ("forward: {listen: '0.0.0.0:8888'}", f"forward.listen: {REMOTE}"),
+    ],
+)
+def test_the_forward_proxy_has_an_address_of_its_own_as_others_have(reader, top, fault):
+    assert reader.route_faults(NONE, top) == [fault]
+
+
+def test_a_forward_proxy_for_other_machines_takes_nobody_anywhere_without_a_key(reader):
+    top = "allow_remote: true\nforward: {listen: '0.0.0.0:8888'%s}"
+    (fault,) = reader.route_faults(NONE, top % ", unmatched: tunnel")
+    assert fault.startswith("forward.unmatched: would let other machines go anywhere")
+    reader.route(NONE, top % "")
+    reader.route(NONE, top % ", unmatched: refuse")
+    reader.route(NONE, top % ", unmatched: tunnel" + "\naccess: {tokens: [x]}")
+
+
+def test_no_route_leads_to_the_forward_proxy(reader):
+    (fault,) = reader.route_faults("auth: {grant: none}\nupstream: http://localhost:8888\n", "forward: true")
+    assert fault.startswith("upstream: is the forward proxy's own listener")
+
+
+def test_a_route_whose_place_in_forward_mode_is_taken_is_a_warning(reader):
+    routes = (
+        "forward: true\nroutes:\n"
+        "- {name: a, path: /a, upstream: 'https://x/v1', auth: {grant: none}}\n"
+        "- {name: b, path: /b, upstream: 'https://X:443/v1/', auth: {grant: none}}\n"
+        "- {name: c, path: /c, upstream: 'https://x/v2', auth: {grant: none}}\n"
+    )
+    said = [str(each) for each in reader.config(routes).warnings]
+    assert len(said) == 1
+    assert "routes[1].upstream: is that of the route a too" in said[0]
+    assert not reader.config(routes.replace("forward: true", "")).warnings
+
+
+@needs_owners
+@pytest.mark.parametrize(("mode", "warned"), [(0o644, True), (0o600, False), (0o640, False)])
+def test_an_authoritys_key_that_others_can_read_is_a_warning(reader, tmp_path, mode, warned):
+    (tmp_path / "ca.pem").write_text("")
+    (tmp_path / "a key.pem").write_text("")
+    (tmp_path / "a key.pem").chmod(mode)
+    top = "forward: {ca: {cert_file: ca.pem, key_file: 'a key.pem'}}"
+    said = [str(each) for each in reader.config(reader.with_route(NONE, top)).warnings]
+    assert len(said) == warned
+    for each in said:
+        assert "1:45: forward.ca.key_file: is an authority's private key that others can read" in each
+        assert each.endswith("a key.pem'")

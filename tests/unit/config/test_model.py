@@ -218,3 +218,31 @@ def test_tls_auto_may_come_from_a_reference(reader):
     reader.environ = {"TLS": "auto"}
     text = reader.with_route("auth: {grant: none}\nupstream: https://x", "tls: ${TLS}")
     assert reader.config(text).tls == "auto"
+
+
+@pytest.mark.parametrize(
+    ("keys", "listen", "tunnels"),
+    [
+        ("true", "127.0.0.1:8888", True),
+        ("{}", "127.0.0.1:8888", True),
+        ("{unmatched: refuse}", "127.0.0.1:8888", False),
+        ("{listen: '[::1]:0'}", "[::1]:0", True),
+        ("{listen: '192.0.2.1:1'}", "192.0.2.1:1", False),
+        ("{listen: '192.0.2.1:1', unmatched: tunnel}", "192.0.2.1:1", True),
+    ],
+)
+def test_where_the_forward_proxy_takes_unmatched_hosts_depends_on_who_reaches_it(top, keys, listen, tunnels):
+    found = top(f"access: {{tokens: [x]}}\nforward: {keys}").forward
+    assert (found.listen, found.tunnels, found.ca) == (listen, tunnels, "ephemeral")
+
+
+@pytest.mark.parametrize("keys", ["", "forward: false", "forward: null"])
+def test_there_is_no_forward_proxy_unless_it_is_written(top, keys):
+    assert top(keys).forward is None
+
+
+def test_the_forward_proxys_listener_is_known_beside_others_at_free_ports(top):
+    config = top("listen: 127.0.0.1:0\nforward: {listen: '127.0.0.1:0'}")
+    assert len(config.listeners) == 2
+    assert config.forward_listener not in config.listen
+    assert address_of(config.forward_listener) == "127.0.0.1:0"

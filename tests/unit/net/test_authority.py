@@ -13,6 +13,7 @@ from authproxy.net.authority import (
     Authority,
     Permitted,
     fingerprint_of,
+    imported,
     make_authority,
     permitted_by,
     unsealed,
@@ -165,7 +166,8 @@ def test_the_roots_key_is_nowhere():
     made = authority()
     assert made.key.public_key() == made.issuer.public_key() != made.root.public_key()
     assert made.sealed(SECRET).count(b"PRIVATE KEY-----\n") == 2, "where the issuer's begins, and its end"
-    assert set(Authority.__slots__) == {"root", "issuer", "key"}
+    assert set(Authority.__slots__) == {"root", "issuer", "key", "between"}
+    assert made.between == ()
 
 
 def test_nothing_secret_is_shown():
@@ -223,3 +225,20 @@ def test_authorities_have_names_of_their_own_and_leaves_new_keys():
     first, second = (certificates(leaf(one, "localhost"))[0] for _ in range(2))
     assert first.public_key() != second.public_key()
     assert first.serial_number != second.serial_number
+
+
+def test_what_was_exported_is_imported_whole():
+    made = authority()
+    found = imported(made.exported())
+    assert found.certificates == made.certificates
+    assert certificates(leaf(found, "localhost"))[1] == made.issuer
+    higher = Authority(made.root, made.issuer, made.key, (authority().root,))
+    assert imported(higher.exported()).between == higher.between
+
+
+def test_a_leaf_names_its_issuers_key_as_the_issuer_does():
+    made = authority()
+    [signed, issuer] = certificates(leaf(made, "localhost"))
+    of = signed.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
+    own = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    assert of.key_identifier == own.key_identifier

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import SecretStr
 
-from authproxy.net.http_proxy import HTTPProxy, environment_proxy, proxy_for, read_proxy
+from authproxy.net.http_proxy import HTTPProxy, environment_proxy, may_except, proxy_for, read_proxy
 from authproxy.net.own_listeners import OwnListeners
 
 PROXY = {"http_proxy": "http://plain:1", "https_proxy": "http://secure:2"}
@@ -163,3 +163,34 @@ def test_the_environments_proxy_is_passed_over_when_it_is_ourselves():
     assert str(proxy_for("http://api.example", None, environ)) == "http://localhost:8080"
     elsewhere = {"http_proxy": "http://localhost:8081"}
     assert str(proxy_for("http://api.example", None, elsewhere, own=own)) == "http://localhost:8081"
+
+
+@pytest.mark.parametrize(
+    ("host", "entries"),
+    [
+        ("api.example.com", ["api.example.com", "API.Example.com", "example.com", ".example.com",
+                             "*.example.com", "*example.com", "com", ".com", "api.example.com.", "*", "api.*",
+                             "ample.com", "example.com:443", "api.example.com:8443", ".api.example.com"]),
+        ("API.example.com.", ["example.com"]),
+        ("localhost", ["localhost", "localhost:80", "*"]),
+        ("v2.api.localhost", ["localhost", ".localhost"]),
+        ("10.1.2.3", ["10.1.2.3", "10.1.2.3:443", "10.0.0.0/8", "10.1.2.3/32", "0.0.0.0/0", "10.1.*", "*"]),
+        ("fd00::1", ["fd00::1", "[fd00::1]", "[fd00::1]:443", "fd00:0::1", "fd00::/8"]),
+    ],
+)  # fmt: skip
+def test_an_entry_that_anybody_might_take_to_be_for_a_host_is_known(host, entries):
+    assert [each for each in entries if not may_except(each, host)] == []
+
+
+@pytest.mark.parametrize(
+    ("host", "entries"),
+    [
+        ("api.example.com", ["v2.api.example.com", "api.example.org", "10.0.0.0/8", "::/0", ".", "", ":443",
+                             "api", "127.0.0.1"]),
+        ("10.1.2.3", ["10.2.0.0/16", "10.1.2.4", "::/0", "localhost"]),
+        ("fd00::1", ["fd00::2", "0.0.0.0/0", "fe80::/10"]),
+        ("localhost", ["127.0.0.1", "::1", "127.0.0.0/8"]),
+    ],
+)  # fmt: skip
+def test_an_entry_that_nobody_takes_to_be_for_a_host_is_left(host, entries):
+    assert [each for each in entries if may_except(each, host)] == []

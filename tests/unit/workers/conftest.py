@@ -88,7 +88,9 @@ def killed(monkeypatch):
     sent = []
     monkeypatch.setattr(os, "kill", lambda pid, number: sent.append((pid, number)))
     for each in ("worker", "supervisor"):
-        monkeypatch.setattr(f"authproxy.workers.reload_{each}.tls_contexts", lambda config, before: TLS)
+        monkeypatch.setattr(
+            f"authproxy.workers.reload_{each}.tls_contexts", lambda config, before, authority: TLS
+        )
     monkeypatch.setattr(asyncio, "to_thread", in_this_thread)
     monkeypatch.setattr(logs, "set_up", lambda *style: sent.append(("log", *style)))
     monkeypatch.setattr(

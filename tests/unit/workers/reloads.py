@@ -58,6 +58,6 @@ class App:
 def said(what, number=8, *, config=None, sockets=(), addresses=(), **facts):
     descriptors = [os.dup(sock.fileno()) for sock in sockets]
     if config is not None:
-        facts["config"] = packed(config, OwnListeners())
+        facts["config"] = packed(config, OwnListeners(), TLS)
     message = {"reload": what, "number": number, "addresses": list(addresses), **facts}
     return message | ({"descriptors": descriptors} if descriptors else {})

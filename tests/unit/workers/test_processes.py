@@ -171,7 +171,7 @@ def answer(processes):
 
 
 def state(number=8, text=TEXT):
-    config = packed(parse(text, "proxy.yaml"), OwnListeners())
+    config = packed(parse(text, "proxy.yaml"), OwnListeners(), TLSContexts(None, {}))
     return {"reload": "state", "number": number, "config": config, "addresses": []}
 
 

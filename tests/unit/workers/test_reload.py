@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from authproxy.app.sockets import ListenError
+from authproxy.app.tls import tls_contexts
 from authproxy.config.read import parse
 from authproxy.net.own_listeners import OwnListeners
 from authproxy.workers import reload as module
@@ -15,7 +16,7 @@ from authproxy.workers.reload import (
     with_addresses,
     without_sources,
 )
-from tests.unit.workers.reloads import NEW, OLD, listener, said
+from tests.unit.workers.reloads import NEW, OLD, ROUTE, TLS, listener, said
 
 
 def test_a_configuration_arrives_as_it_is_with_what_reads_its_secrets_again(tmp_path):
@@ -25,9 +26,10 @@ def test_a_configuration_arrives_as_it_is_with_what_reads_its_secrets_again(tmp_
     )
     config = parse(text, str(tmp_path / "proxy.yaml"))
     own = OwnListeners(["127.0.0.1:7"])
-    found, there = unpacked(packed(config, own))
+    found, there, authority = unpacked(packed(config, own, TLS))
     assert (found, found.files, found.places) == (config, config.files, config.places)
     assert there.named("127.0.0.1", 7)
+    assert authority is None
     (tmp_path / "secret").write_text("second")
     grant = asyncio.run(found.routes[0].reread())
     assert grant.token.get_secret_value() == "second"
@@ -80,3 +82,10 @@ def test_sockets_come_with_their_addresses(open_socket):
     assert [address for address, _ in share] == [OLD, NEW]
     for _, each in share:
         each.close()
+
+
+def test_the_forward_proxys_authority_travels_too():
+    config = parse(f"forward: true{ROUTE}", "proxy.yaml")
+    tls = tls_contexts(config)
+    _, _, authority = unpacked(packed(config, OwnListeners(), tls))
+    assert tls_contexts(config, None, authority).forward.root_pem == tls.forward.root_pem

@@ -15,7 +15,7 @@ from authproxy.workers.broker import Broker
 from authproxy.workers.channel import Channel
 from authproxy.workers.reload import NotPrepared
 from authproxy.workers.reload_broker import Group
-from tests.unit.workers.reloads import AFTER, NEW, App
+from tests.unit.workers.reloads import AFTER, NEW, TLS, App
 
 
 class World:
@@ -50,7 +50,7 @@ class World:
             os.close(descriptor)
 
     async def begin(self, opened):
-        self.reloading = asyncio.create_task(self.group.prepare(AFTER, opened, OwnListeners()))
+        self.reloading = asyncio.create_task(self.group.prepare(AFTER, opened, OwnListeners(), TLS))
         await self.settle()
 
     async def say(self, worker, what, *, trouble=None, number=None):
@@ -233,7 +233,7 @@ async def test_no_two_brokers_use_the_same_number(world, socket_pair, monkeypatc
     world.reloading.cancel()
     await world.settle()
     successor = Group(world.broker, world.app, socket_pair()[0], os.getppid(), 7)
-    reloading = asyncio.create_task(successor.prepare(AFTER, Listeners([]), OwnListeners()))
+    reloading = asyncio.create_task(successor.prepare(AFTER, Listeners([]), OwnListeners(), TLS))
     await world.settle()
     assert world.heard[0][-1]["number"] != first
     reloading.cancel()

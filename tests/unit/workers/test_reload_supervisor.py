@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 
+from authproxy.app.tls import tls_contexts
 from authproxy.config.read import parse
-from authproxy.errors import AuthproxyError
+from authproxy.errors import AuthproxyError, StoreError
 from authproxy.net.own_listeners import OwnListeners
 from authproxy.workers import reload_supervisor as module
-from authproxy.workers.reload import State
+from authproxy.workers.reload import State, packed
 from authproxy.workers.reload_supervisor import Taker
 from tests.unit.workers.reloads import BEFORE, NEW, OLD, ROUTE, TLS, said
 
@@ -60,7 +61,7 @@ def test_an_admin_listener_stays_or_ends(state, killed, admin, stays):
 def test_what_it_cannot_take_leaves_it_as_it_was_and_nothing_open(
     state, open_socket, killed, monkeypatch, files, why
 ):
-    def unusable(_config, _before):
+    def unusable(_config, _before, _authority):
         raise AuthproxyError("the certificate or the key cannot be used")
 
     if why == "a certificate":
@@ -89,3 +90,31 @@ def test_what_a_dead_broker_left_unsaid_is_not_mixed_with_what_the_next_one_says
     assert answer == {"reload": "taken", "number": 9}
     assert [len(share) for share in state.shares] == [2, 2]
     assert files() == before
+
+
+def test_clients_are_told_of_the_authority_that_the_state_brings_or_it_is_not_taken(
+    state, killed, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    tmp_path.chmod(0o700)
+    monkeypatch.setattr(module, "tls_contexts", tls_contexts)
+    one, other = (parse(f"forward: true{ROUTE.replace('a.ex', f'{each}.ex')}", "proxy.yaml") for each in "ab")
+    first = tls_contexts(one)
+    state.tls = tls_contexts(state.config)
+    answer = Taker(state).hear(said("state") | {"config": packed(one, OwnListeners(), first)})
+    assert "trouble" not in answer
+    file = state.tls.forward.cert_file
+    assert file.read_bytes() == first.forward.root_pem
+    message = said("state", 9) | {"config": packed(other, OwnListeners(), tls_contexts(other, first))}
+    with monkeypatch.context() as patch:
+        patch.setattr("authproxy.app.runtime_files.disk.replace_private", full)
+        assert "the files for clients" in Taker(state).hear(dict(message))["trouble"]
+    assert state.config == one
+    assert file.read_bytes() == first.forward.root_pem
+    assert "trouble" not in Taker(state).hear(dict(message))
+    assert file.read_bytes() == state.tls.forward.root_pem != first.forward.root_pem
+    state.tls.end()
+
+
+def full(*_given):
+    raise StoreError("No space left on device")

@@ -12,7 +12,7 @@ from authproxy.workers.broker_client import BrokerClient
 from authproxy.workers.channel import Channel
 from authproxy.workers.reload import packed
 from authproxy.workers.reload_worker import Member
-from tests.unit.workers.reloads import AFTER, NEW, App
+from tests.unit.workers.reloads import AFTER, NEW, TLS, App
 
 
 class Line:
@@ -30,7 +30,7 @@ class Line:
     async def say(self, what, number=8, *, sockets=(), config=AFTER):
         facts = {}
         if what == "prepare":
-            facts = {"config": packed(config, OwnListeners()), "addresses": [NEW for _ in sockets]}
+            facts = {"config": packed(config, OwnListeners(), TLS), "addresses": [NEW for _ in sockets]}
         self.channel.send({"reload": what, "number": number, **facts}, [sock.fileno() for sock in sockets])
         await self._settle()
 
@@ -139,7 +139,12 @@ async def test_what_came_before_it_was_ready_is_heard_then(socket_pair, settle, 
     heard = []
     channel = Channel(there, lambda _channel, message: heard.append(message))
     app, client = App(), BrokerClient(here)
-    message = {"reload": "prepare", "number": 8, "config": packed(AFTER, OwnListeners()), "addresses": [NEW]}
+    message = {
+        "reload": "prepare",
+        "number": 8,
+        "config": packed(AFTER, OwnListeners(), TLS),
+        "addresses": [NEW],
+    }
     channel.send(message, [open_socket().fileno()])
     await settle()
     Member(app, client, 7)

@@ -35,6 +35,8 @@ async def test_what_is_kept_and_told_is_clean():
     steps = Steps(told, lambda each: replace(each, detail="clean"))
     steps.note("token", passed("dirty"))
     assert steps.taken[0].verdict.detail == told.heard[0].verdict.detail == "clean"
+    steps.note("program", passed(), 12.5)
+    assert [step.ms for step in steps.taken] == [0.0, 12.5]
 
 
 def test_only_a_failure_makes_it_fail():

@@ -1,0 +1,83 @@
+"""A client's connection at the forward listener: after a CONNECT it may go on elsewhere, or within TLS.
+
+    CONNECT ─▶ 200 ─▶ first_bytes() ─┬─ TLS: start_tls on this transport ─▶ enter() ─▶ requests to one origin
+                                     └─ plain http ───────────────────────▶ enter() ─▶ the same
+
+It stays one connection: counted once, with the same deadlines, and seen by the drain.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from authproxy.proxy.downstream.connection import ClientConnection, State
+from authproxy.proxy.downstream.server import Entrance
+from authproxy.proxy.request import NO_BODY
+
+if TYPE_CHECKING:
+    from authproxy.proxy.downstream.server import ProxyServer
+
+
+class ForwardEntrance(Entrance):
+    """Makes the connections of the forward listener."""
+
+    def __call__(self) -> ClientConnection:
+        return ForwardConnection(self._server, asyncio.get_running_loop(), self)
+
+
+class ForwardConnection(ClientConnection):
+    """A connection that may go on at another entrance once its CONNECT is answered."""
+
+    __slots__ = ("_arrived", "_goes_on", "_is_lost")
+
+    def __init__(self, server: "ProxyServer", loop: asyncio.AbstractEventLoop, entrance: Entrance) -> None:
+        super().__init__(server, loop, entrance)
+        self._arrived: asyncio.Future[None] | None = None
+        self._goes_on: bytes | None = None  # with what has come there
+        self._is_lost = False  # while its transport was somebody else's
+
+    async def first_bytes(self) -> bytes:
+        """Return what the client sends first in the tunnel, once some of it is there."""
+        if self._at == len(self._ahead):
+            self._arrived = self._loop.create_future()
+            self._taker = self._take_first
+            await self._arrived
+            self._taker = None
+        rest, self._ahead, self._at = self._ahead[self._at :], b"", 0
+        self._hold(held=False)
+        return rest
+
+    def _take_first(self, data: bytes) -> None:
+        self._ahead = self._ahead[self._at :] + data
+        self._at = 0
+        if self._arrived is not None and not self._arrived.done():
+            self._arrived.set_result(None)
+
+    def enter(self, entrance: Entrance, transport: asyncio.Transport, data: bytes) -> None:
+        """Go on at `entrance`, over `transport`, as one that has just connected; `data` has come already."""
+        self._entrance, self.transport = entrance, transport
+        self._goes_on = data
+
+    def lost(self) -> None:
+        """Note that the connection is gone, of which its transport told somebody else."""
+        self._is_lost = True
+
+    async def _finish(self, context: Any) -> None:
+        self._context = None
+        try:
+            keep_alive = await self._entrance.answerer.finish(context)
+        finally:
+            if self._is_lost:
+                self._task = None
+                self.connection_lost(None)
+        if self._is_lost:
+            return
+        self._task = None
+        if self._goes_on is None:
+            self.answered(keep_alive=keep_alive)
+            return
+        data, self._goes_on = self._goes_on, None
+        self._state, self._payload = State.IDLE, NO_BODY
+        self._answered_any = self._silent = self.writing_paused = False
+        self._watch(self._server.header_seconds)
+        if data:
+            self.data_received(data)

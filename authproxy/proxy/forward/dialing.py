@@ -1,0 +1,116 @@
+"""The way to a host that is no route's: whoever asks names it, so it is looked at where it leads.
+
+A host is judged by the address that is dialled, after DNS: never one of our own listeners, and for callers
+from other machines neither loopback nor link-local, where only this machine's own programs should reach.
+Behind an HTTP proxy that is its to know; there only addresses and names of loopback are judged, as written.
+"""
+
+import asyncio
+import socket
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from authproxy.errors import Forbidden
+from authproxy.net.dial import Addresses, Dialer, Origin, look_up
+from authproxy.net.failures import Failure
+from authproxy.net.http_proxy import ADVICE, HTTPProxy
+from authproxy.net.http_tunnel import open_tunnel
+from authproxy.net.own_listeners import OwnListeners
+from authproxy.proxy.forward.guard import Place, refuse_own
+from authproxy.values import is_loopback
+
+MAX_LOOKUPS = 2  # at a time: one that hangs holds a thread, of which routes need some too
+NOT_FROM_ELSEWHERE = "only programs on this machine reach that, and directly"
+
+
+class LookUps:
+    """Looks up hosts that callers name, a few at a time, however many they name that hang."""
+
+    def __init__(self, limit: int = MAX_LOOKUPS) -> None:
+        self._room = asyncio.Semaphore(limit)
+
+    async def addresses(self, host: str, port: int) -> Addresses:
+        """Return the addresses of `host`. Raises OSError, and UnicodeError for what cannot be a name."""
+        if _is_address(host):
+            return await look_up(host, port)
+        await self._room.acquire()
+        looking = asyncio.ensure_future(look_up(host, port))
+        looking.add_done_callback(self._ended)  # nobody can break it off: whoever waits may go, it goes on
+        return await asyncio.shield(looking)
+
+    def _ended(self, looking: "asyncio.Future[Addresses]") -> None:
+        self._room.release()
+        if not looking.cancelled():
+            looking.exception()  # nobody may be left to hear it
+
+
+class ForwardDialer(Dialer):
+    """Opens ways to `place`. `reaches_local` says whether that may be loopback or link-local."""
+
+    def __init__(
+        self,
+        place: Place,
+        *,
+        proxy: HTTPProxy | None,
+        own: OwnListeners,
+        lookups: LookUps,
+        reaches_local: bool,
+        tunnel: bool = True,
+    ) -> None:
+        super().__init__(Origin(place.host, place.port), proxy=proxy, tunnel=tunnel, own=own)
+        self._asked = place
+        through = f" (through the HTTP proxy {proxy})" if proxy is not None else ""
+        self.place = f"{place}{through}"
+        self._next_hop = str(place) if proxy is None else self._next_hop
+        self._lookups = lookups
+        self._reaches_local = reaches_local
+        self.early = b""  # what the other end has said before anybody asked
+
+    async def resolve(self) -> Addresses:
+        """Return the addresses of the next hop. Raises `Forbidden`, and as any dialer does."""
+        if self.proxy is not None:
+            self._check(self._asked.host)
+            return await super().resolve()
+        try:
+            addresses = await self._lookups.addresses(self._asked.host, self._asked.port)
+        except (OSError, UnicodeError) as error:
+            raise self._failed(Failure.DNS, error) from error
+        if any(self._own.reached_by(each[4]) for each in addresses):
+            raise refuse_own(self._asked)
+        for each in addresses:
+            self._check(str(each[4][0]))
+        return addresses
+
+    async def tunnel(self, sock: socket.socket) -> None:
+        """Have the proxy, to which `sock` leads, pass on bytes; the other end may speak first."""
+        if self.proxy is not None and not self.forwards:
+            self.early = await open_tunnel(
+                sock, self.proxy, self._asked.host, self._asked.port, may_begin=True
+            )
+
+    def _check(self, host: str) -> None:
+        if not self._reaches_local and is_local(host):
+            raise Forbidden(
+                f"{self._asked} leads to this machine itself, or to its link", hint=NOT_FROM_ELSEWHERE
+            )
+
+    def hint(self, more: str) -> str:
+        """Return what to check after a failure."""
+        return ADVICE if self.proxy is not None else f"check the host that the program asks for, {more}"
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def is_local(host: str) -> bool:
+    """Tell whether `host` is an address, or a name, of loopback or link-local, or none in particular."""
+    try:
+        address: IPv4Address | IPv6Address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return is_loopback(host)
+    address = getattr(address, "ipv4_mapped", None) or address
+    return address.is_loopback or address.is_link_local or address.is_unspecified
