@@ -84,9 +84,10 @@ class _Collected(Collector):
             for each in STATES:
                 stands.add_metric([route, each], int(each == current))
         yield stands
-        if self._tally.tunnels_open:
-            open_now = sum(self._tally.tunnels_open.values())
-            yield GaugeMetricFamily("authproxy_tunnels_open", "Blind tunnels that are open.", open_now)
+        tunnels = GaugeMetricFamily("authproxy_tunnels_open", "Blind tunnels that are open.", labels=())
+        for open_now in self._tally.tunnels_open.values():
+            tunnels.add_metric([], open_now)
+        yield tunnels
         if self._reload is not None:
             loaded_at, failed = self._reload
             yield GaugeMetricFamily(

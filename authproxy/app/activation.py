@@ -7,6 +7,7 @@ They stay open in the service manager while we restart: who connects meanwhile w
 are never bound, and the name of a Unix one is never taken away.
 
     named `admin`                    the admin listener
+    named `forward`                  that of the forward proxy, unless a route is called so
     named as a route is              that route's own listener, unless it is at an address of `listen`
     at an address that we listen on  that listener
     any other                        instead of the addresses of `listen` for which none was passed
@@ -27,7 +28,7 @@ from authproxy.values import bracketed, is_loopback, split_address
 
 FIRST = 3  # the descriptor of the first socket
 VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
-ADMIN = "admin"
+ADMIN, FORWARD = "admin", "forward"
 UNSPECIFIED = frozenset({"0.0.0.0", "::"})  # noqa: S104 - nothing is bound there
 UNIT_HINT = "in a .socket unit: ListenStream=HOST:PORT or ListenStream=/PATH, and Accept=no"
 
@@ -81,6 +82,8 @@ def adopt(config: Config, passed: Iterable[PassedSocket]) -> tuple[Config, Opene
                 logs.warning("a socket was passed for the admin listener, which is off: nobody serves it")
                 continue
             meant = admin.listen
+        elif sock.name == FORWARD and sock.name not in routes and config.forward is not None:
+            meant = config.forward_listener
         elif sock.name in own or (meant is None and sock.name in routes):
             meant = own.get(sock.name, sock.name)  # so a route that has no address of its own gets one
         known = address_of(meant) if meant is not None and meant not in routes else None

@@ -92,13 +92,14 @@ def configured_addresses(config: Config) -> list[str]:
 def each_at_a_free_port(config: Config, names: Iterable[str]) -> Config:
     """Return `config` with the routes of these `names` alone, each at a free port of its own on loopback.
 
-    Those that are mounted where all are have one more in common. There is no other, and no key is wanted.
+    Those that are mounted where all are have one more in common. There is no other, no forward proxy either,
+    and no key is wanted.
     """
     wanted = frozenset(names)
     routes = tuple(replace(route, listen=FREE_PORT) for route in config.routes if route.name in wanted)
     listen = (FREE_PORT,) if any(route.is_shared for route in routes) else ()
     chosen = replace(config, routes=routes, configured=config.configured or config.routes)
-    return replace(chosen, listen=listen, admin=None, access=None, workers=1)
+    return replace(chosen, listen=listen, admin=None, access=None, forward=None, workers=1)
 
 
 def own_listeners(config: Config, listeners: Listeners) -> OwnListeners:

@@ -308,7 +308,13 @@ def _places(top: Item, routes: Iterable[Item]) -> dict[str, tuple[int, int]]:
     below_routes = [(route, key) for route in routes for key in ("listen", "tls")]
     log, forward = top.child("log") or top, top.child("forward") or top
     authority = forward.child("ca") or top
-    below = [(log, "level"), (forward, "ca"), (authority, "cert_file"), (authority, "key_file")]
+    below = [
+        (log, "level"),
+        (forward, "listen"),
+        (forward, "ca"),
+        (authority, "cert_file"),
+        (authority, "key_file"),
+    ]
     found = (item.child(key) for item, key in [*below, *below_routes])
     items += [item for item in found if item is not None]
     return {item.key: (item.line, item.column) for item in items}

@@ -101,8 +101,7 @@ class Guard:
         Raises `BadRequest` or `Forbidden`.
         """
         headers = request.headers
-        if request.version not in (HTTP_1_1, HTTP_1_0):
-            raise BadRequest("unsupported HTTP version: send HTTP/1.1 or HTTP/1.0")
+        self._check_version(request)
         instead = self.refused_methods.get(request.method.upper())  # to some `trace` is TRACE
         if instead is not None:
             raise Forbidden(f"{request.method} is not forwarded", hint=instead)
@@ -157,6 +156,10 @@ class Guard:
         return origins[0] if len(origins) == 1 and origins[0].lower() in self._origins else None
 
     # ── one rule each ────────────────────────────────────────────────────────────────────────────
+
+    def _check_version(self, request: Asked) -> None:
+        if request.version not in (HTTP_1_1, HTTP_1_0):
+            raise BadRequest("unsupported HTTP version: send HTTP/1.1 or HTTP/1.0")
 
     def _check_framing(self, request: Asked, headers: CIMultiDictProxy[str]) -> None:
         encoding = headers.get(TE)

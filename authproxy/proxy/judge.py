@@ -64,7 +64,7 @@ def judge(context: RequestContext) -> bool | None:
     request, site = context.request, context.site
     if request.target.startswith("/"):
         # For the log, should the guard refuse it: a fragment may hold a token (RFC 6749 §4.2.2).
-        context.path = request.target.partition("#")[0].partition("?")[0]
+        context.path = told_path(request)
     if site.guard.has_origins:
         context.origin = site.guard.allowed_origin(request)
     host, target = site.guard.check(request)
@@ -85,6 +85,11 @@ def judge(context: RequestContext) -> bool | None:
         route = context.route = route.unhidden
     context.outgoing = outgoing_of(context, route, target)
     return None
+
+
+def told_path(request: Request) -> str:
+    """Return what is told of a target before it is judged: no query and no fragment."""
+    return request.target.partition("#")[0].partition("?")[0]
 
 
 def check_allow(route: Route, method: str, path: str) -> None:

@@ -58,6 +58,9 @@ class ForwardDialer(Dialer):
     ) -> None:
         super().__init__(Origin(place.host, place.port), proxy=proxy, tunnel=tunnel, own=own)
         self._asked = place
+        through = f" (through the HTTP proxy {proxy})" if proxy is not None else ""
+        self.place = f"{place}{through}"
+        self._next_hop = str(place) if proxy is None else self._next_hop
         self._lookups = lookups
         self._reaches_local = reaches_local
         self.early = b""  # what the other end has said before anybody asked

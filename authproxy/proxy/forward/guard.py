@@ -29,7 +29,7 @@ from authproxy.proxy.guard import (
     read_authority,
     split_absolute,
 )
-from authproxy.proxy.plain import HTTP_1_0, HTTP_1_1
+from authproxy.proxy.plain import HTTP_1_0
 from authproxy.values import DEFAULT_PORTS, bracketed
 
 PROXY_AUTHORIZATION = istr("Proxy-Authorization")
@@ -124,8 +124,7 @@ class ForwardGuard(Guard):
             raise ProxyKeyRequired("this proxy wants a key in Proxy-Authorization", hint=KEY_HINT)
 
     def _check_head(self, request: Asked) -> None:
-        if request.version not in (HTTP_1_1, HTTP_1_0):
-            raise BadRequest("unsupported HTTP version: send HTTP/1.1 or HTTP/1.0")
+        self._check_version(request)
         self._check_framing(request, request.headers)
 
     def _check_agreement(self, hosts: "list[str] | tuple[str, ...]", place: Place, port: int) -> None:

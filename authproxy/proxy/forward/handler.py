@@ -24,7 +24,7 @@ from authproxy.proxy.forward.interception import TLS_HANDSHAKE, Distrust, Handsh
 from authproxy.proxy.forward.site import ForwardSite, Inside, Unmatched
 from authproxy.proxy.forward.tunnel import opened
 from authproxy.proxy.handler import ProxyHandler
-from authproxy.proxy.judge import Site, judge
+from authproxy.proxy.judge import Site, judge, told_path
 from authproxy.proxy.outgoing import outgoing_of
 from authproxy.proxy.plain import PlainReader
 from authproxy.proxy.problem import problem_response
@@ -174,7 +174,7 @@ class ForwardHandler(ProxyHandler):
         """Judge a request that names its whole URL, as `judge` does. Raises `RequestRefused`."""
         request, forward = context.request, self._at_work()
         if request.target.startswith("/"):
-            context.path = request.target.partition("#")[0].partition("?")[0]
+            context.path = told_path(request)
         place, target = forward.guard.check_absolute(request)
         context.path = f"http://{place}{target.partition('?')[0]}"
         forward.guard.check_proxy_key(request)

@@ -5,7 +5,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from authproxy.admin.metrics import exposition
 from authproxy.admin.status import STATES
-from authproxy.observe.counters import BOUNDS, Counters
+from authproxy.observe.counters import BOUNDS, Counters, total
 from tests.support.records import record
 
 
@@ -89,3 +89,16 @@ def test_when_the_configuration_was_loaded_and_whether_the_last_one_was_is_told(
     assert found["authproxy_config_reload_timestamp_seconds",] == 1.7e9
     assert found["authproxy_config_reload_failed",] == failed
     assert ("authproxy_config_reload_failed",) not in samples()
+
+
+def test_tunnels_are_counted_and_those_that_are_open_are_a_gauge():
+    counters = Counters()
+    counters.tunnels["tunnelled",] += 2
+    counters.tunnel_bytes["in",] += 7
+    counters.tunnels_open[()] += 1
+    other = Counters()
+    other.tunnels_open[()] += 3
+    found = samples(total([counters.snapshot(), other.snapshot()]))
+    assert found["authproxy_tunnels_total", ("outcome", "tunnelled")] == 2
+    assert found["authproxy_tunnel_bytes_total", ("direction", "in")] == 7
+    assert found["authproxy_tunnels_open",] == 4

@@ -288,3 +288,14 @@ def test_one_at_a_routes_address_is_it_too_and_the_others_are_for_all():
 def test_one_of_a_routes_that_others_reach_needs_to_be_allowed():
     with pytest.raises(ConfigError, match=REMOTE):
         owned(Passed(("0.0.0.0", 7), "b"))
+
+
+@pytest.mark.parametrize("name", ["forward", "proxy"])
+def test_one_may_be_the_forward_proxys(name):
+    sock = Passed(("127.0.0.1", 8888), name)
+    found, opened = adopt(config("forward: true"), [sock])
+    assert found.forward.listen == "127.0.0.1:8888"
+    assert opened == {found.forward_listener: [sock]}
+    elsewhere = Passed(("127.0.0.1", 9999), "forward")
+    found, opened = adopt(config("forward: true"), [elsewhere])
+    assert (found.forward.listen, list(opened)) == ("127.0.0.1:9999", ["127.0.0.1:9999"])

@@ -7,10 +7,10 @@ import pytest
 from authproxy.app.file_limits import OWN_FILES, affordable_connections, raise_file_limit
 
 
-def config(clients, upstream):
+def config(clients, upstream, forward=None):
     """Return one with so many connections, of clients and to two upstreams."""
     routes = [SimpleNamespace(max_connections=each) for each in (upstream - upstream // 2, upstream // 2)]
-    return SimpleNamespace(limits=SimpleNamespace(connections=clients), routes=routes)
+    return SimpleNamespace(limits=SimpleNamespace(connections=clients), routes=routes, forward=forward)
 
 
 resource = pytest.importorskip("resource")
@@ -75,3 +75,9 @@ def test_a_system_that_allows_less_than_it_says_stops_nobody(system, refuses):
 def test_no_more_clients_are_served_than_there_are_descriptors_for(system, files, upstream, possible):
     system(files, files)
     assert affordable_connections(config(1000, upstream)) == possible
+
+
+@pytest.mark.parametrize(("tunnels", "possible"), [(True, 300), (False, 500)])
+def test_each_tunnel_of_the_forward_proxy_takes_a_descriptor_more(system, tunnels, possible):
+    system(OWN_FILES + 600, OWN_FILES + 600)
+    assert affordable_connections(config(1000, 100, SimpleNamespace(tunnels=tunnels))) == possible

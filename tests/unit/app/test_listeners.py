@@ -3,6 +3,7 @@
 import errno
 import os
 import socket
+from dataclasses import replace
 
 import pytest
 
@@ -12,9 +13,11 @@ from authproxy.app.listeners import (
     close_sockets,
     configured_addresses,
     each_at_a_free_port,
+    forward_url,
     listening_urls,
     open_listeners,
     own_urls,
+    url_of,
 )
 from authproxy.app.sockets import ListenError, listening_sockets
 from authproxy.config.document import NO_FILES
@@ -275,3 +278,25 @@ def test_routes_that_are_mounted_where_all_are_have_one_in_common_as_well(system
     assert [address for address, _ in made] == ["127.0.0.1:0", "127.0.0.1:0 for a", "127.0.0.1:0 for b"]
     assert listening_urls(alone, made) == [f"http://127.0.0.1:{made[0][1].place[1]}"]
     assert each_at_a_free_port(config, ["b"]).listen == ()
+
+
+def test_the_forward_proxy_has_a_socket_and_no_route_is_called_there(system):
+    config = own(top="listen: 127.0.0.1:0\ntls: auto\nforward: {listen: '127.0.0.1:0'}")
+    made = open_listeners(config).proxy
+    *_, (listener, sock) = made
+    assert listener == config.forward_listener
+    url = f"http://127.0.0.1:{sock.place[1]}"
+    assert forward_url(config, made) == url
+    assert url_of(config, listener, url) == url
+    assert url_of(config, "127.0.0.1:0", url) == url.replace("http", "https")
+    assert url not in listening_urls(config, made)
+    assert forward_url(replace(config, forward=None), made) is None
+    assert each_at_a_free_port(config, ["a"]).forward is None
+
+
+def test_an_address_of_the_forward_proxy_that_is_taken_is_told_with_its_key(system):
+    system.taken = {("127.0.0.1", 9)}
+    with pytest.raises(ListenError) as caught:
+        open_listeners(own(top="forward: {listen: '127.0.0.1:9'}"))
+    assert caught.value.key == "forward.listen"
+    assert "choose another address: `forward.listen` in proxy.yaml:2:" in caught.value.hint

@@ -7,6 +7,8 @@ from dataclasses import replace
 from authproxy.app.listeners import Listeners
 from authproxy.app.served import ServedListener
 from authproxy.app.tls import TLSContexts
+from authproxy.config.model import Forward
+from authproxy.proxy.forward.handler import ForwardHandler
 from tests.support.clock import settle
 from tests.unit.app.apps import LISTENER, MACHINE, NOTHING, another, listening, prepare
 
@@ -121,3 +123,34 @@ async def test_an_address_that_becomes_another_routes_goes_on_as_it_is(serving):
     assert entrances(made)[at] is before
     assert not before.closing
     assert before.answerer.site.routes.find("localhost", "/").name == "r1"
+
+
+# ── forward mode ─────────────────────────────────────────────────────────────────────────────────
+
+FORWARD = "127.0.0.1:0 for the forward proxy"
+
+
+def with_forward(made, **keys):
+    return replace(another(made, MACHINE), forward=Forward(listen="127.0.0.1:0", **keys))
+
+
+async def test_forward_mode_begins_goes_on_and_ends_at_a_listener_of_its_own(serving):
+    made = await serving(MACHINE)
+    tls = TLSContexts(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), {})
+    on = with_forward(made)
+    await made.commit(await prepare(made, on, Listeners([(FORWARD, listening())]), tls))
+    entrance = entrances(made)[FORWARD]
+    handler = entrance.answerer
+    assert isinstance(handler, ForwardHandler)
+    assert handler.forward is made.site.forward
+    served = {each.address: each.tls for each in made._listeners._served}
+    assert served == {LISTENER: tls.listener, FORWARD: None}  # whatever the others speak
+    assert set(made.server.own) == {"forward https://up.example:443"}
+    refuse = with_forward(made, unmatched="refuse")
+    await made.commit(await prepare(made, refuse, NOTHING, tls))
+    assert entrances(made)[FORWARD] is entrance
+    assert handler.forward is made.site.forward
+    assert handler.forward.unmatched is None
+    await made.commit(await prepare(made, another(made, MACHINE), NOTHING, tls))
+    assert set(entrances(made)) == {LISTENER}
+    assert (handler.forward, entrance.closing, made.server.own) == (None, True, {})

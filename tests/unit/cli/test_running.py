@@ -110,6 +110,12 @@ def test_the_listeners_of_routes_are_theirs(ask, config):
     assert found.urls == URLs(("https://127.0.0.1:9",), {"a": "https://127.0.0.1:7", "b": "unix:/run/b"})
 
 
+def test_no_route_is_called_at_the_forward_proxy(ask, config):
+    url, forward = "http://127.0.0.1:9", "http://127.0.0.1:8888"
+    told = {"routes": [STATUS], "listeners": [url, forward], "forward": {"listener": forward}}
+    assert ask(Connection(document=told)).urls == URLs((url,))
+
+
 def test_what_the_proxy_that_runs_says_goes_before_the_configuration():
     config = parse(
         "listen: 127.0.0.1:0\n"

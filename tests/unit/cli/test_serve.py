@@ -41,7 +41,11 @@ def test_each_listener_is_told_by_its_url_and_a_name_only_once(capsys, tls, sche
         ("127.0.0.1:0", [Socket(4002)]),
     )
     told = []
-    announce(SimpleNamespace(tls=tls, own_listeners={}), listeners, lambda *urls: told.append(urls))
+    announce(
+        SimpleNamespace(tls=tls, own_listeners={}, forward_listener=None),
+        listeners,
+        lambda *urls: told.append(urls),
+    )
     urls = [f"{scheme}://localhost:4001", "unix:/run/a"]
     assert capsys.readouterr().out == (
         f"listening on {urls[0]}\nlistening on {urls[1]}\nadmin on http://127.0.0.1:4002\n"
@@ -50,7 +54,11 @@ def test_each_listener_is_told_by_its_url_and_a_name_only_once(capsys, tls, sche
 
 
 def test_without_an_admin_listener_none_is_told(capsys):
-    announce(SimpleNamespace(tls=None, own_listeners={}), Listeners([("[::1]:0", Socket(7))]), say_nothing)
+    announce(
+        SimpleNamespace(tls=None, own_listeners={}, forward_listener=None),
+        Listeners([("[::1]:0", Socket(7))]),
+        say_nothing,
+    )
     assert capsys.readouterr().out == "listening on http://[::1]:7\n"
 
 

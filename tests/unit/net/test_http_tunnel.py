@@ -111,3 +111,10 @@ async def test_a_proxy_that_is_gone_opens_nothing(ends):
     there.close()
     with pytest.raises(BadReply, match="closed the connection"):
         await open_tunnel(here, PROXY, "up.example", 443)
+
+
+async def test_where_the_other_end_may_speak_first_what_it_says_is_kept(ends):
+    here, there = ends
+    task = asyncio.create_task(open_tunnel(here, PROXY, "up.example", 22, may_begin=True))
+    there.send(OK + b"SSH-2.0")
+    assert await task == b"SSH-2.0"

@@ -184,3 +184,10 @@ async def test_the_upstreams_side_is_closed_at_the_end_of_the_block():
         assert world.upstream.said == []
     assert world.upstream.said == ["close"]
     assert world.client.said == []  # that one is the server's
+
+
+async def test_what_went_each_way_is_counted():
+    world = World()
+    world.tunnel.feed("client", b"four")
+    world.tunnel.feed("upstream", b"to")
+    assert (world.tunnel.taken, world.tunnel.moved) == (4, 2)

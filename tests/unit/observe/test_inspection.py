@@ -205,3 +205,27 @@ def test_where_it_came_in_is_told_if_that_is_a_routes_own_listener():
     assert details(record(facts=None, notes=noted(listener="127.0.0.1:8091")))["own_listener"] is True
     assert "own_listener" not in details(record(facts=FACTS, notes=noted(listener="127.0.0.1:8091")))
     assert "own_listener" not in details(record(facts=None))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"facts": FACTS}, None),
+        ({"facts": RouteFacts("up42", str, listener="forward https://up.example:443")}, "intercepted"),
+        ({"notes": noted(listener="forward https://up.example:443")}, "intercepted"),  # it was refused there
+        ({"notes": noted(forward="tunnelled")}, "tunnelled"),
+        ({"notes": noted(forward="forwarded")}, "forwarded"),
+        ({"facts": RouteFacts("up42", str, listener="127.0.0.1:8091")}, None),
+    ],
+)
+def test_what_came_by_the_forward_proxy_says_what_became_of_it(changes, said):
+    shown = record(**changes)
+    assert summary(shown).get("forward") == said
+    assert details(shown).get("own_listener", False) == (said is None and bool(shown.listener))
+
+
+def test_the_steps_of_a_tunnel_end_with_its_bytes():
+    shown = record(
+        method="CONNECT", notes=noted(("connect", "new", 4), ("tunnelled", "1 bytes in, 2 bytes out", 9))
+    )
+    assert [each["what"] for each in summary(shown)["steps"]] == ["connect", "tunnelled"]

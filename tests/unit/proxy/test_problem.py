@@ -12,6 +12,7 @@ from authproxy.errors import (
     Forbidden,
     KeyRequired,
     NoRoute,
+    ProxyKeyRequired,
     TokenTimeout,
     TokenUnavailable,
 )
@@ -127,3 +128,10 @@ def test_no_detail_breaks_out_of_its_header(detail, shown):
     assert headers["Proxy-Status"] == f"authproxy; error=http_request_denied; details={shown}"
     assert set(headers) == {"Content-Type", "Content-Length", "Proxy-Status", "Cache-Control"}
     assert json.loads(body)["detail"] == detail
+
+
+def test_at_the_forward_proxy_the_challenge_is_one_that_clients_know():
+    status, headers, _ = answer(ProxyKeyRequired("no"))
+    assert status == "HTTP/1.1 407 Proxy Authentication Required"
+    assert headers["Proxy-Authenticate"] == 'Basic realm="authproxy"'
+    assert "WWW-Authenticate" not in headers

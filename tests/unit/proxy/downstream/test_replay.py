@@ -229,3 +229,9 @@ async def test_it_comes_in_at_the_listener_of_before_or_not_at_all(server):
     with pytest.raises(NotReplayable, match="not there any more"):
         replay(server, made("Host: a", facts=at), PLAIN.encode(), "other")
     assert (len(other.asked), len(server.answerer.asked)) == (2, 0)
+
+
+@pytest.mark.parametrize("changes", [{"method": "CONNECT"}, {"notes": noted(forward="forwarded")}])
+def test_what_no_route_was_for_is_not_sent_again(changes):
+    with pytest.raises(NotReplayable):
+        request_of(made("Host: far.example", **changes))
