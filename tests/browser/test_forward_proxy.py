@@ -1,4 +1,4 @@
-"""A browser that has us as its proxy: whose pages may use what we lend, and that all else is as without us."""
+"""A browser that has us as its proxy: whose pages may use what we lend, and all else is as without us."""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
