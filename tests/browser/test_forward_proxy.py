@@ -8,11 +8,15 @@ import pytest
 import pytest_asyncio
 
 from tests.support.async_command import running_proxy
-from tests.support.forward import TOKEN, Named, forward_url, forwarding, route
-from tests.support.wire import Message, Upstream, Wire, reply
+from tests.support.forward import TOKEN, Named, forward_url, forwarding, inside, route, tunnel
+from tests.support.installed import need
+from tests.support.wire import Message, Upstream, Wire, reply, request
 
 from .conftest import PATIENCE
 from .test_other_sites import WAYS
+from .test_page import Watched, dialog_of, is_live, run, watched
+
+__all__ = ["watched"]  # a fixture
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -94,3 +98,32 @@ async def test_sites_that_are_no_routes_are_as_without_us(
     await behind.goto(f"http://127.0.0.1:{foreign.port}/page")
     url = f"http://localhost:{foreign.port}/for-all"
     assert await behind.evaluate("url => fetch(url).then(answer => answer.text())", url) == "for all"
+
+
+# ── the live page ────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_the_page_tells_of_tunnels_and_its_curl_goes_the_same_way(
+    watched: Watched, api: Named, foreign: Upstream
+) -> None:
+    need("curl", "sh")
+    async with running_proxy(forwarding(route(api))) as proxy:
+        with tunnel(proxy, f"127.0.0.1:{foreign.port}") as blind:
+            assert blind.send(request()).answer().status == 200
+        with inside(proxy, "localhost", api.port) as within:
+            assert within.send(request("GET", "/seen?a=1", host=api.authority)).answer().status == 200
+        await watched.page.goto(proxy.admin_url)
+        await is_live(watched.page)
+        dialog = await dialog_of(watched.page, "CONNECT")
+        said = await dialog.get_by_label("What was done").inner_text()
+        assert "tunnelled" in said
+        assert await dialog.get_by_role("button", name="Replay").count() == 0
+        await watched.page.keyboard.press("Escape")
+        dialog = await dialog_of(watched.page, "/seen")
+        await dialog.get_by_text("The curl command").click()
+        command = await dialog.get_by_label("The request as a curl command").text_content()
+        assert f"-x {forward_url(proxy)}" in command
+        assert await run(f"{command.replace('REDACTED', '1')} -s") == PAGE.partition(b"\r\n\r\n")[2].decode()
+    assert [each.target for each in api.requests] == ["/seen?a=1", "/seen?a=1"]
+    assert {each.one("Authorization") for each in api.requests} == {f"Bearer {TOKEN}"}
+    await watched.check(TOKEN)
