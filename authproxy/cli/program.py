@@ -80,7 +80,7 @@ def served_beside(
     """
     served = each_at_a_free_port(config, [route.name for route in routes])
     limits = replace(config.limits, drain=min(config.limits.drain, DRAIN))
-    served = replace(served, tls=None, limits=limits, forward=None)
+    served = replace(served, tls=None, limits=limits)
     if not forward:
         return served
     key = SecretStr(secrets.token_urlsafe()) if keyed else None

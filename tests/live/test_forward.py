@@ -244,7 +244,9 @@ def patiently(step: Callable[[], Any], incoming: ssl.MemoryBIO, wire: Wire) -> A
         try:
             return step()
         except ssl.SSLWantReadError:
-            incoming.write(wire.read())
+            piece = wire.read()
+            assert piece, "the connection has ended"
+            incoming.write(piece)
 
 
 def test_plain_http_in_a_tunnel_to_an_http_route_is_that_routes(plain: Upstream) -> None:
@@ -414,6 +416,22 @@ def test_a_key_is_wanted_where_access_says_so(
     for upstream in (plain, stranger):
         assert len(upstream.requests) == (status == 200)
         assert all("proxy-authorization" not in each.names for each in upstream.requests)
+
+
+def test_no_key_is_shown_to_who_looks_at_requests(secure: Named, plain: Upstream) -> None:
+    with running_proxy(forwarding(route(secure), **ACCESS)) as proxy:
+        said = basic(KEY)
+        assert connecting(proxy, "localhost:0", said).status == 400
+        sent = request("GET", f"{plain.url}/x", said, host=at(plain))
+        assert ask(forward_url(proxy), sent).status == 200
+        lines = (f"X-Authproxy-Key: {KEY}",)
+        known = [each["id"] for each in get(proxy.admin_url, "/api/requests", *lines).json["requests"]]
+        shown = [get(proxy.admin_url, f"/api/requests/{each}", *lines).body.decode() for each in known]
+        assert len(shown) == 2
+        assert all("Proxy-Authorization" in each for each in shown)
+        told = "".join([*shown, proxy.log()])
+    for secret in (KEY, said.rpartition(" ")[2]):
+        assert secret not in told
 
 
 def test_inside_a_tunnel_no_key_is_wanted_and_none_goes_further(secure: Named) -> None:

@@ -4,7 +4,7 @@ const MASK = "••••";
 const INSTEAD = "REDACTED";
 // What curl sees to by itself, and what holds for one connection only.
 const LEFT_OUT = new Set([
-  "connection", "content-length", "transfer-encoding", "expect", "keep-alive", "proxy-connection", "te", "trailer", "upgrade",
+  "connection", "content-length", "transfer-encoding", "expect", "keep-alive", "proxy-connection", "proxy-authorization", "te", "trailer", "upgrade",
 ]);
 // To a terminal into which a command is pasted they are keys: Ctrl-C ends the quotes, and the next line is run.
 const CONTROLS = /[\0-\x08\x0b-\x1f\x7f-\x9f]/;
@@ -48,10 +48,11 @@ export function example(route, reached, keyHeader) {
  * own, at whose listener it may have come in; `reached` is as in `reach`.
  */
 export function command(request, route, reached, keyHeader) {
-  const {args, base} = reach(reached, request.own_listener ? route?.listen : null);
+  const {args, base} = request.forward && reached.forward
+    ? byForward(request, reached.forward) : reach(reached, request.own_listener ? route?.listen : null);
   const parts = [["curl", ...args.map(quoted)], ...methodOf(request)];
   const notes = new Set();
-  const url = base + (request.path.startsWith("/") ? request.path : "/");
+  const url = base + (request.path.startsWith("/") || !base ? request.path : "/");
   const path = url.replaceAll(MASK, INSTEAD);
   if (path !== url) notes.add(`${INSTEAD} stands for what is not shown: put the value there`);
   if (/[[\]{}]/.test(path)) parts.push(["--globoff"]);
@@ -69,6 +70,12 @@ export function command(request, route, reached, keyHeader) {
   if (parts.some(([, header]) => header?.endsWith('$KEY"'))) notes.add("$KEY is to hold an access key");
   parts.push(...bodyOf(request, notes), [quoted(path)]);
   return {text: parts.map(words => words.join(" ")).join(" \\\n  "), note: [...notes].join("; ") || null};
+}
+
+/** Return how a request is sent through the forward proxy: by its own URL. */
+function byForward(request, {listener, bundle_file: bundle}) {
+  const args = ["-x", listener, ...(bundle ? ["--cacert", bundle] : [])];
+  return {args, base: request.forward === "intercepted" && request.upstream ? new URL(request.upstream).origin : ""};
 }
 
 /** Return a header that holds the access key: a variable of the shell, as the key itself is not to be shown. */

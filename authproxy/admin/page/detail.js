@@ -56,14 +56,14 @@ export class Detail {
   }
 
   #draw(request, said) {
-    const {routes, listeners, authority} = this.#context();
+    const {routes, listeners, authority, forward} = this.#context();
     const route = routes.find(each => each.name === request.route);
     byId("request-title").replaceChildren(
       make("span", {class: "code", "data-tone": toneOf(request.status)}, request.status ? String(request.status) : "–"), " ",
       make("span", {class: "method"}, request.method), " ", make("span", {class: "path"}, request.path));
     byId("request-body").replaceChildren(...[
       telling(request, route), reason(request, route, listeners), waterfall(request, route),
-      request.method === "-" ? null : this.#deeds(request, route, {listeners, authority}, said), facts(request),
+      ["-", "CONNECT"].includes(request.method) ? null : this.#deeds(request, route, {listeners, authority, forward}, said), facts(request),
       headers("Request headers", request.request_headers, request.headers_cut), body("Request body", request.request_body),
       headers("Response headers", request.response_headers, request.headers_cut), body("Response body", request.response_body),
     ].filter(Boolean));

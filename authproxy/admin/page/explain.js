@@ -62,6 +62,7 @@ export function story(request, route) {
     else if (step.what === "refused") say(`${request.status || ""} ${step.detail}`.trim(), "bad");
     else if (step.what === "preflight") say("preflight answered");
     else if (step.what === "placeholder") say("placeholder taken out");
+    else if (step.what === "tunnelled") say(`tunnelled ${step.detail}`, "good");
     else if (step.what === "stand_in") say("login answered with a placeholder", "good");
   });
   return said;

@@ -26,7 +26,7 @@ let before = null;  // the id that the page of older requests begins after
 
 const now = () => Date.now() / 1000 + clock.ahead;
 const at = text => Date.parse(text) / 1000;
-const reached = () => ({listeners: status?.listeners ?? [], authority: status?.ca_file});
+const reached = () => ({listeners: status?.listeners ?? [], authority: status?.ca_file, forward: status?.forward});
 const series = new Series();
 const charts = new Charts();
 const detail = new Detail(() => ({routes: status?.routes ?? [], ...reached()}), say);

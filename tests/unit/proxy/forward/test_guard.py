@@ -120,6 +120,13 @@ def test_any_other_target_is_400(target):
         ForwardGuard().check_absolute(asked(target))
 
 
+def test_https_is_told_how_it_is_asked_for():
+    for target in ("https://api.example/x", "HTTPS://api.example"):
+        with pytest.raises(BadRequest, match="in the clear") as refused:
+            ForwardGuard().check_absolute(asked(target, host="api.example"))
+        assert "CONNECT" in refused.value.hint
+
+
 def test_a_url_comes_with_one_host():
     for keys in ({"host": None}, {"headers": [("Host", "127.0.0.1:8080")]}):
         with pytest.raises(BadRequest):
