@@ -64,9 +64,9 @@ def test_one_that_does_not_come_is_exit_code_1(world, write, run):
 
 
 def test_one_that_cannot_be_run_is_exit_code_1(world, write, run):
-    world.code = NotStarted(FileNotFoundError(2, "No such file or directory"))
+    world.code = NotStarted(FileNotFoundError(2, "No such file or directory"), "program")
     result = run("doctor", "-c", write(), "--forward", "--", "program", exits=1)
-    assert "cannot run program: No such file or directory" in result.stdout
+    assert "cannot run program: command not found" in result.stdout
 
 
 def test_the_document_has_the_same_and_neither_tells_a_secret(world, write, run):
