@@ -25,6 +25,7 @@
     │   └── TokenTimeout              504
     ├── StoreError                    503  the token store cannot be used; the proxy goes on without it
     │   └── StoreBusy                 503  it can, but another process does not let go of a credential
+    ├── NoCertificate                 502  none can be shown for a host of the forward proxy
     └── UpstreamError                 the upstream could not be asked
         ├── DNSFailure, ConnectFailure, TLSFailure, BadReply     502
         ├── Loop                                                 502  the upstream is authproxy itself
@@ -320,6 +321,17 @@ class StoreBusy(StoreError):
     """Another process holds a credential's lock for longer than we wait."""
 
     title = "Token store busy"
+
+
+# ── the forward proxy ────────────────────────────────────────────────────────────────────────────
+
+
+class NoCertificate(AuthproxyError):
+    """Nobody can show clients a certificate for a host that is a route's."""
+
+    status = 502
+    title = "No certificate"
+    proxy_error = "proxy_configuration_error"
 
 
 # ── the upstream ─────────────────────────────────────────────────────────────────────────────────

@@ -481,7 +481,7 @@ def test_so_it_is_with_a_whole_url(proxy: RunningProxy, plain: Upstream, line: s
 
 
 def test_who_says_nothing_in_a_tunnel_is_not_waited_for(secure: Named) -> None:
-    config = forwarding(route(secure), limits={"header_timeout": "300ms"})
+    config = forwarding(route(secure), limits={"header_timeout": "1s"})
     with running_proxy(config) as proxy:
         with tunnel(proxy, secure.authority) as wire:
             assert wire.is_closed()
@@ -489,8 +489,7 @@ def test_who_says_nothing_in_a_tunnel_is_not_waited_for(secure: Named) -> None:
             wire.send(b"\x16\x03\x01\x02\x00")  # a handshake that never goes on
             with contextlib.suppress(BrokenOff, ConnectionResetError):
                 wire.rest()
-        with inside(proxy, "localhost", secure.port) as within:
-            assert within.send(b"GET / HT").rest().startswith(b"HTTP/1.1 408")
+    assert secure.connections == 0
 
 
 def test_a_tunnel_is_one_connection_to_the_limits(secure: Named, plain: Upstream) -> None:

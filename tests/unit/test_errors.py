@@ -10,6 +10,7 @@ TABLE = {
     errors.KeyRequired: (401, "http_request_denied"),
     errors.ProxyKeyRequired: (407, "http_request_denied"),
     errors.Misdirected: (421, "http_request_error"),
+    errors.NoCertificate: (502, "proxy_configuration_error"),
     errors.Forbidden: (403, "http_request_denied"),
     errors.NoRoute: (404, "destination_not_found"),
     errors.MethodNotAllowed: (405, "http_request_error"),

@@ -11,7 +11,6 @@ from time import monotonic
 from typing import cast
 
 from authproxy import logs
-from authproxy.errors import AuthproxyError
 
 TLS_HANDSHAKE = b"\x16"  # the first byte of a client that speaks TLS (RFC 8446 §5.1)
 ALERT = "ALERT_"
@@ -24,11 +23,12 @@ AGAIN_SECONDS = 60.0  # until the same is said of a host once more
 MAX_HOSTS = 256  # of which is remembered when it was said
 
 
-class HandshakeFailed(AuthproxyError):
-    """There is no TLS with the client: nobody is left to hear an answer."""
+class HandshakeFailed(Exception):
+    """There is no TLS with the client: nobody is left to hear an answer. `detail` is what it said."""
 
-    status = 500  # never sent
-    title = "No TLS with the client"
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
 
 
 class Landing(asyncio.Protocol):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from authproxy.errors import AuthproxyError, Forbidden
+from authproxy.errors import Forbidden, NoCertificate
 from authproxy.net.http_proxy import HTTPProxy
 from authproxy.net.own_listeners import OwnListeners
 from authproxy.proxy.forward.dialing import ForwardDialer, LookUps
@@ -29,14 +29,6 @@ REFUSED_HINT = "`forward.unmatched: tunnel` lets a program go to hosts that no r
 
 ProxyOf = Callable[[str], HTTPProxy | None]
 """Which HTTP proxy leads to a URL."""
-
-
-class NoCertificate(AuthproxyError):
-    """Nobody can show a certificate for a host that is a route's."""
-
-    status = 502
-    title = "No certificate"
-    proxy_error = "proxy_configuration_error"
 
 
 class Leaves(Protocol):

@@ -3,8 +3,9 @@
 from types import SimpleNamespace
 
 import pytest
+from pydantic import SecretStr
 
-from authproxy.app.forward import bundle_of, trust_hint
+from authproxy.app.forward import _keys, bundle_of, trust_hint
 from authproxy.app.site import NO_TLS
 from authproxy.errors import Forbidden, NoRoute, ProxyKeyRequired, StoreError
 from authproxy.proxy.forward.guard import Place
@@ -101,6 +102,12 @@ def test_the_keys_are_those_of_access(site):
     with pytest.raises(ProxyKeyRequired):
         guard.check_proxy_key(asked())
     site(STATIC, top=FORWARD).forward.guard.check_proxy_key(asked())
+
+
+def test_a_key_made_for_one_run_is_the_only_one():
+    access = SimpleNamespace(tokens=[SecretStr("one")])
+    assert _keys(SimpleNamespace(forward_key=SecretStr("made"), access=access)) == ["made"]
+    assert _keys(SimpleNamespace(forward_key=None, access=access)) == ["one"]
 
 
 def test_a_site_that_is_replaced_keeps_no_connection_to_strangers(site):

@@ -96,6 +96,7 @@ async def test_within_it_is_as_one_that_has_just_connected(world):
     assert world.connection.in_flight
     assert not world.connection._answered_any
     assert world.connection._state is State.HEAD
+    assert world.connection._deadline - world.connection._loop.time() <= HEADER_SECONDS
 
 
 async def test_a_connection_of_which_its_transport_told_somebody_else_is_gone(world):

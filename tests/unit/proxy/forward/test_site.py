@@ -4,12 +4,12 @@ import ssl
 
 import pytest
 
-from authproxy.errors import Forbidden
+from authproxy.errors import Forbidden, NoCertificate
 from authproxy.net.http_proxy import HTTPProxy
 from authproxy.net.own_listeners import OwnListeners
 from authproxy.proxy.forward import site as module
 from authproxy.proxy.forward.guard import ForwardGuard, Place
-from authproxy.proxy.forward.site import ForwardSite, NoCertificate, Timeouts, Unmatched
+from authproxy.proxy.forward.site import ForwardSite, Timeouts, Unmatched
 
 API, FAR = Place("api.example", 443), Place("far.example", 80)
 OWN = OwnListeners(["127.0.0.1:8080"])
