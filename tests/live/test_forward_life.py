@@ -236,6 +236,25 @@ def test_a_client_that_does_not_trust_us_is_told_of_in_the_log_once(secure: Name
     assert "exec --forward" in line
 
 
+def test_a_client_that_says_nothing_when_it_does_not_trust_us_is_told_of_too(secure: Named) -> None:
+    """Node looks at a certificate once the handshake is done, and then just goes."""
+    said = "the client went away right after the TLS handshake, without a request"
+    with running_proxy(forwarding(route(secure))) as proxy:
+        with inside(proxy, "localhost", secure.port) as within:
+            assert within.send(request(host=secure.authority)).answer().status == 200
+        for _ in range(2):
+            with inside(proxy, "localhost", secure.port):
+                pass
+        wait_until(lambda: said in proxy.log(), proxy.log)
+        log = proxy.log()
+    assert log.count(said) == 1
+    (line,) = (each for each in log.splitlines() if said in each)
+    assert " info " in line
+    assert "it may not trust our certificate" in line
+    assert "host=localhost" in line
+    assert "bundle.pem" in line
+
+
 def test_a_client_that_just_goes_away_in_the_handshake_is_no_warning(secure: Named) -> None:
     with running_proxy(forwarding(route(secure))) as proxy:
         with tunnel(proxy, secure.authority) as wire:

@@ -7,6 +7,7 @@ It stays one connection: counted once, with the same deadlines, and seen by the 
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from authproxy.proxy.downstream.connection import ClientConnection, State
@@ -27,13 +28,14 @@ class ForwardEntrance(Entrance):
 class ForwardConnection(ClientConnection):
     """A connection that may go on at another entrance once its CONNECT is answered."""
 
-    __slots__ = ("_arrived", "_goes_on", "_is_lost")
+    __slots__ = ("_arrived", "_goes_on", "_is_lost", "_unasked")
 
     def __init__(self, server: "ProxyServer", loop: asyncio.AbstractEventLoop, entrance: Entrance) -> None:
         super().__init__(server, loop, entrance)
         self._arrived: asyncio.Future[None] | None = None
         self._goes_on: bytes | None = None  # with what has come there
         self._is_lost = False  # while its transport was somebody else's
+        self._unasked: Callable[[], None] | None = None  # called if the client goes without a request
 
     async def first_bytes(self) -> bytes:
         """Return what the client sends first in the tunnel, once some of it is there."""
@@ -52,10 +54,30 @@ class ForwardConnection(ClientConnection):
         if self._arrived is not None and not self._arrived.done():
             self._arrived.set_result(None)
 
-    def enter(self, entrance: Entrance, transport: asyncio.Transport, data: bytes) -> None:
-        """Go on at `entrance`, over `transport`, as one that has just connected; `data` has come already."""
+    def enter(
+        self,
+        entrance: Entrance,
+        transport: asyncio.Transport,
+        data: bytes,
+        unasked: Callable[[], None] | None = None,
+    ) -> None:
+        """Go on at `entrance`, over `transport`, as one that has just connected; `data` has come already.
+
+        `unasked` is called if the client goes away before it has sent anything there.
+        """
         self._entrance, self.transport = entrance, transport
-        self._goes_on = data
+        self._goes_on, self._unasked = data, unasked
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        unasked, self._unasked = self._unasked, None
+        if unasked is not None and self.is_new:
+            unasked()
+        super().connection_lost(exc)
+
+    def force_close(self) -> None:
+        """Close; it is not the client that goes."""
+        self._unasked = None
+        super().force_close()
 
     def lost(self) -> None:
         """Note that the connection is gone, of which its transport told somebody else."""

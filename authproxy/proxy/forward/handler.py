@@ -321,7 +321,9 @@ class ForwardHandler(ProxyHandler):
         else:
             entrance = self._entrance(("https", place))
         made.set_protocol(connection)
-        connection.enter(entrance, made, landing.data)
+        connection.enter(
+            entrance, made, landing.data, lambda: self._distrust.left(place.host, forward.trust_hint())
+        )
         context.is_told = False
         return True
 

@@ -19,6 +19,7 @@ UNTRUSTED = frozenset({
     "unsupported certificate", "access denied",
 })  # fmt: skip
 """Alerts that are about our certificate (RFC 8446 §6.2)."""
+LEFT = "the client went away right after the TLS handshake, without a request"
 AGAIN_SECONDS = 60.0  # until the same is said of a host once more
 MAX_HOSTS = 256  # of which is remembered when it was said
 
@@ -96,17 +97,26 @@ class Distrust:
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
-        self._said: dict[str, float] = {}
+        self._said: dict[tuple[str, str], float] = {}
 
     def note(self, host: str, alert: str, hint: str) -> None:
         """Tell of a handshake that has failed."""
         if alert not in UNTRUSTED:
             logs.info("no TLS with a client of the forward proxy", host=host, cause=alert)
             return
-        now = self._clock()
-        if now - self._said.get(host, now - AGAIN_SECONDS) < AGAIN_SECONDS:
-            return
+        if self._is_due(host, alert):
+            logs.warning(f"the client refused our certificate: {alert}", host=host, hint=hint)
+
+    def left(self, host: str, hint: str) -> None:
+        """Tell of a client that went right after the handshake: so do some, as Node, that refuse us."""
+        if self._is_due(host, LEFT):
+            logs.info(f"{LEFT}: it may not trust our certificate", host=host, hint=hint)
+
+    def _is_due(self, host: str, what: str) -> bool:
+        now, key = self._clock(), (host, what)
+        if now - self._said.get(key, now - AGAIN_SECONDS) < AGAIN_SECONDS:
+            return False
         if len(self._said) >= MAX_HOSTS:
             self._said.clear()
-        self._said[host] = now
-        logs.warning(f"the client refused our certificate: {alert}", host=host, hint=hint)
+        self._said[key] = now
+        return True

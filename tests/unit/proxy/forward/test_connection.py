@@ -11,6 +11,7 @@ from tests.support.client_side import HEADER_BYTES, HEADER_SECONDS, KEEPALIVE, A
 from tests.support.clock import settle
 
 CONNECT = b"CONNECT api.example:443 HTTP/1.1\r\nHost: api.example:443\r\n\r\n"
+HELLO = b"\x16\x03\x01"
 GET = b"GET /x HTTP/1.1\r\nHost: api.example\r\n\r\n"
 
 
@@ -24,6 +25,10 @@ class Forwarding(Answerer):
         self.transport = None
         self.goes_on = True
         self.failure = None
+        self.left = 0
+
+    def silent(self):
+        self.left += 1
 
     async def finish(self, request):
         connection = request.connection
@@ -34,7 +39,8 @@ class Forwarding(Answerer):
         if not self.goes_on:
             connection.lost()
             return False
-        connection.enter(self.inside, self.transport or connection.transport, self.first[-1])
+        data = b"" if self.first[-1] == HELLO else self.first[-1]
+        connection.enter(self.inside, self.transport or connection.transport, data, self.silent)
         return True
 
 
@@ -110,6 +116,21 @@ async def test_it_is_gone_when_that_ends_in_an_error_too(world):
     world.answerer.failure = asyncio.CancelledError()
     await world.receive(CONNECT + b"\x16")
     assert world.server.connections == set()
+
+
+@pytest.mark.parametrize(
+    ("sent", "closes", "left"),
+    [(b"", False, 1), (b"G", False, 0), (GET, False, 0), (b"", True, 0)],
+    ids=["nothing", "some of a head", "a request", "it is we who close"],
+)
+async def test_a_client_that_goes_without_a_request_is_told_of(world, sent, closes, left):
+    await world.receive(CONNECT + HELLO)
+    if sent:
+        await world.receive(sent)
+    if closes:
+        world.connection.force_close()
+    world.connection.connection_lost(None)
+    assert world.answerer.left == left
 
 
 async def test_a_client_that_goes_away_is_not_waited_for(world):

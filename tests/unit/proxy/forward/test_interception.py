@@ -51,6 +51,13 @@ def test_what_is_not_about_our_certificate_is_no_warning(world):
     assert {level for level, *_ in world.told()} == {"INFO"}
 
 
+def test_one_that_leaves_without_a_word_is_told_of_beside_one_that_refuses_us(world):
+    for _ in range(2):
+        world.distrust.left("a.example", "trust us")
+    world.distrust.note("a.example", "unknown ca", "trust us")
+    assert [level for level, *_ in world.told()] == ["INFO", "WARNING"]
+
+
 def test_so_many_hosts_are_remembered_and_no_more(world):
     for number in range(MAX_HOSTS + 10):
         world.distrust.note(f"h{number}.example", "unknown ca", "")
