@@ -133,8 +133,9 @@ class ClientConnection(asyncio.Protocol):
 
     @property
     def is_new(self) -> bool:
-        """Whether nobody has asked anything yet: who has just connected is about to."""
-        return self._state is IDLE and not self._answered_any
+        """Whether nobody has asked anything yet: who has just connected is about to, unless we have closed."""
+        is_open = self.transport is not None and not self.transport.is_closing()
+        return is_open and self._state is IDLE and not self._answered_any
 
     @property
     def in_tunnel(self) -> bool:
