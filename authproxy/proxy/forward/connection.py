@@ -70,7 +70,7 @@ class ForwardConnection(ClientConnection):
 
     @property
     def in_flight(self) -> bool:
-        """Whether a request is being answered: an answered CONNECT is none, as long as nothing comes behind it."""
+        """Whether a request is being answered; an answered CONNECT is none until something comes behind it."""
         return super().in_flight and not self._waits
 
     @property
