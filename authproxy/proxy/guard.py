@@ -102,9 +102,7 @@ class Guard:
         """
         headers = request.headers
         self._check_version(request)
-        instead = self.refused_methods.get(request.method.upper())  # to some `trace` is TRACE
-        if instead is not None:
-            raise Forbidden(f"{request.method} is not forwarded", hint=instead)
+        self._check_method(request)
         self._check_framing(request, headers)
         target = request.target
         authority = headers.get(HOST, "")
@@ -160,6 +158,11 @@ class Guard:
     def _check_version(self, request: Asked) -> None:
         if request.version not in (HTTP_1_1, HTTP_1_0):
             raise BadRequest("unsupported HTTP version: send HTTP/1.1 or HTTP/1.0")
+
+    def _check_method(self, request: Asked) -> None:
+        instead = self.refused_methods.get(request.method.upper())  # to some `trace` is TRACE
+        if instead is not None:
+            raise Forbidden(f"{request.method} is not forwarded", hint=instead)
 
     def _check_framing(self, request: Asked, headers: CIMultiDictProxy[str]) -> None:
         encoding = headers.get(TE)

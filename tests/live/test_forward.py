@@ -238,6 +238,21 @@ def test_what_comes_right_behind_connect_is_not_lost(secure: Named, other: Named
             assert upstream.last.target == "/early"
 
 
+def test_what_comes_in_two_pieces_is_one_handshake(secure: Named) -> None:
+    """As the first flight of a client that has a large one to send, over a real network."""
+    with running_proxy(forwarding(route(secure))) as proxy:
+        context = trusting(proxy)
+        for size in (1, 5, 100, 300) * 25:
+            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+            client = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+            with pytest.raises(ssl.SSLWantReadError):
+                client.do_handshake()
+            with tunnel(proxy, secure.authority) as wire:
+                wire.send(outgoing.read(size))
+                wire.send(outgoing.read())
+                patiently(client.do_handshake, incoming, wire)
+
+
 def patiently(step: Callable[[], Any], incoming: ssl.MemoryBIO, wire: Wire) -> Any:
     """Return what `step` of TLS returns, once enough has come for it."""
     while True:

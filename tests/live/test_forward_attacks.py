@@ -281,6 +281,21 @@ def test_what_is_no_whole_url_is_400(proxy: RunningProxy, plain: Upstream, targe
     assert plain.requests == []
 
 
+def test_trace_is_refused_whoever_it_is_for(
+    proxy: RunningProxy, plain: Upstream, secure: Named, upstreams: tuple[Named, Named, Upstream, Upstream]
+) -> None:
+    for upstream in (plain, upstreams[3]):
+        with connect(forward_url(proxy)) as wire:
+            answer = wire.send(
+                request("TRACE", f"{upstream.url}/x", host=f"127.0.0.1:{upstream.port}")
+            ).answer()
+            assert answer.status == 403
+        assert upstream.requests == []
+    with inside(proxy, "localhost", secure.port) as within:
+        assert within.send(request("TRACE", "/x", host=secure.authority)).answer().status == 403
+    assert secure.requests == []
+
+
 # ── our own listeners ────────────────────────────────────────────────────────────────────────────
 
 NAMES = [

@@ -14,8 +14,10 @@ from tests.support.edited import edited
 from tests.support.forward import (
     TOKEN,
     Named,
+    basic,
     connect_request,
     connecting,
+    forward_url,
     forwarding,
     inside,
     route,
@@ -46,6 +48,13 @@ def other(tmp_path: Path) -> Iterator[Named]:
 def plain() -> Iterator[Upstream]:
     with Upstream() as made:
         yield made
+
+
+def untrusting() -> ssl.SSLContext:
+    """Return a client that trusts whoever answers: the admin listener wants a key here too."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
 def at(upstream: Upstream) -> str:
@@ -100,6 +109,30 @@ def test_who_is_connected_to_a_host_that_is_gone_gets_421_and_no_second_answer(
         with inside(file.proxy, "localhost", secure.port, tls=secure.client()) as blind:
             assert blind.send(request(host=secure.authority)).answer().status == 200
     assert [each.one("Authorization") for each in secure.requests] == [f"Bearer {TOKEN}", None]
+
+
+@UNIX_SIGNALS
+@PROCESSES
+@pytest.mark.parametrize(
+    ("before", "after", "status"),
+    [(["old"], ["old", "new"], 200), (["old"], ["new"], 421), (None, ["new"], 421), (["old"], None, 200)],
+    ids=["one more", "another", "the first", "none"],
+)
+def test_who_came_in_by_a_key_that_is_gone_is_not_answered_any_more(
+    secure: Named, workers: int, before: list[str] | None, after: list[str] | None, status: int
+) -> None:
+    def access(keys: list[str] | None) -> dict[str, object] | None:
+        return {"tokens": keys} if keys is not None else None
+
+    lines = [basic("old")] if before is not None else []
+    with (
+        edited(forwarding(route(secure), workers=workers, access=access(before))) as file,
+        inside(file.proxy, "localhost", secure.port, *lines, tls=untrusting()) as within,
+    ):
+        assert within.send(request(host=secure.authority)).answer().status == 200
+        file.must_reload(access=access(after))
+        answer = within.send(request(host=secure.authority)).answer()
+        assert (answer.status, within.is_closed() if status == 421 else False) == (status, status == 421)
 
 
 @UNIX_SIGNALS
@@ -282,6 +315,26 @@ def test_a_client_that_just_goes_away_in_the_handshake_is_no_warning(secure: Nam
 
 
 # ── tunnels ──────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("size", [3, 100_000])
+def test_what_a_client_sends_before_it_ends_its_half_arrives_however_soon_that_is(
+    secure: Named, size: int
+) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        running_proxy(forwarding(route(secure))) as proxy,
+        connect(forward_url(proxy)) as wire,
+    ):
+        wire.send(connect_request(f"127.0.0.1:{server.getsockname()[1]}") + b"x" * size)
+        wire.sock.shutdown(socket.SHUT_WR)
+        far, _ = server.accept()
+        with far:
+            far.settimeout(GUARD)
+            assert len(b"".join(iter(lambda: far.recv(65536), b""))) == size
+            far.sendall(b"and back")
+        assert wire.head().status == 200
+        assert wire.rest() == b"and back"
 
 
 def test_a_tunnel_whose_far_end_is_reset_or_gone_ends(secure: Named) -> None:

@@ -133,7 +133,7 @@ class ClientConnection(asyncio.Protocol):
 
     @property
     def is_new(self) -> bool:
-        """Whether nobody has asked anything yet, and we have not closed: who has just connected is about to."""
+        """Whether nobody has asked anything yet, and we have not closed: somebody is about to."""
         is_open = self.transport is not None and not self.transport.is_closing()
         return is_open and self._state is IDLE and not self._answered_any
 

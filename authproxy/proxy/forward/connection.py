@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from authproxy.net.tunnel import Tunnel
 from authproxy.proxy.downstream.connection import ClientConnection, State
 from authproxy.proxy.downstream.server import Entrance
 from authproxy.proxy.request import NO_BODY
@@ -28,14 +29,28 @@ class ForwardEntrance(Entrance):
 class ForwardConnection(ClientConnection):
     """A connection that may go on at another entrance once its CONNECT is answered."""
 
-    __slots__ = ("_arrived", "_goes_on", "_is_lost", "_unasked")
+    __slots__ = ("_arrived", "_goes_on", "_has_ended", "_is_lost", "_unasked", "opening")
 
     def __init__(self, server: "ProxyServer", loop: asyncio.AbstractEventLoop, entrance: Entrance) -> None:
         super().__init__(server, loop, entrance)
         self._arrived: asyncio.Future[None] | None = None
         self._goes_on: bytes | None = None  # with what has come there
         self._is_lost = False  # while its transport was somebody else's
+        self.opening = False  # a blind tunnel is about to be there,
+        self._has_ended = False  # for what the client has sent before it ended its half
         self._unasked: Callable[[], None] | None = None  # called if the client goes without a request
+
+    def eof_received(self) -> bool:
+        if self.opening and self._tunnel is None:
+            self._has_ended = True
+            return True
+        return super().eof_received()
+
+    def join(self, tunnel: Tunnel) -> None:
+        """Hand everything that comes from now on to `tunnel`; what has come already goes first."""
+        super().join(tunnel)
+        if self._has_ended:
+            super().eof_received()
 
     async def first_bytes(self) -> bytes:
         """Return what the client sends first in the tunnel, once some of it is there."""
@@ -70,7 +85,7 @@ class ForwardConnection(ClientConnection):
 
     @property
     def in_flight(self) -> bool:
-        """Whether a request is being answered; an answered CONNECT is none until something comes behind it."""
+        """Whether a request is being answered; a tunnel in which nothing has come yet is none."""
         return super().in_flight and not self._waits
 
     @property

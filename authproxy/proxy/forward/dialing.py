@@ -6,7 +6,10 @@ Behind an HTTP proxy that is its to know; there only addresses and names of loop
 """
 
 import asyncio
+import contextlib
 import socket
+import threading
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from authproxy.errors import Forbidden
@@ -18,12 +21,15 @@ from authproxy.net.own_listeners import OwnListeners
 from authproxy.proxy.forward.guard import Place, refuse_own
 from authproxy.values import is_loopback
 
-MAX_LOOKUPS = 2  # at a time: one that hangs holds a thread, of which routes need some too
+MAX_LOOKUPS = 32  # at a time: each has a thread, as nobody can break off one that hangs
 NOT_FROM_ELSEWHERE = "only programs on this machine reach that, and directly"
 
 
 class LookUps:
-    """Looks up hosts that callers name, a few at a time, however many they name that hang."""
+    """Looks up hosts that callers name, in threads of its own: those that hang keep no route from looking up.
+
+    So many at a time, however many are named. A process does not wait for them at its end.
+    """
 
     def __init__(self, limit: int = MAX_LOOKUPS) -> None:
         self._room = asyncio.Semaphore(limit)
@@ -33,14 +39,30 @@ class LookUps:
         if _is_address(host):
             return await look_up(host, port)
         await self._room.acquire()
-        looking = asyncio.ensure_future(look_up(host, port))
-        looking.add_done_callback(self._ended)  # nobody can break it off: whoever waits may go, it goes on
-        return await asyncio.shield(looking)
+        looking: asyncio.Future[Addresses] = asyncio.get_running_loop().create_future()
+        looking.add_done_callback(self._ended)
+        threading.Thread(target=_look_up, args=(looking, host, port), daemon=True).start()
+        return await asyncio.shield(looking)  # whoever waits may go, it goes on
 
     def _ended(self, looking: "asyncio.Future[Addresses]") -> None:
         self._room.release()
         if not looking.cancelled():
             looking.exception()  # nobody may be left to hear it
+
+
+def addresses_of(host: str, port: int) -> Addresses:
+    """Return the addresses of `host`, however long that takes. Raises as `look_up` does."""
+    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+
+
+def _look_up(looking: "asyncio.Future[Addresses]", host: str, port: int) -> None:
+    """Look up a host in this thread, and tell the loop."""
+    try:
+        tell = partial(looking.set_result, addresses_of(host, port))
+    except (OSError, UnicodeError) as error:
+        tell = partial(looking.set_exception, error)
+    with contextlib.suppress(RuntimeError):  # the loop is closed
+        looking.get_loop().call_soon_threadsafe(tell)
 
 
 class ForwardDialer(Dialer):

@@ -86,6 +86,11 @@ def key_in(sent: str) -> str:
 class ForwardGuard(Guard):
     """Judges what comes to the forward listener. `access_keys` empty means that no key is needed."""
 
+    def admits_all_of(self, before: "ForwardGuard") -> bool:
+        """Whether whoever was let in by `before` is let in still."""
+        keys, keys_before = self._access_keys, before._access_keys  # noqa: SLF001 - one of us
+        return not keys or (bool(keys_before) and set(keys_before) <= set(keys))
+
     def check_connect(self, request: Asked) -> Place:
         """Return where a CONNECT wants to go. Raises `BadRequest`, `Misdirected`."""
         self._check_head(request)
@@ -100,8 +105,12 @@ class ForwardGuard(Guard):
         return place
 
     def check_absolute(self, request: Asked) -> tuple[Place, str]:
-        """Return where a request wants to go, and its target in origin form. Raises `BadRequest`."""
+        """Return where a request wants to go, and its target in origin form.
+
+        Raises `BadRequest`, `Forbidden`.
+        """
         self._check_head(request)
+        self._check_method(request)
         target = request.target
         if target.lower().startswith("https://"):
             raise BadRequest("an https:// URL is not forwarded in the clear", hint=NO_HTTPS)

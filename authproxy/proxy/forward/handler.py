@@ -93,13 +93,15 @@ class ForwardHandler(ProxyHandler):
     def serve_forward(self, site: Site, forward: ForwardSite | None) -> None:
         """Answer by `site` and `forward` from now on; None: not at all.
 
-        Who is connected to a host that is no route's any more has one more answer, and that is no.
+        Who is connected to a host that is no route's any more, or by a key that may be gone, has one more
+        answer, and that is no.
         """
         self.serve(site)
+        admitted = self.forward is None or forward is None or forward.guard.admits_all_of(self.forward.guard)
         self.forward, self._sites = forward, sites_of(forward)
         for origin, entrance in list(self._entrances.items()):
             handler = cast("ProxyHandler", entrance.answerer)
-            if origin in self._sites:
+            if origin in self._sites and admitted:
                 handler.serve(self._sites[origin])
             else:
                 handler.serve(self._misdirected(GONE))
@@ -231,6 +233,7 @@ class ForwardHandler(ProxyHandler):
     async def _tunnel(self, context: Tunnelling, beyond: Unmatched, place: Place) -> bool:
         """Pass bytes on both ways until one side is gone."""
         connection, notes = context.request.connection, context.notes()
+        cast("ForwardConnection", connection).opening = True
         far = await opened(beyond.dialer(place), beyond.timeouts.connect)
         notes.steps.append(("connect", "new", perf_counter()))
         client = connection.transport

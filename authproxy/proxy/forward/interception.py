@@ -54,12 +54,19 @@ async def secured(
     Raises `HandshakeFailed`, whose detail is what the client said; it may take `seconds`.
     """
     loop, landing = asyncio.get_running_loop(), Landing()
-    # Twice, so that it is after the protocol of TLS has begun: `start_tls` schedules that before it waits.
-    loop.call_soon(loop.call_soon, _feed, transport, first)
-    try:
-        made = await loop.start_tls(
+    transport.pause_reading()  # until `start_tls` has it read on: whatever comes now is behind `first`
+    starting = loop.create_task(
+        loop.start_tls(
             transport, landing, context, server_side=True, ssl_handshake_timeout=max(seconds, 0.001)
         )
+    )
+    try:
+        await asyncio.sleep(0)  # it has scheduled that TLS begins and that reading goes on, in one turn;
+        loop.call_soon(_feed, transport, first)  # this is in the same one, before anything is read
+        made = await starting
+    except asyncio.CancelledError:
+        starting.cancel()
+        raise
     except OSError as error:
         raise HandshakeFailed(alert_of(error) or _otherwise(error)) from error
     if made is None or landing.is_lost:

@@ -1021,6 +1021,16 @@ async def test_a_client_that_had_to_wait_is_read_on_in_a_tunnel(fronts):
     assert len(upstream.written) == READ_BUFFER + 1
 
 
+async def test_a_client_that_had_to_wait_waits_on_for_a_tunnel_that_takes_no_more(fronts):
+    front = fronts("task")
+    front.send(ODD["an upgrade"][0], b"x" * (READ_BUFFER + 1))
+    upstream = Transport()
+    tunnel = Tunnel(front.transport, upstream, 60)
+    upstream.write = lambda _data: tunnel.pause("upstream")
+    front.connection.join(tunnel)
+    assert not front.transport.reading
+
+
 # ── whatever comes, in whatever pieces ───────────────────────────────────────────────────────────
 
 SMALL = b"".join(b"1%b\r\nx\r\n" % (b";a" * (number % 2)) for number in range(1500)) + b"0\r\n\r\n"

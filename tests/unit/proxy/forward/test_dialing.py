@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import threading
 
 import pytest
 
@@ -12,6 +13,7 @@ from authproxy.proxy.forward import dialing
 from authproxy.proxy.forward.dialing import ForwardDialer, LookUps, is_local
 from authproxy.proxy.forward.guard import Place
 from tests.support.clock import settle
+from tests.support.launch import GUARD
 
 OWN = OwnListeners(["127.0.0.1:8080"])
 PROXY = HTTPProxy("proxy.example", 3128)
@@ -22,12 +24,16 @@ def names(monkeypatch):
     """Have names resolve to what the test says; return what was asked for."""
     known, asked = {}, []
 
-    async def look_up(host, port):
+    def addresses_of(host, port):
         asked.append(host)
         if host not in known:
             raise socket.gaierror(socket.EAI_NONAME, "no such name")
         return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (each, port)) for each in known[host]]
 
+    async def look_up(host, port):
+        return addresses_of(host, port)
+
+    monkeypatch.setattr(dialing, "addresses_of", addresses_of)
     monkeypatch.setattr(dialing, "look_up", look_up)
     monkeypatch.setattr("authproxy.net.dial.look_up", look_up)
     known["asked"] = asked
@@ -89,27 +95,46 @@ async def test_a_name_that_does_not_resolve_is_told_with_what_to_check(names):
 
 
 async def test_look_ups_that_hang_hold_only_a_few_threads(monkeypatch):
-    begun, goes_on = [], asyncio.Event()
+    begun, goes_on, both = [], threading.Event(), threading.Barrier(3)
 
-    async def look_up(host, port):
+    def addresses_of(host, _port):
         begun.append(host)
-        await goes_on.wait()
+        if len(begun) <= 2:
+            both.wait(GUARD)
+        assert goes_on.wait(GUARD)
         return []
 
-    monkeypatch.setattr(dialing, "look_up", look_up)
+    monkeypatch.setattr(dialing, "addresses_of", addresses_of)
     lookups = LookUps(2)
     waiting = [asyncio.create_task(lookups.addresses(f"h{number}.example", 1)) for number in range(5)]
     await settle()
-    assert begun == ["h0.example", "h1.example"]
+    both.wait(GUARD)
+    assert set(begun) == {"h0.example", "h1.example"}
     waiting[0].cancel()  # who goes away leaves the look-up behind
     await settle()
     assert len(begun) == 2
-    address = asyncio.create_task(lookups.addresses("192.0.2.1", 1))  # nobody has to be asked for that
-    await settle()
-    assert begun[-1] == "192.0.2.1"
+    assert await lookups.addresses("192.0.2.1", 1)  # nobody has to be asked for that
+    assert len(begun) == 2
     goes_on.set()
-    await asyncio.gather(*waiting[1:], address)
-    assert len(begun) == 6
+    await asyncio.gather(*waiting[1:])
+    assert len(begun) == 5
+
+
+async def test_a_look_up_that_hangs_keeps_nobody_else_from_one(monkeypatch):
+    hangs = threading.Event()
+
+    def addresses_of(host, _port):
+        if host.startswith("dead"):
+            assert hangs.wait(GUARD)
+        return [host]
+
+    monkeypatch.setattr(dialing, "addresses_of", addresses_of)
+    lookups = LookUps()
+    dead = [asyncio.create_task(lookups.addresses(f"dead{number}.example", 1)) for number in range(10)]
+    await settle()
+    assert await lookups.addresses("alive.example", 1) == ["alive.example"]
+    hangs.set()
+    await asyncio.gather(*dead)
 
 
 async def test_through_an_http_proxy_the_other_end_may_speak_first(monkeypatch):
