@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from authproxy.proxy.json_scanner import MAX_DEPTH, JSONScanner, Prefix, Prefixes, TextScanner
+from authproxy.proxy.json_scanner import MAX_DEPTH, JSONScanner, TextScanner
+from authproxy.proxy.url_prefixes import MAX_URL, Prefix, Prefixes
 from tests.support.examples import examples
 
 OWN, OTHER = "http://localhost:8080/up42", "http://localhost:8080/sts"
