@@ -151,8 +151,8 @@ class JSONScanner:
             if stays:
                 parts += (data[passed : at + 1], self._replacements[(match.lastindex or 1) - 1])
                 passed = match.end()
-        if (at := self._cut_short(data, seen)) is not None:
-            return self._hold(data, at, passed, parts)
+        if (cut := self._cut_short(data, seen)) is not None:
+            return self._hold(data, cut, passed, parts)
         self._structure.go_to(len(data))
         if len(self._structure.open) > MAX_DEPTH:
             self._passes = True

@@ -186,7 +186,6 @@ def test_dots_lead_nobody_to_another_route(base: str) -> None:
         for plain, escape in ESCAPED.items():
             spelled = spelled.replace(plain, escape)
         bank.said["/transfer"] = json_reply("robbed")
-        evil.says_of(f"{base}/b?/../..", "stayed")
         with running_proxy({"routes": made}) as proxy:
             expected = [*urls, f"{proxy.url}/evil/a/../b?/../..#/../.."]
             authority = proxy.url.removeprefix("http://")
@@ -201,7 +200,7 @@ def test_dots_lead_nobody_to_another_route(base: str) -> None:
             for url in (found[0], found[1], found[-1]):
                 subprocess.run(["curl", "-s", url], check=False, capture_output=True, timeout=GUARD)
     assert bank.requests == []
-    assert [came.path for came in evil.requests][-1] == f"{base}/b?/../.."
+    assert evil.last.path == f"{base}/b"
 
 
 def test_at_a_routes_own_listener_it_leads_back_to_that_or_on_to_the_others(world: World) -> None:
