@@ -17,8 +17,8 @@ from authproxy.config.model import Config
 from authproxy.config.route import RouteConfig
 from authproxy.net.own_listeners import OwnListeners
 from authproxy.proxy.body_rewriting import BodyRewriting, Target
-from authproxy.proxy.json_scanner import Prefix
 from authproxy.proxy.rewrite import as_sent, origin_parts
+from authproxy.proxy.url_prefixes import Prefix
 from authproxy.values import bracketed, reached_at, split_address, split_url
 
 _PORT = re.compile(r":[0-9]*\Z")
@@ -77,9 +77,17 @@ def _others(config: Config, route: RouteConfig, listener: str, own: OwnListeners
 
 def _shares_credential(route: RouteConfig, other: RouteConfig) -> bool:
     """Tell whether `other` adds no more than `route`: headers and certificates may be credentials too."""
-    if route.key != other.key:
-        return False
-    return route.grant.needs_token or not (other.headers.set or other.tls.cert_file)
+    certificate = other.tls.cert_file, other.tls.key_file
+    return (
+        route.key == other.key
+        and _set(other).items() <= _set(route).items()
+        and certificate in {(None, None), (route.tls.cert_file, route.tls.key_file)}
+    )
+
+
+def _set(route: RouteConfig) -> dict[str, str]:
+    """Return the headers that are set, by their names in lower case."""
+    return {name.lower(): value.get_secret_value() for name, value in route.headers.set.items()}
 
 
 def _target(route: RouteConfig, place: Place) -> Target | None:

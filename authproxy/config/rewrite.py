@@ -14,6 +14,8 @@ _MEDIA_TYPE = re.compile(r"[a-z0-9!#$&^_.+*-]+/[a-z0-9!#$&^_.+*-]+\Z")  # RFC 68
 
 def _media_type(value: str) -> str:
     pattern = value.lower()
+    if pattern.startswith("multipart/"):
+        raise ValueError("should be no type of multipart: its parts are not looked into")
     if not _MEDIA_TYPE.match(pattern):
         raise ValueError(
             "should be a media type such as application/json, or a pattern such as application/*+json,"
@@ -22,8 +24,17 @@ def _media_type(value: str) -> str:
     return pattern
 
 
-def _off_is_nothing(value: Any) -> Any:
-    return () if value is False else value
+def _none_is_nothing(value: Any) -> Any:
+    return () if value is False or value is None else value
+
+
+def switch_or_keys(value: Any) -> Any:
+    """Return what `rewrite` is, with `true` as all defaults and `false` as None. Raises ValueError."""
+    if isinstance(value, bool):
+        return {} if value else None
+    if isinstance(value, str | int | float | list):
+        raise ValueError("should be true, false, or a mapping with keys such as headers, bodies, max")  # noqa: TRY004 - pydantic's
+    return value
 
 
 MediaPattern = Annotated[str, AfterValidator(_media_type)]
@@ -39,7 +50,9 @@ class Rewrite:
     """Whether redirects, links and cookies are. Example: false"""
     bodies: Annotated[
         tuple[MediaPattern, ...],
-        BeforeValidator(_off_is_nothing, json_schema_input_type=tuple[MediaPattern, ...] | Literal[False]),
+        BeforeValidator(
+            _none_is_nothing, json_schema_input_type=tuple[MediaPattern, ...] | Literal[False] | None
+        ),
     ] = ()
     """Media types of JSON in which URLs are made to: string values that begin with the origin and the base
     path of this route, or of one with equal `auth`. `*` is any text within a type.

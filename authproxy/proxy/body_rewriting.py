@@ -18,10 +18,11 @@ from time import perf_counter
 from typing import Protocol
 
 from authproxy.proxy.context import RequestContext
-from authproxy.proxy.entity_tags import EntityTags, has_strong
-from authproxy.proxy.json_scanner import JSONScanner, Prefix, Prefixes, TextScanner
+from authproxy.proxy.entity_tags import EntityTags
+from authproxy.proxy.json_scanner import JSONScanner, TextScanner
 from authproxy.proxy.rewrite import asked_for, origin_parts
 from authproxy.proxy.upstream.reply import Reply, ReplyHeaders
+from authproxy.proxy.url_prefixes import Prefix, Prefixes
 from authproxy.values import DEFAULT_PORTS
 
 MAX_HOSTS = 64  # names of ours whose patterns are remembered, where the upstream is told of them
@@ -88,7 +89,7 @@ class BodyRewriting:
         Returns None, and leaves `reply` alone, where the body goes as it is.
         """
         told = _Told(reply.headers)
-        if not self._concerns(context, reply.status, told):
+        if not self._concerns(reply.status, told):
             return None
         reason = self._obstacle(reply.status, told)
         if reason is not None:
@@ -100,14 +101,11 @@ class BodyRewriting:
 
     # ── the head ─────────────────────────────────────────────────────────────────────────────────
 
-    def _concerns(self, context: RequestContext, status: int, told: "_Told") -> bool:
+    def _concerns(self, status: int, told: "_Told") -> bool:
         """Tell whether the body is one to be changed, or one that nobody could (multipart)."""
         media_type = told.media_type
         if not media_type and status == 304:
-            # It does not say of what: unless the client has it as it was, it has it as it was changed.
-            had = context.request.headers.getall("If-None-Match", ())
-            tag = told.one(b"etag")
-            return not any(has_strong(each.encode("utf-8", "surrogateescape"), tag) for each in had)
+            return True  # it does not say of what: a weak tag is true of that as well
         return self._types.match(media_type) is not None or media_type.startswith(b"multipart/")
 
     def _obstacle(self, status: int, told: "_Told") -> str | None:

@@ -40,8 +40,3 @@ class EntityTags:
     def restored(self, value: bytes) -> bytes:
         """Return an `If-Match` or `If-None-Match` of the client as the upstream gets it."""
         return _TAG.sub(lambda match: match[0] if match[2] in self._weak else match[2], value)
-
-
-def has_strong(value: bytes, tag: bytes) -> bool:
-    """Tell whether a list of tags has `tag`, which is strong, as a strong one."""
-    return any(not match[1] and match[2] == tag for match in _TAG.finditer(value))

@@ -6,21 +6,28 @@ r"""URLs in the string values of a JSON text, replaced while it streams by.
 The text is never parsed, and nothing of it is made anew. Three things are known at any byte: which containers
 are open, whether that is in a string, and what came last outside of one. So a string is known as a value, and
 no key (RFC 8259 §4), by its first byte. All of this is found out of whole pieces at once: none is walked byte
-by byte. What is held back is the beginning of a string that may yet be one of the prefixes, and nothing else.
+by byte. What is held back is the beginning of a string that may yet be one of the prefixes, and one that is
+until it is known where it leads; nothing else.
 
 What is no JSON passes: no byte is ever lost, whatever comes.
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
-from authproxy.values import DEFAULT_PORTS
+from authproxy.proxy.url_prefixes import (
+    MAX_URL,
+    QUOTE,
+    Prefixes,
+    is_plain_path,
+    path_in_string,
+    stays_below,
+    stays_below_in_string,
+)
 
-QUOTE, BRACE, CLOSING = b'"', b"{"[0], b"}]"
+BRACE, CLOSING = b"{"[0], b"}]"
 MAX_DEPTH = 1 << 16  # of open containers that are remembered: a byte each
 MAX_ROUNDS = 8  # in which pairs of brackets are taken out; what is nested deeper is walked
-PORT_DIGITS = 5
 NEAR = 8  # bytes before a string, among which is what it stands behind, as a rule
 START = 4  # bytes which tell UTF-16 and UTF-32 from UTF-8
 
@@ -28,110 +35,9 @@ _WHITE = b" \t\r\n"
 _BEFORE_VALUES = frozenset({b":", b"["})
 _UNMARKED = bytes(set(range(256)) - set(b'"{}[]'))
 _BEGINS = re.compile(rb'"(?=[hH\\]|\Z)')  # a string that may be one of the prefixes, as far as it is there
-_ESCAPE = re.compile(rb"\\(?:u([0-9a-fA-F]{4})|(/))")
-_CUT_ESCAPE = re.compile(rb"\\(?:u[0-9a-fA-F]{0,3})?\Z")
-_SPACE = re.compile(rb"[ \t\r\n]")
+# A plain text that may be a URL: up to its query or fragment, or to the white space at its end.
+_URL = re.compile(rb"([^\\ \t\r\n?#]*+)(?:([?#])|[ \t\r\n]*+\Z)")
 _BYTE_ORDER_MARKS = (b"\xfe\xff", b"\xff\xfe")
-
-
-@dataclass(frozen=True, slots=True)
-class Prefix:
-    """What begins a URL: `origin` without a port, as origins are compared, its `port`, and a raw `path`.
-
-    The origin is lower case; the path is compared as it is, and may be empty.
-    """
-
-    origin: str
-    port: int
-    path: str
-
-    @classmethod
-    def of(cls, scheme: str, host: str, port: int, path: str) -> "Prefix":
-        """Return that of a URL; `host` is without brackets."""
-        return cls(f"{scheme}://{f'[{host}]' if ':' in host else host}", port, path)
-
-    @property
-    def authorities(self) -> list[str]:
-        """The origin in each way in which it may be written (RFC 3986 §3.2), in lower case."""
-        ports = [f":{'0' * count}{self.port}" for count in range(self._zeros + 1)]
-        if self._is_default_port:
-            ports += ["", ":"]
-        return [f"{self.origin}{dot}{port}" for dot in ("", self._dot) for port in ports]
-
-    @property
-    def pattern(self) -> bytes:
-        """A pattern for it, in each of these ways, and in any spelling that JSON has for that."""
-        zeros = b"%b{0,%d}" % (_character("0"), self._zeros)
-        port = b"%b%b%b" % (_character(":"), zeros, _as_it_is(str(self.port)))
-        if self._is_default_port:
-            port = b"(?:%b|%b?)" % (port, _character(":"))
-        dot = b"%b?" % _character(self._dot) if self._dot else b""
-        return b"%b%b%b%b" % (_either_case(self.origin), dot, port, _as_it_is(self.path))
-
-    @property
-    def _is_default_port(self) -> bool:
-        return DEFAULT_PORTS[self.origin.partition("://")[0]] == self.port
-
-    @property
-    def _zeros(self) -> int:
-        """How many of them may stand before the port."""
-        return PORT_DIGITS - len(str(self.port))
-
-    @property
-    def _dot(self) -> str:
-        """That of the root, which a name may end with."""
-        return "" if self.origin.endswith("]") else "."
-
-
-class Prefixes:
-    """Prefixes to look for, an earlier one before a later one; the first character of each is an h."""
-
-    def __init__(self, prefixes: Iterable[Prefix]) -> None:
-        known = list(prefixes)
-        end = b"|".join([QUOTE, *map(_character, "/?#")])
-        # What is looked at first makes the search fast: most strings begin with something else.
-        self.pattern = re.compile(
-            b'"(?=[hH\\\\][tTu\\\\])(?:%b)(?=%b)' % (b"|".join(b"(%b)" % each.pattern for each in known), end)
-        )
-        self._texts = [
-            (len(authority), (authority + each.path).encode())
-            for each in known
-            for authority in each.authorities
-        ]
-        self.longest = 1 + 6 * (max(len(text) for _, text in self._texts) + 1)
-
-    def may_begin(self, data: bytes, at: int) -> bool:
-        """Tell whether a string that is there from the quote `at` may go on as one of the prefixes."""
-        if len(data) - at > self.longest:
-            return False
-        text = _ESCAPE.sub(_meant, _CUT_ESCAPE.sub(b"", data[at + 1 :]))  # whatever that one comes to
-        return any(whole.startswith(text[:size].lower() + text[size:]) for size, whole in self._texts)
-
-
-def _meant(match: re.Match[bytes]) -> bytes:
-    return match[2] or chr(int(match[1], 16)).encode("utf-8", "surrogatepass")
-
-
-def _character(*spellings: str) -> bytes:
-    """Return a pattern for an ASCII character as it stands in a string, escaped or not (RFC 8259 §7)."""
-    plain = b"[%b]" % b"".join(re.escape(each.encode()) for each in spellings)
-    escapes = b"|".join(map(_hex, spellings))
-    slash = b"|\\\\/" if "/" in spellings else b""
-    return b"(?:%b|\\\\u00(?:%b)%b)" % (plain, escapes, slash)
-
-
-def _hex(each: str) -> bytes:
-    """Return a pattern for the code of a character, in either case."""
-    digits = f"{ord(each):02x}"
-    return "".join(f"[{digit}{digit.upper()}]" if digit.isalpha() else digit for digit in digits).encode()
-
-
-def _as_it_is(text: str) -> bytes:
-    return b"".join(map(_character, text))
-
-
-def _either_case(text: str) -> bytes:
-    return b"".join(_character(each, *([each.upper()] if each.isalpha() else [])) for each in text)
 
 
 class _Structure:
@@ -221,6 +127,7 @@ class JSONScanner:
         self._structure = _Structure()
         self._start = b""
         self._held = b""
+        self._sought = 0  # up to where of that a path was gone over
         self._passes = False  # whether nothing is looked for any more
 
     def feed(self, data: bytes) -> bytes:
@@ -238,14 +145,14 @@ class JSONScanner:
             at = seen = match.start()
             if not self._structure.begins_value(at):
                 continue
-            if self._prefixes.may_begin(data, at):  # one that goes before it may yet come
+            stays = self._stays_below(data, at, match.end())
+            if stays is None:
                 return self._hold(data, at, passed, parts)
-            parts += (data[passed : at + 1], self._replacements[(match.lastindex or 1) - 1])
-            passed = match.end()
-        for match in _BEGINS.finditer(data, max(seen, len(data) - self._prefixes.longest)):
-            at = match.start()
-            if self._structure.begins_value(at) and self._prefixes.may_begin(data, at):
-                return self._hold(data, at, passed, parts)
+            if stays:
+                parts += (data[passed : at + 1], self._replacements[(match.lastindex or 1) - 1])
+                passed = match.end()
+        if (cut := self._cut_short(data, seen)) is not None:
+            return self._hold(data, cut, passed, parts)
         self._structure.go_to(len(data))
         if len(self._structure.open) > MAX_DEPTH:
             self._passes = True
@@ -255,6 +162,28 @@ class JSONScanner:
         """Return what was held back, now that nothing more comes."""
         held, self._held = self._held, b""
         return held
+
+    def _stays_below(self, data: bytes, at: int, behind: int) -> bool | None:
+        """Tell whether a URL, whose quote is `at`, leads below its prefix; None while that is not known."""
+        if self._prefixes.may_begin(data, at):  # one that goes before it may yet come
+            return None
+        bound = at + MAX_URL
+        if not self._sought and is_plain_path(data, behind, bound):
+            return True
+        end, is_all = path_in_string(data, max(behind, at + self._sought), bound)
+        if not is_all and len(data) < bound:
+            self._sought = end - at
+            return None
+        self._sought = 0
+        return is_all and stays_below_in_string(data[behind:end])
+
+    def _cut_short(self, data: bytes, seen: int) -> int | None:
+        """Return where a string begins that may go on as one of the prefixes; what was `seen` is none."""
+        for match in _BEGINS.finditer(data, max(seen, len(data) - self._prefixes.longest)):
+            at = match.start()
+            if self._structure.begins_value(at) and self._prefixes.may_begin(data, at):
+                return at
+        return None
 
     def _hold(self, data: bytes, at: int, passed: int, parts: list[bytes]) -> bytes:
         self._structure.go_to(at)
@@ -274,12 +203,12 @@ class JSONScanner:
 
 
 class TextScanner:
-    """Replaces `prefixes` where a plain text, which is one URL, begins with them; the rest passes."""
+    """Replaces `prefixes` in a plain text that is one URL, white space at its end aside; another passes."""
 
     def __init__(self, prefixes: Prefixes, replacements: Sequence[bytes]) -> None:
         self._prefixes = prefixes
         self._replacements = replacements
-        self._held = QUOTE  # as if it were a string
+        self._held = b""
         self._passes = False
 
     def feed(self, data: bytes) -> bytes:
@@ -287,14 +216,23 @@ class TextScanner:
         if self._passes:
             return data
         self._held += data
-        return b"" if self._prefixes.may_begin(self._held, 0) else self.end()
+        url = _URL.match(self._held)
+        if url is None or url[2] or len(self._held) > MAX_URL:
+            return self.end()
+        may_be_one = self._match(url[1]) is not None or self._prefixes.may_begin(QUOTE + self._held, 0)
+        return b"" if may_be_one else self.end()
 
     def end(self) -> bytes:
         """Return what was held back, now that nothing more comes."""
-        if self._passes:
-            return b""
         text, self._held, self._passes = self._held, b"", True
-        match = self._prefixes.pattern.match(_SPACE.sub(QUOTE, text + b" ", count=1))
-        if match is None:
-            return text[1:]
-        return self._replacements[(match.lastindex or 1) - 1] + text[match.end() :]
+        url = _URL.match(text)
+        match = self._match(url[1]) if url is not None and len(url[0]) <= MAX_URL else None
+        if url is None or match is None:
+            return text
+        path = url[1][match.end() - len(QUOTE) :]
+        if (path and not path.startswith(b"/")) or not stays_below(path.decode("utf-8", "surrogateescape")):
+            return text
+        return self._replacements[(match.lastindex or 1) - 1] + text[match.end() - len(QUOTE) :]
+
+    def _match(self, url: bytes) -> re.Match[bytes] | None:
+        return self._prefixes.pattern.match(QUOTE + url + QUOTE)  # as if it were a string

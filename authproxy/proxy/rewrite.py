@@ -153,15 +153,15 @@ class Rewriting:
         """Return the path on the proxy; None when `path` leads there by itself, or elsewhere anyway."""
         if path.startswith("/"):
             there = path.split("/")[1:]
-            here = _walk(there)[1]
+            here = walk(there)[1]
         else:
-            climbs, steps = _walk(path.split("/"))
+            climbs, steps = walk(path.split("/"))
             if climbs <= at.depth:
                 return None
             here = at.here[: max(0, len(at.here) - climbs)] + steps
             there = at.there[: max(0, len(at.there) - climbs)] + steps
         moved = self._moved(there)
-        if moved is None or _walk(moved.split("/")[1:])[1] == here:
+        if moved is None or walk(moved.split("/")[1:])[1] == here:
             return None
         if moved.startswith("//"):  # what follows would be taken for a host
             return f"{self._proxy_scheme}://{at.authority}{moved}"
@@ -176,9 +176,9 @@ class Rewriting:
 
     def _moved(self, steps: list[str]) -> str | None:
         """Return the path on the proxy for one on the upstream; None when it is none of this route's."""
-        for path in (steps, _walk(steps)[1]):  # as it stands if that will do, else with its dots walked
+        for path in (steps, walk(steps)[1]):  # as it stands if that will do, else with its dots walked
             top, below = path[: len(self._owned)], path[len(self._owned) :]
-            if [_decoded(step) for step in top] == self._owned and not _walk(below)[0]:
+            if [_decoded(step) for step in top] == self._owned and not walk(below)[0]:
                 return "/".join([self._put_on, *path[self._taken_off :]]) or "/"
         return None
 
@@ -282,10 +282,10 @@ def _decoded(step: str) -> str:
 
 def _directory(path: str) -> list[str]:
     """Return what relative references start from (RFC 3986 §5.2.3): all before the last slash."""
-    return _walk([*path.split("/")[1:-1], ""])[1][:-1]
+    return walk([*path.split("/")[1:-1], ""])[1][:-1]
 
 
-def _walk(steps: list[str]) -> tuple[int, list[str]]:
+def walk(steps: list[str]) -> tuple[int, list[str]]:
     """Walk the dot segments (RFC 3986 §5.2.4), encoded ones too (§2.3).
 
     Returns how many steps lead up and out, and the steps that are left.

@@ -13,7 +13,12 @@ SERVER = {
 }  # fmt: skip
 HEAVY = {"aiohttp", "cryptography", "joserfc", "keyring", "prometheus_client", "pyotp", "redis"}
 TABLES = {"rich"}
-BODIES = {"authproxy.app.body_targets", "authproxy.proxy.body_rewriting", "authproxy.proxy.json_scanner"}
+BODIES = {
+    "authproxy.app.body_targets",
+    "authproxy.proxy.body_rewriting",
+    "authproxy.proxy.json_scanner",
+    "authproxy.proxy.url_prefixes",
+}
 FAULTS = {"difflib", "authproxy.config.meant", "authproxy.config.faults"}
 CONFIGURATION = {"pydantic", "yaml", "authproxy.config"}
 

@@ -150,7 +150,8 @@ def test_the_route_itself_goes_first_and_then_the_longest_base_path(said, leads)
     ("auth", "more", "is_led"),
     [
         (STATIC, "", True),
-        (STATIC, ", headers: {set: {X-Key: k}}", True),
+        (STATIC, ", headers: {remove: [X-Key]}", True),
+        (STATIC, ", headers: {set: {X-Key: k}}", False),
         (STATIC.replace("t0k3n", "an0ther"), "", False),
         (STATIC.replace("token:", "header: X-Key, token:"), "", False),
         (f"{STATIC}, http_proxy: 'http://proxy.example:1'", "", False),
@@ -162,10 +163,31 @@ def test_only_a_route_with_the_same_credential_is_led_to(auth, more, is_led):
     assert (led(said, ME, other(f"path: /o{more}", auth)) != said) is is_led
 
 
+CERT, KEY = "tls: {cert_file: a.pem, key_file: a.key}", "headers: {set: {X-Key: k}}"
+
+
+@pytest.mark.parametrize("auth", [STATIC, "auth: {grant: none}"])
 @pytest.mark.parametrize(
-    ("more", "is_led"),
-    [("", True), (", headers: {set: {X-Key: k}}", False), (", headers: {remove: [X-Key]}", True)],
+    ("mine", "more", "is_led"),
+    [
+        ("", "", True),
+        ("", "headers: {remove: [X-Key]}", True),
+        ("", KEY, False),
+        (KEY, "headers: {set: {x-key: k}}", True),
+        (KEY, "", True),
+        (KEY, "headers: {set: {X-Key: other}}", False),
+        (KEY, "headers: {set: {X-Key: k, X-More: k}}", False),
+        ("", CERT, False),
+        (CERT, CERT, True),
+        (CERT, "", True),
+        (CERT, "tls: {cert_file: b.pem, key_file: b.key}", False),
+    ],
 )
-def test_without_a_token_what_headers_add_is_a_credential(more, is_led):
-    none, said = "auth: {grant: none}", "https://other.example/o/x"
-    assert (led(said, ME.replace(STATIC, none), other(f"path: /o{more}", none)) != said) is is_led
+def test_headers_and_certificates_are_credentials_too(tmp_path, monkeypatch, auth, mine, more, is_led):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.pem", "a.key", "b.pem", "b.key"):
+        (tmp_path / name).touch()
+    said = "https://other.example/o/x"
+    me = ME.replace(STATIC, ", ".join(filter(None, [auth, mine])))
+    another = other(", ".join(filter(None, ["path: /o", more])), auth)
+    assert (led(said, me, another) != said) is is_led

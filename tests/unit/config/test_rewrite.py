@@ -17,6 +17,7 @@ KEYS = "auth: {grant: none}\nupstream: https://x\n"
         ("{headers: false}", Rewrite(headers=False)),
         ("{bodies: false}", Rewrite()),
         ("{bodies: []}", Rewrite()),
+        ("{bodies: null}", Rewrite()),
         (
             "{bodies: [Application/JSON, 'application/*+json'], max: 1KiB}",
             Rewrite(bodies=("application/json", "application/*+json"), max=1024),
@@ -38,7 +39,9 @@ def test_a_route_takes_from_the_defaults_what_it_does_not_say(reader):
 @pytest.mark.parametrize(
     ("written", "fault"),
     [
-        ("3", "rewrite: should be"),
+        ("1", "rewrite: should be true, false, or a mapping with keys such as headers, bodies, max"),
+        ("'yes'", "rewrite: should be true, false, or a mapping with keys such as headers, bodies, max"),
+        ("[a]", "rewrite: should be true, false, or a mapping"),
         ("{body: []}", "rewrite.body: unknown"),
         ("{headers: some}", "rewrite.headers: should be"),
         ("{bodies: true}", "rewrite.bodies: should be a list"),
@@ -46,6 +49,8 @@ def test_a_route_takes_from_the_defaults_what_it_does_not_say(reader):
         ("{bodies: [json]}", "rewrite.bodies[0]: should be a media type"),
         ("{bodies: ['application/json; charset=utf-8']}", "rewrite.bodies[0]: should be a media type"),
         ("{bodies: ['application /json']}", "rewrite.bodies[0]: should be a media type"),
+        ("{bodies: ['multipart/*']}", "rewrite.bodies[0]: should be no type of multipart: its parts are"),
+        ("{bodies: [Multipart/Mixed]}", "rewrite.bodies[0]: should be no type of multipart"),
         ("{max: none}", "rewrite.max: should be"),
     ],
 )

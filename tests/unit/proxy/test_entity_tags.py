@@ -2,7 +2,7 @@
 
 import pytest
 
-from authproxy.proxy.entity_tags import MAX_REMEMBERED, MAX_TAG, EntityTags, has_strong
+from authproxy.proxy.entity_tags import MAX_REMEMBERED, MAX_TAG, EntityTags
 
 
 @pytest.mark.parametrize(
@@ -58,11 +58,3 @@ def test_the_last_ones_are_remembered_and_no_long_ones():
     tags.weakened(b'W/"%b"' % (b"x" * MAX_TAG))
     assert len(tags._weak) == MAX_REMEMBERED
     assert tags.restored(b'W/"1"') == b'W/"1"'
-
-
-@pytest.mark.parametrize(
-    ("listed", "there"),
-    [(b'"a", "b"', True), (b'W/"b"', False), (b'W/"b", "b"', True), (b'"a", "bb"', False), (b"*", False)],
-)
-def test_a_strong_one_is_found_in_a_list(listed, there):
-    assert has_strong(listed, b'"b"') is there

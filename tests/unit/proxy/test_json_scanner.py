@@ -1,13 +1,15 @@
 """URLs in the string values of JSON, whatever the document, the spelling and the cuts."""
 
 import json
+import re
 from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from authproxy.proxy.json_scanner import MAX_DEPTH, JSONScanner, Prefix, Prefixes, TextScanner
+from authproxy.proxy.json_scanner import MAX_DEPTH, JSONScanner, TextScanner
+from authproxy.proxy.url_prefixes import MAX_URL, Prefix, Prefixes
 from tests.support.examples import examples
 
 OWN, OTHER = "http://localhost:8080/up42", "http://localhost:8080/sts"
@@ -65,19 +67,36 @@ def spelled(text, random):
     return made
 
 
+def stays_below(rest):
+    """Tell whether a URL stays below what stands before `rest`: the reference, which walks step by step."""
+    path = re.sub(r"[^!-~]*\Z", "", re.split("[?#]", rest)[0])
+    depth = 0
+    for step in path.split("/"):
+        depth += {"": 0, ".": 0, "..": -1}.get(re.sub("%2e", ".", step, flags=re.IGNORECASE), 1)
+        if depth < 0:
+            return False
+    return not re.search(r"[\\\x00-\x1f\x7f]", path)
+
+
 @st.composite
 def hits(draw):
-    """Return a string that is changed, without its quotes, and what it comes to."""
+    """Return a string that begins with a prefix, without its quotes, and what it comes to."""
     scheme, host, ports, path, becomes = draw(st.sampled_from(HITS))
     random = draw(st.randoms(use_true_random=False))
     origin = scheme + host + random.choice(["", "."]) + random.choice(ports)
     origin = "".join(random.choice([each, each.upper()]) for each in origin)
     boundary = draw(st.sampled_from(["", "/", "?", "#"]))
-    rest = spelled(boundary + (draw(TEXT) if boundary else ""), random)
-    return spelled(origin + path, random) + rest, becomes + rest
+    behind = boundary + (draw(TEXT | STEPS) if boundary else "")
+    rest, begins = spelled(behind, random), spelled(origin + path, random)
+    return begins + rest, (becomes if stays_below(behind) else begins) + rest
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.sampled_from(MISSES)
+STEPS = st.lists(
+    st.sampled_from(
+        ["..", ".", "%2e.", ".%2E", "a", "b%20", "...", "..;", ".\t.", "\n", "\\", "\xa0", "é", "?", "#"]
+    )
+).flatmap(lambda steps: st.sampled_from(["/", "/", "", "//"]).map(lambda between: between.join(steps)))
 RAW = st.builds(spelled, TEXT, st.randoms(use_true_random=False)) | TEXT.map(
     lambda text: json.dumps(text)[1:-1]
 )
@@ -130,6 +149,7 @@ def replaced(value):
                         value[:size].lower() == origin
                         and value[size:].startswith(path)
                         and rest[:1] in {"", *"/?#"}
+                        and stays_below(rest)
                     ):
                         return becomes + rest
         return value
@@ -249,6 +269,30 @@ def test_what_may_be_a_match_is_held_and_nothing_before_it():
     assert made.end() == b""
 
 
+@pytest.mark.parametrize("end", ['"', "?", "#", "\\u003f", "\\u003F", "\\u0023"])
+@pytest.mark.parametrize("path", ["/x", "\\/x", "/x%2e", "/..", "/\\u002e."])
+def test_a_url_is_held_until_its_path_ends_and_what_is_before_it_is_not(path, end):
+    made, begins = scanner(), f'"https://api.example.com/v2{path}'.encode()
+    assert made.feed(b'["x", ' + begins) == b'["x", '
+    said = made.feed(end[:-1].encode()) + made.feed(end[-1:].encode())
+    becomes = f'"{OWN}{path}'.encode() if "x" in path else begins
+    assert said == becomes + end.encode()
+
+
+@pytest.mark.parametrize("fill", ["x", "\\\\", '\\"', "%41", "\\u0041", "\\u00"])
+def test_one_with_too_long_a_path_is_left_alone_wherever_it_is_cut(fill):
+    begins, size = '"https://api.example.com/v2/', len('"https://api.example.com/v2/')
+    longest = MAX_URL - size - 1
+    for length in (longest - 1, longest, longest + 1, 2 * MAX_URL):
+        path = "y" * (length % len(fill)) + fill * (length // len(fill))
+        text = f'{begins}{path}" {URL}'.encode()
+        out = scanned(text)
+        assert scanned(text, *range(0, len(text), 100)) == scanned(text, *range(len(text))) == out
+        is_changed = length <= longest and fill in {"x", '\\"', "%41", "\\u0041"}
+        begin = f'"{OWN}/' if is_changed else begins
+        assert out == f'{begin}{path}" {BECOME}'.encode()
+
+
 @settings(max_examples=examples(100), deadline=None)
 @given(text=st.text(st.sampled_from('"hHtT\\u007:/ {}[],'), max_size=300))
 def test_no_more_is_held_than_a_prefix_may_take(text):
@@ -310,8 +354,20 @@ def test_nesting_in_one_piece_is_walked_once():
     [
         ("https://api.example.com/v2", OWN),
         ("https://api.example.com/v2\n", f"{OWN}\n"),
-        ("https://API.example.com:443/v2/x y https://api.example.com/v2", f"{OWN}/x y https://api.example.com/v2"),
-        ("https://api.example.com/v2 is it", f"{OWN} is it"),
+        ("https://API.example.com:443/v2/x?y z#https://api.example.com/v2", f"{OWN}/x?y z#https://api.example.com/v2"),
+        ("https://api.example.com/v2/x \r\n\n", f"{OWN}/x \r\n\n"),
+        ("https://api.example.com/v2/a/../x#/../..", f"{OWN}/a/../x#/../.."),
+        ("https://api.example.com/v2/x y", None),
+        ("https://api.example.com/v2 is it", None),
+        ("https://api.example.com/v2\nhttps://api.example.com/v2", None),
+        ("https://api.example.com/v2/../x", None),
+        ("https://api.example.com/v2/x/%2E./..", None),
+        ("https://api.example.com/v2/.\n./x", None),
+        ("https://api.example.com/v2/x\\..\\..\\..", None),
+        ("https:\\/\\/api.example.com/v2", None),
+        ('https://api.example.com/v2"x', None),
+        ("https://api.example.com/v2/" + "x" * MAX_URL, None),
+        ("https://api.example.com/v2" + " " * MAX_URL + "/../x", None),
         ("https://api.example.com/v20", None),
         ("https://api.example.com/v", None),
         ("https://api.exa mple.com/v2", None),
@@ -321,9 +377,16 @@ def test_nesting_in_one_piece_is_walked_once():
         ("h", None),
     ],
 )  # fmt: skip
-def test_a_plain_text_that_begins_with_one_is_changed_wherever_it_is_cut(text, expected):
+def test_a_plain_text_that_is_one_is_changed_wherever_it_is_cut(text, expected):
     data = text.encode()
-    for cut in range(len(data) + 1):
+    for cut in range(0, len(data) + 1, 1 + len(data) // 100):
         made = TextScanner(PREFIXES, [each.encode() for each in BECOMES])
         out = made.feed(data[:cut]) + made.feed(data[cut:]) + made.end() + made.end()
         assert out.decode() == (text if expected is None else expected)
+
+
+@pytest.mark.parametrize(
+    "text", [b"https://api.example.com/v2 i", b"https://api.example.com/v2\ni", b"https:\\"]
+)
+def test_a_plain_text_that_cannot_be_one_any_more_is_passed_on_at_once(text):
+    assert TextScanner(PREFIXES, [each.encode() for each in BECOMES]).feed(text) == text
