@@ -61,7 +61,9 @@ async def serve_beside(
             await child.ended()
             raise
         await app.drain()
-        return code
+    if watcher is not None:
+        watcher.ended()
+    return code
 
 
 async def _serve_until_its_end(app: App, child: Child) -> int:

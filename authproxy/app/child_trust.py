@@ -81,8 +81,9 @@ class _Files:
             roots = composed(b"", source)
             if not roots:
                 logs.warning(
-                    "a variable names roots that cannot be read: ours stand alone in their place",
+                    "no roots can be read from what a variable names: only authproxy's CA is in its place",
                     variable=variable,
+                    file=source,
                 )
             self._contents[name] = composed(self._authority.root_pem + roots)
         return str(self._authority.bundle_file.with_name(self._names[source]))

@@ -29,6 +29,11 @@ TRUST = (
     "--forward -- COMMAND` tells what a program trusts"
 )
 
+TRUST_ITS_FILE = (
+    "it goes by none of the variables that tell it to trust authproxy's CA: give it the file that "
+    "SSL_CERT_FILE names by an option or a setting of its own"
+)
+
 
 def forward_site(
     site: "Site", builder: RouteBuilder, own: OwnListeners, planned: OwnListeners
@@ -61,7 +66,7 @@ def forward_site(
         leaves=site.tls.forward.leaves if site.tls.forward is not None else None,
         sni_of=sni_of,
         handshake_seconds=config.limits.header_timeout,
-        trust_hint=lambda: trust_hint(site.tls),
+        trust_hint=lambda: TRUST_ITS_FILE if config.for_one_program else trust_hint(site.tls),
     )
 
 

@@ -65,6 +65,10 @@ class Watcher(Protocol):
         """Hear of a handshake in forward mode, for `place`; the client has `named` a server (SNI)."""
         ...
 
+    def ended(self) -> None:
+        """Hear that nothing more comes."""
+        ...
+
 
 class Observing:
     """Observes the requests of `app`, by whichever configuration is at work.

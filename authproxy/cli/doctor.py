@@ -21,7 +21,7 @@ from authproxy.cli.options import (
     retry_rejected_option,
 )
 from authproxy.cli.output import is_unicode
-from authproxy.cli.program import COMMAND, WithCommand, complete_until_command
+from authproxy.cli.program import COMMAND, WithCommand, complete_until_command, no_command
 from authproxy.cli.suggest import no_such
 from authproxy.cli.terminal import STDOUT, Progress, has_colour
 from authproxy.config.find import find_config
@@ -91,7 +91,7 @@ def doctor(
     stdout goes to stderr.
     """
     command = context.meta.get(COMMAND, [])
-    _check_usage(command, routes, forward=forward, java=java, asks=path is not None or method is not None)
+    _check_usage(context, routes, forward=forward, java=java, asks=path is not None or method is not None)
     question = Question(path, method)
     if path is not None and not _PATH.match(path):
         raise click.UsageError("--path should begin with /, and be as in a URL: no spaces, no #")
@@ -110,11 +110,12 @@ def doctor(
 
 
 def _check_usage(
-    command: Sequence[str], routes: Sequence[str], *, forward: bool, java: bool, asks: bool
+    context: click.Context, routes: Sequence[str], *, forward: bool, java: bool, asks: bool
 ) -> None:
     """Raise `click.UsageError` for what does not go together."""
+    command = context.meta.get(COMMAND, [])
     if forward and not command:
-        raise click.UsageError(f"put -- before COMMAND: {USAGE}")
+        raise click.UsageError(no_command(context, USAGE))
     if forward and asks:
         raise click.UsageError("--path and --method are no use with --forward: it is COMMAND that asks")
     if not forward and (command or java):

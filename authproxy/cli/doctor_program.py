@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from authproxy.app.child import NotStarted
 from authproxy.app.doctor.connections import (
     Connections,
+    Destination,
     judge_elsewhere,
     judge_requests,
     judge_trust,
@@ -25,6 +26,7 @@ from authproxy.app.doctor.steps import Steps, Verdict, failed, passed, skipped
 from authproxy.cli.options import find_route, load_config
 from authproxy.cli.program import Program, place_of, run_beside, served_beside
 from authproxy.config.route import RouteConfig
+from authproxy.grants.static import NoGrant
 
 
 def examine_program(
@@ -67,7 +69,7 @@ def examine_program(
         return report
     ms = (perf_counter() - started) * 1000
     program.steps.note("program", _ended(command, code), ms)
-    report.routes += _judged(found, chosen, program.steps, view, clean)
+    report.routes += _judged(found, chosen, program.steps, view, clean, java=java)
     return report
 
 
@@ -83,17 +85,26 @@ def _judged(
     steps: Steps,
     view: View,
     clean: Pasteable,
+    *,
+    java: bool,
 ) -> list[Subject]:
     """Note what is no route's in `steps`; return what is to be said of each route."""
-    steps.note("proxy", judge_use(found, map(place_of, routes)))
-    if (elsewhere := judge_elsewhere(found)) is not None:
+    destinations = [_destination(route) for route in routes]
+    steps.note("proxy", judge_use(found, destinations))
+    if (elsewhere := judge_elsewhere(found, destinations)) is not None:
         steps.note("elsewhere", elsewhere)
     subjects = []
-    for route in routes if found.tunnels or found.sent else ():
+    for route, asked in zip(routes, destinations, strict=True) if found.tunnels or found.sent else ():
         view.subject(clean(f"{route.name} → {route.upstream}"))
         subject = Subject(route.name, Steps(view, clean.verdict))
-        if urlsplit(route.upstream).scheme == "https":
-            subject.steps.note("trust", judge_trust(place_of(route), found))
-        subject.steps.note("requests", judge_requests(route.name, found))
+        if asked.is_secure:
+            subject.steps.note("trust", judge_trust(asked.place, found, java=java))
+        subject.steps.note("requests", judge_requests(asked, found))
         subjects.append(subject)
     return subjects
+
+
+def _destination(route: RouteConfig) -> Destination:
+    """Return what a program has to ask for to come to a route."""
+    is_secure = urlsplit(route.upstream).scheme == "https"
+    return Destination(route.name, place_of(route), is_secure, adds=not isinstance(route.grant, NoGrant))

@@ -5,19 +5,21 @@ import os
 import click
 
 from authproxy.app.child import NotStarted
+from authproxy.app.refused_tunnels import RefusedTunnels
 from authproxy.cli.options import config_option, find_route, load_config, retry_rejected_option
 from authproxy.cli.program import (
     COMMAND,
     Program,
     WithCommand,
     complete_until_command,
+    no_command,
     run_beside,
     served_beside,
     with_log_level,
 )
 from authproxy.logs import LEVELS
 
-NO_COMMAND = "put -- before COMMAND: authproxy exec [ROUTE]... -- COMMAND [ARG]..."
+USAGE = "authproxy exec [ROUTE]... -- COMMAND [ARG]..."
 
 
 class Exec(WithCommand):
@@ -26,7 +28,7 @@ class Exec(WithCommand):
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
         rest = super().parse_args(context, args)
         if not context.meta.get(COMMAND) and not context.resilient_parsing:
-            raise click.UsageError(NO_COMMAND, context)
+            raise click.UsageError(no_command(context, USAGE), context)
         return rest
 
     def collect_usage_pieces(self, context: click.Context) -> list[str]:
@@ -97,6 +99,7 @@ def exec(  # noqa: A001 - as the verb is called
             command,
             lambda listeners: Program(config, served, listeners, environ, inherit, java),
             retry_rejected=retry_rejected,
+            watcher=RefusedTunnels() if forward else None,
         )
     except NotStarted as error:
         click.echo(f"authproxy: cannot run {command[0]}: {error}", err=True)

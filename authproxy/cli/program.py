@@ -69,6 +69,12 @@ class WithCommand(click.Command):
         return super().parse_args(context, args)
 
 
+def no_command(context: click.Context, usage: str) -> str:
+    """Return what is wrong where there is no COMMAND."""
+    fault = "COMMAND is missing after --" if COMMAND in context.meta else "put -- before COMMAND"
+    return f"{fault}: {usage}"
+
+
 def complete_until_command(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> "list[CompletionItem[str]] | list[str]":
@@ -93,7 +99,8 @@ def served_beside(
     if not forward:
         return served
     key = SecretStr(secrets.token_urlsafe()) if keyed else None
-    return replace(served, forward=replace(config.forward or Forward(), listen=FREE_PORT), forward_key=key)
+    forward_listener = replace(config.forward or Forward(), listen=FREE_PORT)
+    return replace(served, forward=forward_listener, forward_key=key, for_one_program=True)
 
 
 def with_log_level(served: Config, log_level: str | None) -> Config:

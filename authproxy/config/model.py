@@ -402,6 +402,9 @@ class Config(FileKeys):
     """What callers of the forward listener must send, where it is not for `access` to say: a key made for one
     run (`exec`)."""
 
+    for_one_program: bool = field(default=False, repr=False, compare=False)
+    """Whether callers of the forward listener are told of it by their environment, for one run (`exec`)."""
+
     forward_defaults: ForwardDefaults = field(default_factory=ForwardDefaults)
     """What holds on the way to hosts that no route is for."""
 

@@ -5,6 +5,9 @@ from collections.abc import Sequence
 
 from authproxy.errors import Forbidden
 
+ADD_METHOD = "add the method to `allow.methods` of this route"
+ADD_PATH = "add the path to `allow.paths` of this route"
+
 
 class Allow:
     """Least privilege: what a route lets out. Patterns know `*` (within a segment), `**` and a leading `!`.
@@ -28,7 +31,7 @@ class Allow:
     def check(self, method: str, path: str) -> None:
         """Raise `Forbidden` unless `method` and the judged `path` may leave."""
         if self._methods is not None and method not in self._methods:
-            raise Forbidden(f"this route does not allow {method}", hint=self._hint)
+            raise Forbidden(f"this route does not allow {method}", hint=self._hint or ADD_METHOD)
         if self._paths is None:
             return
         for pattern, verdict in self._paths:
@@ -36,7 +39,7 @@ class Allow:
                 if verdict:
                     return
                 break
-        raise Forbidden("this route does not allow that path", hint=self._hint)
+        raise Forbidden("this route does not allow that path", hint=self._hint or ADD_PATH)
 
 
 def compiled(glob: str) -> re.Pattern[str]:

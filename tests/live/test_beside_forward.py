@@ -30,6 +30,21 @@ ROOTS = [*ADDS, *REPLACES, "SSL_CERT_FILE"]
 PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy")
 ENVIRON = "import json, os; print(json.dumps(dict(os.environ)))"
 BY_URLLIB = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1]).read().decode(), flush=True)"
+ASKED_FOR_THE_KEY = """
+import os, socket, ssl, sys
+from base64 import b64encode
+from urllib.parse import urlsplit
+proxy, place = urlsplit(os.environ["HTTPS_PROXY"]), f"{sys.argv[1]}:443"
+key = b64encode(f"{proxy.username}:{proxy.password}".encode()).decode()
+for sent in ["", f"Proxy-Authorization: Basic {key}\\r\\n"][:2 if sys.argv[2] == "again" else 1]:
+    sock, answer = socket.create_connection((proxy.hostname, proxy.port)), b""
+    sock.sendall(f"CONNECT {place} HTTP/1.1\\r\\nHost: {place}\\r\\n{sent}\\r\\n".encode())
+    while b"\\r\\n\\r\\n" not in answer:
+        answer += sock.recv(1000)
+    print(answer.split()[1].decode(), end=" ")
+if sys.argv[2] == "again":
+    ssl.create_default_context().wrap_socket(sock, server_hostname=sys.argv[1]).close()
+"""
 OWN_URL = """
 import os, sys, urllib.request as r
 print(r.urlopen(os.environ[sys.argv[1]] + sys.argv[2]).read().decode())
@@ -201,6 +216,25 @@ def test_what_forward_says_in_the_file_holds_but_for_its_address(world: World) -
     ended = world.run(python(BY_URLLIB, f"https://{OTHER_HOST}/"), config=config)
     assert "403" in ended.stderr
     assert world.other.connections == 0
+
+
+def test_why_a_connect_was_refused_is_in_the_log(world: World) -> None:
+    """A client shows nothing of such an answer but its status."""
+    config = world.config(forward={"unmatched": "refuse"})
+    ended = world.run(python(BY_URLLIB, f"https://{OTHER_HOST}/"), config=config)
+    assert ended.returncode == 1
+    (line,) = (each for each in ended.stderr.splitlines() if "a CONNECT failed" in each)
+    assert " warning " in line
+    assert f"host={OTHER_HOST}:443 status=403 cause=" in line
+    assert "forward.unmatched: tunnel" in line
+
+
+def test_one_that_never_sends_the_key_is_told_of_and_one_that_does_when_asked_is_not(world: World) -> None:
+    ended = world.run(python(ASKED_FOR_THE_KEY, API_HOST, "once"), "api")
+    assert f"host={API_HOST}:443 status=407 cause=" in ended.stderr
+    ended = world.run(python(ASKED_FOR_THE_KEY, API_HOST, "again"), "api")
+    assert "407 200" in ended.stdout
+    assert "CONNECT" not in ended.stderr
 
 
 def test_without_being_asked_for_there_is_no_forward_proxy(world: World) -> None:

@@ -33,6 +33,17 @@ connection = http.client.HTTPSConnection(proxy.hostname, proxy.port)
 connection.set_tunnel(sys.argv[1])
 connection.request("GET", "/")
 """
+PLAINLY_WITHOUT_KEY = """
+import http.client, os, sys
+from urllib.parse import urlsplit
+proxy = urlsplit(os.environ["HTTP_PROXY"])
+connection = http.client.HTTPConnection(proxy.hostname, proxy.port)
+connection.request("GET", sys.argv[1])
+"""
+BY_ANOTHER_HOST = """
+import sys, urllib.request as r
+r.urlopen(r.Request(sys.argv[1], headers={"Host": "another.corp.test"}))
+"""
 WITHOUT_NAME = """
 import http.client, os, socket, ssl, sys
 from base64 import b64encode
@@ -180,6 +191,84 @@ def test_an_upstream_that_refuses_and_an_answer_of_our_own_fail(world: World) ->
     document, exit_code = world.examined(*python(BY_URLLIB, URL), allow={"methods": ["POST"]})
     assert exit_code == 1
     assert "answered 403: " in steps_of(document)["requests"]["cause"]
+    assert "`allow.methods`" in steps_of(document)["requests"]["next"]
+
+
+def test_an_answer_of_our_own_in_a_tunnel_is_no_matter_of_trust(world: World) -> None:
+    below = f"https://{API_HOST}/v1"
+    document, exit_code = world.examined(*python(BY_URLLIB, f"https://{API_HOST}/zz"), upstream=below)
+    steps = steps_of(document)
+    assert (exit_code, steps["trust"]["ok"], "elsewhere" in steps) == (1, True, False)
+    assert "GET /zz answered 404: " in steps["requests"]["cause"]
+    assert steps["requests"]["next"]
+    assert world.api.requests == []
+    also = BY_URLLIB + "\nr.urlopen(sys.argv[2])"
+    document, exit_code = world.examined(*python(also, URL, f"https://{API_HOST}/zz"), upstream=below)
+    assert (exit_code, len(world.api.requests)) == (1, 1)
+    assert "GET /zz answered 404: " in steps_of(document)["requests"]["cause"]
+
+
+def test_another_host_in_a_tunnel_is_no_matter_of_trust_either(world: World) -> None:
+    document, exit_code = world.examined(*python(BY_ANOTHER_HOST, URL))
+    steps = steps_of(document)
+    assert (exit_code, steps["trust"]["ok"]) == (1, True)
+    assert "answered 421: " in steps["requests"]["cause"]
+
+
+def test_plain_http_to_a_host_that_is_https_is_a_request_that_failed(world: World) -> None:
+    document, exit_code = world.examined(*python(BY_URLLIB, f"http://{API_HOST}:443/v1"))
+    steps = steps_of(document)
+    assert (exit_code, "elsewhere" in steps) == (1, False)
+    assert "answered 400: " in steps["requests"]["cause"]
+    assert world.api.connections == 0
+
+
+def test_https_to_a_route_whose_upstream_is_http_is_told_with_the_way_out(world: World) -> None:
+    with Upstream() as plain:
+        upstream = f"http://127.0.0.1:{plain.port}"
+        document, exit_code = world.examined(
+            *python(BY_URLLIB, upstream.replace("http:", "https:")), upstream=upstream
+        )
+        steps = steps_of(document)
+        assert (exit_code, plain.requests) == (1, [])
+        assert steps["requests"]["cause"] == (
+            f"127.0.0.1:{plain.port}: the program spoke https, but this route's upstream is http://"
+        )
+        assert "write https:// in the route's `upstream`" in steps["requests"]["next"]
+
+
+def test_plain_http_is_told_by_its_own_variable(world: World) -> None:
+    with Upstream() as plain:
+        upstream = f"http://127.0.0.1:{plain.port}"
+        document, exit_code = world.examined(*python(BY_URLLIB, upstream), upstream=upstream)
+        assert (exit_code, len(plain.requests)) == (0, 1)
+        assert steps_of(document)["proxy"]["detail"] == "it uses HTTP_PROXY: 1 request to a route"
+        document, exit_code = world.examined(*python(PLAINLY_WITHOUT_KEY, upstream), upstream=upstream)
+        steps = steps_of(document)
+        assert (exit_code, "elsewhere" in steps) == (1, False)
+        assert "without the user and the password" in steps["proxy"]["cause"]
+
+
+def test_a_credential_that_the_program_brings_along_is_told_of(world: World) -> None:
+    code = (
+        "import sys, urllib.request as r; r.urlopen(r.Request(sys.argv[1], headers={'Authorization': 'x'}))"
+    )
+    world.api.says(reply(401))
+    document, exit_code = world.examined(*python(code, URL))
+    assert (exit_code, world.api.last.one("Authorization")) == (1, "x")
+    assert "`incoming: replace`" in steps_of(document)["requests"]["next"]
+
+
+def test_a_host_that_is_refused_fails_with_the_hint_of_its_answer(world: World) -> None:
+    config = {
+        "forward": {"unmatched": "refuse"},
+        "routes": [{"name": "api", "upstream": f"https://{API_HOST}", "auth": {"grant": "none"}}],
+    }
+    command = python(BY_URLLIB, f"https://{OTHER_HOST}/")
+    ended = world.doctor(*command, args=("--json",), config=config)
+    elsewhere = steps_of(json.loads(ended.stdout))["elsewhere"]
+    assert (ended.returncode, elsewhere["ok"], world.other.connections) == (1, False, 0)
+    assert "`forward.unmatched: tunnel`" in elsewhere["next"]
 
 
 def test_a_program_that_asks_for_none_of_the_routes_hosts(world: World) -> None:

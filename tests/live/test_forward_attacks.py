@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command import RunningProxy, running_proxy
+from tests.support.command import RunningProxy, running_proxy, wait_until
 from tests.support.forward import (
     TOKEN,
     Named,
@@ -260,6 +260,10 @@ def test_tls_in_a_tunnel_to_an_http_route_is_refused(proxy: RunningProxy, plain:
     ):
         context.wrap_socket(wire.sock)
     assert plain.requests == []
+    wait_until(lambda: f"host=127.0.0.1:{plain.port} hint=" in proxy.log(), proxy.log)
+    (line,) = (each for each in proxy.log().splitlines() if f"host=127.0.0.1:{plain.port} hint=" in each)
+    assert " warning TLS came in a tunnel to a host that a route has as plain http " in line
+    assert "write https:// in the route's `upstream`" in line
 
 
 @pytest.mark.parametrize(

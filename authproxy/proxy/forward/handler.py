@@ -20,7 +20,14 @@ from authproxy.proxy.context import Answered, RequestContext, Step, Waiting
 from authproxy.proxy.downstream.server import Entrance, ProxyServer
 from authproxy.proxy.forward.connection import ForwardConnection
 from authproxy.proxy.forward.guard import NO_HTTPS, MisdirectedGuard, Place, host_key, place_of
-from authproxy.proxy.forward.interception import TLS_HANDSHAKE, Distrust, HandshakeFailed, secured
+from authproxy.proxy.forward.interception import (
+    NO_TLS_HERE,
+    TLS_HANDSHAKE,
+    TLS_HINT,
+    Distrust,
+    HandshakeFailed,
+    secured,
+)
 from authproxy.proxy.forward.site import ForwardSite, Inside, Unmatched
 from authproxy.proxy.forward.tunnel import opened
 from authproxy.proxy.handler import ProxyHandler
@@ -40,7 +47,6 @@ OTHER_SNI = "the TLS handshake named another host than CONNECT"
 GONE = "no route is for this host any more"
 OFF = "the forward proxy has been switched off"
 NO_PLAIN_HTTP = "this host is https alone: nothing is sent to it in the clear"
-NO_TLS_HERE = "TLS came in a tunnel to a host that a route has as plain http"
 QUIET_TUNNEL = "nothing came in the tunnel"
 
 Origin = tuple[str, Place]  # the scheme first
@@ -302,6 +308,7 @@ class ForwardHandler(ProxyHandler):
         transport = connection.transport
         if context.tls is None:
             context.cause = NO_TLS_HERE
+            self._distrust.warn(str(place), NO_TLS_HERE, TLS_HINT)
             return False
         if transport is None:
             raise ConnectionResetError

@@ -19,6 +19,8 @@ UNTRUSTED = frozenset({
     "unsupported certificate", "access denied",
 })  # fmt: skip
 """Alerts that are about our certificate (RFC 8446 §6.2)."""
+NO_TLS_HERE = "TLS came in a tunnel to a host that a route has as plain http"
+TLS_HINT = "write https:// in the route's `upstream`, or have the program use http://"
 LEFT = "the client went away right after the TLS handshake, without a request"
 AGAIN_SECONDS = 60.0  # until the same is said of a host once more
 MAX_HOSTS = 256  # of which is remembered when it was said
@@ -100,7 +102,7 @@ def _otherwise(error: OSError) -> str:
 
 
 class Distrust:
-    """Says which clients refuse our certificates; `clock` is in seconds."""
+    """Says which clients refuse our certificates, or speak TLS in vain; `clock` is in seconds."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
@@ -118,6 +120,11 @@ class Distrust:
         """Tell of a client that went right after the handshake: so do some, as Node, that refuse us."""
         if self._is_due(host, LEFT):
             logs.info(f"{LEFT}: it may not trust our certificate", host=host, hint=hint)
+
+    def warn(self, host: str, what: str, hint: str) -> None:
+        """Tell of anything else that leaves a client without an answer that it can read."""
+        if self._is_due(host, what):
+            logs.warning(what, host=host, hint=hint)
 
     def _is_due(self, host: str, what: str) -> bool:
         now, key = self._clock(), (host, what)

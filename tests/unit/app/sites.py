@@ -1,5 +1,7 @@
 """A site made of a few lines: what the tests of sites and of their routes share."""
 
+from dataclasses import replace
+
 import pytest
 
 from authproxy.app.credentials import TokenSources
@@ -29,13 +31,14 @@ def site(monkeypatch):
 
     sources = TokenSources(lambda _route: Innermost())
 
-    def make(*routes, top="", tls=NO_TLS, before=None, planned=None):
+    def make(*routes, top="", tls=NO_TLS, before=None, planned=None, for_one_program=False):
         lines = []
         for number, keys in enumerate(routes):
             upstream = "" if "upstream:" in keys else "upstream: https://up.example, "
             path = "" if "path:" in keys else f"path: /r{number}, "
             lines.append(f"- {{name: r{number}, {path}{upstream}{keys}}}")
         config = parse("\n".join([top, "routes:", *lines]), "proxy.yaml", environ={})
+        config = replace(config, for_one_program=for_one_program)
         make.observed = Observed()
         return build_site(config, sources, OWN, tls, observed=make.observed, before=before, planned=planned)
 

@@ -88,10 +88,13 @@ async def test_it_listens_before_the_program_starts_and_drains_after_its_end(wor
     assert happened == ["listens", "starts", "ended", "drained", "closed"]
 
 
-@pytest.mark.parametrize("watcher", ["somebody", None])
-async def test_who_watches_is_told_of_all_that_comes(world, watcher):
+async def test_who_watches_is_told_of_all_that_comes_and_when_nothing_more_does(world):
+    watcher = SimpleNamespace(ended=world.notes("nothing more comes"))
     assert await served(lambda authority: Child(world, 0), watcher=watcher) == 0
-    assert world.told == ([watcher] if watcher else [])
+    assert world.told == [watcher]
+    assert world.happened[-2:] == ["closed", "nothing more comes"]
+    await served(lambda authority: Child(world, 0))
+    assert world.told == [watcher]
 
 
 async def test_a_program_that_does_not_start_is_told_and_nothing_is_left_open(world):

@@ -129,7 +129,8 @@ def test_a_file_that_cannot_be_used_does_not_have_more_trusted(world, text, capl
     file = world.file("corp.pem", text) if text else str(world.directory / "missing.pem")
     with caplog.at_level(logging.WARNING, "authproxy"):
         assert world.contents(CURL_CA_BUNDLE=file)["CURL_CA_BUNDLE"] == OURS
-    assert caplog.records[0].facts["variable"] == "CURL_CA_BUNDLE"
+    assert caplog.records[0].facts == {"variable": "CURL_CA_BUNDLE", "file": file}
+    assert "only authproxy's CA is in its place" in caplog.records[0].getMessage()
 
 
 def test_where_there_are_no_roots_it_is_told(world, caplog):

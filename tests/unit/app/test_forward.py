@@ -129,3 +129,11 @@ def test_what_a_client_should_trust_is_named_where_it_is_there():
     for none in (NO_TLS, SimpleNamespace(forward=NotYet())):
         assert bundle_of(none) is None
         assert "/forward-ca.pem" in trust_hint(none)
+
+
+def test_a_program_of_exec_is_not_told_of_exec(site):
+    made = site(STATIC, top=FORWARD)
+    assert "authproxy exec" in made.forward.trust_hint()
+    hint = site(STATIC, top=FORWARD, for_one_program=True).forward.trust_hint()
+    assert "SSL_CERT_FILE" in hint
+    assert "authproxy exec" not in hint

@@ -7,6 +7,7 @@ import pytest
 
 from authproxy.app.child import NotStarted
 from authproxy.cli import doctor_program as module
+from authproxy.observe.record import RequestRecord
 
 TUNNEL = "fixed.example:443"
 
@@ -30,12 +31,11 @@ def world(monkeypatch):
     return made
 
 
-def got(status=200, path="/v1"):
+def got(status=200, path="/v1", token="added"):
     facts = SimpleNamespace(listener=f"forward https://{TUNNEL}")
-    record = SimpleNamespace(
-        method="GET", path=path, status=status, route="fixed", forward="intercepted", cause=None, facts=facts,
-        notes=None,
-    )  # fmt: skip
+    record = RequestRecord(
+        *(0.0, 0.0, "fixed", "GET", path, status, 0, False, None, 0.0, path, b"", b"", facts, token, 0, None)
+    )
     return TUNNEL, "fixed.example", record
 
 
@@ -50,6 +50,12 @@ def test_a_program_that_comes_and_trusts_is_exit_code_0(world, write, run):
     assert "fixed.example:443: our certificate was accepted" in result.stdout
     assert "GET /v1 answered 200" in result.stdout
     assert result.stdout.endswith("\nthe program comes by the proxy, and trusts it\n")
+
+
+def test_what_it_brings_along_is_told_of_only_where_the_route_adds_something(world, write, run):
+    world.came = [got(status=401, token=None)]
+    result = run("doctor", "-c", write(), "--forward", "fixed", "--", "program", exits=1)
+    assert "a credential of its own, which is forwarded unchanged: set `incoming: replace`" in result.stdout
 
 
 def test_its_own_exit_code_is_told_and_does_not_count(world, write, run):
@@ -92,7 +98,7 @@ def test_with_java_the_listener_wants_no_key(world, write, run):
     ("args", "says"),
     [
         (["--forward"], "put -- before COMMAND: authproxy doctor --forward [ROUTE]... -- COMMAND"),
-        (["--forward", "fixed", "--"], "put -- before COMMAND"),
+        (["--forward", "fixed", "--"], "COMMAND is missing after --: authproxy doctor --forward"),
         (["--", "program"], "a COMMAND goes with --forward"),
         (["--java"], "a COMMAND goes with --forward"),
         (["--forward", "--path", "/x", "--", "program"], "--path and --method are no use"),

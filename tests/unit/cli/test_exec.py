@@ -7,6 +7,7 @@ import click
 import pytest
 
 from authproxy.app.child import NotStarted
+from authproxy.app.refused_tunnels import RefusedTunnels
 from authproxy.cli import program as module
 from authproxy.cli.exec import exec as verb
 from authproxy.cli.program import COMMAND
@@ -31,6 +32,7 @@ def world(monkeypatch):
     made = SimpleNamespace(error=None)
 
     def serve_beside(config, listeners, tls, start, *, retry_rejected, watcher):
+        made.watcher = watcher
         made.config, made.listeners, made.retry_rejected = config, listeners, retry_rejected
         start(None)
 
@@ -115,7 +117,8 @@ def test_what_did_not_start_has_its_code(world, write, run):
 @pytest.mark.parametrize("args", [(), ("plain",), ("plain", "--")])
 def test_without_a_command_the_usage_is_told(world, write, run, args):
     result = run("exec", "-c", write(), *args, exits=2)
-    assert "authproxy exec [ROUTE]... -- COMMAND [ARG]..." in result.stderr
+    fault = "COMMAND is missing after --" if "--" in args else "put -- before COMMAND"
+    assert f"{fault}: authproxy exec [ROUTE]... -- COMMAND [ARG]..." in result.stderr
 
 
 def test_an_unknown_route_is_told_of(world, write, run):
@@ -145,6 +148,7 @@ def test_tab_offers_routes_and_behind_the_dashes_leaves_it_to_the_shell(write):
 def test_a_forward_listener_is_there_only_where_it_is_asked_for(world, write, run):
     run("exec", "-c", write("forward: {{unmatched: refuse}}\n" + CONFIG), "--", "program")
     assert (world.config.forward, world.config.forward_key) == (None, None)
+    assert world.watcher is None
     assert "HTTPS_PROXY" not in world.environ
 
 
@@ -156,6 +160,12 @@ def test_the_forward_listener_is_as_it_is_written_but_at_a_free_port_and_with_a_
     key = world.config.forward_key.get_secret_value()
     assert len(key) > 30
     assert world.environ["HTTPS_PROXY"] == f"http://exec:{key}@127.0.0.1:5003"
+
+
+def test_connects_that_were_refused_are_told_of(world, write, run):
+    run("exec", "-c", write(), "--forward", "plain", "--", "program")
+    assert isinstance(world.watcher, RefusedTunnels)
+    assert world.config.for_one_program
 
 
 def test_with_java_it_wants_no_key(world, write, run):

@@ -29,8 +29,9 @@ def test_the_first_pattern_that_fits_decides(patterns, allowed, refused):
     for path in allowed:
         allow.check("GET", path)
     for path in refused:
-        with pytest.raises(Forbidden, match="does not allow that path"):
+        with pytest.raises(Forbidden, match="does not allow that path") as caught:
             allow.check("GET", path)
+        assert "`allow.paths`" in caught.value.hint
 
 
 def test_a_method_is_allowed_by_name():
@@ -55,5 +56,6 @@ def test_method_and_path_must_both_be_allowed():
 
 
 def test_a_list_of_no_methods_allows_none():
-    with pytest.raises(Forbidden):
+    with pytest.raises(Forbidden) as caught:
         Allow(methods=[]).check("GET", "/")
+    assert "`allow.methods`" in caught.value.hint

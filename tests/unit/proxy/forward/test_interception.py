@@ -58,6 +58,12 @@ def test_one_that_leaves_without_a_word_is_told_of_beside_one_that_refuses_us(wo
     assert [level for level, *_ in world.told()] == ["INFO", "WARNING"]
 
 
+def test_what_else_goes_wrong_is_a_warning_now_and_then(world):
+    for _ in range(2):
+        world.distrust.warn("a.example", "it speaks TLS", "do not")
+    assert world.told() == [("WARNING", "it speaks TLS", "a.example")]
+
+
 def test_so_many_hosts_are_remembered_and_no_more(world):
     for number in range(MAX_HOSTS + 10):
         world.distrust.note(f"h{number}.example", "unknown ca", "")
