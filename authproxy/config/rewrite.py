@@ -23,6 +23,8 @@ def _media_type(value: str) -> str:
 
 
 def _off_is_nothing(value: Any) -> Any:
+    if value is True:
+        raise ValueError("should be a list of media types, such as [application/json]")
     return () if value is False else value
 
 
