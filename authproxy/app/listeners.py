@@ -76,7 +76,8 @@ class Listeners:
                 Path(address.removeprefix("unix:")).unlink(missing_ok=True)
 
 
-FREE_PORT = "127.0.0.1:0"
+LOOPBACK = "127.0.0.1"
+FREE_PORT = f"{LOOPBACK}:0"
 
 Opened = Mapping[str, list[socket.socket]]
 """Sockets that are open already, by the listener that they are for."""
@@ -89,15 +90,15 @@ def configured_addresses(config: Config) -> list[str]:
     return [*map(address_of, config.listeners), *admin]
 
 
-def each_at_a_free_port(config: Config, names: Iterable[str]) -> Config:
-    """Return `config` with the routes of these `names` alone, each at a free port of its own on loopback.
+def each_at_a_free_port(config: Config, names: Iterable[str], host: str = LOOPBACK) -> Config:
+    """Return `config` with the routes of these `names` alone, each at a free port of its own on `host`.
 
     Those that are mounted where all are have one more in common. There is no other, no forward proxy either,
     and no key is wanted.
     """
-    wanted = frozenset(names)
-    routes = tuple(replace(route, listen=FREE_PORT) for route in config.routes if route.name in wanted)
-    listen = (FREE_PORT,) if any(route.is_shared for route in routes) else ()
+    wanted, address = frozenset(names), f"{host}:0"
+    routes = tuple(replace(route, listen=address) for route in config.routes if route.name in wanted)
+    listen = (address,) if any(route.is_shared for route in routes) else ()
     chosen = replace(config, routes=routes, configured=config.configured or config.routes)
     return replace(chosen, listen=listen, admin=None, access=None, forward=None, workers=1)
 

@@ -23,6 +23,7 @@ from authproxy.app.credentials import check_stores
 from authproxy.app.file_limits import raise_file_limit
 from authproxy.app.listeners import (
     FREE_PORT,
+    LOOPBACK,
     Listeners,
     each_at_a_free_port,
     listening_urls,
@@ -33,7 +34,13 @@ from authproxy.app.observing import Watcher
 from authproxy.app.serving import run_loop
 from authproxy.app.tls import tls_contexts
 from authproxy.cli.completing import complete_files, complete_routes
-from authproxy.cli.variables import NO_PROXY, direct_loopback, upstream_hosts, variables
+from authproxy.cli.variables import (
+    NO_PROXY,
+    OTHER_LOOPBACK,
+    direct_loopback,
+    upstream_hosts,
+    variables,
+)
 from authproxy.config.checks import NO_CERTIFICATE, WRITTEN_BACK
 from authproxy.config.model import Config, Forward
 from authproxy.config.route import RouteConfig
@@ -81,7 +88,9 @@ def served_beside(
     With `forward` there is a forward listener, as the configuration has it, but at a free port too. It wants
     a key, made for this run, unless it is not to be `keyed`.
     """
-    served = each_at_a_free_port(config, [route.name for route in routes])
+    direct = direct_loopback(upstream_hosts(routes)) if forward else ""
+    host = OTHER_LOOPBACK if direct == OTHER_LOOPBACK else LOOPBACK
+    served = each_at_a_free_port(config, [route.name for route in routes], host)
     limits = replace(config.limits, drain=min(config.limits.drain, DRAIN))
     warnings = tuple(each for each in config.warnings if each.message not in NOT_BESIDE)
     served = replace(served, tls=None, limits=limits, warnings=warnings)

@@ -8,6 +8,7 @@ HTTPS_PROXY and others  where ours is, for `exec --forward`
 """
 
 import re
+import socket
 from collections.abc import Collection, Iterable, Mapping
 from urllib.parse import urlsplit
 
@@ -22,6 +23,7 @@ from authproxy.values import DEFAULT_PORTS
 COMMON = "AUTHPROXY_URL"
 NO_PROXY = ("NO_PROXY", "no_proxy")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+OTHER_LOOPBACK = "127.0.0.2"  # there on Linux and Windows, for where those that everybody uses are taken
 EVERYTHING = "*"  # for which there must be nothing else in NO_PROXY
 PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy")  # curl reads no HTTP_PROXY, others do
 ENV_PROXY = {"NODE_USE_ENV_PROXY": "1"}  # without it Node looks at none of them
@@ -52,7 +54,8 @@ def variables(
     if forward is not None:
         found |= dict.fromkeys(PROXIES, forward) | ENV_PROXY
         proxied = upstream_hosts(routes)
-    return found | _no_proxy({**environ, **found}, proxied)
+    here = urlsplit(common).hostname or ""
+    return found | _no_proxy({**environ, **found}, proxied, dict.fromkeys((*LOOPBACK, here)))
 
 
 def upstream_hosts(routes: Iterable[RouteConfig]) -> frozenset[str]:
@@ -62,8 +65,18 @@ def upstream_hosts(routes: Iterable[RouteConfig]) -> frozenset[str]:
 
 def direct_loopback(proxied: Collection[str]) -> str:
     """Return a name of this machine that NO_PROXY can have although it has none of the hosts `proxied`."""
-    names = [name for name in ("127.0.0.1", "localhost") if not _is_proxied(name, proxied)]
-    return names[0] if names else "127.0.0.1"
+    names = ("127.0.0.1", "localhost", *([OTHER_LOOPBACK] if _is_there(OTHER_LOOPBACK) else []))
+    return next((name for name in names if not _is_proxied(name, proxied)), names[0])
+
+
+def _is_there(address: str) -> bool:
+    """Tell whether one can listen at `address`."""
+    with socket.socket() as sock:
+        try:
+            sock.bind((address, 0))
+        except OSError:
+            return False
+        return True
 
 
 def url_variable(route: str) -> str:
@@ -98,21 +111,21 @@ def _own(routes: Iterable[RouteConfig], fields: Mapping[str, Mapping[str, str]])
     return found
 
 
-def _no_proxy(environ: Mapping[str, str], proxied: Collection[str]) -> dict[str, str]:
-    """Return NO_PROXY, in both spellings, with the names of loopback; one that is not set is as the other.
+def _no_proxy(environ: Mapping[str, str], proxied: Collection[str], direct: Iterable[str]) -> dict[str, str]:
+    """Return NO_PROXY, in both spellings, with names that are `direct`; one that is not set is as the other.
 
     No entry of it is for any of the hosts `proxied`.
     """
     upper, lower = (environ.get(name) for name in NO_PROXY)
     both = (lower if upper is None else upper, upper if lower is None else lower)
-    return dict(zip(NO_PROXY, (_grown(value or "", proxied) for value in both), strict=True))
+    return dict(zip(NO_PROXY, (_grown(value or "", proxied, direct) for value in both), strict=True))
 
 
-def _grown(value: str, proxied: Collection[str]) -> str:
+def _grown(value: str, proxied: Collection[str], direct: Iterable[str]) -> str:
     names = [name for name in _SEPARATORS.split(value) if name and not _is_proxied(name, proxied)]
     if names == [EVERYTHING]:  # beside other names it means nothing, to curl and to Python
         return value
-    more = (name for name in LOOPBACK if name not in names and not _is_proxied(name, proxied))
+    more = (name for name in direct if name not in names and not _is_proxied(name, proxied))
     return ",".join([*names, *more])
 
 

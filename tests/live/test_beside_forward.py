@@ -328,6 +328,27 @@ def test_an_upstream_on_this_machine_is_intercepted_and_the_routes_own_url_works
         assert {each.one("Authorization") for each in here.requests} == {f"Bearer {SECRET}"}
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="127.0.0.2 is not there by itself")
+def test_the_routes_own_urls_work_beside_upstreams_by_both_names_of_this_machine(world: World) -> None:
+    with Upstream(tls=world.company.tls("localhost")) as one, Upstream() as two:
+        auth = {"grant": "static", "token": "${API_SECRET}"}
+        config = {
+            "routes": [
+                world.route(upstream=f"https://localhost:{one.port}", auth=auth),
+                world.route(name="two", path="/two", upstream=f"http://127.0.0.1:{two.port}", auth=auth),
+            ]
+        }
+        for name in ("API_URL", "TWO_URL"):
+            assert world.run(python(OWN_URL, name, "/own"), config=config).stdout == "fine\n"
+        assert (
+            world.run(python(BY_URLLIB, f"https://localhost:{one.port}/v1"), config=config).stdout == "fine\n"
+        )
+        assert (
+            world.run(python(BY_URLLIB, f"http://127.0.0.1:{two.port}/v1"), config=config).stdout == "fine\n"
+        )
+        assert [each.target for each in (*one.requests, *two.requests)] == ["/own", "/v1"] * 2
+
+
 # ── usage ────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -206,6 +206,19 @@ def test_a_drain_lets_requests_and_tunnels_finish(secure: Named, plain: Upstream
         assert proxy.wait() == 0
 
 
+def test_a_drain_does_not_wait_for_who_has_asked_nothing_in_a_tunnel(secure: Named) -> None:
+    """Their clients read nothing either, so they never answer a goodbye of TLS."""
+    config = forwarding(route(secure), limits={"drain": "5m", "header_timeout": "5m"})
+    with (
+        running_proxy(config) as proxy,
+        inside(proxy, "localhost", secure.port),
+        tunnel(proxy, secure.authority),
+    ):
+        proxy.signal()
+        assert proxy.wait() == 0
+        assert "drain ran out" not in proxy.log()
+
+
 def test_a_drain_that_runs_out_ends_tunnels(secure: Named, plain: Upstream) -> None:
     config = forwarding(route(secure), limits={"drain": "100ms"})
     with running_proxy(config) as proxy, tunnel(proxy, at(plain)) as blind:

@@ -133,8 +133,9 @@ class ClientConnection(asyncio.Protocol):
 
     @property
     def is_new(self) -> bool:
-        """Whether nobody has asked anything yet: who has just connected is about to."""
-        return self._state is IDLE and not self._answered_any
+        """Whether nobody has asked anything yet, and we have not closed: who has just connected is about to."""
+        is_open = self.transport is not None and not self.transport.is_closing()
+        return is_open and self._state is IDLE and not self._answered_any
 
     @property
     def in_tunnel(self) -> bool:
@@ -560,9 +561,9 @@ class ClientConnection(asyncio.Protocol):
         self._tunnel = tunnel
         self._taker = partial(tunnel.feed, "client")
         rest, self._ahead, self._at = self._ahead[self._at :], b"", 0
-        if rest:
-            tunnel.feed("client", rest)
         self._hold(held=False)
+        if rest:
+            tunnel.feed("client", rest)  # which may have the client wait
 
     def end_tunnel(self) -> None:
         """End the tunnel, if there is one; both sides still get what is under way."""

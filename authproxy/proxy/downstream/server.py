@@ -193,6 +193,7 @@ class ProxyServer:
         for connection in list(self.connections):
             if which(connection):
                 connection.force_close()
+        self.noticed()
 
     async def _until_none(self, waits: Callable[[ClientConnection], bool], seconds: float) -> None:
         """Wait until no connection is one that `waits`, for up to `seconds`."""

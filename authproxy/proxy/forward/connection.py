@@ -68,9 +68,23 @@ class ForwardConnection(ClientConnection):
         self._entrance, self.transport = entrance, transport
         self._goes_on, self._unasked = data, unasked
 
+    @property
+    def in_flight(self) -> bool:
+        """Whether a request is being answered; an answered CONNECT is none until something comes behind it."""
+        return super().in_flight and not self._waits
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nobody has asked anything yet where it is now."""
+        return super().is_new or self._waits
+
+    @property
+    def _waits(self) -> bool:
+        return self._arrived is not None and not self._arrived.done()
+
     def connection_lost(self, exc: Exception | None) -> None:
         unasked, self._unasked = self._unasked, None
-        if unasked is not None and self.is_new:
+        if unasked is not None and self._state is State.IDLE and not self._answered_any:
             unasked()
         super().connection_lost(exc)
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from authproxy.cli import variables as module
 from authproxy.cli.variables import direct_loopback, upstream_hosts, url_variable, variables
 from authproxy.config.read import parse
 from authproxy.errors import ConfigError
@@ -121,11 +122,15 @@ def test_without_a_forward_proxy_no_proxy_only_grows():
         (("a.example", "::1"), "127.0.0.1"),
         (("127.0.0.1",), "localhost"),
         (("localhost",), "127.0.0.1"),
-        (("localhost", "127.0.0.1"), "127.0.0.1"),
+        (("localhost", "127.0.0.1"), "127.0.0.2"),
+        (("localhost", "127.0.0.1", "127.0.0.2"), "127.0.0.1"),
     ],
 )
-def test_this_machine_has_a_name_that_needs_no_proxy(hosts, name):
+def test_this_machine_has_a_name_that_needs_no_proxy(monkeypatch, hosts, name):
+    monkeypatch.setattr(module, "_is_there", lambda _address: True)
     assert direct_loopback(hosts) == name
+    monkeypatch.setattr(module, "_is_there", lambda _address: False)
+    assert direct_loopback(hosts) == ("127.0.0.1" if name == "127.0.0.2" else name)
 
 
 def test_the_hosts_of_upstreams_are_known():

@@ -10,6 +10,7 @@ from authproxy.proxy.downstream import server as module
 from authproxy.proxy.downstream.server import MAX_TURNED_AWAY, ProxyServer
 from tests.support.client_side import Answerer, Transport
 from tests.support.clock import settle
+from tests.support.launch import GUARD
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 ANSWER = b"<GET /><close>"
@@ -144,6 +145,21 @@ async def test_who_has_just_connected_gets_an_answer_if_he_asks_soon(world, monk
     await draining
     assert transport.written == ANSWER
     assert (transport.closing, silent.closing) == (True, True)
+
+
+async def test_who_asks_nothing_and_does_not_go_when_told_to_is_not_waited_for(world, monkeypatch):
+    class Lasting(Transport):
+        """TLS: it waits for the client's goodbye."""
+
+        def close(self):
+            self.closing = True
+
+    connection = world.server()
+    connection.connection_made(Lasting())
+    monkeypatch.setattr(module, "NEW_SECONDS", 0.01)
+    async with asyncio.timeout(GUARD):
+        await world.server.drain(10 * GUARD)
+    assert connection.transport.closing
 
 
 @pytest.mark.parametrize("turns", range(module.ACCEPT_TURNS))
