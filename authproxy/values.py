@@ -148,12 +148,16 @@ def _as_bytes(path: str) -> bytes:
         ) from None
 
 
-def _readable(value: str) -> str:
+def _readable(value: str, info: ValidationInfo) -> str:
+    """Return the path of a file that can be read. It was joined: of a fault the directory alone is told."""
+    directory = (info.context or {}).get("directory")
     try:
         with Path(value).open("rb") as file:
             file.read(1)
     except OSError as error:
-        raise ValueError(f"the file cannot be read: {error.strerror}") from None
+        is_relative = isinstance(error, FileNotFoundError) and directory and directory in Path(value).parents
+        where = f"; it was looked for in {directory}" if is_relative else ""
+        raise ValueError(f"the file cannot be read: {error.strerror}{where}") from None
     return value
 
 
@@ -199,6 +203,8 @@ def _address_text(value: Any) -> Any:
     """Return a port that stands alone as text, to be told as the address that it is not."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
+    if isinstance(value, list | tuple):
+        raise ValueError(f"{malformed.ADDRESS}; one address, not a list")  # noqa: TRY004 - as below
     if not isinstance(value, str):
         raise ValueError(malformed.ADDRESS)  # noqa: TRY004 - pydantic takes ValueError alone
     return value

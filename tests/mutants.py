@@ -1131,7 +1131,7 @@ ROWS = (
      "path, host = route.path, route.host", LIVE + "own_listeners.py -k judges_the_whole"),
     ("listeners: who is alone is not mounted", "for each in config.routes if each.is_shared]",
      "for each in config.routes]", LIVE + "own_listeners.py -k 'without_it_is_there and 1'"),
-    ("listeners: an address in any spelling", "is_own and any(_overlap(address, each) for each in others)",
+    ("listeners: an address in any spelling", "(is_own and _overlap(address, other))",
      "False", LIVE + "own_listeners.py -k is_taken"),
     ("listeners: routes' own are upstreams of nobody",
      "for each, _ in routes if each.listen\n    ]\n    ours",

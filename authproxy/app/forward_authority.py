@@ -69,7 +69,7 @@ class ForwardAuthority:
         self.files = files
         self.given = given
         self._clock = clock
-        self._told: datetime | None = None
+        self._told = datetime.fromtimestamp(clock(), UTC)  # what is so at the start, the configuration tells
         is_same = before is not None and before.authorities == self.authorities
         self.leaves: Leaves = before.leaves if before and is_same else Leaves(self.authorities, clock=clock)
 
@@ -126,7 +126,7 @@ class ForwardAuthority:
     def _tell_of_its_end(self, now: datetime) -> None:
         """Warn, once a day, when the user's own authority ends soon."""
         end = end_of(self.authorities[0])
-        if end - now < FOLLOWED and (self._told is None or now - self._told >= TELL_AGAIN):
+        if end - now < FOLLOWED and now - self._told >= TELL_AGAIN:
             self._told = now
             logs.warning("the forward proxy's authority (forward.ca) ends soon", at=rfc3339(end.timestamp()))
 

@@ -10,8 +10,6 @@ from authproxy.logs import LEVELS
 from authproxy.net.http_proxy import proxy_for
 from authproxy.net.own_listeners import OwnListeners
 
-READS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PROPFIND", "REPORT", "SEARCH"})
-"""Methods that change nothing (RFC 9110 §9.2.1, RFC 4918 §9.1, RFC 5323, RFC 3253 §3.6)."""
 LIMITED_BY_FILES = "`ulimit -n` sets how many file descriptors there are"
 
 
@@ -56,13 +54,3 @@ def _of_route(route: RouteConfig, own: OwnListeners) -> Iterator[Remark]:
     if route.upstream.startswith("https:") and not route.tls.verify:
         event = "the upstream's certificate is not verified: anyone on the way can read the credential"
         yield Remark(LEVELS["warning"], event, name)
-    if route.rewrite is not None and route.rewrite.bodies and _may_write(route):
-        event = (
-            "answers are rewritten (rewrite.bodies), and requests may write: what is read with URLs of the"
-            " proxy may be written back with them; `allow: {methods: [GET, HEAD]}` lets nobody write"
-        )
-        yield Remark(LEVELS["warning"], event, name)
-
-
-def _may_write(route: RouteConfig) -> bool:
-    return route.allow is None or route.allow.methods is None or not READS.issuperset(route.allow.methods)

@@ -41,6 +41,7 @@ from authproxy.cli.variables import (
     upstream_hosts,
     variables,
 )
+from authproxy.config.checks import NO_CERTIFICATE, WRITTEN_BACK
 from authproxy.config.model import Config, Forward
 from authproxy.config.route import RouteConfig
 from authproxy.stderr import dropping_stderr
@@ -54,6 +55,8 @@ if TYPE_CHECKING:
 COMMAND = "authproxy.program.command"  # where the context keeps what stands behind --
 NOT_WITHHELD = "--inherit is of no use: no secret of the configuration comes from it"
 SHADOWED = "nobody comes to a route by the forward proxy: another one has the same upstream"
+NOT_BESIDE = frozenset({NO_CERTIFICATE, WRITTEN_BACK})
+"""Warnings that `check` and `run` give, and not each run of a program: there is no `tls`, and it reads."""
 USER = "exec"  # of the key that a program gets for the forward listener
 DRAIN = 1.0  # seconds; whoever is left was started by the program, which has ended
 CERTIFICATE_DIRECTORY = "SSL_CERT_DIR"  # what is in there is in the bundle, and some read it alone
@@ -95,7 +98,8 @@ def served_beside(
     host = OTHER_LOOPBACK if direct == OTHER_LOOPBACK else LOOPBACK
     served = each_at_a_free_port(config, [route.name for route in routes], host)
     limits = replace(config.limits, drain=min(config.limits.drain, DRAIN))
-    served = replace(served, tls=None, limits=limits)
+    warnings = tuple(each for each in config.warnings if each.message not in NOT_BESIDE)
+    served = replace(served, tls=None, limits=limits, warnings=warnings)
     if not forward:
         return served
     key = SecretStr(secrets.token_urlsafe()) if keyed else None

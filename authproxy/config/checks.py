@@ -9,6 +9,7 @@ import shlex
 import stat
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -34,6 +35,12 @@ NO_CERTIFICATE = (
     "has no certificate with `tls: auto`, which is for names and addresses of this machine alone: clients "
     "have to call https://localhost; for others `tls: {cert_file: …, key_file: …}`"
 )
+WRITTEN_BACK = (
+    "is on where requests may write: a client may send URLs of the proxy back to the upstream; "
+    "`allow: {methods: [GET, HEAD]}` prevents that"
+)
+READS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PROPFIND", "REPORT", "SEARCH"})
+"""Methods that change nothing (RFC 9110 §9.2.1, RFC 4918 §9.1, RFC 5323, RFC 3253 §3.6)."""
 OPENED_BY_A_BROWSER = "authorization_url"
 INSTEAD = "{placeholder} stands in for the token; `authproxy exec --inherit NAME` hands a variable on"
 
@@ -89,19 +96,18 @@ def _taken(places: list[tuple[str, Item]], own: list[tuple[str, Item]]) -> Itera
     Those are where not all routes are mounted: who connects there would come to either of two listeners, and
     so to another route.
     """
-    seen: set[object] = set()
-    by_port: defaultdict[int, list[str]] = defaultdict(list)
+    before: defaultdict[object, list[tuple[str, Item]]] = defaultdict(list)
     for index, (address, place) in enumerate([*places, *own]):
         where = split_address(address)
         if where is not None and where[1] == 0:
             continue
-        taken = _bound(address)
-        others = by_port[where[1]] if where is not None else []
         is_own = index >= len(places)
-        if seen & taken or (is_own and any(_overlap(address, each) for each in others)):
-            yield place.fault("is already listened on")
-        seen |= taken
-        others.append(address)
+        others = before[where[1] if where is not None else address]
+        for other, item in others:
+            if _bound(address) & _bound(other) or (is_own and _overlap(address, other)):
+                yield place.fault(f"is already listened on, by `{item.key}` ({other})")
+                break
+        others.append((address, place))
 
 
 def _overlap(one: str, other: str) -> bool:
@@ -139,21 +145,40 @@ def forward_warnings(keys: FileKeys, routes: Routes) -> Iterator[Fault]:
         taken = first.setdefault(((url.hostname or "").rstrip("."), port_of(url), base), route.name)
         if taken != route.name:
             yield (item.child("upstream") or item).fault(
-                f"is that of the route {taken} too, which has what comes by the forward proxy (`forward`)"
+                f"is that of the route {taken} too; in forward mode {taken} gets its requests"
             )
 
 
+def rewrite_warnings(routes: Routes) -> Iterator[Fault]:
+    """Yield a warning for each route by which what was read with our URLs may be written back with them."""
+    for route, item in routes:
+        if route.rewrite is not None and route.rewrite.bodies and _may_write(route):
+            rewrite = item.child("rewrite") or item
+            yield (rewrite.child("bodies") or rewrite).fault(WRITTEN_BACK)
+
+
+def _may_write(route: RouteConfig) -> bool:
+    return route.allow is None or route.allow.methods is None or not READS.issuperset(route.allow.methods)
+
+
 def authority_warnings(keys: FileKeys, top: Item) -> Iterator[Fault]:
-    """Yield a warning for an authority's key that others can read: they could be any host to its clients."""
-    if keys.forward is None or not isinstance(ca := keys.forward.ca, ForwardCA) or not FILE_OWNERS:
+    """Yield a warning for an authority whose key others can read, or get too much by, or that ends soon."""
+    if keys.forward is None or not isinstance(ca := keys.forward.ca, ForwardCA):
         return
+    from authproxy.net.given_authority import UnusableCertificate, doubts
+
     place = top
-    for key in ("forward", "ca", "key_file"):
+    for key in ("forward", "ca"):
         place = place.child(key) or place
-    with contextlib.suppress(OSError):  # one that is gone by now is told of when it is read
-        if Path(ca.key_file).stat().st_mode & stat.S_IROTH:
+    # What is gone by now, or cannot be used, is told of when it is read for use.
+    with contextlib.suppress(OSError):
+        if FILE_OWNERS and Path(ca.key_file).stat().st_mode & stat.S_IROTH:
             way_out = f"chmod 600 {shlex.quote(ca.key_file)}"
-            yield place.fault(f"is an authority's private key that others can read: {way_out}")
+            message = f"is an authority's private key that others can read: {way_out}"
+            yield (place.child("key_file") or place).fault(message)
+    with contextlib.suppress(OSError, UnusableCertificate):
+        for doubt in doubts(Path(ca.cert_file).read_bytes(), datetime.now(UTC)):
+            yield (place.child("cert_file") or place).fault(doubt)
 
 
 def worker_faults(keys: FileKeys, top: Item) -> Iterator[Fault]:

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from authproxy.config.descriptions import description
 from authproxy.config.document import Item
 from authproxy.config.meant import UNKNOWN_KEY, did_you_mean, kinds_at, names_at, unknown_key
+from authproxy.config.route import SWITCH_OR_MAPPING
 from authproxy.config.texts import empty
 from authproxy.config.traps import NO_COLON
 from authproxy.errors import Fault
@@ -206,7 +207,7 @@ def _text(what: str, details: Any, item: Item, keys: str) -> str:
         if isinstance(item.value, str) and item.value in message:  # it may be a secret
             message = "is not what is expected here"
     text = message if isinstance(message, str) else message(item, details.get("ctx", {}))
-    text += keys if text == MAPPING else ""
+    text += keys if text in {MAPPING, SWITCH_OR_MAPPING} else ""
     if item.given:  # what stands in the file looks right
         text += f" (from {', '.join(dict.fromkeys(each.reference for each in item.given))})"
     return text

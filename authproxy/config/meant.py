@@ -21,6 +21,7 @@ from authproxy.grants.registry import GRANTS
 UNKNOWN_KEY = "unknown key"
 IN_A_ROUTE = "it belongs to a route: below `- name: …` under `routes`, or under `defaults` for all of them"
 ANCHOR = "an anchor needs no key of its own: put the & where the value is first used, or use `defaults`"
+LIKELY = 0.7  # of `difflib`; below that, `cookies` would be a misspelt `bodies`
 FREE = (HeaderRules,)  # mappings whose `set` takes any name
 
 SAME = {
@@ -121,7 +122,7 @@ def nearest(name: str, known: Iterable[str]) -> list[str]:
         return []
     close = get_close_matches(name, known, 1, 0.75)
     longer = [each for each in known if each.startswith(name) or name in _words(each)]
-    return close or longer or get_close_matches(name, known, 1)
+    return close or longer or get_close_matches(name, known, 1, LIKELY)
 
 
 def _words(name: str) -> list[str]:

@@ -24,7 +24,9 @@ def _media_type(value: str) -> str:
     return pattern
 
 
-def _none_is_nothing(value: Any) -> Any:
+def _off_is_nothing(value: Any) -> Any:
+    if value is True:
+        raise ValueError("should be a list of media types, such as [application/json]")
     return () if value is False or value is None else value
 
 
@@ -51,7 +53,7 @@ class Rewrite:
     bodies: Annotated[
         tuple[MediaPattern, ...],
         BeforeValidator(
-            _none_is_nothing, json_schema_input_type=tuple[MediaPattern, ...] | Literal[False] | None
+            _off_is_nothing, json_schema_input_type=tuple[MediaPattern, ...] | Literal[False] | None
         ),
     ] = ()
     """Media types of JSON in which URLs are made to: string values that begin with the origin and the base

@@ -45,6 +45,7 @@ FRAMING_HEADERS = frozenset({
 """What belongs to one connection (RFC 9110 §7.6.1) or frames a message: the proxy writes these itself."""
 
 
+SWITCH_OR_MAPPING = "should be true, false or a mapping"
 MAX_KEPT_BODY = 16 << 20  # bytes
 _NAME = re.compile(r"[a-z0-9-]+\Z")
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9._-]*[a-z0-9_])?\.?\Z")
@@ -83,7 +84,11 @@ def _upstream(value: str) -> str:
 
 
 def off_is_none(value: Any) -> Any:
-    return None if value is False else {} if value is True else value
+    if isinstance(value, bool):
+        return {} if value else None
+    if value is not None and not isinstance(value, dict):
+        raise ValueError(SWITCH_OR_MAPPING)
+    return value
 
 
 def _off_is_nothing(value: Any) -> Any:

@@ -8,8 +8,8 @@ What clients would refuse is refused here, where it can be told: what does not s
 belong together (RFC 5280 §6.1).
 """
 
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from typing import Any
 
 from cryptography import x509
@@ -23,6 +23,13 @@ from authproxy.times import rfc3339
 
 FOR_SERVERS = {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
 DECRYPT_IT = "is encrypted, and nobody can be asked for its passphrase: `openssl pkey` writes it without one"
+
+
+SOON = timedelta(days=30)
+ANY_HOST = (
+    "may sign for any host (it has no name constraints): whoever gets its key can be any site to those who "
+    "trust it; have its nameConstraints permit the routes' hosts alone"
+)
 
 
 class UnusableCertificate(ValueError):
@@ -41,6 +48,28 @@ def read_authority(certificates: bytes, key: bytes, now: datetime) -> Authority:
     for number, (each, signer) in enumerate(zip(chain, above, strict=False), 1):
         _check_signed(each, signer, number)
     return Authority(chain[-1], issuer, _key(key, issuer), tuple(chain[1:-1]))
+
+
+def doubts(certificates: bytes, now: datetime) -> Iterator[str]:
+    """Yield what is hardly meant of an authority that can sign: too much, or not for long.
+
+    Raises `UnusableCertificate` where there is none.
+    """
+    chain = _chain(certificates)
+    if not any(_permits_some(each) for each in chain):
+        yield ANY_HOST
+    end = min(each.not_valid_after_utc for each in chain)
+    if now < end < now + SOON:
+        yield f"ends soon, at {rfc3339(end.timestamp())}: make another one before, and have clients trust it"
+
+
+def _permits_some(certificate: x509.Certificate) -> bool:
+    """Tell whether its constraints say what may be signed, and so forbid the rest (RFC 5280 §4.2.1.10)."""
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.NameConstraints).value
+    except x509.ExtensionNotFound:
+        return False
+    return bool(found.permitted_subtrees)
 
 
 def _chain(content: bytes) -> list[x509.Certificate]:

@@ -167,7 +167,7 @@ ROWS = {
         "routes:\n  api: {upstream: 'https://x'}\n", "2:3: routes: ", "should be a list, not a mapping",
         "each route begins with `- name: …`"),
     "a list where a mapping is due": Row(
-        with_keys("    retry: [401]\n"), "7:12: routes[0].retry: ", "should be a mapping",
+        with_keys("    retry: [401]\n"), "7:12: routes[0].retry: ", "should be true, false or a mapping",
         "with keys such as statuses, redirects, methods, max_body"),
     "a name where a mapping is due": Row(
         with_top("log: debug\n"), "3:6: log: ", "should be a mapping",

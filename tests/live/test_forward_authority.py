@@ -374,3 +374,18 @@ def test_a_key_of_it_that_others_can_read_is_warned_about(
     assert (done.returncode, warning in done.stdout + done.stderr) == (0, True)
     with running_proxy(forwarding(route(upstream), forward=forward), env=env) as proxy:
         assert warning in proxy.log()
+
+
+def test_an_authority_that_may_sign_for_any_host_or_ends_soon_is_warned_about(
+    upstream: Named, env: dict[str, str], tmp_path: Path
+) -> None:
+    forward = given(tmp_path, Signer("root"))
+    warnings = ("may sign for any host (it has no name constraints)", "ends soon, at ")
+    done = authproxy("check", config={"forward": forward, "routes": [route(upstream)]}, env=env)
+    assert done.returncode == 0
+    with running_proxy(forwarding(route(upstream), forward=forward), env=env) as proxy:
+        for warning in warnings:
+            assert f"forward.ca.cert_file: warning: {warning}" in done.stdout
+            assert f"forward.ca.cert_file {warning}" in proxy.log()
+        proxy.stop()
+        assert proxy.log().count("ends soon") == 1

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import signal
 import ssl
 import subprocess
@@ -15,7 +16,8 @@ import pytest
 import trustme
 import yaml
 
-from tests.support.command import RunningProxy, running_proxy, wait_until
+from tests.support.beside import python, run_beside
+from tests.support.command import RunningProxy, authproxy, running_proxy, wait_until
 from tests.support.forward import Named, forwarding, inside, route
 from tests.support.installed import need
 from tests.support.launch import GUARD
@@ -640,15 +642,29 @@ def test_who_is_refused_is_asked_again_and_what_comes_then_is_rewritten() -> Non
     assert len(upstream.requests) == 2
 
 
-def test_a_route_that_may_write_is_warned_of_at_the_start_and_one_that_may_not_is_not() -> None:
+WRITES = r"routes\[0\]\.rewrite\.bodies:?(?: warning:)? is on where requests may write"
+
+
+def test_a_route_that_may_write_is_warned_of_and_one_that_may_not_is_not() -> None:
     keys = {"upstream": "http://127.0.0.1:9", "auth": {"grant": "none"}, "rewrite": {"bodies": TYPES}}
     reads = {"allow": {"methods": ["GET", "HEAD"]}}
     made = [{"name": "writes", "path": "/a", **keys}, {"name": "reads", "path": "/b", **keys, **reads}]
     with running_proxy({"routes": made}) as proxy:
         proxy.stop()
-        [line] = [line for line in proxy.log().splitlines() if "written back" in line]
-    assert "route=writes" in line
+        [line] = [line for line in proxy.log().splitlines() if "may write" in line]
+    assert re.search(WRITES, line)
     assert "warn" in line.lower()
+    checked = authproxy("check", config={"routes": made})
+    assert checked.returncode == 0
+    [line] = [line for line in checked.stdout.splitlines() if "may write" in line]
+    assert re.search(rf"yaml:\d+:\d+: {WRITES}", line)
+
+
+@pytest.mark.parametrize("args", [(), ("--forward",)])
+def test_a_program_beside_the_proxy_is_not_told_of_that_at_each_run(args: tuple[str, ...]) -> None:
+    keys = {"upstream": "http://127.0.0.1:9", "auth": {"grant": "none"}, "rewrite": {"bodies": TYPES}}
+    done = run_beside({"routes": [{"name": "a", **keys}]}, python("print('done')"), *args)
+    assert (done.stdout, done.stderr, done.returncode) == ("done\n", "", 0)
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -339,6 +339,15 @@ def test_a_file_that_is_gone_by_then_is_told(own, tmp_path, gone):
     assert caught.value.faults[0].key == {"ca.pem": module.CERT, "key.pem": module.KEY}[gone]
 
 
+def test_what_the_configuration_has_told_at_the_start_is_told_again_a_day_later(own, caplog):
+    clock = Clock(time.time())
+    authority = own(Signer("root", ends=NOW + timedelta(days=20)), clock=clock)
+    for days, said in ((0.5, 0), (1, 1)):
+        clock.advance(days * DAY)
+        assert not authority.lacks(config(ONE))
+        assert caplog.text.count("(forward.ca) ends soon") == said
+
+
 def test_of_ones_own_it_is_only_told_that_it_ends(own, caplog):
     clock = Clock(time.time())
     authority = own(Signer("root", ends=NOW + timedelta(days=40)), clock=clock)

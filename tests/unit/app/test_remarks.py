@@ -58,26 +58,3 @@ def test_an_http_proxy_that_is_authproxy_itself_is_told(monkeypatch):
 def test_what_is_hardly_meant_is_told_at_its_place():
     [remark] = said(", headers: {set: {X-Of: $NAME_OF_IT}}")
     assert remark.facts["place"].startswith("proxy.yaml:2:")
-
-
-BODIES = ", rewrite: {bodies: [application/json]}"
-
-
-@pytest.mark.parametrize(
-    ("keys", "is_told"),
-    [
-        ("", True),
-        (", allow: {paths: [/x]}", True),
-        (", allow: {methods: [GET, PUT]}", True),
-        (", allow: {methods: [get]}", True),
-        (", allow: {methods: [GET, HEAD, OPTIONS, PROPFIND]}", False),
-        (", allow: {methods: []}", False),
-    ],
-)
-def test_what_is_read_with_our_urls_and_may_be_written_back_is_a_warning(keys, is_told):
-    found = said(BODIES + keys)
-    assert [(remark.level, remark.facts) for remark in found] == [
-        (LEVELS["warning"], {"route": "api"})
-    ] * is_told
-    assert all("may be written back" in remark.event for remark in found)
-    assert said(keys) == said(", rewrite: {bodies: []}" + keys) == []

@@ -1,4 +1,5 @@
 import socket
+from datetime import timedelta
 
 import pytest
 from pydantic import SecretStr
@@ -7,7 +8,10 @@ from authproxy.capabilities import Capability
 from authproxy.config import checks
 from authproxy.config.document import Item
 from authproxy.config.read import load
+from authproxy.malformed import ADDRESS
 from authproxy.masking import Leaf
+from authproxy.net.authority import Permitted
+from tests.support.signers import CA, DAY, NOW, SIGNS, Signer
 from tests.support.systems import needs_owners, of_unix
 
 NONE = "auth: {grant: none}\nupstream: https://x\n"
@@ -51,19 +55,19 @@ def test_listening_on_this_machine_needs_nothing(reader, address):
 @pytest.mark.parametrize(
     ("top", "fault"),
     [
-        ("listen: ['127.0.0.1:1', '127.0.0.1:1']", "listen[1]: is already listened on"),
-        of_unix("listen: ['unix:/a', 'unix:/a']", "listen[1]: is already listened on"),
-        ("listen: 127.0.0.1:8081", "admin: is already listened on"),
-        ("listen: ['localhost:1', '[::1]:1']", "listen[1]: is already listened on"),
-        ("listen: ['127.0.0.1:1', 'localhost:1']", "listen[1]: is already listened on"),
+        ("listen: ['127.0.0.1:1', '127.0.0.1:1']", "listen[1]: {}, by `listen[0]` (127.0.0.1:1)"),
+        of_unix("listen: ['unix:/a', 'unix:/a']", "listen[1]: {}, by `listen[0]` (unix:/a)"),
+        ("listen: 127.0.0.1:8081", "admin: {}, by `listen` (127.0.0.1:8081)"),
+        ("listen: ['localhost:1', '[::1]:1']", "listen[1]: {}, by `listen[0]` (localhost:1)"),
+        ("listen: ['127.0.0.1:1', 'localhost:1']", "listen[1]: {}, by `listen[0]` (127.0.0.1:1)"),
         (
             "listen: 127.0.0.1:1\nadmin: {listen: '127.0.0.1:1'}",
-            "admin.listen: is already listened on",
+            "admin.listen: {}, by `listen` (127.0.0.1:1)",
         ),
     ],
 )
-def test_an_address_is_listened_on_once(reader, top, fault):
-    assert reader.route_fault(NONE, top) == fault
+def test_an_address_is_listened_on_once_and_it_is_told_by_whom(reader, top, fault):
+    assert reader.route_fault(NONE, top) == fault.replace("{}", "is already listened on")
 
 
 def test_port_0_may_be_asked_for_again_and_again(reader):
@@ -397,7 +401,9 @@ def test_a_template_without_words_of_its_own_is_no_secret(reader, inject, told):
 )
 def test_a_routes_own_address_is_no_other_listeners_in_any_spelling(reader, address):
     top = "listen: 127.0.0.1:1\nadmin: {listen: '127.0.0.1:2'}\nallow_remote: true"
-    assert reader.route_fault(f"{NONE}\nlisten: '{address}'", top) == "listen: is already listened on"
+    by = "`admin.listen` (127.0.0.1:2)" if address.endswith("2") else "`listen` (127.0.0.1:1)"
+    fault = reader.route_fault(f"{NONE}\nlisten: '{address}'", top)
+    assert fault == f"listen: is already listened on, by {by}"
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:3", "127.0.0.2:1", "[::1]:1", "127.0.0.1:0"])
@@ -412,7 +418,8 @@ def test_two_routes_have_one_address_each_but_both_may_have_a_free_port(reader):
             for name in "ab"
         )
 
-    assert reader.fault(two("127.0.0.1:7")) == "3:65: routes[1].listen: is already listened on"
+    by = "`routes[0].listen` (127.0.0.1:7)"
+    assert reader.fault(two("127.0.0.1:7")) == f"3:65: routes[1].listen: is already listened on, by {by}"
     reader.config(two("127.0.0.1:0"))
 
 
@@ -505,10 +512,27 @@ def test_a_header_of_the_configuration_is_no_secret_by_its_length(reader):
 @pytest.mark.parametrize(
     ("top", "fault"),
     [
-        ("forward: {listen: '127.0.0.1:8080'}", "forward.listen: is already listened on"),
-        ("listen: 127.0.0.1:8888\nforward: true", "forward: is already listened on"),
-        ("forward: {listen: '127.0.0.1:8081'}", "forward.listen: is already listened on"),
+        (
+            "forward: {listen: '127.0.0.1:8080'}",
+            "forward.listen: is already listened on, by `listen` (127.0.0.1:8080)",
+        ),
+        (
+            "listen: 127.0.0.1:8888\nforward: true",
+            "forward: is already listened on, by `listen` (127.0.0.1:8888)",
+        ),
+        (
+            "forward: {listen: '127.0.0.1:8081'}",
+            "forward.listen: is already listened on, by `admin` (127.0.0.1:8081)",
+        ),
         ("forward: {listen: '0.0.0.0:8888'}", f"forward.listen: {REMOTE}"),
+        (
+            "forward: {listen: ['127.0.0.1:1', '127.0.0.1:2']}",
+            f"forward.listen: {ADDRESS}; one address, not a list",
+        ),
+        (
+            "forward: 8888",
+            "forward: should be true, false or a mapping with keys such as listen, unmatched, ca",
+        ),
     ],
 )
 def test_the_forward_proxy_has_an_address_of_its_own_as_others_have(reader, top, fault):
@@ -538,7 +562,9 @@ def test_a_route_whose_place_in_forward_mode_is_taken_is_a_warning(reader):
     )
     said = [str(each) for each in reader.config(routes).warnings]
     assert len(said) == 1
-    assert "routes[1].upstream: is that of the route a too" in said[0]
+    assert said[0].endswith(
+        "routes[1].upstream: is that of the route a too; in forward mode a gets its requests"
+    )
     assert not reader.config(routes.replace("forward: true", "")).warnings
 
 
@@ -554,3 +580,49 @@ def test_an_authoritys_key_that_others_can_read_is_a_warning(reader, tmp_path, m
     for each in said:
         assert "1:45: forward.ca.key_file: is an authority's private key that others can read" in each
         assert each.endswith("a key.pem'")
+
+
+LIMITED = Permitted(("x",), ()).extension()
+LONG = NOW + timedelta(days=40)
+
+
+@pytest.mark.parametrize(
+    ("settings", "doubt"),
+    [
+        ({"ends": LONG}, "may sign for any host (it has no name constraints): whoever gets its key can be"),
+        ({"extensions": (CA, SIGNS, LIMITED)}, "ends soon, at "),
+        ({"ends": LONG, "extensions": (CA, SIGNS, LIMITED)}, None),
+        ({"begins": NOW - 2 * DAY, "ends": NOW - DAY, "extensions": (CA, SIGNS, LIMITED)}, None),
+    ],
+)
+def test_an_authority_that_may_sign_too_much_or_not_for_long_is_a_warning(reader, tmp_path, settings, doubt):
+    root = Signer("root", **settings)
+    (tmp_path / "ca.pem").write_bytes(root.pem)
+    (tmp_path / "key.pem").write_bytes(root.key_pem())
+    (tmp_path / "key.pem").chmod(0o600)
+    top = "forward: {ca: {cert_file: ca.pem, key_file: key.pem}}"
+    said = [str(each) for each in reader.config(reader.with_route(NONE, top)).warnings]
+    assert len(said) == (doubt is not None)
+    assert all(f":1:27: forward.ca.cert_file: {doubt}" in each for each in said)
+
+
+BODIES = "auth: {grant: none}\nupstream: https://x\nrewrite: {bodies: [application/json]}\n"
+
+
+@pytest.mark.parametrize(
+    ("allow", "is_told"),
+    [
+        ("", True),
+        ("allow: {paths: [/x]}", True),
+        ("allow: {methods: [GET, PUT]}", True),
+        ("allow: {methods: [get]}", True),
+        ("allow: {methods: [GET, HEAD, OPTIONS, PROPFIND]}", False),
+        ("allow: {methods: []}", False),
+    ],
+)
+def test_what_is_read_with_our_urls_and_may_be_written_back_is_a_warning(reader, allow, is_told):
+    said = [str(each) for each in reader.config(reader.with_route(BODIES + allow)).warnings]
+    assert len(said) == is_told
+    assert all("routes[0].rewrite.bodies: is on where requests may write" in each for each in said)
+    nothing = BODIES.replace("application/json", "")
+    assert not reader.config(reader.with_route(nothing + allow)).warnings

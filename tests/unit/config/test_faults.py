@@ -29,6 +29,15 @@ OAUTH = "grant: client_credentials, token_url: https://x, client_id: a, client_s
         ("host: [a]", "host: should be a string: if it is one, put it in quotes, as a [ begins a list"),
         ("host:\n- a", "host: should be a string"),
         ("headers: []", "headers: should be a mapping with keys such as set, remove"),
+        (
+            "rewrite: bodies",
+            "rewrite: should be true, false or a mapping with keys such as headers, bodies, max",
+        ),
+        (
+            "rewrite: {bodies: true}",
+            "rewrite.bodies: should be a list of media types, such as [application/json]",
+        ),
+        ("rewrite: {bodies: application/json}", "rewrite.bodies: should be a list; put [ ] around it"),
         ("headers: {set: 1}", "headers.set: should be a mapping of `name: value`"),
         (
             "headers: {X-Team: geo}",

@@ -52,7 +52,7 @@ def auth(grant, keys):
         ),
         (
             "client_credentials",
-            OAUTH + "client_auth: tls_client_auth\ncert_file: none.pem",
+            OAUTH + "client_auth: tls_client_auth\ncert_file: /none.pem",
             "auth.cert_file: the file cannot be read: No such file or directory",
         ),
         ("authorization_code", OAUTH, "auth: needs authorization_url, or issuer to discover it from"),

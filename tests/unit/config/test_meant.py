@@ -29,6 +29,9 @@ def test_the_keys_of_a_nested_mapping_are_known():
 
 def test_the_nearest_name_is_suggested():
     assert unknown_key("tokn", {"token", "header"}) == "unknown key; did you mean `token`?"
+    assert unknown_key("cookies", {"headers", "bodies", "max"}) == (
+        "unknown key; the keys here are bodies, headers, max"
+    )
     assert unknown_key("x", {"b", "a"}) == "unknown key; the keys here are a, b"
     assert unknown_name("grant", "basik", ["basic", "none"]) == (
         "unknown grant; did you mean basic? (choose from basic, none)"

@@ -281,11 +281,20 @@ def test_a_key_of_a_route(reader, key, attribute, value):
         ),
         ("retry: {statuses: [200]}", "retry.statuses[0]: should be at least 201"),
         ("timeouts: {connect: 0}", "timeouts.connect: should be more than 0"),
-        ("tls: {ca_file: nowhere.pem}", "tls.ca_file: the file cannot be read: No such file or directory"),
+        (
+            "tls: {ca_file: /no/where.pem}",
+            "tls.ca_file: the file cannot be read: No such file or directory",
+        ),
     ],
 )
 def test_a_faulty_key_of_a_route(reader, key, fault):
     assert reader.route_fault(PLAIN + key) == fault
+
+
+def test_where_a_file_was_looked_for_is_told(reader):
+    fault = reader.route_fault(f"{PLAIN}tls: {{ca_file: certs/nowhere.pem}}")
+    told = "the file cannot be read: No such file or directory; it was looked for in"
+    assert fault == f"tls.ca_file: {told} {reader.directory}"
 
 
 def test_a_client_key_needs_its_certificate(reader):
