@@ -20,7 +20,7 @@ from authproxy.proxy.context import Answered, RequestContext, Step, Waiting
 from authproxy.proxy.downstream.server import Entrance, ProxyServer
 from authproxy.proxy.forward.connection import ForwardConnection
 from authproxy.proxy.forward.guard import NO_HTTPS, MisdirectedGuard, Place, host_key, place_of
-from authproxy.proxy.forward.interception import TLS_HANDSHAKE, Distrust, HandshakeFailed, secured
+from authproxy.proxy.forward.interception import TLS_HANDSHAKE, UNTRUSTED, Distrust, HandshakeFailed, secured
 from authproxy.proxy.forward.site import ForwardSite, Inside, Unmatched
 from authproxy.proxy.forward.tunnel import opened
 from authproxy.proxy.handler import ProxyHandler
@@ -36,11 +36,13 @@ if TYPE_CHECKING:
 
 
 ESTABLISHED = b"HTTP/1.1 200 Connection Established\r\n\r\n"
+NO_TUNNEL = "The tunnel came to nothing"
 OTHER_SNI = "the TLS handshake named another host than CONNECT"
 GONE = "no route is for this host any more"
 OFF = "the forward proxy has been switched off"
-NO_PLAIN_HTTP = "this host is https alone: nothing is sent to it in the clear"
+NO_PLAIN_HTTP = "this host is https only: nothing is sent to it in the clear"
 NO_TLS_HERE = "TLS came in a tunnel to a host that a route has as plain http"
+USE_PLAIN_HTTP = "write https:// in `upstream`, or have the program use http://"
 QUIET_TUNNEL = "nothing came in the tunnel"
 
 Origin = tuple[str, Place]  # the scheme first
@@ -271,8 +273,7 @@ class ForwardHandler(ProxyHandler):
             async with asyncio.timeout_at(context.end):
                 first = await connection.first_bytes()
         except TimeoutError:
-            context.cause = QUIET_TUNNEL
-            return False
+            return broken_off(context, QUIET_TUNNEL)
         if not first.startswith(TLS_HANDSHAKE):
             return self._go_on_plainly(context, forward, place, first)
         return await self._go_on_within_tls(context, forward, place, first)
@@ -288,7 +289,7 @@ class ForwardHandler(ProxyHandler):
             return True
         error = BadRequest(NO_PLAIN_HTTP, hint="speak TLS in the tunnel")
         self._count(error)
-        context.cause = error.detail
+        broken_off(context, error.detail, error.hint)
         transport.write(problem_response(error, route=None, close=True, request_id=context.id))
         return False
 
@@ -298,8 +299,7 @@ class ForwardHandler(ProxyHandler):
         connection = cast("ForwardConnection", context.request.connection)
         transport = connection.transport
         if context.tls is None:
-            context.cause = NO_TLS_HERE
-            return False
+            return broken_off(context, NO_TLS_HERE, USE_PLAIN_HTTP)
         if transport is None:
             raise ConnectionResetError
         seconds = context.end - asyncio.get_running_loop().time()
@@ -307,9 +307,10 @@ class ForwardHandler(ProxyHandler):
             made, landing = await secured(transport, context.tls, first, seconds)
         except HandshakeFailed as error:
             connection.lost()
-            context.cause = f"no TLS with the client: {error.detail}"
-            self._distrust.note(place.host, error.detail, forward.trust_hint())
-            return False
+            hint = forward.trust_hint()
+            self._distrust.note(place.host, error.detail, hint)
+            told = hint if error.detail in UNTRUSTED else None
+            return broken_off(context, f"no TLS with the client: {error.detail}", told)
         except BaseException:
             connection.lost()
             raise
@@ -326,6 +327,16 @@ class ForwardHandler(ProxyHandler):
         )
         context.is_told = False
         return True
+
+
+def broken_off(context: RequestContext, cause: str, hint: str | None = None) -> bool:
+    """Note why nothing comes of a tunnel whose CONNECT was answered 200; the connection cannot go on."""
+    context.cause, notes = cause, context.notes()
+    notes.problem = {"title": NO_TUNNEL, "detail": cause}
+    if hint is not None:
+        notes.problem["hint"] = hint
+    notes.steps.append(("refused", cause, perf_counter()))
+    return False
 
 
 def sites_of(forward: ForwardSite | None) -> dict[Origin, Site]:
