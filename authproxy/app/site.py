@@ -10,7 +10,7 @@ with what it took from the one it began with. A site that follows another one ta
 connections to upstreams, and what is known of a credential. Nothing is contacted here.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -96,8 +96,8 @@ def build_site(
     named = {each.name: each for each in config.routes}
     site = Site(
         config=config,
-        guard=_guard(config, config.allowed_origins, forward_proxy=lambda: _forward_proxy(config, own)),
-        admin_guard=_guard(config),
+        guard=_guard(config, own, config.allowed_origins),
+        admin_guard=_guard(config, own),
         routes=routes,
         pools=builder.pools,
         header_bytes=config.limits.header_bytes,
@@ -126,10 +126,8 @@ def _forward_proxy(config: Config, own: OwnListeners) -> str:
     return f"{own.url_of(listener, address_of(listener))} (`forward.listen`), or {BY_EXEC}"
 
 
-def _guard(
-    config: Config, origins: Iterable[str] = (), *, forward_proxy: Callable[[], str] = lambda: BY_EXEC
-) -> Guard:
-    """Return who may ask; pages of `origins` may. `forward_proxy` says what is one, as we are not."""
+def _guard(config: Config, own: OwnListeners, origins: Iterable[str] = ()) -> Guard:
+    """Return who may ask; pages of `origins` may. `own` are our listeners."""
     places = map(split_address, configured_addresses(config))
     hosts = [place[0] for place in places if place is not None]
     hosts += [route.host for route in config.routes if route.host]
@@ -139,5 +137,5 @@ def _guard(
         origins=origins,
         access_header=access.header if access else "",
         access_keys=[key.get_secret_value() for key in access.tokens] if access else (),
-        forward_proxy=forward_proxy,
+        forward_proxy=lambda: _forward_proxy(config, own),
     )
