@@ -14,7 +14,14 @@ from authproxy.errors import StoreError
 from authproxy.net.http_proxy import HTTPProxy, proxy_for
 from authproxy.net.leaves import sni_of
 from authproxy.net.own_listeners import OwnListeners
-from authproxy.proxy.forward.guard import ForwardGuard, OriginGuard, Place, host_key
+from authproxy.proxy.forward.guard import (
+    KEY_HINT,
+    RUNS_KEY_HINT,
+    ForwardGuard,
+    OriginGuard,
+    Place,
+    host_key,
+)
 from authproxy.proxy.forward.handler import Origin, listener_of
 from authproxy.proxy.forward.site import ForwardSite, Inside, Timeouts, Unmatched
 from authproxy.proxy.route import Route
@@ -51,14 +58,14 @@ def forward_site(
     inside = {
         (scheme, place): Inside(
             OriginGuard(scheme, place, origins=config.allowed_origins),
-            RouteTable(routes),
+            RouteTable(routes, at=str(place)),
             site.header_bytes,
             site.body_bytes,
         )
         for (scheme, place), routes in origins.items()
     }
     return ForwardSite(
-        guard=ForwardGuard(access_keys=_keys(config)),
+        guard=_guard(config),
         own=own,
         secure={place: each for (scheme, place), each in inside.items() if scheme == "https"},
         plain={place: each for (scheme, place), each in inside.items() if scheme == "http"},
@@ -68,6 +75,12 @@ def forward_site(
         handshake_seconds=config.limits.header_timeout,
         trust_hint=lambda: TRUST_ITS_FILE if config.for_one_program else trust_hint(site.tls),
     )
+
+
+def _guard(config: Config) -> ForwardGuard:
+    """Return who may use it."""
+    hint = KEY_HINT if config.forward_key is None else RUNS_KEY_HINT
+    return ForwardGuard(access_keys=_keys(config), key_hint=hint)
 
 
 def _keys(config: Config) -> list[str]:

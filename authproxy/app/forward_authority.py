@@ -169,7 +169,7 @@ class ForwardAuthority:
         if replaced[CERTIFICATE]:
             logs.warning(ANOTHER, bundle=str(self.bundle_file), hint=READ_AGAIN)
         else:
-            logs.info("clients of the forward proxy are to trust its authority", bundle=str(self.bundle_file))
+            logs.info("have clients of the forward proxy trust this CA bundle", bundle=str(self.bundle_file))
 
     def abandon(self) -> None:
         """Have the files as they were before `stage`."""

@@ -184,9 +184,10 @@ class Reloader:
         self._app.let_go()
         self._app.shown |= shown
         for listener, url in shown.items():
-            route = config.own_listeners.get(listener)
-            named = {"route": route} if route is not None else {}
-            logs.info("listening", url=url_of(config, listener, url), **named)
+            deed = "forwarding" if listener == config.forward_listener else "listening"
+            logs.info(deed, url=url_of(config, listener, url), route=config.own_listeners.get(listener))
+        if before.forward is not None and config.forward is None:
+            logs.info("forwarding no more")
         self._remember(before, config, opened)
         if config.workers != before.workers:
             logs.warning("`workers` takes effect when authproxy is started again")

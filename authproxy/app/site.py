@@ -18,10 +18,10 @@ from authproxy.app.credentials import TokenSources
 from authproxy.app.listeners import configured_addresses
 from authproxy.app.route_building import PoolKey, RouteBuilder
 from authproxy.app.tls import TLSContexts
-from authproxy.config.model import Config
+from authproxy.config.model import Config, address_of
 from authproxy.net.own_listeners import OwnListeners
 from authproxy.observe.observed import Observed
-from authproxy.proxy.guard import Guard
+from authproxy.proxy.guard import BY_EXEC, Guard
 from authproxy.proxy.renewal import Credential
 from authproxy.proxy.route import Route
 from authproxy.proxy.router import RouteTable
@@ -96,8 +96,8 @@ def build_site(
     named = {each.name: each for each in config.routes}
     site = Site(
         config=config,
-        guard=_guard(config, config.allowed_origins),
-        admin_guard=_guard(config),
+        guard=_guard(config, own, config.allowed_origins),
+        admin_guard=_guard(config, own),
         routes=routes,
         pools=builder.pools,
         header_bytes=config.limits.header_bytes,
@@ -116,8 +116,18 @@ def build_site(
     return replace(site, own=at_own, forward=forward_site(site, builder, own, planned or own))
 
 
-def _guard(config: Config, origins: Iterable[str] = ()) -> Guard:
-    """Return who may ask; pages of `origins` may."""
+def _forward_proxy(config: Config, own: OwnListeners) -> str:
+    """Return what to use as a forward proxy; `own` are our listeners."""
+    listener = config.forward_listener
+    if listener is None:
+        return BY_EXEC
+    if config.forward_key is not None:  # a run's own, which has told its program where it is
+        return "the one in HTTPS_PROXY"
+    return f"{own.url_of(listener, address_of(listener))} (`forward.listen`), or {BY_EXEC}"
+
+
+def _guard(config: Config, own: OwnListeners, origins: Iterable[str] = ()) -> Guard:
+    """Return who may ask; pages of `origins` may. `own` are our listeners."""
     places = map(split_address, configured_addresses(config))
     hosts = [place[0] for place in places if place is not None]
     hosts += [route.host for route in config.routes if route.host]
@@ -127,4 +137,5 @@ def _guard(config: Config, origins: Iterable[str] = ()) -> Guard:
         origins=origins,
         access_header=access.header if access else "",
         access_keys=[key.get_secret_value() for key in access.tokens] if access else (),
+        forward_proxy=lambda: _forward_proxy(config, own),
     )

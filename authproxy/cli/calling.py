@@ -23,10 +23,14 @@ KEY = "KEY"
 
 @dataclass(frozen=True, slots=True)
 class URLs:
-    """Where the proxy is called: at `shared` for all mounted routes, at `own` for one alone, by its name."""
+    """Where the proxy is called: at `shared` for all mounted routes, at `own` for one alone, by its name.
+
+    `forward` says how the forward proxy is used, if there is one.
+    """
 
     shared: tuple[str, ...] = ()
     own: Mapping[str, str] = field(default_factory=dict)
+    forward: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,22 @@ class Call:
 def configured_urls(config: Config) -> URLs:
     """Return the URLs of the listeners as far as the configuration tells: a port 0 stays one."""
     own = {route.name: url_at(config, route.listen) for route in config.routes if route.listen}
-    return URLs(tuple(url_at(config, address) for address in config.listen), own)
+    shared = tuple(url_at(config, address) for address in config.listen)
+    if config.forward is None:
+        return URLs(shared, own)
+    listen = config.forward.listen
+    return URLs(
+        shared, own, use_of_forward(config, listen if listen.startswith("unix:") else f"http://{listen}")
+    )
+
+
+def use_of_forward(config: Config, url: str, bundle: str | None = None) -> str:
+    """Return how the forward proxy at `url` is used, whose clients are to trust the file `bundle`."""
+    if not url.startswith("unix:"):
+        _, host, port = place_of(url)
+        key = f"any:${KEY}@" if config.access is not None else ""
+        url = f"http://{key}{bracketed(host)}:{port}"
+    return f"HTTPS_PROXY={url}" + (f", CA bundle {bundle}" if bundle is not None else "")
 
 
 def url_at(config: Config, address: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from authproxy.cli.calling import Call, call_of
+from authproxy.cli.calling import Call, URLs, call_of
 from authproxy.cli.completing import complete_routes
 from authproxy.cli.options import (
     config_option,
@@ -91,7 +91,9 @@ def routes(*, route: str | None, config_file: str | None, as_json: bool) -> None
     config = load_config(config_file)
     if route is not None:
         find_route(config, route)
-    found = _found(config, ask_running(config))
+    running = ask_running(config)
+    urls = known_urls(config, running)
+    found = _found(config, running, urls)
     for line in warning_lines(config):
         click.echo(line, err=True)
     if route is not None:
@@ -101,10 +103,11 @@ def routes(*, route: str | None, config_file: str | None, as_json: bool) -> None
         print_json([each.document() for each in found])
     else:
         _print_table(found)
+        if urls.forward is not None:
+            click.echo(f"{click.style('forward', bold=True)}  {urls.forward}", color=has_colour(STDOUT))
 
 
-def _found(config: Config, running: Running) -> list[Shown]:
-    urls = known_urls(config, running)
+def _found(config: Config, running: Running, urls: URLs) -> list[Shown]:
     return [
         Shown(settings, call_of(config, route, urls), running.status_of(route))
         for settings, route in zip(effective(config), config.routes, strict=True)

@@ -11,7 +11,7 @@ from http.client import HTTPConnection, HTTPException
 from typing import Any
 
 from authproxy.capabilities import AF_UNIX
-from authproxy.cli.calling import URLs, configured_urls
+from authproxy.cli.calling import URLs, configured_urls, use_of_forward
 from authproxy.config.model import Config
 from authproxy.config.route import RouteConfig
 from authproxy.values import reached_at, split_address
@@ -51,7 +51,7 @@ def known_urls(config: Config, running: Running) -> URLs:
     urls = configured_urls(config)
     if running.urls is None:
         return urls
-    return URLs(running.urls.shared or urls.shared, {**urls.own, **running.urls.own})
+    return URLs(running.urls.shared or urls.shared, {**urls.own, **running.urls.own}, running.urls.forward)
 
 
 def ask_running(config: Config) -> Running:
@@ -86,17 +86,19 @@ def _read(config: Config, document: Mapping[str, Any]) -> Running:
     found = Running(statuses)
     if all(found.status_of(route)["state"] == "not_loaded" for route in config.routes):
         return found  # another configuration's
-    forward = document.get("forward", {}).get("listener")  # no route is mounted there
-    listeners = [each for each in document["listeners"] if each.isprintable() and each != forward]
-    return Running(statuses, _urls(statuses, listeners))
+    forward = document.get("forward", {})
+    at, bundle = forward.get("listener"), forward.get("bundle_file")
+    listeners = [each for each in document["listeners"] if each.isprintable() and each != at]
+    told = at is not None and f"{at}{bundle}".isprintable()
+    return Running(statuses, _urls(statuses, listeners, use_of_forward(config, at, bundle) if told else None))
 
 
-def _urls(statuses: Statuses, listeners: list[str]) -> URLs:
-    """Return which of the URLs of `listeners` is whose."""
+def _urls(statuses: Statuses, listeners: list[str], forward: str | None) -> URLs:
+    """Return which of the URLs of `listeners` is whose; at that of `forward` no route is mounted."""
     by_address = {each.partition("://")[2] or each: each for each in listeners}
     listen = {name: by_address.get(each.get("listen") or "") for name, each in statuses.items()}
     own = {name: url for name, url in listen.items() if url is not None}
-    return URLs(tuple(each for each in listeners if each not in own.values()), own)
+    return URLs(tuple(each for each in listeners if each not in own.values()), own, forward)
 
 
 def _connection(address: str) -> HTTPConnection:

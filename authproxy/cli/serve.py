@@ -23,9 +23,9 @@ from authproxy.app.listeners import (
 from authproxy.app.notify import NOBODY, Notify
 from authproxy.app.reload import Read, Reloader
 from authproxy.app.serving import attend, run_loop
-from authproxy.app.tls import tls_contexts
+from authproxy.app.tls import TLSContexts, tls_contexts
 from authproxy.capabilities import SIGHUP, hold_back
-from authproxy.cli.calling import URLs
+from authproxy.cli.calling import URLs, use_of_forward
 from authproxy.cli.output import StdoutFault, give_up_stdout
 from authproxy.config.model import Config
 from authproxy.workers.supervisor import worker_count
@@ -78,7 +78,7 @@ def _serve(
     check_stores(config)  # as well
     count = worker_count(config)
     listeners = open_listeners(config, share=count > 1, already=opened)
-    announced = partial(announce, config, listeners, ready)
+    announced = partial(announce, config, listeners, ready, tls)
     serving = partial(notify.ready, status_of(config, listeners))
     again = (lambda: adopt(read(), passed)[0]) if read is not None else None
     try:
@@ -128,24 +128,26 @@ def status_of(config: Config, listeners: Listeners) -> str:
     return f"serving {count} route{'s' if count > 1 else ''} on {', '.join(urls)}"
 
 
-def announce(config: Config, listeners: Listeners, ready: Ready) -> None:
+def announce(config: Config, listeners: Listeners, ready: Ready, tls: TLSContexts | None = None) -> None:
     """Say where the listeners are; if nobody can be told, serve all the same."""
     try:
-        _announce(config, listeners, ready)
+        _announce(config, listeners, ready, tls)
     except StdoutFault as fault:
         logs.warning("cannot print the listening addresses", cause=fault.strerror)
         give_up_stdout()
 
 
-def _announce(config: Config, listeners: Listeners, ready: Ready) -> None:
+def _announce(config: Config, listeners: Listeners, ready: Ready, tls: TLSContexts | None) -> None:
     stderr.finish()  # warnings come first on a terminal, as they were said first
     shared = listening_urls(config, listeners.proxy)
-    urls = URLs(tuple(shared), own_urls(config, listeners.proxy))
+    proxy = forward_url(config, listeners.proxy)
+    forward = _use_of_forward(config, proxy, tls) if proxy is not None else None
+    urls = URLs(tuple(shared), own_urls(config, listeners.proxy), forward)
     for url in urls.shared:
         click.echo(f"listening on {url}")
     for route, url in urls.own.items():
         click.echo(f"listening on {url} for {route}")
-    if (proxy := forward_url(config, listeners.proxy)) is not None:
+    if proxy is not None:
         click.echo(f"forwarding on {proxy}")
     admin_url = None
     if listeners.admin is not None:
@@ -156,3 +158,9 @@ def _announce(config: Config, listeners: Listeners, ready: Ready) -> None:
     sys.stdout.flush()  # before what is said on stderr
     ready(urls, admin_url)
     sys.stdout.flush()
+
+
+def _use_of_forward(config: Config, url: str, tls: TLSContexts | None) -> str:
+    from authproxy.app.forward import bundle_of
+
+    return use_of_forward(config, url, bundle_of(tls) if tls is not None else None)

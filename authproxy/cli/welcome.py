@@ -5,6 +5,7 @@ configuration  authproxy.yaml
   up42    http://127.0.0.1:8080/up42    → https://api.sa.up42.com
   code42  http://127.0.0.1:8080/code42  → https://console.example.com
 
+forward  HTTPS_PROXY=http://127.0.0.1:8888, CA bundle /run/user/1000/authproxy-forward-x3f9k2ab/bundle.pem
 page  http://127.0.0.1:8081/
 try   curl http://127.0.0.1:8080/up42/
 """
@@ -42,6 +43,8 @@ def _lines(config: Config, urls: URLs, admin_url: str | None) -> Iterable[str]:
     if more := len(config.routes) - len(calls):
         yield f"  … and {more} more: authproxy routes{_option(config)}"
     yield ""
+    if urls.forward is not None:
+        yield f"{_bold('forward')}  {urls.forward}"
     if page is not None:
         yield f"{_bold('page')}  {page}"
     route, method, path = example(config.routes)

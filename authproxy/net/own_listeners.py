@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
-from authproxy.values import is_loopback, split_address
+from authproxy.values import bracketed, is_loopback, reached_at, split_address
 
 IPAddress = IPv4Address | IPv6Address
 
@@ -66,6 +66,14 @@ class OwnListeners:
             here.append(IPv4Address(0))
         self._bound[port] += here
         self._written[port] += here
+
+    def url_of(self, listener: str, address: str) -> str:
+        """Return the URL of a `listener` of plain http at `address`, with the port that it really got."""
+        place = split_address(address)
+        if place is None:
+            return address
+        host = bracketed(reached_at(place[0]))
+        return f"http://{host}:{self.ports.get(listener, place[1])}"
 
     def named(self, host: str, port: int) -> bool:
         """Tell whether `host` and `port`, as they stand in a URL, are ours, as far as no look-up is needed.

@@ -104,6 +104,7 @@ def _more(record: RequestRecord, proven: Container[str | None]) -> dict[str, obj
     leads = facts is not None and (record.status >= 400 or record.cause is not None)
     upstream = without_query(facts.url_of(record.path)) if facts is not None and leads else None
     more = {
+        "host": (record.origin.rpartition("/")[2] or None) if facts is None else None,
         "upstream": upstream,
         "redirect": redirect,
         "cause": record.cause,

@@ -45,7 +45,9 @@ def summary(record: RequestRecord) -> dict[str, Any]:
         "steps": _steps(record),
         "error": _error(record),
     }
-    return found if record.forward is None else found | {"forward": record.forward}
+    if record.forward is None:
+        return found
+    return found | {"forward": record.forward} | ({"origin": record.origin} if record.origin else {})
 
 
 def details(record: RequestRecord, secret_headers: AbstractSet[str] = frozenset()) -> dict[str, Any]:
@@ -173,7 +175,9 @@ def _steps(record: RequestRecord) -> list[dict[str, Any]]:
         found.append({"what": what, "detail": detail, "ms": _ms(at - last)})
         last = at
     rest = _ms(record.started + record.seconds - last)
-    if not any(what in ANSWERED for what, _, _ in noted):
+    if record.route is None and record.forward is None and record.cause is not None and not noted:
+        found.append({"what": "answer", "detail": record.cause, "ms": rest})  # it was sent nowhere
+    elif not any(what in ANSWERED for what, _, _ in noted):
         detail = f"answered {record.status}" if record.status else record.cause or "no answer"
         found.append({"what": "upstream", "detail": detail, "ms": rest})
     elif noted[-1][0] == "upstream":

@@ -211,6 +211,11 @@ class RequestRecord(NamedTuple):
         return (self.notes.forward or None) if self.notes is not None else None
 
     @property
+    def origin(self) -> str:
+        """The origin that an intercepted request was for, as https://HOST:PORT; "" for any other."""
+        return self.listener.removeprefix(INTERCEPTED) if self.forward == "intercepted" else ""
+
+    @property
     def id(self) -> str:
         """The id by which the log, the admin API and a problem's document call it."""
         notes = self.notes

@@ -18,7 +18,7 @@ sends none of the latter two (curl, a script) is let through.
 import asyncio
 import hmac
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -35,11 +35,11 @@ CONTENT_LENGTH = istr("Content-Length")
 JUDGED = (HOST, ORIGIN, SITE, AUTHORIZATION, TE)
 """The headers whose values the guard judges, besides that of the access key."""
 NO_FORWARD_PROXY = (
-    "call a route by its own URL here, as in http://127.0.0.1:8080/PATH; "
-    "this address is not to be used as an HTTP proxy (curl -x, HTTPS_PROXY)"
+    "this address is not a forward proxy (curl -x, HTTPS_PROXY): call a route by its own URL here, or use "
 )
+BY_EXEC = "`authproxy exec --forward`"
 REFUSED_METHODS = {
-    "CONNECT": NO_FORWARD_PROXY,
+    "CONNECT": "",  # `use_proxy` has it
     "TRACE": "a TRACE would show the credential; ask with another method",
 }
 """Methods that are not forwarded, and what to do instead."""
@@ -75,7 +75,10 @@ class Asked(Protocol):
 
 
 class Guard:
-    """Decides whether a caller may ask. `access_keys` empty means that no key is needed."""
+    """Decides whether a caller may ask. `access_keys` empty means that no key is needed.
+
+    `forward_proxy` says what to use for who takes us for a forward proxy.
+    """
 
     refused_methods = REFUSED_METHODS
 
@@ -86,7 +89,9 @@ class Guard:
         origins: Iterable[str] = (),
         access_header: str = "",
         access_keys: Iterable[str] = (),
+        forward_proxy: Callable[[], str] = lambda: BY_EXEC,
     ) -> None:
+        self._forward_proxy = forward_proxy
         self._hosts = {plain_host(host) for host in hosts}
         self._origins = set(origins)
         self._access_header = istr(access_header)
@@ -130,6 +135,14 @@ class Guard:
         given = sent.encode("utf-8", "surrogateescape")
         return sum([hmac.compare_digest(given, key) for key in self._access_keys]) > 0
 
+    def use_proxy(self) -> str:
+        """Return what to do for who takes this for a forward proxy."""
+        return NO_FORWARD_PROXY + self._forward_proxy()
+
+    def wrong_path(self, request: Asked) -> str | None:
+        """Return what to do for who asks for what is no route's; None where the routes say that."""
+        return None if request.target.startswith(("/", "*")) else self.use_proxy()
+
     def known_host(self, authority: str) -> str | None:
         """Return the host, without port, of a `Host` that has passed before wherever it came in, or None."""
         return self._known.get(authority)
@@ -162,7 +175,7 @@ class Guard:
     def _check_method(self, request: Asked) -> None:
         instead = self.refused_methods.get(request.method.upper())  # to some `trace` is TRACE
         if instead is not None:
-            raise Forbidden(f"{request.method} is not forwarded", hint=instead)
+            raise Forbidden(f"{request.method} is not forwarded", hint=instead or self.use_proxy())
 
     def _check_framing(self, request: Asked, headers: CIMultiDictProxy[str]) -> None:
         encoding = headers.get(TE)
@@ -181,7 +194,17 @@ class Guard:
             return host
         if _is_address(host, request.local_address):
             return host  # a literal cannot be a rebound name; another connection may have come in elsewhere
-        raise Forbidden(f"requests to the host {host} are not answered here", hint=_host_hint(host, request))
+        raise Forbidden(
+            f"requests to the host {host} are not answered here", hint=self._host_hint(host, request)
+        )
+
+    def _host_hint(self, host: str, request: Asked) -> str:
+        """Return what to do about a host that is none of ours."""
+        if not request.target.startswith("/"):
+            return self.use_proxy()
+        if host in CONTAINER_HOSTS:
+            return f"to let containers on this machine in, add {host} to `allowed_hosts`"
+        return "call it by 127.0.0.1 or localhost; or, if that name is yours, add it to `allowed_hosts`"
 
     def _remember(self, authority: str, host: str) -> None:
         """Know that a `Host` passes."""
@@ -215,15 +238,6 @@ class Guard:
         except ValueError:
             return False
         return parts.scheme in {"http", "https"} and parts.netloc.lower() == authority.lower()
-
-
-def _host_hint(host: str, request: Asked) -> str:
-    """Return what to do about a host that is none of ours."""
-    if not request.target.startswith("/"):
-        return NO_FORWARD_PROXY
-    if host in CONTAINER_HOSTS:
-        return f"to let containers on this machine in, add {host} to `allowed_hosts`"
-    return "call it by 127.0.0.1 or localhost; or, if that name is yours, add it to `allowed_hosts`"
 
 
 def split_absolute(target: str) -> tuple[str, str]:

@@ -229,6 +229,7 @@ class ProxyHandler:
         at, started, notes = time(), perf_counter(), Notes()
         notes.id = request_id(at, started)
         notes.problem = problem_document(error, request_id=notes.id)
+        notes.steps.append(("refused", error.title, started))
         record = RequestRecord(
             at, 0.0, None, "-", "-", error.status, 0, False, error.detail,  # noqa: FBT003 - it was not retried
             started, "", b"", b"", None, None, 0, notes,

@@ -9,7 +9,7 @@ refused here.
 from collections.abc import Set as AbstractSet
 from typing import Protocol
 
-from authproxy.errors import Forbidden
+from authproxy.errors import Forbidden, NoRoute
 from authproxy.masking import is_secret_header
 from authproxy.proxy import guard as guard_rules
 from authproxy.proxy import respond
@@ -72,7 +72,11 @@ def judge(context: RequestContext) -> bool | None:
     if context.origin is not None and is_preflight(request):
         return respond.send_preflight(context, context.origin)  # browsers send no key with it
     site.guard.check_key(request)
-    route = context.route = site.routes.match(host, path)
+    try:
+        route = context.route = site.routes.match(host, path)
+    except NoRoute as error:
+        error.hint = site.guard.wrong_path(request) or error.hint
+        raise
     request.connection.stall_seconds = route.idle_seconds
     if begin_login(context, route, path):
         return None

@@ -58,9 +58,13 @@ R = TypeVar("R", bound=Mounted)
 
 
 class RouteTable(Generic[R]):
-    """The routes, the longest match first: one with `host` before one without, then the longer `path`."""
+    """The routes, the longest match first: one with `host` before one without, then the longer `path`.
 
-    def __init__(self, routes: Iterable[R]) -> None:
+    `at` is the host of an upstream at whose own URLs they are asked: there a path is of its base path.
+    """
+
+    def __init__(self, routes: Iterable[R], *, at: str = "") -> None:
+        self._at = at
         self._routes = list(routes)
         self._mounted: dict[str | None, dict[str, R]] = {}  # by host, and by path
         for route in self._routes:
@@ -80,11 +84,19 @@ class RouteTable(Generic[R]):
             return route
         if not self._routes:
             raise NoRoute("no route is mounted here", hint="each has an address of its own: call it there")
+        raise self._no_route()
+
+    def _no_route(self) -> NoRoute:
         prefixes = ", ".join(
             f"{route.host or ''}{route.path}"
             for route in sorted(self._routes, key=lambda route: (route.path, route.host is None))
         )
-        raise NoRoute(
+        if self._at:
+            return NoRoute(
+                f"no route covers this path of {self._at}; base paths covered there: {prefixes}",
+                hint="shorten the base path in the route's `upstream`, or add a route",
+            )
+        return NoRoute(
             f"no route is mounted there; the routes are: {prefixes}",
             hint="begin the path with one of them (`path`, `host`)",
         )

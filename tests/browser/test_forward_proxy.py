@@ -1,5 +1,7 @@
 """A browser that has us as its proxy: whose pages may use what we lend, and all else is as without us."""
 
+import re
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -112,18 +114,61 @@ async def test_the_page_tells_of_tunnels_and_its_curl_goes_the_same_way(
             assert blind.send(request()).answer().status == 200
         with inside(proxy, "localhost", api.port) as within:
             assert within.send(request("GET", "/seen?a=1", host=api.authority)).answer().status == 200
+            assert within.send(request("GET", "/other", host="other.example")).answer().status == 421
         await watched.page.goto(proxy.admin_url)
         await is_live(watched.page)
+        listeners = await watched.page.locator("#listeners").inner_text()
+        assert listeners == f"listens on {proxy.url}, forward proxy on {forward_url(proxy)}"
+        rows = await watched.page.locator("#rows").inner_text()
+        assert f"https://{api.authority}/seen" in rows
+        assert f"https://{api.authority}/other" in rows
+        assert re.search(r"tunnelled, \S+ bytes sent, \S+ bytes received", rows)
         dialog = await dialog_of(watched.page, "CONNECT")
         said = await dialog.get_by_label("What was done").inner_text()
         assert "tunnelled" in said
         assert await dialog.get_by_role("button", name="Replay").count() == 0
         await watched.page.keyboard.press("Escape")
         dialog = await dialog_of(watched.page, "/seen")
+        assert "the forward proxy, intercepted" in await dialog.inner_text()
         await dialog.get_by_text("The curl command").click()
         command = await dialog.get_by_label("The request as a curl command").text_content()
         assert f"-x {forward_url(proxy)}" in command
         assert await run(f"{command.replace('REDACTED', '1')} -s") == PAGE.partition(b"\r\n\r\n")[2].decode()
     assert [each.target for each in api.requests] == ["/seen?a=1", "/seen?a=1"]
     assert {each.one("Authorization") for each in api.requests} == {f"Bearer {TOKEN}"}
+    await watched.check(TOKEN)
+
+
+async def test_a_tunnel_that_came_to_nothing_is_red_and_says_why(watched: Watched, api: Named) -> None:
+    async with running_proxy(forwarding(route(api))) as proxy:
+        with tunnel(proxy, api.authority) as wire, pytest.raises(ssl.SSLCertVerificationError):
+            api.client().wrap_socket(wire.sock, server_hostname="localhost")
+        await watched.page.goto(proxy.admin_url)
+        await is_live(watched.page)
+        code = watched.page.locator("#rows .code").first
+        assert await code.get_attribute("data-tone") == "bad"
+        dialog = await dialog_of(watched.page, "CONNECT")
+        said = await dialog.inner_text()
+        assert "Broken off: The tunnel came to nothing" in said
+        assert "unknown ca" in said
+        assert "bundle.pem" in said
+        assert "Upstream answered" not in said
+        assert "authproxy itself" not in said
+    await watched.check(TOKEN)
+
+
+async def test_how_long_a_tunnel_lasts_is_no_latency(watched: Watched, api: Named) -> None:
+    async with running_proxy(forwarding(route(api))) as proxy:
+        await watched.page.goto(proxy.admin_url)
+        await is_live(watched.page)
+        slowest = await watched.page.evaluate(
+            """async () => {
+                const {Series} = await import("/page/series.js");
+                const series = new Series(), now = Date.now();
+                for (const [method, ms] of [["GET", 3], ["CONNECT", 4000]])
+                    series.sample({method, ms, at: new Date(now - ms).toISOString()});
+                return Math.max(...series.steps(now / 1000).map(each => each.p99 ?? 0));
+            }"""
+        )
+    assert slowest == 3
     await watched.check(TOKEN)

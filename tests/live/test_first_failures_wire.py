@@ -507,7 +507,10 @@ def test_an_upstream_that_says_it_speaks_https() -> None:
 
 # ── calling the proxy ────────────────────────────────────────────────────────────────────────────
 
-FORWARD_PROXY = "this address is not to be used as an HTTP proxy (curl -x, HTTPS_PROXY)"
+FORWARD_PROXY = (
+    "this address is not a forward proxy (curl -x, HTTPS_PROXY): call a route by its own URL here, or use "
+    "`authproxy exec --forward`"
+)
 CALLS: dict[str, tuple[bytes, int, str, str]] = {
     "a page of another origin": (
         request("GET", "/", "Origin: https://app.example"), 403,
@@ -534,6 +537,10 @@ CALLS: dict[str, tuple[bytes, int, str, str]] = {
     "curl -x of https": (
         b"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n\r\n", 403,
         "CONNECT is not forwarded", FORWARD_PROXY,
+    ),
+    "curl -x of http to this machine": (
+        b"GET http://localhost:9/x HTTP/1.1\r\nHost: localhost:9\r\n\r\n", 404,
+        "no route is mounted there; the routes are: /api", FORWARD_PROXY,
     ),
     "a bare visit": (
         request("GET", "/", "Accept: text/html"), 404,

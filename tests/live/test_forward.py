@@ -100,6 +100,10 @@ def test_of_several_routes_the_longest_base_path_has_the_request_and_none_is_404
         for target in ("/", "/v2/x", "/v1x"):
             answer = wire.send(request("GET", target, host=secure.authority)).answer()
             assert (answer.status, answer.proxy_error) == (404, "destination_not_found")
+            assert "base paths covered there: /sp ace, /v1, /v1/deep" in answer.json["detail"]
+        lost = [each for each in told(proxy) if each["status"] == 404]
+        assert {each["origin"] for each in lost} == {f"https://{secure.authority}"}
+        proxy.wait_for_log(f"host={secure.authority} ")
     asked = [(each.target, (each.one("Authorization") or "").partition(" ")[2]) for each in secure.requests]
     assert asked == [
         ("/v1", "short"), ("/v1/x", "short"), ("/v1/deep", "long"), ("/v1/deep/x?y", "long"),
@@ -327,6 +331,7 @@ def test_a_host_that_cannot_be_reached_is_told_as_it_is_for_requests(secure: Nam
         assert (answer.status, answer.proxy_error) == (502, "connection_refused")
         answer = connecting(proxy, "nobody.invalid:443")
         assert (answer.status, answer.proxy_error) == (502, "dns_error")
+        assert "spelling of the host name" in answer.json["hint"]
 
 
 def test_a_tunnel_takes_the_timeouts_of_defaults(secure: Named, stranger: Upstream) -> None:
@@ -367,6 +372,32 @@ def test_a_whole_url_of_a_routes_host_goes_that_routes_way(plain: Upstream) -> N
     assert [(each.target, each.one("Authorization")) for each in plain.requests] == [
         ("/v1/x?a=1", f"Bearer {TOKEN}")
     ]
+
+
+def test_who_takes_another_listener_for_it_is_told_where_it_is(secure: Named) -> None:
+    with running_proxy(forwarding(route(secure, path="/api"))) as proxy:
+        there = f"or use {forward_url(proxy)} (`forward.listen`)"
+        answer = ask(proxy.url, connect_request("api.example:443"))
+        assert answer.status == 403
+        assert there in answer.json["hint"]
+        for host, status in (("api.example", 403), ("localhost:9", 404)):
+            answer = ask(proxy.url, request("GET", f"http://{host}/x", host=host))
+            assert answer.status == status
+            assert there in answer.json["hint"]
+
+
+def test_who_speaks_tls_to_it_is_told_to_write_http(secure: Named) -> None:
+    hello = ssl.MemoryBIO()
+    shaking = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), hello, server_hostname="localhost")
+    with pytest.raises(ssl.SSLWantReadError):
+        shaking.do_handshake()
+    with running_proxy(forwarding(route(secure))) as proxy:
+        with connect(forward_url(proxy)) as wire:
+            answer = wire.send(hello.read()).answer()
+        assert answer.status == 400
+        assert "HTTPS_PROXY=http://" in answer.json["hint"]
+        (shown,) = told(proxy)
+    assert [each["what"] for each in shown["steps"]] == ["refused"]
 
 
 def test_any_other_whole_url_is_forwarded_as_it_is(plain: Upstream, stranger: Upstream) -> None:

@@ -163,11 +163,12 @@ def test_it_is_switched_on_and_off_by_a_reload(secure: Named, plain: Upstream, w
         with pytest.raises(ConnectionRefusedError):
             connect(url)
         file.must_reload(forward=config["forward"])
-        proxy.wait_for_log(f"listening url={url}")
+        proxy.wait_for_log(f"forwarding url={url}")
         with connect(url) as idle, connect(url) as blind:
             assert blind.send(connect_request(at(plain))).head().status == 200
             assert idle.send(request("GET", f"{plain.url}/", host=at(plain))).answer().status == 200
             file.must_reload(forward=None)
+            proxy.wait_for_log("forwarding no more")
             assert blind.send(request()).answer().status == 200  # a tunnel goes on
             answer = idle.send(request("GET", f"{plain.url}/", host=at(plain))).answer()
             assert (answer.status, answer.one("Connection")) == (403, "close")
@@ -271,6 +272,11 @@ def test_a_client_that_does_not_trust_us_is_told_of_in_the_log_once(secure: Name
         wait_until(lambda: len(told(proxy)) == 3, lambda: str(told(proxy)))
         causes = {each["error"]["detail"] for each in told(proxy)}
         assert causes == {"no TLS with the client: unknown ca"}
+        for each in told(proxy):
+            assert "bundle.pem" in each["error"]["hint"]
+            assert [(step["what"], step["detail"]) for step in each["steps"]] == [
+                ("refused", "no TLS with the client: unknown ca")
+            ]
         with inside(proxy, "localhost", secure.port) as within:
             assert within.send(request(host=secure.authority)).answer().status == 200
         log = proxy.log()

@@ -75,7 +75,7 @@ export function command(request, route, reached, keyHeader) {
 /** Return how a request is sent through the forward proxy: by its own URL. */
 function byForward(request, {listener, bundle_file: bundle}) {
   const args = ["-x", listener, ...(bundle ? ["--cacert", bundle] : [])];
-  return {args, base: request.forward === "intercepted" && request.upstream ? new URL(request.upstream).origin : ""};
+  return {args, base: request.origin ? new URL(request.origin).origin : ""};
 }
 
 /** Return a header that holds the access key: a variable of the shell, as the key itself is not to be shown. */

@@ -4,7 +4,7 @@ import {Problem, ask, keyHeader} from "./api.js";
 import {sentence} from "./cards.js";
 import {command} from "./curl.js";
 import {byId, drawn, make, prose, setAttribute, setText} from "./dom.js";
-import {stepName, story, toneOf, why} from "./explain.js";
+import {stepName, story, target, tone, why} from "./explain.js";
 import {size, span, time, took} from "./format.js";
 
 const ORIGINS = {
@@ -59,8 +59,8 @@ export class Detail {
     const {routes, listeners, authority, forward} = this.#context();
     const route = routes.find(each => each.name === request.route);
     byId("request-title").replaceChildren(
-      make("span", {class: "code", "data-tone": toneOf(request.status)}, request.status ? String(request.status) : "–"), " ",
-      make("span", {class: "method"}, request.method), " ", make("span", {class: "path"}, request.path));
+      make("span", {class: "code", "data-tone": tone(request)}, request.status ? String(request.status) : "–"), " ",
+      make("span", {class: "method"}, request.method), " ", make("span", {class: "path"}, target(request)));
     byId("request-body").replaceChildren(...[
       telling(request, route), reason(request, route, listeners), waterfall(request, route),
       ["-", "CONNECT"].includes(request.method) ? null : this.#deeds(request, route, {listeners, authority, forward}, said), facts(request),
@@ -120,9 +120,9 @@ function telling(request, route) {
 function reason(request, route, listeners) {
   const found = why(request, route, listeners);
   if (found === null) return null;
-  const by = {authproxy: "Answered by authproxy itself", upstream: "Answered by the upstream", nobody: "Not answered"}[found.by];
-  return make("section", {class: "trouble", "data-tone": toneOf(request.status) === "bad" ? "bad" : "warn", "aria-label": "Why"},
-    make("p", {class: "muted"}, found.title ? `${by}: ${found.title}` : by),
+  const by = {authproxy: "Answered by authproxy itself", upstream: "Answered by the upstream", broken: "Broken off", nobody: "Not answered"}[found.by];
+  return make("section", {class: "trouble", "data-tone": tone(request) === "bad" ? "bad" : "warn", "aria-label": "Why"},
+    make("p", {class: "muted"}, found.title && found.title !== by ? `${by}: ${found.title}` : by),
     make("p", {}, make("strong", {}, ...prose(sentence(found.detail)))),
     found.hint ? make("p", {class: "hint"}, ...prose(sentence(found.hint))) : null);
 }
@@ -151,6 +151,7 @@ function facts(request) {
   const rows = [
     ["At", `${time(Date.parse(request.at))}, ${new Date(request.at).toLocaleDateString("en-CA")}`],
     ["Route", request.route ?? "none"],
+    ["Came by", request.forward ? `the forward proxy, ${request.forward}` : null],
     ["Upstream", request.upstream],
     ["Token", token ? `${ORIGINS[token.source] ?? token.source}${age}` : "none was added"],
     ["Bodies", `${size(request.bytes_in)} sent, ${size(request.bytes_out)} answered`],

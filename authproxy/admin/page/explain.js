@@ -93,9 +93,20 @@ export function toneOf(status) {
   return status >= 300 ? "calm" : "good";
 }
 
+/** The tone of a request: that of its status, but for a tunnel to which the 200 was all there was. */
+export function tone(request) {
+  return request.method === "CONNECT" && request.error && request.status < 400 ? "bad" : toneOf(request.status);
+}
+
+/** What a request was for: its path, or in forward mode its URL. */
+export function target(request) {
+  return request.origin ? new URL(request.origin).origin + request.path : request.path;
+}
+
 /** What to say of a request in a few words, in the list. */
 export function brief(request) {
   if (request.error) return request.error.title ?? "Broken off";
+  if (request.forward === "tunnelled") return `tunnelled, ${size(request.bytes_in)} sent, ${size(request.bytes_out)} received`;
   const parts = request.steps.filter(each => each.what === "token" && each.detail !== "held")
     .map(each => TOKENS[each.detail] ? `${TOKENS[each.detail]} in ${took(each.ms)}` : each.detail);
   const said = request.status >= 400 && request.route ? "answered by the upstream" : "";
@@ -107,7 +118,7 @@ export function why(request, route, listeners) {
   const {error, status} = request;
   if (error) {
     const detail = error.detail ?? "The answer broke off.";
-    return {by: status ? "authproxy" : "nobody", title: error.title, detail, hint: error.hint ?? null};
+    return {by: error.status ? "authproxy" : status ? "broken" : "nobody", title: error.title, detail, hint: error.hint ?? null};
   }
   if (status === 401 && route?.state === "refused" && route.trouble) {
     return {by: "upstream", detail: route.trouble.detail, hint: route.trouble.hint};

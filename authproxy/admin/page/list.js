@@ -3,7 +3,7 @@
 //   add() ─▶ waits for the next frame ─▶ those that fit the filters become rows, MAX_ROWS at most
 
 import {arrange, byId, make, setAttribute, setText, show} from "./dom.js";
-import {brief, toneOf} from "./explain.js";
+import {brief, target, tone} from "./explain.js";
 import {count, time, took} from "./format.js";
 
 export const MAX_ROWS = 100;
@@ -80,9 +80,9 @@ export class List {
     const said = brief(request);
     const row = make("tr", {role: "row", "data-id": request.id},
       cell("time", make("time", {datetime: request.at}, time(Date.parse(request.at)))),
-      cell("status", make("span", {class: "code", "data-tone": toneOf(request.status)}, request.status ? String(request.status) : "–")),
-      cell("asked", make("button", {type: "button", class: "link", title: request.path, click: () => this.#open(request.id)},
-        make("span", {class: "method"}, request.method), " ", make("span", {class: "path"}, request.path))),
+      cell("status", make("span", {class: "code", "data-tone": tone(request)}, request.status ? String(request.status) : "–")),
+      cell("asked", make("button", {type: "button", class: "link", title: target(request), click: () => this.#open(request.id)},
+        make("span", {class: "method"}, request.method), " ", make("span", {class: "path"}, target(request)))),
       cell("route", request.route ?? "–"),
       cell("done", said),
       cell("number", took(request.ms)));

@@ -111,11 +111,13 @@ async function takeStatus() {
 function drawBar() {
   setText(byId("version"), status.version);
   const listeners = byId("listeners");
-  const wanted = status.listeners.join(" ");
+  const forward = status.forward?.listener;
+  const wanted = [...status.listeners, forward].join(" ");
   if (listeners.dataset.of !== wanted) {
     listeners.dataset.of = wanted;
-    const urls = status.listeners.flatMap((each, index) => [index ? ", " : "", make("code", {}, each)]);
-    listeners.replaceChildren(make("span", {class: "muted"}, "listens on "), ...urls);
+    const urls = status.listeners.filter(each => each !== forward).flatMap((each, index) => [index ? ", " : "", make("code", {}, each)]);
+    listeners.replaceChildren(make("span", {class: "muted"}, "listens on "), ...urls,
+      ...(forward ? [make("span", {class: "muted"}, ", forward proxy on "), make("code", {}, forward)] : []));
   }
   const {file, fault} = status.config;
   setText(byId("config-file"), file ?? "the command line");

@@ -46,8 +46,9 @@ export class Series {
     this.#totals = null;
   }
 
-  /** Take in how long a request took. */
+  /** Take in how long a request took; a tunnel lasts as long as somebody uses it. */
   sample(request) {
+    if (request.method === "CONNECT") return;
     const step = this.#at(Math.floor((Date.parse(request.at) + request.ms) / 1000 / STEP));
     if (step.ms.length < MAX_SAMPLES) step.ms.push(request.ms);
   }

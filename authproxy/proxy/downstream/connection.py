@@ -88,6 +88,8 @@ class ClientConnection(asyncio.Protocol):
         "stall_seconds", "transport", "writing_paused",
     )  # fmt: skip
 
+    use_http = USE_HTTP  # says what to do for who speaks TLS where we do not
+
     def __init__(
         self, server: "ProxyServer", loop: asyncio.AbstractEventLoop, entrance: "Entrance | None" = None
     ) -> None:
@@ -423,7 +425,7 @@ class ClientConnection(asyncio.Protocol):
         if too_large:
             self.refuse(HeadersTooLarge("the header section is too large"))
         elif self._ahead.startswith(TLS_HELLO) and not self._answered_any:
-            self.refuse(BadRequest(HTTPS_CAME, hint=USE_HTTP))
+            self.refuse(BadRequest(HTTPS_CAME, hint=self.use_http))
         else:
             self.refuse(BadRequest("the request is not valid HTTP/1.1"))
 

@@ -18,6 +18,8 @@ from authproxy.proxy.request import NO_BODY
 if TYPE_CHECKING:
     from authproxy.proxy.downstream.server import ProxyServer
 
+USE_HTTP = "the forward proxy speaks plain http: write HTTPS_PROXY=http://ADDRESS"
+
 
 class ForwardEntrance(Entrance):
     """Makes the connections of the forward listener."""
@@ -30,6 +32,8 @@ class ForwardConnection(ClientConnection):
     """A connection that may go on at another entrance once its CONNECT is answered."""
 
     __slots__ = ("_arrived", "_goes_on", "_has_ended", "_is_lost", "_unasked", "opening")
+
+    use_http = USE_HTTP
 
     def __init__(self, server: "ProxyServer", loop: asyncio.AbstractEventLoop, entrance: Entrance) -> None:
         super().__init__(server, loop, entrance)

@@ -12,7 +12,7 @@ import threading
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from authproxy.errors import Forbidden
+from authproxy.errors import DNSFailure, Forbidden
 from authproxy.net.dial import Addresses, Dialer, Origin, look_up
 from authproxy.net.failures import Failure
 from authproxy.net.http_proxy import ADVICE, HTTPProxy
@@ -22,6 +22,7 @@ from authproxy.proxy.forward.guard import Place, refuse_own
 from authproxy.values import is_loopback
 
 MAX_LOOKUPS = 32  # at a time: each has a thread, as nobody can break off one that hangs
+NO_NAME = "check the spelling of the host name, and this machine's DNS and network"
 NOT_FROM_ELSEWHERE = "only programs on this machine reach that, and directly"
 
 
@@ -95,7 +96,10 @@ class ForwardDialer(Dialer):
         try:
             addresses = await self._lookups.addresses(self._asked.host, self._asked.port)
         except (OSError, UnicodeError) as error:
-            raise self._failed(Failure.DNS, error) from error
+            failed = self._failed(Failure.DNS, error)
+            if isinstance(failed, DNSFailure):
+                failed.hint = NO_NAME
+            raise failed from error
         if any(self._own.reached_by(each[4]) for each in addresses):
             raise refuse_own(self._asked)
         for each in addresses:

@@ -10,6 +10,7 @@ plain http, that pages are judged.
 
 import binascii
 from base64 import b64decode
+from collections.abc import Iterable
 from ipaddress import ip_address
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -39,7 +40,10 @@ NO_ORIGIN_FORM = (
     "curl -x; to call a route by its path, use the address of `listen`"
 )
 NO_HTTPS = "a proxy is asked for https:// by CONNECT, so that nobody on the way can read it"
+NO_KEY = "no key was sent in Proxy-Authorization"
+WRONG_KEY = "the key in Proxy-Authorization is wrong"
 KEY_HINT = "send one of `access.tokens` as the password of the proxy's URL: http://any:KEY@ADDRESS"
+RUNS_KEY_HINT = "use the proxy URL in HTTPS_PROXY as it is, user name and password included"
 MISDIRECTED_HINT = "send each request on a connection to its own host"
 REFUSED_INSIDE = REFUSED_METHODS | {"CONNECT": "ask the proxy itself, not the host of a tunnel"}
 
@@ -84,7 +88,14 @@ def key_in(sent: str) -> str:
 
 
 class ForwardGuard(Guard):
-    """Judges what comes to the forward listener. `access_keys` empty means that no key is needed."""
+    """Judges what comes to the forward listener. `access_keys` empty means that no key is needed.
+
+    `key_hint` says how a caller comes by one.
+    """
+
+    def __init__(self, *, access_keys: Iterable[str] = (), key_hint: str = KEY_HINT) -> None:
+        super().__init__(access_keys=access_keys)
+        self._key_hint = key_hint
 
     def admits_all_of(self, before: "ForwardGuard") -> bool:
         """Whether whoever was let in by `before` is let in still."""
@@ -116,7 +127,9 @@ class ForwardGuard(Guard):
             raise BadRequest("an https:// URL is not forwarded in the clear", hint=NO_HTTPS)
         if not target.lower().startswith("http://"):
             raise BadRequest(
-                "the request target should be a URL: this is a forward proxy", hint=NO_ORIGIN_FORM
+                "the request target should be an absolute URL (http://HOST/PATH), or CONNECT the method: "
+                "this is a forward proxy",
+                hint=NO_ORIGIN_FORM,
             )
         authority, path = split_absolute(target)
         place = place_of(authority, DEFAULT_PORTS["http"])
@@ -130,7 +143,7 @@ class ForwardGuard(Guard):
         """Raise `ProxyKeyRequired` unless the caller sent one of the keys, if any is needed."""
         sent = request.headers.getall(PROXY_AUTHORIZATION, ())
         if not self.is_admitted(key_in(sent[0]) if len(sent) == 1 else ""):
-            raise ProxyKeyRequired("this proxy wants a key in Proxy-Authorization", hint=KEY_HINT)
+            raise ProxyKeyRequired(WRONG_KEY if sent else NO_KEY, hint=self._key_hint)
 
     def _check_head(self, request: Asked) -> None:
         self._check_version(request)
@@ -164,15 +177,20 @@ class OriginGuard(Guard):
         if named is None:
             raise BadRequest("the Host header is malformed")
         if named != self._place:
-            raise Misdirected(f"this connection is to {self._place} alone", hint=MISDIRECTED_HINT)
+            raise Misdirected(
+                f"this connection is for {self._place}, but the request says {named}", hint=MISDIRECTED_HINT
+            )
         self._remember(authority, named.host)
         return named.host
 
     def _absolute(self, request: Asked, target: str, authority: str, host: str) -> tuple[str, str, str]:
         scheme, found, _ = target.partition("://")
         if found and scheme.lower() != self._scheme and scheme.lower() in DEFAULT_PORTS:
-            raise Misdirected(f"this connection is for {self._scheme}:// alone", hint=MISDIRECTED_HINT)
+            raise Misdirected(f"this connection is for {self._scheme}:// only", hint=MISDIRECTED_HINT)
         return super()._absolute(request, target, authority, host)
+
+    def wrong_path(self, request: Asked) -> None:
+        """Leave it to the routes: a whole URL is in its place here."""
 
     def _is_own(self, origin: str, authority: str) -> bool:  # noqa: ARG002 - it has been judged
         try:

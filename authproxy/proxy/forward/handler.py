@@ -24,6 +24,7 @@ from authproxy.proxy.forward.interception import (
     NO_TLS_HERE,
     TLS_HANDSHAKE,
     TLS_HINT,
+    UNTRUSTED,
     Distrust,
     HandshakeFailed,
     secured,
@@ -43,10 +44,11 @@ if TYPE_CHECKING:
 
 
 ESTABLISHED = b"HTTP/1.1 200 Connection Established\r\n\r\n"
+NO_TUNNEL = "The tunnel came to nothing"
 OTHER_SNI = "the TLS handshake named another host than CONNECT"
 GONE = "no route is for this host any more"
 OFF = "the forward proxy has been switched off"
-NO_PLAIN_HTTP = "this host is https alone: nothing is sent to it in the clear"
+NO_PLAIN_HTTP = "this host is https only: nothing is sent to it in the clear"
 QUIET_TUNNEL = "nothing came in the tunnel"
 
 Origin = tuple[str, Place]  # the scheme first
@@ -280,8 +282,7 @@ class ForwardHandler(ProxyHandler):
             async with asyncio.timeout_at(context.end):
                 first = await connection.first_bytes()
         except TimeoutError:
-            context.cause = QUIET_TUNNEL
-            return False
+            return broken_off(context, QUIET_TUNNEL)
         if not first.startswith(TLS_HANDSHAKE):
             return self._go_on_plainly(context, forward, place, first)
         return await self._go_on_within_tls(context, forward, place, first)
@@ -297,7 +298,7 @@ class ForwardHandler(ProxyHandler):
             return True
         error = BadRequest(NO_PLAIN_HTTP, hint="speak TLS in the tunnel")
         self._count(error)
-        context.cause = error.detail
+        broken_off(context, error.detail, error.hint)
         transport.write(problem_response(error, route=None, close=True, request_id=context.id))
         return False
 
@@ -307,9 +308,8 @@ class ForwardHandler(ProxyHandler):
         connection = cast("ForwardConnection", context.request.connection)
         transport = connection.transport
         if context.tls is None:
-            context.cause = NO_TLS_HERE
             self._distrust.warn(str(place), NO_TLS_HERE, TLS_HINT)
-            return False
+            return broken_off(context, NO_TLS_HERE, TLS_HINT)
         if transport is None:
             raise ConnectionResetError
         seconds = context.end - asyncio.get_running_loop().time()
@@ -317,9 +317,10 @@ class ForwardHandler(ProxyHandler):
             made, landing = await secured(transport, context.tls, first, seconds)
         except HandshakeFailed as error:
             connection.lost()
-            context.cause = f"no TLS with the client: {error.detail}"
-            self._distrust.note(place.host, error.detail, forward.trust_hint())
-            return False
+            hint = forward.trust_hint()
+            self._distrust.note(place.host, error.detail, hint)
+            told = hint if error.detail in UNTRUSTED else None
+            return broken_off(context, f"no TLS with the client: {error.detail}", told)
         except BaseException:
             connection.lost()
             raise
@@ -336,6 +337,16 @@ class ForwardHandler(ProxyHandler):
         )
         context.is_told = False
         return True
+
+
+def broken_off(context: RequestContext, cause: str, hint: str | None = None) -> bool:
+    """Note why nothing comes of a tunnel whose CONNECT was answered 200; the connection cannot go on."""
+    context.cause, notes = cause, context.notes()
+    notes.problem = {"title": NO_TUNNEL, "detail": cause}
+    if hint is not None:
+        notes.problem["hint"] = hint
+    notes.steps.append(("refused", cause, perf_counter()))
+    return False
 
 
 def sites_of(forward: ForwardSite | None) -> dict[Origin, Site]:

@@ -25,7 +25,7 @@ from authproxy.proxy.upstream.pool import Pool
 
 MAX_HOSTS = 64  # of plain http that are no routes', to which connections are kept
 MAX_CONNECTIONS = 64  # to each of them at the same time
-REFUSED_HINT = "`forward.unmatched: tunnel` lets a program go to hosts that no route is for"
+REFUSED_HINT = "`forward.unmatched: tunnel` lets a program go to hosts of no route; or add a route for it"
 
 ProxyOf = Callable[[str], HTTPProxy | None]
 """Which HTTP proxy leads to a URL."""
@@ -177,5 +177,7 @@ class ForwardSite:
     def beyond(self, place: Place) -> Unmatched:
         """Return the way to a host that is no route's. Raises `Forbidden` where there is none."""
         if self.unmatched is None:
-            raise Forbidden(f"no route is for {place}, and other hosts are refused here", hint=REFUSED_HINT)
+            raise Forbidden(
+                f"no route's upstream is {place}, and `forward.unmatched` is refuse", hint=REFUSED_HINT
+            )
         return self.unmatched

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from pydantic import SecretStr
 
-from authproxy.app.forward import _keys, bundle_of, trust_hint
+from authproxy.app.forward import _guard, _keys, bundle_of, trust_hint
 from authproxy.app.site import NO_TLS
 from authproxy.errors import Forbidden, NoRoute, ProxyKeyRequired, StoreError
 from authproxy.proxy.forward.guard import Place
@@ -108,6 +108,10 @@ def test_a_key_made_for_one_run_is_the_only_one():
     access = SimpleNamespace(tokens=[SecretStr("one")])
     assert _keys(SimpleNamespace(forward_key=SecretStr("made"), access=access)) == ["made"]
     assert _keys(SimpleNamespace(forward_key=None, access=access)) == ["one"]
+    for key, where in ((SecretStr("made"), "HTTPS_PROXY as it is"), (None, "access.tokens")):
+        with pytest.raises(ProxyKeyRequired) as refused:
+            _guard(SimpleNamespace(forward_key=key, access=access)).check_proxy_key(asked())
+        assert where in (refused.value.hint or "")
 
 
 def test_a_site_that_is_replaced_keeps_no_connection_to_strangers(site):

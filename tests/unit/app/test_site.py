@@ -18,6 +18,24 @@ def test_a_site_is_frozen_and_knows_its_limits(site):
         made.routes = None
 
 
+@pytest.mark.parametrize(
+    ("top", "one"),
+    [
+        ("", "`authproxy exec --forward`"),
+        ("forward: {listen: '127.0.0.1:0'}", "http://127.0.0.1:4711 (`forward.listen`), or `authproxy"),
+        ("forward: {listen: 'unix:/run/f'}", "unix:/run/f (`forward.listen`)"),
+    ],
+)
+def test_who_takes_the_proxy_for_a_forward_proxy_is_told_where_that_is(site, top, one):
+    made = site(STATIC, top=top)
+    if made.config.forward_listener is not None:
+        OWN.ports[made.config.forward_listener] = 4711
+    try:
+        assert f"or use {one}" in made.guard.use_proxy()
+    finally:
+        OWN.ports.clear()
+
+
 def test_closing_a_site_closes_its_pools(site):
     made = site(STATIC, STATIC)
     made.close()

@@ -92,3 +92,14 @@ def test_a_long_line_is_not_cut_where_nobody_sees_a_terminal(write, run):
         f"routes: [{{{{name: a, upstream: 'https://{'a' * 60}.example/{name}', auth: {{{{grant: none}}}}}}}}]"
     )
     assert name in run("routes", "-c", config).stdout
+
+
+def test_the_forward_proxy_is_told_behind_the_routes(tmp_path, run):
+    path = tmp_path / "a.yaml"
+    path.write_text(
+        "admin: false\nforward: {listen: '0.0.0.0:8899'}\naccess: {tokens: [a-key-of-twenty-characters]}\n"
+        "routes: [{name: a, upstream: 'https://a.example', auth: {grant: none}}]\n"
+    )
+    *_, last = run("routes", "-c", str(path)).stdout.splitlines()
+    assert last == "forward  HTTPS_PROXY=http://any:$KEY@127.0.0.1:8899"
+    assert len(json.loads(run("routes", "--json", "-c", str(path)).stdout)) == 1

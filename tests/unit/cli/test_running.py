@@ -113,7 +113,12 @@ def test_the_listeners_of_routes_are_theirs(ask, config):
 def test_no_route_is_called_at_the_forward_proxy(ask, config):
     url, forward = "http://127.0.0.1:9", "http://127.0.0.1:8888"
     told = {"routes": [STATUS], "listeners": [url, forward], "forward": {"listener": forward}}
-    assert ask(Connection(document=told)).urls == URLs((url,))
+    assert ask(Connection(document=told)).urls == URLs((url,), forward=f"HTTPS_PROXY={forward}")
+    told["forward"]["bundle_file"] = "/run/bundle.pem"
+    said = f"HTTPS_PROXY={forward}, CA bundle /run/bundle.pem"
+    assert ask(Connection(document=told)).urls.forward == said
+    told["forward"]["bundle_file"] = "/run/\x1b[2J"  # a terminal would obey
+    assert ask(Connection(document=told)).urls.forward is None
 
 
 def test_what_the_proxy_that_runs_says_goes_before_the_configuration():

@@ -53,6 +53,16 @@ def test_each_listener_is_told_by_its_url_and_a_name_only_once(capsys, tls, sche
     assert told == [(URLs(tuple(urls)), "http://127.0.0.1:4002")]
 
 
+def test_the_forward_proxy_is_told_with_what_its_clients_are_to_trust(capsys):
+    config = parse("forward: {listen: '127.0.0.1:0'}\nadmin: false\n" + TEXT, "proxy.yaml")
+    sockets = [(listener, Socket(4003)) for listener in config.listeners]
+    tls = SimpleNamespace(forward=SimpleNamespace(bundle_file="/run/bundle.pem"))
+    told = []
+    announce(config, Listeners(sockets), lambda urls, _admin: told.append(urls.forward), tls)
+    assert "forwarding on http://127.0.0.1:4003\n" in capsys.readouterr().out
+    assert told == ["HTTPS_PROXY=http://127.0.0.1:4003, CA bundle /run/bundle.pem"]
+
+
 def test_without_an_admin_listener_none_is_told(capsys):
     announce(
         SimpleNamespace(tls=None, own_listeners={}, forward_listener=None),

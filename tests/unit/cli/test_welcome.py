@@ -35,6 +35,11 @@ def test_it_names_the_file_the_routes_the_page_and_a_line_to_try(capsys):
     ]
 
 
+def test_it_says_how_the_forward_proxy_is_used(capsys):
+    welcome(config("name: a"), URLs(("http://127.0.0.1:8080",), forward="HTTPS_PROXY=http://x:1"), None)
+    assert "forward  HTTPS_PROXY=http://x:1" in capsys.readouterr().err.splitlines()
+
+
 @pytest.mark.parametrize(
     ("admin", "how"),
     [("http://127.0.0.1:8081", "http://127.0.0.1:8081/login/a"), (None, "authproxy login a -c proxy.yaml")],

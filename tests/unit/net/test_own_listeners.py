@@ -88,6 +88,13 @@ def test_a_unix_socket_has_no_address_to_be_reached_by(tmp_path):
     assert repr(listeners) == "<OwnListeners []>"
 
 
+def test_a_listeners_url_has_the_port_that_it_really_got():
+    own = OwnListeners(ports={"a": 4711})
+    assert own.url_of("a", "0.0.0.0:0") == "http://127.0.0.1:4711"
+    assert own.url_of("b", "[::1]:80") == "http://[::1]:80"
+    assert own.url_of("c", "unix:/run/c") == "unix:/run/c"
+
+
 def test_a_port_that_was_left_open_is_known_once_it_is_bound():
     with listening("127.0.0.1") as sock:
         port = sock.getsockname()[1]

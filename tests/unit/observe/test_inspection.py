@@ -224,6 +224,19 @@ def test_what_came_by_the_forward_proxy_says_what_became_of_it(changes, said):
     assert details(shown).get("own_listener", False) == (said is None and bool(shown.listener))
 
 
+def test_what_was_intercepted_names_its_origin():
+    shown = summary(record(facts=None, notes=noted(listener="forward https://up.example:443")))
+    assert shown["origin"] == "https://up.example:443"
+    assert "origin" not in summary(record(notes=noted(forward="tunnelled")))
+
+
+def test_what_was_sent_nowhere_has_no_step_of_an_upstream():
+    gone = record(method="CONNECT", route=None, cause="the client went away", notes=noted())
+    assert [(each["what"], each["detail"]) for each in summary(gone)["steps"]] == [
+        ("answer", "the client went away")
+    ]
+
+
 def test_the_steps_of_a_tunnel_end_with_its_bytes():
     shown = record(
         method="CONNECT", notes=noted(("connect", "new", 4), ("tunnelled", "1 bytes in, 2 bytes out", 9))

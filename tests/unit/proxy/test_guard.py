@@ -152,6 +152,29 @@ def test_http_1_0_is_spoken_too():
     assert check(version=(1, 0)) == ("127.0.0.1", "/x")
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        asked("api.example:443", method="CONNECT", host="api.example:443"),
+        asked("http://api.example/x", host="api.example"),
+    ],
+)
+def test_who_takes_us_for_a_forward_proxy_is_told_which_one_is(sent):
+    for guard, one in (
+        (Guard(), "`authproxy exec --forward`"),
+        (Guard(forward_proxy=lambda: "http://127.0.0.1:1"), "http://127.0.0.1:1"),
+    ):
+        with pytest.raises(Forbidden) as refused:
+            guard.check(sent)
+        assert refused.value.hint.startswith("this address is not a forward proxy")
+        assert refused.value.hint.endswith(f"or use {one}")
+
+
+def test_who_asks_for_a_path_is_told_of_routes_and_not_of_proxies():
+    assert Guard().wrong_path(asked("/x")) is Guard().wrong_path(asked("*")) is None
+    assert "not a forward proxy" in Guard().wrong_path(asked("http://localhost:1/x"))
+
+
 @pytest.mark.parametrize("method", ["TRACE", "CONNECT"])
 def test_methods_that_are_not_forwarded_are_403(method):
     with pytest.raises(Forbidden):

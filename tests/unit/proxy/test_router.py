@@ -372,3 +372,13 @@ def test_at_a_listener_without_any_route_it_is_said_that_they_are_elsewhere():
         RouteTable([]).match("localhost", "/x")
     assert caught.value.detail == "no route is mounted here"
     assert "address of its own" in caught.value.hint
+
+
+def test_at_an_upstreams_own_urls_base_paths_are_named():
+    table = RouteTable([Route("a", "/v2", None), Route("b", "/v1", None)], at="api.example:443")
+    with pytest.raises(NoRoute) as caught:
+        table.match("api.example", "/zz")
+    assert caught.value.detail == (
+        "no route covers this path of api.example:443; base paths covered there: /v1, /v2"
+    )
+    assert "base path in the route's `upstream`" in caught.value.hint

@@ -10,7 +10,7 @@ from authproxy.errors import DNSFailure, Forbidden
 from authproxy.net.http_proxy import HTTPProxy
 from authproxy.net.own_listeners import OwnListeners
 from authproxy.proxy.forward import dialing
-from authproxy.proxy.forward.dialing import ForwardDialer, LookUps, is_local
+from authproxy.proxy.forward.dialing import NO_NAME, ForwardDialer, LookUps, is_local
 from authproxy.proxy.forward.guard import Place
 from tests.support.clock import settle
 from tests.support.launch import GUARD
@@ -90,7 +90,7 @@ async def test_behind_an_http_proxy_the_host_is_judged_as_it_is_written(names):
 async def test_a_name_that_does_not_resolve_is_told_with_what_to_check(names):
     with pytest.raises(DNSFailure) as failed:
         await dialer("nobody.example").resolve()
-    assert "the program asks for" in failed.value.hint
+    assert failed.value.hint == NO_NAME
     assert failed.value.detail == "the host name of nobody.example:443 does not resolve"
 
 

@@ -6,6 +6,9 @@ import pytest
 
 from authproxy.errors import BadRequest, Forbidden, Misdirected, ProxyKeyRequired
 from authproxy.proxy.forward.guard import (
+    NO_KEY,
+    RUNS_KEY_HINT,
+    WRONG_KEY,
     ForwardGuard,
     MisdirectedGuard,
     OriginGuard,
@@ -168,7 +171,27 @@ def test_without_a_key_nobody_is_let_in_where_there_are_some():
         with pytest.raises(ProxyKeyRequired) as refused:
             guard.check_proxy_key(asked(headers=headers))
         assert refused.value.status == 407
+        came = "Proxy-Authorization" in dict(headers)
+        assert refused.value.detail == (WRONG_KEY if came else NO_KEY)
+        assert "access.tokens" in refused.value.hint
     ForwardGuard().check_proxy_key(asked())
+
+
+def test_who_has_a_key_of_a_run_is_told_where_it_is():
+    guard = ForwardGuard(access_keys=[KEY], key_hint=RUNS_KEY_HINT)
+    with pytest.raises(ProxyKeyRequired) as refused:
+        guard.check_proxy_key(asked(headers={"Proxy-Authorization": basic(KEY.partition(":")[0])}))
+    assert (refused.value.detail, refused.value.hint) == (WRONG_KEY, RUNS_KEY_HINT)
+
+
+def test_a_whole_url_is_what_is_asked_for_there():
+    with pytest.raises(BadRequest, match=r"an absolute URL \(http://HOST/PATH\)"):
+        ForwardGuard().check_absolute(asked("/x"))
+
+
+def test_who_is_misdirected_is_told_both_hosts():
+    with pytest.raises(Misdirected, match=r"for api\.example:443, but the request says b\.example:443"):
+        OriginGuard("https", API).check(asked("/x", host="b.example"))
 
 
 # ── inside ───────────────────────────────────────────────────────────────────────────────────────
