@@ -7,7 +7,7 @@ One that came without a key may come once more, with it, as some clients do when
 from authproxy import logs
 from authproxy.observe.record import RequestRecord
 
-NO_KEY_SENT = 407
+ESTABLISHED, NO_KEY_SENT = 200, 407
 MAX_TOLD = 256  # hosts, each once for a status
 
 
@@ -27,7 +27,8 @@ class RefusedTunnels:
                 self._keyless[record.path] = record
         else:
             self._let_in(record.path)
-            self._tell(record)
+            if record.status != ESTABLISHED:  # else what went wrong after it is in the log already
+                self._tell(record)
 
     def secured(self, place: str, named: str | None) -> None:  # noqa: ARG002 - as `Watcher` has it
         """Hear of a handshake for `place`."""

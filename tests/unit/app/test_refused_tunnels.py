@@ -42,6 +42,7 @@ def test_a_refusal_is_told_of_at_once_with_its_cause_and_its_hint_and_once(told)
 def test_what_went_well_and_what_is_no_connect_is_not_told_of(told):
     refused = RefusedTunnels()
     refused.answered(record(OTHER, 200))
+    refused.answered(record(API, 200, detail="no TLS with the client"))
     refused.answered(record("/x", 404, "GET", detail="no route"))
     refused.ended()
     assert told() == []
