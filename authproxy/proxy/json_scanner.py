@@ -164,9 +164,10 @@ class JSONScanner:
         return held
 
     def _stays_below(self, data: bytes, at: int, behind: int) -> bool | None:
-        """Tell whether a URL, whose quote is `at`, leads below its prefix; None while that is not known."""
-        if self._prefixes.may_begin(data, at):  # one that goes before it may yet come
-            return None
+        """Tell whether a URL, whose quote is `at`, leads below its prefix; None while that is not known.
+
+        Until its path ends, it may go on as a prefix that goes before this one, too.
+        """
         bound = at + MAX_URL
         if not self._sought and is_plain_path(data, behind, bound):
             return True
