@@ -30,15 +30,6 @@ def _off_is_nothing(value: Any) -> Any:
     return () if value is False or value is None else value
 
 
-def switch_or_keys(value: Any) -> Any:
-    """Return what `rewrite` is, with `true` as all defaults and `false` as None. Raises ValueError."""
-    if isinstance(value, bool):
-        return {} if value else None
-    if isinstance(value, str | int | float | list):
-        raise ValueError("should be true, false, or a mapping with keys such as headers, bodies, max")  # noqa: TRY004 - pydantic's
-    return value
-
-
 MediaPattern = Annotated[str, AfterValidator(_media_type)]
 
 

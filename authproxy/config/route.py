@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from authproxy.config.document import Item
-from authproxy.config.rewrite import Rewrite, switch_or_keys
+from authproxy.config.rewrite import Rewrite
 from authproxy.config.stand_in import KEYS, Method, StandIn, matches
 from authproxy.config.variables import template, variable_name
 from authproxy.grants.grant import Grant
@@ -322,7 +322,7 @@ class RouteKeys:
     preserve_host: bool = False
     """Whether the client's `Host` is sent instead of the upstream's. Example: true"""
     rewrite: Annotated[
-        Rewrite | None, BeforeValidator(switch_or_keys, json_schema_input_type=Rewrite | bool)
+        Rewrite | None, BeforeValidator(off_is_none, json_schema_input_type=Rewrite | bool)
     ] = field(default_factory=Rewrite)
     """Whether redirects, links and cookies that point at the upstream come back pointing at the proxy; with
     `bodies`, URLs in JSON as well. Example: {bodies: [application/json]}"""

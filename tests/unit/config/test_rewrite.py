@@ -39,9 +39,9 @@ def test_a_route_takes_from_the_defaults_what_it_does_not_say(reader):
 @pytest.mark.parametrize(
     ("written", "fault"),
     [
-        ("1", "rewrite: should be true, false, or a mapping with keys such as headers, bodies, max"),
-        ("'yes'", "rewrite: should be true, false, or a mapping with keys such as headers, bodies, max"),
-        ("[a]", "rewrite: should be true, false, or a mapping"),
+        ("1", "rewrite: should be true, false or a mapping with keys such as headers, bodies, max"),
+        ("'yes'", "rewrite: should be true, false or a mapping with keys such as headers, bodies, max"),
+        ("[a]", "rewrite: should be true, false or a mapping"),
         ("{body: []}", "rewrite.body: unknown"),
         ("{headers: some}", "rewrite.headers: should be"),
         ("{bodies: true}", "rewrite.bodies: should be a list"),
