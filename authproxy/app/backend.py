@@ -99,9 +99,12 @@ class Backend:
         return local.authority.root_pem
 
     async def forward_authority(self) -> bytes | None:
-        """Return the certificates, PEM, of the authority of `forward`, as all processes have it."""
+        """Return the certificates, PEM, of the authority of `forward`, as all processes have it.
+
+        None where there is none, as no upstream speaks TLS.
+        """
         forward = self._app.site.tls.forward
-        return forward.root_pem if forward is not None else None
+        return (forward.root_pem or None) if forward is not None else None
 
     async def begin_login(self, route: str, callback_url: str) -> Show | None:
         return await self._app.route_tokens.begin_login(route, callback_url)

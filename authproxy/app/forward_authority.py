@@ -164,7 +164,7 @@ class ForwardAuthority:
     def publish(self) -> None:
         """Put the files in their places, and say so. Raises `StoreError`."""
         replaced = self.files.publish()
-        if CERTIFICATE not in replaced:
+        if CERTIFICATE not in replaced or not self.root_pem:  # no upstream speaks TLS
             return
         if replaced[CERTIFICATE]:
             logs.warning(ANOTHER, bundle=str(self.bundle_file), hint=READ_AGAIN)

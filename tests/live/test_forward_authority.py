@@ -30,6 +30,9 @@ P256_KEY = bytes.fromhex("2a8648ce3d020106082a8648ce3d030107046d306b0201010420")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")
 
 
+FORWARD = {"forward": {"listen": ANY_PORT}}
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     """Return the directory for what lasts as long as the proxy."""
@@ -157,8 +160,14 @@ def test_its_certificate_is_had_without_the_key_and_is_no_page_where_there_is_no
         assert get(proxy.admin_url, "/ca.pem").status == 404
         assert get(proxy.admin_url, "/metrics").status == 401
         assert get(proxy.admin_url, "/forward-ca.pem", host="evil.example").status == 403
-    with running_proxy({"routes": [route(upstream)]}, env=env) as proxy:
-        answer = get(proxy.admin_url, "/forward-ca.pem")
+    for routes, more in (
+        ([route(upstream)], {}),
+        ([{"name": "plain", "upstream": "http://127.0.0.1:9", "auth": {"grant": "none"}}], FORWARD),
+    ):
+        with running_proxy({"routes": routes, **more}, env=env) as proxy:
+            answer = get(proxy.admin_url, "/forward-ca.pem")
+            log = proxy.log()
+        assert "CA bundle" not in log
         assert (answer.status, answer.one("Content-Type")) == (404, "application/problem+json")
 
 
