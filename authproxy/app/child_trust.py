@@ -40,6 +40,9 @@ REPLACES_WHERE_SET = (
 """Those whose readers, where they are not set, go by one of the others."""
 
 
+BUNDLE = "SSL_CERT_FILE"
+
+
 def trust_variables(authority: ForwardAuthority, environ: Mapping[str, str]) -> dict[str, str]:
     """Return the variables with which a program trusts `authority` besides what it trusts by `environ`.
 
@@ -50,6 +53,12 @@ def trust_variables(authority: ForwardAuthority, environ: Mapping[str, str]) -> 
             "there are no roots on this machine: the program will trust no server but the routes' own",
             hint="name a file of them in SSL_CERT_FILE",
         )
+    if (named := environ.get(BUNDLE)) and not composed(b"", named):
+        logs.warning(
+            "no roots can be read from what a variable names: the bundle has the system's in their place",
+            variable=BUNDLE,
+            file=named,
+        )
     files = _Files(authority)
     found = {name: files.with_ours(name, environ.get(name), authority.cert_file) for name in ADDS}
     for name, others in REPLACES.items():
@@ -59,7 +68,7 @@ def trust_variables(authority: ForwardAuthority, environ: Mapping[str, str]) -> 
         if environ.get(name):
             found[name] = files.with_ours(name, environ[name], authority.bundle_file)
     # What it names, and SSL_CERT_DIR besides, is in the bundle already, for all to whom nothing else is said.
-    found["SSL_CERT_FILE"] = str(authority.bundle_file)
+    found[BUNDLE] = str(authority.bundle_file)
     files.publish()
     return found
 

@@ -133,6 +133,14 @@ def test_a_file_that_cannot_be_used_does_not_have_more_trusted(world, text, capl
     assert "only authproxy's CA is in its place" in caplog.records[0].getMessage()
 
 
+@pytest.mark.parametrize("text", ["", "no certificate"])
+def test_a_bundle_that_cannot_be_used_is_told_of_too(world, text, caplog):
+    file = world.file("corp.pem", text) if text else str(world.directory / "missing.pem")
+    with caplog.at_level(logging.WARNING, "authproxy"):
+        world.variables(SSL_CERT_FILE=file)
+    assert {"variable": "SSL_CERT_FILE", "file": file} in [each.facts for each in caplog.records]
+
+
 def test_where_there_are_no_roots_it_is_told(world, caplog):
     with caplog.at_level(logging.WARNING, "authproxy"):
         world.variables()
