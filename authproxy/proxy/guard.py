@@ -53,7 +53,9 @@ OTHER_SITE = f"{OTHER_ORIGIN}; to look at it yourself, type the URL into the bro
 MAX_HOSTS = 1024  # spellings of `Host` remembered,
 MAX_HOST = 128  # characters each: callers may make them up
 
-_AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?)(?::([0-9]{1,5}))?\Z")
+_AUTHORITY = re.compile(
+    r"(\[[0-9A-Fa-f]*:[0-9A-Fa-f:.]*\]|[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?)(?::([0-9]{1,5}))?\Z"
+)
 _PATH_OR_QUERY = re.compile(r"[/?]")
 _UNSAFE_IN_TARGET = re.compile(r"[^\x21-\x7e\x80-\xff\udc80-\udcff]|#")
 

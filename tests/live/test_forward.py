@@ -402,6 +402,13 @@ def test_who_speaks_tls_to_it_is_told_to_write_http(secure: Named) -> None:
     assert [each["what"] for each in shown["steps"]] == ["refused"]
 
 
+def test_options_of_a_whole_server_are_asked_of_that(plain: Upstream, stranger: Upstream) -> None:
+    with running_proxy(forwarding(route(plain))) as proxy:
+        for target in (stranger.url, f"{stranger.url}/"):
+            assert ask(forward_url(proxy), request("OPTIONS", target, host=at(stranger))).status == 200
+    assert [each.target for each in stranger.requests] == ["*", "/"]
+
+
 def test_any_other_whole_url_is_forwarded_as_it_is(plain: Upstream, stranger: Upstream) -> None:
     stranger.answer = lambda came, _wire: reply(200, "Access-Control-Allow-Origin: *", body=came.body)
     lines = (

@@ -168,6 +168,7 @@ def test_a_whole_url_inside_has_to_be_the_tunnels_too(
         ("localhost", ["Host: localhost"], 400),
         ("localhost:0", ["Host: localhost:0"], 400),
         ("localhost:65536", ["Host: localhost:65536"], 400),
+        ("[127.0.0.1]:80", ["Host: [127.0.0.1]:80"], 400),
         ("https://{}/", ["Host: {}"], 400),
         ("http://{}", ["Host: {}"], 400),
         ("user@{}", ["Host: {}"], 400),

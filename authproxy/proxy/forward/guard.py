@@ -132,6 +132,8 @@ class ForwardGuard(Guard):
                 hint=NO_ORIGIN_FORM,
             )
         authority, path = split_absolute(target)
+        if request.method == "OPTIONS" and target.partition("://")[2] == authority:
+            path = "*"  # of the server as a whole (RFC 9112 §3.2.4)
         place = place_of(authority, DEFAULT_PORTS["http"])
         if place is None or not is_safe_target(path):
             raise BadRequest("the request target is no URL that could be asked for")

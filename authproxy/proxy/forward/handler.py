@@ -186,7 +186,7 @@ class ForwardHandler(ProxyHandler):
         if request.target.startswith("/"):
             context.path = told_path(request)
         place, target = forward.guard.check_absolute(request)
-        context.path = f"http://{place}{target.partition('?')[0]}"
+        context.path = f"http://{place}{target.partition('?')[0].removeprefix('*')}"
         forward.guard.check_proxy_key(request)
         forward.check(place)
         context.place = place
