@@ -303,6 +303,8 @@ def test_other_hosts_can_be_refused(secure: Named, other: Named, stranger: Upstr
         answer = connecting(proxy, other.authority)
         assert (answer.status, answer.proxy_error) == (403, "http_request_denied")
         assert "unmatched: tunnel" in answer.json["hint"]
+        said = f"no route's upstream is {other.authority}, and `forward.unmatched` is refuse"
+        assert answer.json["detail"] == said
         sent = request("GET", f"{stranger.url}/x", host=at(stranger))
         assert ask(forward_url(proxy), sent).status == 403
         with inside(proxy, "localhost", secure.port) as wire:
