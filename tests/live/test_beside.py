@@ -16,6 +16,7 @@ import trustme
 from authproxy.proxy.placeholders import placeholder
 from tests.support.beside import beside, children, python, run_beside
 from tests.support.command import authproxy, wait_until
+from tests.support.descriptors import opened
 from tests.support.launch import GUARD
 from tests.support.wire import API, Tokens, Upstream, get
 
@@ -205,11 +206,7 @@ def test_access_does_not_hold_and_there_is_no_admin_listener_but_pages_are_refus
 
 def listening(pid: int) -> set[str]:
     """Return the sockets that a process listens on."""
-    inodes = {
-        match[1]
-        for each in Path(f"/proc/{pid}/fd").iterdir()
-        if (match := re.match(r"socket:\[(\d+)\]", str(each.readlink())))
-    }
+    inodes = {match[1] for each in opened(pid) if (match := re.match(r"socket:\[(\d+)\]", each))}
     lines = [
         line.split()
         for name in ("tcp", "tcp6")

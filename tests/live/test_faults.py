@@ -35,6 +35,7 @@ from authproxy.app.tls import tls_contexts
 from authproxy.config.read import parse
 from tests.support.aiohttp_server import served
 from tests.support.async_command import running_proxy
+from tests.support.descriptors import opened
 from tests.support.faulty_link import BlackHole, Fault, FaultyLink, Latency, Reset, Slow, Truncate
 
 from .test_metrics import scraped
@@ -497,11 +498,7 @@ async def play_all(cells: Iterable[Cell], port: int) -> dict[Cell, str]:
 
 def descriptors(pid: int | str = "self") -> Counter[str]:
     """Count the open descriptors of a process by their kind."""
-    kinds: Counter[str] = Counter()
-    for entry in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # the one that lists the directory
-            kinds[str(entry.readlink()).partition(":[")[0]] += 1
-    return kinds
+    return Counter(each.partition(":[")[0] for each in opened(pid))
 
 
 def threads(pid: int | str = "self") -> int:

@@ -15,6 +15,7 @@ import pytest
 import trustme
 
 from tests.support.command import RunningProxy, authproxy, running_proxy, wait_until
+from tests.support.descriptors import opened
 from tests.support.edited import NOT_DONE, edited
 from tests.support.forward import Named, forwarding, inside, route, trusting
 from tests.support.launch import ANY_PORT
@@ -135,8 +136,7 @@ def test_no_key_is_in_any_file_nor_told(
         for _ in range(4):
             assert answered(proxy, upstream, trusting(proxy)) == 200
         processes = [proxy.pid, *children(proxy.pid)]
-        opened = [each for pid in processes for each in Path(f"/proc/{pid}/fd").iterdir()]
-        names = {str(each.readlink()) for each in opened if each.is_symlink()}
+        names = {each for pid in processes for each in opened(pid)}
         assert not [name for name in names if "memfd" in name], "in which keys are handed over"
         maps = [Path(f"/proc/{pid}/maps").read_text().splitlines() for pid in processes]
         fields = [line.split(maxsplit=5) for lines in maps for line in lines]

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from tests.support.aiohttp_server import served
 from tests.support.async_command import RunningProxy, running_proxy, wait_until
+from tests.support.descriptors import opened
 from tests.support.ports import free_port
 from tests.support.workers import children
 
@@ -167,11 +168,7 @@ def listening(proxy: RunningProxy) -> set[tuple[int, str]]:
     inodes = {row[9] for row in rows if row[3] == "0A"}
     found = set()
     for pid in (proxy.pid, *children(proxy.pid)):
-        for each in Path(f"/proc/{pid}/fd").iterdir():
-            try:
-                link = str(each.readlink())
-            except FileNotFoundError:  # a connection that has just ended
-                continue
+        for link in opened(pid):
             if link.startswith("socket:[") and link[8:-1] in inodes:
                 found.add((pid, link))
     return found
