@@ -10,7 +10,7 @@ import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import SplitResult, urlsplit
@@ -335,5 +335,18 @@ def is_loopback(host: str, *, any_spelling: bool = True) -> bool:
             return socket.inet_aton(name)[0] == LOOPBACK_NET
         except OSError:
             return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback
+    return unmapped(address).is_loopback
+
+
+def unmapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    """Return the address of IPv4 that one of IPv6 maps (RFC 4291 §2.5.5.2), or else itself."""
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def is_address(host: str) -> bool:
+    """Tell whether `host`, without brackets, is an IP address."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True

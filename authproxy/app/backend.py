@@ -117,7 +117,7 @@ class Backend:
     async def status(self) -> dict[str, object]:
         """Return the document of `/api/status`."""
         app = self._app
-        fault = app.config_fault
+        fault, counters = app.config_fault, await self._counters()
         return {
             "version": __version__,
             "started_at": rfc3339(app.started_at),
@@ -128,16 +128,15 @@ class Backend:
             },
             "listeners": app.listening,
             **({"ca_file": str(local.kept.public)} if (local := app.site.tls.local) is not None else {}),
-            **({"forward": await self._forward_status()} if app.config.forward is not None else {}),
-            "routes": await self._routes(self.states()),
+            **({"forward": self._forward_status(counters)} if app.config.forward is not None else {}),
+            "routes": await self._routes(self.states(), counters),
         }
 
-    async def _forward_status(self) -> dict[str, object]:
+    def _forward_status(self, counters: Counters) -> dict[str, object]:
         """Return what is told of forward mode: where it is, what clients are to trust, what has come."""
         from authproxy.app.forward import bundle_of
 
-        app, counters = self._app, total(await self._app.observing.snapshots())
-        config, tunnels = app.config, counters.tunnels
+        app, config, tunnels = self._app, self._app.config, counters.tunnels
         return {
             "listener": app.shown.get(config.forward_listener or ""),
             "unmatched": "tunnel" if config.forward is not None and config.forward.tunnels else "refuse",
@@ -152,12 +151,16 @@ class Backend:
         """Return one route's part of that. Raises `NoRoute`."""
         self._route(name)
         [document] = await self._routes(
-            [each for each in self._app.route_tokens.states() if each.route == name]
+            [each for each in self._app.route_tokens.states() if each.route == name],
+            await self._counters(),
         )
         return document
 
-    async def _routes(self, states: list[RouteStatus]) -> list[dict[str, object]]:
-        counters = total(await self._app.observing.snapshots())
+    async def _counters(self) -> Counters:
+        """Return what all processes have counted."""
+        return total(await self._app.observing.snapshots())
+
+    async def _routes(self, states: list[RouteStatus], counters: Counters) -> list[dict[str, object]]:
         seconds: dict[str, list[float]] = {}
         for answer in await self._ask_all("latencies", None):
             for name, some in answer.items():
@@ -286,7 +289,7 @@ class Backend:
             self._told = {each.route: each.state for each in states}
             if others:
                 with contextlib.suppress(AuthproxyError):
-                    for document in await self._routes(others):
+                    for document in await self._routes(others, await self._counters()):
                         self.streams.publish("status", document)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SECONDS):

@@ -35,9 +35,7 @@ async def open_tunnel(
         raise _broken(proxy, "closed the connection") from error
     if not 200 <= status < 300:
         raise refusal(proxy, status, f"CONNECT {authority.decode()}")
-    if (
-        rest and not may_begin
-    ):  # the upstream has not been asked anything yet: whoever speaks here is not the upstream
+    if rest and not may_begin:  # the upstream has not been asked yet: whoever speaks is somebody else
         raise _broken(proxy, "sent more than its answer")
     return rest
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
-from authproxy.values import bracketed, is_loopback, reached_at, split_address
+from authproxy.values import bracketed, is_loopback, reached_at, split_address, unmapped
 
 IPAddress = IPv4Address | IPv6Address
 
@@ -127,7 +127,7 @@ def _meant(host: str) -> IPAddress | str:
             return IPv4Address(socket.inet_aton(text))
         except OSError:
             return text
-    return getattr(address, "ipv4_mapped", None) or address
+    return unmapped(address)
 
 
 def _is_same(there: IPAddress | str, here: IPAddress | str) -> bool:

@@ -27,7 +27,7 @@ from multidict import CIMultiDictProxy, istr
 
 from authproxy.errors import BadRequest, Forbidden, KeyRequired
 from authproxy.proxy.plain import HTTP_1_0, HTTP_1_1, Version
-from authproxy.values import is_loopback
+from authproxy.values import is_loopback, unmapped
 
 HOST, ORIGIN, SITE = istr("Host"), istr("Origin"), istr("Sec-Fetch-Site")
 AUTHORIZATION, TE = istr("Authorization"), istr("Transfer-Encoding")
@@ -270,8 +270,7 @@ def _is_address(host: str, address: str | None) -> bool:
 
 
 def _address(text: str) -> IPv4Address | IPv6Address:
-    address = ip_address(text.partition("%")[0])
-    return getattr(address, "ipv4_mapped", None) or address
+    return unmapped(ip_address(text.partition("%")[0]))
 
 
 def read_authority(text: str) -> tuple[str, int | None] | None:

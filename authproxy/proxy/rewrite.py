@@ -13,13 +13,12 @@ Of `Set-Cookie` it is `Domain` and `Path`, and those never point elsewhere: a co
 
 import re
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Protocol
 from urllib.parse import quote, unquote
 
 from authproxy.proxy.guard import plain_host
 from authproxy.proxy.router import upstream_target
-from authproxy.values import DEFAULT_PORTS
+from authproxy.values import DEFAULT_PORTS, is_address
 
 # An upstream chooses what is matched here: a part that has begun is never tried again (`*+`), so that the
 # time is linear. RFC 3986 appendix B; a backslash is a slash to some, a control nothing: no match then.
@@ -239,7 +238,7 @@ def _reaches(domain: str, at: Bearings) -> bool:
 def _matches(host: str, domain: str) -> bool:
     """Whether `host` domain-matches (RFC 6265 §5.1.3)."""
     wanted = plain_host(domain.removeprefix("."))
-    return host == wanted or (host.endswith(f".{wanted}") and not _is_address(host))
+    return host == wanted or (host.endswith(f".{wanted}") and not is_address(host))
 
 
 def asked_for(asked: Asked) -> tuple[str, str]:
@@ -266,14 +265,6 @@ def _attribute(text: str) -> tuple[str, str]:
     """Return the name, in lower case, and the value of a cookie's attribute."""
     name, _, value = text.partition("=")
     return name.strip(_BLANKS).lower(), value.strip(_BLANKS)
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _decoded(step: str) -> str:

@@ -56,6 +56,13 @@ class ForwardConnection(ClientConnection):
         if self._has_ended:
             super().eof_received()
 
+    @property
+    def client(self) -> asyncio.Transport:
+        """The way to the client. Raises `ConnectionResetError` once it is gone."""
+        if self.transport is None:
+            raise ConnectionResetError
+        return self.transport
+
     async def first_bytes(self) -> bytes:
         """Return what the client sends first in the tunnel, once some of it is there."""
         if self._at == len(self._ahead):

@@ -10,7 +10,7 @@ import contextlib
 import socket
 import threading
 from functools import partial
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import ip_address
 
 from authproxy.errors import DNSFailure, Forbidden
 from authproxy.net.dial import Addresses, Dialer, Origin, look_up
@@ -19,7 +19,7 @@ from authproxy.net.http_proxy import ADVICE, HTTPProxy
 from authproxy.net.http_tunnel import open_tunnel
 from authproxy.net.own_listeners import OwnListeners
 from authproxy.proxy.forward.guard import Place, refuse_own
-from authproxy.values import is_loopback
+from authproxy.values import is_address, is_loopback, unmapped
 
 MAX_LOOKUPS = 32  # at a time: each has a thread, as nobody can break off one that hangs
 NO_NAME = "check the spelling of the host name, and this machine's DNS and network"
@@ -37,7 +37,7 @@ class LookUps:
 
     async def addresses(self, host: str, port: int) -> Addresses:
         """Return the addresses of `host`. Raises OSError, and UnicodeError for what cannot be a name."""
-        if _is_address(host):
+        if is_address(host):
             return await look_up(host, port)
         await self._room.acquire()
         looking: asyncio.Future[Addresses] = asyncio.get_running_loop().create_future()
@@ -124,19 +124,10 @@ class ForwardDialer(Dialer):
         return ADVICE if self.proxy is not None else f"check the host that the program asks for, {more}"
 
 
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
 def is_local(host: str) -> bool:
     """Tell whether `host` is an address, or a name, of loopback or link-local, or none in particular."""
     try:
-        address: IPv4Address | IPv6Address = ip_address(host.partition("%")[0])
+        address = unmapped(ip_address(host.partition("%")[0]))
     except ValueError:
         return is_loopback(host)
-    address = getattr(address, "ipv4_mapped", None) or address
     return address.is_loopback or address.is_link_local or address.is_unspecified

@@ -10,7 +10,7 @@ plain http, that pages are judged.
 
 import binascii
 from base64 import b64decode
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -112,7 +112,7 @@ class ForwardGuard(Guard):
             raise BadRequest("the target of a CONNECT should be HOST:PORT")
         hosts = request.headers.getall(HOST, ())
         if hosts or request.version != HTTP_1_0:  # older clients send none
-            self._check_agreement(hosts, place, place.port)
+            self._check_agreement(self._one(hosts), place)
         return place
 
     def check_absolute(self, request: Asked) -> tuple[Place, str]:
@@ -137,8 +137,7 @@ class ForwardGuard(Guard):
         place = place_of(authority, DEFAULT_PORTS["http"])
         if place is None or not is_safe_target(path):
             raise BadRequest("the request target is no URL that could be asked for")
-        if len(request.headers.getall(HOST, ())) != 1:
-            raise BadRequest("the Host header should be there, once")
+        self._one(request.headers.getall(HOST, ()))
         return place, path
 
     def check_proxy_key(self, request: Asked) -> None:
@@ -151,10 +150,15 @@ class ForwardGuard(Guard):
         self._check_version(request)
         self._check_framing(request, request.headers)
 
-    def _check_agreement(self, hosts: "list[str] | tuple[str, ...]", place: Place, port: int) -> None:
+    @staticmethod
+    def _one(hosts: Sequence[str]) -> str:
         if len(hosts) != 1:
             raise BadRequest("the Host header should be there, once")
-        named = place_of(hosts[0], port)
+        return hosts[0]
+
+    @staticmethod
+    def _check_agreement(host: str, place: Place) -> None:
+        named = place_of(host, place.port)
         if named is None:
             raise BadRequest("the Host header is malformed")
         if named != place:

@@ -58,7 +58,7 @@ class ForwardContext(RequestContext):
     """A request to the forward listener: `place` is where it wants to go."""
 
     place: Place | None = None
-    beyond: Unmatched | None = None  # where that is no route's
+    unmatched: Unmatched | None = None  # where that is no route's
     is_told = True
 
     @property
@@ -68,10 +68,10 @@ class ForwardContext(RequestContext):
     def record(self, ended: float) -> RequestRecord:
         """Return what is to be told of it; a host that is no route's has none."""
         made = super().record(ended)
-        return made if self.beyond is None else made._replace(route=None, facts=None)
+        return made if self.unmatched is None else made._replace(route=None, facts=None)
 
 
-class Tunnelling(ForwardContext):
+class ConnectContext(ForwardContext):
     """A CONNECT. In a tunnel that ends here TLS is as `tls` has it, and has begun by `end` (loop time)."""
 
     tls: "ssl.SSLContext | None" = None
@@ -149,10 +149,10 @@ class ForwardHandler(ProxyHandler):
 
     def start(self, request: Request) -> Step:
         """Judge the request, and send it as far as nothing has to be waited for."""
-        kind = Tunnelling if request.method == "CONNECT" else ForwardContext
+        kind = ConnectContext if request.method == "CONNECT" else ForwardContext
         context = kind(request, self.site, time(), perf_counter())
         try:
-            if isinstance(context, Tunnelling):
+            if isinstance(context, ConnectContext):
                 self._judge_tunnel(context)
                 return Waiting(context)
             keep_alive = self._judge(context)
@@ -169,7 +169,7 @@ class ForwardHandler(ProxyHandler):
             raise Forbidden(OFF)
         return self.forward
 
-    def _judge_tunnel(self, context: Tunnelling) -> None:
+    def _judge_tunnel(self, context: ConnectContext) -> None:
         """Find out where a CONNECT leads. Raises `RequestRefused`."""
         forward = self._at_work()
         if (asked := place_of(context.request.target)) is not None:
@@ -178,7 +178,7 @@ class ForwardHandler(ProxyHandler):
         forward.guard.check_proxy_key(context.request)
         forward.check(place)
         if place not in forward.secure and place not in forward.plain:
-            context.beyond = forward.beyond(place)
+            context.unmatched = forward.way_to(place)
 
     def _judge(self, context: ForwardContext) -> bool | None:
         """Judge a request that names its whole URL, as `judge` does. Raises `RequestRefused`."""
@@ -196,9 +196,9 @@ class ForwardHandler(ProxyHandler):
             return judge(context)
         if place in forward.secure:
             raise BadRequest(NO_PLAIN_HTTP, hint=NO_HTTPS)
-        context.beyond = beyond = forward.beyond(place)
+        context.unmatched = unmatched = forward.way_to(place)
         context.notes().forward = "forwarded"
-        route = context.route = beyond.route(place)
+        route = context.route = unmatched.route(place)
         request.connection.stall_seconds = route.idle_seconds
         target = route.placeholders.taken_out(context, target)
         context.outgoing = outgoing_of(context, route, target)
@@ -208,7 +208,7 @@ class ForwardHandler(ProxyHandler):
 
     async def finish(self, context: Any) -> bool:
         """Go on with the request from where it stands; tell whether the connection can go on."""
-        if not isinstance(context, Tunnelling):
+        if not isinstance(context, ConnectContext):
             return await super().finish(context)
         try:
             keep_alive = await self._connect(context)
@@ -221,14 +221,14 @@ class ForwardHandler(ProxyHandler):
             self._tell(context)
         return keep_alive
 
-    async def _connect(self, context: Tunnelling) -> bool:
+    async def _connect(self, context: ConnectContext) -> bool:
         forward, place = self._at_work(), context.place
         if place is None:
             raise TypeError("a request that was not judged")
         outcome = "failed"
         try:
-            if context.beyond is not None:
-                keep_alive, outcome = await self._tunnel(context, context.beyond, place), "tunnelled"
+            if context.unmatched is not None:
+                keep_alive, outcome = await self._tunnel(context, context.unmatched, place), "tunnelled"
             else:
                 keep_alive = await self._intercept(context, forward, place)
                 outcome = "intercepted" if keep_alive else "failed"
@@ -238,11 +238,11 @@ class ForwardHandler(ProxyHandler):
 
     # ── a blind tunnel ───────────────────────────────────────────────────────────────────────────
 
-    async def _tunnel(self, context: Tunnelling, beyond: Unmatched, place: Place) -> bool:
+    async def _tunnel(self, context: ConnectContext, unmatched: Unmatched, place: Place) -> bool:
         """Pass bytes on both ways until one side is gone."""
-        connection, notes = context.request.connection, context.notes()
-        cast("ForwardConnection", connection).opening = True
-        far = await opened(beyond.dialer(place), beyond.timeouts.connect)
+        connection, notes = cast("ForwardConnection", context.request.connection), context.notes()
+        connection.opening = True
+        far = await opened(unmatched.dialer(place), unmatched.timeouts.connect)
         notes.steps.append(("connect", "new", perf_counter()))
         client = connection.transport
         if far.transport is None or client is None:
@@ -251,7 +251,7 @@ class ForwardHandler(ProxyHandler):
         context.answering(200)
         notes.forward = "tunnelled"
         self.counters.tunnels_open[()] += 1
-        with Tunnel(client, far.transport, beyond.timeouts.idle) as tunnel:
+        with Tunnel(client, far.transport, unmatched.timeouts.idle) as tunnel:
             try:
                 far.join(tunnel)
                 connection.join(tunnel)
@@ -267,15 +267,12 @@ class ForwardHandler(ProxyHandler):
 
     # ── a host that is a route's ─────────────────────────────────────────────────────────────────
 
-    async def _intercept(self, context: Tunnelling, forward: ForwardSite, place: Place) -> bool:
+    async def _intercept(self, context: ConnectContext, forward: ForwardSite, place: Place) -> bool:
         """Have the connection go on where the requests to `place` come in; tell whether it does."""
         connection = cast("ForwardConnection", context.request.connection)
         if place in forward.secure:
             context.tls = forward.context(place)
-        transport = connection.transport
-        if transport is None:
-            raise ConnectionResetError
-        transport.write(ESTABLISHED)
+        connection.client.write(ESTABLISHED)
         context.answering(200)
         context.end = asyncio.get_running_loop().time() + forward.handshake_seconds
         try:
@@ -287,34 +284,31 @@ class ForwardHandler(ProxyHandler):
             return self._go_on_plainly(context, forward, place, first)
         return await self._go_on_within_tls(context, forward, place, first)
 
-    def _go_on_plainly(self, context: Tunnelling, forward: ForwardSite, place: Place, first: bytes) -> bool:
+    def _go_on_plainly(
+        self, context: ConnectContext, forward: ForwardSite, place: Place, first: bytes
+    ) -> bool:
         connection = cast("ForwardConnection", context.request.connection)
-        transport = connection.transport
-        if transport is None:
-            raise ConnectionResetError
+        client = connection.client
         if place in forward.plain:
-            connection.enter(self._entrance(("http", place)), transport, first)
+            connection.enter(self._entrance(("http", place)), client, first)
             context.is_told = False
             return True
         error = BadRequest(NO_PLAIN_HTTP, hint="speak TLS in the tunnel")
         self._count(error)
         broken_off(context, error.detail, error.hint)
-        transport.write(problem_response(error, route=None, close=True, request_id=context.id))
+        client.write(problem_response(error, route=None, close=True, request_id=context.id))
         return False
 
     async def _go_on_within_tls(
-        self, context: Tunnelling, forward: ForwardSite, place: Place, first: bytes
+        self, context: ConnectContext, forward: ForwardSite, place: Place, first: bytes
     ) -> bool:
         connection = cast("ForwardConnection", context.request.connection)
-        transport = connection.transport
         if context.tls is None:
             self._distrust.warn(str(place), NO_TLS_HERE, TLS_HINT)
             return broken_off(context, NO_TLS_HERE, TLS_HINT)
-        if transport is None:
-            raise ConnectionResetError
-        seconds = context.end - asyncio.get_running_loop().time()
+        client, seconds = connection.client, context.end - asyncio.get_running_loop().time()
         try:
-            made, landing = await secured(transport, context.tls, first, seconds)
+            made, landing = await secured(client, context.tls, first, seconds)
         except HandshakeFailed as error:
             connection.lost()
             hint = forward.trust_hint()

@@ -174,7 +174,7 @@ class ForwardSite:
             raise NoCertificate(f"no certificate can be made for {place.host}: {error}") from error
         raise NoCertificate("there is no authority to make certificates")
 
-    def beyond(self, place: Place) -> Unmatched:
+    def way_to(self, place: Place) -> Unmatched:
         """Return the way to a host that is no route's. Raises `Forbidden` where there is none."""
         if self.unmatched is None:
             raise Forbidden(

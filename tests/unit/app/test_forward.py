@@ -84,16 +84,16 @@ def test_where_other_hosts_may_lead_depends_on_who_asks(site, top, goes, reaches
     found = site(STATIC, top=top).forward
     if not goes:
         with pytest.raises(Forbidden):
-            found.beyond(Place("far.example", 443))
+            found.way_to(Place("far.example", 443))
         return
-    assert found.beyond(Place("far.example", 443))._reaches_local is reaches_local
+    assert found.way_to(Place("far.example", 443))._reaches_local is reaches_local
 
 
 def test_hosts_that_are_no_routes_take_the_timeouts_and_the_proxy_of_defaults(site):
     top = f"{FORWARD}\ndefaults: {{timeouts: {{connect: 1s, idle: 2s}}, http_proxy: 'http://p.example:1'}}"
-    beyond = site(STATIC, top=top).forward.beyond(Place("far.example", 443))
-    assert (beyond.timeouts.connect, beyond.timeouts.response, beyond.timeouts.idle) == (1, 60, 2)
-    assert str(beyond.dialer(Place("far.example", 443)).proxy) == "http://p.example:1"
+    unmatched = site(STATIC, top=top).forward.way_to(Place("far.example", 443))
+    assert (unmatched.timeouts.connect, unmatched.timeouts.response, unmatched.timeouts.idle) == (1, 60, 2)
+    assert str(unmatched.dialer(Place("far.example", 443)).proxy) == "http://p.example:1"
 
 
 def test_the_keys_are_those_of_access(site):

@@ -64,7 +64,7 @@ class World:
 
 def test_where_a_connect_leads_is_known_before_anything_is_dialled():
     world = World()
-    for target, place, is_beyond in (
+    for target, place, is_unmatched in (
         ("api.example:443", API, False),
         ("API.EXAMPLE.:443", API, False),
         ("plain.example:80", PLAIN, False),
@@ -73,7 +73,7 @@ def test_where_a_connect_leads_is_known_before_anything_is_dialled():
     ):
         step = world.connect(target)
         assert type(step) is Waiting
-        assert (step.context.place, step.context.beyond is not None) == (place, is_beyond)
+        assert (step.context.place, step.context.unmatched is not None) == (place, is_unmatched)
         assert step.context.path == str(place)
     assert world.told == []
 

@@ -34,10 +34,10 @@ def test_our_own_listeners_are_refused_by_any_name():
 
 
 def test_hosts_that_are_no_routes_are_refused_where_there_is_no_way_to_them():
-    beyond = Unmatched(OWN)
-    assert ForwardSite(ForwardGuard(), OWN, unmatched=beyond).beyond(FAR) is beyond
+    unmatched = Unmatched(OWN)
+    assert ForwardSite(ForwardGuard(), OWN, unmatched=unmatched).way_to(FAR) is unmatched
     with pytest.raises(Forbidden) as refused:
-        ForwardSite(ForwardGuard(), OWN).beyond(FAR)
+        ForwardSite(ForwardGuard(), OWN).way_to(FAR)
     assert "unmatched" in refused.value.hint
 
 
@@ -57,9 +57,9 @@ def test_a_proxy_on_the_way_is_asked_to_forward_plain_http_and_to_tunnel_all_els
         asked.append(url)
         return proxy
 
-    beyond = Unmatched(OWN, proxy_of=proxy_of)
-    assert not beyond.dialer(API).forwards
-    assert beyond.dialer(FAR, scheme="http", tunnel=False).forwards
+    unmatched = Unmatched(OWN, proxy_of=proxy_of)
+    assert not unmatched.dialer(API).forwards
+    assert unmatched.dialer(FAR, scheme="http", tunnel=False).forwards
     assert asked == ["https://api.example:443/", "http://far.example:80/"]
 
 
@@ -73,12 +73,12 @@ def test_a_proxy_that_cannot_be_used_is_told():
 
 async def test_connections_are_kept_to_so_many_hosts_and_no_more(monkeypatch):
     monkeypatch.setattr(module, "MAX_HOSTS", 2)
-    beyond = Unmatched(OWN, timeouts=Timeouts(1, 2, 3))
-    first, second = beyond.route(Place("a", 80)), beyond.route(Place("b", 80))
-    assert beyond.route(Place("a", 80)) is first
-    beyond.route(Place("c", 80))
-    assert beyond.route(Place("a", 80)) is first
-    assert beyond.route(Place("b", 80)) is not second
+    unmatched = Unmatched(OWN, timeouts=Timeouts(1, 2, 3))
+    first, second = unmatched.route(Place("a", 80)), unmatched.route(Place("b", 80))
+    assert unmatched.route(Place("a", 80)) is first
+    unmatched.route(Place("c", 80))
+    assert unmatched.route(Place("a", 80)) is first
+    assert unmatched.route(Place("b", 80)) is not second
     assert second.sender.pool._closed
-    beyond.close()
+    unmatched.close()
     assert (first.idle_seconds, first.credential, first.name) == (3, None, "")
