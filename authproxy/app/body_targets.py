@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 from string import punctuation
 from urllib.parse import quote
 
+from authproxy.app.nested_mounts import NestedMounts, shares_credential
 from authproxy.config.model import Config
 from authproxy.config.route import RouteConfig
 from authproxy.net.own_listeners import OwnListeners
 from authproxy.proxy.body_rewriting import BodyRewriting, Target
-from authproxy.proxy.rewrite import as_sent, origin_parts
+from authproxy.proxy.rewrite import Mounts, as_sent, origin_parts
 from authproxy.proxy.url_prefixes import Prefix
 from authproxy.values import bracketed, reached_at, split_address, split_url
 
@@ -44,16 +45,25 @@ AS_ASKED = Place()
 
 
 def body_rewriting(
-    config: Config, route: RouteConfig, *, listener: str, own: OwnListeners, untouched: Callable[[str], None]
+    config: Config,
+    route: RouteConfig,
+    *,
+    listener: str,
+    own: OwnListeners,
+    mounts: NestedMounts,
+    untouched: Callable[[str], None],
 ) -> BodyRewriting | None:
     """Return what rewrites the bodies of `route`, as it is mounted or at its own `listener`, if anything.
 
-    `own` knows the ports of all listeners.
+    `own` knows the ports of all listeners, `mounts` those of all routes.
     """
     if route.rewrite is None or not route.rewrite.bodies:
         return None
-    others = sorted(_others(config, route, listener, own), key=lambda each: -len(each.prefix.path))
-    itself = _target(replace(route, path="/") if listener else route, AS_ASKED)
+    others = sorted(_others(config, route, listener, own, mounts), key=lambda each: -len(each.prefix.path))
+    if listener:
+        itself = _target(replace(route, path="/"), AS_ASKED)
+    else:
+        itself = _target(route, AS_ASKED, mounts.below(route, route))
     if itself is None:
         return None
     return BodyRewriting(
@@ -66,38 +76,29 @@ def body_rewriting(
     )
 
 
-def _others(config: Config, route: RouteConfig, listener: str, own: OwnListeners) -> Iterator[Target]:
+def _others(
+    config: Config, route: RouteConfig, listener: str, own: OwnListeners, mounts: NestedMounts
+) -> Iterator[Target]:
     """Yield the other routes to which an answer of `route` may lead, as far as a URL does."""
     finder = _Finder(config, route, listener, own)
     for other in config.routes:
-        found = finder.find(other) if other.name != route.name and _shares_credential(route, other) else None
-        if found is not None and (target := _target(*found)) is not None:
+        found = finder.find(other) if other.name != route.name and shares_credential(route, other) else None
+        if found is None:
+            continue
+        at, place = found
+        closed = mounts.below(other, route) if at is other else frozenset()
+        if (target := _target(at, place, closed)) is not None:
             yield target
 
 
-def _shares_credential(route: RouteConfig, other: RouteConfig) -> bool:
-    """Tell whether `other` adds no more than `route`: headers and certificates may be credentials too."""
-    certificate = other.tls.cert_file, other.tls.key_file
-    return (
-        route.key == other.key
-        and _set(other).items() <= _set(route).items()
-        and certificate in {(None, None), (route.tls.cert_file, route.tls.key_file)}
-    )
-
-
-def _set(route: RouteConfig) -> dict[str, str]:
-    """Return the headers that are set, by their names in lower case."""
-    return {name.lower(): value.get_secret_value() for name, value in route.headers.set.items()}
-
-
-def _target(route: RouteConfig, place: Place) -> Target | None:
-    """Return `route`, mounted at its `path`; None where its URL is none that can be looked for."""
+def _target(route: RouteConfig, place: Place, closed: Mounts = frozenset()) -> Target | None:
+    """Return `route`, mounted at its `path`, what is `closed` aside; None where its URL is no URL to find."""
     url = split_url(route.upstream)
     origin = origin_parts(url.scheme, url.netloc)
     if origin is None:
         return None
     base, mount = quote(url.path.rstrip("/"), safe=punctuation), as_sent(route.path.rstrip("/"))
-    return Target(Prefix.of(*origin, base if route.strip_path else base + mount), place, mount)
+    return Target(Prefix.of(*origin, base if route.strip_path else base + mount, closed), place, mount)
 
 
 @dataclass(frozen=True, slots=True)

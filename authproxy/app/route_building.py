@@ -14,6 +14,7 @@ from urllib.parse import unquote
 from pydantic import SecretStr
 
 from authproxy.app.credentials import TokenSources
+from authproxy.app.nested_mounts import NestedMounts
 from authproxy.app.tls import TLSContexts
 from authproxy.config.model import Config
 from authproxy.config.route import RouteConfig
@@ -148,6 +149,7 @@ class RouteBuilder:
         self._tls = tls
         self._planned = planned
         self._before = before
+        self._mounts = NestedMounts(config.routes)
         self._marks = placeholders(config.configured or config.routes)
         self._owners = {
             self._marks[each.name]: each.name for each in reversed(config.routes) if each.grant.needs_token
@@ -180,6 +182,7 @@ class RouteBuilder:
                 strip=strip,
                 preserve_host=route.preserve_host,
                 secure=config.tls is not None,
+                closed=frozenset() if listener else self._mounts.below(route, route),
             )
         bodies = self._bodies(route, listener)
         hiding = _hiding(credential)
@@ -254,7 +257,9 @@ class RouteBuilder:
         def count(reason: str) -> None:
             untouched[route.name, reason] += 1
 
-        return body_rewriting(self._config, route, listener=listener, own=self._own, untouched=count)
+        return body_rewriting(
+            self._config, route, listener=listener, own=self._own, mounts=self._mounts, untouched=count
+        )
 
     def no_placeholders(self) -> Placeholders:
         """Return what refuses those of every route: where none of them is asked."""

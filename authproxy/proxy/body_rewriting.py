@@ -156,9 +156,9 @@ class BodyRewriting:
 
     def _prefixes_for(self, host: str) -> tuple[Prefixes, int]:
         """Return what is looked for, and how many of these are this route by the caller's `host`."""
-        path = self._targets[0].prefix.path
+        itself = self._targets[0].prefix
         parts = [origin_parts(scheme, host) for scheme in DEFAULT_PORTS] if host else []
-        own = [Prefix.of(*each, path) for each in parts if each is not None]
+        own = [Prefix.of(*each, itself.path, itself.closed) for each in parts if each is not None]
         return Prefixes([*own, *(each.prefix for each in self._targets)]), len(own)
 
 

@@ -15,6 +15,7 @@ What is no JSON passes: no byte is ever lost, whatever comes.
 import re
 from collections.abc import Callable, Sequence
 
+from authproxy.proxy.rewrite import Mounts
 from authproxy.proxy.url_prefixes import (
     MAX_URL,
     QUOTE,
@@ -145,7 +146,7 @@ class JSONScanner:
             at = seen = match.start()
             if not self._structure.begins_value(at):
                 continue
-            stays = self._stays_below(data, at, match.end())
+            stays = self._stays_below(data, at, match.end(), self._prefixes.closed(match))
             if stays is None:
                 return self._hold(data, at, passed, parts)
             if stays:
@@ -163,20 +164,20 @@ class JSONScanner:
         held, self._held = self._held, b""
         return held
 
-    def _stays_below(self, data: bytes, at: int, behind: int) -> bool | None:
+    def _stays_below(self, data: bytes, at: int, behind: int, closed: Mounts) -> bool | None:
         """Tell whether a URL, whose quote is `at`, leads below its prefix; None while that is not known.
 
         Until its path ends, it may go on as a prefix that goes before this one, too.
         """
         bound = at + MAX_URL
-        if not self._sought and is_plain_path(data, behind, bound):
+        if not self._sought and not closed and is_plain_path(data, behind, bound):
             return True
         end, is_all = path_in_string(data, max(behind, at + self._sought), bound)
         if not is_all and len(data) < bound:
             self._sought = end - at
             return None
         self._sought = 0
-        return is_all and stays_below_in_string(data[behind:end])
+        return is_all and stays_below_in_string(data[behind:end], closed)
 
     def _cut_short(self, data: bytes, seen: int) -> int | None:
         """Return where a string begins that may go on as one of the prefixes; what was `seen` is none."""
@@ -231,7 +232,9 @@ class TextScanner:
         if url is None or match is None:
             return text
         path = url[1][match.end() - len(QUOTE) :]
-        if (path and not path.startswith(b"/")) or not stays_below(path.decode("utf-8", "surrogateescape")):
+        if path and not path.startswith(b"/"):
+            return text
+        if not stays_below(path.decode("utf-8", "surrogateescape"), self._prefixes.closed(match)):
             return text
         return self._replacements[(match.lastindex or 1) - 1] + text[match.end() - len(QUOTE) :]
 

@@ -12,6 +12,7 @@ Of `Set-Cookie` it is `Domain` and `Path`, and those never point elsewhere: a co
 """
 
 import re
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import quote, unquote
@@ -38,6 +39,10 @@ _BLANKS = " \t"
 _UNQUOTED = "/:@!$&'()*+,=~"  # what a path may hold (RFC 3986 §3.3), without what ends a cookie's attribute
 
 OriginParts = tuple[str, str, int]
+
+
+Mounts = AbstractSet[tuple[str, ...]]
+"""The decoded steps from one mount to others below it."""
 
 
 class Asked(Protocol):
@@ -70,7 +75,7 @@ class Rewriting:
 
     `origin` is the upstream's (`https://api.example.com`); `base`, `path` and `strip` are as in `Route`. With
     `preserve_host` the upstream knows itself by the caller's `Host` too. `secure` says that callers speak
-    TLS to us.
+    TLS to us. What leads to one of the mounts `closed`, below this route's, is left alone.
     """
 
     def __init__(
@@ -82,7 +87,9 @@ class Rewriting:
         strip: str = "",
         preserve_host: bool = False,
         secure: bool = False,
+        closed: Mounts = frozenset(),
     ) -> None:
+        self._closed = closed
         self._scheme, _, authority = origin.partition("://")
         self._origin = origin_parts(self._scheme, authority)
         self._base = base
@@ -146,7 +153,9 @@ class Rewriting:
         if not self._is_own(scheme.lower() or self._scheme, authority, at):
             return None
         moved = self._moved(path.split("/")[1:])
-        return moved and f"{self._proxy_scheme + ':' if scheme else ''}//{at.authority}{moved}"
+        if moved is None or leads_to(moved[len(self._mount.rstrip("/")) :], self._closed):
+            return None
+        return f"{self._proxy_scheme + ':' if scheme else ''}//{at.authority}{moved}"
 
     def _relative(self, path: str, at: Bearings) -> str | None:
         """Return the path on the proxy; None when `path` leads there by itself, or elsewhere anyway."""
@@ -274,6 +283,21 @@ def _decoded(step: str) -> str:
 def _directory(path: str) -> list[str]:
     """Return what relative references start from (RFC 3986 §5.2.3): all before the last slash."""
     return walk([*path.split("/")[1:-1], ""])[1][:-1]
+
+
+def leads_to(path: str, mounts: Mounts) -> bool:
+    """Tell whether a raw `path`, put behind a mount, leads to one of `mounts` below that, or further.
+
+    Some merge slashes before they walk the dots: no reading of it may.
+    """
+    if not mounts:
+        return False
+    parts = path.split("/")
+    for reading in (parts, [each for each in parts if each]):
+        steps = tuple(_decoded(step) for step in walk(reading)[1] if step)
+        if any(steps[:count] in mounts for count in range(1, len(steps) + 1)):
+            return True
+    return False
 
 
 def walk(steps: list[str]) -> tuple[int, list[str]]:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from authproxy.proxy.rewrite import walk
+from authproxy.proxy.rewrite import Mounts, leads_to, walk
 from authproxy.values import DEFAULT_PORTS
 
 QUOTE = b'"'
@@ -37,17 +37,19 @@ _END = re.compile(r"[^!-~]+\Z")
 class Prefix:
     """What begins a URL: `origin` without a port, as origins are compared, its `port`, and a raw `path`.
 
-    The origin is lower case; the path is compared as it is, and may be empty.
+    The origin is lower case; the path is compared as it is, and may be empty. A URL that leads to one of the
+    mounts `closed`, below where it is to lead, is left alone.
     """
 
     origin: str
     port: int
     path: str
+    closed: Mounts = frozenset()
 
     @classmethod
-    def of(cls, scheme: str, host: str, port: int, path: str) -> "Prefix":
+    def of(cls, scheme: str, host: str, port: int, path: str, closed: Mounts = frozenset()) -> "Prefix":
         """Return that of a URL; `host` is without brackets."""
-        return cls(f"{scheme}://{f'[{host}]' if ':' in host else host}", port, path)
+        return cls(f"{scheme}://{f'[{host}]' if ':' in host else host}", port, path, closed)
 
     @property
     def authorities(self) -> list[str]:
@@ -97,7 +99,12 @@ class Prefixes:
             for each in known
             for authority in each.authorities
         ]
+        self._closed = [each.closed for each in known]
         self.longest = 1 + 6 * (max(len(text) for _, text in self._texts) + 1)
+
+    def closed(self, match: re.Match[bytes]) -> Mounts:
+        """Return where a URL must not lead, with whose beginning there is a `match`."""
+        return self._closed[(match.lastindex or 1) - 1]
 
     def may_begin(self, data: bytes, at: int) -> bool:
         """Tell whether a string that is there from the quote `at` may go on as one of the prefixes."""
@@ -123,21 +130,23 @@ def path_in_string(data: bytes, start: int, bound: int) -> tuple[int, bool]:
     return (found.end(), False) if found[1] is None else (found.start(1), True)
 
 
-def stays_below_in_string(path: bytes) -> bool:
+def stays_below_in_string(path: bytes, closed: Mounts = frozenset()) -> bool:
     """Tell what `stays_below` does, of a `path` as it stands in a JSON string; no if it cannot be read."""
     try:
-        return stays_below(json.loads(f'"{path.decode("utf-8", "surrogateescape")}"', strict=False))
+        return stays_below(json.loads(f'"{path.decode("utf-8", "surrogateescape")}"', strict=False), closed)
     except ValueError:
         return False
 
 
-def stays_below(path: str) -> bool:
-    """Tell whether `path`, put behind another one, leads below that, to whoever reads it.
+def stays_below(path: str, closed: Mounts = frozenset()) -> bool:
+    """Tell whether `path`, put behind another one, leads below that, and to none `closed`, whoever reads it.
 
     Some merge slashes before they walk the dots, so an empty segment is no step down.
     """
     bare = _END.sub("", path)
-    return _UNCLEAR.search(bare) is None and walk([each for each in bare.split("/") if each])[0] == 0
+    if _UNCLEAR.search(bare) is not None or leads_to(bare, closed):
+        return False
+    return walk([each for each in bare.split("/") if each])[0] == 0
 
 
 def _meant(match: re.Match[bytes]) -> bytes:

@@ -205,6 +205,36 @@ def test_dots_lead_nobody_to_another_route(base: str) -> None:
     assert evil.last.path == f"{base}/b"
 
 
+@pytest.mark.parametrize("mount", ["/", "/a"])
+def test_a_mount_below_another_one_is_not_led_to_by_that_ones_upstream(mount: str) -> None:
+    """What it calls its own `/bank/x` would be somebody else's here."""
+    below = mount.rstrip("/")
+    with API() as evil, API() as bank:
+        bodies = {"rewrite": {"bodies": [*TYPES, "text/plain"]}, "auth": ELSES}
+        made = [
+            {"name": "evil", "path": mount, "upstream": evil.url, **bodies},
+            {"name": "bank", "path": f"{below}/bank", "upstream": bank.url, "auth": AUTH},
+            {"name": "own", "path": f"{below}/own", "upstream": evil.url, "auth": AUTH},
+        ]
+        closed = ["/bank", "/bank/x", "//bank/x", "/b%61nk/x?a", "/y/../bank/x", "/y//../bank", "/bank#a"]
+        with running_proxy({"routes": made}) as proxy:
+            authority = proxy.url.removeprefix("http://")
+            for path in closed:
+                said = f"{evil.url}{path}"
+                evil.said["/x"] = json_reply({"next": said}, 201, f"Location: {said}")
+                answer = get(proxy.url, f"{below}/x", host=authority)
+                assert (answer.json, answer.one("Location")) == ({"next": said}, said)
+                evil.said["/t"] = reply(200, "Content-Type: text/plain", body=said.encode())
+                assert get(proxy.url, f"{below}/t", host=authority).body.decode() == said
+            for path in ("/banks", "/y/bank", "/own/x"):  # that one is of the same upstream
+                said = f"{evil.url}{path}"
+                evil.said["/x"] = json_reply({"next": said}, 201, f"Location: {said}")
+                answer = get(proxy.url, f"{below}/x", host=authority)
+                leads = f"{proxy.url}{below}{path}"
+                assert (answer.json, answer.one("Location")) == ({"next": leads}, leads)
+    assert bank.requests == []
+
+
 def test_at_a_routes_own_listener_it_leads_back_to_that_or_on_to_the_others(world: World) -> None:
     own, both = world.own("own"), world.own("both")
     port = world.url.rpartition(":")[2]

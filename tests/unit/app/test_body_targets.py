@@ -3,6 +3,7 @@
 import pytest
 
 from authproxy.app.body_targets import Place, body_rewriting
+from authproxy.app.nested_mounts import NestedMounts
 from authproxy.config.read import parse
 from authproxy.net.own_listeners import OwnListeners
 from tests.unit.proxy.answering import context, odd
@@ -17,11 +18,18 @@ def led(said, *routes, top="", listener="", ports=None, authority="localhost:808
     lines = "\n".join(f"- {{{keys}}}" for keys in routes or [ME])
     config = parse(f"{top}\nroutes:\n{lines}", "proxy.yaml", environ={})
     own = OwnListeners(ports=ports)
-    made = body_rewriting(config, config.routes[0], listener=listener, own=own, untouched=print)
+    made = made_for(config, listener, own)
     request = context()
     request.request.target, request.request.authority = asked, authority
     scanner = made.begin(request, odd(200, (b"Content-Type", b"application/json"), length=None))
     return (scanner.feed(b'"%b"' % said.encode()) + scanner.end()).decode()[1:-1]
+
+
+def made_for(config, listener, own):
+    mounts = NestedMounts(config.routes)
+    return body_rewriting(
+        config, config.routes[0], listener=listener, own=own, mounts=mounts, untouched=print
+    )
 
 
 def other(keys, auth=STATIC):
@@ -33,9 +41,7 @@ def test_where_nothing_is_asked_for_there_is_nothing():
         config = parse(
             f"routes: [{{name: a, upstream: 'https://x', {STATIC}, rewrite: {rewrite}}}]", "p", environ={}
         )
-        assert (
-            body_rewriting(config, config.routes[0], listener="", own=OwnListeners(), untouched=print) is None
-        )
+        assert made_for(config, "", OwnListeners()) is None
 
 
 @pytest.mark.parametrize(
