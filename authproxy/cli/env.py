@@ -20,8 +20,8 @@ from authproxy.config.route import RouteConfig
 from authproxy.errors import AuthproxyError
 
 NOT_FORWARD = (
-    "there are no variables to print for a forward proxy that runs: a shell would have its key, and trust "
-    "it, for longer than a program takes; use authproxy exec --forward [ROUTE]... -- COMMAND [ARG]..."
+    "--forward is for a program, not for a shell, which would keep the key and the trust: "
+    "authproxy exec --forward [ROUTE]... -- COMMAND [ARG]..."
 )
 BY_CODE_PAGE = "powershell"  # which reads what programs print in the console's encoding; shells take bytes
 
