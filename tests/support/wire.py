@@ -186,7 +186,7 @@ class Wire:
 
     def request(self) -> Message:
         """Read a request."""
-        return self._with_body(self.head())
+        return self.with_body(self.head())
 
     def answer(self, *, to_head: bool = False) -> Message:
         """Read an answer; a 1xx is one too. An answer without a length ends with the connection."""
@@ -196,7 +196,7 @@ class Wire:
         if "content-length" not in answer.names and "transfer-encoding" not in answer.names:
             answer.body = self.rest()
             return answer
-        return self._with_body(answer)
+        return self.with_body(answer)
 
     def chunk(self) -> bytes:
         """Read one chunk (RFC 9112 §7.1); the last one is empty."""
@@ -207,7 +207,8 @@ class Wire:
         assert self.exactly(2) == b"\r\n"
         return piece
 
-    def _with_body(self, message: Message) -> Message:
+    def with_body(self, message: Message) -> Message:
+        """Read the body of a message whose head was read."""
         if message.one("Transfer-Encoding") == "chunked":
             assert message.one("Content-Length") is None
             while piece := self.chunk():
@@ -376,7 +377,9 @@ class Upstream:
 
     def _talk(self, wire: Wire) -> None:
         while True:
-            came = wire.request() if self.reads_bodies else wire.head()
+            came = wire.head()  # while it waits for this one, its test may become another
+            if self.reads_bodies:
+                wire.with_body(came)
             with self.lock:
                 self.requests.append(came)
             answer = self.answer(came, wire)
