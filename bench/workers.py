@@ -12,18 +12,19 @@ and root (or a writable cgroup with the cpu controller).
 
 import argparse
 import contextlib
-import os
 import statistics
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import loads
-from compare import stage
-from processes import family, free_port, running, wait_until_answering
+from compare import Stage, stage
+from processes import Command, family, free_port, running, start, stop, wait_until_answering
 from proxies import PROXIES, Missing, Setup
 
 PERIOD, SHARE = 10_000, 2_000  # µs: a fifth of a CPU
+WARM_UP = 0.5  # seconds, before it is held back and after
+AWAKE = "import os; os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))\nwhile True: pass"
 WORKERS = (1, 2, 4)
 PEERS = ("authproxy", "nginx")
 
@@ -50,8 +51,8 @@ def held_back(pids: list[int]) -> Iterator[None]:
         raise Missing(f"no cgroup can be made ({error.filename}): run it as root") from error
     finally:
         for group in made:
-            for pid in (group / "cgroup.procs").read_text().split():
-                (root / "cgroup.procs").write_text(pid)
+            for member in (group / "cgroup.procs").read_text().split():
+                (root / "cgroup.procs").write_text(member)
             group.rmdir()
 
 
@@ -63,13 +64,11 @@ def main() -> int:
     options = parser.parse_args()
     seen: dict[tuple[str, int], list[float]] = {}
     try:
-        with stage() as place:
+        with stage() as place, kept_awake(place):
             for number in range(options.rounds):
                 for name in PEERS if number % 2 else reversed(PEERS):
                     for workers in WORKERS:
-                        rate = _requests_a_second(
-                            name, workers, place.origin_ports["nginx"], place.folder, options
-                        )
+                        rate = _requests_a_second(name, workers, place, options.seconds)
                         seen.setdefault((name, workers), []).append(rate)
     except Missing as missing:
         sys.exit(str(missing))
@@ -83,19 +82,28 @@ def main() -> int:
     return 0
 
 
-def _requests_a_second(
-    name: str, workers: int, origin_port: int, folder: Path, options: argparse.Namespace
-) -> float:
+@contextlib.contextmanager
+def kept_awake(place: Stage) -> Iterator[None]:
+    """Keep the first CPU from going to sleep, from which it returns slowly, whenever nobody else wants it."""
+    process = start(Command([sys.executable, "-c", AWAKE]), place.folder / "awake.log", cpus={place.cpus[0]})
+    try:
+        yield
+    finally:
+        stop(process)
+
+
+def _requests_a_second(name: str, workers: int, place: Stage, seconds: float) -> float:
     proxy = next(each for each in PROXIES if each.name == name)
-    setup = Setup(free_port(), origin_port, folder, workers=workers)
-    first, *others = sorted(os.sched_getaffinity(0) | {0})
+    setup = Setup(free_port(), place.origin_ports["nginx"], place.folder, workers=workers)
+    first, *others = place.cpus
     load = loads.wrk(connections=100)
-    with running(proxy.command(setup), setup.port, folder / f"{name}.log", cpus={first}) as pid:
+    with running(proxy.command(setup), setup.port, place.folder / f"{name}.log", cpus={first}) as pid:
         wait_until_answering(setup.port)
-        load(setup.port, 0.5, set(others))
+        load(setup.port, WARM_UP, set(others))
         with held_back(family(pid)):
-            load(setup.port, 0.5, set(others))
-            return load(setup.port, options.seconds, set(others)).figures["rps"]
+            load(setup.port, WARM_UP, set(others))
+            rate: float = load(setup.port, seconds, set(others)).figures["rps"]
+            return rate
 
 
 if __name__ == "__main__":
