@@ -192,7 +192,7 @@ def test_a_long_text_is_scrubbed_without_a_pause():
     secrets = ["p@ss w/rd&é", "client-secret-000000000000", "me", "hunter2", "x" * 3000]
     for unit in ("a b c ", "client-secret-000000000000", "hunter2 ", "x", "%3D", "me"):
         began = process_time()
-        assert len(scrub(unit * (1_000_000 // len(unit)), secrets)) <= 300
+        assert len(scrub(unit * (400_000 // len(unit)), secrets)) <= 300
         assert process_time() - began < 2, "in time with the square of the length it is minutes"
 
 

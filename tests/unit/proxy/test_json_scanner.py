@@ -176,7 +176,7 @@ def test_a_document_comes_out_as_if_its_values_had_been_replaced_and_every_other
     assert parsed(expected) == replaced(parsed(text))
 
 
-@settings(max_examples=examples(60), deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(document=DOCUMENTS)
 def test_a_document_comes_out_alike_wherever_it_is_cut(document):
     text, expected = document
@@ -287,7 +287,8 @@ def test_one_with_too_long_a_path_is_left_alone_wherever_it_is_cut(fill):
         path = "y" * (length % len(fill)) + fill * (length // len(fill))
         text = f'{begins}{path}" {URL}'.encode()
         out = scanned(text)
-        assert scanned(text, *range(0, len(text), 100)) == scanned(text, *range(len(text))) == out
+        ends = [*range(100), *range(longest - 100, min(longest + 100, len(text))), *range(len(text))[-100:]]
+        assert scanned(text, *range(0, len(text), 100)) == scanned(text, *sorted({*ends})) == out
         is_changed = length <= longest and fill in {"x", '\\"', "%41", "\\u0041"}
         begin = f'"{OWN}/' if is_changed else begins
         assert out == f'{begin}{path}" {BECOME}'.encode()
@@ -335,14 +336,14 @@ def test_nested_without_end_it_passes_and_remembers_little():
      b'"https://api.example.com/w"', b'"\\u0068', b'"https://api.example.com/v2"'],
 )  # fmt: skip
 def test_long_ones_that_are_made_up_to_take_long_do_not(piece):
-    text = piece * (2_000_000 // len(piece))  # for ever, if the time grew with the square
+    text = piece * (500_000 // len(piece))  # for ever, if the time grew with the square
     made = scanner()
     out = [made.feed(text[at : at + 65_536]) for at in range(0, len(text), 65_536)]
     assert (b"".join([*out, made.end()]) == text) == (b"/v2" not in piece)
 
 
 def test_nesting_in_one_piece_is_walked_once():
-    text = b"[" * 1_000_000 + b"]" * 1_000_000
+    text = b"[" * 300_000 + b"]" * 300_000
     assert scanner().feed(text) == text
 
 
