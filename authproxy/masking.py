@@ -109,11 +109,12 @@ def as_data(
         if isinstance(here.value, SCALARS) or here.is_from_reference:
             return shown(here)
         if is_dataclass(here.value):
-            found = {
-                each: walk(here.part(each.name, getattr(here.value, each.name), each))
-                for each in fields(here.value)
-            }
-            return {each.name: data for each, data in found.items() if keep(each, data)}
+            found = {}
+            for each in fields(here.value):
+                data = walk(here.part(each.name, getattr(here.value, each.name), each))
+                if keep(each, data):
+                    found[each.name] = data
+            return found
         if isinstance(here.value, Mapping):
             return {str(name): walk(here.part(str(name), each)) for name, each in here.value.items()}
         if isinstance(here.value, list | tuple):

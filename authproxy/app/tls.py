@@ -1,7 +1,8 @@
 """The TLS that a configuration asks for, made once: the listeners' and the upstreams'.
 
-A context is taken over from those before as long as its settings and what its files hold are the same, so
-that who compares contexts sees what has changed.
+Routes with the same settings and files share a context: to trust what the system trusts takes some 30 ms
+each time. It is taken over from the configuration before as long as these are the same, so that who compares
+contexts sees what has changed.
 """
 
 import hashlib
@@ -24,21 +25,20 @@ if TYPE_CHECKING:
     from authproxy.app.local_certificate import LocalCertificate
 
 NOT_USABLE = "the certificate or the key cannot be used"
-LISTENERS = ""  # where upstreams have the route's name
 
 
 @dataclass(frozen=True, slots=True)
 class TLSContexts:
     """How to speak TLS on the listeners, and to the upstream of each https route, by its name.
 
-    `made_from` has a digest of what each context was made from. With `tls: auto`, `local` keeps the
+    `made` has the contexts by a digest of what each was made from. With `tls: auto`, `local` keeps the
     certificate of the listeners valid. With `forward` there is an authority for it, which clients find in
     `files`: those are there while the process lives, whichever configuration it has.
     """
 
     listener: ssl.SSLContext | None
     upstreams: dict[str, ssl.SSLContext]
-    made_from: dict[str, str] = field(default_factory=dict, repr=False)
+    made: dict[str, ssl.SSLContext] = field(default_factory=dict, repr=False)
     local: "LocalCertificate | None" = field(default=None, repr=False)
     forward: "ForwardAuthority | None" = field(default=None, repr=False)
     files: RuntimeFiles | None = field(default=None, repr=False)
@@ -88,14 +88,14 @@ def tls_contexts(
     context with that, nor is an authority made.
     """
     files = before.files if before is not None and before.files is not None else RuntimeFiles()
-    made, faults = _Made(before), list[Fault]()
+    made, faults = _Contexts(before), list[Fault]()
     listener = local = forward = None
     try:
         if config.tls == AUTO:
             local = _local(config, before, makes=makes)
             listener = local.context if local is not None else None
         else:
-            listener = _listener(config, before, made)
+            listener = _listener(config, made)
     except UNUSABLE:
         faults.append(config.fault("tls", NOT_USABLE))
     except AuthproxyError as error:
@@ -110,8 +110,7 @@ def tls_contexts(
         if not secure and route.tls == UpstreamTLS():
             continue  # nothing is named, and nothing will be needed
         try:
-            old = before.upstreams.get(route.name) if before is not None else None
-            context = made.context(route.name, route.tls, old, partial(_upstream, route.tls))
+            context = made.context(route.tls, partial(_upstream, route.tls))
         except UNUSABLE:
             faults.append(config.fault(f"routes[{index}].tls", NOT_USABLE))
             continue
@@ -119,15 +118,14 @@ def tls_contexts(
             upstreams[route.name] = context
     if faults:
         raise ConfigError(faults)
-    return TLSContexts(listener, upstreams, made.made_from, local, forward, files)
+    return TLSContexts(listener, upstreams, made.made, local, forward, files)
 
 
-def _listener(config: Config, before: TLSContexts | None, made: "_Made") -> ssl.SSLContext | None:
+def _listener(config: Config, made: "_Contexts") -> ssl.SSLContext | None:
     """Return the context of the listeners, of files; None without. Raises one of `UNUSABLE`."""
     if not isinstance(keys := config.tls, ListenerTLS):
         return None
-    old = before.listener if before is not None else None
-    return made.context(LISTENERS, keys, old, lambda: listener_context(keys.cert_file, keys.key_file))
+    return made.context(keys, lambda: listener_context(keys.cert_file, keys.key_file))
 
 
 def _forward(
@@ -171,23 +169,19 @@ def _local(config: Config, before: TLSContexts | None, *, makes: bool) -> "Local
     return LocalCertificate(known.kept if known is not None else LocalAuthority(directory), names)
 
 
-class _Made:
-    """Makes contexts, or takes over those of `before`."""
+class _Contexts:
+    """Makes contexts, or takes over those of `before`: one for all that are made from the same."""
 
     def __init__(self, before: TLSContexts | None) -> None:
-        self.made_from: dict[str, str] = {}
-        self._before = before.made_from if before is not None else {}
+        self.made: dict[str, ssl.SSLContext] = {}
+        self._before = before.made if before is not None else {}
 
-    def context(
-        self,
-        name: str,
-        keys: ListenerTLS | UpstreamTLS,
-        old: ssl.SSLContext | None,
-        make: Callable[[], ssl.SSLContext],
-    ) -> ssl.SSLContext:
-        """Return the context that `make` makes of `keys`, or the `old` one. Raises one of `UNUSABLE`."""
-        digest = self.made_from[name] = _digest(keys)
-        return old if old is not None and self._before.get(name) == digest else make()
+    def context(self, keys: ListenerTLS | UpstreamTLS, make: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+        """Return the context that `make` makes of `keys`. Raises one of `UNUSABLE`."""
+        digest = _digest(keys)
+        if digest not in self.made:
+            self.made[digest] = self._before.get(digest) or make()
+        return self.made[digest]
 
 
 def _digest(keys: ListenerTLS | UpstreamTLS) -> str:

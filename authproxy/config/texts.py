@@ -6,7 +6,7 @@ for, and told where it is: which key, which reference, at which end, in which li
 repeated, and neither is its length.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import Field, replace
 from functools import cache
 from typing import Any, NamedTuple, get_args
@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from authproxy.config.document import Given, Item
 from authproxy.config.traps import CUT_OFF
 from authproxy.errors import Fault
-from authproxy.masking import leaves
+from authproxy.masking import Leaf
 from authproxy.values import SECRET, Charset
 
 QUOTATION_MARKS = "“”„‟‘’‚«»"  # noqa: RUF001 - what word processors make of " and '
@@ -29,10 +29,10 @@ class Found(NamedTuple):
     warnings: list[Fault]
 
 
-def judge(value: Any, item: Item) -> Found:
-    """Judge every text in `value`, a dataclass that was read from `item`."""
+def judge(leaves: Iterable[Leaf]) -> Found:
+    """Judge every text among `leaves`, those of a dataclass with their places."""
     found = Found([], [])
-    for place, charset in _texts(value, item):
+    for place, charset in _texts(leaves):
         faults = list(_faults(place, charset))
         found.faults.extend(faults)
         if not faults:
@@ -43,9 +43,9 @@ def judge(value: Any, item: Item) -> Found:
 # ── which texts there are ────────────────────────────────────────────────────────────────────────
 
 
-def _texts(value: Any, item: Item) -> Iterator[tuple[Item, Charset]]:
+def _texts(leaves: Iterable[Leaf]) -> Iterator[tuple[Item, Charset]]:
     """Yield the place of each text that is sent, and what it may hold; defaults have no place."""
-    for leaf in leaves(value, item):
+    for leaf in leaves:
         charset = _charset(leaf.declared) or (SECRET if isinstance(leaf.value, SecretStr) else None)
         if (
             charset is not None

@@ -44,8 +44,9 @@ class Validation:
             self.faults += faults_of(error, own, kind, {*besides, *known})
             self.secrets += [Leaf(each.value, place=each) for each in scalars(own)]
             return None
-        self.secrets += [leaf for leaf in leaves(made, item) if leaf.is_declared_secret and leaf.place]
-        found = judge(made, item)
+        found_in = leaves(made, item)
+        self.secrets += [leaf for leaf in found_in if leaf.is_declared_secret and leaf.place]
+        found = judge(found_in)
         self.faults += found.faults
         self.warnings += found.warnings
         return made
