@@ -15,7 +15,8 @@ from authproxy.app.local_authority import ENDS_SOON, OF, TRUST_IT, LocalAuthorit
 from authproxy.capabilities import passed_as_file
 from authproxy.config.model import Config
 from authproxy.errors import AuthproxyError
-from authproxy.net.tls import UNUSABLE, without_certificate
+from authproxy.net.key_pair import UNUSABLE
+from authproxy.net.tls import without_certificate
 from authproxy.times import rfc3339
 from authproxy.values import split_address
 

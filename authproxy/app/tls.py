@@ -17,7 +17,8 @@ from authproxy.app.runtime_files import RuntimeFiles
 from authproxy.config.model import AUTO, EPHEMERAL, Config, ListenerTLS
 from authproxy.config.route import UpstreamTLS
 from authproxy.errors import AuthproxyError, ConfigError, Fault
-from authproxy.net.tls import UNUSABLE, listener_context, upstream_context
+from authproxy.net.key_pair import UNUSABLE, UnusableFile
+from authproxy.net.tls import listener_context, upstream_context
 from authproxy.values import split_url
 
 if TYPE_CHECKING:
@@ -96,8 +97,8 @@ def tls_contexts(
             listener = local.context if local is not None else None
         else:
             listener = _listener(config, made)
-    except UNUSABLE:
-        faults.append(config.fault("tls", NOT_USABLE))
+    except UNUSABLE as error:
+        faults.append(_unusable(config, "tls", error))
     except AuthproxyError as error:
         faults.append(config.fault("tls", f"cannot be served: {error.detail}; {error.hint}"))
     try:
@@ -111,14 +112,21 @@ def tls_contexts(
             continue  # nothing is named, and nothing will be needed
         try:
             context = made.context(route.tls, partial(_upstream, route.tls))
-        except UNUSABLE:
-            faults.append(config.fault(f"routes[{index}].tls", NOT_USABLE))
+        except UNUSABLE as error:
+            faults.append(_unusable(config, f"routes[{index}].tls", error))
             continue
         if secure:
             upstreams[route.name] = context
     if faults:
         raise ConfigError(faults)
     return TLSContexts(listener, upstreams, made.made, local, forward, files)
+
+
+def _unusable(config: Config, key: str, error: Exception) -> Fault:
+    """Return the fault of the file that `error` is about, of those that are named below `key`."""
+    if isinstance(error, UnusableFile):
+        return config.fault(f"{key}.{error.key}", str(error))
+    return config.fault(key, NOT_USABLE)
 
 
 def _listener(config: Config, made: "_Contexts") -> ssl.SSLContext | None:

@@ -138,7 +138,7 @@ class ListenerTLS:
     cert_file: ReadableFile
     """The certificate chain, PEM. Example: /etc/authproxy/cert.pem"""
     key_file: ReadableFile
-    """Its private key, PEM. Example: /etc/authproxy/key.pem"""
+    """Its private key, PEM without a passphrase. Example: /etc/authproxy/key.pem"""
 
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ import shlex
 import stat
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ NOT_ONLY_OURS = frozenset({"HOME", "LANG", "LOGNAME", "PATH", "PWD", "SHELL", "T
 """Variables that programs need, whatever else they are used for."""
 PLACEHOLDER_BASE = "https://upstream.invalid"  # while the upstream is faulty, `auth` is still checked
 USUAL_NAMES = ("authproxy.yaml", "config.yaml")
+TLS_FILES = ("ca_file", "cert_file", "key_file")
 MAX_FILE = 4 << 20  # bytes
 NO_MAPPING = (
     "should be a mapping, `listen: …`, `routes: …` and so on, each key in a line of its own with `: ` after "
@@ -306,7 +308,9 @@ def _with_admin_socket(keys: FileKeys, top: Item, addresses: list[str]) -> FileK
 def _places(top: Item, routes: Iterable[Item]) -> dict[str, tuple[int, int]]:
     """Return where each key of the top level stands, those below that are told of later, and routes' too."""
     items = [item for item in top.value.values() if item.file == top.file]
+    routes = list(routes)
     below_routes = [(route, key) for route in routes for key in ("listen", "tls")]
+    tls = [found for each in (top, *routes) if (found := each.child("tls")) is not None]
     log, forward = top.child("log") or top, top.child("forward") or top
     authority = forward.child("ca") or top
     below = [
@@ -316,7 +320,7 @@ def _places(top: Item, routes: Iterable[Item]) -> dict[str, tuple[int, int]]:
         (authority, "cert_file"),
         (authority, "key_file"),
     ]
-    found = (item.child(key) for item, key in [*below, *below_routes])
+    found = (item.child(key) for item, key in [*below, *below_routes, *product(tls, TLS_FILES)])
     items += [item for item in found if item is not None]
     return {item.key: (item.line, item.column) for item in items}
 

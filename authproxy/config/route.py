@@ -253,7 +253,7 @@ class UpstreamTLS:
     cert_file: ReadableFile | None = None
     """The client certificate, PEM. Example: client.pem"""
     key_file: ReadableFile | None = None
-    """Its private key, PEM; needs `cert_file`. Example: client.key"""
+    """Its private key, PEM without a passphrase; needs `cert_file`. Example: client.key"""
     server_name: Host | None = None
     """The name to ask for and to check, if it is not the upstream's host. Example: api.internal"""
 

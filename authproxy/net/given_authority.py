@@ -19,11 +19,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from authproxy.net.authority import Authority, SigningKey
+from authproxy.net.key_pair import ANOTHER_KEY, DECRYPT_IT, NO_CERTIFICATE, NO_KEY
 from authproxy.times import rfc3339
 
 FOR_SERVERS = {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
-DECRYPT_IT = "is encrypted, and nobody can be asked for its passphrase: `openssl pkey` writes it without one"
-
 
 SOON = timedelta(days=30)
 ANY_HOST = (
@@ -76,7 +75,7 @@ def _chain(content: bytes) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(content)
     except ValueError:
-        raise UnusableCertificate("holds no certificate that can be read; it should be PEM") from None
+        raise UnusableCertificate(NO_CERTIFICATE) from None
 
 
 def _check(certificate: x509.Certificate, what: str, below: int, now: datetime) -> None:
@@ -124,9 +123,9 @@ def _key(content: bytes, issuer: x509.Certificate) -> SigningKey:
     except TypeError:
         raise UnusableKey(DECRYPT_IT) from None
     except (ValueError, UnsupportedAlgorithm):
-        raise UnusableKey("holds no private key that can be read; it should be PEM") from None
+        raise UnusableKey(NO_KEY) from None
     if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
         raise UnusableKey("should hold a key of RSA or of an elliptic curve (ECDSA)")
     if key.public_key() != issuer.public_key():
-        raise UnusableKey("is not the key of the first certificate in cert_file")
+        raise UnusableKey(ANOTHER_KEY)
     return key

@@ -71,7 +71,7 @@ class Leaves:
     def context(self, host: str) -> ssl.SSLContext:
         """Return how to speak TLS as `host`, a name or an address, to who trusts our root.
 
-        Raises `NotPermitted`, and one of `net.tls.UNUSABLE`.
+        Raises `NotPermitted`, and one of `key_pair.UNUSABLE`.
         """
         name, now = certified_name(host), self._clock()
         made = self._made.get(name)

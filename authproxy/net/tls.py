@@ -1,11 +1,11 @@
 """Every `SSLContext` there is: for listeners, for upstreams, for token endpoints that ask for a certificate.
 
-Each function reads what it is given anew, and raises one of `UNUSABLE` for what cannot be used.
+Each function reads what it is given anew, and raises one of `key_pair.UNUSABLE` for what cannot be used.
 """
 
 import ssl
 
-UNUSABLE = (ssl.SSLError, OSError, ValueError)
+from authproxy.net.key_pair import CA_FILE, NO_CERTIFICATE, UnusableFile, load_pair
 
 HTTP_1_1 = ["http/1.1"]  # all that is spoken here (RFC 7301 §6)
 
@@ -13,7 +13,7 @@ HTTP_1_1 = ["http/1.1"]  # all that is spoken here (RFC 7301 §6)
 def listener_context(cert_file: str, key_file: str) -> ssl.SSLContext:
     """Return how to speak TLS to clients, of whom no certificate is asked."""
     context = without_certificate()
-    context.load_cert_chain(cert_file, key_file)
+    load_pair(context, cert_file, key_file)
     return context
 
 
@@ -35,13 +35,16 @@ def upstream_context(
 
     `cert_file` and `key_file` are our own certificate; without `verify` any of theirs will do.
     """
-    context = ssl.create_default_context(cafile=ca_file)
+    try:
+        context = ssl.create_default_context(cafile=ca_file)
+    except ssl.SSLError as error:
+        raise UnusableFile(CA_FILE, NO_CERTIFICATE) from error
     context.set_alpn_protocols(HTTP_1_1)
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     if cert_file is not None:
-        context.load_cert_chain(cert_file, key_file)
+        load_pair(context, cert_file, key_file)
     return context
 
 

@@ -83,7 +83,7 @@ def without(package: str, *args: str, directory: Path) -> subprocess.CompletedPr
         ("", {"token_store": {"type": "redis", "url": "redis://x:no-port", "key": "k"}},
          "token_store: redis://x:no-port is not a Redis URL; redis://:PASSWORD@HOST"),
         ("", {"tls": {"cert_file": "authproxy-test.yaml", "key_file": "authproxy-test.yaml"}},
-         "tls: the certificate or the key cannot be used"),
+         "tls.cert_file: holds no certificate that can be read; it should be PEM"),
         ("", {"listen": "unix:/" + "x" * 200}, "1:9: listen: should be unix: and a path of at most 10"),
     ],
 )  # fmt: skip

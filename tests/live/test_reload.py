@@ -470,7 +470,7 @@ def test_a_certificate_that_cannot_be_used_is_a_fault(workers: int, tmp_path: Pa
     files = {"cert_file": str(tmp_path / "garbage.pem"), "key_file": str(tmp_path / "garbage.pem")}
     with Upstream() as upstream, edited({"workers": workers, "routes": [route(upstream)]}) as proxy:
         proxy.reload(tls=files)
-        assert "the certificate or the key cannot be used" in proxy.proxy.log()
+        assert "tls.cert_file: holds no certificate that can be read" in proxy.proxy.log()
         assert get(proxy.proxy.url).status == 200
 
 

@@ -227,6 +227,8 @@ def _client(url: str) -> tuple[Any, str]:
             "the package redis is not installed", hint="pip install 'authproxy[redis]'"
         ) from None
     place = without_query(url)
+    # Without a password OpenSSL would ask for that of an encrypted key on the terminal.
+    tls = {"ssl_password": ""} if url.startswith("rediss://") else {}
     try:
         client = Redis.from_url(
             url,
@@ -234,6 +236,7 @@ def _client(url: str) -> tuple[Any, str]:
             socket_timeout=ANSWER_SECONDS,
             retry=Retry(NoBackoff(), 1),  # once: a kept connection may have died since
             decode_responses=False,
+            **tls,
         )
     except ValueError:
         raise StoreError(

@@ -6,9 +6,10 @@ import pytest
 import trustme
 
 from authproxy.app import local_authority
-from authproxy.app.tls import NOT_USABLE, tls_contexts
+from authproxy.app.tls import tls_contexts
 from authproxy.config.read import parse
 from authproxy.errors import ConfigError
+from authproxy.net.key_pair import ANOTHER_KEY, NO_CERTIFICATE, NO_KEY
 
 
 @pytest.fixture
@@ -127,9 +128,11 @@ def test_every_certificate_that_cannot_be_used_is_told_at_once(contexts):
             f"{UP}, tls: {{cert_file: cert.pem, key_file: other-key.pem}}",
             top="tls: {cert_file: cert.pem, key_file: garbage.pem}",
         )
-    assert [fault.key for fault in caught.value.faults] == ["tls", "routes[0].tls", "routes[2].tls"]
-    assert [(fault.line, fault.column) for fault in caught.value.faults] == [(1, 6), (3, 80), (5, 80)]
-    assert {fault.message for fault in caught.value.faults} == {NOT_USABLE}
+    assert [(fault.line, fault.column, fault.key, fault.message) for fault in caught.value.faults] == [
+        (1, 38, "tls.key_file", NO_KEY),
+        (3, 90, "routes[0].tls.ca_file", NO_CERTIFICATE),
+        (5, 112, "routes[2].tls.key_file", ANOTHER_KEY),
+    ]
 
 
 # ── once more ────────────────────────────────────────────────────────────────────────────────────
@@ -326,4 +329,4 @@ def test_all_that_is_wrong_is_told_at_once_with_what_is_wrong_with_ones_own_auth
             "forward: {ca: {cert_file: garbage.pem, key_file: key.pem}}",
         )
     keys = [fault.key for fault in caught.value.faults]
-    assert sorted(keys) == ["forward.ca.cert_file", "routes[0].tls", "tls"]
+    assert sorted(keys) == ["forward.ca.cert_file", "routes[0].tls.ca_file", "tls.key_file"]

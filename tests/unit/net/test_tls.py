@@ -6,7 +6,8 @@ import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
 
-from authproxy.net.tls import UNUSABLE, listener_context, token_endpoint_context, upstream_context
+from authproxy.net.key_pair import UNUSABLE, UnusableFile
+from authproxy.net.tls import listener_context, token_endpoint_context, upstream_context
 
 
 @pytest.fixture
@@ -56,5 +57,15 @@ def test_a_key_that_does_not_belong_to_the_certificate_is_refused_by_all(here, k
 
 
 def test_a_key_under_a_passphrase_asks_nobody_for_it_while_serving(here):
+    pair = str(here / "cert.pem"), str(here / "sealed.pem")
     with pytest.raises(UNUSABLE):
-        token_endpoint_context(str(here / "cert.pem"), str(here / "sealed.pem"))
+        token_endpoint_context(*pair)
+    for make in (listener_context, lambda *pair: upstream_context(cert_file=pair[0], key_file=pair[1])):
+        with pytest.raises(UnusableFile, match="is encrypted"):
+            make(*pair)
+
+
+def test_authorities_that_cannot_be_read_are_told_by_their_file(here):
+    with pytest.raises(UnusableFile, match="holds no certificate") as caught:
+        upstream_context(ca_file=str(here / "key.pem"))
+    assert caught.value.key == "ca_file"

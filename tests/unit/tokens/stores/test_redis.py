@@ -319,6 +319,13 @@ async def test_it_is_named_without_its_password():
     await store.close()
 
 
+@pytest.mark.parametrize(("query", "password"), [("", ""), ("?ssl_password=given", "given")])
+async def test_nobody_is_asked_for_the_passphrase_of_a_clients_key(query, password):
+    store = RedisStore(f"rediss://redis.example{query}", "key")
+    assert store._client.connection_pool.connection_kwargs["ssl_password"] == password
+    await store.close()
+
+
 async def test_a_client_asks_once_more_and_waits_no_longer_than_requests_can():
     store = RedisStore(URL, "key")
     options = store._client.connection_pool.connection_kwargs
