@@ -29,6 +29,7 @@ from authproxy.values import bracketed, is_loopback, split_address
 FIRST = 3  # the descriptor of the first socket
 VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 ADMIN, FORWARD = "admin", "forward"
+ADMIN_LISTENER = "the admin listener"  # among those of `Config.listeners`, be it spelled as one of them is
 UNSPECIFIED = frozenset({"0.0.0.0", "::"})  # noqa: S104 - nothing is bound there
 UNIT_HINT = "in a .socket unit: ListenStream=HOST:PORT or ListenStream=/PATH, and Accept=no"
 
@@ -70,23 +71,24 @@ def adopt(config: Config, passed: Iterable[PassedSocket]) -> tuple[Config, Opene
     Raises `ConfigError` for one that other machines reach, unless the configuration lets them.
     """
     admin = config.admin
-    known_as: dict[str, str] = {}  # by the listener of the configuration
+    addresses = _addresses(config)
+    known_as: dict[str, str] = {}  # by the listener of the configuration, or a route that has none
     opened: dict[str, list[socket.socket]] = {}
     others: dict[str, None] = {}
     own = {route: listener for listener, route in config.own_listeners.items()}
     routes = {route.name for route in config.routes}
     for sock in passed:
-        meant = next((each for each in _listeners(config) if _covers(sock, address_of(each))), None)
+        meant = next((each for each, at in addresses.items() if _covers(sock, at)), None)
         if sock.name == ADMIN:
             if admin is None:
                 logs.warning("a socket was passed for the admin listener, which is off: nobody serves it")
                 continue
-            meant = admin.listen
+            meant = ADMIN_LISTENER
         elif sock.name == FORWARD and sock.name not in routes and config.forward is not None:
             meant = config.forward_listener
         elif sock.name in own or (meant is None and sock.name in routes):
             meant = own.get(sock.name, sock.name)  # so a route that has no address of its own gets one
-        known = address_of(meant) if meant is not None and meant not in routes else None
+        known = addresses.get(meant) if meant is not None else None
         address = known if known is not None and _is_at(sock, known) else place_of(sock)
         if meant is None:
             others[address] = None
@@ -98,7 +100,7 @@ def adopt(config: Config, passed: Iterable[PassedSocket]) -> tuple[Config, Opene
     if others:
         logs.info("listening on sockets that were passed, instead of `listen`", passed=", ".join(others))
     if admin is not None:
-        admin = replace(admin, listen=known_as.get(admin.listen, admin.listen))
+        admin = replace(admin, listen=known_as.get(ADMIN_LISTENER, admin.listen))
     forward = config.forward
     if forward is not None:
         at = config.forward_listener or forward.listen
@@ -113,8 +115,10 @@ def adopt(config: Config, passed: Iterable[PassedSocket]) -> tuple[Config, Opene
     ), opened
 
 
-def _listeners(config: Config) -> list[str]:
-    return [*config.listeners, *([config.admin.listen] if config.admin is not None else [])]
+def _addresses(config: Config) -> dict[str, str]:
+    """Return where `config` says that each listener is."""
+    admin = {ADMIN_LISTENER: config.admin.listen} if config.admin is not None else {}
+    return {listener: address_of(listener) for listener in config.listeners} | admin
 
 
 def place_of(sock: socket.socket) -> str:

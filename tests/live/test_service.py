@@ -333,6 +333,19 @@ def test_a_socket_called_admin_is_the_admin_listeners(upstream: Upstream, worker
             assert get(proxy.url).status == 200
 
 
+@each_number_of_workers
+def test_the_admin_listeners_socket_is_not_the_proxys_where_both_want_a_free_port(
+    upstream: Upstream, workers: int
+) -> None:
+    free = "127.0.0.1:0"
+    config = settings(upstream, workers=workers, listen=free, admin={"listen": free})
+    with listener() as sock, running_proxy(config, **passing(sock, names=("admin",))) as proxy:
+        assert proxy.admin_url == f"http://127.0.0.1:{sock.getsockname()[1]}"
+        assert proxy.url != proxy.admin_url
+        assert get(proxy.admin_url, "/healthz").status == 200
+        assert get(proxy.url).status == 200
+
+
 def test_an_admin_socket_is_known_by_its_address_too(upstream: Upstream) -> None:
     with listener() as sock:
         address = f"127.0.0.1:{sock.getsockname()[1]}"

@@ -112,6 +112,23 @@ def test_one_at_the_admin_listeners_address_is_it_too():
     assert adopted("", sock) == (["127.0.0.1:8080"], "127.0.0.1:8081", {"127.0.0.1:8081": [sock]})
 
 
+ALIKE = "listen: 127.0.0.1:0\nadmin: {listen: 127.0.0.1:0}"
+
+
+def test_the_admin_listener_is_another_one_though_it_be_spelled_as_the_proxys_is():
+    admin, other = Passed(("127.0.0.1", 7), "admin"), Passed(("127.0.0.1", 8), "foo")
+    assert adopted(ALIKE, admin) == (["127.0.0.1:0"], "127.0.0.1:7", {"127.0.0.1:7": [admin]})
+    both = {"127.0.0.1:7": [admin], "127.0.0.1:8": [other]}
+    assert adopted(ALIKE, admin, other) == adopted(ALIKE, other, admin)
+    assert adopted(ALIKE, other, admin) == (["127.0.0.1:8"], "127.0.0.1:7", both)
+
+
+def test_a_route_may_be_called_admin_and_the_socket_is_still_the_admin_listeners():
+    sock = Passed(("127.0.0.1", 7), "admin")
+    made, _ = adopt(parse(ROUTES.replace("api", "admin"), "/etc/proxy.yaml"), [sock])
+    assert (made.admin.listen, [each.listen for each in made.routes]) == ("127.0.0.1:7", [None])
+
+
 def test_one_for_an_admin_listener_that_is_off_is_a_warning(caplog):
     assert adopted("admin: false", Passed(("127.0.0.1", 8081), "admin")) == (["127.0.0.1:8080"], None, {})
     assert "nobody serves it" in caplog.records[0].getMessage()
