@@ -39,7 +39,7 @@ Each branch knows the status it becomes and its `Proxy-Status` error (RFC 9209 Â
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class AuthproxyError(Exception):
@@ -209,6 +209,12 @@ class HeadersTooLarge(RequestRefused):
     status = 431
     title = "Headers too large"
     proxy_error = "http_request_error"
+    LIMIT_HINT = "`limits.header_bytes` sets the limit"
+
+    @classmethod
+    def over(cls, limit: int) -> Self:
+        """Return the error for one of more than `limit` bytes."""
+        return cls(f"the header section is over {limit} bytes", hint=cls.LIMIT_HINT)
 
 
 class NoSuchRequest(RequestRefused):

@@ -15,14 +15,15 @@ Every document is made by the backend, secrets masked.
 import asyncio
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Protocol, cast
 
 from aiohttp import web
 
 from authproxy.admin.events import Streams
-from authproxy.errors import BadRequest, Fault, NoRoute, RequestTimeout
+from authproxy.admin.listener import problem
+from authproxy.errors import AuthproxyError, BadRequest, Fault, NoRoute, RequestTimeout
 from authproxy.observe.feed import MAX_RATE
 from authproxy.observe.recent import Filter
 from authproxy.proxy.guard import Guard
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from authproxy.admin.listener import AdminConnection
 
 FILTERS = ("route", "status", "method", "q", "limit", "before")
+Do = Callable[[str], Awaitable[dict[str, object] | None]]
+
 HEADERS = {
     "Cache-Control": "no-store",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -122,13 +125,20 @@ class _API:
         return answer({"id": await self._backend.replay(request.match_info["id"])}, status=202)
 
     async def refresh(self, request: web.Request) -> web.StreamResponse:
-        await self._drop_body(request)
-        return answer(await self._backend.refresh(request.match_info["name"]))
+        return await self._at_route(request, self._backend.refresh)
 
     async def forget(self, request: web.Request) -> web.StreamResponse:
+        return await self._at_route(request, self._backend.forget)
+
+    async def _at_route(self, request: web.Request, do: Do) -> web.StreamResponse:
+        """Do something to the route that the path names; a problem is that of this route, if it is one."""
         await self._drop_body(request)
-        await self._backend.forget(request.match_info["name"])
-        return web.Response(status=204, headers=HEADERS)
+        name = request.match_info["name"]
+        try:
+            document = await do(name)
+        except AuthproxyError as error:
+            return problem(error, route=name if not isinstance(error, NoRoute) else None)
+        return answer(document) if document is not None else web.Response(status=204, headers=HEADERS)
 
     async def reload(self, request: web.Request) -> web.StreamResponse:
         await self._drop_body(request)
@@ -148,7 +158,7 @@ def _one(request: web.Request, name: str) -> str | None:
     """Return the value of a parameter, None for none. Raises `ValueError` when it is there twice."""
     values = request.query.getall(name, [])
     if len(values) > 1:
-        raise ValueError(f"{name}: is there more than once")
+        raise ValueError(f"{name}: is given more than once")
     return values[0] if values else None
 
 

@@ -9,12 +9,13 @@ What a caller sent is never repeated in an error page.
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import cached_property
-from time import monotonic
+from time import monotonic, perf_counter, time
 from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import web
 from aiohttp.http import StreamWriter
 
+from authproxy import logs
 from authproxy.errors import (
     AuthproxyError,
     BadRequest,
@@ -23,10 +24,11 @@ from authproxy.errors import (
     MethodNotAllowed,
     NoRoute,
 )
+from authproxy.observe.record import request_id
 from authproxy.proxy.context import Waiting
 from authproxy.proxy.downstream.connection import UNREAD_SECONDS, ClientConnection, State
 from authproxy.proxy.downstream.server import NEW_SECONDS, ProxyServer
-from authproxy.proxy.problem import internal_error, problem_content
+from authproxy.proxy.problem import internal_error, problem_content, problem_response
 from authproxy.proxy.request import Request
 
 if TYPE_CHECKING:
@@ -176,8 +178,9 @@ class AdminAnswerer:
     def lost(self, context: Request) -> None:
         """Break off nothing: the task is cancelled."""
 
-    def refused(self, error: AuthproxyError) -> None:
-        """Tell nobody: what is counted and remembered is what is asked of routes."""
+    def refused(self, error: AuthproxyError, began: float | None) -> bytes:  # noqa: ARG002 - the proxy's
+        """Return the answer, which is not counted and remembered: that is what is asked of routes."""
+        return problem_response(error, route=None, close=True, request_id=noted(error, None))
 
     async def finish(self, context: Request) -> bool:
         """Answer a request; who does not take the answer is cut off, and nothing is said of who is gone."""
@@ -205,7 +208,7 @@ class AdminAnswerer:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         size = len(request.raw_path) + sum(len(name) + len(value) + 4 for name, value in request.raw_headers)
         if size > (most := self._header_bytes()):
-            return problem(HeadersTooLarge(f"the header section is over {most} bytes"), close=True)
+            return problem(HeadersTooLarge.over(most), close=True)
         if (request.content_length or 0) > LARGEST_BODY:
             return problem(_REFUSALS[413], close=True)
         try:
@@ -223,9 +226,18 @@ class AdminAnswerer:
             return response
 
 
-def problem(error: AuthproxyError, *, close: bool = False) -> web.Response:
+def noted(error: AuthproxyError, route: str | None) -> str:
+    """Log what is refused here, and return the id by which the log knows it."""
+    known = request_id(time(), perf_counter())
+    facts = {"route": route, "status": error.status, "cause": error.detail, "hint": error.hint, "id": known}
+    told = {name: fact for name, fact in facts.items() if fact is not None}
+    logs.info("request to the admin listener refused", **told)
+    return known
+
+
+def problem(error: AuthproxyError, *, route: str | None = None, close: bool = False) -> web.Response:
     """Return the answer for `error` (RFC 9457), and with `close` the connection's last."""
-    headers, content = problem_content(error, route=None)
+    headers, content = problem_content(error, route=route, request_id=noted(error, route))
     response = web.Response(status=error.status, headers=headers, body=content)
     if close:
         response.force_close()

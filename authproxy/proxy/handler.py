@@ -25,9 +25,10 @@ from authproxy.observe.record import Notes, RequestRecord, Subscriber, request_i
 from authproxy.proxy import respond, upgrade
 from authproxy.proxy.context import Answered, RequestContext, Step, Waiting
 from authproxy.proxy.judge import Site, judge, judge_plain, plain_reader
-from authproxy.proxy.problem import internal_error
+from authproxy.proxy.problem import internal_error, problem_response
 from authproxy.proxy.request import Request
 from authproxy.proxy.respond import (
+    BROKEN_OFF,
     CLIENT_GONE,
     reason_of,
 )
@@ -198,8 +199,8 @@ class ProxyHandler:
     # ── end ──────────────────────────────────────────────────────────────────────────────────────
 
     def lost(self, context: RequestContext) -> None:
-        """Break off: the client has gone away."""
-        context.cause = CLIENT_GONE
+        """Break off: the client has gone away, or we are about to."""
+        context.cause = CLIENT_GONE if context.request.connection.transport is None else BROKEN_OFF
         context.give_up()
         self._tell(context)
 
@@ -223,20 +224,24 @@ class ProxyHandler:
         except Exception as error:  # noqa: BLE001 - see above
             internal_error(error)
 
-    def refused(self, error: AuthproxyError) -> str:
-        """Tell of what was refused before it was a request; return its id."""
+    def refused(self, error: AuthproxyError, began: float | None) -> bytes:
+        """Tell of what was refused before it was a request; return the answer, the connection's last."""
         self._count(error)
-        at, started, notes = time(), perf_counter(), Notes()
+        ended, notes = perf_counter(), Notes()
+        started = began if began is not None else ended
+        at = time() - (ended - started)
         notes.id = request_id(at, started)
         notes.problem = problem_document(error, request_id=notes.id)
-        notes.steps.append(("refused", error.title, started))
+        notes.steps.append(("refused", error.title, ended))
+        answer = problem_response(error, route=None, close=True, request_id=notes.id)
+        head, _, body = answer.partition(b"\r\n\r\n")
         record = RequestRecord(
-            at, 0.0, None, "-", "-", error.status, 0, False, error.detail,  # noqa: FBT003 - it was not retried
-            started, "", b"", b"", None, None, 0, notes,
+            at, ended - started, None, "-", "-", error.status, len(body), False,  # noqa: FBT003 - not retried
+            error.detail, started, "", b"", head + b"\r\n", None, None, 0, notes,
         )  # fmt: skip
         for subscriber in self._subscribers.all:
             subscriber(record)
-        return notes.id
+        return answer
 
     def _count(self, error: AuthproxyError) -> None:
         """Count a request that was not forwarded, by the kind of its refusal."""

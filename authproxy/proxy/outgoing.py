@@ -32,7 +32,7 @@ def outgoing_of(context: RequestContext, route: Route, target: str) -> Outgoing:
         authority=b"" if request.target.startswith("/") else split_absolute(request.target)[0].encode(),
     )
     if len(head) > limit:
-        raise HeadersTooLarge(f"the header section is over {limit} bytes")
+        raise HeadersTooLarge.over(limit)
     body = body_of(request, keep=route.keep_body, limit=context.site.body_bytes)
     if body is not None and route.facts.bodies:
         show_body(context, route, body)

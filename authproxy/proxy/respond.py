@@ -34,6 +34,7 @@ CONNECTION, EXPECT, UPGRADE = istr("Connection"), istr("Expect"), istr("Upgrade"
 PREFLIGHT_METHOD = istr("Access-Control-Request-Method")
 REASONS = re.compile(r"(?<!^)(?=[A-Z])")  # BadRequest is counted as bad_request
 CLIENT_GONE = "the client went away"
+BROKEN_OFF = "authproxy ended before the answer was whole (`limits.drain` says how long it waits for that)"
 # After these nobody knows where the next request begins, or it may be very far away.
 CLOSING_STATUSES = frozenset({400, 408, 413, 431, 500})
 

@@ -355,6 +355,8 @@ def test_the_drain_runs_out() -> None:
             upstream.wait_for(1)
             proxy.signal()
             assert proxy.wait() == 0
+            assert 'cause="authproxy ended before the answer was whole (`limits.drain`' in proxy.log()
+            assert "the client went away" not in proxy.log()
         held.go.set()
 
 

@@ -7,6 +7,7 @@ from authproxy.proxy.context import Answered, Waiting
 from authproxy.proxy.downstream.server import ProxyServer
 from authproxy.proxy.judge import JUDGED, READ_PLAINLY
 from authproxy.proxy.plain import PlainReader
+from authproxy.proxy.problem import problem_response
 from tests.support.clock import settle
 
 HEADER_BYTES, HEADER_SECONDS, KEEPALIVE = 1000, 10, 75
@@ -117,6 +118,7 @@ class Answerer:
         self.way = way
         self.requests = []
         self.refusals = []
+        self.began = []
         self.lost_ones = []
         self.cancelled = []
         self.may_finish = asyncio.Event()
@@ -156,8 +158,10 @@ class Answerer:
     def lost(self, request):
         self.lost_ones.append(request)
 
-    def refused(self, error):
+    def refused(self, error, began):
         self.refusals.append(error)
+        self.began.append(began)
+        return problem_response(error, route=None, close=True)
 
 
 class Front:

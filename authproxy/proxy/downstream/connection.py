@@ -18,6 +18,7 @@ from collections.abc import Callable
 from enum import Enum
 from functools import partial
 from math import inf
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
 from authproxy.errors import AuthproxyError, BadRequest, HeadersTooLarge, RequestTimeout
@@ -27,7 +28,7 @@ from authproxy.proxy.context import Answered, Waiting
 from authproxy.proxy.downstream.framing import BODY, EXCESS, HEAD, ROOM, TRAILER, Framing, Malformed, joined
 from authproxy.proxy.guard import CONTENT_LENGTH
 from authproxy.proxy.plain import HTTP_1_1, PlainHead
-from authproxy.proxy.problem import internal_error, problem_response
+from authproxy.proxy.problem import internal_error
 from authproxy.proxy.request import NO_BODY, Payload, Request, Stream, Whole
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ _EIGHT_BIT = re.compile(rb"[\x80-\xff]")
 TLS_HELLO = b"\x16\x03"  # how a client begins that speaks TLS (RFC 8446 §5.1)
 HTTPS_CAME = "a client spoke TLS (https://) to a listener of plain http"
 USE_HTTP = "call it by http://; with `tls` the addresses of `listen` serve https"
+HEADER_TIMEOUT_HINT = "send it faster; `limits.header_timeout` sets the limit"
 TRAILER_TOO_LARGE = "the trailer section is too large"
 LITTLE_BUT_FRAMING = "the chunks of the body are little but sizes and extensions"
 MALFORMED = "the body is malformed"
@@ -82,10 +84,10 @@ class ClientConnection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_ahead", "_answered_any", "_at", "_context", "_deadline", "_drained", "_entrance", "_framing",
-        "_held", "_lingering_close", "_loop", "_method", "_parser", "_payload", "_server", "_silent",
-        "_state", "_stream_paused", "_taker", "_task", "_timer", "_timer_at", "_tunnel", "_turn", "_working",
-        "stall_seconds", "transport", "writing_paused",
+        "_ahead", "_answered_any", "_at", "_began", "_context", "_deadline", "_drained", "_entrance",
+        "_framing", "_held", "_lingering_close", "_loop", "_method", "_parser", "_payload", "_server",
+        "_silent", "_state", "_stream_paused", "_taker", "_task", "_timer", "_timer_at", "_tunnel", "_turn",
+        "_working", "stall_seconds", "transport", "writing_paused",
     )  # fmt: skip
 
     use_http = USE_HTTP  # says what to do for who speaks TLS where we do not
@@ -101,6 +103,7 @@ class ClientConnection(asyncio.Protocol):
         self._loop = loop
         self._state = State.IDLE
         self._answered_any = False
+        self._began: float | None = None  # when the first byte of the last head came that was not plain
         self._context: Any = None  # of the request that is with the upstream, until a task sees to it
         self._task: asyncio.Task[None] | None = None
         self._framing = Framing(server.header_bytes)
@@ -380,7 +383,7 @@ class ClientConnection(asyncio.Protocol):
                 self._parser = self._server.parser_for(self)
             head = self._parser.read(piece if piece.isascii() else ascii_target(piece))
         except Malformed as error:
-            self._refuse_head(too_large=error.too_large)
+            self._refuse_head(error)
             return False
         except Exception as error:  # noqa: BLE001 - the last stop: no fault of the client's
             self.refuse(internal_error(error))
@@ -411,23 +414,25 @@ class ClientConnection(asyncio.Protocol):
         return _STAND_IN, found.end()
 
     def _head_begins(self) -> None:
-        self._state = HEAD_COMES
+        if self._state is not HEAD_COMES:
+            self._state, self._began = HEAD_COMES, perf_counter()
         if self._answered_any or self._deadline == inf:
             self._watch(self._server.header_seconds)
 
     def _bound_head(self, size: int) -> None:
         """Refuse a head of which `size` bytes are here and no end; aiohttp bounds each line only."""
         if size > self._server.header_bytes:
-            self._refuse_head(too_large=True)
+            self._refuse_head(Malformed(too_large=True))
 
-    def _refuse_head(self, *, too_large: bool) -> None:
+    def _refuse_head(self, error: Malformed) -> None:
         """Answer what is no request, and close: nobody knows where another one would begin."""
-        if too_large:
-            self.refuse(HeadersTooLarge("the header section is too large"))
+        if error.too_large:
+            limit = self._server.header_bytes
+            self.refuse(HeadersTooLarge(error.reason) if error.reason else HeadersTooLarge.over(limit))
         elif self._ahead.startswith(TLS_HELLO) and not self._answered_any:
             self.refuse(BadRequest(HTTPS_CAME, hint=self.use_http))
         else:
-            self.refuse(BadRequest("the request is not valid HTTP/1.1"))
+            self.refuse(BadRequest(error.reason or "the request is not valid HTTP/1.1"))
 
     def _head_has_come(self, message: "RawRequestMessage", payload: "StreamReader") -> None:
         if not message.chunked:
@@ -477,7 +482,7 @@ class ClientConnection(asyncio.Protocol):
             return
         self._take_chunks(self._ahead[start : self._at])
         if framing.part == TRAILER and framing.section > self._server.header_bytes:
-            self._break_body(HeadersTooLarge(TRAILER_TOO_LARGE))
+            self._break_body(HeadersTooLarge(TRAILER_TOO_LARGE, hint=HeadersTooLarge.LIMIT_HINT))
 
     def _take_chunks(self, data: bytes) -> None:
         """Have aiohttp parse part of a body in chunks."""
@@ -487,7 +492,10 @@ class ClientConnection(asyncio.Protocol):
         try:
             self._parser.read(data)
         except Malformed as error:
-            self._break_body(HeadersTooLarge(TRAILER_TOO_LARGE) if error.too_large else BadRequest(MALFORMED))
+            hint = HeadersTooLarge.LIMIT_HINT
+            self._break_body(
+                HeadersTooLarge(TRAILER_TOO_LARGE, hint=hint) if error.too_large else BadRequest(MALFORMED)
+            )
             return
         if self._state is State.DISCARDING:
             self._discard()
@@ -615,9 +623,8 @@ class ClientConnection(asyncio.Protocol):
 
     def refuse(self, error: AuthproxyError) -> None:
         """Answer what is not even a request, and close."""
-        known = self._entrance.answerer.refused(error)
         if self.transport is not None:
-            self.transport.write(problem_response(error, route=None, close=True, request_id=known))
+            self.transport.write(self._entrance.answerer.refused(error, self._began))
         self.linger(silent=False)
 
     # ── deadlines: one lazy timer a connection, not one a request ────────────────────────────────
@@ -641,7 +648,8 @@ class ClientConnection(asyncio.Protocol):
             self._set_timer()
         elif self._state is HEAD_COMES:
             seconds = self._server.header_seconds
-            self.refuse(RequestTimeout(f"the header section took longer than {seconds:g} s"))
+            detail = f"the header section took longer than {seconds:g} s"
+            self.refuse(RequestTimeout(detail, hint=HEADER_TIMEOUT_HINT))
         elif self._state is State.DISCARDING:
             self.linger(silent=False)
         elif self._state is IDLE:

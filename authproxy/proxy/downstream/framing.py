@@ -35,10 +35,14 @@ that are little but framing."""
 
 
 class Malformed(Exception):
-    """What came is not HTTP/1.1, or `too_large`: too long a line, or too many of them."""
+    """What came is not HTTP/1.1, or `too_large`: too long a line, or too many of them.
 
-    def __init__(self, *, too_large: bool) -> None:
-        super().__init__(too_large)
+    `reason` says it in words, where that is known.
+    """
+
+    def __init__(self, reason: str | None = None, *, too_large: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
         self.too_large = too_large
 
 

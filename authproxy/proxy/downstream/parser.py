@@ -23,6 +23,19 @@ __all__ = ["HttpProcessingError", "RequestParser", "parser_for"]
 MAX_HEADERS = 1000  # lines; the size of the section is limited besides
 READ_BUFFER = 256 << 10  # bytes of a body taken from a client before it has to wait
 TOO_MANY = "Too many headers"  # how aiohttp says it
+REASONS = (
+    (TOO_MANY, f"the header section has more than {MAX_HEADERS} lines"),
+    ("Missing 'Host'", "the Host header is missing"),
+    ("Duplicate 'Host'", "there is more than one Host header"),
+    ("Duplicate Content-Length", "there is more than one Content-Length"),
+    ("can't be present with", "there are both Content-Length and Transfer-Encoding"),
+    ("Content-Length", "the Content-Length is not a number of bytes"),
+    ("`Transfer-Encoding`", "the only transfer encoding is chunked, in HTTP/1.1 (RFC 9112 §6.1)"),
+    ("Invalid header token", "the name of a header holds a character that it may not"),
+    ("Unexpected whitespace after header value", "a header is folded over several lines (RFC 9112 §5.2)"),
+    ("Invalid header value", "the value of a header holds a control character"),
+)
+"""What aiohttp says in its first line, which holds nothing that a client has sent, and what we say."""
 
 
 class RequestParser(HttpRequestParser):
@@ -33,7 +46,7 @@ class RequestParser(HttpRequestParser):
         try:
             messages, _, _ = self.feed_data(data)
         except HttpProcessingError as error:
-            raise Malformed(too_large=is_too_large(error)) from error
+            raise malformed(error) from error
         return messages[0] if messages else None
 
 
@@ -50,6 +63,10 @@ def parser_for(connection: object, loop: asyncio.AbstractEventLoop, header_bytes
     )
 
 
-def is_too_large(error: HttpProcessingError) -> bool:
-    """Whether the parser found too long a header line, or too many of them."""
-    return isinstance(error, LineTooLong) or TOO_MANY in str(error)
+def malformed(error: HttpProcessingError) -> Malformed:
+    """Return what is wrong with a head or a body, in words of our own."""
+    if isinstance(error, LineTooLong):
+        return Malformed(too_large=True)
+    said = error.message.partition("\n")[0]
+    reason = next((ours for theirs, ours in REASONS if theirs in said), None)
+    return Malformed(reason, too_large=TOO_MANY in said)

@@ -51,11 +51,14 @@ class Answerer(Protocol):
 
     @abstractmethod
     def lost(self, context: Any) -> None:
-        """Break off: the client has gone away."""
+        """Break off: the client has gone away, unless its connection has a transport still."""
 
     @abstractmethod
-    def refused(self, error: AuthproxyError) -> str | None:
-        """Take note of a request that was refused before it was one; return its id, if it has one."""
+    def refused(self, error: AuthproxyError, began: float | None) -> bytes:
+        """Take note of what was refused before it was a request, and return the answer.
+
+        `began` is when its first byte came, on `perf_counter`; None where none has.
+        """
 
 
 class Entrance:

@@ -168,6 +168,8 @@ async def test_what_goes_wrong_is_a_problem_and_the_connection_goes_on(
     assert reply.status == status
     assert reply.headers["content-type"] == "application/problem+json"
     assert (reply.json()["detail"], reply.json().get("error")) == ("no", trouble.error)
+    about_a_route = "/routes/" in target and not isinstance(trouble, NoRoute)
+    assert reply.json().get("route") == ("x" if about_a_route else None)
     assert reply.headers.get("connection") != "close"
     if trouble.retry_after is not None:
         assert reply.headers["retry-after"] == "9"

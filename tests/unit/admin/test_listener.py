@@ -83,12 +83,19 @@ async def test_a_redirect_is_left_as_it_is(client):
         (b"s3cr3t", 400, "Malformed request"),
     ],
 )
-async def test_what_goes_wrong_is_told_as_the_proxy_tells_it_and_repeats_nothing(client, head, status, title):
+async def test_what_goes_wrong_is_told_as_the_proxy_tells_it_and_repeats_nothing(
+    client, head, status, title, caplog
+):
+    caplog.set_level("INFO", "authproxy")
     reply, _ = await client.raw(head + END)
     assert reply.status == status
     assert reply.headers["content-type"] == "application/problem+json"
     assert reply.headers["cache-control"] == "no-store"
     assert reply.json()["title"] == title
+    (told,) = caplog.records
+    assert told.facts["id"] == reply.json()["id"]
+    assert told.facts["cause"] == reply.json()["detail"]
+    assert "s3cr3t" not in str(told.facts)
     assert b"s3cr3t" not in reply.body
     assert "s3cr3t" not in str(reply.headers)
 

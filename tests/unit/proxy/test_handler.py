@@ -11,9 +11,10 @@ from aiohttp.http import HttpVersion10, HttpVersion11
 
 from authproxy.errors import BadReply, BadRequest, ConnectFailure, Forbidden, TokenUnavailable
 from authproxy.observe.record import RouteFacts
+from authproxy.proxy import handler as module
 from authproxy.proxy.context import RequestContext
 from authproxy.proxy.headers import RequestHeaders, ResponseHeaders
-from authproxy.proxy.respond import CLIENT_GONE
+from authproxy.proxy.respond import BROKEN_OFF, CLIENT_GONE
 from tests.support.clock import settle
 from tests.support.token_sources import CachedTokens
 
@@ -209,17 +210,20 @@ async def test_nothing_is_said_to_a_client_that_is_gone():
     assert world.lines == [("GET", "api", "/api/x", 0, 0, CLIENT_GONE)]
 
 
-async def test_a_client_that_goes_away_takes_its_request_along():
+@pytest.mark.parametrize(("gone", "cause"), [(True, CLIENT_GONE), (False, BROKEN_OFF)])
+async def test_what_is_broken_off_takes_its_request_along_and_says_who_has_gone(gone, cause):
     world = World(silent)
     world.upstream.idle = 0
     await world.quick()
     task = asyncio.create_task(world.go_on())
     await settle()
+    if gone:
+        world.client.transport = None
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert [lent.aborted for lent in world.upstream.lent] == [True]
-    assert world.lines == [("GET", "api", "/api/x", 0, 0, CLIENT_GONE)]
+    assert world.lines == [("GET", "api", "/api/x", 0, 0, cause)]
 
 
 async def test_an_answer_comes_no_faster_than_the_client_takes_it():
@@ -323,7 +327,7 @@ async def test_the_target_of_a_proxys_client_names_the_host():
 )
 def test_only_what_we_would_not_forward_is_counted_as_refused(error, counted):
     handler = World().handler
-    handler.refused(error)
+    handler.refused(error, None)
     assert handler.counters.refused == counted
 
 
@@ -341,10 +345,21 @@ async def test_its_repr_tells_no_target():
 
 async def test_what_is_refused_before_it_is_a_request_is_told_and_has_an_id():
     world = World()
-    known = world.handler.refused(BadRequest("the request is not valid HTTP/1.1"))
-    assert world.lines == [("-", None, "-", 400, 0, "the request is not valid HTTP/1.1")]
-    assert world.record.id == known == world.record.notes.problem["id"]
+    answer = world.handler.refused(BadRequest("the request is not valid HTTP/1.1"), None)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert world.lines == [("-", None, "-", 400, len(body), "the request is not valid HTTP/1.1")]
+    assert world.record.id == json.loads(body)["id"]
+    assert json.loads(body) == world.record.notes.problem
+    assert (world.record.answer, world.record.seconds) == (head + b"\r\n", 0.0)
     assert world.handler.counters.refused == {("bad_request",): 1}
+
+
+async def test_what_is_refused_took_its_time_since_it_began(monkeypatch):
+    world = World()
+    monkeypatch.setattr(module, "perf_counter", lambda: 7.5)
+    monkeypatch.setattr(module, "time", lambda: 1000.0)
+    world.handler.refused(BadRequest("the request is not valid HTTP/1.1"), 5.5)
+    assert (world.record.at, world.record.seconds, world.record.started) == (998.0, 2.0, 5.5)
 
 
 async def test_the_id_of_a_problem_is_that_of_its_record():

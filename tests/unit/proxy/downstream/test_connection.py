@@ -21,7 +21,7 @@ from authproxy.proxy.downstream.connection import (
     drop,
 )
 from authproxy.proxy.downstream.framing import ROOM
-from authproxy.proxy.downstream.parser import MAX_HEADERS, READ_BUFFER, is_too_large
+from authproxy.proxy.downstream.parser import MAX_HEADERS, READ_BUFFER
 from authproxy.proxy.request import Whole
 from tests.support.cases import every_case
 from tests.support.client_side import HEADER_BYTES, HEADER_SECONDS, KEEPALIVE, Front, Transport
@@ -245,11 +245,66 @@ async def test_a_fault_of_the_parser_s_is_ours(fronts, monkeypatch, caplog):
     assert [record.getMessage() for record in caplog.records] == ["internal error"]
 
 
+BEGUN = b"POST / HTTP/1.1\r\nHost: a\r\n"
+
+
 @pytest.mark.parametrize(
-    ("error", "too_large"), [(None, False), (ValueError("x"), False), (ValueError("Too many headers"), True)]
+    ("head", "says"),
+    [
+        (b"GET / HTTP/1.1\r\n", "the Host header is missing"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n", "there is more than one Host header"),
+        (BEGUN + b"Content-Length: s3cr3t\r\n", "the Content-Length is not a number of bytes"),
+        (BEGUN + b"Content-Length: -1\r\n", "the Content-Length is not a number of bytes"),
+        (BEGUN + b"Content-Length: 1\r\nContent-Length: 1\r\n", "there is more than one Content-Length"),
+        (
+            BEGUN + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n",
+            "there are both Content-Length and Tr",
+        ),
+        (BEGUN + b"Transfer-Encoding: gzip\r\n", "the only transfer encoding is chunked"),
+        (BEGUN + b"X-a Missing 'Host': s3cr3t\r\n", "the name of a header holds a character"),
+        (BEGUN + b"X: a\r\n s3cr3t\r\n", "a header is folded over several lines"),
+        (BEGUN + b"X: a\x00s3cr3t\r\n", "the value of a header holds a control character"),
+        (b"s3cr3t\r\n", "the request is not valid HTTP/1.1"),
+    ],
 )
-def test_how_a_parser_says_that_there_are_too_many(error, too_large):
-    assert is_too_large(error) is too_large
+async def test_what_is_malformed_is_named_and_not_repeated(fronts, head, says):
+    front = fronts()
+    front.send(head + b"\r\n")
+    (refusal,) = front.answerer.refusals
+    assert refusal.detail.startswith(says)
+    assert b"s3cr3t" not in front.written
+
+
+async def test_a_limit_that_is_exceeded_is_named_with_its_key(fronts):
+    large, slow = fronts(), fronts()
+    large.send(BEGUN + b"X: " + b"x" * HEADER_BYTES)
+    slow.send(BEGUN)
+    slow.time.advance(HEADER_SECONDS + 1)
+    told = [(each.detail, each.hint) for front in (large, slow) for each in front.answerer.refusals]
+    assert told == [
+        (f"the header section is over {HEADER_BYTES} bytes", "`limits.header_bytes` sets the limit"),
+        (
+            "the header section took longer than 10 s",
+            "send it faster; `limits.header_timeout` sets the limit",
+        ),
+    ]
+
+
+async def test_a_head_of_too_many_lines_says_how_many_there_may_be(fronts):
+    front = fronts()
+    front.server.header_bytes = 1 << 20
+    front.send(BEGUN + b"X:\r\n" * (MAX_HEADERS + 1) + b"\r\n")
+    (refusal,) = front.answerer.refusals
+    assert (refusal.status, refusal.detail) == (431, "the header section has more than 1000 lines")
+
+
+async def test_what_is_refused_is_told_with_when_it_began(fronts):
+    front = fronts()
+    front.send(b"GET")
+    began = front.connection._began
+    front.send(b" /\r\ns3cr3t\r\n\r\n")
+    assert front.answerer.began == [began]
+    assert began is not None
 
 
 @pytest.mark.parametrize(

@@ -146,8 +146,8 @@ class Answerer:
     def lost(self, _context):
         self.lost_ones += 1
 
-    def refused(self, error):
-        return None
+    def refused(self, error, began):
+        return b""
 
 
 @pytest.fixture
