@@ -55,10 +55,10 @@ class LocalRequests:
         if record is None or server is None:
             return None
         header = access.header if access is not None else ""
-        key = access.tokens[0].get_secret_value() if access is not None else ""
+        keys = [each.get_secret_value() for each in access.tokens] if access is not None else []
         known = request_id(time(), perf_counter())
         try:
-            replay(server, record, request_of(record, access_header=header, access_key=key), known)
+            replay(server, record, request_of(record, access_header=header, access_keys=keys), known)
         except KINDS as error:
             return {"error": [type(error).__name__, error.detail, error.hint, error.retry_after]}
         return {"id": known}

@@ -201,14 +201,15 @@ class Grant:
         without a zone are local time, not UTC. `more_secrets` are those in the question that are not in the
         configuration. Raises `CredentialRejected`, `BadTokenReply` or `TokenUnavailable`.
         """
-        document = read_json(answer)
+        document, secrets = read_json(answer), (keep or "", *more_secrets)
         if not (isinstance(pointers.token, TokenPlace) and 300 <= answer.status < 400):  # a login's way on
-            self.refuse_failures(answer, document, (keep or "", *more_secrets))
+            self.refuse_failures(answer, document, secrets)
         if pointers.token == "" and document is None:
             document = read_text(answer).strip()
         value, lifetime = token_at(answer, document, pointers.token)
         if not value:
-            raise no_token_in(answer, document, pointers.token, self.hint_for(answer))
+            known = self._known_to(answer, secrets)
+            raise no_token_in(answer, document, pointers.token, known, self.hint_for(answer))
         token_type = find(document, pointers.token_type)
         if isinstance(token_type, str) and token_type.lower() in BOUND_TOKEN_TYPES:
             raise BadTokenReply(
@@ -243,7 +244,7 @@ class Grant:
             if value is not None:
                 found.append((pointer, value))
             elif not may_lack:
-                raise no_field_in(answer, document, pointer)
+                raise no_field_in(answer, document, pointer, self._known_to(answer))
         return tuple(found)
 
     def read_refreshed(
@@ -319,9 +320,13 @@ class Grant:
                 each.fill(token)  # what no place can carry should be known before it is kept
         return token
 
+    def _known_to(self, answer: Answer, more_secrets: Iterable[str] = ()) -> list[str]:
+        """Return the secrets that a server knows, and may repeat in `answer`."""
+        return [*self.secrets(), *answer.secrets, *more_secrets]
+
     def refuse_failures(self, answer: Answer, document: object, more_secrets: Iterable[str] = ()) -> None:
         """Raise what a failing answer means, if it is one."""
-        secrets = [*self.secrets(), *answer.secrets, *more_secrets]
+        secrets = self._known_to(answer, more_secrets)
         failure = failure_in(answer, document, secrets, self.hint_for(answer), self.checks)
         if failure is not None:
             raise failure

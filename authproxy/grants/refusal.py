@@ -26,7 +26,7 @@ from authproxy.grants.shape import (
     words_in,
 )
 from authproxy.grants.steps import Answer
-from authproxy.masking import origin_in, scrub
+from authproxy.masking import Hiding, origin_in, scrub
 
 REJECTIONS = frozenset({400, 401, 403, 422, 423})  # 423: the account is locked
 OAUTH_ERRORS = frozenset({  # RFC 6749 §5.2, RFC 8628 §3.5: words of the protocol, whatever a secret may be
@@ -171,19 +171,30 @@ def _advice(hint: str, answer: Answer, kind: type[TokenError], checks: Checks) -
     return f"{clock}; then {hint}"
 
 
-def no_field_in(answer: Answer, document: object, pointer: str) -> BadTokenReply:
-    """Return what a token reply without a field that `inject` wants is called."""
-    fields = fields_in(document)
-    there = f"the fields there are: {', '.join(fields)}" if fields else "there are no fields in it"
+def no_field_in(answer: Answer, document: object, pointer: str, secrets: Collection[str]) -> BadTokenReply:
+    """Return what a token reply without a field that `inject` wants is called; `secrets` are masked."""
     return BadTokenReply(
-        f"{answer.said} without {pointer}; {there}", hint="check `{response:…}` in the route's `inject`"
+        f"{answer.said} without {pointer}; {_fields_there(document, secrets)}",
+        hint="check `{response:…}` in the route's `inject`",
     )
 
 
-def no_token_in(answer: Answer, document: object, at: TokenAt, hint: str | None) -> BadTokenReply:
-    """Return what a success without a token at `at` is called; `hint` is what the configuration advises."""
+def _fields_there(document: object, secrets: Collection[str]) -> str:
+    """Return which fields there are: a server may make the name of one of what it was sent."""
+    hide = Hiding(secrets)
+    fields = [hide(each) for each in fields_in(document)]
+    return f"the fields there are: {', '.join(fields)}" if fields else "there are no fields in it"
+
+
+def no_token_in(
+    answer: Answer, document: object, at: TokenAt, secrets: Collection[str], hint: str | None
+) -> BadTokenReply:
+    """Return what a success without a token at `at` is called; `hint` is what the configuration advises.
+
+    `secrets` are masked in the names that the server has given.
+    """
     if isinstance(at, TokenPlace):
-        return _nothing_at(answer, at, hint)
+        return _nothing_at(answer, at, secrets, hint)
     came = what_it_is(answer)
     if came == PAGE_CAME:
         return page_instead(answer, hint)
@@ -193,15 +204,15 @@ def no_token_in(answer: Answer, document: object, at: TokenAt, hint: str | None)
             f"{answer.said} without a token at {where}: {came} came where JSON was due",
             hint=hint or _no_json(answer),
         )
-    fields = fields_in(document)
-    there = f"the fields there are: {', '.join(fields)}" if fields else "there are no fields in it"
     return BadTokenReply(
-        f"{answer.said} without a token at {where}; {there}", hint=hint or _place_of_token(document)
+        f"{answer.said} without a token at {where}; {_fields_there(document, secrets)}",
+        hint=hint or _place_of_token(document, secrets),
     )
 
 
-def _nothing_at(answer: Answer, at: TokenPlace, hint: str | None) -> BadTokenReply:
-    names = ", ".join(at.there(answer)) or "none"
+def _nothing_at(answer: Answer, at: TokenPlace, secrets: Collection[str], hint: str | None) -> BadTokenReply:
+    hide = Hiding([*secrets, *(each.lower() for each in secrets)])  # as the names of headers are told
+    names = ", ".join(map(hide, at.there(answer))) or "none"
     kind = "headers" if at.header is not None else "cookies"
     return BadTokenReply(
         f"{answer.said} without {at}; the {kind} there are: {names}",
@@ -213,9 +224,9 @@ def _no_json(answer: Answer) -> str:
     return f'check `{answer.setting}`; where the whole reply is the token, set `response.token: ""`'
 
 
-def _place_of_token(document: object) -> str:
+def _place_of_token(document: object, secrets: Collection[str]) -> str:
     likely = likely_token(document)
-    perhaps = f", perhaps {likely}" if likely is not None else ""
+    perhaps = f", perhaps {likely}" if likely is not None and Hiding(secrets)(likely) == likely else ""
     return f"set `response.token` to the place of the token in the reply{perhaps}"
 
 

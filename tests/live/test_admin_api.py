@@ -445,7 +445,8 @@ def test_a_refresh_tries_a_rejected_credential_once_in_a_while_and_no_more(here:
     assert here.call().status == 503
     assert len(here.tokens.requests) == 1
     problem = assert_problem(here.post("/api/routes/api/refresh"), 502)
-    assert problem["error"] == "invalid_client"
+    assert (problem["error"], problem["route"]) == ("invalid_client", "api")
+    assert [line["cause"] for line in log_of(here) if line.get("id") == problem["id"]] == [problem["detail"]]
     assert len(here.tokens.requests) == 2
     answer = here.post("/api/routes/api/refresh")
     assert_problem(answer, 429)
@@ -553,6 +554,14 @@ def test_what_a_page_was_refused_it_is_refused_again(everybodys: Here) -> None:
     again = everybodys.request(known)
     assert (again["status"], dict(again["request_headers"])["Origin"]) == (403, "https://evil.example")
     assert len(everybodys.other.requests) == before
+
+
+def test_with_access_who_was_refused_before_a_route_was_found_is_refused_again() -> None:
+    with admin_api(access={"tokens": ["k3y-of-the-caller"]}) as here:
+        here.call("/other/x", "Origin: https://evil.example")
+        (refused,) = here.requests()
+        known = here.post(f"/api/requests/{refused['id']}/replay").json["id"]
+        assert here.request(known)["status"] == refused["status"] == 403
 
 
 def test_with_access_the_caller_has_a_key_again() -> None:

@@ -6,7 +6,7 @@ Nothing in the bytes tells that it is one; its id is handed over beside them, so
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_plus
@@ -27,10 +27,11 @@ if TYPE_CHECKING:
 # ── what is sent ─────────────────────────────────────────────────────────────────────────────────
 
 
-def request_of(record: RequestRecord, *, access_header: str = "", access_key: str = "") -> bytes:
+def request_of(record: RequestRecord, *, access_header: str = "", access_keys: Sequence[str] = ()) -> bytes:
     """Return the bytes of the request once more. Raises `NotReplayable` when not all of it was kept.
 
-    A caller who had a valid access key sends `access_key`, in `access_header`.
+    A caller who had one of the `access_keys` that are valid now, or came as far as to a route, sends the
+    first of them, in `access_header`.
     """
     notes = record.notes
     if (
@@ -49,7 +50,7 @@ def request_of(record: RequestRecord, *, access_header: str = "", access_key: st
     for line in request_lines(record):
         name, value = pair_of(line)
         names[name.lower()] = value
-        lines.append(_line(record, line, access_header, access_key))
+        lines.append(_line(record, line, access_header, access_keys))
     return b"\r\n".join(lines) + b"\r\n\r\n" + _body(record, names)
 
 
@@ -62,11 +63,12 @@ def _check_query(record: RequestRecord) -> None:
             )
 
 
-def _line(record: RequestRecord, line: bytes, access_header: str, access_key: str) -> bytes:
+def _line(record: RequestRecord, line: bytes, access_header: str, access_keys: Sequence[str]) -> bytes:
     """Return a header line as it is sent again."""
     name, value = pair_of(line)
-    if access_header and name.lower() == access_header.lower() and record.facts is not None:
-        return f"{name}: {access_key}".encode()
+    had_key = record.facts is not None or value in access_keys  # nobody comes to a route without one
+    if access_keys and name.lower() == access_header.lower() and had_key:
+        return f"{name}: {access_keys[0]}".encode()
     if name.lower() == "upgrade":
         raise NotReplayable("it asked for another protocol, which needs a client")
     also = record.facts.secret_headers if record.facts is not None else frozenset({access_header.lower()})

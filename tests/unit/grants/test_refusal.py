@@ -5,9 +5,9 @@ import pytest
 from authproxy.errors import BadTokenReply, CredentialRejected, TokenUnavailable
 from authproxy.grants.grant import Grant
 from authproxy.grants.password import Password
-from authproxy.grants.refusal import Checks, failure_in, is_no_to_refresh_token, no_token_in
+from authproxy.grants.refusal import Checks, failure_in, is_no_to_refresh_token, no_field_in, no_token_in
 from authproxy.grants.reply import read_json
-from authproxy.grants.reply_places import ReplyPointers
+from authproxy.grants.reply_places import ReplyPointers, TokenPlace
 from authproxy.masking import MASK
 
 from .talk import TOKEN_URL, answer, make
@@ -233,11 +233,33 @@ def test_where_the_clock_counts_a_wrong_one_is_told(date, says):
     ],
 )
 def test_what_came_instead_of_a_token_is_told_without_its_values(given, detail, hint):
-    told = no_token_in(given, read_json(given), "/access_token", None)
+    told = no_token_in(given, read_json(given), "/access_token", (), None)
     assert detail in told.detail
     assert hint in told.hint
     assert "s3cr3t" not in f"{told.detail} {told.hint} {told.title}"
-    assert no_token_in(given, read_json(given), "/access_token", "the vendor's").hint == "the vendor's"
+    assert no_token_in(given, read_json(given), "/access_token", (), "the vendor's").hint == "the vendor's"
+
+
+SECRET = "client-s3cr3t-Value"
+
+
+@pytest.mark.parametrize("document", [{SECRET: 1}, {"a": {f"x{SECRET}": 1}}, {f"{SECRET}_token": "x"}])
+def test_a_secret_of_which_a_server_made_a_name_is_masked(document):
+    given = answer(document)
+    told = no_token_in(given, document, "/access_token", [SECRET], None)
+    lacks = no_field_in(given, document, "/tenant", [SECRET])
+    assert SECRET not in f"{told.detail} {told.hint} {lacks.detail}"
+    assert "••••" in told.detail
+    assert "••••" in lacks.detail
+
+
+@pytest.mark.parametrize("kind", ["header", "cookie"])
+def test_a_secret_of_which_a_server_made_the_name_of_a_header_or_a_cookie_is_masked(kind):
+    headers = {f"X-{SECRET}": "1", "Set-Cookie": f"{SECRET}=1"}
+    given = answer({}, headers=headers)
+    at = TokenPlace(**{kind: "session"})
+    told = no_token_in(given, {}, at, [SECRET], None)
+    assert SECRET.lower() not in told.detail.lower()
 
 
 @pytest.mark.parametrize(

@@ -115,14 +115,20 @@ def test_a_login_that_was_answered_here_is_not_sent_again():
 
 
 def test_who_had_a_good_key_has_one_again():
-    again = request_of(made("Host: a", "x-door: theirs"), access_header="X-Door", access_key="ours")
+    again = request_of(made("Host: a", "x-door: theirs"), access_header="X-Door", access_keys=["ours"])
     assert b"\r\nx-door: ours\r\n" in again
     assert b"theirs" not in again
 
 
 def test_who_had_a_wrong_key_gets_no_other():
     with pytest.raises(NotReplayable, match="X-Door"):
-        request_of(made("X-Door: wrong", facts=None), access_header="X-Door", access_key="ours")
+        request_of(made("X-Door: wrong", facts=None), access_header="X-Door", access_keys=["ours"])
+
+
+def test_who_was_refused_before_a_route_was_found_has_a_key_again_if_it_was_a_good_one():
+    refused = made("Host: a", "X-Door: old", facts=None, status=404)
+    again = request_of(refused, access_header="X-Door", access_keys=["ours", "old"])
+    assert again.endswith(b"\r\nX-Door: ours\r\n\r\n")
 
 
 # ── how it is sent ───────────────────────────────────────────────────────────────────────────────
