@@ -446,7 +446,7 @@ def test_a_refresh_tries_a_rejected_credential_once_in_a_while_and_no_more(here:
     assert len(here.tokens.requests) == 1
     problem = assert_problem(here.post("/api/routes/api/refresh"), 502)
     assert (problem["error"], problem["route"]) == ("invalid_client", "api")
-    assert [line["cause"] for line in log_of(here) if line.get("id") == problem["id"]] == [problem["detail"]]
+    here.proxy.wait_for_log(problem["id"])
     assert len(here.tokens.requests) == 2
     answer = here.post("/api/routes/api/refresh")
     assert_problem(answer, 429)
