@@ -19,6 +19,7 @@ from authproxy.app.tls import TLSContexts
 from authproxy.config.model import Config
 from authproxy.config.route import RouteConfig
 from authproxy.grants.grant import Grant
+from authproxy.grants.static import Basic
 from authproxy.masking import leaves
 from authproxy.net.dial import Dialer, Origin
 from authproxy.net.http_proxy import HTTPProxy, proxy_for
@@ -90,7 +91,7 @@ def injection_of(grant: Grant) -> Injection:
         else:
             headers[place.header_name or ""] = place.fill
     schemes = [place.scheme for place in grant.places if place.scheme is not None]
-    setting = "inject" if grant.inject is not None else "scheme"
+    setting = "inject" if grant.inject is not None else "grant" if isinstance(grant, Basic) else "scheme"
     return Injection(headers, query, cookies, schemes[0] if schemes else None, setting)
 
 

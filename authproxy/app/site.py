@@ -21,7 +21,7 @@ from authproxy.app.tls import TLSContexts
 from authproxy.config.model import Config, address_of
 from authproxy.net.own_listeners import OwnListeners
 from authproxy.observe.observed import Observed
-from authproxy.proxy.guard import BY_EXEC, Guard
+from authproxy.proxy.guard import BY_EXEC, AdminGuard, Guard
 from authproxy.proxy.renewal import Credential
 from authproxy.proxy.route import Route
 from authproxy.proxy.router import RouteTable
@@ -97,7 +97,7 @@ def build_site(
     site = Site(
         config=config,
         guard=_guard(config, own, config.allowed_origins),
-        admin_guard=_guard(config, own),
+        admin_guard=_guard(config, own, kind=AdminGuard),
         routes=routes,
         pools=builder.pools,
         header_bytes=config.limits.header_bytes,
@@ -126,13 +126,15 @@ def _forward_proxy(config: Config, own: OwnListeners) -> str:
     return f"{own.url_of(listener, address_of(listener))} (`forward.listen`), or {BY_EXEC}"
 
 
-def _guard(config: Config, own: OwnListeners, origins: Iterable[str] = ()) -> Guard:
+def _guard(
+    config: Config, own: OwnListeners, origins: Iterable[str] = (), kind: type[Guard] = Guard
+) -> Guard:
     """Return who may ask; pages of `origins` may. `own` are our listeners."""
     places = map(split_address, configured_addresses(config))
     hosts = [place[0] for place in places if place is not None]
     hosts += [route.host for route in config.routes if route.host]
     access = config.access
-    return Guard(
+    return kind(
         hosts=[*filter(None, hosts), *config.allowed_hosts],
         origins=origins,
         access_header=access.header if access else "",

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from authproxy.config.descriptions import description
 from authproxy.config.document import Item
-from authproxy.config.meant import UNKNOWN_KEY, did_you_mean, kinds_at, names_at, unknown_key
+from authproxy.config.meant import UNKNOWN_KEY, did_you_mean, kinds_at, unknown_key
 from authproxy.config.route import SWITCH_OR_MAPPING
 from authproxy.config.texts import empty
 from authproxy.config.traps import NO_COLON
@@ -142,6 +142,7 @@ def _complaint(details: Any, item: Item, kind: type, also: Iterable[str]) -> _Co
     what, context, loc = details["type"], details.get("ctx", {}), details["loc"]
     parts: tuple[str | int, ...] = ()
     in_union = on_key = False
+    member = ""
     for index, part in enumerate(loc):
         child = item.child(part)
         if child is not None:
@@ -149,28 +150,45 @@ def _complaint(details: Any, item: Item, kind: type, also: Iterable[str]) -> _Co
         elif part == "[key]":
             on_key = True
         elif what == "missing" and index == len(loc) - 1:
-            return _Complaint(
-                item, parts, in_union, item.missing(str(part), _required(kind, parts, str(part)))
-            )
+            # Each missing key is a place of its own, though nothing stands there.
+            fault = item.missing(str(part), _required(kind, parts, str(part)))
+            return _Complaint(item, (*parts, part), in_union, fault)
         else:
-            in_union = True
+            in_union, member = True, str(part)
     if what == UNEXPECTED:
-        return _Complaint(item, parts, in_union, _unexpected(item, kind, parts, also))
+        return _Complaint(item, parts, in_union, _unexpected(item, kind, parts, also, member))
     if what in TAGS:
         return _Complaint(item, parts, in_union, _of_tag(item, context, kinds_at(kind, parts)))
     text = _text(what, details, item, _keys_of(kind, parts))
     return _Complaint(item, parts, in_union, item.key_fault(text) if on_key else item.fault(text))
 
 
-def _unexpected(item: Item, kind: type, parts: tuple[str | int, ...], also: Iterable[str]) -> Fault:
+def _unexpected(
+    item: Item, kind: type, parts: tuple[str | int, ...], also: Iterable[str], member: str
+) -> Fault:
+    """Return the fault of a key that is not known there: in a union, to the `member` that was chosen."""
     name, above = str(parts[-1]), parts[:-1]
     if item.trap == NO_COLON:  # the name may be half a password
         around = item.key.removesuffix(f".{name}")
         message = f"{NO_COLON}; if it belongs to the value before it, put that in quotes"
         return Fault(item.file, item.key_line, item.key_column, around, message)
     kinds = kinds_at(kind, above)
-    known = names_at(kind, above) | (set() if above else set(also))
+    if chosen := [each for each in kinds if member in _tags(each)]:
+        takes = [tag for each in kinds if name in _names(each) for tag in _tags(each)]
+        if takes:
+            return item.key_fault(f"{UNKNOWN_KEY} with `type: {member}`; it goes with {' or '.join(takes)}")
+        kinds = chosen
+    known = {key for each in kinds for key in _names(each)} | (set() if above else set(also))
     return item.key_fault(unknown_key(name, known, kinds[0] if len(kinds) == 1 else None))
+
+
+def _names(kind: Any) -> list[str]:
+    return [each.name for each in fields(kind)]
+
+
+def _tags(kind: Any) -> tuple[object, ...]:
+    """Return what tells `kind` from the others of a union, as the value of its key `type`; else nothing."""
+    return get_args(get_type_hints(kind)["type"]) if "type" in _names(kind) else ()
 
 
 def _required(kind: type, parts: tuple[str | int, ...], name: str) -> str:

@@ -13,6 +13,10 @@ _SCHEME = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+)(?:\s+(?!=)\S.*)?\Z", re.DOT
 MAX_SCHEMES = 8
 MAX_LENGTH = 24  # characters of a scheme that is repeated
 
+ANOTHER_GRANT = (
+    "use a `grant` that gets such a token instead of `grant: basic`: with another `scheme` alone it would be "
+    "the name and the password that are sent"
+)
 OTHER_GRANTS = {"basic": "`grant: basic`"}
 """Schemes that another grant is for."""
 NOT_OURS = frozenset({"digest", "negotiate", "ntlm", "hoba", "mutual", "dpop", "aws4-hmac-sha256"})
@@ -40,7 +44,7 @@ def wanted_instead(
 ) -> tuple[str, str] | None:
     """Return what an upstream asks for instead of the scheme `sent`, and what to do; or None.
 
-    `setting` is the key that says what is sent: `scheme` or `inject`.
+    `setting` is the key that says what is sent: `scheme`, `inject`, or `grant` where no token is.
     """
     wanted = schemes_in(headers)
     if not wanted or sent.lower() in {each.lower() for each in wanted}:
@@ -49,6 +53,8 @@ def wanted_instead(
     able = [each for each in wanted if each.lower() not in NOT_OURS]
     if not able:
         return named, "authproxy has no grant for that scheme: is `upstream` right?"
+    if setting == "grant":  # what is sent is a name and a password, under whatever word
+        return named, ANOTHER_GRANT
     ways = [OTHER_GRANTS.get(each.lower()) or _way_to_send(each, setting) for each in able]
     return named, f"set {' or '.join(ways)}"
 

@@ -48,6 +48,7 @@ CONTAINER_HOSTS = frozenset(
 )
 """What containers call the machine that they run on."""
 OWN_SITE = frozenset({"same-origin", "none"})
+ANOTHER_PAGE = "no page but its own may use it: open that one in the browser, or use curl"
 OTHER_ORIGIN = "if that page is yours, add its origin, as in https://app.example, to `allowed_origins`"
 OTHER_SITE = f"{OTHER_ORIGIN}; to look at it yourself, type the URL into the browser or use curl"
 MAX_HOSTS = 1024  # spellings of `Host` remembered,
@@ -83,6 +84,9 @@ class Guard:
     """
 
     refused_methods = REFUSED_METHODS
+    what = "this proxy"
+    other_origin = OTHER_ORIGIN
+    other_site = OTHER_SITE
 
     def __init__(
         self,
@@ -229,9 +233,9 @@ class Guard:
         if origin is not None and origin.lower() in self._origins:
             return
         if origin is not None and not self._is_own(origin, authority):
-            raise Forbidden("a web page of another origin may not use this proxy", hint=OTHER_ORIGIN)
+            raise Forbidden(f"a web page of another origin may not use {self.what}", hint=self.other_origin)
         if headers.get(SITE, "none") not in OWN_SITE:
-            raise Forbidden("a web page of another site may not use this proxy", hint=OTHER_SITE)
+            raise Forbidden(f"a web page of another site may not use {self.what}", hint=self.other_site)
 
     def _is_own(self, origin: str, authority: str) -> bool:
         """Whether `origin` is the proxy itself, as the caller addressed it."""
@@ -240,6 +244,13 @@ class Guard:
         except ValueError:
             return False
         return parts.scheme in {"http", "https"} and parts.netloc.lower() == authority.lower()
+
+
+class AdminGuard(Guard):
+    """The admin listener's: no other page may call it, whatever `allowed_origins` says."""
+
+    what = "the admin listener"
+    other_origin = other_site = ANOTHER_PAGE
 
 
 def split_absolute(target: str) -> tuple[str, str]:

@@ -6,8 +6,10 @@ import pytest
 
 from authproxy.app import route_building as module
 from authproxy.app.credentials import TokenSources
+from authproxy.app.route_building import injection_of
 from authproxy.app.site import build_site
 from authproxy.app.tls import TLSContexts
+from authproxy.config.read import parse
 from authproxy.net.own_listeners import OwnListeners
 from authproxy.observe.observed import Observed
 from authproxy.proxy.placeholders import placeholder
@@ -29,6 +31,19 @@ def test_a_route_is_made_as_it_was_configured(site):
     made.allow.check("GET", "/")
     with pytest.raises(Exception, match="does not allow PUT"):
         made.allow.check("PUT", "/")
+
+
+@pytest.mark.parametrize(
+    ("auth", "setting"),
+    [
+        ("{grant: static, token: t}", "scheme"),
+        ("{grant: basic, username: u, password: p}", "grant"),
+        ("{grant: static, token: t, inject: [{header: X, value: '{token}'}]}", "inject"),
+    ],
+)
+def test_the_key_that_says_what_is_sent_is_known(auth, setting):
+    config = parse(f"routes: [{{name: a, upstream: 'https://a.example', auth: {auth}}}]", environ={})
+    assert injection_of(config.routes[0].grant).setting == setting
 
 
 def test_a_prefix_stays_when_the_route_says_so_and_the_root_is_none(site):

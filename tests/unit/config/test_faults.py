@@ -145,8 +145,24 @@ def test_the_rest_of_a_password_with_a_comma_is_not_taken_for_a_key(reader):
     [
         ("{type: reddis}", "token_store.type: should be memory, file or redis; did you mean redis?"),
         ("{path: x}", "token_store.type: is required: memory, file or redis"),
+        (
+            "{type: memory, path: x}",
+            "token_store.path: unknown key with `type: memory`; it goes with file",
+        ),
+        (
+            "{type: memory, key: x}",
+            "token_store.key: unknown key with `type: memory`; it goes with file or redis",
+        ),
+        ("{type: file, pat: x}", "token_store.pat: unknown key; did you mean `path`?"),
+        ("{type: memory, pat: x}", "token_store.pat: unknown key; the keys here are type"),
         ("hunter2", "token_store: should be a mapping with keys such as type, path, key, url"),
     ],
 )
 def test_a_key_that_tells_kinds_apart_is_told_by_itself(reader, store, fault):
     assert fault in reader.route_faults(NONE, f"token_store: {store}")
+
+
+def test_each_key_that_is_missing_in_one_of_several_kinds_is_told_by_itself(reader):
+    faults = reader.route_faults(NONE, "token_store: {type: redis}")
+    told = {fault.partition(" (")[0] for fault in faults}
+    assert told == {"token_store.url: is required", "token_store.key: is required"}

@@ -156,7 +156,7 @@ def test_it_is_known_whether_the_admin_listener_was_asked_for(reader, top, is_de
         ),
         ("allowed_hosts: ['a:80']", "allowed_hosts[0]: should be a host name without scheme, port or path"),
         ("log: {level: loud}", "log.level: should be debug, info, warning or error"),
-        ("tls: {cert_file: x}", "tls.key_file: is required (its private key, PEM)"),
+        ("tls: {cert_file: x}", "tls.key_file: is required (its private key, PEM without a passphrase)"),
         (
             "limits: {body_bytes: lots}",
             ("limits.body_bytes: should be a size: bytes, or a number with KiB, MiB or GiB, such as 64KiB"),

@@ -46,3 +46,10 @@ def test_schemes_are_told_from_parameters(values, schemes):
 )
 def test_another_scheme_comes_with_what_to_set(sent, values, instead):
     assert wanted_instead(sent, challenge(*values)) == instead
+
+
+def test_another_scheme_for_a_name_and_a_password_is_another_grant():
+    named, advice = wanted_instead("Basic", challenge('Bearer realm="x"'), "grant")
+    assert named == "Bearer"
+    assert advice.startswith("use a `grant` that gets such a token instead of `grant: basic`")
+    assert "scheme: Bearer" not in advice

@@ -7,7 +7,7 @@ from aiohttp import HttpVersion
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from authproxy.errors import BadRequest, Forbidden, KeyRequired
-from authproxy.proxy.guard import MAX_HOST, MAX_HOSTS, Guard, plain_host
+from authproxy.proxy.guard import MAX_HOST, MAX_HOSTS, AdminGuard, Guard, plain_host
 
 SITE, ORIGIN = "Sec-Fetch-Site", "Origin"
 
@@ -316,6 +316,15 @@ def test_a_page_of_an_allowed_origin_may(origin, site, passes):
         assert guard.allowed_origin(asked(headers=headers)) is None
         with pytest.raises(Forbidden):
             check(headers=headers, guard=guard)
+
+
+@pytest.mark.parametrize("headers", [{"Origin": "https://a.example"}, {"Sec-Fetch-Site": "cross-site"}])
+def test_a_page_is_told_what_would_let_it_in_where_anything_would(headers):
+    for guard, allows in [(Guard(), True), (AdminGuard(), False)]:
+        with pytest.raises(Forbidden) as caught:
+            check(guard=guard, headers=headers)
+        assert ("`allowed_origins`" in caught.value.hint) is allows
+        assert ("the admin listener" in caught.value.detail) is not allows
 
 
 def test_without_allowed_origins_none_is_allowed():
