@@ -158,6 +158,7 @@ WAYS_OUT: Mapping[int | None, str] = {
 NOT_WRITABLE = "let the user that authproxy runs as write to the directory of the socket, or {elsewhere}"
 WAYS_OUT_OF_A_PATH: Mapping[int | None, str] = {
     errno.EADDRINUSE: "stop the process that listens on it, or {elsewhere}",
+    errno.EEXIST: "move that away, or {elsewhere}",
     errno.EACCES: NOT_WRITABLE,
     errno.EPERM: NOT_WRITABLE,
     errno.ENOENT: "make the directory of the socket first, or {elsewhere}",

@@ -12,7 +12,7 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping
 
 from authproxy import logs
 from authproxy.capabilities import AF_UNIX, UNIX_SOCKETS
@@ -99,6 +99,11 @@ def keep_calling(call: Callable[[], None], seconds: float) -> None:
     """Make `call` now, and every so many seconds while the running loop runs."""
     call()
     asyncio.get_running_loop().call_later(seconds, keep_calling, call, seconds)
+
+
+def serving_status(routes: int, urls: Iterable[str]) -> str:
+    """Return the line that says that so many routes are served at `urls`."""
+    return f"serving {routes} route{'s' if routes > 1 else ''} on {', '.join(urls)}"
 
 
 def _status(text: str | None) -> list[str]:

@@ -24,7 +24,7 @@ from authproxy.app.listeners import (
     shown_listeners,
     url_of,
 )
-from authproxy.app.notify import NOBODY
+from authproxy.app.notify import NOBODY, serving_status
 from authproxy.app.sockets import ListenError
 from authproxy.app.tls import TLSContexts, tls_contexts
 from authproxy.config.model import Config
@@ -138,8 +138,10 @@ class Reloader:
             return self.faults
 
     def _status(self) -> str:
-        count = len(self._app.config.routes)
-        status = f"serving {count} route{'s' if count > 1 else ''}"
+        config, shown = self._app.config, self._app.shown
+        routed = [each for each in config.listeners if each in shown and each != config.forward_listener]
+        urls = [url_of(config, each, shown[each]) for each in routed]
+        status = serving_status(len(config.routes), dict.fromkeys(urls))
         return f"{status}; not reloaded: {self.faults[0]}" if self.faults else status
 
     async def _reload(self) -> list[Fault]:

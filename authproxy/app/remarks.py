@@ -32,7 +32,7 @@ def remarks(config: Config, own: OwnListeners) -> Iterator[Remark]:
             {"wanted": wanted, "possible": possible, "hint": LIMITED_BY_FILES},
         )
     for fault in config.warnings:
-        place = f"{fault.file}:{fault.line}:{fault.column}"
+        place = fault.place.removeprefix("authproxy: ")  # which is who says it, on a terminal
         yield Remark(LEVELS["warning"], f"{fault.key} {fault.message}", {"place": place})
     for route in config.routes:
         yield from _of_route(route, own)

@@ -50,11 +50,18 @@ def listening_sockets(address: str, *, share: bool = False, beside: bool = False
         return _tcp_sockets(*place, share=share, beside=beside)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else "the name does not resolve"
-        if error.errno == errno.EADDRINUSE and place is not None:
+        number = error.errno
+        if number == errno.EADDRINUSE and place is not None:
             reason += _by_whom(*place)
+        elif number == errno.EADDRINUSE and _is_no_socket(Path(address.removeprefix("unix:"))):
+            number, reason = errno.EEXIST, "there is something else of that name, which is no socket"
         told = ListenError(f"cannot listen on {address}: {reason}", hint="choose another address")
-        told.errno, told.is_path = error.errno, place is None
+        told.errno, told.is_path = number, place is None
         raise told from error
+
+
+def _is_no_socket(path: Path) -> bool:
+    return path.exists() and not path.is_socket()
 
 
 def _by_whom(host: str, port: int) -> str:

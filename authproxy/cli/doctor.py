@@ -203,6 +203,8 @@ def step_lines(step: Step, *, unicode: bool) -> list[str]:
 
 def _conclude(report: Report, all_is_well: str) -> None:
     failed = [each.name for each in [report.proxy, *report.routes] if not each.steps.ok]
+    if failed and report.proxy.steps.failed_at("config"):
+        failed[0] = "config"
     if failed:
         click.echo(f"\nfailed: {', '.join(failed)}")
     else:

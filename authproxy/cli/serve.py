@@ -20,7 +20,7 @@ from authproxy.app.listeners import (
     own_urls,
     shown_address,
 )
-from authproxy.app.notify import NOBODY, Notify
+from authproxy.app.notify import NOBODY, Notify, serving_status
 from authproxy.app.reload import Read, Reloader
 from authproxy.app.serving import attend, run_loop
 from authproxy.app.tls import TLSContexts, tls_contexts
@@ -123,9 +123,8 @@ def _serve(
 
 def status_of(config: Config, listeners: Listeners) -> str:
     """Return a line that says what is served where."""
-    count = len(config.routes)
     urls = [*listening_urls(config, listeners.proxy), *own_urls(config, listeners.proxy).values()]
-    return f"serving {count} route{'s' if count > 1 else ''} on {', '.join(urls)}"
+    return serving_status(len(config.routes), urls)
 
 
 def announce(config: Config, listeners: Listeners, ready: Ready, tls: TLSContexts | None = None) -> None:

@@ -29,10 +29,7 @@ def from_command_line(
 
     A setting is `key=value`. Its key is one of a route when its first word is; else it belongs to `auth`.
     """
-    route: dict[str, Item] = {
-        "name": typed(ROUTE_NAME, "name"),
-        "upstream": typed(upstream, "--upstream"),
-    }
+    route: dict[str, Item] = {"upstream": typed(upstream, "--upstream")}
     auth: dict[str, Item] = {"preset": typed(preset, "--preset")} if preset else {}
     faults: list[Fault] = []
     for setting in settings:
@@ -50,6 +47,7 @@ def from_command_line(
             faults += error.faults
     if faults:
         raise ConfigError(faults)
+    route.setdefault("name", typed(ROUTE_NAME, "name"))
     own = route.get("auth", typed({}, "--set auth"))
     if isinstance(own.value, dict):
         own.value.update(auth)
@@ -88,5 +86,7 @@ def _place(target: dict[str, Item], words: list[str], item: Item) -> None:
             raise ConfigError([item.fault(f"`{word}` already has a value")])
         target = below.value
     if last in target:
-        raise ConfigError([item.fault("is given twice")])
+        option = target[last].key
+        is_another = option in {"--upstream", "--preset"}
+        raise ConfigError([item.fault(f"{option} says it already" if is_another else "is given twice")])
     target[last] = item

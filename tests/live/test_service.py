@@ -68,13 +68,14 @@ def test_the_service_manager_hears_of_a_reload_and_how_it_went(upstream: Upstrea
             proxy.signal(signal.SIGHUP)
             reloading = manager.hears("RELOADING=1")
             assert began <= int(reloading["MONOTONIC_USEC"]) <= time.monotonic_ns() // 1000
-            assert manager.hears("READY=1")["STATUS"] == "serving 1 route"
+            serving = f"serving 1 route on {proxy.url}"
+            assert manager.hears("READY=1")["STATUS"] == serving
             assert proxy.config_file is not None
             proxy.config_file.write_text("routes: 3")
             proxy.signal(signal.SIGHUP)
             manager.hears("RELOADING=1")
             status = manager.hears("READY=1")["STATUS"]
-            assert status.startswith(f"serving 1 route; not reloaded: {proxy.config_file}:1:9: routes: ")
+            assert status.startswith(f"{serving}; not reloaded: {proxy.config_file}:1:9: routes: ")
             assert get(proxy.url).status == 200
 
 

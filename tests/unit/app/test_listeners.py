@@ -4,6 +4,7 @@ import errno
 import os
 import socket
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,7 @@ from authproxy.app.listeners import (
     url_of,
 )
 from authproxy.app.sockets import ListenError, listening_sockets
+from authproxy.capabilities import UNIX_SOCKETS
 from authproxy.config.document import NO_FILES
 from authproxy.config.read import parse
 from authproxy.net.own_listeners import OwnListeners
@@ -183,6 +185,17 @@ def test_a_unix_socket_has_ways_out_of_its_own(monkeypatch, number, way_out):
         open_listeners(parse(text, "proxy.yaml", environ={}))
     assert raised.value.hint.startswith(way_out)
     assert "port" not in raised.value.hint
+
+
+@pytest.mark.skipif(not UNIX_SOCKETS, reason="there are no Unix sockets")
+@pytest.mark.parametrize("make", [Path.touch, Path.mkdir])
+def test_what_is_no_socket_is_not_taken_for_one_that_somebody_listens_on(tmp_path, make):
+    make(tmp_path / "s")
+    text = TAKEN.replace("127.0.0.1:{port}", f"unix:{tmp_path}/s").format(port=0, admin="false")
+    with pytest.raises(ListenError, match="something else of that name, which is no socket") as raised:
+        open_listeners(parse(text, "proxy.yaml", environ={}))
+    assert raised.value.hint.startswith("move that away, or choose another address")
+    assert (tmp_path / "s").exists()
 
 
 @pytest.mark.parametrize("file", NO_FILES)

@@ -4,6 +4,7 @@ import pytest
 
 from authproxy.app import remarks as module
 from authproxy.app.remarks import remarks
+from authproxy.config.command_line import from_command_line
 from authproxy.config.read import parse
 from authproxy.logs import LEVELS
 from authproxy.net.own_listeners import OwnListeners
@@ -53,6 +54,12 @@ def test_an_http_proxy_that_is_authproxy_itself_is_told(monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:8080")
     [remark] = said("")
     assert "is authproxy itself" in remark.event
+
+
+def test_what_stands_on_the_command_line_has_no_line():
+    made = from_command_line("https://x", settings=["grant=static", "token=abc"], environ={})
+    (remark,) = remarks(made, OwnListeners())
+    assert remark.facts["place"] == "command line"
 
 
 def test_what_is_hardly_meant_is_told_at_its_place():

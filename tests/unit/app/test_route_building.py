@@ -42,7 +42,9 @@ def test_a_route_is_made_as_it_was_configured(site):
     ],
 )
 def test_the_key_that_says_what_is_sent_is_known(auth, setting):
-    config = parse(f"routes: [{{name: a, upstream: 'https://a.example', auth: {auth}}}]", environ={})
+    config = parse(
+        f"routes: [{{name: a, upstream: 'https://a.example', auth: {auth}}}]", "f.yaml", environ={}
+    )
     assert injection_of(config.routes[0].grant).setting == setting
 
 

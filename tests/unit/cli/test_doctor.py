@@ -42,6 +42,12 @@ def test_a_failure_is_exit_code_1(run, config):
     assert result.stdout.endswith("failed: a\n")
 
 
+def test_a_faulty_file_is_the_configurations_failure_and_not_the_proxys(run, tmp_path):
+    file = tmp_path / "proxy.yaml"
+    file.write_text("routes: 3")
+    assert run("doctor", "-c", str(file), exits=2).stdout.endswith("failed: config\n")
+
+
 def test_the_document_is_one(run, config):
     document = json.loads(run("doctor", "a", "--json", "-c", config, exits=1).stdout)
     assert [step["name"] for step in document["routes"][0]["steps"]][:4] == [

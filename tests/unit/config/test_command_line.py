@@ -67,6 +67,8 @@ def test_a_list_or_a_mapping_is_written_as_in_the_file():
             ("--set retry.cooldown: `retry` already has a value"),
         ),
         (["prefetch=true", "prefetch=true"], "--set prefetch: is given twice"),
+        (["name=a", "name=b"], "--set name: is given twice"),
+        (["upstream=https://b.example"], "--set upstream: --upstream says it already"),
         (["token=x"], f"--set auth: {NEITHER}"),
         (
             ["grant=static", "token=${NOBODY}"],
@@ -76,6 +78,16 @@ def test_a_list_or_a_mapping_is_written_as_in_the_file():
 )
 def test_a_setting_that_will_not_do_is_named(settings, fault):
     assert faults(settings=settings) == [f"authproxy: command line: {fault}"]
+
+
+def test_a_preset_that_is_there_twice_is_named_by_its_option():
+    (fault,) = faults(preset="up42", settings=["preset=up42"])
+    assert fault == "authproxy: command line: --set preset: --preset says it already"
+
+
+def test_the_route_may_have_a_name_of_its_own():
+    assert [each.name for each in from_command_line("https://x", settings=["name=api"]).routes] == ["api"]
+    assert [each.name for each in from_command_line("https://x").routes] == ["default"]
 
 
 def test_a_faulty_upstream_or_preset_is_named():
