@@ -48,6 +48,9 @@ def healthcheck(*, url: str | None, config_file: str | None) -> None:
         if admin is None:
             raise click.UsageError("the configuration has `admin: false`; give the URL to ask")
         url = _url(admin.listen)
+    scheme, is_whole, _ = url.partition("://")
+    if is_whole and scheme.lower() not in {"http", "https"}:
+        raise click.UsageError(f"URL should begin with http://, https:// or unix:/; {GIVE_ADMIN}")
     if url.startswith("unix:") and not UNIX_SOCKETS:
         raise click.UsageError(f"{url} cannot be asked: {UNIX_SOCKETS.lack}")
     with Progress("waiting for an answer"):

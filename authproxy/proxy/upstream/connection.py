@@ -46,6 +46,8 @@ MAX_HEAD = 256 << 10  # bytes, interim replies included; and of what frames a bo
 TURN = 32 << 10  # bytes in very many lines that are parsed in one turn of the loop
 MAX_LINES = 1024  # that are parsed at once however long they are; each may be a chunk, and take a callback
 SWITCHED = 101
+UNASKED = "switched to another protocol (101), which nobody had asked for"
+UNASKED_HINT = "is `upstream` right? what answers there speaks HTTP only to begin with"
 HTTP_1 = frozenset({"1.0", "1.1"})
 REASONS = frozenset(status.phrase.encode() for status in HTTPStatus)
 
@@ -360,7 +362,10 @@ class Connection(asyncio.Protocol):
             if rest := data[switch.args[0] :]:
                 self.data_received(rest)
         except HttpParserError:
-            self._broken("sent a faulty reply")  # or more than its reply: then that stands
+            if self._status == SWITCHED:
+                self._broken(UNASKED, UNASKED_HINT)
+            else:
+                self._broken("sent a faulty reply")  # or more than its reply: then that stands
         if reply is not None and len(reply.parts) - before > MAX_PIECES:
             reply.join_from(before)
         if self._reply is not None:
@@ -549,8 +554,8 @@ class Connection(asyncio.Protocol):
         else:
             self.fail(BadReply(f"{self.place} did not answer in HTTP/1.x", hint=self._hint))
 
-    def _broken(self, how: str) -> None:
-        self.fail(BadReply(f"{self.place} {how}"))
+    def _broken(self, how: str, hint: str | None = None) -> None:
+        self.fail(BadReply(f"{self.place} {how}", hint=hint))
 
     # ── deadlines: one lazy timer a connection, not one a request ────────────────────────────────
 

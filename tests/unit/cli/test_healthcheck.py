@@ -142,6 +142,13 @@ def test_another_servers_answer_is_not_ready(run, answers):
     assert "the answer is not from authproxy" in run("healthcheck", "http://a:1", exits=1).stderr
 
 
+@pytest.mark.parametrize("url", ["ftp://a:1", "redis://me:s3cr3t@a:1"])
+def test_what_is_no_address_of_a_page_is_not_asked(run, answers, url):
+    result = run("healthcheck", url, exits=2)
+    assert "should begin with http://, https:// or unix:/" in result.stderr
+    assert "s3cr3t" not in result.output
+
+
 def test_a_password_in_the_url_is_not_repeated(run, answers):
     answers(trouble=aiohttp.ClientError())
     result = run("healthcheck", "http://me:s3cr3t@a:1/?key=s3cr3t", exits=1)

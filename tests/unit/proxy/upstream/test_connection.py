@@ -310,10 +310,20 @@ async def test_a_body_without_a_length_ends_with_the_connection(world):
 async def test_a_head_that_is_not_http_1_1_is_502(world, reply, cut):
     heard = world.ask()
     world.hear(*([reply] if cut == "whole" else [reply[i : i + 1] for i in range(len(reply))]))
-    with pytest.raises(BadReply, match=r"http://up\.example (sent a faulty reply|did not answer in HTTP)"):
+    with pytest.raises(
+        BadReply, match=r"http://up\.example (sent a faulty reply|did not answer in HTTP|switched)"
+    ):
         await heard.head()
     assert world.connection.closed
     assert (world.idle, world.lost, world.shown) == (0, 1, 1)
+
+
+async def test_a_switch_that_nobody_asked_for_is_named(world):
+    heard = world.ask()
+    world.hear(b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nmore")
+    with pytest.raises(BadReply, match=r"switched to another protocol \(101\), which nobody") as caught:
+        await heard.head()
+    assert caught.value.hint.startswith("is `upstream` right?")
 
 
 @pytest.mark.parametrize(
