@@ -210,6 +210,12 @@ def _address_text(value: Any) -> Any:
     return value
 
 
+def _no_number(value: Any) -> Any:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise ValueError("should be true or false")  # noqa: TRY004 - pydantic would take 1 for true
+    return value
+
+
 def _address(value: str) -> str:
     if split_address(value) is not None:
         return value
@@ -309,6 +315,8 @@ BasicUsername = Annotated[str, BASIC]
 BasicPassword = Annotated[SecretStr, BASIC]
 GivenToken = Annotated[SecretStr, TOKEN]
 """A token that the configuration brings along, to be traded in."""
+Switch = Annotated[bool, BeforeValidator(_no_number, json_schema_input_type=bool)]
+"""`true` or `false`; a text that a reference gave may say so too."""
 Address = Annotated[str, BeforeValidator(_address_text, json_schema_input_type=str), AfterValidator(_address)]
 """Where to listen: HOST:PORT, [HOST]:PORT or unix:/PATH."""
 

@@ -36,7 +36,7 @@ from authproxy.admin.pages import (
     page,
 )
 from authproxy.admin.status import RouteStatus, readiness
-from authproxy.errors import AuthproxyError, KeyRequired, NoRoute, RequestTimeout
+from authproxy.errors import AuthproxyError, BadRequest, KeyRequired, NoRoute, RequestTimeout
 from authproxy.grants.steps import Show
 from authproxy.proxy.guard import local_address
 from authproxy.proxy.plain import Version
@@ -151,6 +151,8 @@ class _Views:
 
     async def readyz(self, request: web.Request) -> web.Response:
         wanted = request.query.get("route")
+        if len(request.query.getall("route", [])) > 1:
+            raise BadRequest("route: is given more than once; ask for each by itself, or without it for all")
         routes = [each for each in self._backend.states() if wanted in {None, each.route}]
         if wanted is not None and not routes:
             return problem(NoRoute("there is no route of that name"))

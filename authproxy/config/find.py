@@ -21,6 +21,8 @@ def find_config(explicit: str | None, *, environ: Mapping[str, str] = os.environ
 
     A file that is named (`-c`, `$AUTHPROXY_CONFIG`) is the one, whether it is there or not.
     """
+    if explicit == "":  # as of a variable that is not set: no other file may stand in for that one
+        raise ConfigError([Fault("-c", 0, 0, "", "should name a file, and is empty")], hint=NO_FILE)
     named = explicit or environ.get("AUTHPROXY_CONFIG")
     if named:
         try:

@@ -18,6 +18,9 @@ def routes_of(top: Item, faults: list[Fault]) -> list[Item]:
     elif not isinstance(defaults.value, dict):
         faults.append(defaults.fault("should be a mapping: any keys of a route"))
         defaults = top.made({}, "defaults")
+    if (name := defaults.child("name")) is not None:
+        faults.append(name.key_fault("is each route's own: it has no default"))
+        defaults = defaults.without("name")
     if listed is None:
         faults.append(top.missing("routes", f"is required: a list, {EACH}"))
         return []

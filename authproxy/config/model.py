@@ -46,6 +46,7 @@ from authproxy.values import (
     LocalPath,
     ReadableFile,
     Size,
+    Switch,
     is_loopback,
     split_address,
 )
@@ -283,7 +284,7 @@ class Log:
     """Minimum log level. Example: warning"""
     format: Literal["text", "json"] = "text"
     """One line of text, or one JSON object, for each event, on stderr. Example: json"""
-    access: bool = True
+    access: Switch = True
     """Whether each request gets a line. Example: false"""
 
 
@@ -328,7 +329,7 @@ class FileKeys:
     address at which the connection came in; `*` for any. Example: [authproxy.internal]"""
     allowed_origins: tuple[WebOrigin, ...] = ()
     """Web origins whose pages may call the proxy (CORS). Example: [https://app.example.com]"""
-    allow_remote: bool = False
+    allow_remote: Switch = False
     """Must be true to listen on anything but loopback without `access`. Example: true"""
     access: Access | None = None
     """What callers must send to be let through. Without one of these keys a request is answered 401.

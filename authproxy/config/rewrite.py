@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator
 
 from authproxy.config.stand_in import KEYS
-from authproxy.values import Size
+from authproxy.values import Size, Switch
 
 _MEDIA_TYPE = re.compile(r"[a-z0-9!#$&^_.+*-]+/[a-z0-9!#$&^_.+*-]+\Z")  # RFC 6838 §4.2, and `*`
 
@@ -39,7 +39,7 @@ class Rewrite:
 
     __pydantic_config__ = KEYS
 
-    headers: bool = True
+    headers: Switch = True
     """Whether redirects, links and cookies are. Example: false"""
     bodies: Annotated[
         tuple[MediaPattern, ...],

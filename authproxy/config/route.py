@@ -34,6 +34,7 @@ from authproxy.values import (
     ReadableFile,
     SecretHeaderValue,
     Size,
+    Switch,
     any_spelling,
     split_url,
 )
@@ -245,7 +246,7 @@ class UpstreamTLS:
 
     __pydantic_config__ = KEYS
 
-    verify: bool = True
+    verify: Switch = True
     """Whether the certificate is verified. `false` lets anyone on the way read the credential.
     Example: false"""
     ca_file: ReadableFile | None = None
@@ -297,7 +298,7 @@ class RouteKeys:
     upstream: Upstream
     """Where requests go: scheme, host, and optionally port and base path.
     Example: https://api.example.com/v2"""
-    strip_path: bool = True
+    strip_path: Switch = True
     """Whether `path` is taken off before the rest is put under the upstream's base path. Example: false"""
     headers: HeaderRules = field(default_factory=HeaderRules)
     """Changes to request headers. Example: {set: {X-Team: geo}, remove: [Cookie]}"""
@@ -319,7 +320,7 @@ class RouteKeys:
     `http://[USER:PASSWORD@]HOST:PORT`, or `none`. By default the one that the environment names
     (HTTPS_PROXY, HTTP_PROXY, NO_PROXY). Example: "http://proxy.example.com:3128"
     """
-    preserve_host: bool = False
+    preserve_host: Switch = False
     """Whether the client's `Host` is sent instead of the upstream's. Example: true"""
     rewrite: Annotated[
         Rewrite | None, BeforeValidator(off_is_none, json_schema_input_type=Rewrite | bool)
@@ -337,11 +338,11 @@ class RouteKeys:
     ] = ()
     """The logins of clients that insist on one of their own: answered here with a placeholder, and never
     forwarded. `false` takes away those of the preset. Example: [{path: /v1/oauth}]"""
-    insecure: bool = False
+    insecure: Switch = False
     """Must be true to send a credential over plain http to another machine. Example: true"""
     max_connections: Count = 256
     """Connections to the upstream at the same time. Example: 32"""
-    prefetch: bool = False
+    prefetch: Switch = False
     """Whether the token is fetched at the start instead of at the first request. Example: true"""
     inspect: Inspect = field(default_factory=Inspect)
     """What the inspector keeps of requests besides their headers. Example: {bodies: 64KiB}"""

@@ -13,6 +13,7 @@ from authproxy.malformed import ESCAPES
 
 NO_COLON = "a comma ends a value within { }, and what follows is a key"
 CUT_OFF = "ends before the #, where a comment begins; if # belongs to it, put it in quotes"
+OCTAL = "YAML reads another number, as one that begins with 0 is octal"
 BLOCK = "what stands below | or > ends with a line break; below |- or >- it does not"
 _CONTROL = re.compile(r"[\x00-\x1f]")
 _CUT_OFF = re.compile(r"[ \t]+#\S")
@@ -42,8 +43,10 @@ def trap_of_brackets(node: yaml.Node) -> str:
 def _number(written: str) -> str:
     if ":" in written:
         return "YAML reads digits with colons as one number, to base 60"
-    if re.match(r"[-+]?0[xXbB_0-9]", written):
-        return "YAML reads another number, as one that begins with 0 is octal, hexadecimal or binary"
+    if re.fullmatch(r"[-+]?0[_0-9]+", written):
+        return OCTAL
+    if re.match(r"[-+]?0[xXbB]", written):
+        return "YAML reads another number, as one that begins with 0x or 0b is hexadecimal or binary"
     return "YAML reads a number"
 
 

@@ -9,8 +9,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from authproxy.config.document import Item, plain, scalars
 from authproxy.config.texts import judge
+from authproxy.config.traps import OCTAL
 from authproxy.errors import Fault
 from authproxy.masking import Leaf, leaves
+
+NOT_OCTAL = f"should not begin with 0: {OCTAL}"
 
 Kind = TypeVar("Kind")
 
@@ -44,6 +47,7 @@ class Validation:
             self.faults += faults_of(error, own, kind, {*besides, *known})
             self.secrets += [Leaf(each.value, place=each) for each in scalars(own)]
             return None
+        self.faults += [each.fault(NOT_OCTAL) for each in scalars(own) if each.trap == OCTAL]
         found_in = leaves(made, item)
         self.secrets += [leaf for leaf in found_in if leaf.is_declared_secret and leaf.place]
         found = judge(found_in)

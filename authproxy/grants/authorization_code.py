@@ -29,7 +29,7 @@ from authproxy.grants.reply import read_json
 from authproxy.grants.requests import in_pairs, with_query
 from authproxy.grants.steps import Answer, Ask, Callback, Flow, Show, Step
 from authproxy.masking import scrub, sound
-from authproxy.values import URL
+from authproxy.values import URL, Switch
 
 OURS = ("response_type", "client_id", "redirect_uri", "state", "code_challenge", "code_challenge_method")
 AGAIN = "start the login again"
@@ -51,7 +51,7 @@ class AuthorizationCode(InteractiveGrant):
     Example: http://127.0.0.1:8081/callback"""
     authorization_params: SecretMap = field(default_factory=dict)
     """Further parameters of the authorization URL. Example: {prompt: consent}"""
-    silent: bool = False
+    silent: Switch = False
     """Ask for the code without a browser, from a server that redirects back at once. Example: true"""
 
     def __post_init__(self) -> None:

@@ -102,6 +102,11 @@ async def test_one_route_can_be_asked_for(client, route, status):
     assert (await client.ask(f"/readyz?route={route}")).status == status
 
 
+async def test_no_more_than_one_route_can_be_asked_for(client):
+    reply = await client.ask("/readyz?route=fine&route=bad")
+    assert (reply.status, reply.json()["detail"].partition(";")[0]) == (400, "route: is given more than once")
+
+
 async def test_the_counts_come_in_the_format_of_prometheus(client):
     reply = await client.ask("/metrics")
     assert reply.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"

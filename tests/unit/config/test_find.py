@@ -38,3 +38,9 @@ def test_when_there_is_none_the_places_are_listed(places):
     for place in ["$AUTHPROXY_CONFIG", "authproxy.yaml", *map(str, places[1:])]:
         assert place in str(raised.value)
     assert "in a container, mount one" in raised.value.hint
+
+
+def test_a_file_without_a_name_is_not_another_one():
+    with pytest.raises(ConfigError) as caught:
+        find_config("", environ={"AUTHPROXY_CONFIG": "/etc/other.yaml"})
+    assert str(caught.value.faults[0]) == "authproxy: -c: should name a file, and is empty"

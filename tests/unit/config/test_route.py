@@ -7,6 +7,7 @@ from authproxy.config import presets
 from authproxy.config.model import Admin, Limits, Log
 from authproxy.config.rewrite import Rewrite
 from authproxy.config.route import AllowKeys, HeaderRules, Retry, Timeouts, UpstreamTLS
+from authproxy.config.traps import OCTAL
 from authproxy.grants.static import NoGrant
 from authproxy.malformed import URL
 from tests.support.systems import of_unix
@@ -155,6 +156,15 @@ def test_it_is_known_whether_the_admin_listener_was_asked_for(reader, top, is_de
             ),
         ),
         ("allowed_hosts: ['a:80']", "allowed_hosts[0]: should be a host name without scheme, port or path"),
+        ("allow_remote: 1", "allow_remote: should be true or false"),
+        ("log: {access: 0}", "log.access: should be true or false"),
+        ("defaults: {prefetch: 1.0}", "defaults.prefetch: should be true or false"),
+        ("workers: 02", f"workers: should not begin with 0: {OCTAL}"),
+        (
+            "defaults: {timeouts: {connect: 010}}",
+            f"defaults.timeouts.connect: should not begin with 0: {OCTAL}",
+        ),
+        ("defaults: {name: x}", "defaults.name: is each route's own: it has no default"),
         ("log: {level: loud}", "log.level: should be debug, info, warning or error"),
         ("tls: {cert_file: x}", "tls.key_file: is required (its private key, PEM without a passphrase)"),
         (

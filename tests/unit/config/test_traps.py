@@ -3,11 +3,11 @@
 import pytest
 
 from authproxy.config.document import compose
-from authproxy.config.traps import BLOCK, CUT_OFF
+from authproxy.config.traps import BLOCK, CUT_OFF, OCTAL
 from authproxy.malformed import ESCAPES
 
 SWITCH = "yes, no, on, off, true and false are switches in YAML"
-OTHER = "YAML reads another number, as one that begins with 0 is octal, hexadecimal or binary"
+OTHER = "YAML reads another number, as one that begins with 0x or 0b is hexadecimal or binary"
 
 
 @pytest.mark.parametrize(
@@ -16,10 +16,11 @@ OTHER = "YAML reads another number, as one that begins with 0 is octal, hexadeci
         ("hunter2", ""),
         ("0987654", ""),  # no octal number, so it stays text
         ("'0123'", ""),
-        ("0123", OTHER),
+        ("0123", OCTAL),
         ("0x1F", OTHER),
         ("0b11", OTHER),
         ("123", "YAML reads a number"),
+        ("00.5", "YAML reads a number"),
         ("1.0e+5", "YAML reads a number"),
         ("12:34:56", "YAML reads digits with colons as one number, to base 60"),
         ("yes", SWITCH),
