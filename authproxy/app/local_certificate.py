@@ -16,7 +16,7 @@ from authproxy.capabilities import passed_as_file
 from authproxy.config.model import Config
 from authproxy.errors import AuthproxyError
 from authproxy.net.key_pair import UNUSABLE
-from authproxy.net.tls import without_certificate
+from authproxy.net.tls import told_of, without_certificate
 from authproxy.times import rfc3339
 from authproxy.values import split_address
 
@@ -38,7 +38,7 @@ class LocalCertificate:
     def __init__(self, kept: LocalAuthority, names: tuple[str, ...]) -> None:
         self.kept = kept
         self.names = names
-        self.context = without_certificate()
+        self.context = told_of(without_certificate())
         self.authority = kept.get()
         self._told: datetime | None = None
         self._show(self.authority)

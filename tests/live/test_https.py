@@ -86,6 +86,13 @@ def test_every_name_of_this_machine_is_certified_for_who_trusts_the_root_alone()
             context.wrap_socket(wire.sock, server_hostname="example.com")
 
 
+def test_who_speaks_plain_http_is_closed_and_told_of() -> None:
+    with secure() as (proxy, upstream, _), connect(proxy.url) as wire:
+        wire.send(request())
+        proxy.wait_for_log('a client spoke plain http to a listener of https hint="call it by https://')
+    assert not upstream.requests
+
+
 def test_who_does_not_trust_it_is_not_served() -> None:
     with secure() as (proxy, upstream, _), pytest.raises(ssl.SSLCertVerificationError):
         ask(proxy.url, request(), tls=ssl.create_default_context())

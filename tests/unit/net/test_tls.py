@@ -69,3 +69,22 @@ def test_authorities_that_cannot_be_read_are_told_by_their_file(here):
     with pytest.raises(UnusableFile, match="holds no certificate") as caught:
         upstream_context(ca_file=str(here / "key.pem"))
     assert caught.value.key == "ca_file"
+
+
+@pytest.mark.parametrize(
+    ("sent", "event", "level"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "a client spoke plain http to a listener of https", "INFO"),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", "no TLS with a client", "DEBUG"),
+        (b"\x16\x03\x01", None, None),  # more may come
+    ],
+)
+def test_a_client_of_a_listener_that_speaks_no_tls_is_told_of(here, caplog, sent, event, level):
+    caplog.set_level("DEBUG", "authproxy")
+    context = listener_context(str(here / "cert.pem"), str(here / "key.pem"))
+    incoming = ssl.MemoryBIO()
+    incoming.write(sent)
+    with pytest.raises(ssl.SSLError):
+        context.wrap_bio(incoming, ssl.MemoryBIO(), server_side=True).do_handshake()
+    told = [(record.getMessage(), record.levelname) for record in caplog.records]
+    assert told == ([(event, level)] if event else [])
