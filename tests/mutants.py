@@ -261,8 +261,8 @@ ROWS = (
      LIVE + "admin_api.py -k once_in_a_while"),
     ("admin: what is forgotten is so in all workers", 'self._tell({"forgotten": key})', "pass",
      LIVE + "admin_api.py -k asked_for_anew"),
-    ("admin: no page of another origin", "origins: Iterable[str] = ()) -> Guard:\n",
-     'origins: Iterable[str] = ("https://app.example.com",)) -> Guard:\n', LIVE + "guard.py -k admin"),
+    ("admin: no page of another origin", "origins: Iterable[str] = (), kind: type",
+     'origins: Iterable[str] = ("https://app.example.com",), kind: type', LIVE + "guard.py -k admin"),
     # ── words of others ──
     ("words: half characters", 'return _HALF.sub("\\ufffd", text)', "return text",
      LIVE + "errors.py -k half"),
