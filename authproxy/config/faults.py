@@ -174,7 +174,7 @@ def _unexpected(
         return Fault(item.file, item.key_line, item.key_column, around, message)
     kinds = kinds_at(kind, above)
     if chosen := [each for each in kinds if member in _tags(each)]:
-        takes = [tag for each in kinds if name in _names(each) for tag in _tags(each)]
+        takes = [str(tag) for each in kinds if name in _names(each) for tag in _tags(each)]
         if takes:
             return item.key_fault(f"{UNKNOWN_KEY} with `type: {member}`; it goes with {' or '.join(takes)}")
         kinds = chosen

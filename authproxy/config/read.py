@@ -310,7 +310,7 @@ def _places(top: Item, routes: Iterable[Item]) -> dict[str, tuple[int, int]]:
     items = [item for item in top.value.values() if item.file == top.file]
     routes = list(routes)
     below_routes = [(route, key) for route in routes for key in ("listen", "tls")]
-    tls = [found for each in (top, *routes) if (found := each.child("tls")) is not None]
+    tls = [mapping for each in (top, *routes) if (mapping := each.child("tls")) is not None]
     log, forward = top.child("log") or top, top.child("forward") or top
     authority = forward.child("ca") or top
     below = [

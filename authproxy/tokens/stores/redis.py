@@ -228,7 +228,7 @@ def _client(url: str) -> tuple[Any, str]:
         ) from None
     place = without_query(url)
     # Without a password OpenSSL would ask for that of an encrypted key on the terminal.
-    tls = {"ssl_password": ""} if url.startswith("rediss://") else {}
+    tls: dict[str, Any] = {"ssl_password": ""} if url.startswith("rediss://") else {}
     try:
         client = Redis.from_url(
             url,
