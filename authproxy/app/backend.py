@@ -195,7 +195,7 @@ class Backend:
             "preset": route.preset,
             "injects": injects,
             **status.document(),
-            "login_url": self._app.route_tokens.login_url(route),
+            "login_url": self._app.route_tokens.login_url(route, status.state),
             "requests": sum(answers.values()),
             "errors": sum(count for (_, code), count in answers.items() if code >= 500),
             "retries": sum(count for (name, _), count in counters.retries.items() if name == route.name),

@@ -280,9 +280,18 @@ class GrantSources:
     def _login_hint(self, key: str) -> str:
         if (route := self._routes.get(key)) is None:  # a request that began before it was taken away
             return "log in"
+        from authproxy.grants.interactive import InteractiveGrant, leads_to_loopback
+
         ways = [f"open {self.login_url}/login/{route.name}"] if self.login_url is not None else []
-        if is_file(Path(self._config.file)) and self.store(route) is not None:
-            ways.append(f"run `authproxy login {route.name} -c {self._config.file}`")
+        if is_file(Path(self._config.file)):
+            grant = route.grant
+            elsewhere = isinstance(grant, InteractiveGrant) and not leads_to_loopback(grant.comes_back_to)
+            how = " --no-browser" if elsewhere else ""
+            command = f"run `authproxy login {route.name}{how} -c {self._config.file}`"
+            if self.store(route) is not None:
+                ways.append(command)
+            elif not ways:
+                ways.append(f"let `token_store` keep tokens in a file, and {command}")
         return ", or ".join(ways) or "log in"
 
 

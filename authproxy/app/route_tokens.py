@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from authproxy.admin.status import RouteStatus, route_status
+from authproxy.admin.status import RouteStatus, State, route_status
 from authproxy.app.credentials import Stack
 from authproxy.app.logins import Logins
 from authproxy.config.route import RouteConfig
@@ -103,10 +103,12 @@ class RouteTokens:
             if route.name in missing and (stack := self._app.sources.stack(route)) is not None:
                 self._fetch(route, stack)
 
-    def login_url(self, route: RouteConfig) -> str | None:
+    def login_url(self, route: RouteConfig, state: State) -> str | None:
         """Return where a person logs in to `route`; None where nobody has to, or nobody can."""
         base = self._app.grant_sources.login_url
-        return f"{base}/login/{route.name}" if base is not None and route.grant.needs_person else None
+        # A silent grant needs nobody, until its server says otherwise.
+        needs_person = route.grant.needs_person or state == "login_required"
+        return f"{base}/login/{route.name}" if base is not None and needs_person else None
 
     async def begin_login(self, route: str, callback_url: str) -> Show | None:
         """Begin a login and return what to show; None when nobody can log in to `route`."""

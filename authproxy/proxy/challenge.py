@@ -9,7 +9,7 @@ A challenge is a scheme, alone or with parameters behind a space; parameters hav
 import re
 from collections.abc import Iterable
 
-_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - RFC 9110's word
 _TEXT = r'"((?:[^"\\]|\\.?)*)(?:"|\Z)'  # a quoted-string; one without an end goes to the end
 _QUOTED = re.compile(_TEXT, re.DOTALL)
 _PARAMETERS = re.compile(rf"({_TOKEN})(?:[ \t]*=[ \t]*(?:{_TEXT}|({_TOKEN})))?|{_TEXT}", re.DOTALL)
