@@ -42,8 +42,9 @@ async def test_an_answer_is_read_to_its_end():
 
 async def test_an_answer_that_is_too_long_is_not_read_to_its_end():
     endless = stream(b"x" * (5 << 20))
-    with pytest.raises(BadTokenReply, match="there sent more than 1 MiB"):
+    with pytest.raises(BadTokenReply, match="there sent more than 1 MiB") as caught:
         await read_up_to(endless, 1 << 20, "there")
+    assert "is this where tokens are handed out?" in caught.value.hint
     assert not endless.at_eof()
 
 
