@@ -197,6 +197,7 @@ class _Reader:
             self._validation.warnings += checks.forward_warnings(keys, routes)
             self._validation.warnings += checks.authority_warnings(keys, top)
             self._validation.warnings += checks.rewrite_warnings(routes)
+            self._validation.warnings += checks.method_warnings(routes)
         beyond = self._beyond(top)
         # What a reference did not give is not news when it will not do either.
         places = {fault.place for fault in unresolved}

@@ -40,7 +40,7 @@ PRESET_NAMES = "choose from " + ", ".join(presets())
         ),
         (
             "{grant: basic, username: 'a:b', password: x}",
-            "auth: a username for Basic must not contain a colon (RFC 7617 §2)",
+            "auth.username: a username for Basic must not contain a colon (RFC 7617 §2)",
         ),
         ("{grant: client_credentials, token_url: 'https://x'}", None),
     ],

@@ -154,6 +154,14 @@ def test_a_password_login_may_go_into_the_query(reader):
     assert ask.body is None
 
 
+@pytest.mark.parametrize("preset", ["code42-user", "code42-basic", "atlassian-api-token"])
+def test_a_name_with_a_colon_cannot_be_sent_as_basic(reader, preset):
+    keys = "email: 'dom:joe', token: s" if "atlassian" in preset else "username: 'dom:joe', password: s"
+    fault = reader.route_fault(f"upstream: https://x\nauth: {{preset: {preset}, {keys}}}")
+    key = "email" if "atlassian" in preset else "username"
+    assert fault.endswith(f"auth.{key}: a username for Basic must not contain a colon (RFC 7617 §2)")
+
+
 # ── values that go into a URL ────────────────────────────────────────────────────────────────────
 
 OF_A_CLIENT = "client_id: id-1, client_secret: s"
@@ -572,6 +580,14 @@ def test_what_is_not_given_takes_its_entry_with_it():
             "environment variable NOBODY is not set (reference ${NOBODY}); " + UNSET,
         ),
         ("not!base32", "should be base32: letters and the digits 2 to 7"),
+        (
+            "12345",
+            "should be a one-time code of 6 to 8 digits, or the secret (base32)",
+        ),
+        (
+            "123 456",
+            "should be a one-time code of 6 to 8 digits, or the secret (base32)",
+        ),
     ],
 )
 def test_a_value_around_which_a_preset_builds_more_is_told_once_where_it_was_written(reader, totp, fault):
