@@ -10,6 +10,7 @@ The work is done on a copy; the tree stays as it is. A mutant that survives is a
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -1216,27 +1217,31 @@ def is_killed(mutant: Mutant) -> bool:
                 shutil.copy(source, copy / name)
         file = mutant.place(copy)
         file.write_text(file.read_text("utf-8").replace(mutant.old, mutant.new), "utf-8")
-        done = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "pytest",
-                "-x",
-                "-q",
-                "-p",
-                "no:cacheprovider",
-                *shlex.split(mutant.tests),
-            ],
-            cwd=copy,
-            env=os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"},
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
-    if done.returncode not in {0, 1}:  # nothing collected, or no Python any more: the row itself is at fault
-        print(f"{mutant.guard}: pytest says {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-    return done.returncode == 1
+        code, said = _tried(mutant.tests, copy)
+    if code not in {0, 1}:  # nothing collected, no Python any more, a test without end: the row is at fault
+        print(f"{mutant.guard}: pytest says {code}\n{said[-2000:]}")
+    return code == 1
+
+
+def _tried(tests: str, copy: Path) -> tuple[int, str]:
+    """Return the exit code of `tests`, which run on `copy`, and what was printed."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *shlex.split(tests)]
+    running = subprocess.Popen(
+        command,
+        cwd=copy,
+        env=os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        said, _ = running.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        os.killpg(running.pid, signal.SIGKILL)
+        said, _ = running.communicate()
+        said += f"\nnot done after {PATIENCE} s"
+    return running.returncode, said
 
 
 if __name__ == "__main__":
