@@ -119,7 +119,7 @@ class RouteTokens:
             return None
         redirect_uri = found.grant.comes_back_to or callback_url
         adopt = partial(self._app.sources.adopt, found)
-        return await self._logins.start(route, found.grant, redirect_uri, adopt, http_proxy=found.http_proxy)
+        return await self._logins.start(route, found.grant, redirect_uri, adopt, transport=found.transport)
 
     async def end_login(self, query: Mapping[str, str]) -> tuple[str, str | None] | None:
         """End the login that `query` belongs to; return its route and advice; None when there is none."""

@@ -84,7 +84,7 @@ async def _login(
         flow = device_login(grant) if device else grant.login(redirect_uri or f"http://127.0.0.1{CALLBACK}")
         try:
             async with asyncio.timeout(LOGIN_SECONDS):
-                token = await runner.run(flow, terminal, http_proxy=route.http_proxy)
+                token = await runner.run(flow, terminal, transport=route.transport)
         except TimeoutError:
             raise TokenTimeout("the login was not completed in time", hint="log in again") from None
         async with store.lock(route.key):

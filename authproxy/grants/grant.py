@@ -43,6 +43,7 @@ from authproxy.grants.reply import (
 from authproxy.grants.reply_places import ReplyPointers, TokenPlace, token_at
 from authproxy.grants.steps import Answer, Flow
 from authproxy.masking import leaves
+from authproxy.net.tls_settings import TLSSettings
 from authproxy.tokens.template import TOKEN, UNUSABLE
 from authproxy.tokens.token import Token
 from authproxy.values import Duration, HeaderName, SecretHeaderValue
@@ -129,6 +130,10 @@ class Grant:
     default_lifetime: Duration | None = None
     """How long a token lasts if neither the server nor the token itself says; without it, until it is
     refused. Example: 30m"""
+    tls: TLSSettings | None = None
+    """How the token endpoint's certificate is checked, and which one is shown to it; by default as the
+    route's `tls` says, where the token endpoint is on the upstream's host.
+    Example: {ca_file: /etc/ssl/company-ca.pem}"""
     hints: tuple[ReplyHint, ...] = ()
     """What to tell the user when the token endpoint answers a status, or with a text in its body.
     Example: [{status: 423, say: "the account is locked; ask an administrator"}]"""

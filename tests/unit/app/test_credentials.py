@@ -51,8 +51,8 @@ class Runner:
         self.outcomes = list(outcomes)
         self.runs = 0
 
-    async def run(self, flow, *, http_proxy):
-        assert http_proxy is None
+    async def run(self, flow, *, transport):
+        assert transport.http_proxy is None
         flow.close()
         self.runs += 1
         outcome = self.outcomes.pop(0)

@@ -35,7 +35,7 @@ PRESET_NAMES = "choose from " + ", ".join(presets())
             "{grant: none, topic: x}",
             (
                 "auth.topic: unknown key; the keys here are default_lifetime, grant, "
-                "header, hints, incoming, inject, preset, refresh_before, scheme"
+                "header, hints, incoming, inject, preset, refresh_before, scheme, tls"
             ),
         ),
         (
