@@ -364,7 +364,7 @@ class Connection(asyncio.Protocol):
             if rest := data[switch.args[0] :]:
                 self.data_received(rest)
         except HttpParserError as error:  # or it sent more than its reply: then that stands
-            self._broken(f"sent a faulty reply{_fault(error)}", hint=FAULTY)
+            self._broken(f"sent a faulty reply{_fault(error)}", FAULTY)
         if reply is not None and len(reply.parts) - before > MAX_PIECES:
             reply.join_from(before)
         if self._reply is not None:
@@ -553,7 +553,7 @@ class Connection(asyncio.Protocol):
         else:
             self.fail(BadReply(f"{self.place} did not answer in HTTP/1.x", hint=self._hint))
 
-    def _broken(self, how: str, *, hint: str | None = None) -> None:
+    def _broken(self, how: str, hint: str | None = None) -> None:
         self.fail(BadReply(f"{self.place} {how}", hint=hint))
 
     # ── deadlines: one lazy timer a connection, not one a request ────────────────────────────────
