@@ -175,6 +175,7 @@ def no_field_in(answer: Answer, document: object, pointer: str, secrets: Collect
     """Return what a token reply without a field that `inject` wants is called; `secrets` are masked."""
     return BadTokenReply(
         f"{answer.said} without {pointer}; {_fields_there(document, secrets)}",
+        title="Field missing in the token reply",
         hint="check `{response:…}` in the route's `inject`",
     )
 

@@ -7,7 +7,7 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 
 from authproxy.net.key_pair import UNUSABLE, UnusableFile
-from authproxy.net.tls import listener_context, token_endpoint_context, upstream_context
+from authproxy.net.tls import listener_context, upstream_context
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_an_upstream_must_prove_who_it_is_unless_that_does_not_matter(here):
 def test_clients_are_asked_for_no_certificate_and_token_endpoints_must_show_theirs(here):
     pair = str(here / "cert.pem"), str(here / "key.pem")
     assert listener_context(*pair).verify_mode == ssl.CERT_NONE
-    context = token_endpoint_context(*pair)
+    context = upstream_context(cert_file=pair[0], key_file=pair[1])
     assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
 
 
@@ -50,7 +50,6 @@ def test_a_key_that_does_not_belong_to_the_certificate_is_refused_by_all(here, k
     for make in (
         lambda: listener_context(cert_file, key_file),
         lambda: upstream_context(cert_file=cert_file, key_file=key_file),
-        lambda: token_endpoint_context(cert_file, key_file),
     ):
         with pytest.raises(UNUSABLE):
             make()
@@ -58,8 +57,6 @@ def test_a_key_that_does_not_belong_to_the_certificate_is_refused_by_all(here, k
 
 def test_a_key_under_a_passphrase_asks_nobody_for_it_while_serving(here):
     pair = str(here / "cert.pem"), str(here / "sealed.pem")
-    with pytest.raises(UNUSABLE):
-        token_endpoint_context(*pair)
     for make in (listener_context, lambda *pair: upstream_context(cert_file=pair[0], key_file=pair[1])):
         with pytest.raises(UnusableFile, match="is encrypted"):
             make(*pair)
