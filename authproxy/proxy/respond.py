@@ -55,7 +55,7 @@ def send_whole(context: RequestContext, route: Route, reply: Reply) -> bool:
     if (
         plain is not None
         and plain.goes_as_it_is
-        and plain.status < 300
+        and plain.status < route.refusals_from
         and request.head is not None
         and request.keep_alive
         and not request.connection.draining
@@ -142,7 +142,7 @@ def _head(context: RequestContext, route: Route, reply: Reply) -> tuple[bytes, b
 def answer_lines(context: RequestContext, route: Route, reply: Reply) -> bytes:
     """Return status line and header section as the client gets them. Raises `BadReply`."""
     lines = _own_lines(context.request, route, reply)
-    if reply.status >= 300:
+    if reply.status >= route.refusals_from:
         lines += refusal_line(context, route, reply)
     return lines
 
