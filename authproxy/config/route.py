@@ -51,7 +51,9 @@ _NAME = re.compile(r"[a-z0-9-]+\Z")
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9._-]*[a-z0-9_])?\.?\Z")
 _IPV6 = re.compile(r"\[[0-9a-f:.]+\]\Z")
 _PATH = re.compile(r"(/[^/?#%\\\x00-\x20\x7f]+)+\Z|/\Z")
-_REDIRECT = re.compile(r"(/|https?://[^/?#@*\s]+/)[^?#\x00-\x20\x7f]*\Z")
+_REDIRECT = re.compile(
+    r"(/|https?://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?/)[^?#\x00-\x20\x7f]*\Z"
+)
 _PATTERN = re.compile(r"!?/[^?#\x00-\x20\x7f]*\Z")
 
 
