@@ -376,6 +376,24 @@ def test_a_whole_url_of_a_routes_host_goes_that_routes_way(plain: Upstream) -> N
     ]
 
 
+def test_in_http_1_0_a_whole_url_needs_no_host_besides(plain: Upstream, stranger: Upstream) -> None:
+    with running_proxy(forwarding(route(plain))) as proxy:
+        for upstream in (plain, stranger):
+            assert ask(forward_url(proxy), f"GET {upstream.url}/x HTTP/1.0\r\n\r\n".encode()).status == 200
+            assert upstream.last.names.count("host") == 1
+            assert upstream.last.one("Host") == at(upstream)
+    assert [each.last.one("Authorization") for each in (plain, stranger)] == [f"Bearer {TOKEN}", None]
+
+
+def test_a_refusal_of_a_host_that_is_no_routes_says_that_it_is_none(
+    plain: Upstream, stranger: Upstream
+) -> None:
+    stranger.answer = lambda _came, _wire: reply(401)
+    with running_proxy(forwarding(route(plain))) as proxy:
+        answer = ask(forward_url(proxy), request("GET", f"{stranger.url}/x", host=at(stranger)))
+    assert f"no route's upstream is http://{at(stranger)}" in (answer.one("Proxy-Status") or "")
+
+
 def test_who_takes_another_listener_for_it_is_told_where_it_is(secure: Named) -> None:
     with running_proxy(forwarding(route(secure, path="/api"))) as proxy:
         there = f"or use {forward_url(proxy)} (`forward.listen`)"
