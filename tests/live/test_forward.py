@@ -313,6 +313,29 @@ def test_a_tunnel_carries_any_protocol_and_who_speaks_first_does(secure: Named) 
         assert wire.rest() == b"the rest"
 
 
+@pytest.mark.parametrize("who", ["the far end", "the client"])
+def test_who_breaks_a_tunnel_off_breaks_it_off_for_the_other_too(secure: Named, who: str) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        running_proxy(forwarding(route(secure))) as proxy,
+        tunnel(proxy, f"127.0.0.1:{server.getsockname()[1]}") as wire,
+    ):
+        with Wire(server.accept()[0]) as far:
+            breaks, sees = (far, wire) if who == "the far end" else (wire, far)
+            breaks.send(b"the first half")
+            assert sees.exactly(14) == b"the first half"
+            breaks.reset()
+            with pytest.raises(ConnectionResetError):
+                sees.rest()
+        wait_until(lambda: told(proxy))
+        (shown,) = told(proxy)
+        assert shown["error"]["detail"] == (
+            f"{shown['path']} broke the connection off, without an end"
+            if breaks is far
+            else "the client went away"
+        )
+
+
 def test_other_hosts_can_be_refused(secure: Named, other: Named, stranger: Upstream) -> None:
     with running_proxy(forwarding(route(secure), forward=REFUSE)) as proxy:
         answer = connecting(proxy, other.authority)

@@ -14,7 +14,7 @@ from time import perf_counter, time
 from typing import TYPE_CHECKING, Any, cast
 
 from authproxy.errors import BadRequest, ConnectFailure, Forbidden
-from authproxy.net.tunnel import Tunnel
+from authproxy.net.tunnel import BROKE_OFF, Tunnel
 from authproxy.observe.record import INTERCEPTED, RequestRecord
 from authproxy.proxy.context import Answered, RequestContext, Step, Waiting
 from authproxy.proxy.downstream.server import Entrance, ProxyServer
@@ -256,6 +256,8 @@ class ForwardHandler(ProxyHandler):
                 far.join(tunnel)
                 connection.join(tunnel)
                 await tunnel.closed()
+                if tunnel.cut_by is not None:
+                    context.cause = f"{place} {BROKE_OFF}"
             finally:
                 self.counters.tunnels_open[()] -= 1
                 context.sent, context.received = tunnel.moved, tunnel.taken
