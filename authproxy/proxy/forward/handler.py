@@ -10,6 +10,7 @@ Everything is judged before anything is dialled: form, `Host`, key, our own list
 """
 
 import asyncio
+from functools import partial
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,6 +22,7 @@ from authproxy.proxy.downstream.server import Entrance, ProxyServer
 from authproxy.proxy.forward.connection import ForwardConnection
 from authproxy.proxy.forward.guard import NO_HTTPS, MisdirectedGuard, Place, host_key, place_of
 from authproxy.proxy.forward.interception import (
+    LEFT,
     NO_TLS_HERE,
     TLS_HANDSHAKE,
     TLS_HINT,
@@ -328,11 +330,16 @@ class ForwardHandler(ProxyHandler):
         else:
             entrance = self._entrance(("https", place))
         made.set_protocol(connection)
-        connection.enter(
-            entrance, made, landing.data, lambda: self._distrust.left(place.host, forward.trust_hint())
-        )
+        connection.enter(entrance, made, landing.data, partial(self._left, context, forward, place))
         context.is_told = False
         return True
+
+    def _left(self, context: ConnectContext, forward: ForwardSite, place: Place) -> None:
+        """Tell of a client that has asked for nothing in its tunnel."""
+        hint = forward.trust_hint()
+        self._distrust.left(place.host, hint)
+        broken_off(context, LEFT, hint)
+        self._tell(context)
 
 
 def broken_off(context: RequestContext, cause: str, hint: str | None = None) -> bool:
