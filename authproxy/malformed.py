@@ -8,6 +8,7 @@ import re
 from urllib.parse import urlsplit
 
 URL = "should be an absolute URL that begins with https:// or http://"
+HOST = "should be a host alone, such as id.example.com: without https:// before it and a path behind it"
 ADDRESS = "should be HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080, or unix:/PATH"
 DURATION = "should be a duration: seconds, or a number with ms, s, m, h or d, such as 500ms or 5m"
 SIZE = "should be a size: bytes, or a number with KiB, MiB or GiB, such as 64KiB"

@@ -114,6 +114,12 @@ def _secret_header(value: SecretStr) -> SecretStr:
     return SecretStr(_header_value(value.get_secret_value()))
 
 
+def _basic_username(value: str) -> str:
+    if ":" in value:
+        raise ValueError("a username for Basic must not contain a colon (RFC 7617 §2)")
+    return value
+
+
 def _pointer(value: str) -> str:
     if value and not value.startswith("/"):
         raise ValueError(
@@ -305,7 +311,7 @@ ClientID = Annotated[str, CLIENT]
 ClientSecret = Annotated[SecretStr, CLIENT]
 Username = Annotated[str, USER]
 UserPassword = Annotated[SecretStr, USER]
-BasicUsername = Annotated[str, BASIC]
+BasicUsername = Annotated[str, AfterValidator(_basic_username), BASIC]
 BasicPassword = Annotated[SecretStr, BASIC]
 GivenToken = Annotated[SecretStr, TOKEN]
 """A token that the configuration brings along, to be traded in."""

@@ -10,6 +10,7 @@ The work is done on a copy; the tree stays as it is. A mutant that survives is a
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -96,7 +97,7 @@ ROWS = (
      "tests/unit/config/test_texts.py"),
     ("secrets: byte order marks", "if text.startswith(BYTE_ORDER_MARK):", "if False:",
      "tests/unit/config/test_texts.py -k mark"),
-    ("secrets: read again", "found = judge(made, item)", "found = judge(None, item)",
+    ("secrets: read again", "found = judge(found_in)", "found = judge(())",
      LIVE + "process.py -k half_there"),
     ("secrets: the fragment of a target", 'request.target.partition("#")[0].partition("?")[0]',
      'request.target.partition("?")[0]', LIVE + "canary.py -k running_proxy"),
@@ -691,8 +692,19 @@ ROWS = (
     ("reload: a certificate is what its file holds",
      "digest.update(hashlib.sha256(Path(file).read_bytes()).digest())", "pass",
      APP + "test_tls.py -k something_else"),
+    ("tls: the route's holds for its upstream's host alone",
+     "if self.only_for is None or split_url(url).hostname == self.only_for:", "if True:",
+     "tests/unit/grants/test_transport.py"),
+    ("tls: the grant's own is asked first", "return Transport(keys.http_proxy, grant.tls)",
+     "return Transport(keys.http_proxy, keys.tls)", LIVE + "token_endpoint_tls.py -k of_its_own"),
+    ("tls: what an issuer published is believed by who verifies as much",
+     "self._servers.get((issuer, tls := transport.tls_to(issuer)), (0.0, None))",
+     "self._servers.get((issuer, tls := TLSSettings()), (0.0, None))",
+     LIVE + "token_endpoint_tls.py -k believed"),
+    ("tls: the token endpoint's name", "server_hostname=tls.server_name,", "server_hostname=None,",
+     LIVE + "token_endpoint_tls.py -k of_its_own"),
     ("reload: a certificate that stays is the same one",
-     "return old if old is not None and self._before.get(name) == digest else make()", "return make()",
+     "self.made[digest] = self._before.get(digest) or make()", "self.made[digest] = make()",
      APP + "test_tls.py -k from_the_same"),
     ("reload: a new certificate is shown",
      "(_speaks_otherwise(each, site) or ", "(",
@@ -1210,27 +1222,31 @@ def is_killed(mutant: Mutant) -> bool:
                 shutil.copy(source, copy / name)
         file = mutant.place(copy)
         file.write_text(file.read_text("utf-8").replace(mutant.old, mutant.new), "utf-8")
-        done = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "pytest",
-                "-x",
-                "-q",
-                "-p",
-                "no:cacheprovider",
-                *shlex.split(mutant.tests),
-            ],
-            cwd=copy,
-            env=os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"},
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
-    if done.returncode not in {0, 1}:  # nothing collected, or no Python any more: the row itself is at fault
-        print(f"{mutant.guard}: pytest says {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-    return done.returncode == 1
+        code, said = _tried(mutant.tests, copy)
+    if code not in {0, 1}:  # nothing collected, no Python any more, a test without end: the row is at fault
+        print(f"{mutant.guard}: pytest says {code}\n{said[-2000:]}")
+    return code == 1
+
+
+def _tried(tests: str, copy: Path) -> tuple[int, str]:
+    """Return the exit code of `tests`, which run on `copy`, and what was printed."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *shlex.split(tests)]
+    running = subprocess.Popen(
+        command,
+        cwd=copy,
+        env=os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        said, _ = running.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        os.killpg(running.pid, signal.SIGKILL)
+        said, _ = running.communicate()
+        said += f"\nnot done after {PATIENCE} s"
+    return running.returncode, said
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple, Protocol, Self
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 from aiohttp import web
 from multidict import CIMultiDictProxy
@@ -34,13 +34,16 @@ from authproxy.admin.pages import (
     key_page,
     onward_page,
     page,
+    paste_page,
 )
 from authproxy.admin.status import RouteStatus, readiness
 from authproxy.errors import AuthproxyError, KeyRequired, NoRoute, RequestTimeout
+from authproxy.grants.requests import callback_query
 from authproxy.grants.steps import Show
 from authproxy.proxy.guard import local_address
 from authproxy.proxy.plain import Version
 from authproxy.proxy.problem import CHALLENGE
+from authproxy.values import is_loopback
 
 LOGIN = "/login/{route}"
 LIVE_PAGE = frozenset({INDEX, ASSET})
@@ -193,8 +196,9 @@ class _Views:
         return await self._begin(request, route, redirects=not by_form)
 
     async def _begin(self, request: web.Request, route: str, *, redirects: bool) -> web.Response:
+        here = f"{request.scheme}://{request.host}{CALLBACK}"
         try:
-            show = await self._backend.begin_login(route, f"{request.scheme}://{request.host}{CALLBACK}")
+            show = await self._backend.begin_login(route, here)
         except AuthproxyError as error:
             return _page(
                 "The login could not be started", error.detail, error.hint or "", status=error.status
@@ -203,6 +207,8 @@ class _Views:
             return _page("No such login", f"There is no route {route} that needs a login.", status=404)
         if show.code is not None:
             return _html(code_page(route, show.code, show.url, show.complete_url))
+        if show.back_to is not None and not _is_same_place(show.back_to, here):
+            return _html(paste_page(route, show.url), headers=FORM_HEADERS)
         if not redirects:
             return _html(onward_page(route, show.url))
         return web.Response(status=302, headers={"Location": show.url, **SECURITY_HEADERS})
@@ -211,6 +217,11 @@ class _Views:
         query = dict(request.query)
         if len(query) < len(request.query):
             return _page("Not a valid login response", "A parameter occurs twice.", status=400)
+        if query.keys() == {"url"}:  # the form of `paste_page`
+            try:
+                query = callback_query(query["url"])
+            except ValueError as error:
+                return _page("Not a valid login response", f"What was pasted {error}.", status=400)
         try:
             ended = await self._backend.end_login(query)
         except AuthproxyError as error:
@@ -238,6 +249,15 @@ async def _key_in_form(request: web.Request, seconds: float) -> str:
     form = parse_qs(body.decode("utf-8", "replace"))
     keys = form.get("key", [])
     return keys[0] if len(keys) == 1 else ""
+
+
+def _is_same_place(one: str, other: str) -> bool:
+    """Tell whether two URLs are the same to a browser: whatever the scheme, and the name of this machine."""
+    own, asked = urlsplit(one), urlsplit(other)
+    if (own.port, own.path) != (asked.port, asked.path):
+        return False
+    hosts = {own.hostname or "", asked.hostname or ""}
+    return len(hosts) == 1 or all(map(is_loopback, hosts))
 
 
 def _json(document: dict[str, object], *, status: int = 200) -> web.Response:

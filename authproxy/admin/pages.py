@@ -73,6 +73,23 @@ def onward_page(route: str, url: str) -> str:
     )
 
 
+def paste_page(route: str, url: str) -> str:
+    """Return the page for a login whose browser does not come back here: its URL can be brought by hand.
+
+    To be sent with `FORM_HEADERS`.
+    """
+    link = escape(url, quote=True)
+    body = (
+        f'<p><a href="{link}" rel="noreferrer" target="_blank">Continue to the login</a>, in a new tab.</p>'
+        "<p>It redirects the browser to the client's own address, where perhaps nothing answers: "
+        "copy the whole URL from the address bar, with code= and state= in it.</p>"
+        f'<form action="{CALLBACK}"><p><label for="url">The URL that it was redirected to</label></p>'
+        '<p><input id="url" name="url" type="url" autocomplete="off" required>'
+        ' <button type="submit">Complete the login</button></p></form>'
+    )
+    return _page(f"Log in to {route}", body)
+
+
 def code_page(route: str, code: str, url: str, complete_url: str | None) -> str:
     """Return the page that shows a device code, and where to enter it."""
     link = escape(complete_url or url, quote=True)

@@ -208,7 +208,7 @@ class GrantSources:
     def inner_source(self, route: RouteConfig) -> TokenSource:
         key = route.key
         granted = GrantSource(
-            route.grant, self._runner, reread=partial(self._reread, key), http_proxy=route.http_proxy
+            route.grant, self._runner, reread=partial(self._reread, key), transport=route.transport
         )
         with_hint = LoginHintSource(granted, partial(self._login_hint, key))
         store = self.store(route)
@@ -250,7 +250,7 @@ class GrantSources:
         self, route: RouteConfig, granted: GrantSource, store: TokenStore | None
     ) -> RememberedRejection | None:
         """Return where it is remembered that the credential was rejected; None where nobody can reject it."""
-        grant, http_proxy = route.grant, route.http_proxy
+        grant, transport = route.grant, route.transport
         if not grant.can_be_rejected:
             return None
         from authproxy.tokens.stores.file import FileStore, rejections_path
@@ -263,8 +263,8 @@ class GrantSources:
             return None
         return RememberedRejection(
             stores,
-            credential_identity(grant, http_proxy),
-            lambda: credential_key(granted.grant, http_proxy),
+            credential_identity(grant, transport),
+            lambda: credential_key(granted.grant, transport),
             takes_turns=store is None,  # else there is a lock already
             retry=self._retry_rejected,
         )
@@ -280,9 +280,18 @@ class GrantSources:
     def _login_hint(self, key: str) -> str:
         if (route := self._routes.get(key)) is None:  # a request that began before it was taken away
             return "log in"
+        from authproxy.grants.interactive import InteractiveGrant, leads_to_loopback
+
         ways = [f"open {self.login_url}/login/{route.name}"] if self.login_url is not None else []
-        if is_file(Path(self._config.file)) and self.store(route) is not None:
-            ways.append(f"run `authproxy login {route.name} -c {self._config.file}`")
+        if is_file(Path(self._config.file)):
+            grant = route.grant
+            elsewhere = isinstance(grant, InteractiveGrant) and not leads_to_loopback(grant.comes_back_to)
+            how = " --no-browser" if elsewhere else ""
+            command = f"run `authproxy login {route.name}{how} -c {self._config.file}`"
+            if self.store(route) is not None:
+                ways.append(command)
+            elif not ways:
+                ways.append(f"let `token_store` keep tokens in a file, and {command}")
         return ", or ".join(ways) or "log in"
 
 

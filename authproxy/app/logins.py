@@ -16,7 +16,7 @@ from authproxy import logs
 from authproxy.errors import AuthproxyError, TokenTimeout
 from authproxy.grants.runner import FlowRunner
 from authproxy.grants.steps import Flow, Show
-from authproxy.net.http_proxy import Setting
+from authproxy.grants.transport import DIRECT, Transport
 from authproxy.tokens.token import Token
 
 if TYPE_CHECKING:
@@ -60,12 +60,12 @@ class Logins:
         redirect_uri: str,
         adopt: Adopt,
         *,
-        http_proxy: Setting = None,
+        transport: Transport = DIRECT,
     ) -> Show:
         """Begin a login; return what the user is to be shown. Raises `TokenError`."""
         loop = asyncio.get_running_loop()
         login = PendingLogin(route, loop.create_future(), loop.create_future())
-        work = self._run(login, grant.login(redirect_uri), grant, adopt, http_proxy)
+        work = self._run(login, grant.login(redirect_uri), grant, adopt, transport)
         login.task = asyncio.create_task(work, name=f"login {route}")
         login.task.add_done_callback(lambda task: self._ended(login, task))
         self._pending.append(login)
@@ -96,11 +96,11 @@ class Logins:
             self._give_up(login)
 
     async def _run(
-        self, login: PendingLogin, flow: Flow, grant: "InteractiveGrant", adopt: Adopt, http_proxy: Setting
+        self, login: PendingLogin, flow: Flow, grant: "InteractiveGrant", adopt: Adopt, transport: Transport
     ) -> str | None:
         try:
             async with asyncio.timeout(LOGIN_SECONDS):
-                token = await self._runner.run(flow, login, http_proxy=http_proxy)
+                token = await self._runner.run(flow, login, transport=transport)
         except TimeoutError:
             raise TokenTimeout("the login was not completed in time") from None
         await adopt(token)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from authproxy.app.file_limits import affordable_connections
+from authproxy.config.checks import OPENED_BY_A_BROWSER
 from authproxy.config.model import Config
 from authproxy.config.route import RouteConfig
 from authproxy.logs import LEVELS
@@ -54,3 +55,12 @@ def _of_route(route: RouteConfig, own: OwnListeners) -> Iterator[Remark]:
     if route.upstream.startswith("https:") and not route.tls.verify:
         event = "the upstream's certificate is not verified: anyone on the way can read the credential"
         yield Remark(LEVELS["warning"], event, name)
+    if _asks_unverified(route):
+        event = "the token endpoint's certificate is not verified: anyone on the way can read the credential"
+        yield Remark(LEVELS["warning"], event, name)
+
+
+def _asks_unverified(route: RouteConfig) -> bool:
+    """Whether a token endpoint is asked, by TLS, whose certificate nobody verifies."""
+    asked = (url for key, url in route.grant.urls() if key != OPENED_BY_A_BROWSER)
+    return any(url.startswith("https:") and not route.transport.tls_to(url).verify for url in asked)

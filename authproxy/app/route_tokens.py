@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from authproxy.admin.status import RouteStatus, route_status
+from authproxy.admin.status import RouteStatus, State, route_status
 from authproxy.app.credentials import Stack
 from authproxy.app.logins import Logins
 from authproxy.config.route import RouteConfig
@@ -103,10 +103,12 @@ class RouteTokens:
             if route.name in missing and (stack := self._app.sources.stack(route)) is not None:
                 self._fetch(route, stack)
 
-    def login_url(self, route: RouteConfig) -> str | None:
+    def login_url(self, route: RouteConfig, state: State) -> str | None:
         """Return where a person logs in to `route`; None where nobody has to, or nobody can."""
         base = self._app.grant_sources.login_url
-        return f"{base}/login/{route.name}" if base is not None and route.grant.needs_person else None
+        # A silent grant needs nobody, until its server says otherwise.
+        needs_person = route.grant.needs_person or state == "login_required"
+        return f"{base}/login/{route.name}" if base is not None and needs_person else None
 
     async def begin_login(self, route: str, callback_url: str) -> Show | None:
         """Begin a login and return what to show; None when nobody can log in to `route`."""
@@ -117,7 +119,7 @@ class RouteTokens:
             return None
         redirect_uri = found.grant.comes_back_to or callback_url
         adopt = partial(self._app.sources.adopt, found)
-        return await self._logins.start(route, found.grant, redirect_uri, adopt, http_proxy=found.http_proxy)
+        return await self._logins.start(route, found.grant, redirect_uri, adopt, transport=found.transport)
 
     async def end_login(self, query: Mapping[str, str]) -> tuple[str, str | None] | None:
         """End the login that `query` belongs to; return its route and advice; None when there is none."""

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 from authproxy.app.runtime_files import RuntimeFiles
 from authproxy.config.model import AUTO, EPHEMERAL, Config, ListenerTLS
-from authproxy.config.route import UpstreamTLS
 from authproxy.errors import AuthproxyError, ConfigError, Fault
 from authproxy.net.tls import UNUSABLE, listener_context, upstream_context
+from authproxy.net.tls_settings import TLSSettings
 from authproxy.values import split_url
 
 if TYPE_CHECKING:
@@ -104,21 +104,31 @@ def tls_contexts(
         forward = _forward(config, before, files, exported, makes=makes)
     except ConfigError as error:
         faults += error.faults
-    upstreams: dict[str, ssl.SSLContext] = {}
-    for index, route in enumerate(config.routes):
-        secure = split_url(route.upstream).scheme == "https"
-        if not secure and route.tls == UpstreamTLS():
-            continue  # nothing is named, and nothing will be needed
-        try:
-            context = made.context(route.tls, partial(_upstream, route.tls))
-        except UNUSABLE:
-            faults.append(config.fault(f"routes[{index}].tls", NOT_USABLE))
-            continue
-        if secure:
-            upstreams[route.name] = context
+    upstreams = _upstreams(config, made, faults)
     if faults:
         raise ConfigError(faults)
     return TLSContexts(listener, upstreams, made.made, local, forward, files)
+
+
+def _upstreams(config: Config, made: "_Contexts", faults: list[Fault]) -> dict[str, ssl.SSLContext]:
+    """Return the context of each route with an https upstream, by its name; add to `faults`.
+
+    Those for token endpoints are made anew for each token request; they should be found faulty here.
+    """
+    upstreams = {}
+    for index, route in enumerate(config.routes):
+        is_https = split_url(route.upstream).scheme == "https"
+        wanted = [("tls", route.tls)] if is_https or route.tls != TLSSettings() else []
+        wanted += [("auth.tls", route.grant.tls)] if route.grant.tls is not None else []
+        for key, tls in wanted:
+            try:
+                context = made.context(tls, partial(_upstream, tls))
+            except UNUSABLE:
+                faults.append(config.fault(f"routes[{index}].{key}", NOT_USABLE))
+                continue
+            if is_https and key == "tls":
+                upstreams[route.name] = context
+    return upstreams
 
 
 def _listener(config: Config, made: "_Contexts") -> ssl.SSLContext | None:
@@ -177,7 +187,7 @@ class _Contexts:
         self.made: dict[str, ssl.SSLContext] = {}
         self._before = before.made if before is not None else {}
 
-    def context(self, keys: ListenerTLS | UpstreamTLS, make: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+    def context(self, keys: ListenerTLS | TLSSettings, make: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
         """Return the context that `make` makes of `keys`. Raises one of `UNUSABLE`."""
         digest = _digest(keys)
         if digest not in self.made:
@@ -185,7 +195,7 @@ class _Contexts:
         return self.made[digest]
 
 
-def _digest(keys: ListenerTLS | UpstreamTLS) -> str:
+def _digest(keys: ListenerTLS | TLSSettings) -> str:
     """Return what tells one set of settings and files from another. Raises OSError."""
     digest = hashlib.sha256(repr(keys).encode())
     for file in (keys.cert_file, keys.key_file, getattr(keys, "ca_file", None)):
@@ -194,7 +204,7 @@ def _digest(keys: ListenerTLS | UpstreamTLS) -> str:
     return digest.hexdigest()
 
 
-def _upstream(tls: UpstreamTLS) -> ssl.SSLContext:
+def _upstream(tls: TLSSettings) -> ssl.SSLContext:
     return upstream_context(
         ca_file=tls.ca_file, cert_file=tls.cert_file, key_file=tls.key_file, verify=tls.verify
     )

@@ -22,12 +22,12 @@ from authproxy.cli.terminal import Progress
 from authproxy.config.model import Config
 from authproxy.config.route import RouteConfig
 from authproxy.errors import LoginRequired, TokenTimeout
-from authproxy.grants.authorization_code import callback_query
 from authproxy.grants.device_code import DeviceCode, device_login
-from authproxy.grants.interactive import InteractiveGrant
+from authproxy.grants.interactive import InteractiveGrant, leads_to_loopback
+from authproxy.grants.requests import callback_query
 from authproxy.grants.runner import FlowRunner
 from authproxy.grants.steps import Show
-from authproxy.values import is_loopback, split_url
+from authproxy.values import split_url
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -84,7 +84,7 @@ async def _login(
         flow = device_login(grant) if device else grant.login(redirect_uri or f"http://127.0.0.1{CALLBACK}")
         try:
             async with asyncio.timeout(LOGIN_SECONDS):
-                token = await runner.run(flow, terminal, http_proxy=route.http_proxy)
+                token = await runner.run(flow, terminal, transport=route.transport)
         except TimeoutError:
             raise TokenTimeout("the login was not completed in time", hint="log in again") from None
         async with store.lock(route.key):
@@ -175,7 +175,7 @@ class LoopbackReceiver:
         address = "127.0.0.1:0"
         if self._redirect_uri is not None:
             parts = split_url(self._redirect_uri)
-            if parts.scheme != "http" or not is_loopback(parts.hostname or ""):
+            if not leads_to_loopback(self._redirect_uri):
                 raise click.ClickException(
                     f"redirect_uri {self._redirect_uri} does not point at this machine; {ELSEWHERE}"
                 )

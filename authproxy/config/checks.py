@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from authproxy.capabilities import FILE_OWNERS, WORKERS
-from authproxy.config.document import COMMAND_LINE, Item
+from authproxy.config.document import COMMAND_LINE, Item, scalars
 from authproxy.config.model import AUTO, Access, FileKeys, Forward, ForwardCA, RedisStoreSettings
 from authproxy.config.route import FRAMING_HEADERS, RouteConfig, RouteKeys
 from authproxy.errors import BadTokenReply, Fault
@@ -41,6 +41,7 @@ WRITTEN_BACK = (
 )
 READS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PROPFIND", "REPORT", "SEARCH"})
 """Methods that change nothing (RFC 9110 §9.2.1, RFC 4918 §9.1, RFC 5323, RFC 3253 §3.6)."""
+METHODS = READS | {"POST", "PUT", "PATCH", "DELETE"}
 OPENED_BY_A_BROWSER = "authorization_url"
 INSTEAD = "{placeholder} stands in for the token; `authproxy exec --inherit NAME` hands a variable on"
 
@@ -159,6 +160,17 @@ def rewrite_warnings(routes: Routes) -> Iterator[Fault]:
 
 def _may_write(route: RouteConfig) -> bool:
     return route.allow is None or route.allow.methods is None or not READS.issuperset(route.allow.methods)
+
+
+def method_warnings(routes: Routes) -> Iterator[Fault]:
+    """Yield a warning for each method that is not spelled as clients send it (RFC 9110 §9.1)."""
+    for _, route in routes:
+        logins = route.child("stand_in")
+        places = [route.child("allow"), *(logins.value if logins and isinstance(logins.value, list) else ())]
+        listed = [methods for place in places if place and (methods := place.child("methods"))]
+        for item in (each for methods in listed for each in scalars(methods)):
+            if isinstance(item.value, str) and item.value not in METHODS and item.value.upper() in METHODS:
+                yield item.fault(f"fits no request: methods are case-sensitive; write {item.value.upper()}")
 
 
 def authority_warnings(keys: FileKeys, top: Item) -> Iterator[Fault]:

@@ -29,7 +29,6 @@ from authproxy.config.route import (
     RouteConfig,
     Timeout,
     Timeouts,
-    host_name,
     none_is_none,
     off_is_none,
     refuse_spaces,
@@ -37,6 +36,7 @@ from authproxy.config.route import (
 )
 from authproxy.config.stand_in import KEYS
 from authproxy.errors import Fault
+from authproxy.net.tls_settings import host_name
 from authproxy.places import Stamp
 from authproxy.values import (
     ACCESS_KEY,

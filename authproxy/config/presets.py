@@ -3,7 +3,8 @@
     user's keys ──┬── the preset's own keys ── fill the placeholders of its template ──┐
                   └── keys of the grant ────── laid on top, mappings merged deep ──────┴── auth
 
-Placeholders are filled only in the preset's own strings, never inside what the user wrote.
+Placeholders are filled only in the preset's own strings, never inside what the user wrote. In a URL, what
+they are filled with is judged, and percent-encoded, by where it goes: at the begin, as the host, in the path.
 """
 
 import re
@@ -13,7 +14,7 @@ from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import yaml
 from pydantic import TypeAdapter
@@ -21,10 +22,13 @@ from pydantic import TypeAdapter
 from authproxy.config.document import Item, below, merge
 from authproxy.errors import Fault
 from authproxy.grants.inject import ONE_HEADER
+from authproxy.malformed import HOST, URL
+from authproxy.values import split_url
 
 WHOLE = 64  # levels: as deep as mappings go
 
 _PLACEHOLDER = re.compile(r"\{([a-z0-9_]+)\}")
+_URL = re.compile(r"https?://|\{[a-z0-9_]+\}/")  # how a template of one begins
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +93,7 @@ class Preset:
         return None
 
     def expand(self, auth: Item, base: str) -> tuple[Item, list[Fault]]:
-        """Return `auth` with the preset under it, and what it lacks."""
+        """Return `auth` with the preset under it, and what it lacks or cannot be filled in."""
         own = {name: item for name, item in auth.value.items() if self._is_own(name, item)}
         theirs = replace(
             auth, value={name: item for name, item in auth.value.items() if name not in {*own, "preset"}}
@@ -107,7 +111,7 @@ class Preset:
         return merge(theirs, filled, WHOLE), [
             auth.missing(name, f"preset {self.name} needs {name}: {self.keys[name].help}; {self._source}")
             for name in lacking
-        ]
+        ] + list(dict.fromkeys(filling.faults))
 
     def _is_own(self, name: str, item: Item) -> bool:
         """Tell whether it fills a placeholder; `totp: {…}` and `client_id: null` are for the grant."""
@@ -130,10 +134,14 @@ def _host(url: str) -> str:
 
 
 class _Filling:
-    """Puts values into a template; `lacking` collects the placeholders for which there is none."""
+    """Puts values into a template.
+
+    `lacking` collects the placeholders for which there is none, `faults` the values that will not do.
+    """
 
     def __init__(self, auth: Item, values: Mapping[str, Item]) -> None:
         self.lacking: list[str] = []
+        self.faults: list[Fault] = []
         self._auth = auth
         self._values = values
 
@@ -170,13 +178,55 @@ class _Filling:
             return None
         if names and template == f"{{{names[0]}}}":
             return self._values[names[0]]
-        filled = _PLACEHOLDER.sub(lambda match: str(self._values[match[1]].value), template)
+        filled = _PLACEHOLDER.sub(self._part, template)
         parts = [self._values[name] for name in names]
         return replace(
             self._auth.made(filled, key),
             sources=frozenset[str]().union(*(part.sources for part in parts)),
             variables=frozenset[str]().union(*(part.variables for part in parts)),
         )
+
+    def _part(self, match: re.Match[str]) -> str:
+        """Return what stands for the placeholder of `match`, as it goes there; its fault is noted."""
+        name, template = match[1], match.string
+        item = self._values[name]
+        if name == "base" or not _URL.match(template):  # the route's upstream is judged as such
+            return str(item.value)
+        try:
+            return _in_url(item.value, template[: match.start()])
+        except ValueError as error:
+            self.faults.append(item.fault(str(error)))
+            return ""
+
+
+def _in_url(value: object, before: str) -> str:
+    """Return `value` as it goes into a URL of which `before` stands before it; raise ValueError."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise ValueError("should be a string")  # noqa: TRY004 - the faults of values are of this kind
+    text = str(value)
+    if not before:
+        return _url_in_front(text)
+    if before.endswith("://"):
+        return _host_alone(text)
+    if text in {"", ".", ".."}:
+        raise ValueError("should be a name: it is a segment of the path of a URL")
+    return quote(text, safe="")
+
+
+def _url_in_front(url: str) -> str:
+    if split_url(url).query or url.endswith("?"):
+        raise ValueError("should not contain a query (?); remove it")
+    return url.rstrip("/")
+
+
+def _host_alone(host: str) -> str:
+    if not host or not {"/", "?", "#", "@"}.isdisjoint(host):
+        raise ValueError(HOST)
+    try:
+        split_url(f"https://{host}")
+    except ValueError as error:
+        raise ValueError(HOST if URL in str(error) else str(error)) from None
+    return host
 
 
 class _Presets(Mapping[str, Preset]):

@@ -27,7 +27,7 @@ from authproxy.config.layers import is_shared, routes_of
 from authproxy.config.model import Config, FileKeys, ForwardCA, ForwardDefaults, ListenerTLS
 from authproxy.config.references import References, not_utf8
 from authproxy.config.reread import reread_of
-from authproxy.config.route import RouteConfig, RouteKeys
+from authproxy.config.route import RouteConfig, RouteKeys, transport_of
 from authproxy.config.validation import Validation
 from authproxy.errors import ConfigError, Fault
 from authproxy.places import Stamp, is_file, stamp_of, working_directory
@@ -197,6 +197,7 @@ class _Reader:
             self._validation.warnings += checks.forward_warnings(keys, routes)
             self._validation.warnings += checks.authority_warnings(keys, top)
             self._validation.warnings += checks.rewrite_warnings(routes)
+            self._validation.warnings += checks.method_warnings(routes)
         beyond = self._beyond(top)
         # What a reference did not give is not news when it will not do either.
         places = {fault.place for fault in unresolved}
@@ -253,7 +254,7 @@ class _Reader:
         return RouteConfig(
             **{each.name: getattr(keys, each.name) for each in fields(RouteKeys)},
             grant=auth.grant,
-            key=credential_key(auth.grant, keys.http_proxy),
+            key=credential_key(auth.grant, transport_of(keys, auth.grant)),
             preset=auth.preset.name if auth.preset else None,
             is_shared=is_shared(item),
             warnings=_preset_warnings(auth, keys.upstream),
@@ -306,7 +307,9 @@ def _with_admin_socket(keys: FileKeys, top: Item, addresses: list[str]) -> FileK
 def _places(top: Item, routes: Iterable[Item]) -> dict[str, tuple[int, int]]:
     """Return where each key of the top level stands, those below that are told of later, and routes' too."""
     items = [item for item in top.value.values() if item.file == top.file]
+    routes = list(routes)
     below_routes = [(route, key) for route in routes for key in ("listen", "tls")]
+    below_routes += [(auth, "tls") for route in routes if (auth := route.child("auth")) is not None]
     log, forward = top.child("log") or top, top.child("forward") or top
     authority = forward.child("ca") or top
     below = [
@@ -327,6 +330,5 @@ def _tls_files(keys: FileKeys, routes: Iterable[RouteConfig]) -> dict[Path, Stam
     if keys.forward is not None and isinstance(keys.forward.ca, ForwardCA):
         files += [keys.forward.ca.cert_file, keys.forward.ca.key_file]
     for route in routes:
-        named = (route.tls.ca_file, route.tls.cert_file, route.tls.key_file)
-        files += [file for file in named if file is not None]
+        files += route.tls.files + (route.grant.tls.files if route.grant.tls is not None else [])
     return {path: stamp_of(path) for path in map(Path, files)}

@@ -23,7 +23,9 @@ from authproxy.config.stand_in import KEYS, Method, StandIn, matches
 from authproxy.config.variables import template, variable_name
 from authproxy.grants.grant import Grant
 from authproxy.grants.source import Reread
+from authproxy.grants.transport import Transport
 from authproxy.net.http_proxy import Setting, read_proxy
+from authproxy.net.tls_settings import Host, TLSSettings
 from authproxy.values import (
     PASSPHRASE,
     UNSAFE_IN_URL,
@@ -31,7 +33,6 @@ from authproxy.values import (
     Address,
     Duration,
     HeaderName,
-    ReadableFile,
     SecretHeaderValue,
     Size,
     any_spelling,
@@ -48,8 +49,6 @@ FRAMING_HEADERS = frozenset({
 SWITCH_OR_MAPPING = "should be true, false or a mapping"
 MAX_KEPT_BODY = 16 << 20  # bytes
 _NAME = re.compile(r"[a-z0-9-]+\Z")
-_HOST = re.compile(r"[a-z0-9_]([a-z0-9._-]*[a-z0-9_])?\.?\Z")
-_IPV6 = re.compile(r"\[[0-9a-f:.]+\]\Z")
 _PATH = re.compile(r"(/[^/?#%\\\x00-\x20\x7f]+)+\Z|/\Z")
 _REDIRECT = re.compile(
     r"(/|https?://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?/)[^?#\x00-\x20\x7f]*\Z"
@@ -58,13 +57,6 @@ _PATTERN = re.compile(r"!?/[^?#\x00-\x20\x7f]*\Z")
 
 
 # ── values of this file alone ────────────────────────────────────────────────────────────────────
-
-
-def host_name(value: str) -> str:
-    host = value.lower()
-    if not _HOST.match(host) and not _IPV6.match(host):
-        raise ValueError("should be a host name without scheme, port or path")
-    return host
 
 
 def _mount(value: str) -> str:
@@ -139,7 +131,6 @@ def refuse_spaces(url: str) -> None:
 RouteName = Annotated[
     str, AfterValidator(matches(_NAME, "should contain only lower-case letters, digits and hyphens"))
 ]
-Host = Annotated[str, AfterValidator(host_name)]
 MountPath = Annotated[str, AfterValidator(_mount)]
 Upstream = Annotated[URL, AfterValidator(_upstream)]
 PathPattern = Annotated[
@@ -245,29 +236,6 @@ class Timeouts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UpstreamTLS:
-    """How the upstream's certificate is checked, and which one is shown to it."""
-
-    __pydantic_config__ = KEYS
-
-    verify: bool = True
-    """Whether the certificate is verified. `false` lets anyone on the way read the credential.
-    Example: false"""
-    ca_file: ReadableFile | None = None
-    """Certificates to trust instead of the system's, PEM. Example: /etc/ssl/company-ca.pem"""
-    cert_file: ReadableFile | None = None
-    """The client certificate, PEM. Example: client.pem"""
-    key_file: ReadableFile | None = None
-    """Its private key, PEM; needs `cert_file`. Example: client.key"""
-    server_name: Host | None = None
-    """The name to ask for and to check, if it is not the upstream's host. Example: api.internal"""
-
-    def __post_init__(self) -> None:
-        if self.key_file is not None and self.cert_file is None:
-            raise ValueError("key_file needs cert_file")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Inspect:
     """What the inspector keeps of requests besides their headers."""
 
@@ -317,7 +285,7 @@ class RouteKeys:
     """When a request is repeated with a new token; `false` for never. Example: {statuses: [401, 403]}"""
     timeouts: Timeouts = field(default_factory=Timeouts)
     """How long the upstream may take. Example: {connect: 5s, response: 2m}"""
-    tls: UpstreamTLS = field(default_factory=UpstreamTLS)
+    tls: TLSSettings = field(default_factory=TLSSettings)
     """TLS towards the upstream. Example: {ca_file: /etc/ssl/company-ca.pem}"""
     http_proxy: ProxySetting = None
     """The HTTP proxy on the way to the upstream and to the token endpoint:
@@ -374,3 +342,15 @@ class RouteConfig(RouteKeys):
     reread: Reread | None = field(default=None, repr=False, compare=False)
     runs_commands: bool = field(default=False, compare=False)
     variables: Mapping[str, Item] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def transport(self) -> Transport:
+        """How its token requests go."""
+        return transport_of(self, self.grant)
+
+
+def transport_of(keys: RouteKeys, grant: Grant) -> Transport:
+    """Return how the token requests of `grant` go: by its `tls`, or to the upstream's host by the route's."""
+    if grant.tls is not None:
+        return Transport(keys.http_proxy, grant.tls)
+    return Transport(keys.http_proxy, keys.tls, split_url(keys.upstream).hostname)

@@ -18,7 +18,7 @@ from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
-from urllib.parse import parse_qsl, urljoin, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urljoin, urlsplit
 
 from authproxy.errors import BadTokenReply, CredentialRejected, LoginRequired, TokenUnavailable
 from authproxy.grants.discovery import Server
@@ -28,7 +28,7 @@ from authproxy.grants.oauth import OAuthGrant
 from authproxy.grants.reply import read_json
 from authproxy.grants.requests import in_pairs, with_query
 from authproxy.grants.steps import Answer, Ask, Callback, Flow, Show, Step
-from authproxy.masking import scrub, sound
+from authproxy.masking import scrub, without_query
 from authproxy.values import URL
 
 OURS = ("response_type", "client_id", "redirect_uri", "state", "code_challenge", "code_challenge_method")
@@ -82,7 +82,7 @@ class AuthorizationCode(InteractiveGrant):
 
     def login(self, redirect_uri: str | None = None) -> Flow:
         attempt = yield from self._begin(redirect_uri or self.redirect_uri)
-        yield Show(attempt.url)
+        yield Show(attempt.url, back_to=attempt.redirect_uri)
         query: Mapping[str, str] = yield Callback(attempt.state)
         return (yield from self._redeem(attempt, query))
 
@@ -118,8 +118,9 @@ class AuthorizationCode(InteractiveGrant):
         answer: Answer = yield Ask("GET", attempt.url, {"Accept": "*/*"}, setting=setting)
         if answer.status >= 400:
             self.refuse_failures(answer, read_json(answer), (attempt.state,))
-        query = _sent_back(answer, attempt)
-        if query is None or not _same(query.get("state"), attempt.state):
+        target = _redirected_to(answer, attempt)
+        query = self._query_of(answer, target, attempt) if target is not None else None
+        if query is None:
             raise LoginRequired(
                 f"{answer.place} requires a user to log in: it answered {answer.status} "
                 "instead of redirecting back with a code",
@@ -130,6 +131,28 @@ class AuthorizationCode(InteractiveGrant):
                 f"{answer.place} requires a user to log in", hint="log in", error=query["error"]
             )
         return query
+
+    def _query_of(self, answer: Answer, target: SplitResult, attempt: "_Attempt") -> Mapping[str, str] | None:
+        """Return the query of a redirect back to us, which belongs to `attempt`; None for any other redirect.
+
+        Raises `BadTokenReply` for a response that cannot be used: no login mends that.
+        """
+        pairs = parse_qsl(target.query, keep_blank_values=True)
+        query = dict(pairs)
+        ours = _same(query.get("state"), attempt.state)
+        if not _is_back(target, attempt):
+            if not ours or "code" not in query:
+                return None
+            there = scrub(without_query(target.geturl()), self.secrets())
+            cause = f"with a code to {there}, not to redirect_uri ({attempt.redirect_uri})"
+            hint = "set `redirect_uri` to the one that the client is registered with"
+        elif not ours or len(query) < len(pairs):
+            fault = "another `state` than was sent" if "state" in query else "no `state`"
+            cause = f"back with {'a parameter that occurs twice' if ours else fault}"
+            hint = "check `authorization_url`: a server sends back the `state` that it was sent"
+        else:
+            return query
+        raise BadTokenReply(f"{answer.place} redirected {cause}", title="Login failed", hint=hint)
 
     def _redeem(self, attempt: "_Attempt", query: Mapping[str, str]) -> Flow:
         code = self._code(attempt, query)
@@ -188,37 +211,20 @@ def challenge(verifier: str) -> str:
     return urlsafe_b64encode(sha256(verifier.encode()).digest()).rstrip(b"=").decode()
 
 
-def callback_query(text: str) -> dict[str, str]:
-    """Return the query of `text`: the URL that a browser came back to, or what follows its `?`.
-
-    Raises ValueError when there is none, or when a parameter comes twice (RFC 6749 §3.1).
-    """
-    query = sound(text).strip().partition("#")[0]
-    query = query.partition("?")[2] if "?" in query else query
-    pairs = parse_qsl(query, keep_blank_values=True)
-    found = dict(pairs)
-    if "state" not in found or len(found) < len(pairs):
-        raise ValueError(
-            "should be the whole URL that the browser was redirected to, with code= and state= in it"
-        )
-    return found
-
-
-def _sent_back(answer: Answer, attempt: _Attempt) -> dict[str, str] | None:
-    """Return the query of a redirect to our own redirect URI; None for any other answer."""
+def _redirected_to(answer: Answer, attempt: _Attempt) -> SplitResult | None:
+    """Return where an answer redirects to; None where it does not."""
     location = answer.headers.get("Location")
     if not 300 <= answer.status < 400 or not location:
         return None
     try:
-        target, own = urlsplit(urljoin(attempt.url, location)), urlsplit(attempt.redirect_uri)
+        return urlsplit(urljoin(attempt.url, location))
     except ValueError:
         return None
-    if (target.scheme, target.netloc, target.path) != (own.scheme, own.netloc, own.path):
-        return None
-    try:
-        return callback_query(f"?{target.query}")
-    except ValueError:
-        return None
+
+
+def _is_back(target: SplitResult, attempt: _Attempt) -> bool:
+    own = urlsplit(attempt.redirect_uri)
+    return (target.scheme, target.netloc, target.path) == (own.scheme, own.netloc, own.path)
 
 
 def _same(one: str | None, other: str) -> bool:

@@ -43,7 +43,8 @@ from authproxy.grants.reply import (
 from authproxy.grants.reply_places import ReplyPointers, TokenPlace, token_at
 from authproxy.grants.steps import Answer, Flow
 from authproxy.masking import leaves
-from authproxy.tokens.template import TOKEN
+from authproxy.net.tls_settings import TLSSettings
+from authproxy.tokens.template import TOKEN, UNUSABLE
 from authproxy.tokens.token import Token
 from authproxy.values import Duration, HeaderName, SecretHeaderValue
 
@@ -54,6 +55,8 @@ NAMES = frozenset({  # keys in capitals or not, with _, - or nothing in between
     "contenttype", "useragent",
 })  # fmt: skip
 BOUND_TOKEN_TYPES = frozenset({"dpop", "mac", "pop"})  # useless without the key they are bound to
+
+NOT_PRINTABLE = "contains a character other than printable ASCII, of which tokens are made (RFC 6749 A.12)"
 
 _TOKEN = re.compile(r"[\x20-\x7e]+\Z")
 
@@ -127,6 +130,10 @@ class Grant:
     default_lifetime: Duration | None = None
     """How long a token lasts if neither the server nor the token itself says; without it, until it is
     refused. Example: 30m"""
+    tls: TLSSettings | None = None
+    """How the token endpoint's certificate is checked, and which one is shown to it; by default as the
+    route's `tls` says, where the token endpoint is on the upstream's host.
+    Example: {ca_file: /etc/ssl/company-ca.pem}"""
     hints: tuple[ReplyHint, ...] = ()
     """What to tell the user when the token endpoint answers a status, or with a text in its body.
     Example: [{status: 423, say: "the account is locked; ask an administrator"}]"""
@@ -235,10 +242,12 @@ class Grant:
         """Return the fields of `document` that are sent as well. Raises `BadTokenReply`."""
         found = []
         for pointer in self.wanted_fields:
-            value = token_in(document, pointer)
+            value = token_in(document, pointer) or None
             if value is not None and not _TOKEN.match(value):
                 raise BadTokenReply(
-                    f"the field {pointer} from {answer.place} contains characters that a header cannot carry"
+                    f"the field {pointer} from {answer.place} {NOT_PRINTABLE}",
+                    title=UNUSABLE,
+                    hint="check `{response:…}` in the route's `inject`",
                 )
             if value is not None:
                 found.append((pointer, value))
@@ -297,11 +306,15 @@ class Grant:
         """Return a token, its lifetime (seconds) taken from the first that knows it.
 
         That is `lifetime`, then the `exp` of a JWT (RFC 7519 §4.1.4; read, not verified), then
-        `default_lifetime`; else it holds until it is refused. Raises `BadTokenReply` for a token that a
-        header cannot carry.
+        `default_lifetime`; else it holds until it is refused. Raises `BadTokenReply` for a token that is
+        not printable, or does not go where it should.
         """
         if not _TOKEN.match(value):
-            raise BadTokenReply(f"the token from {place} contains characters that a header cannot carry")
+            raise BadTokenReply(
+                f"the token from {place} {NOT_PRINTABLE}" if value else f"the token from {place} is empty",
+                title=UNUSABLE,
+                hint="check where the token is taken from: it should stand there alone",
+            )
         if lifetime is None and (exp := jwt_expiry(value)) is not None and exp > asked_at:
             lifetime = min(exp - asked_at, MAX_LIFETIME)
         if lifetime is None:

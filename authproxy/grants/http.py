@@ -16,15 +16,19 @@ from authproxy.grants.client import client_session
 from authproxy.grants.discovery import Server, discover
 from authproxy.grants.reply import MAX_REPLY, TOTAL_TIMEOUT, read_up_to
 from authproxy.grants.steps import Answer, Ask, ClientCertificate
+from authproxy.grants.transport import USUAL, Transport
 from authproxy.grants.unreachable import CONNECT_TIMEOUT, no_way, translated
 from authproxy.net.dial import look_up
 from authproxy.net.http_proxy import ADVICE, HTTPProxy, Setting, proxy_for
 from authproxy.net.own_listeners import OwnListeners
-from authproxy.net.tls import token_endpoint_context
+from authproxy.net.tls import UNUSABLE, upstream_context
+from authproxy.net.tls_settings import TLSSettings
 from authproxy.tokens.source import Clock
 
 PROXY_REFUSED = 407
-CERTIFICATE_HINT = "`cert_file` and `key_file` should be PEM, belong together, and not be encrypted"
+CERTIFICATE_HINT = (
+    "`ca_file`, `cert_file` and `key_file` should be PEM; the last two belong together, and are not encrypted"
+)
 DISCOVERY_LASTS = 3600.0  # seconds
 
 
@@ -36,20 +40,21 @@ class TokenEndpointClient:
         self._clock = clock
         self._session: aiohttp.ClientSession | None = None
         # What each issuer publishes, and since when we know.
-        self._servers: dict[str, tuple[float, Server]] = {}
+        self._servers: dict[tuple[str, TLSSettings], tuple[float, Server]] = {}
 
     async def close(self) -> None:
         """Let go of connections."""
         if self._session is not None:
             await self._session.close()
 
-    async def ask(self, ask: Ask, http_proxy: Setting) -> Answer:
+    async def ask(self, ask: Ask, transport: Transport) -> Answer:
         """Return the answer to `ask`. Raises `TokenError`."""
         place = ask.place
-        proxy = proxy_to(ask, http_proxy, self._own)
+        proxy = proxy_to(ask, transport.http_proxy, self._own)
         # aiohttp sends a proxy's headers with CONNECT; where there is none, the request itself carries them.
         forwarded = proxy.headers if proxy is not None and ask.url.startswith("http:") else {}
-        tls = await client_tls(ask.client_certificate) if ask.client_certificate is not None else True
+        tls = transport.tls_to(ask.url)
+        context = await tls_context(tls, ask.client_certificate)
         asked_at = self._clock()
         try:
             await self._refuse_loops(ask, proxy)
@@ -62,7 +67,8 @@ class TokenEndpointClient:
                 allow_redirects=False,
                 proxy=str(proxy) if proxy is not None else None,
                 proxy_headers=proxy.headers if proxy is not None else None,
-                ssl=tls,
+                ssl=context or True,
+                server_hostname=tls.server_name,
             ) as response:
                 if response.status == PROXY_REFUSED and proxy is not None:
                     raise no_way(proxy, place)
@@ -92,19 +98,22 @@ class TokenEndpointClient:
                 hint=ADVICE if proxy is not None else "name the token endpoint's own address",
             )
 
-    async def discover(self, issuer: str, http_proxy: Setting) -> Server:
-        """Return what the issuer publishes; what is known already is good for an hour."""
-        found_at, known = self._servers.get(issuer, (0.0, None))
+    async def discover(self, issuer: str, transport: Transport) -> Server:
+        """Return what the issuer publishes; what is known already is good for an hour.
+
+        What was heard by one `tls` is not believed by another, which may verify more.
+        """
+        found_at, known = self._servers.get((issuer, tls := transport.tls_to(issuer)), (0.0, None))
         if known is not None and abs(self._clock() - found_at) < DISCOVERY_LASTS:
             return known
         talk = discover(issuer)
         ask = next(talk)
         try:
             while True:
-                ask = talk.send(await self.ask(ask, http_proxy))
+                ask = talk.send(await self.ask(ask, transport))
         except StopIteration as end:
             server: Server = end.value
-        self._servers[issuer] = self._clock(), server
+        self._servers[issuer, tls] = self._clock(), server
         return server
 
     def _client(self) -> aiohttp.ClientSession:
@@ -117,15 +126,32 @@ class TokenEndpointClient:
         return self._session
 
 
-async def client_tls(certificate: ClientCertificate) -> ssl.SSLContext:
-    """Return a context that shows `certificate`, read anew: it may have been replaced."""
+async def tls_context(tls: TLSSettings, certificate: ClientCertificate | None) -> ssl.SSLContext | None:
+    """Return a context by `tls` that shows `certificate`, or its own; None where the usual one will do.
+
+    Files are read anew: they may have been replaced. Raises `TokenUnavailable`.
+    """
+    if tls == USUAL and certificate is None:
+        return None
     try:
-        return await asyncio.to_thread(token_endpoint_context, certificate.cert_file, certificate.key_file)
-    except OSError as error:
-        raise TokenUnavailable(
-            f"the client certificate in {certificate.cert_file} cannot be used",
-            hint=CERTIFICATE_HINT,
-        ) from error
+        return await asyncio.to_thread(token_endpoint_context, tls, certificate)
+    except UNUSABLE as error:
+        raise TokenUnavailable(unusable(tls, certificate), hint=CERTIFICATE_HINT) from error
+
+
+def unusable(tls: TLSSettings, certificate: ClientCertificate | None) -> str:
+    """Return which files it must be that no context can be made of."""
+    if certificate is not None:
+        return f"the client certificate in {certificate.cert_file} cannot be used"
+    return f"the certificates in {' and '.join(tls.files)} cannot be used"
+
+
+def token_endpoint_context(tls: TLSSettings, certificate: ClientCertificate | None) -> ssl.SSLContext:
+    """Return how to speak TLS by `tls`, and show `certificate` or its own. Raises one of `UNUSABLE`."""
+    shown = certificate or tls
+    return upstream_context(
+        ca_file=tls.ca_file, cert_file=shown.cert_file, key_file=shown.key_file, verify=tls.verify
+    )
 
 
 def proxy_to(ask: Ask, http_proxy: Setting, own: OwnListeners) -> HTTPProxy | None:

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, ConfigDict, SecretStr
 
 from authproxy.errors import BadTokenReply
 from authproxy.masking import SCHEMES
-from authproxy.tokens.template import TOKEN, Template
+from authproxy.tokens.template import TOKEN, UNUSABLE, Template
 from authproxy.tokens.token import Token
 from authproxy.values import HeaderName, SecretHeaderValue, any_spelling
 
@@ -77,7 +77,12 @@ class BasicPlace:
         """Return the name and the password for `token`. Raises `BadTokenReply` for a name with a colon."""
         username, password = _parsed(self.username).fill(token), _parsed(self.password).fill(token)
         if ":" in username:
-            raise BadTokenReply("the token contains a colon, which a name for Basic cannot (RFC 7617 §2)")
+            what = _parsed(self.username).origin_of(":", token)
+            raise BadTokenReply(
+                f"{what} contains a colon, which a name for Basic cannot (RFC 7617 §2)",
+                title=UNUSABLE,
+                hint="put it into `password`, or send it in another place of `inject`",
+            )
         return username, password
 
 
@@ -164,7 +169,10 @@ class Place:
         value = self.template.fill(token)
         if self.cookie is not None and ";" in value:
             raise BadTokenReply(
-                "the token contains a semicolon, which would end its cookie (RFC 6265 §4.1.1)"
+                f"{self.template.origin_of(';', token)} contains a semicolon, "
+                "which would end its cookie (RFC 6265 §4.1.1)",
+                title=UNUSABLE,
+                hint="send it in another place of `inject`, or take another field of the reply",
             )
         return value
 

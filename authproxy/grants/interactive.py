@@ -12,6 +12,7 @@ from authproxy.errors import LoginRequired
 from authproxy.grants.oauth import OAuthGrant
 from authproxy.grants.steps import Flow
 from authproxy.tokens.token import Token
+from authproxy.values import is_loopback, split_url
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +25,7 @@ class InteractiveGrant(OAuthGrant):
 
     @property
     def must_last(self) -> bool:
-        return self.needs_person
+        return True
 
     @property
     def comes_back_to(self) -> str | None:
@@ -50,3 +51,11 @@ class InteractiveGrant(OAuthGrant):
             "the server issued no refresh token, so the login ends when its token expires; "
             "many servers issue one if scope includes offline_access"
         )
+
+
+def leads_to_loopback(redirect_uri: str | None) -> bool:
+    """Tell whether `authproxy login` can listen where the browser comes back to; None leaves that to it."""
+    if redirect_uri is None:
+        return True
+    parts = split_url(redirect_uri)
+    return parts.scheme == "http" and is_loopback(parts.hostname or "")

@@ -176,7 +176,9 @@ def no_field_in(answer: Answer, document: object, pointer: str) -> BadTokenReply
     fields = fields_in(document)
     there = f"the fields there are: {', '.join(fields)}" if fields else "there are no fields in it"
     return BadTokenReply(
-        f"{answer.said} without {pointer}; {there}", hint="check `{response:…}` in the route's `inject`"
+        f"{answer.said} without {pointer}; {there}",
+        title="Field missing in the token reply",
+        hint="check `{response:…}` in the route's `inject`",
     )
 
 

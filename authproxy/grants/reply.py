@@ -49,7 +49,10 @@ async def read_up_to(stream: Stream, limit: int, place: str) -> bytes:
         chunks.append(chunk)
         size += len(chunk)
         if size > limit:
-            raise BadTokenReply(f"{place} sent more than {limit >> 20} MiB")
+            raise BadTokenReply(
+                f"{place} sent more than {limit >> 20} MiB",
+                hint="a token comes in far less: is this where tokens are handed out?",
+            )
     return b"".join(chunks)
 
 

@@ -2,7 +2,9 @@
 
 import base64
 from collections.abc import Mapping
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
+
+from authproxy.masking import sound
 
 FORM = "application/x-www-form-urlencoded"
 
@@ -41,3 +43,19 @@ def with_query(url: str, pairs: list[tuple[str, str]]) -> str:
     if not pairs:
         return url
     return f"{url}{'&' if '?' in url else '?'}{urlencode(pairs)}"
+
+
+def callback_query(text: str) -> dict[str, str]:
+    """Return the query of `text`: the URL that a browser came back to, or what follows its `?`.
+
+    Raises ValueError when there is none, or when a parameter comes twice (RFC 6749 §3.1).
+    """
+    query = sound(text).strip().partition("#")[0]
+    query = query.partition("?")[2] if "?" in query else query
+    pairs = parse_qsl(query, keep_blank_values=True)
+    found = dict(pairs)
+    if "state" not in found or len(found) < len(pairs):
+        raise ValueError(
+            "should be the whole URL that the browser was redirected to, with code= and state= in it"
+        )
+    return found

@@ -39,7 +39,7 @@ from authproxy.grants.steps import (
     Wait,
 )
 from authproxy.grants.totp import OneTimeCodes
-from authproxy.net.http_proxy import Setting
+from authproxy.grants.transport import DIRECT, Transport
 from authproxy.net.own_listeners import NOBODY, OwnListeners
 from authproxy.places import working_directory
 from authproxy.tokens.source import Clock
@@ -109,16 +109,16 @@ class FlowRunner:
         if self._client is not None:
             await self._client.close()
 
-    async def run(self, flow: Flow, ui: LoginUI | None = None, *, http_proxy: Setting = None) -> Token:
+    async def run(self, flow: Flow, ui: LoginUI | None = None, *, transport: Transport = DIRECT) -> Token:
         """Hold `flow`'s conversation to its end; a login has it with a person too. Raises `TokenError`.
 
-        `http_proxy` is the route's: its requests go that way.
+        Its requests go by `transport`, the route's.
         """
         try:
             step = next(flow)
             while True:
                 try:
-                    answer = await self._answer(step, ui, http_proxy)
+                    answer = await self._answer(step, ui, transport)
                 except TokenError as failure:
                     step = flow.throw(failure)
                 else:
@@ -129,15 +129,15 @@ class FlowRunner:
         finally:
             flow.close()
 
-    async def _answer(self, step: Step, ui: LoginUI | None, http_proxy: Setting) -> Any:
+    async def _answer(self, step: Step, ui: LoginUI | None, transport: Transport) -> Any:
         if isinstance(step, Show | Callback):
             return await _of_the_user(step, ui)
         if isinstance(step, Ask):
-            answer = await self._http().ask(step, http_proxy)
+            answer = await self._http().ask(step, transport)
             self._heard(step, answer)
             return answer
         if isinstance(step, Discover):
-            server = await self._http().discover(step.issuer, http_proxy)
+            server = await self._http().discover(step.issuer, transport)
             self._discovered(step.issuer, server)
             return server
         handler = self._handlers.get(type(step))

@@ -22,6 +22,14 @@ MAX_WORDS = 3
 MAX_NODES = 40  # of a document that are looked through
 MAX_FIELDS = 12
 MAX_DEPTH = 3
+KINDS: tuple[tuple[type, str], ...] = (
+    (type(None), "null"),
+    (bool, "a boolean"),  # before the numbers, of which it is one
+    (float, "a fraction"),
+    (dict, "an object"),
+    (list, "a list"),
+)
+"""What may stand in a field, and is neither text nor a whole number."""
 NOTABLE_SKEW = 30.0  # seconds: as long as an answer may take, and a one-time code is good
 WANT_TLS = (  # how nginx, Apache and Go say it
     b"plain HTTP request was sent to HTTPS port",
@@ -67,7 +75,10 @@ def _words_of(node: dict[str, object]) -> Iterator[str]:
 
 
 def fields_in(document: object) -> list[str]:
-    """Return the places of the values in `document`, by name only; what may be no name is `…`."""
+    """Return the places of the values in `document`, by name only; what may be no name is `…`.
+
+    Behind a name stands what cannot be a token: `/access_token (null)`.
+    """
     found = list(_fields(document, "", MAX_DEPTH))
     return found if len(found) <= MAX_FIELDS else [*found[:MAX_FIELDS], "…"]
 
@@ -79,7 +90,14 @@ def _fields(node: object, place: str, depth: int) -> Iterator[str]:
     elif depth and isinstance(node, list) and node:
         yield from _fields(node[0], f"{place}/0", depth - 1)
     elif place:
-        yield f"{place} (null)" if node is None else place
+        yield f"{place}{_why_no_token(node)}"
+
+
+def _why_no_token(node: object) -> str:
+    """Return behind a field's name why it holds no token; "" where it may."""
+    if node == "":
+        return " (empty)"
+    return next((f" ({name})" for kind, name in KINDS if isinstance(node, kind)), "")
 
 
 def _shown(name: str) -> str:

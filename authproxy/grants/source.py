@@ -10,7 +10,7 @@ from dataclasses import replace
 from authproxy.errors import CredentialRejected, TokenError
 from authproxy.grants.grant import Grant, with_fields_of
 from authproxy.grants.runner import FlowRunner
-from authproxy.net.http_proxy import Setting
+from authproxy.grants.transport import DIRECT, Transport
 from authproxy.tokens.single_flight import SingleFlight
 from authproxy.tokens.source import CachingSource, Innermost, Layer
 from authproxy.tokens.token import Token
@@ -29,13 +29,18 @@ class GrantSource(Innermost):
     """
 
     def __init__(
-        self, grant: Grant, runner: FlowRunner, *, reread: Reread | None = None, http_proxy: Setting = None
+        self,
+        grant: Grant,
+        runner: FlowRunner,
+        *,
+        reread: Reread | None = None,
+        transport: Transport = DIRECT,
     ) -> None:
         self.grant = grant  # as its secrets were when they were last read
         self._runner = runner
         self._reread = reread
         self._reading = SingleFlight(self._read_again, name="read secrets again")
-        self._http_proxy = http_proxy
+        self._transport = transport
         self._refused: str | None = None  # the refresh token that the server refused last
 
     async def token(self, *, instead_of: Token | None = None) -> Token:
@@ -43,14 +48,14 @@ class GrantSource(Innermost):
             await self.changed()
         try:
             flow = self.grant.flow(self._spendable(instead_of))
-            token = await self._runner.run(flow, http_proxy=self._http_proxy)
+            token = await self._runner.run(flow, transport=self._transport)
             return with_fields_of(token, instead_of)
         except TokenError as failure:
             if failure.refresh_refused and instead_of is not None:
                 self._refused = instead_of.refresh_token
             if not isinstance(failure, CredentialRejected) or not await self.changed():
                 raise
-            return await self._runner.run(self.grant.flow(None), http_proxy=self._http_proxy)
+            return await self._runner.run(self.grant.flow(None), transport=self._transport)
 
     async def changed(self) -> bool:
         """Read the secrets again, once for all who ask meanwhile; tell whether they are others now."""

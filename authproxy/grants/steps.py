@@ -88,12 +88,16 @@ class UseUp:
 
 @dataclass(frozen=True, slots=True)
 class Show:
-    """Have the user open `url`, and enter `code` there if there is one; `complete_url` has it in it."""
+    """Have the user open `url`, and enter `code` there if there is one; `complete_url` has it in it.
+
+    `back_to` is where the browser is redirected to afterwards, if it is.
+    """
 
     url: str = field(repr=False)
     code: str | None = field(default=None, repr=False)
     complete_url: str | None = field(default=None, repr=False)
     expires_in: float | None = None
+    back_to: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ REQUEST_CHECK = "check what the server wants to be sent: `form` or `json`, `para
 SHORTEST_SECRET = 4  # characters of a JSON body's text; what is shorter is a switch or a language
 
 _ONE_TIME_CODE = re.compile(rb"\b(?:t?otp|2fa|mfa)\b|one.?time|two.?factor|second.?factor", re.IGNORECASE)
+_LIKE_A_CODE = re.compile(r"[\d\s-]{1,9}\Z")  # no secret is as short
 _CODE = re.compile(r"\d{6,8}\Z")
 _BASE32 = re.compile(r"[A-Z2-7]{8,}=*\Z")
 
@@ -59,7 +60,7 @@ def _base32_secret(secret: SecretStr | None) -> SecretStr | None:
 
 def _one_time_code(code: SecretStr | None) -> SecretStr | None:
     if code is not None and not _CODE.match(code.get_secret_value()):
-        raise ValueError("should be 6 to 8 digits")
+        raise ValueError("should be a one-time code of 6 to 8 digits, or the secret (base32)")
     return code
 
 
@@ -94,13 +95,13 @@ class OneTimePassword:
 
 
 def _code_or_secret(value: Any) -> Any:
-    """Let a preset's plain `totp` be either: six to eight digits are a code, else it is the secret."""
+    """Let a preset's plain `totp` be either: a few digits are a code, else it is the secret."""
     if isinstance(value, dict) and "value" in value:
         rest = {key: each for key, each in value.items() if key != "value"}
         text = value["value"]
         if not isinstance(text, str):
             raise ValueError("should be a string; put it in quotes")
-        return rest | ({"code": text} if _CODE.match(text) else {"secret": text})
+        return rest | ({"code": text} if _LIKE_A_CODE.match(text) else {"secret": text})
     return value
 
 

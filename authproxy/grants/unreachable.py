@@ -68,7 +68,7 @@ def translated(error: Exception, ask: Ask, proxy: HTTPProxy | None = None) -> To
     if isinstance(error, TooLong):
         too_long = f"{ask.place} sent more than the answer of a token endpoint can be"
         return TokenUnavailable(too_long, hint=f"check `{ask.setting}`")
-    failure = _failure(error)
+    failure = _failure(error, ask)
     if failure is Failure.TIMEOUT:
         return _too_late(error, ask)
     if failure is Failure.PROXY and proxy is not None:
@@ -80,13 +80,19 @@ def translated(error: Exception, ask: Ask, proxy: HTTPProxy | None = None) -> To
     return TokenUnavailable(sentence.format(**facts), title=TITLES.get(failure), hint=hint.format(**facts))
 
 
-def _failure(error: Exception) -> Failure:
+def _failure(error: Exception, ask: Ask) -> Failure:
     if isinstance(error, SpeaksTLS):
         return Failure.SPEAKS_TLS
     failure = failure_of(error, otherwise=Failure.NOT_HTTP)
+    if failure is Failure.CONNECT and ask.url.startswith("https:") and _was_reset(error):
+        return Failure.HANDSHAKE  # who takes no connection refuses it, or does not answer
     if failure is Failure.NOT_HTTP and getattr(error, "errno", None) in HANG_UPS:
         return Failure.CLOSED
     return failure
+
+
+def _was_reset(error: Exception) -> bool:
+    return isinstance(getattr(error, "os_error", None), ConnectionResetError)
 
 
 def _facts(error: Exception, failure: Failure, ask: Ask) -> dict[str, str]:

@@ -93,7 +93,7 @@ NO_TLS: dict[Failure, tuple[str, str]] = {
     Failure.NOT_YET_VALID: ("its certificate is not valid yet", "check this machine's clock"),
     Failure.OTHER_NAME: (
         "its certificate is that of another host",
-        "correct the host in {url}: it should be a name in the certificate",
+        "correct the host in {url}: it should be a name in the certificate; or name one of those in {name}",
     ),
     Failure.CERTIFICATE: ("its certificate is not acceptable", "check {url}, and the CA in {ca}"),
     Failure.WANTS_CERTIFICATE: (
@@ -107,21 +107,21 @@ NO_TLS: dict[Failure, tuple[str, str]] = {
 
 UPSTREAM = "upstream"
 TOKEN_ENDPOINT_SETTINGS = {
-    # It names the authorities that are trusted for token endpoints.
-    "ca": "SSL_CERT_FILE (a variable of the environment)",
-    "certificate": "`cert_file` and `key_file` (`client_auth: tls_client_auth`)",
+    "ca": "`auth.tls.ca_file`",
+    "certificate": "`auth.tls.cert_file` and `auth.tls.key_file`, or those of `client_auth: tls_client_auth`",
+    "name": "`auth.tls.server_name`",
 }
-UPSTREAM_SETTINGS = {"ca": "`tls.ca_file`", "certificate": "`tls.cert_file` and `tls.key_file`"}
+UPSTREAM_SETTINGS = {
+    "ca": "`tls.ca_file`",
+    "certificate": "`tls.cert_file` and `tls.key_file`",
+    "name": "`tls.server_name`",
+}
 
 
 def tls_hint(failure: Failure, setting: str = UPSTREAM) -> str:
     """Return what to do about `failure`; `setting` is the key that has the server's URL."""
-    is_upstream = setting == UPSTREAM
-    others = UPSTREAM_SETTINGS if is_upstream else TOKEN_ENDPOINT_SETTINGS
-    hint = NO_TLS[failure][1].format(url=f"`{setting}`", **others)
-    if is_upstream and failure is Failure.OTHER_NAME:
-        hint += "; or name one of those in `tls.server_name`"
-    return hint
+    others = UPSTREAM_SETTINGS if setting == UPSTREAM else TOKEN_ENDPOINT_SETTINGS
+    return NO_TLS[failure][1].format(url=f"`{setting}`", **others)
 
 
 _TELLS_MORE = frozenset({Failure.AUTHORITY, Failure.OTHER_NAME, Failure.CERTIFICATE})
@@ -168,8 +168,8 @@ def failure_of(error: BaseException, *, otherwise: Failure) -> Failure:
 def _openssls(error: BaseException) -> BaseException | None:
     """Return what OpenSSL said, where `error` is that or aiohttp's for it."""
     if _is_aiohttps(error):
-        inner = getattr(error, "certificate_error", None) or getattr(error, "os_error", None)
-        return inner if isinstance(inner, ssl.SSLError) else None
+        told = (getattr(error, "certificate_error", None), getattr(error, "os_error", None), error.__cause__)
+        return next((each for each in told if isinstance(each, ssl.SSLError)), None)
     return error if isinstance(error, ssl.SSLError) else None
 
 

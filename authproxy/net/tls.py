@@ -1,4 +1,4 @@
-"""Every `SSLContext` there is: for listeners, for upstreams, for token endpoints that ask for a certificate.
+"""Every `SSLContext` there is: for listeners, for upstreams and token endpoints.
 
 Each function reads what it is given anew, and raises one of `UNUSABLE` for what cannot be used.
 """
@@ -31,24 +31,16 @@ def upstream_context(
     key_file: str | None = None,
     verify: bool = True,
 ) -> ssl.SSLContext:
-    """Return how to speak TLS to an upstream whose certificate `ca_file`, or the system's store, vouches for.
+    """Return how to speak TLS to a server whose certificate `ca_file`, or the system's store, vouches for.
 
-    `cert_file` and `key_file` are our own certificate; without `verify` any of theirs will do.
+    `cert_file` and `key_file` are our own certificate (RFC 8705 for token endpoints); without `verify` any of
+    theirs will do.
     """
     context = ssl.create_default_context(cafile=ca_file)
     context.set_alpn_protocols(HTTP_1_1)
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    if cert_file is not None:
-        context.load_cert_chain(cert_file, key_file)
-    return context
-
-
-def token_endpoint_context(cert_file: str | None = None, key_file: str | None = None) -> ssl.SSLContext:
-    """Return how to speak TLS to a token endpoint, which may ask for a certificate (RFC 8705)."""
-    context = ssl.create_default_context()
-    context.set_alpn_protocols(HTTP_1_1)
     if cert_file is not None:
         # Without a password OpenSSL would ask for one on the terminal.
         context.load_cert_chain(cert_file, key_file, password="")

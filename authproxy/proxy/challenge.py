@@ -1,6 +1,7 @@
-"""What an upstream says it wants instead: the schemes of its `WWW-Authenticate` (RFC 9110 §11.6.1).
+"""What an upstream's `WWW-Authenticate` says (RFC 9110 §11.6.1): which schemes it wants, and why it refused.
 
-    WWW-Authenticate: Basic realm="api", Token    ─▶  Basic, Token
+    WWW-Authenticate: Basic realm="api", Token               ─▶  Basic, Token
+    WWW-Authenticate: Bearer error="insufficient_scope"      ─▶  another token will not do either
 
 A challenge is a scheme, alone or with parameters behind a space; parameters have a `=`.
 """
@@ -8,8 +9,12 @@ A challenge is a scheme, alone or with parameters behind a space; parameters hav
 import re
 from collections.abc import Iterable
 
-_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
-_SCHEME = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+)(?:\s+(?!=)\S.*)?\Z", re.DOTALL)
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - RFC 9110's word
+_TEXT = r'"((?:[^"\\]|\\.?)*)(?:"|\Z)'  # a quoted-string; one without an end goes to the end
+_QUOTED = re.compile(_TEXT, re.DOTALL)
+_PARAMETERS = re.compile(rf"({_TOKEN})(?:[ \t]*=[ \t]*(?:{_TEXT}|({_TOKEN})))?|{_TEXT}", re.DOTALL)
+_QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
+_SCHEME = re.compile(rf"({_TOKEN})(?:\s+(?!=)\S.*)?\Z", re.DOTALL)
 MAX_SCHEMES = 8
 MAX_LENGTH = 24  # characters of a scheme that is repeated
 
@@ -17,6 +22,21 @@ OTHER_GRANTS = {"basic": "`grant: basic`"}
 """Schemes that another grant is for."""
 NOT_OURS = frozenset({"digest", "negotiate", "ntlm", "hoba", "mutual", "dpop", "aws4-hmac-sha256"})
 """Schemes that no key brings about."""
+
+
+def lacks_scope(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Tell whether a refused token is good, but may not do this (RFC 6750 §3.1): no other one may either."""
+    return any(
+        name.lower() == b"www-authenticate" and "insufficient_scope" in _errors_of(value.decode("latin-1"))
+        for name, value in headers
+    )
+
+
+def _errors_of(value: str) -> Iterable[str]:
+    """Yield the `error` of each challenge in `value`: only a parameter of that very name is one."""
+    for match in _PARAMETERS.finditer(value):
+        if match[1] is not None and match[1].lower() == "error":
+            yield match[3] or _QUOTED_PAIR.sub(r"\1", match[2] or "")
 
 
 def schemes_in(headers: Iterable[tuple[bytes, bytes]]) -> list[str]:

@@ -9,9 +9,8 @@ That line is the only one that is added to an upstream's answer (RFC 9209 §2.1.
 from time import time
 
 from authproxy.observe.standing import Refusal
-from authproxy.proxy.challenge import wanted_instead
+from authproxy.proxy.challenge import lacks_scope, wanted_instead
 from authproxy.proxy.context import RequestContext
-from authproxy.proxy.renewal import lacks_scope
 from authproxy.proxy.route import Route
 from authproxy.proxy.upstream.reply import Reply
 

@@ -11,11 +11,12 @@ A request answered 401 has not been applied (RFC 9110 §15.5.2): that is what ma
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from authproxy import logs
 from authproxy.errors import TokenError
 from authproxy.observe.standing import Standing
+from authproxy.proxy.challenge import lacks_scope
 from authproxy.proxy.injection import Injection
 from authproxy.proxy.login_redirects import REDIRECTS, LoginRedirects
 from authproxy.proxy.send import Outgoing, Sender
@@ -169,10 +170,3 @@ class Credential:
         if outgoing.notes is not None:
             outgoing.notes.origin = "renewed"
         return fresh
-
-
-def lacks_scope(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Tell whether a refused token is good, but may not do this (RFC 6750 §3.1): no other one may either."""
-    return any(
-        name.lower() == b"www-authenticate" and b"insufficient_scope" in value for name, value in headers
-    )

@@ -10,6 +10,7 @@ from authproxy.errors import BadTokenReply
 from authproxy.masking import MASK, SCHEMES
 from authproxy.tokens.token import Token
 
+UNUSABLE = "Unusable token"  # the title where there is one that cannot go where it should
 TOKEN = "{token}"  # noqa: S105 - a place, not a token
 
 _PLACE = re.compile(r"\{\{|\}\}|\{(?:token|response:(/[^{}]*))\}|[{}]")
@@ -84,6 +85,16 @@ class Template:
             )
         except KeyError as missing:
             raise BadTokenReply(f"the token came without {missing.args[0]}, which `inject` wants") from None
+
+    def origin_of(self, character: str, token: Token) -> str:
+        """Return, in words, what brings `character` into the text for `token`."""
+        fields = dict(token.fields)
+        for part in self.parts:
+            if isinstance(part, Field):
+                value = fields.get(part.pointer, "") if part.pointer else token.value
+                if character in value:
+                    return f"the field {part.pointer}" if part.pointer else "the token"
+        return "the configured text"
 
 
 def _shown(part: str | Field) -> str:

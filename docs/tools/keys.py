@@ -65,7 +65,7 @@ TOP = {
 ROUTE = {
     "headers`, `response_headers": "HeaderRules", "allow": "AllowKeys", "retry": "Retry",
     "timeouts": "Timeouts", "rewrite": "Rewrite",
-    "stand_in": "StandIn", "inspect": "Inspect", "tls` of a route": "UpstreamTLS",
+    "stand_in": "StandIn", "inspect": "Inspect", "tls` of a route": "TLSSettings",
 }  # fmt: skip
 """Headings, and the definitions that hold the keys under them; those under `auth` are found."""
 WITHIN = {"basic` of `inject": "BasicPlace", "token` of `response": "TokenPlace"}
@@ -248,7 +248,7 @@ def _parts_of_auth() -> dict[str, str]:
     for grant in json_schema()["$defs"]["auth"]["oneOf"][: len(GRANTS)]:
         for name, key in grant["properties"].items():
             for definition in re.findall(r'"#/\$defs/(\w+)"', json.dumps(key)):
-                if definition not in SAME:
+                if definition not in {*SAME, *ROUTE.values()}:
                     found.setdefault(name, definition)
     return found
 

@@ -310,7 +310,7 @@ def _unknown_CA(servers: Servers) -> dict[str, Any]:  # noqa: N802
     return servers.route(upstream=secure.url)
 
 
-@mistake("token tls", 'signed by "Somebody"', "SSL_CERT_FILE")
+@mistake("token tls", 'signed by "Somebody"', "`auth.tls.ca_file`")
 def _unknown_CA_of_the_token_endpoint(servers: Servers) -> dict[str, Any]:  # noqa: N802
     secure = servers.secure(named_authority("Somebody").issue_cert("127.0.0.1"))
     return servers.route(auth=servers.auth | {"token_url": f"{secure.url}/token"})

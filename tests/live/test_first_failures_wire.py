@@ -330,7 +330,7 @@ UNREACHABLE: dict[str, tuple[Place, bool, str, str, str, str]] = {
     # where · is the authority trusted · cause · way out (token_url) · way out (upstream) · title (token_url)
     "an unknown authority": (
         tls("127.0.0.1"), False, "signed by an authority that is not trusted here",
-        "in SSL_CERT_FILE", "in `tls.ca_file`", "Token endpoint not trusted",
+        "in `auth.tls.ca_file`", "in `tls.ca_file`", "Token endpoint not trusted",
     ),
     "an expired certificate": (
         tls("127.0.0.1", expired=True), True, "its certificate has expired",

@@ -25,7 +25,7 @@ from tests.support.forward import (
     tunnel,
 )
 from tests.support.ports import free_port
-from tests.support.wire import Message, Upstream, Wire, ask, chunked, connect, get, reply, request
+from tests.support.wire import Message, Upstream, Wire, ask, chunked, connect, get, listening, reply, request
 
 PROCESSES = pytest.mark.parametrize("workers", [1, 2])
 KEY = "a-key-for-callers"
@@ -298,7 +298,7 @@ def test_any_other_host_is_passed_on_blindly(secure: Named, other: Named, worker
 
 def test_a_tunnel_carries_any_protocol_and_who_speaks_first_does(secure: Named) -> None:
     with (
-        socket.create_server(("127.0.0.1", 0)) as server,
+        listening() as server,
         running_proxy(forwarding(route(secure))) as proxy,
         tunnel(proxy, f"127.0.0.1:{server.getsockname()[1]}") as wire,
     ):

@@ -26,7 +26,7 @@ from tests.support.forward import (
 )
 from tests.support.launch import ANY_PORT, GUARD
 from tests.support.ports import free_port
-from tests.support.wire import Message, Upstream, Wire, connect, get, reply, request
+from tests.support.wire import Message, Upstream, Wire, connect, get, listening, reply, request
 
 PROCESSES = pytest.mark.parametrize("workers", [1, 2])
 UNIX_SIGNALS = pytest.mark.skipif(sys.platform == "win32", reason="SIGHUP is POSIX's")
@@ -331,7 +331,7 @@ def test_what_a_client_sends_before_it_ends_its_half_arrives_however_soon_that_i
     secure: Named, size: int
 ) -> None:
     with (
-        socket.create_server(("127.0.0.1", 0)) as server,
+        listening() as server,
         running_proxy(forwarding(route(secure))) as proxy,
         connect(forward_url(proxy)) as wire,
     ):
@@ -348,7 +348,7 @@ def test_what_a_client_sends_before_it_ends_its_half_arrives_however_soon_that_i
 
 def test_a_tunnel_whose_far_end_is_reset_or_gone_ends(secure: Named) -> None:
     with (
-        socket.create_server(("127.0.0.1", 0)) as server,
+        listening() as server,
         running_proxy(forwarding(route(secure))) as proxy,
     ):
         place = f"127.0.0.1:{server.getsockname()[1]}"

@@ -32,6 +32,7 @@ ROUTES = {
     "lapsed": lambda server: server.auth(scope="lapsed"),
     "device": lambda server: server.auth("device_code"),
     "refused": lambda server: server.auth("device_code", scope="other"),
+    "pasted": lambda server: server.auth(redirect_uri="https://my.app/cb"),
     "static": lambda _server: {"grant": "static", "token": "t0ken"},
     "nowhere": lambda _server: {"grant": "authorization_code", "client_id": "a", "issuer": NOWHERE},
 }
@@ -122,6 +123,18 @@ async def test_a_login_by_link_makes_the_route_work_at_once(here):
     assert asked["code_challenge_method"] == "S256"
     assert asked["code_challenge"] == challenge(redeemed["code_verifier"])
     assert asked["redirect_uri"] == redeemed["redirect_uri"] == f"{here.admin}/callback"
+
+
+async def test_a_login_whose_browser_comes_back_elsewhere_is_completed_by_pasting_its_url(here):
+    assert await here.status("pasted") == 503
+    page = await here.ann.open(f"{here.admin}/login/pasted")
+    assert page.status == 200, page.text
+    [url] = [unescape(each) for each in re.findall('<a href="([^"]+)"', page.text)]
+    back = await here.ann.log_in(url)
+    assert back.startswith("https://my.app/cb?")
+    page = await here.ann.open(f"{here.admin}/callback?{urlencode({'url': back})}")
+    assert (page.status, "Logged in to pasted" in page.text) == (200, True)
+    assert await here.status("pasted") == 200
 
 
 async def test_a_refresh_token_that_is_refused_in_other_words_leads_to_the_login_link(here):
@@ -392,16 +405,20 @@ async def test_silent_oauth_needs_nobody_unless_the_address_is_a_users(known):
         async with running_proxy(config) as proxy:
             pages = [await ann.open(f"{proxy.url}/app/django/api/v2/calendars/") for _ in range(5)]
             ready = await ann.open(f"{proxy.admin_url}/readyz")
+            [status] = json.loads((await ann.open(f"{proxy.admin_url}/api/status")).text)["routes"]
+            login_url = status["login_url"]
             await proxy.stop()  # what it logged is out by then
             log = proxy.log()
         asked = demo.token_requests["calendar42-oauth"]
         if not known:
             assert [page.status for page in pages] == [200] * 5
-            assert (ready.status, asked) == (200, 1)
+            assert (ready.status, asked, login_url) == (200, 1, None)
             return
         assert [page.status for page in pages] == [503] * 5
         assert all(int(page.headers["Retry-After"]) > 0 for page in pages)
-        assert "/login/calendar42-silent" in json.loads(pages[-1].text)["hint"]
+        hint = json.loads(pages[-1].text)["hint"]
+        assert f"open {login_url}, or run `authproxy login calendar42-silent -c " in hint
+        assert login_url.endswith("/login/calendar42-silent")
         assert json.loads(ready.text)["routes"]["calendar42-silent"]["state"] == "login_required"
         assert (asked, demo.api_requests["calendar42-oauth"]) == (0, 0)
         assert log.count("no token") == 1, "the login page was asked for once"

@@ -235,6 +235,13 @@ def connect(url: str, *, tls: ssl.SSLContext | None = None, server_name: str = "
     return Wire(tls.wrap_socket(sock, server_hostname=server_name) if tls else sock)
 
 
+def listening() -> socket.socket:
+    """Return a socket that listens on a free port, and waits for nobody longer than `GUARD` seconds."""
+    server = socket.create_server(("127.0.0.1", 0))
+    server.settimeout(GUARD)
+    return server
+
+
 def request(
     method: str = "GET", target: str = "/", *lines: str, host: str = "localhost", body: bytes | None = None
 ) -> bytes:

@@ -17,9 +17,8 @@ from urllib.parse import urljoin, urlsplit
 from authproxy.app.doctor.steps import Verdict, failed, passed
 from authproxy.grants.reply import retry_after
 from authproxy.masking import scrub, without_query
-from authproxy.proxy.challenge import wanted_instead
+from authproxy.proxy.challenge import lacks_scope, wanted_instead
 from authproxy.proxy.refusal import NOT_ALLOWED, SCOPE, WRONG_STATIC, WRONG_TOKEN
-from authproxy.proxy.renewal import lacks_scope
 
 ASKS = "this route adds no credential: give it an `auth`"
 

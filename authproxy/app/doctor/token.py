@@ -19,16 +19,14 @@ from authproxy.app.doctor.steps import Steps, Verdict, failed, passed, skipped
 from authproxy.config.checks import OPENED_BY_A_BROWSER
 from authproxy.config.route import RouteConfig
 from authproxy.errors import LoginRequired, TokenError
-from authproxy.grants.grant import Grant
-from authproxy.grants.http import CERTIFICATE_HINT
+from authproxy.grants.http import CERTIFICATE_HINT, token_endpoint_context
 from authproxy.grants.shape import skew_of
-from authproxy.grants.steps import Answer, Ask
+from authproxy.grants.steps import Answer, Ask, ClientCertificate
 from authproxy.grants.unreachable import CONNECT_TIMEOUT
 from authproxy.masking import scrub, without_query
 from authproxy.net.dial import Origin
 from authproxy.net.http_proxy import ADVICE, proxy_for
 from authproxy.net.own_listeners import OwnListeners
-from authproxy.net.tls import token_endpoint_context
 from authproxy.tokens.token import Token
 from authproxy.values import split_url
 
@@ -73,28 +71,29 @@ def endpoint_targets(route: RouteConfig, own: OwnListeners, steps: Steps) -> Ite
     seen: set[str] = set()
     for key, url in route.grant.urls():
         parts = split_url(url)
-        origin = f"{parts.scheme}://{parts.netloc}".lower()
-        if key == OPENED_BY_A_BROWSER or origin in seen:
+        server = f"{parts.scheme}://{parts.netloc}".lower()
+        if key == OPENED_BY_A_BROWSER or server in seen:
             continue
-        seen.add(origin)
+        seen.add(server)
         try:
-            tls = _context(route.grant) if parts.scheme == "https" else None
+            tls = _context(route, url) if parts.scheme == "https" else None
             proxy = proxy_for(url, route.http_proxy, own=own)
         except OSError:
-            steps.note(PREFIX + "tls", failed("the client certificate cannot be used", CERTIFICATE_HINT))
+            steps.note(PREFIX + "tls", failed("a certificate or its key cannot be used", CERTIFICATE_HINT))
             continue
         except ValueError as error:
             steps.note(PREFIX + "tcp", failed(f"no way to {without_query(url)}: {error}", ADVICE))
             continue
         port = parts.port or (443 if tls else 80)
+        origin = Origin(parts.hostname or "", port, tls, route.transport.tls_to(url).server_name)
         setting = "`http_proxy`" if route.http_proxy is not None else "the environment"
-        yield Target(
-            Origin(parts.hostname or "", port, tls), key, proxy, setting, own, CONNECT_TIMEOUT, PREFIX
-        )
+        yield Target(origin, key, proxy, setting, own, CONNECT_TIMEOUT, PREFIX)
 
 
-def _context(grant: Grant) -> ssl.SSLContext:
-    return token_endpoint_context(getattr(grant, "cert_file", None), getattr(grant, "key_file", None))
+def _context(route: RouteConfig, url: str) -> ssl.SSLContext:
+    cert_file = getattr(route.grant, "cert_file", None)
+    shown = ClientCertificate(cert_file, getattr(route.grant, "key_file", None)) if cert_file else None
+    return token_endpoint_context(route.transport.tls_to(url), shown)
 
 
 async def _obtain(

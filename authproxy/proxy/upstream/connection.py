@@ -15,7 +15,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import cast
 
-from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from authproxy.capabilities import is_readable
 from authproxy.errors import AuthproxyError, BadReply, RequestTimeout, ResponseTimeout
@@ -41,6 +41,10 @@ AWAITED: Stage = (
     "raise `timeouts.response` if it may take that long; else check whether it is overloaded",
 )
 RECEIVING: Stage = (BadReply, "{} sent nothing of its body for {:g} s", "raise `timeouts.idle`")
+FAULTY = (
+    "it is for the upstream to mend, or for what stands before it: authproxy passes on no reply that "
+    "others may read differently"
+)
 TAKING = (NOT_TAKEN, AWAITED)  # in these an upstream that takes more of the upload is slow, but not stalled
 MAX_HEAD = 256 << 10  # bytes, interim replies included; and of what frames a body, without any of it
 TURN = 32 << 10  # bytes in very many lines that are parsed in one turn of the loop
@@ -359,8 +363,8 @@ class Connection(asyncio.Protocol):
         except HttpParserUpgrade as switch:
             if rest := data[switch.args[0] :]:
                 self.data_received(rest)
-        except HttpParserError:
-            self._broken("sent a faulty reply")  # or more than its reply: then that stands
+        except HttpParserError as error:  # or it sent more than its reply: then that stands
+            self._broken(f"sent a faulty reply{_fault(error)}", FAULTY)
         if reply is not None and len(reply.parts) - before > MAX_PIECES:
             reply.join_from(before)
         if self._reply is not None:
@@ -551,8 +555,8 @@ class Connection(asyncio.Protocol):
         else:
             self.fail(BadReply(f"{self.place} did not answer in HTTP/1.x", hint=self._hint))
 
-    def _broken(self, how: str) -> None:
-        self.fail(BadReply(f"{self.place} {how}"))
+    def _broken(self, how: str, hint: str | None = None) -> None:
+        self.fail(BadReply(f"{self.place} {how}", hint=hint))
 
     # ── deadlines: one lazy timer a connection, not one a request ────────────────────────────────
 
@@ -585,3 +589,11 @@ class Connection(asyncio.Protocol):
     def __repr__(self) -> str:
         state = "closed" if self.closed else "busy" if self._reply else "idle"
         return f"<Connection {self.place} {state}>"
+
+
+def _fault(error: HttpParserError) -> str:
+    """Return the parser's words, or ours, for what is wrong with a reply; nothing of the reply is in them."""
+    ours = error.__context__
+    if isinstance(ours, HttpParserError):
+        return f": {ours}"
+    return "" if isinstance(error, HttpParserCallbackError) else f": {error}"

@@ -1,5 +1,7 @@
 """The views of the admin listener, before a backend that is a fake."""
 
+from urllib.parse import quote
+
 import pytest
 
 from authproxy.admin.application import admin_application
@@ -187,6 +189,46 @@ async def test_a_login_sends_the_browser_on_and_names_where_it_comes_back_to(cli
     assert reply.headers["cache-control"] == "no-store"
     assert reply.headers["referrer-policy"] == "no-referrer"
     assert backend.begun == [("fine", "http://localhost:8081/callback")]
+
+
+@pytest.mark.parametrize(
+    "back_to",
+    [
+        "http://127.0.0.1:8081/callback",
+        "http://localhost:8081/callback",
+        "https://[::1]:8081/callback",
+    ],
+)
+async def test_a_login_that_comes_back_to_this_page_needs_no_click(client, backend, back_to):
+    backend.shows = Show(LOGIN_URL, back_to=back_to)
+    assert (await client.ask("/login/fine", host="localhost:8081")).status == 302
+
+
+@pytest.mark.parametrize(
+    "back_to",
+    [
+        "https://my.app/cb",
+        "https://my.app:8081/callback",
+        "http://127.0.0.1:8082/callback",
+        "http://127.0.0.1:8081/cb",
+    ],
+)
+async def test_a_login_that_comes_back_elsewhere_is_completed_by_pasting_the_url(client, backend, back_to):
+    backend.shows = Show(LOGIN_URL, back_to=back_to)
+    reply = await client.ask("/login/fine", host="localhost:8081")
+    assert reply.status == 200
+    assert 'href="https://id.example/authorize?state=s&amp;x=%22"' in reply.text
+    assert "form-action 'self'" in reply.headers["content-security-policy"]
+    reply = await client.ask(f"/callback?url={quote(back_to + '?code=c&state=s', safe='')}")
+    assert (reply.status, backend.ended) == (200, [{"code": "c", "state": "s"}])
+
+
+async def test_what_is_pasted_and_is_no_redirect_reaches_no_login(client, backend):
+    reply = await client.ask("/callback?url=https%3A%2F%2Fmy.app%2Fcb%3Fcode%3Ds3cr3t")
+    assert reply.status == 400
+    assert "the whole URL that the browser was redirected to" in reply.text
+    assert "s3cr3t" not in reply.text
+    assert not backend.ended
 
 
 async def test_a_login_on_another_device_shows_the_code(client, backend):

@@ -4,7 +4,15 @@ from html.parser import HTMLParser
 
 import pytest
 
-from authproxy.admin.pages import FORM_HEADERS, SECURITY_HEADERS, code_page, key_page, onward_page, page
+from authproxy.admin.pages import (
+    FORM_HEADERS,
+    SECURITY_HEADERS,
+    code_page,
+    key_page,
+    onward_page,
+    page,
+    paste_page,
+)
 
 EVIL = "<script>alert(1)</script>\"'&"
 EVIL_URL = 'https://id.example/?a="><script>&b=1'
@@ -33,6 +41,7 @@ PAGES = [
     key_page(EVIL),
     key_page(EVIL, wrong=True),
     onward_page(EVIL, EVIL_URL),
+    paste_page(EVIL, EVIL_URL),
     code_page(EVIL, EVIL, EVIL_URL, None),
     code_page(EVIL, EVIL, EVIL_URL, EVIL_URL),
 ]

@@ -1,9 +1,11 @@
 """What the admin API is told: by this process of tokens, by all that serve of requests."""
 
+import threading
 from datetime import timedelta
 
 import pytest
 
+from authproxy.admin import metrics
 from authproxy.app import local_authority
 from authproxy.app.admin import make_backend
 from authproxy.app.application import App
@@ -118,6 +120,14 @@ async def test_the_counts_of_all_processes_and_the_ends_of_tokens_are_told(app, 
     assert 'authproxy_route_state{route="api",state="valid"} 1.0' in told
     assert "authproxy_config_reload_failed 0.0" in told
     assert "t0k3n" not in told
+
+
+async def test_the_counts_are_put_into_words_beside_the_loop_which_serves_meanwhile(backend, monkeypatch):
+    made_by = []
+    monkeypatch.setattr(metrics, "exposition", lambda *_, **__: made_by.append(threading.current_thread()))
+    await backend.metrics()
+    assert made_by != [threading.current_thread()]
+    assert len(made_by) == 1
 
 
 async def test_a_route_is_renewed_and_everybody_goes_on_with_the_new_token(app, backend):

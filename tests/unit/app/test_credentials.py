@@ -51,8 +51,8 @@ class Runner:
         self.outcomes = list(outcomes)
         self.runs = 0
 
-    async def run(self, flow, *, http_proxy):
-        assert http_proxy is None
+    async def run(self, flow, *, transport):
+        assert transport.http_proxy is None
         flow.close()
         self.runs += 1
         outcome = self.outcomes.pop(0)
@@ -168,6 +168,7 @@ def grants(config, runner=None, **settings):
         (MACHINE, FILE, FileStore),
         (MACHINE, REDIS, RedisStore),
         (LOGIN, "", FileStore),  # a person's login must outlast the process
+        (f"{LOGIN}, silent: true, redirect_uri: 'https://my.app/cb'", "", FileStore),
         (LOGIN, "token_store: {type: memory}", None),  # unless somebody says otherwise
         ("grant: static, token: t0k3n", FILE, None),  # the configuration has it
         ("grant: none", FILE, None),
@@ -300,7 +301,18 @@ async def test_the_outcome_of_each_try_is_counted_for_its_route(read):
         (None, False, "", "log in"),
         ("http://127.0.0.1:8081", False, "", "open http://127.0.0.1:8081/login/api"),
         (None, True, "", "run `authproxy login api -c {file}`"),
-        (None, True, "token_store: {type: memory}", "log in"),  # a login elsewhere would not be seen here
+        (
+            None,
+            True,
+            "token_store: {type: memory}",  # a login elsewhere would not be seen here
+            "let `token_store` keep tokens in a file, and run `authproxy login api -c {file}`",
+        ),
+        (
+            "http://127.0.0.1:8081",
+            True,
+            "token_store: {type: memory}",
+            "open http://127.0.0.1:8081/login/api",
+        ),
         (
             "http://127.0.0.1:8081",
             True,
@@ -321,6 +333,16 @@ async def test_who_misses_a_login_hears_every_way_to_log_in(read, tmp_path, url,
         await source.token()
     assert caught.value.hint == hint.format(file=path)
     assert caught.value.error == "login_required"
+
+
+@pytest.mark.parametrize("more", ["", ", silent: true"])
+async def test_where_the_browser_comes_back_to_elsewhere_its_url_is_pasted(read, tmp_path, more):
+    (tmp_path / "proxy.yaml").touch()
+    config = read(f"{LOGIN}, redirect_uri: 'https://my.app/cb'{more}")
+    source = grants(config, Runner(LoginRequired("no"))).inner_source(config.routes[0])
+    with pytest.raises(LoginRequired) as caught:
+        await source.token()
+    assert caught.value.hint == f"run `authproxy login api --no-browser -c {tmp_path / 'proxy.yaml'}`"
 
 
 async def test_without_a_home_a_login_can_be_kept_nowhere_and_a_rejection_is_not_remembered(

@@ -26,8 +26,8 @@ class Runner:
         self.open = asyncio.Event()
         self.open.set()
 
-    async def run(self, flow, login, *, http_proxy):
-        self.heard.append((flow, http_proxy))
+    async def run(self, flow, login, *, transport):
+        self.heard.append((flow, transport))
         if self.before is not None:
             raise self.before
         await login.show(SHOW)
@@ -58,7 +58,7 @@ class World:
 async def test_a_login_is_shown_comes_back_and_its_token_is_adopted(caplog):
     caplog.set_level("INFO", "authproxy")
     world = World()
-    assert await world.start(http_proxy="setting") is SHOW
+    assert await world.start(transport="setting") is SHOW
     query = {"state": "state-1", "code": "c0de"}
     assert await world.logins.came_back(query) == ("api", "no refresh token")
     assert world.adopted == [("api", A)]

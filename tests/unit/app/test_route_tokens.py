@@ -32,6 +32,15 @@ async def test_while_a_login_is_missing_looking_at_it_looks_for_one_made_elsewhe
     assert len(made.behind["r0"].asked) == 2
 
 
+async def test_a_silent_route_has_a_login_url_once_it_needs_a_login(app):
+    silent = LOGIN.replace("client_id: id", "client_id: id, silent: true, redirect_uri: 'https://my.app/cb'")
+    made = await app(silent)
+    [route] = made.config.routes
+    made.grant_sources.login_url = "http://127.0.0.1:8081"
+    assert made.route_tokens.login_url(route, "idle") is None
+    assert made.route_tokens.login_url(route, "login_required") == "http://127.0.0.1:8081/login/r0"
+
+
 async def test_only_a_route_with_a_login_has_one(app):
     made = await app(MACHINE)
     assert await made.route_tokens.begin_login("r0", "http://localhost/callback") is None

@@ -35,12 +35,12 @@ PRESET_NAMES = "choose from " + ", ".join(presets())
             "{grant: none, topic: x}",
             (
                 "auth.topic: unknown key; the keys here are default_lifetime, grant, "
-                "header, hints, incoming, inject, preset, refresh_before, scheme"
+                "header, hints, incoming, inject, preset, refresh_before, scheme, tls"
             ),
         ),
         (
             "{grant: basic, username: 'a:b', password: x}",
-            "auth: a username for Basic must not contain a colon (RFC 7617 §2)",
+            "auth.username: a username for Basic must not contain a colon (RFC 7617 §2)",
         ),
         ("{grant: client_credentials, token_url: 'https://x'}", None),
     ],

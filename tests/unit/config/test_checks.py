@@ -615,7 +615,7 @@ BODIES = "auth: {grant: none}\nupstream: https://x\nrewrite: {bodies: [applicati
         ("", True),
         ("allow: {paths: [/x]}", True),
         ("allow: {methods: [GET, PUT]}", True),
-        ("allow: {methods: [get]}", True),
+        ("allow: {methods: [purge]}", True),
         ("allow: {methods: [GET, HEAD, OPTIONS, PROPFIND]}", False),
         ("allow: {methods: []}", False),
     ],
@@ -626,3 +626,24 @@ def test_what_is_read_with_our_urls_and_may_be_written_back_is_a_warning(reader,
     assert all("routes[0].rewrite.bodies: is on where requests may write" in each for each in said)
     nothing = BODIES.replace("application/json", "")
     assert not reader.config(reader.with_route(nothing + allow)).warnings
+
+
+@pytest.mark.parametrize(
+    ("keys", "key", "method"),
+    [
+        ("allow: {methods: [GET, get]}", "allow.methods[1]", "GET"),
+        ("allow: {methods: [Propfind]}", "allow.methods[0]", "PROPFIND"),
+        ("stand_in: [{path: /a}, {path: /b, methods: [post]}]", "stand_in[1].methods[0]", "POST"),
+    ],
+)
+def test_a_method_in_small_letters_is_warned_about(reader, keys, key, method):
+    auth = "auth: {grant: command, command: [a]}"
+    [warning] = reader.config(reader.with_route(f"upstream: https://x\n{auth}\n{keys}")).warnings
+    said = "fits no request: methods are case-sensitive; write"
+    assert str(warning).endswith(f"routes[0].{key}: {said} {method}")
+
+
+@pytest.mark.parametrize("methods", ["[GET, PROPFIND]", "[Frobnicate, purge]"])
+def test_methods_as_clients_send_them_and_those_of_others_are_fine(reader, methods):
+    keys = f"upstream: https://x\nauth: {{grant: none}}\nallow: {{methods: {methods}}}"
+    assert not reader.config(reader.with_route(keys)).warnings

@@ -6,6 +6,7 @@ from authproxy.grants.client_credentials import ClientCredentials
 from authproxy.grants.registry import GRANTS
 from authproxy.grants.static import Static
 from authproxy.grants.token_request import TokenRequest
+from authproxy.grants.transport import Transport
 
 PLAIN = "upstream: https://x\nauth: {grant: none}\n"
 
@@ -24,8 +25,21 @@ def test_equal_credentials_have_equal_keys():
 
 def test_the_way_to_the_token_endpoint_belongs_to_the_credential_when_it_is_set():
     one, ways = Static(token=SecretStr("a")), ["none", SecretStr("http://a:1"), SecretStr("http://u:p@a:1")]
-    assert credential_key(one, None) == credential_key(one)
-    assert len({credential_key(one, way) for way in [None, *ways]}) == 4
+    assert credential_key(one, Transport(None)) == credential_key(one)
+    assert len({credential_key(one, Transport(way)) for way in [None, *ways]}) == 4
+
+
+def test_the_tls_of_the_route_belongs_to_it_where_the_token_endpoint_is_on_the_upstreams_host(reader):
+    def key(tls="", upstream="https://api.example", auth_tls=""):
+        auth = (
+            f"{{grant: client_credentials, token_url: 'https://API.example:1/t', client_id: a, {auth_tls}}}"
+        )
+        return reader.route(f"upstream: {upstream}\nauth: {auth}\n{tls}").key
+
+    other, own = "tls: {verify: false}", "tls: {server_name: id.example}"
+    assert len({key(), key(other), key(auth_tls=own), key(auth_tls=other)}) == 4
+    assert key(other, "https://else.example") == key(), "which is asked as any other server"
+    assert key(other, auth_tls=own) == key(auth_tls=own), "which says how"
 
 
 def test_routes_that_earn_a_token_in_different_ways_do_not_share_it(reader):
@@ -82,5 +96,5 @@ def test_what_does_not_print_does_not_count_for_the_identity():
 def test_a_proxys_password_does_not_count_for_the_identity():
     grant = Static(token=SecretStr("a"))
     old, new, other = (SecretStr(f"http://{each}:3128") for each in ("u:old@a", "u:new@a", "u:old@b"))
-    assert credential_identity(grant, old) == credential_identity(grant, new)
-    assert credential_identity(grant, old) != credential_identity(grant, other)
+    identities = [credential_identity(grant, Transport(each)) for each in (old, new, other)]
+    assert identities[0] == identities[1] != identities[2]

@@ -154,6 +154,87 @@ def test_a_password_login_may_go_into_the_query(reader):
     assert ask.body is None
 
 
+@pytest.mark.parametrize("preset", ["code42-user", "code42-basic", "atlassian-api-token"])
+def test_a_name_with_a_colon_cannot_be_sent_as_basic(reader, preset):
+    keys = "email: 'dom:joe', token: s" if "atlassian" in preset else "username: 'dom:joe', password: s"
+    fault = reader.route_fault(f"upstream: https://x\nauth: {{preset: {preset}, {keys}}}")
+    key = "email" if "atlassian" in preset else "username"
+    assert fault.endswith(f"auth.{key}: a username for Basic must not contain a colon (RFC 7617 §2)")
+
+
+# ── values that go into a URL ────────────────────────────────────────────────────────────────────
+
+OF_A_CLIENT = "client_id: id-1, client_secret: s"
+KEYCLOAK = f"preset: keycloak, {OF_A_CLIENT}"
+OKTA = f"preset: okta-m2m, scope: a, {OF_A_CLIENT}"
+
+
+@pytest.mark.parametrize(
+    ("auth", "url"),
+    [
+        (
+            f"{KEYCLOAK}, server: 'https://id.example/', realm: my realm",
+            "https://id.example/realms/my%20realm/protocol/openid-connect/token",
+        ),
+        (
+            f"{KEYCLOAK}, server: 'https://id.example:8443/auth//', realm: 'é/x?y#z%20'",
+            "https://id.example:8443/auth/realms/%C3%A9%2Fx%3Fy%23z%2520/protocol/openid-connect/token",
+        ),
+        (
+            f"{KEYCLOAK}, server: 'https://id.example', realm: 7",
+            "https://id.example/realms/7/protocol/openid-connect/token",
+        ),
+        (
+            f"{OKTA}, domain: 'acme.okta.com:8443', server: a b",
+            "https://acme.okta.com:8443/oauth2/a%20b/v1/token",
+        ),
+        (
+            f"preset: entra-client-credentials, tenant_id: 'a/b', scope: a, {OF_A_CLIENT}",
+            "https://login.microsoftonline.com/a%2Fb/oauth2/v2.0/token",
+        ),
+    ],
+)
+def test_what_goes_into_a_url_is_encoded_for_its_place(reader, auth, url):
+    assert preset_route(reader, auth).grant.token_url == url
+
+
+A_URL = "should be an absolute URL that begins with https:// or http://"
+A_HOST = "should be a host alone, such as id.example.com"
+A_NAME = "should be a name: it is a segment of the path of a URL"
+
+
+@pytest.mark.parametrize(
+    ("auth", "key", "message"),
+    [
+        (f"{KEYCLOAK}, realm: a, server: id.example", "server", f"{A_URL}; put https:// before it"),
+        (f"{KEYCLOAK}, realm: a, server: 'https://id.example?a'", "server", "should not contain a query"),
+        (f"{KEYCLOAK}, realm: a, server: 'https://i d'", "server", "should not contain spaces"),
+        (f"{KEYCLOAK}, realm: '', server: 'https://id.example'", "realm", A_NAME),
+        (f"{KEYCLOAK}, realm: .., server: 'https://id.example'", "realm", A_NAME),
+        (f"{KEYCLOAK}, realm: [a], server: 'https://id.example'", "realm", "should be a string"),
+        (f"preset: up42, {LOGIN}, auth_host: 'https://auth.up42.com'", "auth_host", A_HOST),
+        (f"preset: up42, {LOGIN}, auth_host: auth.up42.com/", "auth_host", A_HOST),
+        (f"preset: up42, {LOGIN}, auth_host: ''", "auth_host", A_HOST),
+        (f"preset: up42, {LOGIN}, auth_host: 'auth.up42.com:x'", "auth_host", A_HOST),
+        (f"preset: up42, {LOGIN}, auth_host: 'a b'", "auth_host", "should not contain spaces"),
+        (f"preset: up42, {LOGIN}, auth_host: 'joe@auth.up42.com'", "auth_host", A_HOST),
+        (f"preset: auth0-m2m, audience: a, {OF_A_CLIENT}, domain: 'https://a.b/'", "domain", A_HOST),
+        (f"{OKTA}, domain: acme.okta.com, server: .", "server", A_NAME),
+    ],
+)
+def test_what_cannot_go_there_is_told_of_the_key_that_was_written(reader, auth, key, message):
+    fault = reader.route_fault(f"upstream: https://api.example.com\nauth: {{{auth}}}")
+    assert f"auth.{key}: {message}" in fault
+    assert "token_url" not in fault
+
+
+def test_a_value_that_goes_nowhere_is_not_judged(reader):
+    route = preset_route(
+        reader, f"preset: up42, {LOGIN}, auth_host: '-/-', token_url: 'https://id.example/t'"
+    )
+    assert route.grant.token_url == "https://id.example/t"
+
+
 # ── well-known systems: what the stand-ins cannot hold, as they have hosts of their own ───────────
 
 SECRET = "client_id: id-1, client_secret: s"
@@ -499,6 +580,14 @@ def test_what_is_not_given_takes_its_entry_with_it():
             "environment variable NOBODY is not set (reference ${NOBODY}); " + UNSET,
         ),
         ("not!base32", "should be base32: letters and the digits 2 to 7"),
+        (
+            "12345",
+            "should be a one-time code of 6 to 8 digits, or the secret (base32)",
+        ),
+        (
+            "123 456",
+            "should be a one-time code of 6 to 8 digits, or the secret (base32)",
+        ),
     ],
 )
 def test_a_value_around_which_a_preset_builds_more_is_told_once_where_it_was_written(reader, totp, fault):

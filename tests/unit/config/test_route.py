@@ -6,9 +6,10 @@ from pydantic import SecretStr
 from authproxy.config import presets
 from authproxy.config.model import Admin, Limits, Log
 from authproxy.config.rewrite import Rewrite
-from authproxy.config.route import AllowKeys, HeaderRules, Retry, Timeouts, UpstreamTLS
+from authproxy.config.route import AllowKeys, HeaderRules, Retry, Timeouts
 from authproxy.grants.static import NoGrant
 from authproxy.malformed import URL
+from authproxy.net.tls_settings import TLSSettings
 from tests.support.systems import of_unix
 
 NONE = "auth: {grant: none}\n"
@@ -39,7 +40,7 @@ def test_a_file_of_two_lines_has_every_default(reader):
     assert (route.headers, route.response_headers) == (HeaderRules(), HeaderRules())
     assert route.retry == Retry(statuses=(401,), methods="all", max_body=1 << 20, cooldown=30.0)
     assert route.timeouts == Timeouts(connect=10.0, response=60.0, idle=300.0)
-    assert route.tls == UpstreamTLS(verify=True)
+    assert route.tls == TLSSettings(verify=True)
     assert (route.allow, route.max_connections) == (None, 256)
     assert (route.preset, route.warnings, route.reread) == (None, (), None)
 

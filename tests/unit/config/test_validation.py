@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from authproxy.config.document import compose
-from authproxy.config.route import HeaderRules, UpstreamTLS
+from authproxy.config.route import HeaderRules
 from authproxy.config.validation import Validation
 from authproxy.grants.static import Basic
+from authproxy.net.tls_settings import TLSSettings
 
 
 def make(kind, text, *besides, **known):
@@ -14,13 +15,13 @@ def make(kind, text, *besides, **known):
 
 
 def test_a_mapping_becomes_a_dataclass():
-    made, validation = make(UpstreamTLS, "{verify: false, name: a}", "name")
-    assert made == UpstreamTLS(verify=False)
+    made, validation = make(TLSSettings, "{verify: false, name: a}", "name")
+    assert made == TLSSettings(verify=False)
     assert (validation.faults, validation.warnings) == ([], [])
 
 
 def test_every_fault_is_collected_and_nothing_is_made():
-    made, validation = make(UpstreamTLS, "{verify: perhaps, servername: x}")
+    made, validation = make(TLSSettings, "{verify: perhaps, servername: x}")
     assert made is None
     assert sorted(fault.key for fault in validation.faults) == ["servername", "verify"]
 
@@ -47,5 +48,5 @@ def test_what_the_schema_calls_secret_is_collected():
 
 
 def test_what_nothing_could_be_made_of_may_be_secret():
-    _, validation = make(UpstreamTLS, "{verify: perhaps, server_name: x}")
+    _, validation = make(TLSSettings, "{verify: perhaps, server_name: x}")
     assert [leaf.place.key for leaf in validation.secrets] == ["verify", "server_name"]

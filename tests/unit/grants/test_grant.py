@@ -9,6 +9,7 @@ from pydantic import SecretStr, ValidationError
 
 from authproxy.errors import BadTokenReply, CredentialRejected
 from authproxy.grants.grant import Grant, ReplyPointers
+from authproxy.grants.inject import Place
 from authproxy.grants.password import Password
 from authproxy.grants.reply import MAX_LIFETIME
 
@@ -176,10 +177,45 @@ def test_any_other_token_type_is_taken(kind):
 
 
 @pytest.mark.parametrize("value", ["a\nb", "a\r\nX: 1", "a\0", "a\x7f", "grün", "a\u2028"])
-def test_a_token_that_a_header_cannot_carry_is_refused_unseen(value):
-    with pytest.raises(BadTokenReply, match="characters that a header cannot carry") as caught:
+def test_a_token_that_is_not_printable_is_refused_unseen(value):
+    with pytest.raises(BadTokenReply, match="a character other than printable ASCII") as caught:
         read(answer({"access_token": value}))
     assert value not in str(caught.value)
+    assert caught.value.title == "Unusable token"
+    assert "it should stand there alone" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("value", "mark"), [("", "empty"), (True, "a boolean"), ({}, "an object"), (None, "null")]
+)
+def test_a_place_that_holds_no_token_says_what_it_holds(value, mark):
+    with pytest.raises(BadTokenReply) as caught:
+        read(answer({"access_token": value, "expires_in": 3}))
+    assert caught.value.detail.endswith(f"the fields there are: /access_token ({mark}), /expires_in")
+    assert "perhaps" not in caught.value.hint
+
+
+MISSING = "Field missing in the token reply"
+
+
+@pytest.mark.parametrize(
+    ("value", "title", "said"),
+    [
+        (
+            "",
+            "Field missing in the token reply",
+            "without /e; the fields there are: /access_token, /e ",
+        ),
+        (True, MISSING, "/e (a boolean)"),
+        ("a\nb", "Unusable token", "the field /e from"),
+    ],
+)
+def test_a_field_that_cannot_be_sent_says_why(value, title, said):
+    place = Place(header="X-E", value=SecretStr("{response:/e}"))
+    with pytest.raises(BadTokenReply) as caught:
+        read(answer({"access_token": "t", "e": value}), inject=(place,))
+    assert said in caught.value.detail
+    assert (caught.value.title, "inject" in caught.value.hint) == (title, True)
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,12 @@ import trustme
 from pydantic import SecretStr
 
 from authproxy.errors import BadTokenReply, TokenUnavailable
-from authproxy.grants.http import client_tls, proxy_to
+from authproxy.grants.http import proxy_to, tls_context
 from authproxy.grants.reply import read_up_to
 from authproxy.grants.steps import Ask, ClientCertificate
+from authproxy.grants.transport import USUAL
 from authproxy.net.own_listeners import OwnListeners
+from authproxy.net.tls_settings import TLSSettings
 
 ASK = Ask("POST", "https://joe:s3cr3t@id.example/token?key=s3cr3t")
 
@@ -42,8 +44,9 @@ async def test_an_answer_is_read_to_its_end():
 
 async def test_an_answer_that_is_too_long_is_not_read_to_its_end():
     endless = stream(b"x" * (5 << 20))
-    with pytest.raises(BadTokenReply, match="there sent more than 1 MiB"):
+    with pytest.raises(BadTokenReply, match="there sent more than 1 MiB") as caught:
         await read_up_to(endless, 1 << 20, "there")
+    assert "is this where tokens are handed out?" in caught.value.hint
     assert not endless.at_eof()
 
 
@@ -55,15 +58,15 @@ async def test_a_client_certificate_is_read_anew_each_time(tmp_path):
     first, second = authority.issue_cert("a.example"), authority.issue_cert("b.example")
     path = tmp_path / "client.pem"
     first.private_key_and_cert_chain_pem.write_to_path(path)
-    context = await client_tls(ClientCertificate(str(path)))
+    context = await tls_context(USUAL, ClientCertificate(str(path)))
     assert context.verify_mode == ssl.CERT_REQUIRED
     assert context.check_hostname
     path.write_text("replaced by something else")
     with pytest.raises(TokenUnavailable):
-        await client_tls(ClientCertificate(str(path)))
+        await tls_context(USUAL, ClientCertificate(str(path)))
     (tmp_path / "key.pem").write_bytes(second.private_key_pem.bytes())
     path.write_bytes(second.cert_chain_pems[0].bytes())
-    await client_tls(ClientCertificate(str(path), str(tmp_path / "key.pem")))
+    await tls_context(USUAL, ClientCertificate(str(path), str(tmp_path / "key.pem")))
 
 
 async def test_a_key_of_another_certificate_is_refused(tmp_path):
@@ -71,8 +74,27 @@ async def test_a_key_of_another_certificate_is_refused(tmp_path):
     authority.issue_cert("a.example").cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
     authority.issue_cert("b.example").private_key_pem.write_to_path(tmp_path / "key.pem")
     with pytest.raises(TokenUnavailable, match=r"cert\.pem cannot be used") as caught:
-        await client_tls(ClientCertificate(str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")))
+        await tls_context(USUAL, ClientCertificate(str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")))
     assert "belong together" in caught.value.hint
+
+
+async def test_without_settings_every_server_is_spoken_to_alike():
+    assert await tls_context(USUAL, None) is None
+
+
+async def test_the_settings_say_whom_to_trust_and_what_to_show(tmp_path):
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    own = authority.issue_cert("a.example")
+    own.private_key_and_cert_chain_pem.write_to_path(tmp_path / "own.pem")
+    ca_file, cert_file = str(tmp_path / "ca.pem"), str(tmp_path / "own.pem")
+    context = await tls_context(TLSSettings(ca_file=ca_file, cert_file=cert_file), None)
+    assert len(context.get_ca_certs()) == 1
+    assert context.verify_mode == ssl.CERT_REQUIRED
+    shown = ClientCertificate(cert_file)
+    assert (await tls_context(TLSSettings(verify=False), shown)).verify_mode == ssl.CERT_NONE
+    with pytest.raises(TokenUnavailable, match=r"certificates in .*ca\.pem and .*nowhere\.pem cannot"):
+        await tls_context(TLSSettings(ca_file=ca_file, cert_file=str(tmp_path / "nowhere.pem")), None)
 
 
 # ── HTTP proxies ─────────────────────────────────────────────────────────────────────────────────

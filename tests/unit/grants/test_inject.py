@@ -55,10 +55,22 @@ def test_basic_takes_it_in_either_half(basic, pair):
 
 
 def test_a_name_with_a_colon_and_a_cookie_with_a_semicolon_are_refused():
-    with pytest.raises(BadTokenReply, match="colon"):
+    with pytest.raises(BadTokenReply, match="the token contains a colon") as caught:
         place(basic={"username": "{token}", "password": "x"}).fill(Token("a:b"))
-    with pytest.raises(BadTokenReply, match="semicolon"):
+    assert (caught.value.title, "`password`" in caught.value.hint) == ("Unusable token", True)
+    with pytest.raises(BadTokenReply, match="the token contains a semicolon") as caught:
         place(cookie="SID").fill(Token("a;b"))
+    assert (caught.value.title, "`inject`" in caught.value.hint) == ("Unusable token", True)
+
+
+def test_what_of_a_place_cannot_stand_there_is_named():
+    token = Token("t", fields=(("/s", "a;b"), ("/n", "a:b")))
+    with pytest.raises(BadTokenReply, match="the field /s contains a semicolon"):
+        place(cookie="SID", value="{token}{response:/s}").fill(token)
+    with pytest.raises(BadTokenReply, match="the field /n contains a colon"):
+        place(basic={"username": "{response:/n}"}).fill(token)
+    with pytest.raises(BadTokenReply, match="the configured text contains a semicolon"):
+        place(cookie="SID", value="a;{token}").fill(token)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,14 @@ import base64
 
 import pytest
 
-from authproxy.grants.requests import base32, basic_value, in_pairs, with_defaults, with_query
+from authproxy.grants.requests import (
+    base32,
+    basic_value,
+    callback_query,
+    in_pairs,
+    with_defaults,
+    with_query,
+)
 
 
 @pytest.mark.parametrize(
@@ -49,3 +56,25 @@ def test_a_parameter_with_several_values_is_sent_several_times_and_in_order():
         ("resource", "https://b.example"),
         ("scope", "a b"),
     ]
+
+
+# ── what a person pastes ─────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://127.0.0.1:1/callback?code=a&state=b",
+        "  http://127.0.0.1:1/callback?code=a&state=b#_=_\n",
+        "?code=a&state=b",
+        "code=a&state=b",
+    ],
+)
+def test_the_query_of_a_pasted_url_is_read(text):
+    assert callback_query(text) == {"code": "a", "state": "b"}
+
+
+@pytest.mark.parametrize("text", ["", "a", "https://a.example/", "?code=a", "?code=a&code=b&state=c"])
+def test_what_is_no_redirect_is_refused(text):
+    with pytest.raises(ValueError, match="the whole URL"):
+        callback_query(text)

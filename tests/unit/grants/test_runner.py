@@ -13,6 +13,7 @@ from authproxy.grants import http as http_module
 from authproxy.grants import runner as runner_module
 from authproxy.grants.runner import FlowRunner
 from authproxy.grants.steps import Ask, Code, Discover, Read, Run
+from authproxy.grants.transport import Transport
 from authproxy.tokens.token import Token
 
 NOW = 1_700_000_000.0  # 20 s into a period of 30
@@ -294,7 +295,7 @@ async def test_the_routes_proxy_is_asked_instead(runner, proxy, monkeypatch):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     place, asked = await proxy(TOKEN_REPLY)
     talk, answers = flow(Ask("GET", "http://id.invalid/token"))
-    await runner.run(talk, http_proxy=SecretStr(f"http://me:s3cr3t@{place}"))
+    await runner.run(talk, transport=Transport(SecretStr(f"http://me:s3cr3t@{place}")))
     assert answers[0].body == b"{}"
     assert BASIC in asked[0]
 
@@ -304,7 +305,7 @@ async def test_a_proxy_that_refuses_is_named_without_its_password(runner, proxy,
     place, asked = await proxy(b"HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n")
     talk, _ = flow(Ask("GET", f"{scheme}://id.invalid/token"))
     with pytest.raises(TokenUnavailable, match=f"the HTTP proxy http://{place} does not lead to") as caught:
-        await runner.run(talk, http_proxy=SecretStr(f"http://me:s3cr3t@{place}"))
+        await runner.run(talk, transport=Transport(SecretStr(f"http://me:s3cr3t@{place}")))
     assert "s3cr3t" not in f"{caught.value} {caught.value.hint}"
     assert BASIC in asked[0]
     assert asked[0].startswith(b"CONNECT id.invalid:443 " if scheme == "https" else b"GET http://id.invalid/")
@@ -313,7 +314,7 @@ async def test_a_proxy_that_refuses_is_named_without_its_password(runner, proxy,
 async def test_a_proxy_that_is_not_there_is_not_taken_for_the_token_endpoint(runner):
     talk, _ = flow(Ask("GET", "http://id.invalid/token"))
     with pytest.raises(TokenUnavailable, match=r"the HTTP proxy http://127\.0\.0\.1:1 does not lead to"):
-        await runner.run(talk, http_proxy=SecretStr("http://127.0.0.1:1"))
+        await runner.run(talk, transport=Transport(SecretStr("http://127.0.0.1:1")))
 
 
 async def test_a_proxy_of_the_environment_that_cannot_be_used_is_an_outage(runner, monkeypatch):

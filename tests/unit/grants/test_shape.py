@@ -48,10 +48,21 @@ def test_there_is_an_end_to_what_a_server_says():
 @pytest.mark.parametrize(
     ("document", "fields"),
     [
-        ({"a": "s3cr3t", "b": {"c": 1, "d": []}}, ["/a", "/b/c", "/b/d"]),
+        ({"a": "s3cr3t", "b": {"c": 1, "d": []}}, ["/a", "/b/c", "/b/d (a list)"]),
         ([{"jwt": "s3cr3t"}], ["/0/jwt"]),
-        ({"a": None}, ["/a (null)"]),
-        ({"a": {"b": {"c": {"d": 1}}}}, ["/a/b/c"]),
+        (
+            {"a": None, "b": "", "c": True, "d": {}, "e": 1.5, "f": [], "g": 0},
+            [
+                "/a (null)",
+                "/b (empty)",
+                "/c (a boolean)",
+                "/d (an object)",
+                "/e (a fraction)",
+                "/f (a list)",
+                "/g",
+            ],
+        ),
+        ({"a": {"b": {"c": {"d": 1}}}}, ["/a/b/c (an object)"]),
         ({"s3cr3t-0123456789": 1, "x y": 1, "a" * 41: 1}, ["/…", "/…", "/…"]),
         ({}, []),
         ("s3cr3t", []),
@@ -72,6 +83,8 @@ def test_of_very_many_fields_some_are_named():
         ({"data": {"jwt": "a"}}, "/data/jwt"),
         ({"token": {"value": "a"}}, "/token/value"),
         ({"token": 7}, None),
+        ({"token": ""}, None),
+        ({"token": "", "jwt": "a"}, "/jwt"),
         ({"one_token": "a", "another_token": "b"}, None),
         ({"a": "b"}, None),
     ],

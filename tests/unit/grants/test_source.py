@@ -31,8 +31,8 @@ OUTCOMES, FLOWS = {}, []
 
 
 class FlowRunner:
-    async def run(self, flow, *, http_proxy):
-        assert http_proxy is None
+    async def run(self, flow, *, transport):
+        assert transport.http_proxy is None
         try:
             while True:
                 next(flow)

@@ -35,16 +35,16 @@ def certificate_error(code, message):
         (
             certificate_error(20, "unable to get local issuer certificate"),
             "an authority that is not trusted here (unable to get local issuer certificate)",
-            "in SSL_CERT_FILE",
+            "in `auth.tls.ca_file`",
         ),
         (certificate_error(10, "certificate has expired"), "its certificate has expired", "renew it"),
         (certificate_error(9, "x"), "its certificate is not valid yet", "clock"),
         (certificate_error(62, "not valid for 'id'."), "another host (not valid for 'id')", "in `token_url`"),
-        (certificate_error(1, "unspecified"), "not acceptable (unspecified)", "SSL_CERT_FILE"),
+        (certificate_error(1, "unspecified"), "not acceptable (unspecified)", "`auth.tls.ca_file`"),
         (
             aiohttp.ClientConnectorCertificateError(CONNECTION, ssl.CertificateError()),
             "its certificate is not acceptable",
-            "SSL_CERT_FILE",
+            "`auth.tls.ca_file`",
         ),
         (aiohttp.ClientConnectorSSLError(CONNECTION, OSError("s3cr3t")), "handshake failed", "is it https"),
         (
@@ -86,6 +86,27 @@ def test_plain_http_where_tls_was_expected_is_told_as_such():
     assert told.detail == "no TLS with https://id.example/token: it speaks plain http there"
     assert told.hint == "write http:// in `token_url`, or correct its port"
     assert told.title == "Token endpoint speaks plain http"
+
+
+@pytest.mark.parametrize("number", [None, errno.ECONNRESET])
+def test_who_hangs_up_on_the_first_words_of_tls_did_take_the_connection(number):
+    reset = ConnectionResetError(number, "s3cr3t") if number else ConnectionResetError()
+    error = aiohttp.ClientConnectorError(CONNECTION, reset)
+    told = translated(error, ASK)
+    assert told.detail == "no TLS with https://id.example/token: handshake failed"
+    assert told.hint == "check `token_url`: is it https at that port?"
+    assert "cannot connect" in translated(error, PLAIN).detail
+
+
+def test_a_certificate_is_asked_for_after_the_handshake_too():
+    """As TLS 1.3 has it: the request has gone by then, and aiohttp has OpenSSL's error as the cause alone."""
+    alert = ssl.SSLError(1, "s3cr3t")
+    alert.reason = "TLSV13_ALERT_CERTIFICATE_REQUIRED"
+    error = aiohttp.ClientOSError(1, "s3cr3t")
+    error.__cause__ = alert
+    told = translated(error, ASK)
+    assert "it wants a client certificate" in told.detail
+    assert "`auth.tls.cert_file`" in told.hint
 
 
 def test_the_setting_that_the_url_comes_from_is_named():

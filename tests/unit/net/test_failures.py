@@ -109,6 +109,6 @@ def test_each_way_in_which_tls_fails_comes_with_what_to_do():
         for setting in (UPSTREAM, "token_url"):
             assert "{" not in tls_hint(failure, setting)
     assert "`tls.ca_file`" in tls_hint(Failure.AUTHORITY)
-    assert "SSL_CERT_FILE" in tls_hint(Failure.AUTHORITY, "token_url")
+    assert "auth.tls.ca_file" in tls_hint(Failure.AUTHORITY, "token_url")
     assert "`tls.cert_file`" in tls_hint(Failure.WANTS_CERTIFICATE)
     assert "tls_client_auth" in tls_hint(Failure.WANTS_CERTIFICATE, "url")

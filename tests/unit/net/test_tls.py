@@ -6,7 +6,7 @@ import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
 
-from authproxy.net.tls import UNUSABLE, listener_context, token_endpoint_context, upstream_context
+from authproxy.net.tls import UNUSABLE, listener_context, upstream_context
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_an_upstream_must_prove_who_it_is_unless_that_does_not_matter(here):
 def test_clients_are_asked_for_no_certificate_and_token_endpoints_must_show_theirs(here):
     pair = str(here / "cert.pem"), str(here / "key.pem")
     assert listener_context(*pair).verify_mode == ssl.CERT_NONE
-    context = token_endpoint_context(*pair)
+    context = upstream_context(cert_file=pair[0], key_file=pair[1])
     assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
 
 
@@ -49,7 +49,6 @@ def test_a_key_that_does_not_belong_to_the_certificate_is_refused_by_all(here, k
     for make in (
         lambda: listener_context(cert_file, key_file),
         lambda: upstream_context(cert_file=cert_file, key_file=key_file),
-        lambda: token_endpoint_context(cert_file, key_file),
     ):
         with pytest.raises(UNUSABLE):
             make()
@@ -57,4 +56,4 @@ def test_a_key_that_does_not_belong_to_the_certificate_is_refused_by_all(here, k
 
 def test_a_key_under_a_passphrase_asks_nobody_for_it_while_serving(here):
     with pytest.raises(UNUSABLE):
-        token_endpoint_context(str(here / "cert.pem"), str(here / "sealed.pem"))
+        upstream_context(cert_file=str(here / "cert.pem"), key_file=str(here / "sealed.pem"))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from authproxy.proxy.challenge import schemes_in, wanted_instead
+from authproxy.proxy.challenge import lacks_scope, schemes_in, wanted_instead
 
 
 def challenge(*values):
@@ -46,3 +46,40 @@ def test_schemes_are_told_from_parameters(values, schemes):
 )
 def test_another_scheme_comes_with_what_to_set(sent, values, instead):
     assert wanted_instead(sent, challenge(*values)) == instead
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ['Bearer realm="x", error="insufficient_scope"'],
+        ["Bearer error=insufficient_scope"],
+        ['bearer ERROR = "insufficient_scope",scope="a"'],
+        ['Basic realm="a, b", DPoP algs="ES256", error="insufficient_scope"'],
+        ['Negotiate YWJj==, Bearer error="insufficient_scope"'],
+        ["Negotiate", 'Bearer error="insufficient\\_scope"'],
+        ['Bearer realm="say \\"no\\"", error="insufficient_scope"'],
+    ],
+)
+def test_too_little_scope_is_an_error_of_that_name(values):
+    assert lacks_scope([(b"X-Other", b"a"), *challenge(*values)])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "Bearer",
+        'Bearer error="invalid_token", error_description="expired; this is not insufficient_scope"',
+        'Bearer error="invalid_token", error_description="error=insufficient_scope"',
+        'Bearer error="invalid_token", error_description="say \\"no\\", error=insufficient_scope"',
+        'Bearer error_description="no end, error=insufficient_scope',
+        'Bearer x_error="insufficient_scope"',
+        'Bearer error="insufficient_scope_x"',
+        'Bearer error="not insufficient_scope"',
+        "Bearer error==insufficient_scope",
+        "insufficient_scope",
+        'Bearer realm="insufficient_scope"',
+    ],
+)
+def test_too_little_scope_is_nothing_that_merely_mentions_it(value):
+    assert not lacks_scope(challenge(value))
+    assert not lacks_scope([(b"X-Other", b'Bearer error="insufficient_scope"')])

@@ -133,6 +133,13 @@ async def test_too_little_scope_is_not_mended_by_another_token(name):
     assert source.asked == [None]
 
 
+async def test_a_challenge_that_merely_mentions_scope_is_mended_by_another_token():
+    says = b'Bearer error="invalid_token", error_description="expired; this is not insufficient_scope"'
+    upstream = Pool(Reply(401, [(b"WWW-Authenticate", says)]), 200)
+    assert (await ask(credential(CachedTokens(A, B)), upstream)).status == 200
+    assert upstream.credentials == ["Authorization: Bearer a", "Authorization: Bearer b"]
+
+
 async def test_when_no_other_token_can_be_had_the_upstreams_own_401_is_passed_on():
     upstream, source = Pool(401), CachedTokens(A, TokenUnavailable("down"))
     reply = await ask(credential(source), upstream)

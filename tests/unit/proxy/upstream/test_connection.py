@@ -317,6 +317,26 @@ async def test_a_head_that_is_not_http_1_1_is_502(world, reply, cut):
 
 
 @pytest.mark.parametrize(
+    ("head", "fault"),
+    [
+        (b"Content-Length: 2\r\nContent-Length: 2\r\n\r\n", "Duplicate Content-Length"),
+        (b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n", "Transfer-Encoding .* Content-Length"),
+        (b"Transfer-Encoding: gzip\r\n\r\n", "a transfer encoding other than chunked"),
+        (b"X-A: s3cr3t\r\n b\r\n\r\n", "Unexpected whitespace after header value"),
+        (b"X-A: s3cr3t\nX-B: b\r\n\r\n", "Missing expected CR"),
+        (b"X-A: s3cr3t\x01\r\n\r\n", "Invalid header value char"),
+    ],
+)
+async def test_a_faulty_reply_is_told_with_its_fault_and_a_hint(world, head, fault):
+    heard = world.ask()
+    world.hear(OK + head)
+    with pytest.raises(BadReply, match=f"sent a faulty reply: {fault}") as caught:
+        await heard.head()
+    assert "for the upstream to mend" in caught.value.hint
+    assert "s3cr3t" not in caught.value.detail
+
+
+@pytest.mark.parametrize(
     "rest",
     [b"x\r\nok\r\n", b"2\r\nokay\r\n", b"-1\r\n", b"\r\n", b"2;\0\r\nok\r\n", b"ffffffffffffffffff\r\n"],
 )
