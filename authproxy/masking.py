@@ -4,7 +4,8 @@
 and `leaves` are what most callers want of it. `is_secret_name` knows the headers, parameters and fields whose
 values are secrets by their name; `shown_header` and `shown_query` are what of them may be seen. `scrub` takes
 known secrets out of a foreign text, in each spelling in which a server may echo them, `Hiding` out of many
-or long ones; `without_query` takes the query off a URL; `sound` takes out what cannot be encoded.
+or long ones; `replaced` puts another text where they are; `without_query` takes the query off a URL; `sound`
+takes out what cannot be encoded.
 """
 
 import base64
@@ -19,6 +20,8 @@ from typing import Any
 from urllib.parse import quote, quote_plus, unquote_plus
 
 from pydantic import SecretStr
+
+from authproxy.escapes import layers
 
 MASK = "••••"
 FOREIGN_TEXT = 300  # characters of somebody else's message that we repeat
@@ -299,24 +302,34 @@ class Hiding:
 
     def __call__(self, text: str) -> str:
         text = sound(text)
-        if len(text) < self._shortest:
-            return text
-        kept, behind = [], 0
-        for start, end in _places(text, self._spellings):
-            kept += [text[behind:start], MASK]
-            behind = end
-        return "".join([*kept, text[behind:]]) if kept else text
+        return text if len(text) < self._shortest else replaced(text, self.places(text), MASK)
+
+    def places(self, text: str) -> Iterator[tuple[int, int]]:
+        """Yield where `text` holds a secret, in one of its spellings, percent-encoded however often."""
+        for layer in layers(text):
+            for spelling in self._spellings:
+                for start, end in _places_of(layer.text, spelling):
+                    yield layer.place(start), layer.place(end)
 
 
-def _places(text: str, secrets: Iterable[str]) -> list[tuple[int, int]]:
-    """Return where `text` holds one of `secrets`; places that overlap are one, so that no rest is left."""
-    places: list[tuple[int, int]] = []
-    for start, end in sorted(place for secret in secrets for place in _places_of(text, secret)):
-        if places and start <= places[-1][1]:
-            places[-1] = places[-1][0], max(end, places[-1][1])
+def replaced(text: str, places: Iterable[tuple[int, int]], by: str) -> str:
+    """Return `text` with `by` in the `places`; those that overlap are one: no rest is left."""
+    kept, behind = [], 0
+    for start, end in merged(places):
+        kept += [text[behind:start], by]
+        behind = end
+    return "".join([*kept, text[behind:]]) if kept else text
+
+
+def merged(places: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return `places` in order, those that overlap or touch as one."""
+    found: list[tuple[int, int]] = []
+    for start, end in sorted(places):
+        if found and start <= found[-1][1]:
+            found[-1] = found[-1][0], max(end, found[-1][1])
         else:
-            places.append((start, end))
-    return places
+            found.append((start, end))
+    return found
 
 
 def _places_of(text: str, secret: str) -> Iterator[tuple[int, int]]:

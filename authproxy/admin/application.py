@@ -86,7 +86,7 @@ class AdminBackend(APIBackend, Protocol):
         ...
 
     async def forward_authority(self) -> bytes | None:
-        """Return the certificates, PEM, of the authority of the forward proxy; None without one."""
+        """Return the certificates, PEM, of the authority of `forward`; b"" for none, None without it."""
         ...
 
     async def metrics(self) -> bytes:
@@ -182,6 +182,8 @@ class _Views:
         certificates = await self._backend.forward_authority()
         if certificates is None:
             return problem(NoRoute("there is no authority for a forward proxy: `forward` is not set"))
+        if not certificates:
+            return problem(NoRoute("the forward proxy needs no authority: no route's upstream is https"))
         return web.Response(body=certificates, headers={"Content-Type": PEM})
 
     async def login(self, request: web.Request) -> web.Response:

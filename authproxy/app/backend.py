@@ -105,10 +105,10 @@ class Backend:
     async def forward_authority(self) -> bytes | None:
         """Return the certificates, PEM, of the authority of `forward`, as all processes have it.
 
-        None where there is none, as no upstream speaks TLS.
+        None without `forward`, b"" where no upstream speaks TLS.
         """
         forward = self._app.site.tls.forward
-        return (forward.root_pem or None) if forward is not None else None
+        return forward.root_pem if forward is not None else None
 
     async def begin_login(self, route: str, callback_url: str) -> Show | None:
         return await self._app.route_tokens.begin_login(route, callback_url)

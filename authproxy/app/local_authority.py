@@ -11,6 +11,7 @@ All of it is 0600. Everything in here blocks; what fails raises `StoreError`.
 """
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -137,6 +138,12 @@ class LocalAuthority:
                 elif not self._is_public(found):  # its maker was killed in between
                     disk.replace_private(self.public, found.root_pem)
                 return found
+
+    def check(self) -> None:
+        """See whether there is an authority, or could be one; nothing is made. Raises `StoreError`."""
+        with _told():
+            if not os.path.lexists(self._sealed):
+                disk.try_directory(self.directory)
 
     def left(self, authority: "Authority") -> timedelta:
         """Return how long `authority` is still valid; nothing for one that is not yet, by our clock."""

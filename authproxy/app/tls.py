@@ -177,6 +177,7 @@ def _local(config: Config, before: TLSContexts | None, *, makes: bool) -> "Local
 
     directory = default_directory()
     if not makes:
+        LocalAuthority(directory).check()
         return None
     from authproxy.app.local_certificate import LocalCertificate, certified_names
 

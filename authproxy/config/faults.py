@@ -43,6 +43,8 @@ def _choice(item: Item, context: dict[str, Any]) -> str:
 def _list(item: Item, _context: dict[str, Any]) -> str:
     if isinstance(item.value, dict):
         return "should be a list, not a mapping; begin each entry with `- `"
+    if item.value is None or isinstance(item.value, bool):  # it is no entry either
+        return "should be a list"
     return "should be a list; put [ ] around it"
 
 

@@ -4,9 +4,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from authproxy.config.document import Item, merge
+from authproxy.config.traps import NULL
 from authproxy.errors import Fault
 
 EACH = "in which each route begins with `- name: …` and has `upstream` and `auth`"
+REQUIRED = frozenset({"name", "upstream", "auth"})
 ROUTE_LEVELS = 2  # a route's keys, and the keys of its mappings
 
 
@@ -39,20 +41,30 @@ def routes_of(top: Item, faults: list[Fault]) -> list[Item]:
 
 
 def _layered(own: Item, defaults: Item) -> Item:
-    whole = {"auth": own.value["auth"]} if own.child("auth") is not None else {}
-    item = merge(own, defaults, ROUTE_LEVELS)
-    item = replace(item, value=item.value | whole)
-    auth = item.child("auth")
-    name = auth.child("preset") if auth else None
+    auth = own.child("auth") or defaults.child("auth")
+    under = merge(defaults, _of_preset(own, auth), ROUTE_LEVELS)
+    item = _without_nulls(merge(own, under, ROUTE_LEVELS), ROUTE_LEVELS)
+    return item if auth is None else replace(item, value=item.value | {"auth": auth})
+
+
+def _of_preset(own: Item, auth: Item | None) -> Item:
+    """Return the route keys that the preset of `auth` brings, if there is one."""
+    name = auth.child("preset") if auth is not None else None
     if auth is None or name is None or not isinstance(name.value, str):
-        return item
+        return Item({}, own.file)
     from authproxy.config.presets import presets
 
     preset = presets().get(name.value)
-    if preset is None:
+    brought = preset.route.items() if preset is not None else ()
+    return Item({key: auth.made(value, f"{own.key}.{key}") for key, value in brought}, own.file)
+
+
+def _without_nulls(item: Item, depth: int) -> Item:
+    """Return a mapping without what is said to be null: there was nothing to take away."""
+    if depth == 0 or not isinstance(item.value, dict):
         return item
-    under = Item({key: auth.made(value, f"{own.key}.{key}") for key, value in preset.route.items()}, own.file)
-    return merge(item, under, ROUTE_LEVELS)
+    left = {name: child for name, child in item.value.items() if child.trap != NULL or name in REQUIRED}
+    return replace(item, value={name: _without_nulls(child, depth - 1) for name, child in left.items()})
 
 
 def is_shared(route: Item) -> bool:

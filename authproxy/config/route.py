@@ -51,7 +51,9 @@ SWITCH_OR_MAPPING = "should be true, false or a mapping"
 MAX_KEPT_BODY = 16 << 20  # bytes
 _NAME = re.compile(r"[a-z0-9-]+\Z")
 _PATH = re.compile(r"(/[^/?#%\\\x00-\x20\x7f]+)+\Z|/\Z")
-_REDIRECT = re.compile(r"(/|https?://[^/?#@*\s]+/)[^?#\x00-\x20\x7f]*\Z")
+_REDIRECT = re.compile(
+    r"(/|https?://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?/)[^?#\x00-\x20\x7f]*\Z"
+)
 _PATTERN = re.compile(r"!?/[^?#\x00-\x20\x7f]*\Z")
 
 
@@ -85,6 +87,8 @@ def off_is_none(value: Any) -> Any:
 
 
 def _off_is_nothing(value: Any) -> Any:
+    if value is True:
+        raise ValueError("should be a list of logins, such as [{path: /v1/oauth}], or false")
     return () if value is False else value
 
 
@@ -144,6 +148,7 @@ RedirectPattern = Annotated[
         )
     ),
 ]
+VARIABLES_OR_NULL = {"type": "object", "additionalProperties": {"type": ["string", "null"]}}
 Passphrase = Annotated[SecretStr, PASSPHRASE]
 ProxySetting = Annotated[
     Setting,
@@ -295,7 +300,9 @@ class RouteKeys:
     ] = field(default_factory=Rewrite)
     """Whether redirects, links and cookies that point at the upstream come back pointing at the proxy; with
     `bodies`, URLs in JSON as well. Example: {bodies: [application/json]}"""
-    env: dict[VariableName, VariableValue] = field(default_factory=dict)
+    env: Annotated[dict[VariableName, VariableValue], WithJsonSchema(VARIABLES_OR_NULL)] = field(
+        default_factory=dict
+    )
     """Variables that `authproxy exec` and `authproxy env` set for a program. In a value `{url}` is the
     route's address, `{host}` and `{port}` are parts of it, and `{placeholder}` stands in for a token; `{{`
     and `}}` are braces. A value that holds a secret of the configuration is refused.

@@ -11,6 +11,7 @@ import yaml
 
 from authproxy.malformed import ESCAPES
 
+NULL = "null and ~ mean: no value"
 NO_COLON = "a comma ends a value within { }, and what follows is a key"
 CUT_OFF = "ends before the #, where a comment begins; if # belongs to it, put it in quotes"
 OCTAL = "YAML reads another number, as one that begins with 0 is octal"
@@ -55,7 +56,7 @@ def _nothing(node: yaml.Node, text: str) -> str:
     if text[start : start + 1] == "&":
         return "an & at the start names an anchor, and no value is left"
     if node.value:
-        return "null and ~ mean: no value"
+        return NULL
     if _COMMENT.match(text, start):
         return "a # begins a comment, and no value is left"
     return 'no value stands here; "" is an empty string'

@@ -10,6 +10,8 @@ all is cut off.
 """
 
 import asyncio
+import socket
+import struct
 
 QUIET = 2.0  # seconds
 MAX_SECONDS = 30.0  # seconds
@@ -70,3 +72,14 @@ def _watch(transport: asyncio.Transport, seconds: float) -> None:
 
     if left:
         asyncio.get_running_loop().call_later(seconds, look)
+
+
+def reset_on_close(transport: asyncio.Transport) -> None:
+    """Have the connection end with a reset: where its end means that all is there, anything else looks whole.
+
+    What is still to be written may be lost. Within TLS it ends at once, as it would say goodbye first.
+    """
+    sock = transport.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    if not transport.can_write_eof():
+        transport.abort()

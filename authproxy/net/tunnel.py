@@ -4,23 +4,26 @@
 
 Either side may end its half (`half-close`); the tunnel is over when both have, or one is gone, or when it was
 silent for too long, or the drain has run out. Then each side is told so by the end of what it receives, and
-has a moment to end its own half: closing while it still sends would reset its connection. A side that does
-not take what it is sent stops the other from sending.
+has a moment to end its own half: closing while it still sends would reset its connection. Where one side
+breaks off without an end the other is reset too, so that it can tell cut from whole. A side that does not
+take what it is sent stops the other from sending.
 """
 
 import asyncio
 from typing import Literal, Self
 
-from authproxy.net.lingering_close import QUIET, close_or_abort
+from authproxy.net.lingering_close import QUIET, close_or_abort, reset_on_close
 
 Side = Literal["client", "upstream"]
+
+BROKE_OFF = "broke the connection off, without an end"
 
 
 class Tunnel:
     """Joins two transports. Use as `with` block, at whose end the upstream's side is closed.
 
     `idle_seconds` is how long it may be silent. `moved` counts the bytes that went to the client, `taken`
-    those that went to the upstream.
+    those that went to the upstream. `cut_by` is who broke off.
     """
 
     def __init__(self, client: asyncio.Transport, upstream: asyncio.Transport, idle_seconds: float) -> None:
@@ -33,11 +36,14 @@ class Tunnel:
         self._over: asyncio.Future[None] = self._loop.create_future()  # nothing is passed on any more
         self._parted: asyncio.Future[None] = self._loop.create_future()  # and nobody has more to say
         self.moved = self.taken = 0
+        self.cut_by: Side | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self.cut_by == "client" and not self._ends["upstream"].is_closing():
+            reset_on_close(self._ends["upstream"])
         close_or_abort(self._ends["upstream"], self._idle_seconds)
 
     def feed(self, side: Side, data: bytes) -> None:
@@ -61,10 +67,20 @@ class Tunnel:
         elif self._over.done():
             self._see_who_is_left()
 
+    def cut(self, side: Side) -> None:
+        """Note that `side` is gone; if it had not ended its half, the other one is to see that."""
+        if side not in self._silent and not self._over.done():
+            self.cut_by = side
+        self.close()
+
     def _tell(self, side: Side) -> None:
         """Tell `side` that it will get no more."""
         transport = self._ends[side]
         if side in self._told or transport.is_closing():
+            return
+        if self.cut_by is not None:
+            reset_on_close(transport)
+            transport.close()
             return
         self._told.add(side)
         if transport.can_write_eof():
@@ -102,7 +118,8 @@ class Tunnel:
         for side in self._ends:
             self._tell(side)
         self.close()
-        await asyncio.wait([self._parted], timeout=QUIET)
+        if not self._parted.done():
+            await asyncio.wait([self._parted], timeout=QUIET)
 
     def __repr__(self) -> str:
         return f"<Tunnel {'closed' if self._over.done() else 'open'} {self.moved} bytes to the client>"

@@ -116,9 +116,7 @@ class Guard:
         self._check_method(request)
         self._check_framing(request, headers)
         target = request.target
-        authority = headers.get(HOST, "")
-        if not authority:
-            raise BadRequest("the Host header is missing")
+        authority = headers.get(HOST, "") or self._in_target(request)
         host = self._known.get(authority) or self._check_host(authority, request)
         if not target.startswith("/"):
             authority, host, target = self._absolute(request, target, authority, host)
@@ -171,6 +169,14 @@ class Guard:
         """Return the foreign origin that may read the answer, or None."""
         origins = request.headers.getall(ORIGIN, ())
         return origins[0] if len(origins) == 1 and origins[0].lower() in self._origins else None
+
+    @staticmethod
+    def _in_target(request: Asked) -> str:
+        """Return the authority that a URL names where nothing else does, as HTTP/1.0 has it."""
+        whole = request.target.lower().startswith(("http://", "https://"))
+        if not whole or HOST in request.headers or request.version != HTTP_1_0:
+            raise BadRequest("the Host header is missing")
+        return split_absolute(request.target)[0]
 
     # ── one rule each ────────────────────────────────────────────────────────────────────────────
 

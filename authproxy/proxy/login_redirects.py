@@ -13,24 +13,23 @@ from authproxy.proxy.rewrite import OriginParts, origin_parts
 
 _HOST = re.compile(rb"\r\nhost:[ \t]*([^\r\n]*)", re.IGNORECASE)
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
+OWN = "the upstream's own"
 
 
 class LoginRedirects:
     """Patterns for where an upstream at `origin` sends who has to log in.
 
-    One that begins with `/` is for paths on the upstream's own origin, one with a scheme for any other. With
-    `preserve_host` the upstream knows itself by the caller's `Host` too.
+    One that begins with `/` is for paths on the upstream's own origin, one with a scheme for the origin that
+    it names, in whatever spelling. With `preserve_host` the upstream knows itself by the caller's `Host` too.
     """
 
     def __init__(self, patterns: Iterable[str], origin: str, *, preserve_host: bool = False) -> None:
-        patterns = list(patterns)
+        self._patterns = list(map(_read, patterns))
         self._origin = origin.lower()
         self._preserve_host = preserve_host
-        self._paths = [compiled(each) for each in patterns if each.startswith("/")]
-        self._elsewhere = [compiled(each) for each in patterns if not each.startswith("/")]
 
     def __bool__(self) -> bool:
-        return bool(self._paths or self._elsewhere)
+        return bool(self._patterns)
 
     def fit(self, headers: Iterable[tuple[bytes, bytes]], head: bytes) -> bool:
         """Tell whether a redirect in answer to a request with this `head` leads there."""
@@ -44,11 +43,14 @@ class LoginRedirects:
         except ValueError:
             return False
         path = unquote(parts.path) or "/"
-        origin = origin_parts(parts.scheme, authority)
-        if origin is not None and origin in self._own(head):
-            return any(each.match(path) for each in self._paths)
-        there = f"{parts.scheme}://{authority}{path}"
-        return any(each.match(there) for each in self._elsewhere)
+        there = origin_parts(parts.scheme, authority)
+        if there is None:
+            return False
+        is_own = there in self._own(head)
+        return any(
+            pattern.match(path) and (is_own if origin == OWN else origin == there)
+            for origin, pattern in self._patterns
+        )
 
     def _own(self, head: bytes) -> Iterator[OriginParts | None]:
         """Yield what the upstream calls itself, in answer to a request with this `head`."""
@@ -57,3 +59,12 @@ class LoginRedirects:
         match = _HOST.search(head) if self._preserve_host else None
         if match is not None:
             yield origin_parts(scheme, match[1].decode("latin-1"))
+
+
+def _read(pattern: str) -> tuple[OriginParts | str | None, re.Pattern[str]]:
+    """Return the origin that a pattern is for (None: it is none), and the pattern of the path there."""
+    if pattern.startswith("/"):
+        return OWN, compiled(pattern)
+    scheme, _, rest = pattern.partition("://")
+    authority, slash, path = rest.partition("/")
+    return origin_parts(scheme, authority), compiled(slash + path)

@@ -3,7 +3,7 @@
 from authproxy.errors import BadRequest, HeadersTooLarge
 from authproxy.proxy.body import LIMIT_HINT, Body, WholeBody
 from authproxy.proxy.context import RequestContext
-from authproxy.proxy.guard import CONTENT_LENGTH, TE, split_absolute
+from authproxy.proxy.guard import CONTENT_LENGTH, HOST, TE, split_absolute
 from authproxy.proxy.headers import listed_in
 from authproxy.proxy.request import Request, Whole
 from authproxy.proxy.respond import CONNECTION, EXPECT, UPGRADE, expects_continue
@@ -24,9 +24,12 @@ def outgoing_of(context: RequestContext, route: Route, target: str) -> Outgoing:
     listed = None
     if CONNECTION in request.headers:
         listed = listed_in(",".join(request.headers.getall(CONNECTION)))
+    pairs = request.raw_headers
+    if HOST not in request.headers:  # HTTP/1.0, with a whole URL
+        pairs = ((b"Host", b""), *pairs)
     head = route.request_headers.head(
         start.encode("utf-8", "surrogateescape"),
-        request.raw_headers,
+        pairs,
         listed=listed,
         replace=context.injects,
         authority=b"" if request.target.startswith("/") else split_absolute(request.target)[0].encode(),

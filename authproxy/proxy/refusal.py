@@ -17,6 +17,7 @@ from authproxy.proxy.upstream.reply import Reply
 REFUSED = frozenset({401, 403})  # whatever `retry.statuses` says
 
 NO_CREDENTIAL = "does this route need an `auth`?"
+NO_ROUTE = "if that host is an API of yours, add a route for it"
 KEPT = "remove the caller's own credential, or set `incoming: replace`"
 SCOPE = "ask for more in `scope`"
 NOT_ALLOWED = "is the account allowed to do this, and is the `scope` wide enough?"
@@ -87,7 +88,7 @@ def _what_was_sent(context: RequestContext, route: Route, reply: Reply) -> tuple
     """Return what was sent, how old it is, and what to do."""
     credential, token = route.credential, context.token
     if credential is None:
-        return "no credential: this route adds none (grant: none)", "", NO_CREDENTIAL
+        return _without_credential(route)
     if not context.injects or token is None:
         own = f"the caller's own {credential.injection.said.replace('the ', '')}"
         return f"no credential: {own} was kept (incoming: keep)", "", KEPT
@@ -102,3 +103,9 @@ def _what_was_sent(context: RequestContext, route: Route, reply: Reply) -> tuple
     if not token.issued_at:
         return "a token", "", hint
     return f"a token {came}", f" {max(0.0, time() - token.issued_at):.0f} s ago", hint
+
+
+def _without_credential(route: Route) -> tuple[str, str, str]:
+    if not route.name:  # in forward mode
+        return f"no credential was added: no route's upstream is {route.sender.pool.origin}", "", NO_ROUTE
+    return "no credential: this route adds none (grant: none)", "", NO_CREDENTIAL

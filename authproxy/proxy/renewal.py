@@ -54,7 +54,7 @@ class Credential:
         self.standing = standing or Standing("", lambda _name, _refusal: None)
         self.injection = injection
         self._edits = injection.edits
-        self._statuses = statuses
+        self.statuses = statuses
         self._redirects = redirects
         self._suspects = REDIRECTS if redirects else frozenset()
         self._idempotent_only = idempotent_only
@@ -111,7 +111,7 @@ class Credential:
     def refuses(self, reply: Reply, outgoing: Outgoing) -> bool:
         """Whether the upstream says, in answer to `outgoing`, that the token will not do."""
         status = reply.status
-        return status in self._statuses or (
+        return status in self.statuses or (
             status in self._suspects
             and self._redirects is not None
             and self._redirects.fit(reply.headers, outgoing.head)

@@ -3,10 +3,7 @@
 Each of them tells whether the client's connection can go on. Nothing here decides what is answered.
 """
 
-import asyncio
 import re
-import socket
-import struct
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -15,6 +12,7 @@ from multidict import istr
 
 from authproxy import logs
 from authproxy.errors import AuthproxyError, BadReply, BadRequest, Forbidden, problem_document
+from authproxy.net.lingering_close import reset_on_close
 from authproxy.observe.record import KeptBody
 from authproxy.proxy.body import LAST_CHUNK, chunk
 from authproxy.proxy.context import RequestContext
@@ -56,7 +54,7 @@ def send_whole(context: RequestContext, route: Route, reply: Reply) -> bool:
     if (
         plain is not None
         and plain.goes_as_it_is
-        and plain.status < 300
+        and plain.status < route.refusals_from
         and request.head is not None
         and request.keep_alive
         and not request.connection.draining
@@ -143,7 +141,7 @@ def _head(context: RequestContext, route: Route, reply: Reply) -> tuple[bytes, b
 def answer_lines(context: RequestContext, route: Route, reply: Reply) -> bytes:
     """Return status line and header section as the client gets them. Raises `BadReply`."""
     lines = _own_lines(context.request, route, reply)
-    if reply.status >= 300:
+    if reply.status >= route.refusals_from:
         lines += refusal_line(context, route, reply)
     return lines
 
@@ -265,12 +263,6 @@ def send_preflight(context: RequestContext, origin: str) -> bool:
         context.answering(204)
         context.notes().steps.append(("preflight", "answered by authproxy", perf_counter()))
     return keep_alive
-
-
-def reset_on_close(transport: asyncio.Transport) -> None:
-    """Have the connection end with a reset: where its end is the body's, anything else looks whole."""
-    sock = transport.get_extra_info("socket")
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def reason_of(error: AuthproxyError) -> str:

@@ -29,6 +29,7 @@ class Route:
     its requests; `standing` is how it stands with its upstream. `stand_in` answers logins here, and none is
     forwarded to `token_endpoints`: `has_logins` where there may be any. With `looks_closer` what a caller
     brings may be in the query or in a cookie. `bodies` is None where bodies are left alone.
+    A reply with a status below `refusals_from` is no refusal.
     Where `response_headers` hide what we send, `unhidden` is the same route for what callers send themselves.
     """
 
@@ -54,11 +55,14 @@ class Route:
     standing: Standing = field(default_factory=lambda: Standing("", lambda _name, _refusal: None))
     has_logins: bool = field(init=False)
     looks_closer: bool = field(init=False)
+    refusals_from: int = field(init=False)
 
     def __post_init__(self) -> None:
         edits = self.credential is not None and self.credential.injection.edits
         object.__setattr__(self, "has_logins", self.stand_in is not None or self.token_endpoints is not None)
         object.__setattr__(self, "looks_closer", edits and self.incoming != "replace")
+        statuses = self.credential.statuses if self.credential is not None else ()
+        object.__setattr__(self, "refusals_from", min({300, *statuses}))
 
     @property
     def strips(self) -> bool:

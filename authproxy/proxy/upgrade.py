@@ -5,7 +5,7 @@ import re
 from typing import cast
 
 from authproxy.errors import BadReply
-from authproxy.net.tunnel import Tunnel
+from authproxy.net.tunnel import BROKE_OFF, Tunnel
 from authproxy.proxy.context import RequestContext
 from authproxy.proxy.plain import HTTP_1_1
 from authproxy.proxy.request import Request
@@ -56,6 +56,8 @@ async def tunnel(context: RequestContext, route: Route, reply: Reply) -> bool:
         try:
             connection.join(joined)
             await joined.closed()
+            if joined.cut_by is not None:
+                context.cause = f"the upstream {BROKE_OFF}"
         finally:
             context.sent = joined.moved
     return False

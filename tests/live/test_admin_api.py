@@ -195,6 +195,28 @@ def test_an_upstream_that_refuses_a_renewed_token_makes_the_route_refused_until_
     assert events.count("the upstream accepts the route's credential again") == 1
 
 
+def test_an_upstream_that_refuses_by_a_status_below_300_is_told_of_as_well() -> None:
+    with admin_api(defaults={"retry": {"statuses": [401, 203]}}) as here:
+        here.api.says(reply(203, body=b"a login form"))
+        for how in (
+            "a token renewed \\d+ s ago, repeated once",
+            "a token obtained \\d+ s ago, not repeated: .*",
+        ):
+            answer = here.call()
+            assert (answer.status, answer.body) == (203, b"a login form")
+            said = answer.one("Proxy-Status") or ""
+            assert re.fullmatch(f'authproxy; received-status=203; details="{how}"', said), said
+        assert here.route()["state"] == "refused"
+        kept = here.call("/x", "Authorization: Bearer own").one("Proxy-Status") or ""
+        assert "the caller's own Authorization was kept" in kept
+        here.api.answer = here.api.first_answer
+        assert here.call().one("Proxy-Status") is None
+        wait_until(lambda: here.route()["state"] == "valid")
+        here.proxy.stop()
+        events = [each["event"] for each in log_of(here)]
+        assert "refused by the upstream" in events
+
+
 def test_a_static_token_that_is_refused_makes_its_route_refused() -> None:
     with admin_api(auth={"grant": "static", "token": SECRET}) as here:
         assert here.call().one("Proxy-Status") == ('authproxy; received-status=401; details="a static token"')

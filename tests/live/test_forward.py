@@ -313,6 +313,29 @@ def test_a_tunnel_carries_any_protocol_and_who_speaks_first_does(secure: Named) 
         assert wire.rest() == b"the rest"
 
 
+@pytest.mark.parametrize("who", ["the far end", "the client"])
+def test_who_breaks_a_tunnel_off_breaks_it_off_for_the_other_too(secure: Named, who: str) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        running_proxy(forwarding(route(secure))) as proxy,
+        tunnel(proxy, f"127.0.0.1:{server.getsockname()[1]}") as wire,
+    ):
+        with Wire(server.accept()[0]) as far:
+            breaks, sees = (far, wire) if who == "the far end" else (wire, far)
+            breaks.send(b"the first half")
+            assert sees.exactly(14) == b"the first half"
+            breaks.reset()
+            with pytest.raises(ConnectionResetError):
+                sees.rest()
+        wait_until(lambda: told(proxy))
+        (shown,) = told(proxy)
+        assert shown["error"]["detail"] == (
+            f"{shown['path']} broke the connection off, without an end"
+            if breaks is far
+            else "the client went away"
+        )
+
+
 def test_other_hosts_can_be_refused(secure: Named, other: Named, stranger: Upstream) -> None:
     with running_proxy(forwarding(route(secure), forward=REFUSE)) as proxy:
         answer = connecting(proxy, other.authority)
@@ -374,6 +397,24 @@ def test_a_whole_url_of_a_routes_host_goes_that_routes_way(plain: Upstream) -> N
     assert [(each.target, each.one("Authorization")) for each in plain.requests] == [
         ("/v1/x?a=1", f"Bearer {TOKEN}")
     ]
+
+
+def test_in_http_1_0_a_whole_url_needs_no_host_besides(plain: Upstream, stranger: Upstream) -> None:
+    with running_proxy(forwarding(route(plain))) as proxy:
+        for upstream in (plain, stranger):
+            assert ask(forward_url(proxy), f"GET {upstream.url}/x HTTP/1.0\r\n\r\n".encode()).status == 200
+            assert upstream.last.names.count("host") == 1
+            assert upstream.last.one("Host") == at(upstream)
+    assert [each.last.one("Authorization") for each in (plain, stranger)] == [f"Bearer {TOKEN}", None]
+
+
+def test_a_refusal_of_a_host_that_is_no_routes_says_that_it_is_none(
+    plain: Upstream, stranger: Upstream
+) -> None:
+    stranger.answer = lambda _came, _wire: reply(401)
+    with running_proxy(forwarding(route(plain))) as proxy:
+        answer = ask(forward_url(proxy), request("GET", f"{stranger.url}/x", host=at(stranger)))
+    assert f"no route's upstream is http://{at(stranger)}" in (answer.one("Proxy-Status") or "")
 
 
 def test_who_takes_another_listener_for_it_is_told_where_it_is(secure: Named) -> None:

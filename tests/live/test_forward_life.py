@@ -297,12 +297,15 @@ def test_a_client_that_says_nothing_when_it_does_not_trust_us_is_told_of_too(sec
         for _ in range(2):
             with inside(proxy, "localhost", secure.port):
                 pass
-        wait_until(lambda: said in proxy.log(), proxy.log)
+        wait_until(lambda: len(told(proxy)) == 3, lambda: str(told(proxy)))
+        for each in told(proxy)[:2]:
+            assert (each["method"], each["path"]) == ("CONNECT", secure.authority)
+            assert each["error"]["detail"] == said
+            assert "bundle.pem" in each["error"]["hint"]
         log = proxy.log()
-    assert log.count(said) == 1
-    (line,) = (each for each in log.splitlines() if said in each)
+    (line,) = (each for each in log.splitlines() if "it may not trust our certificate" in each)
+    assert said in line
     assert " info " in line
-    assert "it may not trust our certificate" in line
     assert "host=localhost" in line
     assert "bundle.pem" in line
 

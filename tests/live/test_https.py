@@ -9,6 +9,7 @@ import ssl
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -27,7 +28,7 @@ from tests.support.installed import need
 from tests.support.launch import COMMAND, GUARD, environment
 from tests.support.ports import free_port
 from tests.support.systems import needs_owners
-from tests.support.wire import Upstream, ask, connect, get, request
+from tests.support.wire import Message, Upstream, Wire, ask, connect, get, request
 from tests.support.workers import children
 
 PROCESSES = pytest.mark.parametrize("workers", [1, 2])
@@ -115,6 +116,25 @@ CLIENTS = {
     "node": ["node", "-e", "fetch('{url}').then(got => process.exit(got.ok ? 0 : 1), () => process.exit(1))"],
 }  # fmt: skip
 VARIABLES = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS")
+
+
+def test_an_answer_that_breaks_off_where_its_end_is_the_connections_does_not_look_whole() -> None:
+    seen = threading.Event()
+
+    def answer(_request: Message, wire: Wire) -> None:
+        wire.send(b"HTTP/1.1 200 OK\r\n\r\nhello")
+        assert seen.wait(GUARD)
+        wire.reset()
+
+    with secure() as (proxy, upstream, file):
+        upstream.answer = answer
+        with connect(proxy.url, tls=trusting(file)) as wire:
+            wire.sock.suppress_ragged_eofs = False  # type: ignore[attr-defined] # typeshed does not know it
+            wire.send(request().replace(b"HTTP/1.1", b"HTTP/1.0"))
+            assert wire.until(b"hello")
+            seen.set()
+            with pytest.raises((ssl.SSLEOFError, ConnectionResetError)):  # and no close_notify
+                wire.rest()
 
 
 @pytest.mark.parametrize("client", CLIENTS)
@@ -311,15 +331,17 @@ def test_a_reload_goes_to_auto_and_back_and_to_other_names(workers: int) -> None
         assert get(proxy.proxy.admin_url, "/ca.pem").status == 404
 
 
-def test_where_it_cannot_be_kept_the_start_says_so_at_its_place(tmp_path: Path) -> None:
+def test_where_it_cannot_be_kept_the_start_and_check_say_so_at_its_place(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no directory")
     config = "tls: auto\nroutes: [{name: a, upstream: 'http://127.0.0.1:9', auth: {grant: none}}]\n"
-    done = authproxy("run", config=config, env={"XDG_STATE_HOME": str(tmp_path / "file")})
-    assert done.returncode == 2
-    assert re.search(
-        r"authproxy-test\.yaml:1:6: tls: cannot be served: the local authority: .*/file", done.stderr
-    )
-    assert "set XDG_STATE_HOME to a directory that can be written to" in done.stderr
+    for verb in ("run", "check"):
+        done = authproxy(verb, config=config, env={"XDG_STATE_HOME": str(tmp_path / "file")})
+        assert done.returncode == 2
+        said = done.stderr if verb == "run" else done.stdout
+        assert re.search(
+            r"authproxy-test\.yaml:1:6: tls: cannot be served: the local authority: .*/file", said
+        )
+        assert "set XDG_STATE_HOME to a directory that can be written to" in said
 
 
 def test_checking_a_configuration_makes_no_authority(tmp_path: Path) -> None:

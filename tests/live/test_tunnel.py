@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
@@ -187,6 +189,30 @@ async def test_the_upstream_may_end_its_half_first() -> None:
         writer.close()
 
 
+@pytest.mark.parametrize("who", ["the upstream", "the client"])
+async def test_who_breaks_off_breaks_it_off_for_the_other_too(who: str) -> None:
+    async with switching() as (_, address, far):
+        reader, writer = await switched(address)
+        async with asyncio.timeout(20):
+            writer.write(b"hello")
+            assert await far.heard.get() == b"hello"
+            if who == "the client":
+                reset(writer)
+                assert await far.heard.get() == "reset"
+            else:
+                far.breaks_off.set()
+                with pytest.raises(ConnectionResetError):
+                    await reader.read()
+        writer.close()
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """Close a connection as a process that is killed does."""
+    sock = writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
 async def descriptors_of(proxy: RunningProxy, at_most: int = 1 << 20) -> int:
     """Return how many descriptors `proxy` has; wait until there are no more than `at_most`."""
     async with asyncio.timeout(20):
@@ -253,6 +279,7 @@ class Far:
     def __init__(self) -> None:
         self.heard = asyncio.Queue[bytes | str]()
         self.talks_on = False
+        self.breaks_off = asyncio.Event()
         self.at_work: set[asyncio.Task[None]] = set()
 
     def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -264,6 +291,7 @@ class Far:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(SWITCH % b"x")
         talk = asyncio.create_task(talking(writer)) if self.talks_on else None
+        breaking = asyncio.create_task(self.break_off(writer))
         try:
             while data := await reader.read(1 << 16):
                 self.heard.put_nowait(data)
@@ -273,9 +301,14 @@ class Far:
         except ConnectionError:
             self.heard.put_nowait("reset")
         finally:
+            breaking.cancel()
             if talk is not None:
                 talk.cancel()
             writer.close()
+
+    async def break_off(self, writer: asyncio.StreamWriter) -> None:
+        await self.breaks_off.wait()
+        reset(writer)
 
 
 async def talking(writer: asyncio.StreamWriter) -> None:

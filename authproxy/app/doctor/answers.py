@@ -35,7 +35,8 @@ class Asked:
     """The request: `url` is fit to print, `origin` where it went, `path` what the user named (None: nothing).
 
     `scheme` is the word before the token; None where no credential was sent. `static` says that it stands in
-    the configuration, `repeated` that a second token was tried.
+    the configuration, `repeated` that a second token was tried, `refused` that the answer is one that the
+    route takes for a no (`retry`).
     """
 
     method: str
@@ -47,6 +48,7 @@ class Asked:
     setting: str = "scheme"
     static: bool = False
     repeated: bool = False
+    refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,8 @@ class Answered:
 def judge(asked: Asked, answer: Answered) -> Verdict:
     """Return what `answer` means."""
     said = f"{asked.method} {asked.url} answered {answer.status}"
+    if asked.refused and answer.status != 403:
+        return _unauthorized(asked, answer, said)
     if answer.status < 300:
         return _welcome(asked, answer, said)
     if answer.status < 400:

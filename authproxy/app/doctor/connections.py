@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from authproxy.app.doctor.steps import Verdict, failed, passed, skipped
 from authproxy.observe.record import INTERCEPTED, RequestRecord
-from authproxy.proxy.forward.interception import NO_TLS_HERE, TLS_HINT, UNTRUSTED
+from authproxy.proxy.forward.interception import LEFT, NO_TLS_HERE, TLS_HINT, UNTRUSTED
 from authproxy.values import is_loopback
 
 ESTABLISHED, NO_KEY_SENT = 200, 407
@@ -132,6 +132,8 @@ class Connections:
         trouble = _text(problem.get("detail") or problem.get("title"))
         hint = _text(problem.get("hint"))
         if record.method == "CONNECT":
+            if record.cause == LEFT:
+                return  # its handshake has been noted
             self.tunnels.append(_tunnel(record, trouble, hint))
             return
         login = notes is not None and notes.login

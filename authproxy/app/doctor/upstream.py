@@ -67,17 +67,17 @@ class Upstream:
         asked = self._asked(method, question, token)
         try:
             async with asyncio.timeout(TOTAL_SECONDS):
-                answer, retried = await self._send(method, self._target(question.path), token)
+                asked, answer = await self._send(asked, self._target(question.path), token)
         except TokenError as error:
             return failed(error.detail, error.hint)
         except UpstreamError as error:
             return await self._no_answer(error)
         except TimeoutError:
             return failed(f"{asked.url} sent no whole answer within {TOTAL_SECONDS:g} s", SLOW)
-        return await self._judged(replace(asked, repeated=retried), answer, question)
+        return await self._judged(asked, answer, question)
 
     async def _judged(self, asked: Asked, answer: Answered, question: Question) -> Verdict:
-        if answer.status == 404:
+        if answer.status == 404 and not asked.refused:
             return await self._missing(asked, question)
         if answer.status == 400 and (says_tls(answer.body) or await self._should_be_tls()):
             return is_tls(self.target)
@@ -119,20 +119,21 @@ class Upstream:
             static=grant.in_configuration,
         )
 
-    async def _send(self, method: str, target: str, token: Token | None) -> tuple[Answered, bool]:
-        """Return the answer to a request as the proxy would send it, and whether it was repeated."""
+    async def _send(self, asked: Asked, target: str, token: Token | None) -> tuple[Asked, Answered]:
+        """Return the request as the proxy would have sent it, and its answer."""
         pairs = [(b"Host", self._host()), (b"User-Agent", USER_AGENT.encode()), (b"Accept", b"*/*")]
         head = self.route.request_headers.head(
-            f"{method} {target} HTTP/1.1\r\n".encode(), pairs, listed=None, replace=True
+            f"{asked.method} {target} HTTP/1.1\r\n".encode(), pairs, listed=None, replace=True
         )
-        outgoing = Outgoing(method, head)
+        outgoing, refused = Outgoing(asked.method, head), False
         credential = self.route.credential
         try:
             if credential is not None and token is not None:
-                await credential.send(outgoing, self.route.sender, token)
+                reply = await credential.send(outgoing, self.route.sender, token)
+                refused = credential.refuses(reply, outgoing)
             else:
                 await self.route.sender.send(outgoing, b"")
-            return await _read(outgoing), outgoing.retried
+            return replace(asked, repeated=outgoing.retried, refused=refused), await _read(outgoing)
         finally:
             if outgoing.token is not None:  # another one than `token`, where that was refused
                 self.used(outgoing.token)

@@ -183,7 +183,9 @@ class ClientConnection(asyncio.Protocol):
         self._tunnel.end("client")
         return True  # the other half may go on
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._tunnel is not None and exc is not None:
+            self._tunnel.cut("client")
         self.transport = None
         self._state = State.CLOSED
         for timer in (self._timer, self._turn):

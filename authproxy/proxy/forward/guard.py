@@ -137,7 +137,8 @@ class ForwardGuard(Guard):
         place = place_of(authority, DEFAULT_PORTS["http"])
         if place is None or not is_safe_target(path):
             raise BadRequest("the request target is no URL that could be asked for")
-        self._one(request.headers.getall(HOST, ()))
+        if HOST in request.headers or request.version != HTTP_1_0:
+            self._one(request.headers.getall(HOST, ()))
         return place, path
 
     def check_proxy_key(self, request: Asked) -> None:

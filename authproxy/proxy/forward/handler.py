@@ -10,17 +10,19 @@ Everything is judged before anything is dialled: form, `Host`, key, our own list
 """
 
 import asyncio
+from functools import partial
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any, cast
 
 from authproxy.errors import BadRequest, ConnectFailure, Forbidden
-from authproxy.net.tunnel import Tunnel
+from authproxy.net.tunnel import BROKE_OFF, Tunnel
 from authproxy.observe.record import INTERCEPTED, RequestRecord
 from authproxy.proxy.context import Answered, RequestContext, Step, Waiting
 from authproxy.proxy.downstream.server import Entrance, ProxyServer
 from authproxy.proxy.forward.connection import ForwardConnection
 from authproxy.proxy.forward.guard import NO_HTTPS, MisdirectedGuard, Place, host_key, place_of
 from authproxy.proxy.forward.interception import (
+    LEFT,
     NO_TLS_HERE,
     TLS_HANDSHAKE,
     TLS_HINT,
@@ -256,6 +258,8 @@ class ForwardHandler(ProxyHandler):
                 far.join(tunnel)
                 connection.join(tunnel)
                 await tunnel.closed()
+                if tunnel.cut_by is not None:
+                    context.cause = f"{place} {BROKE_OFF}"
             finally:
                 self.counters.tunnels_open[()] -= 1
                 context.sent, context.received = tunnel.moved, tunnel.taken
@@ -326,11 +330,16 @@ class ForwardHandler(ProxyHandler):
         else:
             entrance = self._entrance(("https", place))
         made.set_protocol(connection)
-        connection.enter(
-            entrance, made, landing.data, lambda: self._distrust.left(place.host, forward.trust_hint())
-        )
+        connection.enter(entrance, made, landing.data, partial(self._left, context, forward, place))
         context.is_told = False
         return True
+
+    def _left(self, context: ConnectContext, forward: ForwardSite, place: Place) -> None:
+        """Tell of a client that has asked for nothing in its tunnel."""
+        hint = forward.trust_hint()
+        self._distrust.left(place.host, hint)
+        broken_off(context, LEFT, hint)
+        self._tell(context)
 
 
 def broken_off(context: RequestContext, cause: str, hint: str | None = None) -> bool:

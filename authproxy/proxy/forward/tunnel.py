@@ -15,7 +15,7 @@ class FarEnd(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self._tunnel: Tunnel | None = None
         self._early = early
-        self._ended = False
+        self._ended = self._cut = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -26,7 +26,9 @@ class FarEnd(asyncio.Protocol):
         self._tunnel = tunnel
         if self._early:
             tunnel.feed("upstream", self._early)
-        if self.transport is None or self._ended:
+        if self._cut:
+            tunnel.cut("upstream")
+        elif self.transport is None or self._ended:
             tunnel.end("upstream")
         else:
             self.transport.resume_reading()
@@ -43,10 +45,15 @@ class FarEnd(asyncio.Protocol):
             self._tunnel.end("upstream")
         return True  # the other half may go on
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._cut = exc is not None and not self._ended
         self._ended = True
         self.transport = None
-        if self._tunnel is not None:
+        if self._tunnel is None:
+            return
+        if self._cut:
+            self._tunnel.cut("upstream")
+        else:
             self._tunnel.close()
 
     def pause_writing(self) -> None:

@@ -395,7 +395,9 @@ class Connection(asyncio.Protocol):
         return self._pipe is not None and self._transport.can_write_eof()  # the other half may go on
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._pipe is not None:
+        if self._pipe is not None and exc is not None:
+            self._pipe.cut("upstream")
+        elif self._pipe is not None:
             self._pipe.close()
         if self._turn is not None and not self.closed:  # what came before the end counts
             self._turn.cancel()

@@ -119,6 +119,20 @@ def make_directory(path: Path) -> None:
         )
 
 
+def try_directory(path: Path) -> None:
+    """See whether files could be made in the directory `path`, or in one made there; nothing stays.
+
+    Raises `StoreError`.
+    """
+    there = next(each for each in (path, *path.parents) if os.path.lexists(each))
+    tried = there / f".authproxy-{os.urandom(8).hex()}"
+    try:
+        tried.mkdir(mode=DIRECTORY_MODE)
+        tried.rmdir()
+    except OSError as error:
+        raise _trouble(path, error) from error
+
+
 def check_parent(path: Path) -> None:
     """Refuse a place where anyone may swap our files; a sticky directory such as /tmp keeps them ours.
 

@@ -350,6 +350,10 @@ async def test_the_forward_proxys_authority_is_given_without_the_key_and_is_anot
     answer = await locked.ask("/forward-ca.pem")
     assert answer.status == 404
     assert "`forward` is not set" in answer.json()["detail"]
+    backend.forward_certificates = b""
+    answer = await locked.ask("/forward-ca.pem")
+    assert answer.status == 404
+    assert "no route's upstream is https" in answer.json()["detail"]
     backend.forward_certificates = b"-----BEGIN CERTIFICATE-----" * 2
     answer = await locked.ask("/forward-ca.pem")
     assert (answer.status, answer.body) == (200, backend.forward_certificates)

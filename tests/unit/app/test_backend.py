@@ -321,5 +321,12 @@ async def test_the_forward_proxys_authority_is_that_of_the_configuration_at_work
         assert await make_backend(made).authority() is None
 
 
+async def test_where_no_upstream_speaks_tls_there_is_an_authority_for_nobody(tmp_path):
+    told = "forward: true\nroutes: [{name: api, upstream: 'http://up.example', auth: {grant: none}}]"
+    config = parse(told, str(tmp_path / "proxy.yaml"), environ={})
+    async with App(config, tls=tls_contexts(config)) as made:
+        assert await make_backend(made).forward_authority() == b""
+
+
 async def test_without_forward_there_is_no_authority_for_it(app):
     assert await make_backend(app).forward_authority() is None

@@ -238,6 +238,12 @@ def test_where_nothing_is_to_be_made_it_is_only_seen_whether_it_could(here, home
     config = parse(f"{AUTO}\nroutes: [{{name: a, auth: {{grant: none}}, {HTTP}}}]", "proxy.yaml", environ={})
     assert tls_contexts(config, makes=False).listener is None
     assert not home.exists()
+    home.write_text("a file")
+    with pytest.raises(
+        ConfigError, match=r"tls: cannot be served: the local authority: .* set XDG_STATE_HOME"
+    ):
+        tls_contexts(config, makes=False)
+    assert home.read_text() == "a file"
     monkeypatch.setattr(local_authority, "state_directory", lambda: None)
     with pytest.raises(
         ConfigError, match=r"tls: cannot be served: .* there is no home directory.*; set HOME"

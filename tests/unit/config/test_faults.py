@@ -45,6 +45,11 @@ OAUTH = "grant: client_credentials, token_url: https://x, client_id: a, client_s
         ),
         ("headers: {set: {a b: c}}", "headers.set.a b: should be a header name: letters, digits and hyphens"),
         ("headers: {remove: x}", "headers.remove: should be a list; put [ ] around it"),
+        ("headers: {remove: true}", "headers.remove: should be a list"),
+        (
+            "stand_in: true",
+            "stand_in: should be a list of logins, such as [{path: /v1/oauth}], or false",
+        ),
         (
             "headers: {remove: {x: y}}",
             "headers.remove: should be a list, not a mapping; begin each entry with `- `",

@@ -1,8 +1,11 @@
 """A route's own keys over the defaults, and no two routes in one place."""
 
+from dataclasses import replace
+
 import pytest
 from pydantic import SecretStr
 
+from authproxy.config import presets
 from authproxy.config.route import Retry, Timeouts
 from authproxy.grants.static import NoGrant, Static
 
@@ -21,6 +24,26 @@ def test_null_takes_a_default_away(reader):
     top = "defaults: {allow: {methods: [GET]}, timeouts: {connect: 1s}}"
     route = reader.route(NONE + "allow:\ntimeouts: {connect: }", top)
     assert (route.allow, route.timeouts) == (None, Timeouts())
+
+
+def test_null_where_there_is_nothing_to_take_away_is_none(reader):
+    keys = "path: null\nenv: {A: ~, B: b}\ntimeouts: {connect: null}\nretry: null\nprefetch: Null"
+    route = reader.route(NONE + keys)
+    assert (route.path, route.env, route.timeouts, route.prefetch) == ("/", {"B": "b"}, Timeouts(), False)
+    assert route.retry == Retry()
+    assert "put it in quotes: null and ~ mean: no value" in reader.route_fault(
+        "upstream: null\nauth: {grant: none}"
+    )
+    assert "null and ~ mean: no value" in reader.route_fault(f"{NONE}headers: {{set: {{A: null}}}}")
+    assert "a # begins a comment" in reader.route_fault(f"{NONE}env:\n  A: #b")
+
+
+def test_null_takes_away_what_defaults_and_the_preset_bring(reader, monkeypatch):
+    known = dict(presets.presets())
+    known["up42"] = replace(known["up42"], route={**known["up42"].route, "env": {"A": "{url}", "B": "{url}"}})
+    monkeypatch.setattr(presets, "_PRESETS", known)
+    keys = "upstream: https://api.sa.up42.com\nauth: {preset: up42, username: a, password: b}\nenv: {A: null}"
+    assert reader.route(keys, "defaults: {env: {A: mine, C: c}}").env == {"B": "{url}", "C": "c"}
 
 
 def test_auth_is_replaced_as_a_whole(reader):

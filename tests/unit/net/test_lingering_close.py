@@ -1,11 +1,19 @@
 """Closing: whoever listens gets all of it, and nobody is waited for forever."""
 
 import heapq
+import socket
+import struct
 
 import pytest
 
 from authproxy.net import lingering_close as lingering
-from authproxy.net.lingering_close import MAX_SECONDS, QUIET, LingeringClose, close_or_abort
+from authproxy.net.lingering_close import (
+    MAX_SECONDS,
+    QUIET,
+    LingeringClose,
+    close_or_abort,
+    reset_on_close,
+)
 
 STALL = 60.0
 
@@ -123,3 +131,18 @@ def test_what_is_left_after_closing_is_waited_for_while_it_is_taken(loop, pace, 
     close_or_abort(transport, STALL)
     loop.passes(900, lambda: transport.takes(pace))
     assert transport.said[:2] == end
+
+
+@pytest.mark.parametrize(("half_closes", "said"), [(True, ["reset"]), (False, ["reset", "abort"])])
+def test_an_end_that_means_all_is_there_can_be_withheld_within_tls_at_once(half_closes, said):
+    class Socket(Transport):
+        def get_extra_info(self, _name):
+            return self
+
+        def setsockopt(self, *option):
+            assert option == (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.said.append("reset")
+
+    transport = Socket(half_closes=half_closes)
+    reset_on_close(transport)
+    assert transport.said == said

@@ -1,6 +1,7 @@
 """A tunnel between two faked transports: what passes, who waits, and how it ends."""
 
 import asyncio
+import socket
 
 import pytest
 
@@ -29,8 +30,19 @@ class Transport:
     def close(self):
         self.said.append("close")
 
+    def abort(self):
+        self.said.append("abort")
+
     def is_closing(self):
-        return "close" in self.said
+        return not {"close", "abort"}.isdisjoint(self.said)
+
+    def get_extra_info(self, name):
+        assert name == "socket"
+        return self
+
+    def setsockopt(self, _level, option, _value):
+        assert option == socket.SO_LINGER
+        self.said.append("with a reset")
 
     def pause_reading(self):
         self.reading = False
@@ -134,6 +146,43 @@ async def test_when_it_is_ended_from_here_both_sides_are_told_and_may_end_their_
     world.tunnel.end("client")
     world.tunnel.end("upstream")
     await waiting
+
+
+@both_ways
+async def test_who_breaks_off_takes_the_other_along_by_a_reset(side):
+    world = World()
+    with world.tunnel as tunnel:
+        world.end(side).abort()  # it is gone
+        tunnel.cut(side)
+        await asyncio.wait_for(tunnel.closed(), 1)
+    assert world.end(OTHER[side]).said[:2] == ["with a reset", "close"]
+    assert tunnel.cut_by == side
+
+
+@both_ways
+async def test_who_had_ended_its_half_broke_nothing_off(side):
+    world = World()
+    world.tunnel.end(side)
+    world.end(side).abort()
+    world.tunnel.cut(side)
+    world.tunnel.end(OTHER[side])
+    await asyncio.wait_for(world.tunnel.closed(), 1)
+    assert world.end(OTHER[side]).said == ["eof"]
+    assert world.tunnel.cut_by is None
+
+
+async def test_within_tls_who_is_cut_off_is_told_no_goodbye():
+    world = World(half_closes=False)
+    world.tunnel.cut("upstream")
+    await asyncio.wait_for(world.tunnel.closed(), 1)
+    assert world.client.said[:2] == ["with a reset", "abort"]
+
+
+async def test_a_client_that_breaks_off_before_anybody_looks_resets_the_upstream():
+    world = World()
+    with world.tunnel:
+        world.tunnel.cut("client")  # and its task is cancelled
+    assert world.upstream.said == ["with a reset", "close"]
 
 
 async def test_a_side_that_never_ends_its_half_is_not_waited_for_for_ever(monkeypatch):

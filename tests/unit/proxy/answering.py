@@ -65,6 +65,7 @@ def route(*, bodies=None, **settings):
         bodies=bodies,
         facts=NO_FACTS,
         standing=Standing("api", lambda *_: None),
+        refusals_from=300,
     )
 
 

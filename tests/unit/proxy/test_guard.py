@@ -152,6 +152,15 @@ def test_http_1_0_is_spoken_too():
     assert check(version=(1, 0)) == ("127.0.0.1", "/x")
 
 
+def test_in_http_1_0_a_whole_url_needs_no_host_and_anything_else_does():
+    assert check("http://localhost:8080/x", version=(1, 0), host=None) == ("localhost", "/x")
+    with pytest.raises(Forbidden):
+        check("http://evil.example/x", version=(1, 0), host=None)
+    for keys in ({"target": "/x", "version": (1, 0)}, {"target": "http://localhost/x", "version": (1, 1)}):
+        with pytest.raises(BadRequest, match="the Host header is missing"):
+            check(host=None, **keys)
+
+
 @pytest.mark.parametrize(
     "sent",
     [

@@ -9,6 +9,7 @@ from authproxy.observe.standing import Standing
 from authproxy.proxy.refusal import (
     KEPT,
     NO_CREDENTIAL,
+    NO_ROUTE,
     NOT_ALLOWED,
     SCOPE,
     WRONG_STATIC,
@@ -32,6 +33,7 @@ class Credential:
 
 
 STATIC = Credential("a static token")
+SENDER = SimpleNamespace(pool=SimpleNamespace(origin="http://other.example"))
 OWN = "no credential: the caller's own Authorization was kept (incoming: keep)"
 
 
@@ -41,7 +43,9 @@ class World:
     def __init__(self, *, credential=None, injects=True, age=2.4, issued=True, **outgoing):
         self.noted = []
         standing = Standing("up42", lambda _name, refusal: self.noted.append(refusal))
-        self.route = SimpleNamespace(credential=credential or Credential(), standing=standing)
+        self.route = SimpleNamespace(
+            name="up42", credential=credential or Credential(), standing=standing, sender=SENDER
+        )
         self.context = SimpleNamespace(
             injects=injects,
             token=Token("s3cr3t", issued_at=time() - age if issued else 0.0) if injects else None,
@@ -99,6 +103,13 @@ def test_a_route_without_a_credential_says_so():
     world.context.injects = False
     assert details(world.line()) == "no credential: this route adds none (grant: none)"
     assert world.noted[0].hint == NO_CREDENTIAL
+
+
+def test_a_host_that_is_no_routes_is_named():
+    world = World()
+    world.route.name, world.route.credential, world.context.injects = "", None, False
+    assert details(world.line()) == "no credential was added: no route's upstream is http://other.example"
+    assert world.noted[0].hint == NO_ROUTE
 
 
 def test_what_another_token_does_not_help_lasts():

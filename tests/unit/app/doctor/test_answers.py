@@ -1,5 +1,7 @@
 """What an upstream's answer means."""
 
+from dataclasses import replace
+
 import pytest
 
 from authproxy.app.doctor.answers import Answered, Asked, judge, judge_missing, variants
@@ -46,6 +48,13 @@ def test_an_answer_is_judged(answered, ok, cause, what_next):
     if cause is not None:
         assert cause in verdict.cause
         assert what_next in verdict.next
+
+
+@pytest.mark.parametrize("status", [203, 302, 404, 405, 429, 503])
+def test_what_the_route_takes_for_a_no_is_one_whatever_its_status(status):
+    verdict = judge(replace(ASKED, refused=True, repeated=True), answer(status, ("Location", "/docs")))
+    assert not verdict.ok
+    assert f"answered {status} to a Bearer credential, and to another token as well" in verdict.cause
 
 
 @pytest.mark.parametrize("status", [405, 422])

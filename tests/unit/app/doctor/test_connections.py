@@ -26,7 +26,7 @@ from authproxy.app.doctor.connections import (
     judge_use,
 )
 from authproxy.observe.record import Notes, RequestRecord
-from authproxy.proxy.forward.interception import NO_TLS_HERE, TLS_HINT
+from authproxy.proxy.forward.interception import LEFT, NO_TLS_HERE, TLS_HINT
 
 API, OTHER, PLAIN = "api.example:443", "other.example:443", "127.0.0.1:8080"
 ROUTE = Destination("api", API)
@@ -95,8 +95,9 @@ def test_a_client_that_closes_in_the_handshake_is_one_that_does_not_trust_us():
     assert "does not trust" in found.tunnels[0].trouble
 
 
-def test_a_handshake_is_an_intercepted_tunnel():
-    found = Connections()
+def test_a_handshake_is_an_intercepted_tunnel_also_where_nothing_comes_of_it():
+    found = heard(record("CONNECT", API, cause=LEFT))
+    assert found.tunnels == []
     found.secured(API, "api.example")
     assert found.tunnels == [HERE]
 

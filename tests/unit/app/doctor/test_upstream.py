@@ -46,20 +46,35 @@ class Credential:
 
     injection = header_injection("Authorization", "Bearer")
 
+    def __init__(self, *statuses):
+        self.statuses = frozenset(statuses)
+
+    def refuses(self, reply, _outgoing):
+        return reply.status in self.statuses
+
     async def send(self, outgoing, sender, token):
         return await sender.send(outgoing, f"Authorization: Bearer {token.value}\r\n".encode())
 
 
-def upstream(sender, *, base="/v2", allow=None):
+def upstream(sender, *, base="/v2", allow=None, statuses=(401,)):
     route = Route(
         name="a", host=None, path="/", strip="", base=base, sender=sender,
         request_headers=RequestHeaders(host="a.example", set_pairs=[("X-Key", "mine")]),
-        response_headers=ResponseHeaders(), credential=Credential(), allow=allow,
+        response_headers=ResponseHeaders(), credential=Credential(*statuses), allow=allow,
     )  # fmt: skip
     grant = Static(token=SecretStr("t"))
     config = SimpleNamespace(grant=grant, host=None)
     proxied = Target(Origin("a.example", 80), proxy=object())  # none is probed for TLS
     return Upstream(route, config, proxied)
+
+
+@pytest.mark.parametrize("status", [203, 404])
+async def test_an_answer_that_the_route_takes_for_a_no_is_one(status):
+    sender = Sender({"/v2/x": status})
+    verdict = await upstream(sender, statuses=(401, status)).examine(Question("/x"), TOKEN)
+    assert not verdict.ok
+    assert f"answered {status} to a Bearer credential" in verdict.cause
+    assert len(sender.sent) == 1, "no other way to join the paths is tried"
 
 
 async def test_the_request_goes_out_as_the_route_has_it():

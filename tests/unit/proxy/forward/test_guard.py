@@ -136,6 +136,14 @@ def test_a_url_comes_with_one_host():
             ForwardGuard().check_absolute(asked("http://api.example/", **keys))
 
 
+def test_in_http_1_0_a_url_needs_no_host_besides():
+    sent = asked("http://api.example/x", host=None, version=(1, 0))
+    assert ForwardGuard().check_absolute(sent) == (Place("api.example", 80), "/x")
+    assert OriginGuard("http", Place("api.example", 80)).check(sent) == ("api.example", "/x")
+    with pytest.raises(Misdirected):
+        OriginGuard("http", Place("api.example", 81)).check(sent)
+
+
 # ── the key ──────────────────────────────────────────────────────────────────────────────────────
 
 

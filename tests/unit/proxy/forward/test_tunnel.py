@@ -50,6 +50,21 @@ async def test_one_that_ended_before_there_was_a_tunnel_says_so_in_it(ends):
     assert client.ended
 
 
+@pytest.mark.parametrize("joined", [True, False])
+@pytest.mark.parametrize("ended", [True, False])
+async def test_it_may_break_off_but_not_behind_its_end(ends, joined, ended):
+    client, transport, far = ends
+    tunnel = Tunnel(client, transport, 60)
+    if joined:
+        far.join(tunnel)
+    if ended:
+        far.eof_received()
+    far.connection_lost(ConnectionResetError())
+    if not joined:
+        far.join(tunnel)
+    assert tunnel.cut_by == (None if ended else "upstream")
+
+
 async def test_who_takes_nothing_stops_the_other(ends):
     client, transport, far = ends
     far.pause_writing()  # there is nobody yet

@@ -206,6 +206,16 @@ def test_a_directory_is_made_with_those_above_it_and_is_ours_alone(tmp_path):
     assert mode(tmp_path / "a" / "b") == 0o700
 
 
+def test_a_directory_is_tried_and_nothing_stays(tmp_path):
+    disk.try_directory(tmp_path / "a" / "b")
+    disk.try_directory(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    for path in ("file", "file/b"):
+        with pytest.raises(StoreError, match=rf"{path}: Not a directory"):
+            disk.try_directory(tmp_path / path)
+
+
 @pytest.mark.parametrize("bits", [0o770, 0o707, 0o1777])
 def test_a_directory_where_others_may_write_is_not_ours(tmp_path, bits):
     (tmp_path / "locks").mkdir()
