@@ -111,8 +111,6 @@ class OAuthGrant(Grant):
         style = self.style
         if any(getattr(self, key) is None for key in NEEDS[style]):
             raise ValueError(f"client_auth {style} needs {' and '.join(NEEDS[style])}")
-        if style == "client_secret_basic_raw" and ":" in (self.client_id or ""):
-            raise ValueError(f"client_id must not contain a colon with client_auth {style} (RFC 7617 §2)")
         if style != "tls_client_auth" and (self.cert_file or self.key_file) is not None:
             raise ValueError("cert_file and key_file are for client_auth: tls_client_auth")
         if style == "tls_client_auth" and (self.token_url or "").startswith("http:"):

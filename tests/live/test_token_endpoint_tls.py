@@ -158,4 +158,4 @@ routes:
 """
     told = authproxy("check", config=text)
     assert told.returncode == 2
-    assert ":9:12: routes[0].auth.tls: " in told.stdout
+    assert ":9:22: routes[0].auth.tls.ca_file: " in told.stdout

@@ -69,11 +69,6 @@ def test_a_style_that_needs_a_secret_is_not_left_without(style, missing):
         client(client_auth=style, **{missing: None})
 
 
-def test_a_client_id_with_a_colon_is_not_sent_as_raw_basic():
-    with pytest.raises(ValidationError, match="client_id must not contain a colon with client_auth"):
-        client(client_auth="client_secret_basic_raw", client_id="a:b")
-
-
 @pytest.mark.parametrize(
     ("keys", "sent"),
     [
