@@ -310,10 +310,9 @@ def _places(top: Item, routes: Iterable[Item]) -> dict[str, tuple[int, int]]:
     """Return where each key of the top level stands, those below that are told of later, and routes' too."""
     items = [item for item in top.value.values() if item.file == top.file]
     routes = list(routes)
-    below_routes = [(route, key) for route in routes for key in ("listen", "tls")]
-    below_routes += [(auth, "tls") for route in routes if (auth := route.child("auth")) is not None]
-    owners = [top, *routes, *(auth for route in routes if (auth := route.child("auth")) is not None)]
+    owners = [*routes, *(auth for route in routes if (auth := route.child("auth")) is not None)]
     tls = [mapping for each in owners if (mapping := each.child("tls")) is not None]
+    items += tls
     log, forward = top.child("log") or top, top.child("forward") or top
     authority = forward.child("ca") or top
     below = [
@@ -323,7 +322,9 @@ def _places(top: Item, routes: Iterable[Item]) -> dict[str, tuple[int, int]]:
         (authority, "cert_file"),
         (authority, "key_file"),
     ]
-    found = (item.child(key) for item, key in [*below, *below_routes, *product(tls, TLS_FILES)])
+    below += product(routes, ["listen"])
+    below += product([top.child("tls") or top, *tls], TLS_FILES)
+    found = (item.child(key) for item, key in below)
     items += [item for item in found if item is not None]
     return {item.key: (item.line, item.column) for item in items}
 

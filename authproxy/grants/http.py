@@ -137,10 +137,10 @@ async def tls_context(tls: TLSSettings, certificate: ClientCertificate | None) -
     try:
         return await asyncio.to_thread(token_endpoint_context, tls, certificate)
     except UNUSABLE as error:
-        raise TokenUnavailable(unusable(tls, certificate), hint=CERTIFICATE_HINT) from error
+        raise TokenUnavailable(_unusable(tls, certificate), hint=CERTIFICATE_HINT) from error
 
 
-def unusable(tls: TLSSettings, certificate: ClientCertificate | None) -> str:
+def _unusable(tls: TLSSettings, certificate: ClientCertificate | None) -> str:
     """Return which files it must be that no context can be made of."""
     if certificate is not None:
         return f"the client certificate in {certificate.cert_file} cannot be used"

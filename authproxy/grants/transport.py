@@ -26,9 +26,8 @@ class Transport:
 
     def tls_of_its_own(self, urls: Iterable[str]) -> TLSSettings | None:
         """Return `tls` if it is the route's and one of `urls` is asked by it, and not as any server is."""
-        if self.only_for is None or self.tls == USUAL:
-            return None
-        return next((self.tls for url in urls if self.tls_to(url) is self.tls), None)
+        is_the_routes = self.only_for is not None and self.tls != USUAL
+        return self.tls if is_the_routes and any(self.tls_to(url) is self.tls for url in urls) else None
 
 
 DIRECT = Transport()
