@@ -153,7 +153,7 @@ def _complaint(details: Any, item: Item, kind: type, also: Iterable[str]) -> _Co
             on_key = True
         elif what == "missing" and index == len(loc) - 1:
             # Each missing key is a place of its own, though nothing stands there.
-            fault = item.missing(str(part), _required(kind, parts, str(part)))
+            fault = item.missing(str(part), _required(kind, parts, str(part), member))
             return _Complaint(item, (*parts, part), in_union, fault)
         else:
             in_union, member = True, str(part)
@@ -175,7 +175,7 @@ def _unexpected(
         message = f"{NO_COLON}; if it belongs to the value before it, put that in quotes"
         return Fault(item.file, item.key_line, item.key_column, around, message)
     kinds = kinds_at(kind, above)
-    if chosen := [each for each in kinds if member in _tags(each)]:
+    if chosen := _chosen(kinds, member):
         takes = [str(tag) for each in kinds if name in _names(each) for tag in _tags(each)]
         if takes:
             return item.key_fault(f"{UNKNOWN_KEY} with `type: {member}`; it goes with {' or '.join(takes)}")
@@ -193,8 +193,14 @@ def _tags(kind: Any) -> tuple[object, ...]:
     return get_args(get_type_hints(kind)["type"]) if "type" in _names(kind) else ()
 
 
-def _required(kind: type, parts: tuple[str | int, ...], name: str) -> str:
-    for each in kinds_at(kind, parts):
+def _chosen(kinds: Iterable[Any], member: str) -> list[Any]:
+    """Return those of a union's `kinds` that `member` is the `type` of."""
+    return [each for each in kinds if member in _tags(each)]
+
+
+def _required(kind: type, parts: tuple[str | int, ...], name: str, member: str) -> str:
+    kinds = kinds_at(kind, parts)
+    for each in _chosen(kinds, member) or kinds:
         if (said := description(each, name)) is not None:
             return f"is required ({said})"
     return "is required"

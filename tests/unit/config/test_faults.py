@@ -171,3 +171,5 @@ def test_each_key_that_is_missing_in_one_of_several_kinds_is_told_by_itself(read
     faults = reader.route_faults(NONE, "token_store: {type: redis}")
     told = {fault.partition(" (")[0] for fault in faults}
     assert told == {"token_store.url: is required", "token_store.key: is required"}
+    assert any("the same for all replicas" in fault for fault in faults), "as that kind describes it"
+    assert "by default" not in "".join(faults), "which is said of another one"
