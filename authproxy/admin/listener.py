@@ -87,7 +87,7 @@ class AdminServer(ProxyServer):
         """Let who is connected now have the answer they wait for and no other: their listener is gone."""
         clients = [cast("AdminConnection", each) for each in self.connections]
         for each in clients:
-            each.retiring = True
+            each.draining = True
             if each.is_idle and not each.is_new:
                 each.force_close()
         self._loop.call_later(NEW_SECONDS, self._close, lambda each: each.is_new and each in clients)
@@ -97,7 +97,6 @@ class AdminConnection(ClientConnection):
     """A connection whose client may end its half once it has asked, as `nc -N` does; but see `has_no_end`.
 
     `idle_since` is when its last request was answered, or it was opened; the loop's own clock is too coarse.
-    `retiring` says that it takes no other request than the one that it may be at.
     What aiohttp's requests and answers ask their connection for is here as well.
     """
 
@@ -107,7 +106,6 @@ class AdminConnection(ClientConnection):
     def __init__(self, server: ProxyServer, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(server, loop)
         self._ended = self._endless = False
-        self.retiring = False
         self.idle_since = monotonic()
 
     @property
@@ -119,7 +117,7 @@ class AdminConnection(ClientConnection):
         self.idle_since = monotonic()
         if self._ended and self._at == len(self._ahead):  # nothing more can be asked on it
             keep_alive, self._silent = False, True
-        super().answered(keep_alive=keep_alive and not self.retiring)
+        super().answered(keep_alive=keep_alive)
 
     def eof_received(self) -> bool:
         """Note that the client has ended its half; keep ours for the answers to what it has asked."""
@@ -194,7 +192,7 @@ class AdminAnswerer:
             return False
         except Exception as error:  # noqa: BLE001 - the last stop
             response = problem(internal_error(error), close=True)
-        if connection.retiring or not context.keep_alive:
+        if connection.draining or not context.keep_alive:
             response.force_close()
         try:
             async with asyncio.timeout(UNREAD_SECONDS):

@@ -143,7 +143,7 @@ class ProxyListeners:
                 self._gone[handler] = self._routes[name]
         for listener in self._served:
             if self._changes_sides(listener, site):
-                _entrance(listener).closing = True
+                _entrance(listener).close()
         for name, handler in own.items():
             handler.serve(site.own[name])
         now = {route: site.own[name] for name, route in site.config.own_listeners.items()}

@@ -139,7 +139,11 @@ class ProxyHandler:
         try:
             if (
                 not reply.complete
-                or (credential is not None and credential.refuses(reply, outgoing))
+                or (
+                    reply.status >= route.refusals_from
+                    and credential is not None
+                    and credential.refuses(reply, outgoing)
+                )
                 or outgoing.uploads  # the answer came before the whole request
             ):
                 context.request.connection.proceed(context)

@@ -200,11 +200,13 @@ def judge_head(head: PlainHead, site: Site) -> bool:
         or (route.allow is not None and not is_allowed(route, method, path))
     ):
         return False
+    line = head.line
     if route.strip or route.base:
         target = upstream_target(target, strip=route.strip, base=route.base)
+        line = f"{method} {target} HTTP/1.1".encode("ascii")
     if route.has_logins and is_login(route, method, path, target):
         return False
-    outgoing = b"%b %b HTTP/1.1\r\n%b" % (method.encode("ascii"), target.encode("ascii"), lines)
+    outgoing = b"%b\r\n%b" % (line, lines)
     if len(outgoing) > site.header_bytes or is_too_large(section.length, site.body_bytes):
         return False
     head.path, head.outgoing, head.route = path, outgoing, route

@@ -81,13 +81,14 @@ class ClientConnection(asyncio.Protocol):
     """One client's connection, which came in at `entrance`; by default at one where all routes are mounted.
 
     `stall_seconds` is how long the client may take nothing of what is left for it when it is closed.
+    `draining` says that this answer should be the connection's last.
     """
 
     __slots__ = (
-        "_ahead", "_answered_any", "_at", "_began", "_context", "_deadline", "_drained", "_entrance",
-        "_framing", "_held", "_lingering_close", "_loop", "_method", "_parser", "_payload", "_server",
-        "_silent", "_state", "_stream_paused", "_taker", "_task", "_timer", "_timer_at", "_tunnel", "_turn",
-        "_working", "stall_seconds", "transport", "writing_paused",
+        "_ahead", "_answered_any", "_at", "_began", "_context", "_deadline", "_drained", "_framing",
+        "_held", "_lingering_close", "_loop", "_method", "_parser", "_payload", "_server", "_silent",
+        "_state", "_stream_paused", "_taker", "_task", "_timer", "_timer_at", "_tunnel", "_turn",
+        "_working", "draining", "entrance", "stall_seconds", "transport", "writing_paused",
     )  # fmt: skip
 
     use_http = USE_HTTP  # says what to do for who speaks TLS where we do not
@@ -99,7 +100,8 @@ class ClientConnection(asyncio.Protocol):
         self.writing_paused = False
         self.stall_seconds = UNREAD_SECONDS
         self._server = server
-        self._entrance: Entrance | ProxyServer = entrance if entrance is not None else server
+        self.entrance: Entrance | ProxyServer = entrance if entrance is not None else server
+        self.draining = False
         self._loop = loop
         self._state = State.IDLE
         self._answered_any = False
@@ -125,11 +127,6 @@ class ClientConnection(asyncio.Protocol):
         self._timer_at = 0.0
 
     # ── what the server asks ─────────────────────────────────────────────────────────────────────
-
-    @property
-    def draining(self) -> bool:
-        """Whether this answer should be the connection's last."""
-        return self._server.draining or self._entrance.closing
 
     @property
     def in_flight(self) -> bool:
@@ -160,7 +157,7 @@ class ClientConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._state is IDLE and not self._ahead and not self.writing_paused:
-            found = self._entrance.answerer.reader.read(data)
+            found = self.entrance.answerer.reader.read(data)
             if found is not None:
                 self._begin_plain(*found)
                 return
@@ -255,7 +252,7 @@ class ClientConnection(asyncio.Protocol):
         """Have `request` answered."""
         self._state = BUSY
         self._deadline = inf
-        step = self._entrance.answerer.start(request)
+        step = self.entrance.answerer.start(request)
         if type(step) is Waiting:
             self.proceed(step.context)
         elif type(step) is Answered:
@@ -271,20 +268,20 @@ class ClientConnection(asyncio.Protocol):
 
     async def _finish(self, context: Any) -> None:
         self._context = None  # from here on the answerer sees to it, should the task be cancelled
-        keep_alive = await self._entrance.answerer.finish(context)
+        keep_alive = await self.entrance.answerer.finish(context)
         self._task = None
         self.answered(keep_alive=keep_alive)
 
     def answered(self, *, keep_alive: bool) -> None:
         """End a request: its answer is out."""
         self._context = None
-        if self._server.draining:
+        if self.draining:
             self._server.noticed()
         if self.transport is None or self._lingering_close is not None:
             return
         self._answered_any = True
         whole = self._payload is NO_BODY or self._payload.is_eof()
-        if not keep_alive or self._taker is not None or self._server.draining or self._entrance.closing:
+        if not keep_alive or self.draining or self._taker is not None:
             self.linger(silent=self._silent and whole)
         elif not whole:
             self._state = State.DISCARDING
@@ -613,7 +610,7 @@ class ClientConnection(asyncio.Protocol):
         if task is not None:
             task.cancel()
         if context is not None:
-            self._entrance.answerer.lost(context)
+            self.entrance.answerer.lost(context)
         return task
 
     async def shutdown(self, seconds: float) -> None:
@@ -626,7 +623,7 @@ class ClientConnection(asyncio.Protocol):
     def refuse(self, error: AuthproxyError) -> None:
         """Answer what is not even a request, and close."""
         if self.transport is not None:
-            self.transport.write(self._entrance.answerer.refused(error, self._began))
+            self.transport.write(self.entrance.answerer.refused(error, self._began))
         self.linger(silent=False)
 
     # ── deadlines: one lazy timer a connection, not one a request ────────────────────────────────

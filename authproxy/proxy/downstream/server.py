@@ -77,6 +77,11 @@ class Entrance:
     def __call__(self) -> ClientConnection:
         return self._server.connection(self)
 
+    def close(self) -> None:
+        """Have each answer from now on be the last of its connection: the listener is gone."""
+        self.closing = True
+        self._server.wind_down(lambda each: each.entrance is self)
+
 
 class ProxyServer:
     """Makes a `ClientConnection` for each connection, up to `limit`; `limit_hint` says how to raise that.
@@ -146,6 +151,7 @@ class ProxyServer:
         return parser_for(connection, self._loop, self.header_bytes)
 
     def connection_made(self, connection: ClientConnection) -> None:
+        connection.draining = self.draining or connection.entrance.closing
         self.connections.add(connection)
         if len(self.connections) - len(self._turned_away) > self._limit:
             self._turned_away.add(connection)
@@ -166,6 +172,11 @@ class ProxyServer:
         self._turned_away.discard(connection)
         self.noticed()
 
+    def wind_down(self, which: Callable[[ClientConnection], bool]) -> None:
+        """Have the answer that is under way, or the next, be the last of `which` connections."""
+        for connection in self.connections:
+            connection.draining |= which(connection)
+
     def noticed(self) -> None:
         """Let the drain see what has changed."""
         if self.draining:
@@ -177,6 +188,7 @@ class ProxyServer:
         The listeners are closed already; whom one has just accepted is about to be a connection here.
         """
         self.draining = True
+        self.wind_down(lambda _: True)
         for _ in range(ACCEPT_TURNS):
             await asyncio.sleep(0)
         self._close(lambda each: not (each.in_flight or each.leaving or each.is_new))

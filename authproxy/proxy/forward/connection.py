@@ -91,7 +91,8 @@ class ForwardConnection(ClientConnection):
 
         `unasked` is called if the client goes away before it has sent anything there.
         """
-        self._entrance, self.transport = entrance, transport
+        self.entrance, self.transport = entrance, transport
+        self.draining |= entrance.closing
         self._goes_on, self._unasked = data, unasked
 
     @property
@@ -126,7 +127,7 @@ class ForwardConnection(ClientConnection):
     async def _finish(self, context: Any) -> None:
         self._context = None
         try:
-            keep_alive = await self._entrance.answerer.finish(context)
+            keep_alive = await self.entrance.answerer.finish(context)
         finally:
             if self._is_lost:
                 self._task = None

@@ -115,7 +115,7 @@ class ForwardHandler(ProxyHandler):
                 handler.serve(self._sites[origin])
             else:
                 handler.serve(self._misdirected(GONE))
-                entrance.closing = True
+                entrance.close()
                 del self._entrances[origin]
 
     @property
@@ -140,7 +140,7 @@ class ForwardHandler(ProxyHandler):
     def _no_entrance(self, origin: Origin, why: str) -> Entrance:
         """Return where every request is answered 421, and no second one."""
         entrance = Entrance(self._server, self.beside(self._misdirected(why), listener_of(*origin)))
-        entrance.closing = True
+        entrance.close()
         return entrance
 
     def _misdirected(self, why: str) -> Inside:

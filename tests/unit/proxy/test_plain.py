@@ -10,19 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from authproxy.proxy.judge import JUDGED, READ_PLAINLY
+from authproxy.proxy.placeholders import placeholder
 from authproxy.proxy.plain import (
     MAX_CHUNKS,
     MAX_LINES,
+    MAX_LINES_SEEN,
     MAX_ONCE,
     MAX_REMEMBERED,
     MAX_SHAPES,
     MAX_STATUS_LINES,
     MAX_TEXT,
+    LineNames,
     PlainReader,
     Shapes,
     _status_lines,
-    lines_of,
-    names_of,
     pairs_of,
     read_reply,
     unchunked,
@@ -97,6 +98,7 @@ NOT_PLAIN = {
     "a DEL": HEAD.replace(b"*/*", b"\x7f"),
     "no blank": HEAD.replace(b"Accept: ", b"Accept:"),
     "two blanks": HEAD.replace(b"Accept: ", b"Accept:  "),
+    "two blanks in a value": HEAD.replace(b"*/*", b"a  b"),
     "a blank behind": HEAD.replace(b"*/*", b"*/* "),
     "a blank behind one before the last": HEAD.replace(b":8080", b":8080 "),
     "a blank behind the last": HEAD.replace(b"*/*\r\n", b"*/* \r\n"),
@@ -219,6 +221,26 @@ def test_what_is_remembered_has_a_bound():
     assert len(reads._sections) == before
 
 
+def test_lines_that_are_remembered_have_a_bound():
+    names = LineNames()
+    for number in range(20 * MAX_LINES_SEEN // 1000):
+        assert names[b"X: %1000d" % number] == b""  # more than one blank
+        assert names[b"X: %01000d" % number] == b"X"
+        assert sum(map(len, names)) <= MAX_LINES_SEEN
+    assert len(names) > 1
+
+
+def test_a_line_that_may_hold_a_placeholder_is_noticed_each_time_and_for_its_own_section_only():
+    reads = reader()
+    held = HEAD[:-2] + b"X-Token: " + placeholder("r").encode() + b"\r\n\r\n"
+    for _ in range(3):
+        for at in range(3):
+            head, _ = reads.read(held.replace(b"/x", b"/%d" % at).replace(b"*/*", b"a/%d" % at))
+            assert head.section.noticed
+            head, _ = reads.read(numbered(at))
+            assert not head.section.noticed
+
+
 def test_sequences_of_names_that_are_remembered_have_a_bound():
     shapes = Shapes(lambda names, _: len(names))
     for number in range(3 * MAX_SHAPES):
@@ -319,6 +341,9 @@ def test_a_plain_reply_is_read():
         REPLY.replace(b"200 OK", b"101 Switching Protocols"),
         REPLY.replace(b"200 OK", b"200 O\x00K"),
         REPLY.replace(b"200 OK", b"200  OK"),
+        REPLY.replace(b"200 OK", b"200 OK "),
+        REPLY.replace(b"200 OK", b"200 O  K"),
+        REPLY + b"".join(b"\r\nX-%d: 1" % number for number in range(MAX_LINES)),
         REPLY.replace(b"200", b"+20"),
         REPLY.replace(b"Length: 5", b"Length: 5\r\nTransfer-Encoding: chunked"),
         REPLY.replace(b"Length: 5", b"Length: 5\r\ncontent-length: 6"),
@@ -424,8 +449,3 @@ def test_chunks_that_are_all_there_are_read_as_a_parser_reads_them(pieces):
 )
 def test_chunks_that_are_not_plain_are_left_to_the_parser(body):
     assert unchunked(body) is None
-
-
-def test_lines_without_a_name_have_none():
-    assert names_of([b"A: 1", b"B"]) is None
-    assert lines_of(b"A: 1\r\nB: 2") == [b"A: 1", b"B: 2"]

@@ -836,6 +836,7 @@ async def test_a_shutdown_breaks_off_whatever_there_is(brought, name):
 async def test_a_drain_makes_what_is_under_way_the_last(brought, name):
     front = await brought(name)
     front.server.draining = True
+    front.server.wind_down(lambda each: each is front.connection)
     if STATES[name][0] in {State.TUNNEL, State.LINGERING}:
         return
     assert front.connection.draining

@@ -273,7 +273,7 @@ async def test_at_a_listener_that_is_gone_each_answer_is_the_last(world):
     connection.data_received(GET)
     await settle()
     assert (connection.draining, connection.leaving) == (False, False)
-    entrance.closing = True
+    entrance.close()
     connection.data_received(GET)
     await settle()
     assert (connection.draining, connection.leaving) == (True, True)

@@ -44,7 +44,7 @@ class World:
         self.told = []
         base = ProxyHandler(SITE, Counters(), [self.told.append])
         self.forward = forward_site(**site)
-        self.handler = ForwardHandler(base, SITE, self.forward, SimpleNamespace(draining=False))
+        self.handler = ForwardHandler(base, SITE, self.forward, SimpleNamespace(wind_down=lambda _: None))
 
     def start(self, method, target, *headers, host=None):
         transport = Transport()
