@@ -21,8 +21,14 @@ help: ## list the words
 run: $(STAMP) ## the proxy before its built-in demo APIs, ready for curl; ARGS='--listen 127.0.0.1:9090'
 	@$(BIN)/authproxy demo $(ARGS)
 
+# To tell of a test takes xdist as long as most of these do: so they run in parts that know nothing of each other.
+PARTS := $(addprefix unit-,$(shell seq $(JOBS)))
+
 unit: $(STAMP).dev ## the unit tests: no server, no browser, seconds
-	@$(BIN)/pytest --numprocesses=$(CPUS) --dist=worksteal --hypothesis-profile=quick $(ARGS) tests/unit
+	@$(MAKE) --no-print-directory --jobs $(if $(filter output-sync,$(.FEATURES)),--output-sync) $(PARTS)
+
+$(PARTS): unit-%:
+	@$(BIN)/pytest --part=$*/$(JOBS) -o cache_dir=.pytest_cache/$@ --hypothesis-profile=quick $(ARGS) tests/unit
 
 live: $(STAMP).dev ## the installed command, over the wire
 	@$(BIN)/pytest --numprocesses=$(JOBS) --dist=loadfile $(ARGS) tests/live

@@ -68,14 +68,14 @@ class Notify:
 
     def alive(self) -> None:
         """Tell that we live. Nothing waits for that: it is said again."""
-        self._send("WATCHDOG=1", seconds=0)
+        self._send("WATCHDOG=1", waits=False)
 
     def watch(self) -> None:
         """Tell that we live, twice in the time of the watchdog, as long as the running loop does."""
         if self and self.watchdog is not None:
             keep_calling(self.alive, self.watchdog / 2)
 
-    def _send(self, *lines: str, seconds: float = SEND_SECONDS) -> None:
+    def _send(self, *lines: str, waits: bool = True) -> None:
         if self._address is None:
             return
         # "@" stands for the null byte that an abstract name begins with (unix(7)).
@@ -83,7 +83,7 @@ class Notify:
         try:
             if self._socket is None:  # kept: when descriptors run out we live all the same
                 self._socket = socket.socket(AF_UNIX, socket.SOCK_DGRAM)
-            self._socket.settimeout(seconds)
+            self._socket.settimeout(SEND_SECONDS if waits else 0)
             self._socket.sendto("\n".join(lines).encode(errors="replace"), address)
         except OSError as error:
             if not self._warned:

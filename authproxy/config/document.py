@@ -209,22 +209,24 @@ class _Builder:
         if self._count > MAX_ITEMS:
             raise _TooMuch
         mark = node.start_mark
-        item = Item(
-            None, self._file, key, mark.line + 1, mark.column + 1, key_mark.line + 1, key_mark.column + 1
-        )
+        place = (mark.line + 1, mark.column + 1, key_mark.line + 1, key_mark.column + 1)
+        item = Item(None, self._file, key, *place)
         if id(node) in self._open:
             self.faults.append(item.key_fault("an alias (*) cannot be inside what it refers to"))
             return item
         self._open.add(id(node))
+        value: Any
         try:
             if isinstance(node, yaml.MappingNode):
-                return replace(item, value=self._mapping(node, item), trap=trap_of_brackets(node))
-            if isinstance(node, yaml.SequenceNode):
-                return replace(item, value=self._sequence(node, item), trap=trap_of_brackets(node))
-            value = self._scalar(node, item)
-            return replace(item, value=value, trap=trap_of(node, value, self._text))
+                value, trap = self._mapping(node, item), trap_of_brackets(node)
+            elif isinstance(node, yaml.SequenceNode):
+                value, trap = self._sequence(node, item), trap_of_brackets(node)
+            else:
+                value = self._scalar(node, item)
+                trap = trap_of(node, value, self._text)
         finally:
             self._open.discard(id(node))
+        return Item(value, self._file, key, *place, trap=trap)
 
     def _sequence(self, node: yaml.SequenceNode, item: Item) -> list[Item]:
         return [

@@ -11,6 +11,7 @@ import types
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
+from functools import cache
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from authproxy.config.model import FileKeys
@@ -168,8 +169,13 @@ def kinds_at(kind: Any, parts: tuple[str | int, ...]) -> list[Any]:
         kinds = [each for each in _dataclasses(kind) if part in _own(each)]
         if not kinds:
             return []
-        kind = get_type_hints(kinds[0], include_extras=True)[str(part)]
+        kind = _types_of(kinds[0])[str(part)]
     return list(_dataclasses(kind))
+
+
+@cache
+def _types_of(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind, include_extras=True)
 
 
 def _dataclasses(kind: Any) -> Iterator[Any]:

@@ -3,7 +3,7 @@
 from hypothesis import settings
 
 QUICK = "quick"
-SHARE = 5
+SHARE = 10
 
 settings.register_profile(QUICK, max_examples=settings().max_examples // SHARE)
 

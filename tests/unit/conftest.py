@@ -1,5 +1,6 @@
 """What the unit tests share, and what makes them quick."""
 
+import functools
 import gc
 import os
 import tempfile
@@ -12,7 +13,34 @@ from _pytest.runner import runtestprotocol
 import tests.support.examples  # noqa: F401 - the quick profile of hypothesis
 from tests.support.clock import Clock
 
+PARTS = "--part"
+
 gc.disable()  # while tests are collected: thousands, none of which goes away before the end
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(PARTS, metavar="K/N", help="run the K-th of N parts of the unit tests, whole files")
+
+
+@functools.cache
+def files_of(part: str) -> frozenset[Path]:
+    """Return the files of a part: of neighbours, which take about as long, each part gets one."""
+    number, parts = map(int, part.split("/"))
+    return frozenset(sorted(Path(__file__).parent.rglob("test_*.py"))[number - 1 :: parts])
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out what is in another part, or leave it to others to say."""
+    part = config.getoption(PARTS, None)
+    if part is None or not collection_path.match("test_*.py"):
+        return None
+    return collection_path not in files_of(part) or None
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Have a part in which `-k` finds nothing be no failure."""
+    if session.config.getoption(PARTS, None) and exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+        session.exitstatus = pytest.ExitCode.OK
 
 
 def pytest_collection_finish() -> None:
@@ -30,10 +58,8 @@ def _no_authorities() -> Iterator[None]:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
-    """Leave out reports that say nothing, as `--numprocesses` makes each take as long as most tests do."""
-    if not hasattr(item.config, "workerinput"):
-        return None
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool:
+    """Leave out reports that say nothing: with `--numprocesses` each takes as long as most tests do."""
     for report in runtestprotocol(item, log=False, nextitem=nextitem):
         if report.when == "call" or not report.passed:
             item.ihook.pytest_runtest_logreport(report=report)

@@ -69,11 +69,9 @@ async def test_up42_tokens_are_refreshed_and_a_dead_refresh_token_falls_back(cli
 async def test_a_wrong_key_is_rejected_with_a_hint_that_names_it(demo, clock, name):
     key, wrong = SPOILED[name]
     config = demo.config()
-    (route,) = (each for each in config["routes"] if each["name"] == name)
-    route["auth"][key] = wrong
-    (read,) = (
-        each for each in parse(json.dumps(config), "demo.yaml", environ={}).routes if each.name == name
-    )
+    config["routes"] = [each for each in config["routes"] if each["name"] == name]
+    config["routes"][0]["auth"][key] = wrong
+    (read,) = parse(json.dumps(config), "demo.yaml", environ={}).routes
     async with FlowRunner(clock=clock) as runner:
         with pytest.raises((CredentialRejected, BadTokenReply)) as refused:
             await runner.run(read.grant.flow(None))
