@@ -12,9 +12,9 @@ import socket
 from collections.abc import Collection, Iterable, Mapping
 from urllib.parse import urlsplit
 
+from authproxy.config.env_templates import filled
 from authproxy.config.model import Config
 from authproxy.config.route import RouteConfig
-from authproxy.config.variables import filled
 from authproxy.errors import ConfigError
 from authproxy.net.http_proxy import may_except
 from authproxy.proxy.placeholders import placeholders

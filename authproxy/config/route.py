@@ -18,9 +18,9 @@ from pydantic import (
 )
 
 from authproxy.config.document import Item
+from authproxy.config.env_templates import template, variable_name
 from authproxy.config.rewrite import Rewrite
 from authproxy.config.stand_in import KEYS, Method, StandIn, matches
-from authproxy.config.variables import template, variable_name
 from authproxy.grants.grant import Grant
 from authproxy.grants.source import Reread
 from authproxy.grants.transport import Transport

@@ -9,8 +9,8 @@ from joserfc.jwk import RSAKey
 from pydantic import SecretStr
 
 from authproxy.config.document import Item, plain
+from authproxy.config.env_templates import fields_of, template
 from authproxy.config.presets import Preset, PresetKey, presets
-from authproxy.config.variables import fields_of, template
 from authproxy.grants.client_credentials import ClientCredentials
 from authproxy.grants.password import Password
 from authproxy.grants.static import Basic, Static

@@ -2,7 +2,7 @@
 
 import pytest
 
-from authproxy.config.variables import FIELDS, fields_of, filled, template, variable_name
+from authproxy.config.env_templates import FIELDS, fields_of, filled, template, variable_name
 
 VALUES = {"url": "http://a/b", "host": "a", "port": "80", "placeholder": "authproxy-p-x"}
 
