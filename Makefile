@@ -23,9 +23,10 @@ run: $(STAMP) ## the proxy before its built-in demo APIs, ready for curl; ARGS='
 
 # To tell of a test takes xdist as long as most of these do: so they run in parts that know nothing of each other.
 PARTS := $(addprefix unit-,$(shell seq $(JOBS)))
+.PHONY: $(PARTS)
 
 unit: $(STAMP).dev ## the unit tests: no server, no browser, seconds
-	@$(MAKE) --no-print-directory --jobs $(if $(filter output-sync,$(.FEATURES)),--output-sync) $(PARTS)
+	@$(MAKE) --no-print-directory --jobs=$(JOBS) $(if $(filter output-sync,$(.FEATURES)),--output-sync) $(or $(PARTS),$(error JOBS should be a number from 1 on))
 
 $(PARTS): unit-%:
 	@$(BIN)/pytest --part=$*/$(JOBS) -o cache_dir=.pytest_cache/$@ --hypothesis-profile=quick $(ARGS) tests/unit

@@ -106,15 +106,16 @@ class LineNames(dict[bytes, bytes]):
     def __missing__(self, line: bytes) -> bytes:
         found = _LINE.match(line)
         name = found[1] if found else b""
-        if self._notices and len(line) >= SHORTEST and is_noticed(line):
+        if name and self._notices and len(line) >= SHORTEST and is_noticed(line):
             self.noticed = True
             return name
-        size = len(line) + LINE_OVERHEAD
+        size = len(line) + len(name) + LINE_OVERHEAD
         if size > self._room:
             self.clear()
             self._room = MAX_LINES_SEEN
-        self._room -= size
-        self[line] = name
+        if size <= self._room:
+            self._room -= size
+            self[line] = name
         return name
 
 

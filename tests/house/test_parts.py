@@ -1,13 +1,10 @@
 """The parts in which `make unit` runs the unit tests."""
 
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
-from tests.unit.conftest import files_of
-
-UNIT = Path(__file__).parent.parent / "unit"
+from tests.support.parts import UNIT, files_of
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 9])

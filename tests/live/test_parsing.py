@@ -8,12 +8,14 @@ The third is the other side: what looks odd, is let through by nginx as well, an
 
 import contextlib
 import select
+import threading
 import time
 from collections.abc import Callable
 
 import pytest
 
-from tests.support.wire import BrokenOff, Wire, chunked, connect, reply, request
+from tests.support.launch import GUARD
+from tests.support.wire import BrokenOff, Message, Wire, chunked, connect, reply, request
 
 from .conftest import Place
 
@@ -381,6 +383,29 @@ def test_a_malformed_body_is_refused_and_never_whole_to_the_upstream(
 ) -> None:
     assert_refused_once(place.url, say, place.request("POST", "/", "Transfer-Encoding: chunked") + raw)
     assert place.api.requests == [], "a request with a whole body"
+
+
+@plain_route
+@pytest.mark.parametrize("fault", [b"0\n\r\n", b"zz\r\n", b"0\r\nX(: 1\r\n\r\n"])
+@pytest.mark.parametrize("left", [2, 1, 0])  # of the line end behind the chunk, which comes with the fault
+def test_a_fault_that_comes_while_more_is_waited_for_is_told_at_once(
+    place: Place, left: int, fault: bytes
+) -> None:
+    came = threading.Event()
+
+    def answer(_request: Message, upstream: Wire) -> None:
+        upstream.until(b"hello\r\n")
+        came.set()
+        upstream.rest()
+
+    place.api.reads_bodies, place.api.answer = False, answer
+    raw = place.request("POST", "/", "Transfer-Encoding: chunked") + b"5\r\nhello\r\n"
+    at = len(raw) - left
+    with connect(place.url) as wire:
+        wire.send(raw[:at])
+        assert came.wait(GUARD)
+        wire.send(raw[at:] + fault)
+        assert wire.answer().status == 400
 
 
 @plain_route

@@ -1,6 +1,5 @@
 """What the unit tests share, and what makes them quick."""
 
-import functools
 import gc
 import os
 import tempfile
@@ -12,6 +11,7 @@ from _pytest.runner import runtestprotocol
 
 import tests.support.examples  # noqa: F401 - the quick profile of hypothesis
 from tests.support.clock import Clock
+from tests.support.parts import files_of
 
 PARTS = "--part"
 
@@ -20,13 +20,6 @@ gc.disable()  # while tests are collected: thousands, none of which goes away be
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(PARTS, metavar="K/N", help="run the K-th of N parts of the unit tests, whole files")
-
-
-@functools.cache
-def files_of(part: str) -> frozenset[Path]:
-    """Return the files of a part: of neighbours, which take about as long, each part gets one."""
-    number, parts = map(int, part.split("/"))
-    return frozenset(sorted(Path(__file__).parent.rglob("test_*.py"))[number - 1 :: parts])
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -38,8 +31,10 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Have a part in which `-k` finds nothing be no failure."""
-    if session.config.getoption(PARTS, None) and exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+    """Have a part in which `-k` or `-m` finds nothing be no failure."""
+    options = session.config.option
+    chosen = getattr(options, "part", None) and (options.keyword or options.markexpr)
+    if chosen and exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
         session.exitstatus = pytest.ExitCode.OK
 
 

@@ -505,7 +505,12 @@ class ClientConnection(asyncio.Protocol):
             self._body_has_come()
 
     def _body_has_come(self) -> None:
-        if self._state is State.DISCARDING:
+        if self._state is not State.DISCARDING:
+            return
+        if self.draining and self._at == len(self._ahead):  # else what is ahead is the last
+            self._server.noticed()
+            self.linger(silent=self._silent)
+        else:
             self._next()
 
     def _break_body(self, error: AuthproxyError) -> None:
@@ -513,6 +518,9 @@ class ClientConnection(asyncio.Protocol):
         self._taker = drop
         self._parser = None
         self._payload.set_exception(error)
+        # Once more for who waits for a piece: aiohttp's stream, woken by the end of a chunk, waits again
+        # for a byte, and does not look for an error before it does.
+        self._loop.call_soon(self._payload.set_exception, error)
         if self._state is State.DISCARDING:
             self.linger(silent=False)
 

@@ -92,7 +92,7 @@ class ForwardConnection(ClientConnection):
         `unasked` is called if the client goes away before it has sent anything there.
         """
         self.entrance, self.transport = entrance, transport
-        self.draining |= entrance.closing
+        self.draining = self._server.draining or entrance.closing
         self._goes_on, self._unasked = data, unasked
 
     @property

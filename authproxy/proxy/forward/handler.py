@@ -140,7 +140,7 @@ class ForwardHandler(ProxyHandler):
     def _no_entrance(self, origin: Origin, why: str) -> Entrance:
         """Return where every request is answered 421, and no second one."""
         entrance = Entrance(self._server, self.beside(self._misdirected(why), listener_of(*origin)))
-        entrance.close()
+        entrance.closing = True
         return entrance
 
     def _misdirected(self, why: str) -> Inside:

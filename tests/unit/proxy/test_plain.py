@@ -228,6 +228,8 @@ def test_lines_that_are_remembered_have_a_bound():
         assert names[b"X: %01000d" % number] == b"X"
         assert sum(map(len, names)) <= MAX_LINES_SEEN
     assert len(names) > 1
+    assert names[b"X: " + b"x" * MAX_LINES_SEEN] == b"X"
+    assert sum(map(len, names)) <= MAX_LINES_SEEN
 
 
 def test_a_line_that_may_hold_a_placeholder_is_noticed_each_time_and_for_its_own_section_only():

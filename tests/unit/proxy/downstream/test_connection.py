@@ -27,6 +27,7 @@ from tests.support.cases import every_case
 from tests.support.client_side import HEADER_BYTES, HEADER_SECONDS, KEEPALIVE, Front, Transport
 from tests.support.clock import settle
 from tests.support.examples import examples
+from tests.support.launch import GUARD
 
 WAYS = ["at once", "callback", "task"]
 END = b"\r\n\r\n"
@@ -451,6 +452,19 @@ async def test_who_reads_a_malformed_body_hears_of_it_and_the_connection_ends(fr
     await answered(front)
     assert front.answerer.asked == ["POST /1"]
     assert front.state is State.LINGERING
+
+
+@MALFORMED_BODIES
+@pytest.mark.parametrize("first", [b"5\r\nhello", b"5\r\nhello\r", b"5\r\nhello\r\n"])
+async def test_who_waits_for_more_of_a_body_hears_that_it_is_malformed(fronts, body, error, first):
+    front = fronts("callback")
+    front.send(POST + first)
+    reading = asyncio.create_task(read(front.answerer.requests[0]))
+    await settle()
+    front.send((b"5\r\nhello\r\n" + body)[len(first) :])
+    with pytest.raises(AuthproxyError, match=error.detail):
+        async with asyncio.timeout(GUARD):
+            await reading
 
 
 @MALFORMED_BODIES

@@ -193,6 +193,22 @@ async def test_a_client_that_leaves_is_not_waited_for(world):
     await draining
 
 
+@pytest.mark.parametrize("framing", ["Content-Length: 5", "Transfer-Encoding: chunked"])
+async def test_a_body_that_nobody_wanted_is_waited_for_and_ends_its_connection(world, framing, monkeypatch):
+    monkeypatch.setattr(module, "NEW_SECONDS", 10 * GUARD)
+    world.answerer.way = "at once"
+    connection, transport = await world.connect()
+    connection.data_received(f"POST / HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n".encode())
+    drain = asyncio.create_task(world.server.drain(60))
+    for _ in range(module.ACCEPT_TURNS):
+        await settle()
+    assert (connection.in_flight, drain.done()) == (True, False)
+    connection.data_received(b"hello" if "Length" in framing else b"5\r\nhello\r\n0\r\n\r\n")
+    async with asyncio.timeout(GUARD):
+        await drain
+    assert (transport.written, transport.closing) == (b"<POST />", True)
+
+
 async def test_what_does_not_end_in_time_is_broken_off_and_said(world, caplog):
     caplog.set_level("INFO", "authproxy")
     connection, transport = await world.connect()

@@ -56,7 +56,8 @@ class World:
             header_seconds=HEADER_SECONDS,
         )
         self.answerer.inside = Entrance(self.server, self.inside)
-        self.connection = ForwardEntrance(self.server, self.answerer)()
+        self.entrance = ForwardEntrance(self.server, self.answerer)
+        self.connection = self.entrance()
         self.transport = Transport(self.connection)
         self.connection.connection_made(self.transport)
 
@@ -103,6 +104,30 @@ async def test_within_it_is_as_one_that_has_just_connected(world):
     assert not world.connection._answered_any
     assert world.connection._state is State.HEAD
     assert world.connection._deadline - world.connection._loop.time() <= HEADER_SECONDS
+
+
+@pytest.mark.parametrize("gone", ["the forward proxy's listener", "the host", "all of us"])
+async def test_which_answer_is_the_last_is_said_by_where_it_is_now(world, gone):
+    await world.receive(CONNECT)
+    await world.receive(GET)
+    if gone == "the host":
+        world.answerer.inside.close()
+    elif gone == "all of us":
+        world.server.wind_down(lambda _: True)
+    else:
+        world.entrance.close()
+    await world.receive(GET)
+    await world.receive(GET)
+    assert world.inside.asked == ["GET /x"] * (3 if "listener" in gone else 2)
+
+
+@pytest.mark.parametrize("gone", ["the forward proxy's listener", "the host"])
+async def test_a_listener_that_goes_before_its_tunnel_is_there_says_nothing_of_it(world, gone):
+    (world.entrance if "listener" in gone else world.answerer.inside).close()
+    await world.receive(CONNECT)
+    for _ in range(2):
+        await world.receive(GET)
+    assert world.inside.asked == ["GET /x"] * (2 if "listener" in gone else 1)
 
 
 async def test_a_connection_of_which_its_transport_told_somebody_else_is_gone(world):
