@@ -517,9 +517,8 @@ class ClientConnection(asyncio.Protocol):
         """Let who reads the body know that it is faulty: nobody knows where another request would begin."""
         self._taker = drop
         self._parser = None
-        self._payload.set_exception(error)
-        # Once more for who waits for a piece: aiohttp's stream, woken by the end of a chunk, waits again
-        # for a byte, and does not look for an error before it does.
+        # Not now: aiohttp's stream, which the end of a chunk has just woken, looks for no error before it
+        # waits for the next byte.
         self._loop.call_soon(self._payload.set_exception, error)
         if self._state is State.DISCARDING:
             self.linger(silent=False)
