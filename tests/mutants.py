@@ -721,7 +721,7 @@ ROWS = (
     ("authority: no authority below the issuer", "permitted, below=0", "permitted, below=1",
      "tests/unit/net/test_authority.py -k no_other_authority"),
     ("authority: one for all who start at once", "found = self.find()  # another process", "found = None  #",
-     APP + "test_local_authority.py -k at_once"),
+     APP + "test_local_authority.py -k waited_for_the_lock"),
     ("authority: keys are sealed", "encryption = serialization.BestAvailableEncryption(passphrase)",
      "encryption = serialization.NoEncryption()", APP + "test_local_certificate.py -k in_the_clear"),
     ("authority: a leaf is renewed in time", "or self.is_due:", "or False:",

@@ -4,6 +4,7 @@ import re
 import stat
 import subprocess
 import sys
+from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
@@ -205,6 +206,22 @@ def test_many_processes_that_start_at_once_end_with_one(tmp_path):
     assert len(found) == 1
     assert re.fullmatch(r"[0-9a-f]{64}", found.pop())
     assert not (place / "former.pem").exists()
+
+
+def test_who_has_waited_for_the_lock_takes_what_another_has_made_meanwhile(keep, monkeypatch):
+    kept, made = keep(), []
+    exclusive = local_authority.disk.exclusive
+
+    @contextmanager
+    def after_another(*args, **options):
+        monkeypatch.setattr(local_authority.disk, "exclusive", exclusive)
+        made.append(keep().get())
+        with exclusive(*args, **options):
+            yield
+
+    monkeypatch.setattr(local_authority.disk, "exclusive", after_another)
+    assert [kept.get().root] == [each.root for each in made]
+    assert not (kept.directory / "former.pem").exists()
 
 
 # ── where there can be none ──────────────────────────────────────────────────────────────────────

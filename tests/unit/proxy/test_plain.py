@@ -226,6 +226,7 @@ def test_lines_that_are_remembered_have_a_bound():
     for number in range(20 * MAX_LINES_SEEN // 1000):
         assert names[b"X: %1000d" % number] == b""  # more than one blank
         assert names[b"X: %01000d" % number] == b"X"
+        assert b"X: %01000d" % number in names
         assert sum(map(len, names)) <= MAX_LINES_SEEN
     assert len(names) > 1
     assert names[b"X: " + b"x" * MAX_LINES_SEEN] == b"X"
