@@ -10,6 +10,7 @@ import pytest
 import trustme
 
 from tests.support.command import authproxy, running_proxy
+from tests.support.doctor import LISTENERS
 from tests.support.wire import Message, Upstream, Wire, get, json_reply, reply
 
 TOKEN = "issued-over-tls"
@@ -138,7 +139,8 @@ def test_a_preset_takes_it_too(place: Place) -> None:
 
 def test_doctor_goes_the_same_way(place: Place) -> None:
     keys = {"ca_file": place.ca_file, **place.own}
-    told = authproxy("doctor", config=place.config(keys, keys | {"server_name": "id.internal"}, "localhost"))
+    config = place.config(keys, keys | {"server_name": "id.internal"}, "localhost")
+    told = authproxy("doctor", config={**LISTENERS, **config})
     assert "token tls" in told.stdout
     assert told.returncode == 0, told.stdout + told.stderr
 
