@@ -72,6 +72,8 @@ ROWS = (
      "self._method = None", LIVE + "methods.py -k allow"),
     ("parsing: no trailer becomes a header", "self._parser = self._server.parser_for(self)", "pass",
      LIVE + "parsing.py -k trailer"),
+    ("parsing: a carriage return ends no line", "self._refuse_head(Malformed())\n            return None",
+     "pass", LIVE + "parsing.py -k 'carriage and before'"),
     ("parsing: a malformed body is heard of", "self._loop.call_soon(self._payload.set_exception, error)",
      "pass", LIVE + "parsing.py -k 'malformed_body and pieces and size'"),
     ("parsing: steps behind blanks", "if any(_hides_a_step(each) for each in found):", "if False:",

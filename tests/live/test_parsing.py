@@ -108,6 +108,8 @@ METHODS = {
     "a method that nobody knows, without a target": line(b"LIST HTTP/1.1"),
     "a NUL before the method": line(b"\0GET / HTTP/1.1"),
     "a blank before the method": line(b" GET / HTTP/1.1"),
+    "a carriage return before the method": line(b"\rGET / HTTP/1.1"),
+    "a carriage return before an empty line": line(b"\r\r\nGET / HTTP/1.1"),
     "a byte order mark": line(b"\xef\xbb\xbfGET / HTTP/1.1"),
     "a tab behind the method": line(b"GET\t/ HTTP/1.1"),
     "a method alone": b"QUIT\r\n\r\n",

@@ -44,7 +44,7 @@ _PARSERS_METHODS = (
     b"GET ", b"POST ", b"PUT ", b"HEAD ", b"PATCH ", b"DELETE ", b"OPTIONS ", b"CONNECT ", b"TRACE ",
 )  # fmt: skip
 _STAND_IN = b"PATCH"  # what the parser reads in place of others; GET may be RTSP's as well, to it
-_EMPTY_LINES = re.compile(rb"[\r\n]+")
+_EMPTY_LINES = re.compile(rb"(?:\r?\n)+")
 _EIGHT_BIT = re.compile(rb"[\x80-\xff]")
 
 TLS_HELLO = b"\x16\x03"  # how a client begins that speaks TLS (RFC 8446 §5.1)
@@ -399,6 +399,10 @@ class ClientConnection(asyncio.Protocol):
         if (lines := _EMPTY_LINES.match(data, at)) is not None:
             at = self._at = lines.end()  # a server should ignore them (RFC 9112 §2.2)
         if at == len(data):
+            return None
+        if data.startswith(b"\r", at):  # alone it ends no line, though aiohttp's parser would skip it
+            if at + 1 < len(data):
+                self._refuse_head(Malformed())
             return None
         self._head_begins()
         if data.startswith(_PARSERS_METHODS, at):
