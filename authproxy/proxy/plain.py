@@ -347,7 +347,7 @@ def read_reply(head: bytes) -> PlainReply | None:
 def _read_reply(head: bytes) -> PlainReply | None:
     status_line, _, section = head.partition(b"\r\n")
     lines = section.split(b"\r\n") if section else []
-    if len(lines) > MAX_LINES:
+    if len(lines) >= MAX_LINES:  # the status line is one as well
         return None
     names = tuple([_reply_names[line] for line in lines])
     shape = _reply_shapes[names]
