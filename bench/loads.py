@@ -107,6 +107,8 @@ def _read_wrk(told: str, *, may_fail: bool) -> Seen:
         share: float(value) * MILLISECONDS[unit]
         for share, value, unit in re.findall(r"^\s+(\d+)%\s+([\d.]+)(us|ms|s|m)$", told, re.MULTILINE)
     }
+    if not {"50", "99"} <= shares.keys():
+        raise Failed(f"wrk told no percentiles: {told[-400:]}")
     longest = re.search(r"Latency +\S+ +\S+ +([\d.]+)(us|ms|s|m)", told)
     figures = {"rps": requests / seconds, "p50_ms": shares["50"], "p99_ms": shares["99"]}
     if longest is not None:
