@@ -6,7 +6,7 @@
 For small differences, which a machine that does other work hides from `compare.py`. The proxy is
 `authproxy run` itself; only the loop is ours: where it is asked for a server it keeps the factory, where it
 is asked for a connection it returns one whose transport keeps what is written. So no name of the proxy's
-inside is needed here. One µs here is about two over a socket.
+inside is needed here. One µs here is two to four over a socket.
 
 With `--baseline` another checkout is measured in turn, and the ratio is the median of the rounds'.
 """

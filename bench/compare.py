@@ -30,7 +30,7 @@ from results import Results, Sample
 from scenarios import SCENARIOS, Launch, Scenario, shares_of_cpus
 
 MAX_FILES = 65536  # for the idle connections; the proxies inherit it
-MAIN = ("authproxy", "authproxy before", "nginx", "Envoy", "Go")
+MAIN = ("authproxy", "authproxy before", "nginx", "Envoy", "Go", "pooled Go")
 
 
 @dataclass(frozen=True, slots=True)

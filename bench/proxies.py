@@ -157,6 +157,9 @@ def _nginx_proxy(setup: Setup) -> Command:
             proxy_set_header Authorization "{AUTHORIZATION}";
             proxy_request_buffering off;
             proxy_max_temp_file_size 0;
+            proxy_buffers 8 64k;
+            proxy_busy_buffers_size 128k;
+            client_body_buffer_size 256k;
             {tls if setup.ca_file else ""}
             location = /events {{ proxy_pass {scheme}://origin; proxy_buffering off; }}
             {locations}
@@ -259,11 +262,19 @@ backend origin
 
 
 def _go(setup: Setup) -> Command:
+    return _reverseproxy(setup, "allocated")
+
+
+def _go_pooled(setup: Setup) -> Command:
+    return _reverseproxy(setup, "pooled")
+
+
+def _reverseproxy(setup: Setup, buffers: str) -> Command:
     setup.only("ca_file", "routes", "workers")
     file = setup.folder / "reverseproxy"
     if not file.exists():
         build_with_go(HERE / "peers" / "reverseproxy.go", file)
-    arguments = [f"127.0.0.1:{setup.port}", setup.origin, AUTHORIZATION, str(setup.ca_file or "")]
+    arguments = [f"127.0.0.1:{setup.port}", setup.origin, AUTHORIZATION, str(setup.ca_file or ""), buffers]
     routes = [setup.write("routes", "\n".join(setup.paths))] if setup.routes > 1 else []
     return Command([str(file), *arguments, *routes], _go_runtime(setup))
 
@@ -359,6 +370,24 @@ def _envoy_type(name: str, **keys: Any) -> dict[str, Any]:
     return {"@type": f"type.googleapis.com/envoy.{name}", **keys}
 
 
+def _envoy_routes(paths: list[str]) -> dict[str, Any]:
+    """Return the routes of a virtual host: a list is searched in order, so many are a tree."""
+    target = {"cluster": "origin", "timeout": "0s"}
+    if len(paths) == 1:
+        return {"routes": [{"match": {"prefix": paths[0]}, "route": target}]}
+    header = _envoy_type("type.matcher.v3.HttpRequestHeaderMatchInput", header_name=":path")
+    route = _envoy_type("config.route.v3.Route", match={"prefix": "/"}, route=target)
+    found = {"action": {"name": "route", "typed_config": route}}
+    return {
+        "matcher": {
+            "matcher_tree": {
+                "input": {"name": "path", "typed_config": header},
+                "prefix_match_map": {"map": dict.fromkeys(paths, found)},
+            }
+        }
+    }
+
+
 def _envoy_config(setup: Setup) -> dict[str, Any]:
     secret = AUTHORIZATION
     credential = {
@@ -390,20 +419,12 @@ def _envoy_config(setup: Setup) -> dict[str, Any]:
             "typed_config": _envoy_type("extensions.filters.http.router.v3.Router"),
         },
     ]  # fmt: skip
-    target = {"cluster": "origin", "timeout": "0s"}
+    host = {"name": "all", "domains": ["*"], **_envoy_routes(setup.paths)}
     manager = _envoy_type(
         "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         stat_prefix="bench",
         http_filters=filters,
-        route_config={
-            "virtual_hosts": [
-                {
-                    "name": "all",
-                    "domains": ["*"],
-                    "routes": [{"match": {"prefix": path}, "route": target} for path in setup.paths],
-                }
-            ]
-        },
+        route_config={"virtual_hosts": [host]},
     )
     if setup.logs:
         access_log = _envoy_type("extensions.access_loggers.stream.v3.StdoutAccessLog")
@@ -517,6 +538,7 @@ PROXIES = (
     Proxy("HAProxy", _haproxy, _told_by(lambda: program("haproxy", APT), "-v")),
     Proxy("Envoy", _envoy, _told_by(_envoy_program, "--version")),
     Proxy("Go", _go, _told_by(lambda: program("go", PIP), "version")),
+    Proxy("pooled Go", _go_pooled, _told_by(lambda: program("go", PIP), "version")),
     Proxy("Traefik", _traefik, _told_by(lambda: program("traefik", PIP), "version")),
     Proxy("Caddy", _caddy, _told_by(lambda: program("caddy", PIP), "version")),
     Proxy("plain aiohttp", _plain_aiohttp, lambda: version("aiohttp")),

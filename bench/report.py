@@ -12,7 +12,7 @@ from scenarios import SCENARIOS, Scenario
 
 OURS = "authproxy"
 BASELINE = "authproxy before"
-REFERENCES = ("nginx", "Envoy", "Go")
+REFERENCES = ("nginx", "Envoy", "Go", "pooled Go")
 CUT_OFF = 4  # times authproxy's: a bar that is longer would leave nothing to see of the others
 PAGE = ROOT / "docs" / "performance.md"
 CHARTS = ROOT / "docs" / "performance"
@@ -79,7 +79,10 @@ def _overview(found: Results, measured: list[Scenario]) -> Iterator[str]:
     if not references:
         return
     yield "\n### authproxy as a share of others\n"
-    yield "What the table measures first (CPU time, mostly): 0.50 is half of theirs.\n"
+    yield (
+        "Of the first figure in each table below, mostly CPU time: 0.50 is half of theirs. Where the rounds of"
+        " two overlap, call it a draw.\n"
+    )
     yield _row("scenario", "measured", *(f"of {each}" for each in references))
     yield _row(*["---"] * 2, *["--:"] * len(references))
     for scenario in measured:

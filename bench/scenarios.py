@@ -171,7 +171,7 @@ SCENARIOS = (
     ),
     Scenario(
         "log", "150-byte answers, 50 connections, an access log in a file", under(SMALL),
-        setup={"logs": True}, compared_with="small", leave_out=("Go",),
+        setup={"logs": True}, compared_with="small", leave_out=("Go", "pooled Go"),
     ),
     Scenario(
         "tls", "150-byte answers, 50 connections, TLS to the upstream", under(SMALL),
@@ -195,7 +195,8 @@ SCENARIOS = (
         "tokens", "150-byte answers, 50 connections, a token that ends every second",
         with_expiring_tokens(loads.wrk(may_fail=True)),
         columns=("rps", "p50_ms", "p99_ms", "max_ms", "errors", "tokens_s"), origin="expiring",
-        setup={"token_expires": True}, compared_with="small", leave_out=("nginx", "HAProxy", "Go"),
+        setup={"token_expires": True}, compared_with="small",
+        leave_out=("nginx", "HAProxy", "Go", "pooled Go"),
     ),
     Scenario(
         "idle", f"{loads.IDLE_CONNECTIONS:,} idle connections", idle,
