@@ -80,8 +80,8 @@ def _overview(found: Results, measured: list[Scenario]) -> Iterator[str]:
         return
     yield "\n### authproxy as a share of others\n"
     yield (
-        "Of the first figure in each table below, mostly CPU time: 0.50 is half of theirs. Where the rounds of"
-        " two overlap, call it a draw.\n"
+        "Of the first figure in each table below, mostly CPU time: 0.50 is half of theirs. Where the"
+        " rounds of two overlap, call it a draw.\n"
     )
     yield _row("scenario", "measured", *(f"of {each}" for each in references))
     yield _row(*["---"] * 2, *["--:"] * len(references))
