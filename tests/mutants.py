@@ -603,6 +603,8 @@ ROWS = (
      "if False:\n        asyncio", "tests/unit/net/test_lingering_close.py -k what_is_left"),
     ("start: what is there is not looked through for garbage", "        gc.freeze()\n        ready(app)",
      "        ready(app)", APP + "test_serving.py -k everything_is_open"),
+    ("start: a package that two threads need is imported first", "import aiohttp  # noqa: F401 - see there\n",
+     "", "tests/house/test_imports.py -k thread"),
     ("limits: file descriptors",
      "    return min(wanted, max(1, room // 2, room - upstream_connections(config)))", "    return wanted",
      LIVE + "limits.py -k descriptors"),

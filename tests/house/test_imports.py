@@ -3,10 +3,13 @@
 Each verb runs in a process of its own, which says at its end what it has loaded.
 """
 
+import itertools
 import subprocess
 import sys
 
 import pytest
+
+from authproxy.app import serving
 
 SERVER = {
     "aiohttp.web", "authproxy.proxy.downstream", "authproxy.admin.application", "authproxy.workers", "uvloop",
@@ -62,6 +65,37 @@ serve.announce = announce
     + RUN
 )
 
+TWO_THREADS = """
+import sys
+import threading
+from importlib import import_module
+
+import authproxy.app.serving
+
+PACKAGE, *NAMES = sys.argv[1:]
+faults = []
+
+def load(name):
+    try:
+        import_module(name)
+    except Exception as error:
+        faults.append(f"{name}: {error!r}")
+
+here, there = (threading.Thread(target=load, args=[name]) for name in NAMES)
+
+class Pause:
+    def find_spec(self, name, *_):
+        if name == PACKAGE and threading.current_thread() is here:
+            there.start()
+            there.join(0.3)  # so far it comes while the package is being imported here
+
+sys.meta_path.insert(0, Pause())
+here.start()
+here.join(10)
+there.join(10)
+print(*faults, sep="\\n")
+"""
+
 
 def loaded(source, *args, directory, exits=0):
     """Return the modules that `source` has loaded by its end."""
@@ -116,3 +150,23 @@ def test_of_the_grants_only_those_are_loaded_that_are_named(tmp_path):
     }
     assert "authproxy.grants.authorization_code" in found
     assert not found & {f"authproxy.grants.{name}" for name in ("jwt_bearer", "password", "command", "http")}
+
+
+PARSER, TOKENS = "authproxy.proxy.downstream.parser", "authproxy.grants.http"
+ADMIN = "authproxy.app.admin"
+
+
+@pytest.mark.parametrize(
+    ("package", "here", "there"),
+    [
+        *[("aiohttp", *pair) for pair in itertools.permutations([PARSER, TOKENS, ADMIN], 2)],
+        *[("cryptography", *pair) for pair in itertools.permutations(serving.TOKENS[1:], 2)],
+    ],
+)
+def test_a_request_may_need_what_a_thread_is_just_loading(tmp_path, package, here, there):
+    """The rest is loaded beside the first requests (`app/serving.py`), and those load what they need."""
+    done = subprocess.run(
+        [sys.executable, "-c", TWO_THREADS, package, here, there],
+        cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert (done.stdout.strip(), done.stderr) == ("", "")

@@ -3,11 +3,16 @@
 To import aiohttp takes longer than all the rest of a start, and plain requests never need it. So nobody
 imports this module at its top: whoever meets a head that is not plain does so there and then, unless it was
 loaded meanwhile (`app/serving.py`).
+
+aiohttp itself is imported first. A thread that imports `aiohttp.http` holds its lock while it waits for
+the package; another one that imports the package meanwhile waits for `aiohttp.http`. Python lets one of them
+go on with half a module, and it fails.
 """
 
 import asyncio
 from typing import TYPE_CHECKING, cast
 
+import aiohttp  # noqa: F401 - see there
 from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.http_parser import HttpRequestParser
