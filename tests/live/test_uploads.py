@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.command import RunningProxy
 from tests.support.launch import GUARD
-from tests.support.wire import Message, Wire, chunked
+from tests.support.wire import Message, Wire, chunked, reply
 
 from .conftest import Place
 from .test_errors import assert_problem
@@ -64,6 +64,29 @@ def test_an_upstream_that_does_not_take_an_upload_is_504(place: Place) -> None:
         problem = assert_problem(wire.answer(), 504, "http_response_timeout", route=place.name)
         assert "took nothing of the upload" in problem["detail"]
     over.set()
+
+
+@pytest.mark.parametrize("size", [1000, 131_072, 131_073, 200_000, 300_000])
+@pytest.mark.route(max_connections=1, timeouts={"connect": "300ms"}, auth=PLAIN)
+def test_a_body_that_nobody_read_does_not_keep_the_next_request_waiting(place: Place, size: int) -> None:
+    begun, over = threading.Event(), threading.Event()
+
+    def answer(_request: Message, _wire: Wire) -> bytes:
+        begun.set()
+        assert over.wait(GUARD)
+        return reply()
+
+    place.api.answer = answer
+    with place.connect() as other, place.connect() as wire:
+        other.send(place.request("GET"))
+        assert begun.wait(GUARD)
+        wire.send(place.request("POST", "/", f"Content-Length: {size}"))
+        time.sleep(0.1)  # it is waited for before its body comes
+        wire.send(b"x" * size)
+        assert_problem(wire.answer(), 503, "connection_limit_reached", route=place.name)
+        over.set()
+        assert other.answer().status == 200
+        assert wire.send(place.request("GET")).answer().status == 200
 
 
 @pytest.mark.route(**PATIENT)

@@ -300,6 +300,9 @@ class ClientConnection(asyncio.Protocol):
         deadline = self._deadline = self._loop.time() + self._server.keepalive  # `_watch`, without a call
         if self._timer is None or self._timer_at > deadline:
             self._set_timer()
+        if self._stream_paused:  # for a body that was whole before anybody read it
+            self._stream_paused = False
+            self._resume_transport()
         if self._ahead:
             self._go_on()
 
@@ -419,8 +422,8 @@ class ClientConnection(asyncio.Protocol):
     def _head_begins(self) -> None:
         if self._state is not HEAD_COMES:
             self._state, self._began = HEAD_COMES, perf_counter()
-        if self._answered_any or self._deadline == inf:
-            self._watch(self._server.header_seconds)
+            if self._answered_any or self._deadline == inf:
+                self._watch(self._server.header_seconds)
 
     def _bound_head(self, size: int) -> None:
         """Refuse a head of which `size` bytes are here and no end; aiohttp bounds each line only."""

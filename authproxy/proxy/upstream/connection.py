@@ -399,20 +399,23 @@ class Connection(asyncio.Protocol):
             self._pipe.cut("upstream")
         elif self._pipe is not None:
             self._pipe.close()
+        reply = self._reply
         if self._turn is not None and not self.closed:  # what came before the end counts
             self._turn.cancel()
             self._turn = None
             self._parse(self._ahead)
-        reply, self._reply = self._reply, None
-        if reply is not None:
+        unended, self._reply = self._reply, None
+        if unended is not None:
             if self._until_close and exc is None:
-                reply.end()
+                unended.end()
             elif not self._answered and self.exchanges > 1:
-                reply.end(ClosedUnanswered(f"{self.place} closed a kept connection"))
-            elif not reply.status:
-                reply.end(BadReply(f"{self.place} closed the connection without an answer", hint=self._hint))
+                unended.end(ClosedUnanswered(f"{self.place} closed a kept connection"))
+            elif not unended.status:
+                unended.end(
+                    BadReply(f"{self.place} closed the connection without an answer", hint=self._hint)
+                )
             else:
-                reply.end(BadReply(f"{self.place} broke off its body"))
+                unended.end(BadReply(f"{self.place} broke off its body"))
         if not self.closed:
             self._lost()
         if reply is not None:

@@ -22,7 +22,7 @@ from authproxy.proxy.downstream.connection import (
 )
 from authproxy.proxy.downstream.framing import ROOM
 from authproxy.proxy.downstream.parser import MAX_HEADERS, READ_BUFFER
-from authproxy.proxy.request import Whole
+from authproxy.proxy.request import MAX_UNREAD, Whole
 from tests.support.cases import every_case
 from tests.support.client_side import HEADER_BYTES, HEADER_SECONDS, KEEPALIVE, Front, Transport
 from tests.support.clock import settle
@@ -530,6 +530,33 @@ async def test_a_client_waits_for_who_reads_its_body(fronts):
     assert front.transport.reading
 
 
+@pytest.mark.parametrize("way", ["callback", "task"])
+@pytest.mark.parametrize(
+    "pieces", [[b"x" * (MAX_UNREAD + 1)], [b"x"] * (MAX_PIECES + 1)], ids=["large", "many"]
+)
+async def test_a_body_that_came_whole_and_was_not_read_keeps_nobody_waiting(fronts, way, pieces):
+    front = fronts(way)
+    front.send(request(1, f"Content-Length: {len(b''.join(pieces))}", method="POST"))
+    for piece in pieces:
+        assert front.transport.reading
+        front.send(piece)
+    await answered(front)
+    assert front.state is State.IDLE
+    assert front.transport.reading
+    front.send(request(2))
+    await answered(front)
+    assert front.written == b"<POST /1><GET /2>"
+
+
+@pytest.mark.parametrize("way", ["callback", "task"])
+async def test_who_asks_on_behind_a_body_that_was_not_read_is_answered(fronts, way):
+    front = fronts(way)
+    front.send(request(1, f"Content-Length: {MAX_UNREAD + 1}", method="POST"))
+    front.send(b"x" * (MAX_UNREAD + 1) + request(2))
+    await answered(front, 2)
+    assert front.written == b"<POST /1><GET /2>"
+
+
 SMALL_CHUNKS = [b"2\r\n%02d\r\n", b"02\r\n%02d\r\n", b"2;a=b\r\n%02d\r\n", b"10\r\n--------------%02d\r\n"]
 
 
@@ -967,6 +994,18 @@ async def test_the_head_of_each_request_has_its_own_time(fronts):
     front.send(PLAIN[:6])
     for _ in range(HEADER_SECONDS):  # it does not help to send a little now and then
         front.send(b"a")
+        front.time.advance(1)
+    assert front.state is State.LINGERING
+    assert b"HTTP/1.1 408 " in front.written
+
+
+@pytest.mark.parametrize("before", [0, 2])
+async def test_a_method_that_trickles_in_is_no_exception(fronts, before):
+    front = fronts()
+    for _ in range(before):
+        front.send(PLAIN)
+    for _ in range(HEADER_SECONDS):
+        front.send(b"A")
         front.time.advance(1)
     assert front.state is State.LINGERING
     assert b"HTTP/1.1 408 " in front.written

@@ -559,6 +559,21 @@ async def test_tiny_chunks_that_came_before_the_end_of_the_connection_count(worl
     assert (reply.failure is None) == bool(end)
 
 
+@pytest.mark.parametrize("error", [None, ConnectionResetError()])
+@pytest.mark.parametrize(
+    "lines",
+    [b"HTTP/1.1 102 Processing\r\n\r\n" * 5000 + OK, OK + b"X: y\r\n" * 12_000],
+    ids=["interim", "many"],
+)
+async def test_a_head_that_takes_turns_is_shown_when_the_connection_is_lost_meanwhile(world, lines, error):
+    reply = world.ask()
+    world.hear(lines + b"Content-Length: 2\r\n\r\nok")
+    assert world.connection._turn is not None
+    await world.hang_up(error)
+    assert reply.complete
+    assert world.shown == 1
+
+
 @pytest.mark.parametrize("size", [TURN - 1000, TURN], ids=["amid a turn", "with a turn"])
 async def test_a_reply_behind_one_that_ends_ends_the_connection_at_once(world, size):
     reply = world.ask()
