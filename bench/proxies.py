@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -261,15 +262,7 @@ backend origin
 # ── from PyPI ────────────────────────────────────────────────────────────────────────────────────
 
 
-def _go(setup: Setup) -> Command:
-    return _reverseproxy(setup, "allocated")
-
-
-def _go_pooled(setup: Setup) -> Command:
-    return _reverseproxy(setup, "pooled")
-
-
-def _reverseproxy(setup: Setup, buffers: str) -> Command:
+def _go(setup: Setup, buffers: str = "allocated") -> Command:
     setup.only("ca_file", "routes", "workers")
     file = setup.folder / "reverseproxy"
     if not file.exists():
@@ -538,7 +531,7 @@ PROXIES = (
     Proxy("HAProxy", _haproxy, _told_by(lambda: program("haproxy", APT), "-v")),
     Proxy("Envoy", _envoy, _told_by(_envoy_program, "--version")),
     Proxy("Go", _go, _told_by(lambda: program("go", PIP), "version")),
-    Proxy("pooled Go", _go_pooled, _told_by(lambda: program("go", PIP), "version")),
+    Proxy("pooled Go", partial(_go, buffers="pooled"), _told_by(lambda: program("go", PIP), "version")),
     Proxy("Traefik", _traefik, _told_by(lambda: program("traefik", PIP), "version")),
     Proxy("Caddy", _caddy, _told_by(lambda: program("caddy", PIP), "version")),
     Proxy("plain aiohttp", _plain_aiohttp, lambda: version("aiohttp")),

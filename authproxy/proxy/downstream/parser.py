@@ -12,7 +12,7 @@ go on with half a module, and it fails.
 import asyncio
 from typing import TYPE_CHECKING, cast
 
-import aiohttp  # noqa: F401 - see there
+import aiohttp  # noqa: F401 - see above
 from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.http_parser import HttpRequestParser

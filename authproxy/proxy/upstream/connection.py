@@ -399,27 +399,25 @@ class Connection(asyncio.Protocol):
             self._pipe.cut("upstream")
         elif self._pipe is not None:
             self._pipe.close()
-        reply = self._reply
+        shown = self._reply  # also if what came before the end completes it
         if self._turn is not None and not self.closed:  # what came before the end counts
             self._turn.cancel()
             self._turn = None
             self._parse(self._ahead)
-        unended, self._reply = self._reply, None
-        if unended is not None:
+        reply, self._reply = self._reply, None
+        if reply is not None:
             if self._until_close and exc is None:
-                unended.end()
+                reply.end()
             elif not self._answered and self.exchanges > 1:
-                unended.end(ClosedUnanswered(f"{self.place} closed a kept connection"))
-            elif not unended.status:
-                unended.end(
-                    BadReply(f"{self.place} closed the connection without an answer", hint=self._hint)
-                )
+                reply.end(ClosedUnanswered(f"{self.place} closed a kept connection"))
+            elif not reply.status:
+                reply.end(BadReply(f"{self.place} closed the connection without an answer", hint=self._hint))
             else:
-                unended.end(BadReply(f"{self.place} broke off its body"))
+                reply.end(BadReply(f"{self.place} broke off its body"))
         if not self.closed:
             self._lost()
-        if reply is not None:
-            reply.show()
+        if shown is not None:
+            shown.show()
 
     def pause_writing(self) -> None:
         self._writing_paused = True
